@@ -1,0 +1,1 @@
+"""Answers similarity queries from a mapped index."""

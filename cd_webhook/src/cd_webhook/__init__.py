@@ -1,0 +1,1 @@
+"""Decides, renders, applies, watches the rollout, undoes a bad one, says what happened."""

@@ -1,0 +1,1 @@
+"""Pictures to embeddings: the one preprocessing that batch and search server share."""

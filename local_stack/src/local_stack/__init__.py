@@ -1,0 +1,1 @@
+"""Bucket, event delivery, function host and a small cluster on one machine."""

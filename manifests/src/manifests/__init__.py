@@ -1,0 +1,1 @@
+"""The plain Deployment and Service as templates, and the values of each environment."""

@@ -1,0 +1,70 @@
+"""The commit: the only mutable object, and the only trigger."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from model_repository.documents import format_document, parse_document
+from model_repository.names import IndexPrefix, Target
+
+COMMIT_LIMIT = 64 * 1024
+"""Most bytes of a commit object."""
+
+
+@dataclass(frozen=True, slots=True)
+class Commit:
+    """What somebody wants to serve.
+
+    index_prefix: the build that should serve.
+    by, reason: for people; free text, may be empty.
+    hold: the batch may publish builds but must not replace this commit: a rollback that sticks.
+    """
+
+    index_prefix: IndexPrefix
+    by: str = ""
+    reason: str = ""
+    hold: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class LiveCommit:
+    """A commit as it stands in the bucket now.
+
+    generation: the GCS generation of the commit object. It grows with every upload of that object, also of the same
+        bytes, so it orders deployments and tells a forced redeploy from a duplicate event.
+    """
+
+    target: Target
+    generation: int
+    commit: Commit
+
+
+def parse_commit(data: bytes, target: Target) -> Commit:
+    """Read the commit object of `target`; ``{"index_prefix": "indexes/<index>/<build>"}`` is enough.
+
+    Raises `DocumentMalformed`, also when the commit names a build of another index.
+    """
+    document = parse_document(data, target.commit_name, limit=COMMIT_LIMIT)
+    commit = Commit(
+        index_prefix=document.parsed("index_prefix", IndexPrefix.parse),
+        by=document.text("by", longest=200, default=""),
+        reason=document.text("reason", longest=1000, default=""),
+        hold=document.flag("hold", default=False),
+    )
+    document.done()
+    if commit.index_prefix.index != target.index:
+        document.refuse(
+            f"index_prefix: {commit.index_prefix} is a build of another index than {target.index!r}; "
+            f"commit it to commits/{target.environment}/{commit.index_prefix.index}.json"
+        )
+    return commit
+
+
+def format_commit(commit: Commit) -> bytes:
+    """Write a commit; fields at their defaults are left out, as a person would."""
+    value: dict[str, Any] = {"index_prefix": str(commit.index_prefix)}
+    value |= {key: text for key, text in (("by", commit.by), ("reason", commit.reason)) if text}
+    if commit.hold:
+        value["hold"] = True
+    return format_document(value)

@@ -1,0 +1,170 @@
+"""What the function asks of the CD side: one request, complete, all strings.
+
+The parameters hold everything that the manifests need, so that a webhook, or a Spinnaker pipeline, renders without
+reading the bucket.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from model_repository.commit import LiveCommit
+from model_repository.digests import check_sha256
+from model_repository.errors import DocumentMalformed, NameRefused
+from model_repository.index_manifest import IndexManifest
+from model_repository.names import IndexPrefix, ModelPrefix, Target, parse_generation
+
+_MIB = 1024 * 1024
+_SERVER_MIB = 256
+"""What the server needs besides index and model: interpreter, libraries, requests in flight."""
+_MODEL_COPIES = 3
+"""onnxruntime keeps the file's weights, its own packed copy and work space."""
+_SLOWEST_PULL = 20 * _MIB
+"""Bytes a second that a pull reaches on a bad day; the deadline gives up on anything slower."""
+_START_SECONDS = 120
+"""What a pod may take besides the pull: scheduling, the image on a new node, the proof, the probes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Footprint:
+    """What a pod that serves a build needs; computed from index.json, not configured by hand.
+
+    memory_mib: memory of the server, the mapped index included. volume_mib: disk for index and model.
+    deadline_seconds: within this a rollout becomes ready, or is undone.
+    """
+
+    memory_mib: int
+    volume_mib: int
+    deadline_seconds: int
+
+
+def footprint(manifest: IndexManifest) -> Footprint:
+    """The footprint of a build."""
+    index_bytes = sum(file.size for file in manifest.files)
+    model_bytes = sum(file.size for file in manifest.model.files)
+    return Footprint(
+        memory_mib=_SERVER_MIB + math.ceil((index_bytes * 1.1 + model_bytes * _MODEL_COPIES) / _MIB),
+        volume_mib=64 + math.ceil((index_bytes + model_bytes) * 1.05 / _MIB),
+        deadline_seconds=_START_SECONDS + math.ceil((index_bytes + model_bytes) / _SLOWEST_PULL),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class DeploymentRequest:
+    """Serve this build in that environment.
+
+    generation: of the live commit object: the version of the deployment.
+    index_digest: sha256 of the bytes of index.json; index_generation: that object's generation.
+    by, reason: from the commit, for people; may be empty.
+    """
+
+    target: Target
+    generation: int
+    bucket: str
+    index_prefix: IndexPrefix
+    index_generation: int
+    index_digest: str
+    model_prefix: ModelPrefix
+    model_digest: str
+    footprint: Footprint
+    by: str = ""
+    reason: str = ""
+
+    @classmethod
+    def of(
+        cls, live: LiveCommit, manifest: IndexManifest, *, bucket: str, index_generation: int, index_digest: str
+    ) -> DeploymentRequest:
+        """The request that a live commit and the manifest of its build make."""
+        return cls(
+            target=live.target,
+            generation=live.generation,
+            bucket=bucket,
+            index_prefix=manifest.prefix,
+            index_generation=index_generation,
+            index_digest=index_digest,
+            model_prefix=manifest.model.prefix,
+            model_digest=manifest.model.digest,
+            footprint=footprint(manifest),
+            by=live.commit.by,
+            reason=live.commit.reason,
+        )
+
+    def to_parameters(self) -> dict[str, str]:
+        """The request as Spinnaker's trigger parameters, all strings."""
+        return {
+            "environment": self.target.environment,
+            "index": self.target.index,
+            "generation": str(self.generation),
+            "bucket": self.bucket,
+            "index_prefix": str(self.index_prefix),
+            "index_generation": str(self.index_generation),
+            "index_digest": self.index_digest,
+            "model_prefix": str(self.model_prefix),
+            "model_digest": self.model_digest,
+            "memory_mib": str(self.footprint.memory_mib),
+            "volume_mib": str(self.footprint.volume_mib),
+            "deadline_seconds": str(self.footprint.deadline_seconds),
+            "by": self.by,
+            "reason": self.reason,
+        }
+
+    def to_payload(self) -> dict[str, Any]:
+        """The body for ``POST /webhooks/webhook/<source>``."""
+        name = f"gs://{self.bucket}/{self.index_prefix.manifest}"
+        generation = str(self.index_generation)
+        artifact = {"type": "gcs/object", "name": name, "reference": f"{name}#{generation}", "version": generation}
+        return {"parameters": self.to_parameters(), "artifacts": [artifact]}
+
+    @classmethod
+    def from_parameters(cls, parameters: Mapping[str, str]) -> DeploymentRequest:
+        """Read what `to_parameters` wrote; raises `DocumentMalformed` naming the parameter."""
+        fields = dict(parameters)
+
+        def take(field: str) -> str:
+            try:
+                return fields.pop(field)
+            except KeyError:
+                raise DocumentMalformed("parameters", f"{field!r} is missing") from None
+
+        try:
+            request = cls(
+                target=Target(take("environment"), take("index")),
+                generation=parse_generation(take("generation")),
+                bucket=_check_bucket(take("bucket")),
+                index_prefix=IndexPrefix.parse(take("index_prefix")),
+                index_generation=parse_generation(take("index_generation")),
+                index_digest=check_sha256(take("index_digest")),
+                model_prefix=ModelPrefix.parse(take("model_prefix")),
+                model_digest=check_sha256(take("model_digest")),
+                footprint=Footprint(
+                    memory_mib=_count(take("memory_mib")),
+                    volume_mib=_count(take("volume_mib")),
+                    deadline_seconds=_count(take("deadline_seconds")),
+                ),
+                by=fields.pop("by", ""),
+                reason=fields.pop("reason", ""),
+            )
+        except NameRefused as error:
+            raise DocumentMalformed("parameters", str(error)) from None
+        if fields:
+            raise DocumentMalformed("parameters", f"unknown {min(fields)[:80]!r}; check the spelling")
+        if request.index_prefix.index != request.target.index:
+            raise DocumentMalformed(
+                "parameters", f"{request.index_prefix} is a build of another index than {request.target.index!r}"
+            )
+        return request
+
+
+def _check_bucket(name: str) -> str:
+    if not name or len(name) > 222 or not all(c.isascii() and (c.isalnum() or c in "-_.") for c in name):  # noqa: PLR2004 - GCS's own limit
+        raise NameRefused(f"bucket {name[:80]!r}: expected a bucket's name, without gs://")
+    return name
+
+
+def _count(text: str) -> int:
+    if not (text.isascii() and text.isdigit()) or not 0 < int(text) < 2**31:
+        raise NameRefused(f"{text[:40]!r}: expected a positive whole number")
+    return int(text)

@@ -1,0 +1,76 @@
+"""Files that a manifest lists, and whether the bucket has them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from model_repository.digests import check_crc32c
+from model_repository.documents import Document
+from model_repository.errors import BuildIncomplete
+from model_repository.names import check_file
+from model_repository.store import ObjectInfo
+
+FILES_LIMIT = 20_000
+"""Most files of one build or model."""
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class File:
+    """One file of a build or a model.
+
+    name: relative to the build's or model's folder.
+    size: bytes.
+    crc32c: as GCS writes it (base64 of the big-endian four bytes).
+    """
+
+    name: str
+    size: int
+    crc32c: str
+
+
+def parse_files(document: Document, field: str = "files") -> tuple[File, ...]:
+    """Read a list of files; names must be unique and none may be a folder of another."""
+    files = []
+    for entry in document.objects(field, most=FILES_LIMIT):
+        files.append(
+            File(
+                name=entry.parsed("name", check_file),
+                size=entry.whole("size"),
+                crc32c=entry.parsed("crc32c", check_crc32c),
+            )
+        )
+        entry.done()
+    names = {file.name for file in files}
+    folders = {
+        "/".join(parts[:depth]) for parts in (name.split("/") for name in names) for depth in range(1, len(parts))
+    }
+    if len(names) != len(files):
+        document.refuse(f"{field}: a name stands twice")
+    if clash := names & folders:
+        document.refuse(f"{field}: {min(clash)!r} is both a file and a folder")
+    return tuple(files)
+
+
+def format_files(files: Iterable[File]) -> list[dict[str, Any]]:
+    """Write a list of files, by name."""
+    return [{"name": file.name, "size": file.size, "crc32c": file.crc32c} for file in sorted(files)]
+
+
+def check_files(prefix: str, files: Iterable[File], found: Iterable[ObjectInfo]) -> None:
+    """Raise `BuildIncomplete` for the first of `files` that isn't below `prefix` as promised.
+
+    found: a listing of the bucket below `prefix`, with full object names. Objects that no manifest lists are of no
+    concern: nobody pulls them.
+    """
+    by_name: Mapping[str, ObjectInfo] = {info.name: info for info in found}
+    for file in sorted(files):
+        name = f"{prefix}/{file.name}"
+        info = by_name.get(name)
+        if info is None:
+            raise BuildIncomplete(name, f"{file.size} bytes", "no such object")
+        if info.size != file.size:
+            raise BuildIncomplete(name, f"{file.size} bytes", f"{info.size} bytes")
+        if info.crc32c != file.crc32c:
+            raise BuildIncomplete(name, f"crc32c {file.crc32c}", f"crc32c {info.crc32c}")

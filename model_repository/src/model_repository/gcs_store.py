@@ -1,0 +1,161 @@
+"""A bucket of Google Cloud Storage, or of an emulator named by STORAGE_EMULATOR_HOST."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http import HTTPStatus
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import google_crc32c
+import requests
+from google.api_core import exceptions as api
+from google.api_core import retry as api_retry
+from google.auth import exceptions as auth
+from google.cloud import storage
+from google.cloud.storage.retry import DEFAULT_RETRY
+
+from model_repository.digests import format_crc32c
+from model_repository.errors import (
+    AccessDenied,
+    BucketUnavailable,
+    DocumentMalformed,
+    GenerationConflict,
+    NameRefused,
+    ObjectMissing,
+)
+from model_repository.store import ObjectInfo, StoredObject
+
+_FIELDS = "items(name,size,crc32c,generation,updated),nextPageToken"
+_CONNECT_AND_READ_SECONDS = (5.0, 30.0)
+_CHUNK = 256 * 1024
+
+
+class GcsStore:
+    """Implements `store.Store` with Google's own client."""
+
+    def __init__(self, bucket: str, *, patience: float = 30.0) -> None:
+        """Open a bucket by its name. patience: seconds to go on retrying what may pass."""
+        self._client = storage.Client(project=None)
+        self._bucket = self._client.bucket(bucket)
+        self._retry = DEFAULT_RETRY.with_timeout(patience).with_delay(initial=0.2, maximum=5.0)
+
+    @classmethod
+    def from_url(cls, url: str, *, patience: float = 30.0) -> GcsStore:
+        """Open the bucket named by a ``gs://bucket`` URL, as in MODEL_REPOSITORY."""
+        name = url.removeprefix("gs://").rstrip("/")
+        if not url.startswith("gs://") or not name or "/" in name:
+            raise NameRefused(f"MODEL_REPOSITORY {url[:200]!r}: expected gs://<bucket>, without a path")
+        return cls(name, patience=patience)
+
+    @property
+    def bucket(self) -> str:
+        """The bucket's name."""
+        return str(self._bucket.name)
+
+    def read(self, name: str, *, limit: int) -> StoredObject:
+        """See `store.Store.read`."""
+        with _errors(name):
+            found: StoredObject = self._retry(self._read)(name, limit)
+            return found
+
+    def _read(self, name: str, limit: int) -> StoredObject:
+        # Blob.download_as_bytes hides the generation that the answer names, and asking for it apart could tear.
+        session = self._client._http  # noqa: SLF001 - the client's own authorised session
+        host = self._client._connection.API_BASE_URL  # noqa: SLF001 - honours STORAGE_EMULATOR_HOST
+        url = f"{host}/download/storage/v1/b/{self.bucket}/o/{quote(name, safe='')}"
+        with session.get(url, params={"alt": "media"}, stream=True, timeout=_CONNECT_AND_READ_SECONDS) as answer:
+            if answer.status_code != HTTPStatus.OK:
+                raise api.from_http_status(answer.status_code, f"GET {name}")
+            data = bytearray()
+            for chunk in answer.iter_content(_CHUNK):
+                data += chunk
+                if len(data) > limit:
+                    raise DocumentMalformed(name, f"more than the {limit} bytes allowed")
+            stated = answer.headers.get("x-goog-hash", "")
+            if "crc32c=" in stated and f"crc32c={format_crc32c(google_crc32c.value(bytes(data)))}" not in stated:
+                raise requests.ConnectionError(f"{name}: the bytes that came don't have the object's crc32c")
+            return StoredObject(name, int(answer.headers["x-goog-generation"]), bytes(data))
+
+    def stat(self, name: str) -> ObjectInfo | None:
+        """See `store.Store.stat`."""
+        with _errors(name):
+            blob = self._bucket.get_blob(name, retry=self._retry, timeout=_CONNECT_AND_READ_SECONDS)
+            return None if blob is None else _info(blob)
+
+    def listing(self, prefix: str) -> list[ObjectInfo]:
+        """See `store.Store.listing`."""
+        with _errors(prefix):
+            blobs = self._client.list_blobs(
+                self._bucket, prefix=prefix, fields=_FIELDS, retry=self._retry, timeout=_CONNECT_AND_READ_SECONDS
+            )
+            return sorted((_info(blob) for blob in blobs), key=lambda info: info.name)
+
+    def folders(self, prefix: str) -> list[str]:
+        """See `store.Store.folders`."""
+        with _errors(prefix):
+            blobs = self._client.list_blobs(
+                self._bucket,
+                prefix=prefix,
+                delimiter="/",
+                fields="prefixes,nextPageToken",
+                retry=self._retry,
+                timeout=_CONNECT_AND_READ_SECONDS,
+            )
+            for _ in blobs:  # the folders are known when every page has come
+                pass
+            return sorted(blobs.prefixes)
+
+    def write(self, name: str, data: bytes, *, if_generation_match: int | None) -> ObjectInfo:
+        """See `store.Store.write`."""
+        with _errors(name, if_generation_match):
+            blob = self._bucket.blob(name)
+            blob.upload_from_string(data, **self._writing(name, if_generation_match))
+            return _info(blob)
+
+    def upload(self, name: str, path: Path, *, if_generation_match: int | None) -> ObjectInfo:
+        """See `store.Store.upload`."""
+        with _errors(name, if_generation_match):
+            blob = self._bucket.blob(name)
+            blob.upload_from_filename(str(path), **self._writing(name, if_generation_match))
+            return _info(blob)
+
+    def _writing(self, name: str, if_generation_match: int | None) -> dict[str, Any]:
+        return {
+            "content_type": "application/json" if name.endswith(".json") else "application/octet-stream",
+            "if_generation_match": if_generation_match,
+            "checksum": "crc32c",
+            "retry": self._retry,
+            "timeout": _CONNECT_AND_READ_SECONDS,
+        }
+
+
+def _info(blob: Any) -> ObjectInfo:  # noqa: ANN401 - the client is untyped
+    return ObjectInfo(blob.name, int(blob.size), blob.crc32c, int(blob.generation), blob.updated)
+
+
+@contextmanager
+def _errors(name: str, if_generation_match: int | None = None) -> Iterator[None]:
+    """Turn what the client raises into the two families, by type and status."""
+    try:
+        yield
+    except api.NotFound:
+        raise ObjectMissing(name) from None
+    except api.PreconditionFailed:
+        raise GenerationConflict(name, if_generation_match or 0) from None
+    except (api.Unauthorized, api.Forbidden) as error:
+        raise AccessDenied(f"{name}: the bucket answered {error.code}; grant this service account access") from error
+    except (auth.DefaultCredentialsError, auth.RefreshError) as error:
+        raise AccessDenied(f"{name}: no valid credentials ({error}); set up Application Default Credentials") from error
+    except api_retry.exceptions.RetryError as error:
+        raise BucketUnavailable(f"{name}: gave up retrying: {error.cause or error}; it may pass") from error
+    except (api.ServerError, api.TooManyRequests, api.GatewayTimeout) as error:
+        raise BucketUnavailable(f"{name}: the bucket answered {error.code}; it may pass") from error
+    except (requests.RequestException, auth.TransportError, ConnectionError, TimeoutError) as error:
+        raise BucketUnavailable(f"{name}: no answer from the bucket ({error}); it may pass") from error
+    except api.GoogleAPICallError as error:
+        if error.code == HTTPStatus.REQUEST_TIMEOUT:
+            raise BucketUnavailable(f"{name}: the bucket answered 408; it may pass") from error
+        raise

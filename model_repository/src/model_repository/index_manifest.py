@@ -1,0 +1,234 @@
+"""index.json: what a build is, written last into its folder, so that a half-uploaded build has none."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from functools import partial
+
+from model_repository.digests import check_sha256
+from model_repository.documents import Document, format_document, format_moment, parse_document
+from model_repository.files import File, format_files, parse_files
+from model_repository.names import IndexPrefix, ModelPrefix, check_file, check_label, check_name
+
+INDEX_MANIFEST_LIMIT = 16 * 1024 * 1024
+"""Most bytes of an index.json."""
+
+_SCHEMA = 1
+_METRICS = ("angular",)
+_MANY = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class ModelReference:
+    """The model that a build was made with, complete: whoever holds index.json can check and pull it.
+
+    digest: sha256 of the bytes of model.json.
+    files: every object of the model's folder, model.json included.
+    """
+
+    prefix: ModelPrefix
+    digest: str
+    files: tuple[File, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Partition:
+    """One Annoy file: the items of one category.
+
+    category: as people write it; unique in the index.
+    file: the Annoy file. ids: the item ids by position (see `item_ids`). items: how many.
+    """
+
+    category: str
+    file: str
+    ids: str
+    items: int
+
+
+@dataclass(frozen=True, slots=True)
+class GoldenQuery:
+    """A query whose answer the batch recorded; a server must reproduce it before it answers.
+
+    item: an item id of the partition of `category`. neighbors, distances: what Annoy gave for that item, the item
+        itself included, nearest first; distances in Annoy's own measure (angular: sqrt(2 - 2 cos)).
+    """
+
+    category: str
+    item: str
+    neighbors: tuple[str, ...]
+    distances: tuple[float, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Recall:
+    """How much of the exact answer Annoy finds, measured by the batch.
+
+    at: the k of recall@k. value: 0 to 1. queries: how many were asked.
+    """
+
+    at: int
+    value: float
+    queries: int
+
+
+@dataclass(frozen=True, slots=True)
+class IndexManifest:
+    """A build of an index, whole and immutable.
+
+    dimensions: length of a vector. metric: ``angular``. trees: of each Annoy file.
+    lookup: the file that finds an item id's partition and position (see `item_ids`).
+    files: every file of the folder but index.json itself.
+    """
+
+    prefix: IndexPrefix
+    created: datetime
+    model: ModelReference
+    dimensions: int
+    metric: str
+    trees: int
+    recall: Recall
+    lookup: str
+    partitions: tuple[Partition, ...]
+    golden_queries: tuple[GoldenQuery, ...]
+    files: tuple[File, ...]
+
+    @property
+    def items(self) -> int:
+        """How many items the whole index has."""
+        return sum(partition.items for partition in self.partitions)
+
+    @property
+    def bytes_to_pull(self) -> int:
+        """Bytes of the index's and the model's files together."""
+        return sum(file.size for file in (*self.files, *self.model.files))
+
+
+def parse_index_manifest(data: bytes, prefix: IndexPrefix) -> IndexManifest:
+    """Read the index.json that stands below `prefix`; raises `DocumentMalformed`."""
+    document = parse_document(data, prefix.manifest, limit=INDEX_MANIFEST_LIMIT)
+    document.schema_version(_SCHEMA)
+    stated = IndexPrefix(
+        document.parsed("index", partial(check_label, "index")),
+        document.parsed("build", partial(check_name, "build")),
+    )
+    if stated != prefix:
+        document.refuse(f"says it is {stated}; a build must stand where its manifest says")
+    manifest = IndexManifest(
+        prefix=prefix,
+        created=document.moment("created"),
+        model=_parse_model(document.object("model")),
+        dimensions=document.whole("dimensions", least=1, most=65536),
+        metric=document.text("metric"),
+        trees=document.whole("trees", least=1, most=100_000),
+        recall=_parse_recall(document.object("recall")),
+        lookup=document.parsed("lookup", check_file),
+        partitions=tuple(_parse_partitions(document)),
+        golden_queries=tuple(_parse_golden(document)),
+        files=parse_files(document),
+    )
+    document.done()
+    _check_consistent(manifest, document)
+    return manifest
+
+
+def _parse_model(document: Document) -> ModelReference:
+    reference = ModelReference(
+        prefix=document.parsed("prefix", ModelPrefix.parse),
+        digest=document.parsed("digest", check_sha256),
+        files=parse_files(document),
+    )
+    document.done()
+    if "model.json" not in {file.name for file in reference.files}:
+        document.refuse("files: model.json is missing")
+    return reference
+
+
+def _parse_recall(document: Document) -> Recall:
+    recall = Recall(
+        at=document.whole("at", least=1, most=1000),
+        value=document.number("value", least=0.0, most=1.0),
+        queries=document.whole("queries", least=1),
+    )
+    document.done()
+    return recall
+
+
+def _parse_partitions(document: Document) -> Iterator[Partition]:
+    for entry in document.objects("partitions", most=_MANY):
+        yield Partition(
+            category=entry.text("category", longest=100),
+            file=entry.parsed("file", check_file),
+            ids=entry.parsed("ids", check_file),
+            items=entry.whole("items", least=1, most=2**31 - 1),
+        )
+        entry.done()
+
+
+def _parse_golden(document: Document) -> Iterator[GoldenQuery]:
+    for entry in document.objects("golden_queries", most=_MANY):
+        golden = GoldenQuery(
+            category=entry.text("category", longest=100),
+            item=entry.text("item", longest=500),
+            neighbors=entry.texts("neighbors", most=1000),
+            distances=entry.numbers("distances", most=1000),
+        )
+        entry.done()
+        if len(golden.neighbors) != len(golden.distances) or not golden.neighbors:
+            entry.refuse("neighbors and distances must be of one length, at least 1")
+        yield golden
+
+
+def _check_consistent(manifest: IndexManifest, document: Document) -> None:
+    if manifest.metric not in _METRICS:
+        document.refuse(f"metric {manifest.metric!r}; this release knows {', '.join(_METRICS)}")
+    categories = {partition.category for partition in manifest.partitions}
+    if not categories:
+        document.refuse("partitions: at least one is needed")
+    if len(categories) != len(manifest.partitions):
+        document.refuse("partitions: a category stands twice")
+    if strangers := {golden.category for golden in manifest.golden_queries} - categories:
+        document.refuse(f"golden_queries: no partition has the category {min(strangers)!r}")
+    used = [manifest.lookup] + [name for p in manifest.partitions for name in (p.file, p.ids)]
+    if len(set(used)) != len(used):
+        document.refuse("partitions: a file is used twice")
+    if missing := set(used) - {file.name for file in manifest.files}:
+        document.refuse(f"{min(missing)!r} is used but not listed in files")
+    if "index.json" in {file.name for file in manifest.files}:
+        document.refuse("files: index.json can't list itself")
+
+
+def format_index_manifest(manifest: IndexManifest) -> bytes:
+    """Write an index.json: parse(format(x)) == x when the files are in order."""
+    return format_document(
+        {
+            "schema_version": _SCHEMA,
+            "index": manifest.prefix.index,
+            "build": manifest.prefix.build,
+            "created": format_moment(manifest.created),
+            "model": {
+                "prefix": str(manifest.model.prefix),
+                "digest": manifest.model.digest,
+                "files": format_files(manifest.model.files),
+            },
+            "dimensions": manifest.dimensions,
+            "metric": manifest.metric,
+            "trees": manifest.trees,
+            "recall": {"at": manifest.recall.at, "value": manifest.recall.value, "queries": manifest.recall.queries},
+            "lookup": manifest.lookup,
+            "partitions": [
+                {"category": p.category, "file": p.file, "ids": p.ids, "items": p.items} for p in manifest.partitions
+            ],
+            "golden_queries": [
+                {
+                    "category": g.category,
+                    "item": g.item,
+                    "neighbors": list(g.neighbors),
+                    "distances": list(g.distances),
+                }
+                for g in manifest.golden_queries
+            ],
+            "files": format_files(manifest.files),
+        }
+    )

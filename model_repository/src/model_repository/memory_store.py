@@ -1,0 +1,70 @@
+"""A bucket in memory, for unit tests: it behaves as the real one does, generations and preconditions included."""
+
+from __future__ import annotations
+
+import itertools
+from datetime import UTC, datetime
+from pathlib import Path
+
+import google_crc32c
+
+from model_repository.digests import format_crc32c
+from model_repository.errors import DocumentMalformed, GenerationConflict, ObjectMissing
+from model_repository.store import ObjectInfo, StoredObject
+
+
+class MemoryStore:
+    """Implements `store.Store`."""
+
+    def __init__(self, bucket: str = "memory") -> None:
+        """Make an empty bucket."""
+        self._bucket = bucket
+        self._objects: dict[str, tuple[ObjectInfo, bytes]] = {}
+        # like GCS: microseconds at first, so that generations are large numbers, and growing
+        self._generations = itertools.count(int(datetime.now(UTC).timestamp() * 1e6))
+
+    @property
+    def bucket(self) -> str:
+        """The bucket's name."""
+        return self._bucket
+
+    def read(self, name: str, *, limit: int) -> StoredObject:
+        """See `store.Store.read`."""
+        if name not in self._objects:
+            raise ObjectMissing(name)
+        info, data = self._objects[name]
+        if len(data) > limit:
+            raise DocumentMalformed(name, f"more than the {limit} bytes allowed")
+        return StoredObject(name, info.generation, data)
+
+    def stat(self, name: str) -> ObjectInfo | None:
+        """See `store.Store.stat`."""
+        return self._objects[name][0] if name in self._objects else None
+
+    def listing(self, prefix: str) -> list[ObjectInfo]:
+        """See `store.Store.listing`."""
+        return [self._objects[name][0] for name in sorted(self._objects) if name.startswith(prefix)]
+
+    def folders(self, prefix: str) -> list[str]:
+        """See `store.Store.folders`."""
+        rests = (name[len(prefix) :] for name in self._objects if name.startswith(prefix))
+        return sorted({f"{prefix}{rest.split('/')[0]}/" for rest in rests if "/" in rest})
+
+    def write(self, name: str, data: bytes, *, if_generation_match: int | None) -> ObjectInfo:
+        """See `store.Store.write`."""
+        if if_generation_match is not None:
+            live = self._objects[name][0].generation if name in self._objects else 0
+            if live != if_generation_match:
+                raise GenerationConflict(name, if_generation_match)
+        crc32c = format_crc32c(google_crc32c.value(data))
+        info = ObjectInfo(name, len(data), crc32c, next(self._generations), datetime.now(UTC))
+        self._objects[name] = (info, data)
+        return info
+
+    def upload(self, name: str, path: Path, *, if_generation_match: int | None) -> ObjectInfo:
+        """See `store.Store.upload`."""
+        return self.write(name, path.read_bytes(), if_generation_match=if_generation_match)
+
+    def delete(self, name: str) -> None:
+        """Forget an object (tests break builds with it; the product never deletes)."""
+        del self._objects[name]

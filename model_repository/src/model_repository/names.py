@@ -1,0 +1,165 @@
+"""The layout of the bucket, and the only code that turns names into paths and back.
+
+models/<model>/<version>/...
+indexes/<index>/<build>/...
+commits/<environment>/<index>.json
+deployments/<environment>/<index>/<generation>.json
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from model_repository.errors import NameRefused
+
+_NAME = re.compile(r"[a-z0-9](?:[-a-z0-9.]*[a-z0-9])?", re.ASCII)
+_FILE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*(?:/[A-Za-z0-9_][A-Za-z0-9._-]*)*", re.ASCII)
+_GENERATION = re.compile(r"[1-9][0-9]{0,18}", re.ASCII)
+
+NAME_LIMIT = 63
+"""Longest name of a model, version or build: they become Kubernetes label values."""
+
+LABEL_LIMIT = 40
+"""Longest name of an index or environment: they become parts of resource names, which Kubernetes adds suffixes to."""
+
+FILE_LIMIT = 200
+"""Longest name of a file within a build or a model."""
+
+
+def check_name(kind: str, name: str) -> str:
+    """Return `name`, the name of a `kind` (model, version or build), or raise `NameRefused`."""
+    if len(name) > NAME_LIMIT or not _NAME.fullmatch(name):
+        raise NameRefused(
+            f"{kind} {name[:80]!r}: use at most {NAME_LIMIT} of a-z, 0-9, '-' and '.', "
+            "beginning and ending with a letter or digit"
+        )
+    return name
+
+
+def check_label(kind: str, name: str) -> str:
+    """Return `name`, the name of a `kind` (index or environment), or raise `NameRefused`."""
+    if len(name) > LABEL_LIMIT or "." in name or not _NAME.fullmatch(name):
+        raise NameRefused(
+            f"{kind} {name[:80]!r}: use at most {LABEL_LIMIT} of a-z, 0-9 and '-', "
+            "beginning and ending with a letter or digit"
+        )
+    return name
+
+
+def check_file(name: str) -> str:
+    """Return `name`, a file's name relative to its build or model, or raise `NameRefused`.
+
+    Refused are absolute names, ``..``, empty parts, hidden parts, control characters and anything a file system might
+    read differently from the bucket.
+    """
+    if len(name) > FILE_LIMIT or not _FILE.fullmatch(name):
+        raise NameRefused(
+            f"file {name[:80]!r}: use at most {FILE_LIMIT} of letters, digits, '.', '_', '-', with '/' between parts; "
+            "no part may begin with '.' or '-'"
+        )
+    return name
+
+
+def _split(path: str, folder: str, form: str) -> tuple[str, str]:
+    parts = path.split("/")
+    if len(parts) != 3 or parts[0] != folder:  # noqa: PLR2004 - folder, name, version
+        raise NameRefused(f"{path[:200]!r}: expected {form}")
+    return parts[1], parts[2]
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class IndexPrefix:
+    """Where one build of an index stands: ``indexes/<index>/<build>``."""
+
+    index: str
+    build: str
+
+    def __post_init__(self) -> None:
+        """Refuse names that may not stand in a path."""
+        check_label("index", self.index)
+        check_name("build", self.build)
+
+    @classmethod
+    def parse(cls, path: str) -> IndexPrefix:
+        """Read ``indexes/<index>/<build>`` (no slash at the end)."""
+        return cls(*_split(path, "indexes", "indexes/<index>/<build>"))
+
+    def __str__(self) -> str:
+        return f"indexes/{self.index}/{self.build}"
+
+    @property
+    def manifest(self) -> str:
+        """The name of the build's manifest, which is written last."""
+        return f"{self}/index.json"
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class ModelPrefix:
+    """Where one version of a model stands: ``models/<model>/<version>``."""
+
+    model: str
+    version: str
+
+    def __post_init__(self) -> None:
+        """Refuse names that may not stand in a path."""
+        check_name("model", self.model)
+        check_name("version", self.version)
+
+    @classmethod
+    def parse(cls, path: str) -> ModelPrefix:
+        """Read ``models/<model>/<version>`` (no slash at the end)."""
+        return cls(*_split(path, "models", "models/<model>/<version>"))
+
+    def __str__(self) -> str:
+        return f"models/{self.model}/{self.version}"
+
+    @property
+    def manifest(self) -> str:
+        """The name of the model's manifest, which is written last."""
+        return f"{self}/model.json"
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Target:
+    """One index in one environment: what a commit object decides about."""
+
+    environment: str
+    index: str
+
+    def __post_init__(self) -> None:
+        """Refuse names that may not stand in a path or a Kubernetes name."""
+        check_label("environment", self.environment)
+        check_label("index", self.index)
+
+    @classmethod
+    def from_commit_name(cls, name: str) -> Target:
+        """Read ``commits/<environment>/<index>.json``, or raise `NameRefused`."""
+        parts = name.split("/")
+        if len(parts) != 3 or parts[0] != "commits" or not parts[2].endswith(".json"):  # noqa: PLR2004
+            raise NameRefused(f"{name[:200]!r}: expected commits/<environment>/<index>.json")
+        return cls(parts[1], parts[2].removesuffix(".json"))
+
+    def __str__(self) -> str:
+        return f"{self.environment}/{self.index}"
+
+    @property
+    def commit_name(self) -> str:
+        """The name of the commit object: the only mutable object, and the only trigger."""
+        return f"commits/{self.environment}/{self.index}.json"
+
+    @property
+    def receipts_prefix(self) -> str:
+        """The folder of the receipts, with a slash at the end."""
+        return f"deployments/{self.environment}/{self.index}/"
+
+    def receipt_name(self, generation: int) -> str:
+        """The name of the receipt of the commit with that generation."""
+        return f"{self.receipts_prefix}{generation}.json"
+
+
+def parse_generation(text: str) -> int:
+    """Read a GCS generation (a positive int64 in decimal), or raise `NameRefused`."""
+    if not _GENERATION.fullmatch(text) or int(text) >= 2**63:
+        raise NameRefused(f"generation {text[:40]!r}: expected a positive 64-bit number")
+    return int(text)

@@ -1,0 +1,101 @@
+"""The receipt: what became of one commit. Written once, never changed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+from model_repository.documents import format_document, format_moment, parse_document
+from model_repository.names import IndexPrefix, Target
+
+RECEIPT_LIMIT = 64 * 1024
+"""Most bytes of a receipt."""
+
+_SCHEMA = 1
+
+
+class Outcome(StrEnum):
+    """How a commit ended."""
+
+    SERVED = "served"
+    """It went live."""
+    UNDONE = "undone"
+    """Its pods did not become ready; the last good commit went on serving."""
+    REJECTED = "rejected"
+    """It was refused before anything was applied."""
+    SUPERSEDED = "superseded"
+    """A newer commit of the same index came first."""
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """What became of the commit of `target` with `generation`.
+
+    index_prefix: what it named; None if it could not be read.
+    detail: one sentence for a person: for all but `served`, what is wrong and what to do.
+    code: the stable code of the error (docs/errors.md), or empty.
+    started: when the CD side took it up (a rejected one: when it was read). finished: when this was known.
+    """
+
+    target: Target
+    generation: int
+    outcome: Outcome
+    index_prefix: IndexPrefix | None
+    detail: str
+    started: datetime
+    finished: datetime
+    code: str = ""
+    by: str = ""
+    reason: str = ""
+
+
+def parse_receipt(data: bytes, target: Target, generation: int) -> Receipt:
+    """Read a receipt that stands at `target.receipt_name(generation)`; raises `DocumentMalformed`."""
+    document = parse_document(data, target.receipt_name(generation), limit=RECEIPT_LIMIT)
+    document.schema_version(_SCHEMA)
+    stated = (document.text("environment"), document.text("index"), document.whole("generation"))
+    if stated != (target.environment, target.index, generation):
+        document.refuse("says it belongs elsewhere; a receipt must stand where it says")
+    outcome = document.text("outcome")
+    if outcome not in {known.value for known in Outcome}:
+        document.refuse(f"outcome {outcome!r}; this release knows {', '.join(Outcome)}")
+    receipt = Receipt(
+        target=target,
+        generation=generation,
+        outcome=Outcome(outcome),
+        index_prefix=document.parsed("index_prefix", IndexPrefix.parse) if document.has("index_prefix") else None,
+        detail=document.text("detail", longest=10_000, default=""),
+        started=document.moment("started"),
+        finished=document.moment("finished"),
+        code=document.text("code", default=""),
+        by=document.text("by", default=""),
+        reason=document.text("reason", default=""),
+    )
+    document.done()
+    return receipt
+
+
+def format_receipt(receipt: Receipt) -> bytes:
+    """Write a receipt: parse(format(x)) == x."""
+    value: dict[str, Any] = {
+        "schema_version": _SCHEMA,
+        "environment": receipt.target.environment,
+        "index": receipt.target.index,
+        "generation": receipt.generation,
+        "outcome": receipt.outcome.value,
+    }
+    if receipt.index_prefix is not None:
+        value["index_prefix"] = str(receipt.index_prefix)
+    value |= {
+        "detail": _printable(receipt.detail),
+        "started": format_moment(receipt.started),
+        "finished": format_moment(receipt.finished),
+    }
+    value |= {k: v for k, v in (("code", receipt.code), ("by", receipt.by), ("reason", receipt.reason)) if v}
+    return format_document(value)
+
+
+def _printable(text: str) -> str:
+    return "".join(character if character.isprintable() else " " for character in text)[:10_000]

@@ -1,0 +1,69 @@
+"""Reads and writes the contract's documents through a store."""
+
+from __future__ import annotations
+
+from model_repository.commit import COMMIT_LIMIT, Commit, LiveCommit, format_commit, parse_commit
+from model_repository.digests import sha256_digest
+from model_repository.errors import GenerationConflict
+from model_repository.index_manifest import INDEX_MANIFEST_LIMIT, IndexManifest, parse_index_manifest
+from model_repository.model_manifest import MODEL_MANIFEST_LIMIT, ModelManifest, parse_model_manifest
+from model_repository.names import IndexPrefix, ModelPrefix, Target, parse_generation
+from model_repository.receipt import RECEIPT_LIMIT, Receipt, format_receipt, parse_receipt
+from model_repository.store import Store, StoredObject
+
+
+def read_commit_object(store: Store, target: Target) -> StoredObject:
+    """The live commit object of `target`, unparsed: its generation counts even if its bytes make no sense."""
+    return store.read(target.commit_name, limit=COMMIT_LIMIT)
+
+
+def read_live_commit(store: Store, target: Target) -> LiveCommit:
+    """What `target` should serve now. Raises `ObjectMissing` or `DocumentMalformed`."""
+    stored = read_commit_object(store, target)
+    return LiveCommit(target, stored.generation, parse_commit(stored.data, target))
+
+
+def write_commit(store: Store, target: Target, commit: Commit, *, if_generation_match: int | None) -> LiveCommit:
+    """Upload a commit: deploys, redeploys or rolls back. Raises `GenerationConflict`."""
+    info = store.write(target.commit_name, format_commit(commit), if_generation_match=if_generation_match)
+    return LiveCommit(target, info.generation, commit)
+
+
+def read_index_manifest(store: Store, prefix: IndexPrefix) -> tuple[IndexManifest, StoredObject]:
+    """A build's manifest, and the object that it was read from."""
+    stored = store.read(prefix.manifest, limit=INDEX_MANIFEST_LIMIT)
+    return parse_index_manifest(stored.data, prefix), stored
+
+
+def read_model_manifest(store: Store, prefix: ModelPrefix) -> tuple[ModelManifest, str]:
+    """A model's manifest, and its digest."""
+    stored = store.read(prefix.manifest, limit=MODEL_MANIFEST_LIMIT)
+    return parse_model_manifest(stored.data, prefix), sha256_digest(stored.data)
+
+
+def write_receipt(store: Store, receipt: Receipt) -> bool:
+    """Write a receipt unless there is one: True if this call wrote it. The first one stands."""
+    name = receipt.target.receipt_name(receipt.generation)
+    try:
+        store.write(name, format_receipt(receipt), if_generation_match=0)
+    except GenerationConflict:
+        return False
+    return True
+
+
+def read_receipt(store: Store, target: Target, generation: int) -> Receipt:
+    """The receipt of one commit; raises `ObjectMissing` while there is none."""
+    stored = store.read(target.receipt_name(generation), limit=RECEIPT_LIMIT)
+    return parse_receipt(stored.data, target, generation)
+
+
+def list_receipts(store: Store, target: Target) -> list[int]:
+    """The generations that have a receipt, newest first."""
+    prefix = target.receipts_prefix
+    names = (info.name for info in store.listing(prefix) if info.name.endswith(".json"))
+    return sorted((parse_generation(name[len(prefix) : -len(".json")]) for name in names), reverse=True)
+
+
+def list_targets(store: Store) -> list[Target]:
+    """Every target that has a commit, by name: what a sweep looks at."""
+    return [Target.from_commit_name(info.name) for info in store.listing("commits/") if info.name.endswith(".json")]

@@ -1,0 +1,74 @@
+"""The one narrow interface to the bucket.
+
+Two implementations are held to one contract test: `gcs_store.GcsStore`, and `memory_store.MemoryStore` for unit tests.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Protocol
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectInfo:
+    """What the bucket says of an object without its bytes.
+
+    size: bytes. crc32c: as GCS writes it. generation: grows with every write of this name; generations of different
+    names are not comparable. updated: in UTC.
+    """
+
+    name: str
+    size: int
+    crc32c: str
+    generation: int
+    updated: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class StoredObject:
+    """An object's bytes, and the generation they belong to."""
+
+    name: str
+    generation: int
+    data: bytes
+
+
+class Store(Protocol):
+    """A bucket. Every method raises `BucketUnavailable` or `AccessDenied` when the bucket doesn't let it work."""
+
+    @property
+    def bucket(self) -> str:
+        """The bucket's name, without gs://."""
+        ...
+
+    def read(self, name: str, *, limit: int) -> StoredObject:
+        """Read a whole object, with its generation, in one request.
+
+        Raises `ObjectMissing`, or `DocumentMalformed` when it has more than `limit` bytes (they are not all fetched).
+        """
+        ...
+
+    def stat(self, name: str) -> ObjectInfo | None:
+        """What the bucket says of the object, or None."""
+        ...
+
+    def listing(self, prefix: str) -> list[ObjectInfo]:
+        """Every object whose name begins with `prefix`, by name."""
+        ...
+
+    def folders(self, prefix: str) -> list[str]:
+        """The distinct next parts of names below `prefix` (which ends with a slash), each with a slash at its end."""
+        ...
+
+    def write(self, name: str, data: bytes, *, if_generation_match: int | None) -> ObjectInfo:
+        """Write an object. if_generation_match: 0, it must not exist; None, whatever is there is replaced.
+
+        Raises `GenerationConflict`.
+        """
+        ...
+
+    def upload(self, name: str, path: Path, *, if_generation_match: int | None) -> ObjectInfo:
+        """Write an object from a file, without holding it in memory. Otherwise as `write`."""
+        ...

@@ -1,0 +1,1 @@
+"""indexpush commit, redeploy, rollback, status, history."""
