@@ -1,0 +1,112 @@
+"""What each step of the demo must show: functions of what was observed, so that a test can show that they fail.
+
+Every check raises `Misbehaved` with a sentence that says what was expected and what was seen.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from local_stack.demo.client import Traffic
+from local_stack.demo.evaluation import Evaluation
+from model_repository.receipt import Outcome, Receipt
+
+
+class Misbehaved(Exception):
+    """A step of the demo did not show what it should."""
+
+
+def _expect(holds: bool, sentence: str) -> None:  # noqa: FBT001 - reads as "expect that"
+    if not holds:
+        raise Misbehaved(sentence)
+
+
+def went_live(receipt: Receipt, status: Mapping[str, Any], prefix: str) -> None:
+    """The commit's receipt says served, and the Service answers with its generation and build."""
+    _expect(
+        receipt.outcome is Outcome.SERVED,
+        f"the commit of {prefix} should have gone live; its receipt says {receipt.outcome}: {receipt.detail}",
+    )
+    seen = (int(status["generation"]), status["index_prefix"])
+    _expect(
+        seen == (receipt.generation, prefix),
+        f"/v1/status should name generation {receipt.generation} and {prefix}, but names {seen[0]} and {seen[1]}",
+    )
+
+
+def was_quick(seconds: float, limit: float) -> None:
+    """A commit became ready in time."""
+    _expect(seconds <= limit, f"commit -> ready took {seconds:.1f} s; at most {limit:.0f} s were promised")
+
+
+def answered(neighbors: Sequence[Mapping[str, Any]], k: int, what: str) -> None:
+    """A search gave `k` neighbors, nearest first, none twice."""
+    ids = [neighbor["id"] for neighbor in neighbors]
+    _expect(len(ids) == k, f"the search by {what} should give {k} neighbors, but gave {len(ids)}")
+    _expect(len(set(ids)) == k, f"the search by {what} gave an item twice: {ids}")
+    scores = [float(neighbor["score"]) for neighbor in neighbors]
+    _expect(scores == sorted(scores, reverse=True), f"the search by {what} gave scores out of order: {scores}")
+
+
+def found_itself(neighbors: Sequence[Mapping[str, Any]], item: str, what: str) -> None:
+    """A search with an indexed item's own picture or vector gave that item first."""
+    first = neighbors[0]["id"] if neighbors else None
+    _expect(first == item, f"the search by {what} of {item} should give {item} first, but gave {first}")
+
+
+def beats_histogram(model: Evaluation, histogram: Evaluation) -> None:
+    """The embeddings are clearly better than colours alone."""
+    _expect(
+        model.precision_at_5 >= 1.5 * histogram.precision_at_5,
+        f"precision@5 is {model.precision_at_5:.2f}; a colour histogram reaches {histogram.precision_at_5:.2f}, "
+        "and the model should have at least one and a half times that",
+    )
+
+
+def was_uninterrupted(traffic: Traffic, least: int = 50) -> None:
+    """The client asked all the time and no request failed or mixed generations."""
+    _expect(traffic.requests >= least, f"the client made {traffic.requests} requests; fewer than {least} show nothing")
+    _expect(
+        not traffic.failures,
+        f"{len(traffic.failures)} of {traffic.requests} requests failed; the first: {traffic.failures[:1]}",
+    )
+    _expect(traffic.mixed == 0, f"{traffic.mixed} answers mixed generations")
+
+
+def moved_on(traffic: Traffic, before: int, after: int) -> None:
+    """The client saw the old generation, then the new one, and no other."""
+    _expect(
+        traffic.generations == (before, after),
+        f"the client should have seen generations {before}, then {after}; it saw {traffic.generations}",
+    )
+
+
+def stayed(traffic: Traffic, generation: int) -> None:
+    """The client was answered by one generation all the time."""
+    _expect(
+        traffic.generations == (generation,),
+        f"generation {generation} should have answered all the time; the client saw {traffic.generations}",
+    )
+
+
+def embedded_only_new(embedded: int, new: int) -> None:
+    """The second build embedded the new pictures and reused the rest."""
+    _expect(embedded == new, f"{new} pictures were new, but {embedded} were embedded")
+
+
+def was_refused(receipt: Receipt, outcome: Outcome, code: str) -> None:
+    """A bad build or commit ended as it should, for the reason that was planted."""
+    _expect(
+        (receipt.outcome, receipt.code) == (outcome, code),
+        f"the receipt should say {outcome} ({code}), but says {receipt.outcome} ({receipt.code}): {receipt.detail}",
+    )
+    _expect(bool(receipt.detail), "the receipt should say why")
+
+
+def was_reported(reports: Sequence[Mapping[str, Any]], generation: int) -> None:
+    """The notification topic heard of it."""
+    _expect(
+        any(str(report.get("generation")) == str(generation) for report in reports),
+        f"NOTIFY_TOPIC should have a report about generation {generation}; it has {len(reports)} others",
+    )
