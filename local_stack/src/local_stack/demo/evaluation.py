@@ -59,4 +59,5 @@ def _histogram(path: Path) -> np.ndarray[tuple[int], np.dtype[np.float32]]:
     with Image.open(path) as picture:
         pixels = np.asarray(picture.convert("RGB")).reshape(-1, 3) // (256 // _BINS)
     counts = np.bincount(pixels.astype(np.int64) @ (_BINS * _BINS, _BINS, 1), minlength=_BINS**3)
-    return (counts / counts.sum()).astype(np.float32)
+    share: np.ndarray[tuple[int], np.dtype[np.float32]] = (counts / counts.sum()).astype(np.float32)
+    return share
