@@ -1,0 +1,71 @@
+"""What is fetched and what it must be: functions of values, without a network or a disk.
+
+A pull is a list of files. A file is cut into spans, each asked for with one ranged GET; how long a span is follows from
+what the connections give, so it is decided when a connection is free, not before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from model_repository.digests import format_crc32c, parse_crc32c
+from model_repository.errors import BuildIncomplete
+from model_repository.files import File
+from model_repository.index_manifest import IndexManifest
+
+MODEL_MANIFEST = "model/model.json"
+INDEX_MANIFEST = "index/index.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """One file of the pull.
+
+    name: the object's. path: below the destination. size: bytes. crc32c: of all of them.
+    """
+
+    name: str
+    path: str
+    size: int
+    crc32c: int
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """All files of a pull besides index.json itself, the largest first.
+
+    digest: sha256 of index.json: it names the plan, since index.json lists every file with size and crc32c.
+    """
+
+    digest: str
+    model_digest: str
+    files: tuple[Wanted, ...]
+
+    @property
+    def bytes(self) -> int:
+        """Bytes of all files together."""
+        return sum(file.size for file in self.files)
+
+
+def plan_pull(manifest: IndexManifest, digest: str) -> Plan:
+    """The plan for a build: its files below ``index/``, its model's below ``model/``."""
+    wanted = [
+        *_wanted(str(manifest.prefix), "index", manifest.files),
+        *_wanted(str(manifest.model.prefix), "model", manifest.model.files),
+    ]
+    # Large files first: the small ones then fill the gaps at the end, when there are more connections than spans.
+    wanted.sort(key=lambda file: (-file.size, file.path))
+    return Plan(digest, manifest.model.digest, tuple(wanted))
+
+
+def _wanted(prefix: str, folder: str, files: Iterable[File]) -> list[Wanted]:
+    return [
+        Wanted(f"{prefix}/{file.name}", f"{folder}/{file.name}", file.size, parse_crc32c(file.crc32c)) for file in files
+    ]
+
+
+def check_whole(file: Wanted, crc32c: int) -> None:
+    """Raise `BuildIncomplete` unless the file's bytes had the crc32c that the manifest promises."""
+    if crc32c != file.crc32c:
+        raise BuildIncomplete(file.name, f"crc32c {format_crc32c(file.crc32c)}", f"crc32c {format_crc32c(crc32c)}")
