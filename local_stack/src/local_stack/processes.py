@@ -1,0 +1,143 @@
+"""Programs of the stack as child processes: their logs in files, their ends tied to ours."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from model_repository.errors import PermanentError
+
+_TETHER = Path(__file__).with_name("tether.py")
+_POLL = 0.02
+_HTTP_FAILURE = 400
+
+
+class ProgramFailed(PermanentError):
+    """A program of the stack ended, or did not become ready."""
+
+    code = "program-failed"
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """How to start one program of the stack.
+
+    name: for people and for the log file. environment: complete, nothing is inherited but what stands here.
+    ready_url: answers 2xx or 3xx once the program works.
+    """
+
+    name: str
+    command: tuple[str, ...]
+    environment: Mapping[str, str]
+    log: Path
+    ready_url: str
+    folder: Path | None = None
+
+
+@dataclass(slots=True)
+class RunningProgram:
+    """A program that was started. Start it from a thread that lives as long as the program (see `tethered`)."""
+
+    program: Program
+    _process: subprocess.Popen[bytes] = field(repr=False)
+
+    @classmethod
+    def start(cls, program: Program) -> RunningProgram:
+        """Start it, and don't wait."""
+        program.log.parent.mkdir(parents=True, exist_ok=True)
+        with program.log.open("ab") as log:
+            process = subprocess.Popen(
+                tethered(program.command, signal.SIGTERM),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env=dict(program.environment),
+                cwd=program.folder,
+                start_new_session=True,  # a Ctrl-C in the terminal is for us: we stop the programs in order
+            )
+        return cls(program, process)
+
+    @property
+    def pid(self) -> int:
+        """The process."""
+        return self._process.pid
+
+    def check(self) -> None:
+        """Raise `ProgramFailed` if it has ended."""
+        code = self._process.poll()
+        if code is not None:
+            raise ProgramFailed(f"{self.program.name} ended with status {code}; {self._last_words()}")
+
+    def wait_ready(self, within: float = 30.0) -> None:
+        """Return when `ready_url` answers well. Raises `ProgramFailed` after `within` seconds, or if it ends."""
+        deadline = time.monotonic() + within
+        while not answers(self.program.ready_url):
+            self.check()
+            if time.monotonic() > deadline:
+                raise ProgramFailed(
+                    f"{self.program.name} did not answer at {self.program.ready_url} within {within:.0f} s; "
+                    f"{self._last_words()}"
+                )
+            time.sleep(_POLL)
+
+    def stop(self, grace: float = 5.0) -> None:
+        """End it: SIGTERM, and SIGKILL for what is left of its session after `grace` seconds."""
+        if self._process.poll() is None:
+            self._process.terminate()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(grace)
+        kill_session(self._process.pid)
+        self._process.wait()
+
+    def _last_words(self) -> str:
+        text = self.program.log.read_text(errors="replace").strip() if self.program.log.exists() else ""
+        last = " | ".join(text.splitlines()[-5:])[-1500:]
+        return f"its log {self.program.log} ends: {last}" if last else f"its log {self.program.log} is empty"
+
+
+def tethered(command: tuple[str, ...], signal_number: int) -> list[str]:
+    """The command line that runs `command` so that it gets `signal_number` when the starting thread ends."""
+    return [sys.executable, "-I", "-S", str(_TETHER), str(os.getpid()), str(int(signal_number)), *command]
+
+
+def kill_session(leader: int) -> None:
+    """SIGKILL what is left of the process group that our child `leader` led."""
+    try:
+        os.killpg(leader, signal.SIGKILL)
+    except (ProcessLookupError, PermissionError):  # nothing left; macOS says the second of zombies
+        return
+
+
+def answers(url: str, timeout: float = 1.0) -> bool:
+    """Whether a GET gets a 2xx or 3xx."""
+    try:
+        with _DIRECT.open(url, timeout=timeout) as response:
+            return bool(response.status < _HTTP_FAILURE)
+    except (urllib.error.URLError, OSError, ValueError):
+        return False
+
+
+_DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+
+
+def free_port(host: str = "127.0.0.1") -> int:
+    """A TCP port that was free a moment ago."""
+    with socket.socket() as probe:
+        probe.bind((host, 0))
+        return int(probe.getsockname()[1])
+
+
+def base_environment() -> dict[str, str]:
+    """What programs may know of ours: where to find things, and nothing that changes what they do."""
+    kept = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "SYSTEMROOT", "VIRTUAL_ENV")
+    return {name: os.environ[name] for name in kept if name in os.environ}
