@@ -22,6 +22,8 @@ _SERVER_MIB = 256
 """What the server needs besides index and model: interpreter, libraries, requests in flight."""
 _MODEL_COPIES = 3
 """onnxruntime keeps the file's weights, its own packed copy and work space."""
+_COUNT_DIGITS = 15
+"""More than any footprint has, and short enough for every reader's integers."""
 _SLOWEST_PULL = 20 * _MIB
 """Bytes a second that a pull reaches on a bad day; the deadline gives up on anything slower."""
 _START_SECONDS = 120
@@ -165,6 +167,6 @@ def _check_bucket(name: str) -> str:
 
 
 def _count(text: str) -> int:
-    if not (text.isascii() and text.isdigit()) or not 0 < int(text) < 2**31:
+    if not (text.isascii() and text.isdigit()) or len(text) > _COUNT_DIGITS or int(text) == 0:
         raise NameRefused(f"{text[:40]!r}: expected a positive whole number")
     return int(text)

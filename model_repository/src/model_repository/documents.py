@@ -7,7 +7,7 @@ missing fields, wrong types, and sizes or depths out of bounds are refused by na
 from __future__ import annotations
 
 import json
-import math
+import sys
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any, NoReturn, TypeVar
@@ -15,6 +15,8 @@ from typing import Any, NoReturn, TypeVar
 from model_repository.errors import DocumentMalformed, NameRefused
 
 T = TypeVar("T")
+
+_LARGEST = sys.float_info.max
 
 
 def parse_document(data: bytes, name: str, *, limit: int) -> Document:
@@ -106,7 +108,7 @@ class Document:
     def number(self, field: str, *, least: float, most: float) -> float:
         """Read a number between `least` and `most`."""
         value: float = self._take(field, int | float, "a number")  # type: ignore[arg-type] # isinstance takes a union
-        if not math.isfinite(value) or not least <= value <= most:
+        if not least <= value <= most:  # NaN is refused before, infinity here
             raise DocumentMalformed(self._name, f"{self._at(field)}: expected {least} to {most}, found {value}")
         return float(value)
 
@@ -122,13 +124,13 @@ class Document:
         value = self.text(field, longest=40)
         try:
             moment = datetime.fromisoformat(value)
-        except ValueError:
-            moment = None
-        if moment is None or moment.tzinfo is None:
-            raise DocumentMalformed(
-                self._name, f"{self._at(field)}: expected a time such as 2026-11-21T12:00:00Z, found {value!r}"
-            )
-        return moment.astimezone(UTC)
+            if moment.tzinfo is not None:
+                return moment.astimezone(UTC)
+        except (ValueError, OverflowError):  # overflow: the offset leads out of the years 1 to 9999
+            pass
+        raise DocumentMalformed(
+            self._name, f"{self._at(field)}: expected a time such as 2026-11-21T12:00:00Z, found {value!r}"
+        )
 
     def parsed(self, field: str, parse: Callable[[str], T]) -> T:
         """Read a string through `parse`, whose `NameRefused` becomes an error about this field."""
@@ -149,18 +151,20 @@ class Document:
         """Read an object."""
         return Document(self._take(field, dict, "an object"), self._name, self._at(field))
 
-    def texts(self, field: str, *, most: int) -> tuple[str, ...]:
-        """Read a list of at most `most` non-empty strings."""
+    def texts(self, field: str, *, most: int, longest: int = 1000) -> tuple[str, ...]:
+        """Read a list of at most `most` strings, each of 1 to `longest` printable characters."""
         values: list[Any] = self._take(field, list, "a list")
-        if len(values) > most or not all(isinstance(value, str) and value for value in values):
-            raise DocumentMalformed(self._name, f"{self._at(field)}: expected at most {most} strings, none empty")
+        fine = all(isinstance(value, str) and 0 < len(value) <= longest and value.isprintable() for value in values)
+        if len(values) > most or not fine:
+            raise DocumentMalformed(
+                self._name, f"{self._at(field)}: expected at most {most} strings of 1 to {longest} printable characters"
+            )
         return tuple(values)
 
     def numbers(self, field: str, *, most: int) -> tuple[float, ...]:
         """Read a list of at most `most` finite numbers."""
         values: list[Any] = self._take(field, list, "a list")
-        fine = all(isinstance(v, int | float) and not isinstance(v, bool) and math.isfinite(v) for v in values)
-        if len(values) > most or not fine:
+        if len(values) > most or not all(_is_finite_number(value) for value in values):
             raise DocumentMalformed(self._name, f"{self._at(field)}: expected at most {most} numbers")
         return tuple(float(value) for value in values)
 
@@ -187,6 +191,11 @@ class Document:
 def format_moment(moment: datetime) -> str:
     """Write a time as RFC 3339 in UTC, to the microsecond if it has any."""
     return moment.astimezone(UTC).isoformat().replace("+00:00", "Z")
+
+
+def _is_finite_number(value: object) -> bool:
+    # by comparison: an integer of hundreds of digits is valid JSON, but no float
+    return isinstance(value, int | float) and not isinstance(value, bool) and -_LARGEST <= value <= _LARGEST
 
 
 def _kind(value: object) -> str:

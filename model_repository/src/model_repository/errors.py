@@ -88,6 +88,12 @@ class AccessDenied(PermanentError):
     code: ClassVar[str] = "access-denied"
 
 
+class BucketRefused(PermanentError):
+    """The bucket answered another 4xx: the request itself is wrong."""
+
+    code: ClassVar[str] = "bucket-refused"
+
+
 class BucketUnavailable(TransientError):
     """The bucket didn't answer, or answered 408, 429 or 5xx."""
 

@@ -15,6 +15,9 @@ from model_repository.store import ObjectInfo
 FILES_LIMIT = 20_000
 """Most files of one build or model."""
 
+SIZE_LIMIT = 5 * 1024**4
+"""Most bytes of one file: GCS takes no larger object."""
+
 
 @dataclass(frozen=True, slots=True, order=True)
 class File:
@@ -37,7 +40,7 @@ def parse_files(document: Document, field: str = "files") -> tuple[File, ...]:
         files.append(
             File(
                 name=entry.parsed("name", check_file),
-                size=entry.whole("size"),
+                size=entry.whole("size", most=SIZE_LIMIT),
                 crc32c=entry.parsed("crc32c", check_crc32c),
             )
         )

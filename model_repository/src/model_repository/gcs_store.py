@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from http import HTTPStatus
 from pathlib import Path
@@ -15,12 +15,15 @@ from google.api_core import exceptions as api
 from google.api_core import retry as api_retry
 from google.auth import exceptions as auth
 from google.cloud import storage
+from google.cloud.storage.exceptions import DataCorruption
 from google.cloud.storage.retry import DEFAULT_RETRY
 
 from model_repository.digests import format_crc32c
 from model_repository.errors import (
     AccessDenied,
+    BucketRefused,
     BucketUnavailable,
+    DeliveryError,
     DocumentMalformed,
     GenerationConflict,
     NameRefused,
@@ -74,8 +77,7 @@ class GcsStore:
                 data += chunk
                 if len(data) > limit:
                     raise DocumentMalformed(name, f"more than the {limit} bytes allowed")
-            stated = answer.headers.get("x-goog-hash", "")
-            if "crc32c=" in stated and f"crc32c={format_crc32c(google_crc32c.value(bytes(data)))}" not in stated:
+            if not _intact(bytes(data), answer.headers):
                 raise requests.ConnectionError(f"{name}: the bytes that came don't have the object's crc32c")
             return StoredObject(name, int(answer.headers["x-goog-generation"]), bytes(data))
 
@@ -132,6 +134,13 @@ class GcsStore:
         }
 
 
+def _intact(data: bytes, headers: Mapping[str, str]) -> bool:
+    # an object stored with gzip encoding arrives unpacked, while its crc32c is of the packed bytes
+    packed = headers.get("x-goog-stored-content-encoding", "identity") != "identity"
+    stated = headers.get("x-goog-hash", "")
+    return packed or "crc32c=" not in stated or f"crc32c={format_crc32c(google_crc32c.value(data))}" in stated
+
+
 def _info(blob: Any) -> ObjectInfo:  # noqa: ANN401 - the client is untyped
     return ObjectInfo(blob.name, int(blob.size), blob.crc32c, int(blob.generation), blob.updated)
 
@@ -141,21 +150,29 @@ def _errors(name: str, if_generation_match: int | None = None) -> Iterator[None]
     """Turn what the client raises into the two families, by type and status."""
     try:
         yield
-    except api.NotFound:
-        raise ObjectMissing(name) from None
-    except api.PreconditionFailed:
-        raise GenerationConflict(name, if_generation_match or 0) from None
-    except (api.Unauthorized, api.Forbidden) as error:
-        raise AccessDenied(f"{name}: the bucket answered {error.code}; grant this service account access") from error
-    except (auth.DefaultCredentialsError, auth.RefreshError) as error:
-        raise AccessDenied(f"{name}: no valid credentials ({error}); set up Application Default Credentials") from error
     except api_retry.exceptions.RetryError as error:
         raise BucketUnavailable(f"{name}: gave up retrying: {error.cause or error}; it may pass") from error
-    except (api.ServerError, api.TooManyRequests, api.GatewayTimeout) as error:
-        raise BucketUnavailable(f"{name}: the bucket answered {error.code}; it may pass") from error
+    except api.GoogleAPICallError as error:
+        raise _by_status(name, error.code, if_generation_match or 0) from error
+    except (auth.DefaultCredentialsError, auth.RefreshError) as error:
+        raise AccessDenied(f"{name}: no valid credentials ({error}); set up Application Default Credentials") from error
+    except DataCorruption as error:
+        raise BucketUnavailable(f"{name}: the bytes were damaged on the way; it may pass") from error
     except (requests.RequestException, auth.TransportError, ConnectionError, TimeoutError) as error:
         raise BucketUnavailable(f"{name}: no answer from the bucket ({error}); it may pass") from error
-    except api.GoogleAPICallError as error:
-        if error.code == HTTPStatus.REQUEST_TIMEOUT:
-            raise BucketUnavailable(f"{name}: the bucket answered 408; it may pass") from error
-        raise
+
+
+def _by_status(name: str, code: int | None, if_generation_match: int) -> DeliveryError:
+    match code:
+        case 404:
+            return ObjectMissing(name)
+        case 412:
+            return GenerationConflict(name, if_generation_match)
+        case 401 | 403:
+            return AccessDenied(f"{name}: the bucket answered {code}; grant this service account access")
+        case None | 408 | 429:
+            return BucketUnavailable(f"{name}: the bucket answered {code}; it may pass")
+        case _ if code >= HTTPStatus.INTERNAL_SERVER_ERROR:
+            return BucketUnavailable(f"{name}: the bucket answered {code}; it may pass")
+        case _:
+            return BucketRefused(f"{name}: the bucket answered {code}; check MODEL_REPOSITORY and the name")

@@ -171,7 +171,7 @@ def _parse_golden(document: Document) -> Iterator[GoldenQuery]:
         golden = GoldenQuery(
             category=entry.text("category", longest=100),
             item=entry.text("item", longest=500),
-            neighbors=entry.texts("neighbors", most=1000),
+            neighbors=entry.texts("neighbors", most=1000, longest=500),
             distances=entry.numbers("distances", most=1000),
         )
         entry.done()

@@ -110,7 +110,7 @@ class ItemLookup:
 
 
 def _hash(item: str) -> int:
-    return int.from_bytes(hashlib.blake2b(item.encode(), digest_size=_WORD).digest(), "little")
+    return int.from_bytes(hashlib.blake2b(item.encode(errors="surrogatepass"), digest_size=_WORD).digest(), "little")
 
 
 def _little_endian(words: array[int]) -> bytes:

@@ -78,6 +78,8 @@ def parse_model_manifest(data: bytes, prefix: ModelPrefix) -> ModelManifest:
     used = {manifest.file} | {name for golden in manifest.golden_images for name in (golden.image, golden.embedding)}
     if missing := used - names:
         document.refuse(f"{min(missing)!r} is used but not listed in files")
+    if "model.json" in names:
+        document.refuse("files: model.json can't list itself")
     return manifest
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from model_repository.commit import COMMIT_LIMIT, Commit, LiveCommit, format_commit, parse_commit
 from model_repository.digests import sha256_digest
-from model_repository.errors import GenerationConflict
+from model_repository.errors import GenerationConflict, NameRefused
 from model_repository.index_manifest import INDEX_MANIFEST_LIMIT, IndexManifest, parse_index_manifest
 from model_repository.model_manifest import MODEL_MANIFEST_LIMIT, ModelManifest, parse_model_manifest
 from model_repository.names import IndexPrefix, ModelPrefix, Target, parse_generation
@@ -60,10 +60,25 @@ def read_receipt(store: Store, target: Target, generation: int) -> Receipt:
 def list_receipts(store: Store, target: Target) -> list[int]:
     """The generations that have a receipt, newest first."""
     prefix = target.receipts_prefix
-    names = (info.name for info in store.listing(prefix) if info.name.endswith(".json"))
-    return sorted((parse_generation(name[len(prefix) : -len(".json")]) for name in names), reverse=True)
+    names = (info.name.removeprefix(prefix) for info in store.listing(prefix))
+    found = (_generation(name.removesuffix(".json")) for name in names if name.endswith(".json"))
+    return sorted((generation for generation in found if generation is not None), reverse=True)
+
+
+def _generation(text: str) -> int | None:
+    try:
+        return parse_generation(text)
+    except NameRefused:
+        return None
 
 
 def list_targets(store: Store) -> list[Target]:
-    """Every target that has a commit, by name: what a sweep looks at."""
-    return [Target.from_commit_name(info.name) for info in store.listing("commits/") if info.name.endswith(".json")]
+    """Every target that has a commit, by name. Objects whose names no commit may have are passed over."""
+    return [target for info in store.listing("commits/") if (target := _target(info.name)) is not None]
+
+
+def _target(name: str) -> Target | None:
+    try:
+        return Target.from_commit_name(name)
+    except NameRefused:
+        return None

@@ -1,0 +1,325 @@
+"""Documents that anyone may have written: what isn't the contract ends in one clear error."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from model_repository.commit import COMMIT_LIMIT, parse_commit
+from model_repository.documents import parse_document
+from model_repository.errors import DocumentMalformed
+from model_repository.index_manifest import INDEX_MANIFEST_LIMIT, parse_index_manifest
+from model_repository.model_manifest import parse_model_manifest
+from model_repository.names import IndexPrefix, ModelPrefix, Target
+from model_repository.receipt import parse_receipt
+
+TARGET = Target("staging", "home")
+PREFIX = IndexPrefix("home", "b1")
+MODEL = ModelPrefix("lite", "1")
+DIGEST = "sha256:" + "0" * 64
+MODEL_FILES = [{"name": "model.json", "size": 10, "crc32c": "AAAAAA=="}]
+
+
+def commit(**changes: Any) -> bytes:
+    return json.dumps({"index_prefix": "indexes/home/b1"} | changes).encode()
+
+
+def index(**changes: Any) -> dict[str, Any]:
+    names = ("items.lookup", "chair.annoy", "chair.ids")
+    return {
+        "schema_version": 1,
+        "index": "home",
+        "build": "b1",
+        "created": "2026-11-21T12:00:00Z",
+        "model": {"prefix": "models/lite/1", "digest": DIGEST, "files": MODEL_FILES},
+        "dimensions": 4,
+        "metric": "angular",
+        "trees": 10,
+        "recall": {"at": 10, "value": 0.99, "queries": 100},
+        "lookup": "items.lookup",
+        "partitions": [{"category": "chair", "file": "chair.annoy", "ids": "chair.ids", "items": 3}],
+        "golden_queries": [{"category": "chair", "item": "a", "neighbors": ["a", "b"], "distances": [0, 0.5]}],
+        "files": [{"name": name, "size": 10, "crc32c": "AAAAAA=="} for name in names],
+    } | changes
+
+
+def model(**changes: Any) -> dict[str, Any]:
+    names = ("model.onnx", "golden/0.jpg", "golden/0.f32")
+    return {
+        "schema_version": 1,
+        "model": "lite",
+        "version": "1",
+        "created": "2026-11-21T12:00:00Z",
+        "runtime": "onnx",
+        "file": "model.onnx",
+        "input_size": 224,
+        "dimensions": 4,
+        "golden_images": [{"image": "golden/0.jpg", "embedding": "golden/0.f32"}],
+        "files": [{"name": name, "size": 10, "crc32c": "AAAAAA=="} for name in names],
+    } | changes
+
+
+def receipt(**changes: Any) -> dict[str, Any]:
+    return {
+        "schema_version": 1,
+        "environment": "staging",
+        "index": "home",
+        "generation": 5,
+        "outcome": "served",
+        "started": "2026-11-21T12:00:00Z",
+        "finished": "2026-11-21T12:00:03.5+01:00",
+    } | changes
+
+
+def without(document: dict[str, Any], field: str) -> dict[str, Any]:
+    return {key: value for key, value in document.items() if key != field}
+
+
+def refused_commit(data: bytes) -> str:
+    with pytest.raises(DocumentMalformed) as caught:
+        parse_commit(data, TARGET)
+    message = str(caught.value)
+    assert message.startswith("commits/staging/home.json: ")
+    assert len(message) < 400, "a person reads this"
+    message.encode()  # and it can be written to a log
+    return message
+
+
+def test_a_commit_that_a_person_wrote_by_hand_is_enough() -> None:
+    parsed = parse_commit(b'{"index_prefix": "indexes/home/b1"}', TARGET)
+    assert parsed.index_prefix == PREFIX
+    assert (parsed.by, parsed.reason, parsed.hold) == ("", "", False)
+
+
+def test_a_typo_in_a_field_is_named_not_ignored() -> None:
+    assert "unknown field 'index_prefx'" in refused_commit(commit(index_prefx="indexes/home/b2"))
+    assert "field 'index_prefix' is missing" in refused_commit(b'{"index_prefx": "indexes/home/b1"}')
+
+
+def test_a_field_that_stands_twice_is_refused() -> None:
+    assert "stands twice" in refused_commit(b'{"index_prefix": "indexes/home/b1", "index_prefix": "indexes/home/b2"}')
+
+
+@pytest.mark.parametrize(
+    ("data", "says"),
+    [
+        (b"", "not JSON"),
+        (b"not json", "not JSON"),
+        (b"{" * 10_000_000, "10000000 bytes, more than the 65536 allowed"),
+        (b"{" * COMMIT_LIMIT, "not JSON"),
+        (b'{"a":' * (COMMIT_LIMIT // 5), "nested too deeply"),
+        (b"[" * COMMIT_LIMIT, "nested too deeply"),
+        (b"\xef\xbb\xbf{}", "BOM"),
+        (b"\xff\xfe{\x00}\x00", "not UTF-8 (byte 0)"),
+        (b'{"index_prefix": "\xed\xa0\x80"}', "not UTF-8"),
+        (b'{"hold": NaN}', "NaN is not JSON"),
+        (b'{"hold": -Infinity}', "-Infinity is not JSON"),
+        (b'{"hold": ' + b"9" * 5000 + b"}", "not JSON"),
+        (b"[]", "expected an object, found a list"),
+        (b'"indexes/home/b1"', "expected an object, found a string"),
+        (b"null", "expected an object, found null"),
+        (b'{"index_prefix": "indexes/home/b1"} {}', "not JSON"),
+        (b"{'index_prefix': 'indexes/home/b1'}", "not JSON"),
+        (b'{"index_prefix": "indexes/home/b1",}', "not JSON"),
+    ],
+)
+def test_bytes_that_are_not_one_json_object_are_refused(data: bytes, says: str) -> None:
+    assert says in refused_commit(data)
+
+
+@pytest.mark.parametrize(
+    "prefix",
+    [
+        "",
+        "home/b1",
+        "indexes/home",
+        "indexes/home/b1/",
+        "/indexes/home/b1",
+        "indexes/home/b1/index.json",
+        "indexes/home/..",
+        "indexes/../models/lite",
+        "indexes//b1",
+        "indexes/home/.b1",
+        "indexes/home/b1\n",
+        "indexes/home/b1\u0000",
+        "indexes/Home/b1",
+        "indexes/home/b%31",
+        "indexes/h\u043eme/b1",  # a Cyrillic o
+        "gs://bucket/indexes/home/b1",
+        "models/home/b1",
+        "indexes/home/" + "b" * 64,
+        "indexes/home/\ud800",
+    ],
+)
+def test_path_tricks_in_a_prefix_are_refused(prefix: str) -> None:
+    assert "index_prefix" in refused_commit(commit(index_prefix=prefix))
+
+
+def test_a_commit_of_another_index_says_where_it_belongs() -> None:
+    assert "commits/staging/garden.json" in refused_commit(commit(index_prefix="indexes/garden/b1"))
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"index_prefix": 5}, "index_prefix: expected a string, found a number"),
+        ({"index_prefix": None}, "index_prefix: expected a string, found null"),
+        ({"hold": "true"}, "hold: expected true or false, found a string"),
+        ({"hold": 1}, "hold: expected true or false, found a number"),
+        ({"by": ["me"]}, "by: expected a string, found a list"),
+        ({"by": "x" * 201}, "by: expected 0 to 200 printable characters"),
+        ({"by": "me\u001b[31m"}, "by: expected 0 to 200 printable characters"),
+        ({"reason": "two\nlines"}, "reason: expected"),
+        ({"reason": "\ud800"}, "reason: expected"),
+        ({"\ud800": 1}, "unknown field"),
+        ({"x" * 10_000: 1}, "unknown field"),
+        ({f"field{number}": 1 for number in range(100)}, "unknown field"),
+    ],
+)
+def test_a_field_of_the_wrong_kind_is_named(changes: dict[str, Any], says: str) -> None:
+    assert says in refused_commit(commit(**changes))
+
+
+def test_the_examples_here_are_right_before_they_are_broken() -> None:
+    assert parse_index_manifest(json.dumps(index()).encode(), PREFIX).items == 3
+    assert parse_model_manifest(json.dumps(model()).encode(), MODEL).dimensions == 4
+    parsed = parse_receipt(json.dumps(receipt()).encode(), TARGET, 5)
+    assert parsed.finished.isoformat() == "2026-11-21T11:00:03.500000+00:00"
+
+
+def test_every_field_of_the_manifests_is_needed_and_no_other_is_taken() -> None:
+    for field in index():
+        with pytest.raises(DocumentMalformed, match=field):
+            parse_index_manifest(json.dumps(without(index(), field)).encode(), PREFIX)
+    for field in model():
+        with pytest.raises(DocumentMalformed, match=field):
+            parse_model_manifest(json.dumps(without(model(), field)).encode(), MODEL)
+    for field in receipt():
+        with pytest.raises(DocumentMalformed, match=field):
+            parse_receipt(json.dumps(without(receipt(), field)).encode(), TARGET, 5)
+    with pytest.raises(DocumentMalformed, match="unknown field 'extra'"):
+        parse_index_manifest(json.dumps(index(extra=1)).encode(), PREFIX)
+    with pytest.raises(DocumentMalformed, match="unknown field 'extra'"):
+        parse_model_manifest(json.dumps(model(extra=1)).encode(), MODEL)
+    with pytest.raises(DocumentMalformed, match="unknown field 'extra'"):
+        parse_receipt(json.dumps(receipt(extra=1)).encode(), TARGET, 5)
+
+
+def partition(**changes: Any) -> dict[str, Any]:
+    return {"category": "chair", "file": "chair.annoy", "ids": "chair.ids", "items": 3} | changes
+
+
+def golden(**changes: Any) -> dict[str, Any]:
+    return {"category": "chair", "item": "a", "neighbors": ["a"], "distances": [0.0]} | changes
+
+
+def file(name: str, **changes: Any) -> dict[str, Any]:
+    return {"name": name, "size": 10, "crc32c": "AAAAAA=="} | changes
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"schema_version": 2}, "use a matching release"),
+        ({"schema_version": True}, "expected a whole number, found true or false"),
+        ({"index": "garden"}, "must stand where its manifest says"),
+        ({"build": "b2"}, "must stand where its manifest says"),
+        ({"created": "yesterday"}, "created: expected a time"),
+        ({"created": "2026-11-21T12:00:00"}, "created: expected a time"),  # where on earth?
+        ({"created": "0001-01-01T00:00:00+23:59"}, "created: expected a time"),
+        ({"created": "9999-12-31T23:59:59-23:59"}, "created: expected a time"),
+        ({"dimensions": 0}, "dimensions: expected 1 to"),
+        ({"dimensions": 4.0}, "dimensions: expected a whole number"),
+        ({"dimensions": 10**30}, "dimensions: expected 1 to"),
+        ({"metric": "euclidean"}, "metric 'euclidean'"),
+        ({"trees": -1}, "trees: expected"),
+        ({"recall": {"at": 10, "value": 1.01, "queries": 5}}, "recall.value: expected"),
+        ({"recall": {"at": 10, "value": 10**400, "queries": 5}}, "recall.value: expected"),
+        ({"recall": {"at": 10, "value": 1, "queries": 5, "of": 1}}, "recall: unknown field 'of'"),
+        ({"lookup": "../items.lookup"}, "lookup: file"),
+        ({"lookup": "other.lookup"}, "used but not listed"),
+        ({"lookup": "chair.ids"}, "used twice"),
+        ({"partitions": []}, "at least one"),
+        ({"partitions": [partition(), partition()]}, "a category stands twice"),
+        ({"partitions": [partition(), partition(category="sofa")]}, "used twice"),
+        ({"partitions": [partition(items=0)]}, r"partitions[0].items: expected 1 to"),
+        ({"partitions": [partition(items=2**31)]}, r"partitions[0].items: expected 1 to"),
+        ({"partitions": [partition(file="/etc/passwd")]}, r"partitions[0].file"),
+        ({"partitions": ["chair"]}, "expected an object, found a string"),
+        ({"partitions": {"chair": {}}}, "partitions: expected a list"),
+        ({"golden_queries": [golden(category="sofa")]}, "no partition has the category 'sofa'"),
+        ({"golden_queries": [golden(neighbors=[])]}, "of one length"),
+        ({"golden_queries": [golden(neighbors=[], distances=[])]}, "of one length"),
+        ({"golden_queries": [golden(neighbors=[5])]}, "neighbors: expected"),
+        ({"golden_queries": [golden(neighbors=["\ud800"])]}, "neighbors: expected"),
+        ({"golden_queries": [golden(distances=["0"])]}, "distances: expected"),
+        ({"golden_queries": [golden(distances=[True])]}, "distances: expected"),
+        ({"golden_queries": [golden(distances=[10**400])]}, "distances: expected"),
+        ({"golden_queries": [golden()] * 10_001}, "more than 10000"),
+        ({"files": [file("a"), file("a")]}, "stands twice"),
+        ({"files": [file("a"), file("a/b")]}, "both a file and a folder"),
+        ({"files": [file("../a")]}, "files[0].name"),
+        ({"files": [file("a/./b")]}, "files[0].name"),
+        ({"files": [file("a//b")]}, "files[0].name"),
+        ({"files": [file("a\\b")]}, "files[0].name"),
+        ({"files": [file(".hidden")]}, "files[0].name"),
+        ({"files": [file("-rf")]}, "files[0].name"),
+        ({"files": [file("a", size=-1)]}, "files[0].size"),
+        ({"files": [file("a", size=1.5)]}, "files[0].size"),
+        ({"files": [file("a", size=2**63)]}, "files[0].size"),
+        ({"files": [file("a", crc32c="AAAA")]}, "files[0].crc32c"),
+        ({"files": [file("a", crc32c="AAAAAA")]}, "files[0].crc32c"),
+        ({"files": [file("a", crc32c="AAAAAB==")]}, "files[0].crc32c"),  # bits beyond the four bytes
+        ({"files": [file("a", crc32c="AAAA\u0410A==")]}, "files[0].crc32c"),
+        ({"files": [*index()["files"], file("index.json")]}, "can't list itself"),
+        ({"model": {"prefix": "models/lite/1", "digest": DIGEST, "files": []}}, "model.json is missing"),
+        ({"model": {"prefix": "models/lite/1", "digest": "0" * 64, "files": MODEL_FILES}}, "model.digest"),
+        ({"model": {"prefix": "models/../1", "digest": DIGEST, "files": MODEL_FILES}}, "model.prefix"),
+    ],
+)
+def test_an_index_manifest_that_contradicts_itself_is_refused(changes: dict[str, Any], says: str) -> None:
+    with pytest.raises(DocumentMalformed) as caught:
+        parse_index_manifest(json.dumps(index(**changes)).encode(), PREFIX)
+    assert str(caught.value).startswith("indexes/home/b1/index.json: ")
+    assert says in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"version": "2"}, "must stand where its manifest says"),
+        ({"runtime": "torch"}, "runtime 'torch'"),
+        ({"file": "other.onnx"}, "used but not listed"),
+        ({"input_size": 7}, "input_size: expected 8"),
+        ({"golden_images": [{"image": "golden/1.jpg", "embedding": "golden/0.f32"}]}, "used but not listed"),
+        ({"golden_images": [{"image": "golden/0.jpg"}]}, "golden_images[0]: field 'embedding' is missing"),
+        ({"files": [*model()["files"], file("model.json")]}, "can't list itself"),
+    ],
+)
+def test_a_model_manifest_that_contradicts_itself_is_refused(changes: dict[str, Any], says: str) -> None:
+    with pytest.raises(DocumentMalformed) as caught:
+        parse_model_manifest(json.dumps(model(**changes)).encode(), MODEL)
+    assert says in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"outcome": "fine"}, "outcome 'fine'"),
+        ({"generation": 6}, "must stand where it says"),
+        ({"environment": "production"}, "must stand where it says"),
+        ({"index_prefix": "indexes/home"}, "index_prefix"),
+    ],
+)
+def test_a_receipt_that_belongs_elsewhere_is_refused(changes: dict[str, Any], says: str) -> None:
+    with pytest.raises(DocumentMalformed) as caught:
+        parse_receipt(json.dumps(receipt(**changes)).encode(), TARGET, 5)
+    assert says in str(caught.value)
+
+
+def test_the_largest_manifest_of_braces_ends_in_an_error_too() -> None:
+    for data in (b'{"a":' * (INDEX_MANIFEST_LIMIT // 5), b"[" * INDEX_MANIFEST_LIMIT, b"{" * INDEX_MANIFEST_LIMIT):
+        with pytest.raises(DocumentMalformed):
+            parse_document(data, "x", limit=INDEX_MANIFEST_LIMIT)
