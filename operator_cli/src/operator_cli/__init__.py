@@ -1,1 +1,1 @@
-"""indexpush commit, redeploy, rollback, status, history."""
+"""The operator's command line: commit, redeploy, rollback, status, history, promote, pull; over the bucket only."""

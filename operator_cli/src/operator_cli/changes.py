@@ -1,0 +1,202 @@
+"""The four changes that a person makes; each is one upload of one small object, guarded by what was read before."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+from model_repository.commit import Commit, format_commit, parse_commit
+from model_repository.errors import DocumentMalformed, GenerationConflict, NameRefused, ObjectMissing, PermanentError
+from model_repository.index_manifest import IndexManifest
+from model_repository.names import IndexPrefix, Target
+from model_repository.receipt import Outcome, Receipt
+from model_repository.repository import read_index_manifest, write_commit
+from model_repository.store import Store
+from operator_cli.builds import bucket_missing, check_build, parse_build
+from operator_cli.errors import CommitOnHold, NothingServed
+from operator_cli.live import Live, commit_missing, read_live, read_receipt_or_none, recent_receipts, served
+from operator_cli.rollback import pick_rollback
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What a person said, beside the build.
+
+    reason: empty: the command finds one. hold: the new commit is on hold; None: as the command does by itself.
+    release: a commit on hold may be replaced. dry_run: check and explain everything, write nothing.
+    """
+
+    by: str
+    reason: str = ""
+    hold: bool | None = None
+    release: bool = False
+    dry_run: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What was done.
+
+    generation: of the new commit; 0 after a dry run. replaced: what stood there before.
+    written: False after a dry run, or when the commit already stood there.
+    notes: for the person, a sentence each. manifest: of the committed build.
+    """
+
+    action: str
+    target: Target
+    generation: int
+    commit: Commit
+    replaced: Live
+    manifest: IndexManifest
+    written: bool
+    notes: tuple[str, ...] = ()
+
+
+def commit(store: Store, target: Target, build: str, order: Order) -> Change:
+    """Commit a build that a person names."""
+    live = read_live(store, target)
+    _respect_hold(live, order)
+    manifest = check_build(store, parse_build(build, target.index, store.bucket))
+    wanted = Commit(manifest.prefix, order.by, order.reason, hold=bool(order.hold))
+    return _write(store, live, wanted, order, action="commit", manifest=manifest)
+
+
+def redeploy(store: Store, target: Target, order: Order) -> Change:
+    """Upload the live commit again: a new generation, so a new rollout of the same build.
+
+    A hold stays unless the order says otherwise; so does the reason.
+    """
+    live = read_live(store, target)
+    if live.malformed:
+        raise DocumentMalformed(
+            target.commit_name,
+            f"can't be uploaded again: {live.malformed}; commit a build instead: "
+            f"indexpush commit {target.index} <build> --environment {target.environment}",
+        )
+    if live.commit is None:
+        raise commit_missing(store, target)
+    manifest = check_build(store, live.commit.index_prefix)
+    hold = order.hold if order.hold is not None else live.commit.hold and not order.release
+    wanted = replace(live.commit, by=order.by, reason=order.reason or live.commit.reason, hold=hold)
+    return _write(store, live, wanted, order, action="redeploy", manifest=manifest)
+
+
+def rollback(store: Store, target: Target, build: str | None, order: Order) -> Change:
+    """Commit an older build: the one that is named, or the one that served last before the live one."""
+    live = read_live(store, target)
+    _respect_hold(live, order)
+    if build is not None:
+        manifest = check_build(store, parse_build(build, target.index, store.bucket))
+        notes: tuple[str, ...] = ()
+    else:
+        receipt = read_receipt_or_none(store, target, live.generation)
+        pick = pick_rollback(
+            live,
+            receipt.outcome if isinstance(receipt, Receipt) else None,
+            recent_receipts(store, target),
+            live_created=_created(store, live),
+            check=lambda prefix: check_build(store, prefix),
+        )
+        manifest = pick.manifest
+        notes = (*(f"passed over: {what}" for what in pick.passed_over), f"picked {manifest.prefix}: {pick.why}")
+    left = f"rollback from {live.commit.index_prefix}" if live.commit else "rollback"
+    wanted = Commit(manifest.prefix, order.by, order.reason or left, hold=bool(order.hold))
+    if not order.hold:
+        notes += ("not on hold: the next batch replaces it; roll back with --hold to make it stick",)
+    return _write(store, live, wanted, order, action="rollback", manifest=manifest, notes=notes)
+
+
+def promote(store: Store, source: Target, target: Target, order: Order) -> Change:
+    """Commit to `target` what `source` serves, which is not always what `source` has committed."""
+    serving = served(store, source)
+    if serving is None or serving.index_prefix is None:
+        raise NothingServed(
+            f"{source.receipts_prefix}: no receipt says that {source.environment!r} serves {source.index!r}; "
+            f"wait until then, or name one: indexpush commit {target.index} <build> --environment {target.environment}"
+        )
+    live = read_live(store, target)
+    _respect_hold(live, order)
+    manifest = check_build(store, serving.index_prefix)
+    notes = _behind(store, source, serving.index_prefix)
+    reason = order.reason or f"promoted from {source.environment}, generation {serving.generation}"
+    wanted = Commit(serving.index_prefix, order.by, reason, hold=bool(order.hold))
+    if live.commit and (live.commit.index_prefix, live.commit.hold) == (wanted.index_prefix, wanted.hold):
+        receipt = read_receipt_or_none(store, target, live.generation)
+        if not isinstance(receipt, Receipt) or receipt.outcome is Outcome.SERVED:
+            notes += (f"{target.environment} already has it: nothing written (indexpush redeploy rolls it out again)",)
+            return Change("promote", target, live.generation, live.commit, live, manifest, written=False, notes=notes)
+    return _write(store, live, wanted, order, action="promote", manifest=manifest, notes=notes)
+
+
+def _behind(store: Store, source: Target, prefix: IndexPrefix) -> tuple[str, ...]:
+    committed = read_live(store, source).commit
+    if committed is None or committed.index_prefix == prefix:
+        return ()
+    return (
+        f"{source.environment} has committed {committed.index_prefix}, but serves {prefix}: that is what is promoted",
+    )
+
+
+def _created(store: Store, live: Live) -> datetime | None:
+    if live.commit is None:
+        return None
+    try:
+        return read_index_manifest(store, live.commit.index_prefix)[0].created
+    except PermanentError:  # a live commit may name what isn't there: then age can't help to pick
+        return None
+
+
+def _respect_hold(live: Live, order: Order) -> None:
+    if live.commit is None or not live.commit.hold or order.release:
+        return
+    said = ": ".join(part for part in (live.commit.by, live.commit.reason) if part) or "nobody says why"
+    raise CommitOnHold(
+        f"{live.target.commit_name}: {live.commit.index_prefix} is on hold ({said}); "
+        "ask them, then replace it with --release (and --hold, if the new one shall stick too)"
+    )
+
+
+def _write(
+    store: Store,
+    live: Live,
+    wanted: Commit,
+    order: Order,
+    *,
+    action: str,
+    manifest: IndexManifest,
+    notes: tuple[str, ...] = (),
+) -> Change:
+    _check_readable(live.target, wanted)
+    change = Change(action, live.target, 0, wanted, live, manifest, written=False, notes=notes)
+    if order.dry_run:
+        return change
+    try:
+        written = write_commit(store, live.target, wanted, if_generation_match=live.generation)
+    except ObjectMissing:
+        raise bucket_missing(store) from None
+    except GenerationConflict:
+        return replace(change, generation=_whose(store, live, wanted), written=True)
+    return replace(change, generation=written.generation, written=True)
+
+
+def _check_readable(target: Target, wanted: Commit) -> None:
+    # a --reason may hold what the contract refuses; say so before the bucket has it
+    try:
+        parse_commit(format_commit(wanted), target)
+    except DocumentMalformed as error:
+        raise NameRefused(f"{error}; mend --by or --reason") from None
+
+
+def _whose(store: Store, live: Live, wanted: Commit) -> int:
+    """The generation of the commit that stands there after a lost race; raises `GenerationConflict` if it is another's.
+
+    The client repeats an upload whose answer was lost, and then meets its own first one.
+    """
+    now = read_live(store, live.target)
+    if now.commit == wanted and now.generation != live.generation:
+        return now.generation
+    by = f" (by {now.commit.by})" if now.commit and now.commit.by else ""
+    what = f"{now.commit.index_prefix}{by}" if now.commit else "something else"
+    conflict = GenerationConflict(live.target.commit_name, live.generation)
+    conflict.args = (f"{conflict}; it is now {what}, generation {now.generation}: nothing of yours was written",)
+    raise conflict

@@ -1,0 +1,82 @@
+"""What is committed, what became of it, and what serves: for one target or all of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from itertools import islice
+
+from model_repository.names import Target
+from model_repository.receipt import Outcome, Receipt
+from model_repository.store import Store
+from operator_cli.live import (
+    Live,
+    UnreadableReceipt,
+    commit_missing,
+    list_commits,
+    read_live,
+    read_receipt_or_none,
+    receipts,
+    served,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class TargetStatus:
+    """One target as the bucket shows it.
+
+    since: when the live commit was uploaded, in UTC. receipt: of the live commit; None: nobody said yet.
+    serving: the newest receipt that says served; None: no receipt does.
+    """
+
+    live: Live
+    since: datetime | None
+    receipt: Receipt | UnreadableReceipt | None
+    serving: Receipt | None
+
+
+@dataclass(frozen=True, slots=True)
+class Stray:
+    """An object in commits/ whose name is no commit's: nobody will ever act on it."""
+
+    name: str
+
+
+def status(store: Store, environment: str | None, index: str | None) -> list[TargetStatus | Stray]:
+    """The targets that the filters leave, by name. Raises `CommitMissing` if both are given and nothing is there."""
+    if environment is not None and index is not None:
+        target = Target(environment, index)
+        found = _status(store, target)
+        if found.live.generation == 0:
+            raise commit_missing(store, target)
+        return [found]
+    return [
+        Stray(name) if target is None else _status(store, target)
+        for target, name in list_commits(store)
+        if _wanted(target, name, environment, index)
+    ]
+
+
+def _wanted(target: Target | None, name: str, environment: str | None, index: str | None) -> bool:
+    if target is None:
+        return index is None and (environment is None or name.startswith(f"commits/{environment}/"))
+    return environment in (None, target.environment) and index in (None, target.index)
+
+
+def _status(store: Store, target: Target) -> TargetStatus:
+    live = read_live(store, target)
+    info = store.stat(target.commit_name)
+    receipt = read_receipt_or_none(store, target, live.generation)
+    serving = receipt if isinstance(receipt, Receipt) and receipt.outcome is Outcome.SERVED else served(store, target)
+    return TargetStatus(live, info.updated if info else None, receipt, serving)
+
+
+def history(store: Store, target: Target, limit: int) -> list[Receipt | UnreadableReceipt]:
+    """The newest `limit` receipts of a target, newest first.
+
+    Raises `CommitMissing` if there are none, and no commit that could get one.
+    """
+    found = list(islice(receipts(store, target), limit))
+    if not found and store.stat(target.commit_name) is None:
+        raise commit_missing(store, target)
+    return found

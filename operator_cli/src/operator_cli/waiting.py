@@ -1,0 +1,88 @@
+"""Waiting for what becomes of a commit."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import timedelta
+
+from model_repository.errors import DeliveryError, TransientError
+from model_repository.names import Target
+from model_repository.receipt import Outcome
+from model_repository.store import Store
+from operator_cli.clock import Clock
+from operator_cli.exit_codes import ExitCode, exit_code_of
+from operator_cli.live import UnreadableReceipt, read_live, read_receipt_or_none
+
+_FIRST_PAUSE = 0.25
+_LONGEST_PAUSE = 3.0
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What became of a commit, as far as it is known.
+
+    outcome: None while nobody knows. detail: one sentence. seconds: from the start of the wait.
+    """
+
+    outcome: Outcome | None
+    detail: str
+    exit_code: ExitCode
+    seconds: float
+
+
+def wait_for_receipt(
+    store: Store, target: Target, generation: int, *, patience: float, clock: Clock, tick: Callable[[float], None]
+) -> Verdict:
+    """Wait up to `patience` seconds for the receipt of the commit with that generation; never raises `DeliveryError`.
+
+    The commit is written already, so a bucket that doesn't answer for a while is no reason to give up.
+    tick: called before each pause with the seconds so far.
+    """
+    start = clock.now()
+    pause, trouble = _FIRST_PAUSE, ""
+    while True:
+        passed = (clock.now() - start) / timedelta(seconds=1)
+        try:
+            verdict = _look(store, target, generation, passed)
+            trouble = ""
+        except TransientError as error:
+            verdict, trouble = None, f" ({error})"
+        except DeliveryError as error:
+            return Verdict(None, f"the commit is written, but: {error}", exit_code_of(error), passed)
+        if verdict is not None:
+            return verdict
+        if passed >= patience:
+            return Verdict(None, _unknown(target, passed, trouble), ExitCode.TRY_AGAIN, passed)
+        tick(passed)
+        clock.sleep(min(pause, max(patience - passed, 0.01)))
+        pause = min(pause * 1.3, _LONGEST_PAUSE)
+
+
+def _look(store: Store, target: Target, generation: int, passed: float) -> Verdict | None:
+    receipt = read_receipt_or_none(store, target, generation)
+    if receipt is None:
+        live = read_live(store, target)
+        if live.generation == generation:
+            return None
+        # it may have gone live just before it was replaced
+        receipt = read_receipt_or_none(store, target, generation)
+        if receipt is None:
+            return Verdict(Outcome.SUPERSEDED, _replaced(live.generation), ExitCode.NOT_LIVE, passed)
+    if isinstance(receipt, UnreadableReceipt):
+        return Verdict(None, receipt.why, ExitCode.DATA, passed)
+    code = ExitCode.OK if receipt.outcome is Outcome.SERVED else ExitCode.NOT_LIVE
+    return Verdict(receipt.outcome, receipt.detail, code, passed)
+
+
+def _replaced(generation: int) -> str:
+    if generation == 0:
+        return "the commit object was deleted before anybody said that this commit went live"
+    return f"commit generation {generation} replaced it before anybody said that it went live"
+
+
+def _unknown(target: Target, passed: float, trouble: str) -> str:
+    return (
+        f"no receipt after {passed:.0f} s{trouble}; the commit stands, and may still go live: "
+        f"indexpush status {target.index} --environment {target.environment}"
+    )
