@@ -1,0 +1,110 @@
+"""The request to the CD side is complete, and is read as strictly as a document."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from model_repository.deployment import DeploymentRequest, Footprint, footprint
+from model_repository.errors import DocumentMalformed
+from model_repository.files import File
+from model_repository.index_manifest import IndexManifest, ModelReference, Partition, Recall
+from model_repository.names import IndexPrefix, ModelPrefix, Target
+from model_repository.receipt import datetime
+
+MIB = 1024 * 1024
+DIGEST = "sha256:" + "ab" * 32
+REQUEST = DeploymentRequest(
+    target=Target("staging", "home"),
+    generation=1763683200000001,
+    bucket="a-bucket",
+    index_prefix=IndexPrefix("home", "b1"),
+    index_generation=1763683200000000,
+    index_digest=DIGEST,
+    model_prefix=ModelPrefix("lite", "1"),
+    model_digest=DIGEST,
+    footprint=Footprint(300, 100, 120),
+    by="batch",
+)
+
+
+def manifest(index_bytes: int, model_bytes: int) -> IndexManifest:
+    return IndexManifest(
+        prefix=IndexPrefix("home", "b1"),
+        created=datetime(2026, 11, 21),
+        model=ModelReference(ModelPrefix("lite", "1"), DIGEST, (File("model.json", model_bytes, "AAAAAA=="),)),
+        dimensions=4,
+        metric="angular",
+        trees=1,
+        recall=Recall(10, 1.0, 1),
+        lookup="items.lookup",
+        partitions=(Partition("chair", "chair.annoy", "chair.ids", 1),),
+        golden_queries=(),
+        files=(File("chair.annoy", index_bytes, "AAAAAA=="),),
+    )
+
+
+def test_an_empty_build_still_needs_a_server() -> None:
+    assert footprint(manifest(0, 0)) == Footprint(memory_mib=256, volume_mib=64, deadline_seconds=120)
+
+
+def test_what_a_pod_needs_grows_with_what_it_maps_and_pulls() -> None:
+    needs = footprint(manifest(1000 * MIB, 20 * MIB))
+    assert needs == Footprint(memory_mib=256 + 1100 + 60, volume_mib=64 + 1071, deadline_seconds=120 + 51)
+
+
+def test_the_payload_is_what_spinnaker_reads() -> None:
+    payload = REQUEST.to_payload()
+    name = "gs://a-bucket/indexes/home/b1/index.json"
+    generation = "1763683200000000"
+    reference = f"{name}#{generation}"
+    assert payload["artifacts"] == [
+        {"type": "gcs/object", "name": name, "reference": reference, "version": generation},
+    ]
+    assert payload["parameters"]["generation"] == "1763683200000001"
+    assert set(payload) == {"parameters", "artifacts"}
+
+
+def test_a_parameter_that_is_missing_or_unknown_is_named() -> None:
+    parameters = REQUEST.to_parameters()
+    for field in set(parameters) - {"by", "reason"}:
+        with pytest.raises(DocumentMalformed, match=f"'{field}' is missing"):
+            DeploymentRequest.from_parameters({k: v for k, v in parameters.items() if k != field})
+    with pytest.raises(DocumentMalformed, match="unknown 'extra'"):
+        DeploymentRequest.from_parameters(parameters | {"extra": "1"})
+
+
+def test_who_and_why_may_be_left_out() -> None:
+    parameters = {k: v for k, v in REQUEST.to_parameters().items() if k not in {"by", "reason"}}
+    assert DeploymentRequest.from_parameters(parameters) == replace(REQUEST, by="")
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("environment", "Production"),
+        ("index", "../home"),
+        ("index", "garden"),
+        ("generation", "0"),
+        ("generation", "1.5"),
+        ("bucket", "gs://a-bucket"),
+        ("bucket", "a/bucket"),
+        ("bucket", ""),
+        ("index_prefix", "indexes/home/../b1"),
+        ("index_generation", "-1"),
+        ("index_digest", "ab" * 32),
+        ("model_prefix", "models/lite"),
+        ("model_digest", DIGEST.upper()),
+        ("memory_mib", "0"),
+        ("memory_mib", "1Gi"),
+        ("memory_mib", "-5"),
+        ("volume_mib", "\u0661"),
+        ("volume_mib", "9" * 5000),
+        ("deadline_seconds", ""),
+        ("deadline_seconds", "1e3"),
+    ],
+)
+def test_a_parameter_with_a_value_it_cannot_have_is_refused(field: str, value: str) -> None:
+    with pytest.raises(DocumentMalformed, match="parameters"):
+        DeploymentRequest.from_parameters(REQUEST.to_parameters() | {field: value})

@@ -1,0 +1,216 @@
+"""parse(format(x)) == x, for whatever x."""
+
+from __future__ import annotations
+
+import string
+from datetime import UTC, datetime, timedelta, timezone
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from model_repository.commit import Commit, LiveCommit, format_commit, parse_commit
+from model_repository.deployment import DeploymentRequest, Footprint, footprint
+from model_repository.digests import format_crc32c, parse_crc32c
+from model_repository.errors import DocumentMalformed
+from model_repository.files import File
+from model_repository.index_manifest import (
+    GoldenQuery,
+    IndexManifest,
+    ModelReference,
+    Partition,
+    Recall,
+    format_index_manifest,
+    parse_index_manifest,
+)
+from model_repository.model_manifest import (
+    GoldenImage,
+    ModelManifest,
+    format_model_manifest,
+    parse_model_manifest,
+)
+from model_repository.names import IndexPrefix, ModelPrefix, Target
+from model_repository.receipt import Outcome, Receipt, format_receipt, parse_receipt
+
+EDGE = string.ascii_lowercase + string.digits
+labels = st.from_regex(r"[a-z0-9]([-a-z0-9]{0,38}[a-z0-9])?", fullmatch=True)
+names = st.from_regex(r"[a-z0-9]([-a-z0-9.]{0,61}[a-z0-9])?", fullmatch=True)
+file_names = st.from_regex(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,20}(/[A-Za-z0-9_][A-Za-z0-9._-]{0,20}){0,3}", fullmatch=True)
+generations = st.integers(min_value=1, max_value=2**63 - 1)
+crc32cs = st.integers(min_value=0, max_value=2**32 - 1).map(format_crc32c)
+digests = st.binary(min_size=32, max_size=32).map(lambda raw: f"sha256:{raw.hex()}")
+moments = st.datetimes(timezones=st.just(UTC))
+finite = st.floats(allow_nan=False, allow_infinity=False)
+
+
+def printable(longest: int, shortest: int = 0) -> st.SearchStrategy[str]:
+    letters = st.characters(exclude_categories=("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp", "Zs"), include_characters=" ")
+    return st.text(letters.filter(str.isprintable), min_size=shortest, max_size=longest)
+
+
+targets = st.builds(Target, labels, labels)
+index_prefixes = st.builds(IndexPrefix, labels, names)
+model_prefixes = st.builds(ModelPrefix, names, names)
+
+
+def files(of: list[str]) -> st.SearchStrategy[tuple[File, ...]]:
+    sizes = st.integers(min_value=0, max_value=5 * 1024**4)
+    return st.tuples(*(st.builds(File, st.just(name), sizes, crc32cs) for name in sorted(of)))
+
+
+@st.composite
+def index_manifests(draw: st.DrawFn) -> IndexManifest:
+    categories = draw(st.lists(printable(20, 1), min_size=1, max_size=4, unique=True))
+    partitions = tuple(
+        Partition(category, f"p{number}.annoy", f"p{number}.ids", draw(st.integers(min_value=1, max_value=2**31 - 1)))
+        for number, category in enumerate(categories)
+    )
+    neighbors = draw(st.lists(printable(30, 1), min_size=1, max_size=5))
+    golden = GoldenQuery(
+        category=draw(st.sampled_from(categories)),
+        item=draw(printable(30, 1)),
+        neighbors=tuple(neighbors),
+        distances=tuple(draw(st.lists(finite, min_size=len(neighbors), max_size=len(neighbors)))),
+    )
+    used = ["items.lookup", *(name for p in partitions for name in (p.file, p.ids))]
+    return IndexManifest(
+        prefix=draw(index_prefixes),
+        created=draw(moments),
+        model=ModelReference(draw(model_prefixes), draw(digests), draw(files(["model.json", "model.onnx"]))),
+        dimensions=draw(st.integers(min_value=1, max_value=65536)),
+        metric="angular",
+        trees=draw(st.integers(min_value=1, max_value=100_000)),
+        recall=Recall(10, draw(st.floats(min_value=0, max_value=1)), draw(st.integers(min_value=1, max_value=10**9))),
+        lookup="items.lookup",
+        partitions=partitions,
+        golden_queries=draw(st.sampled_from([(), (golden,)])),
+        files=draw(files(used)),
+    )
+
+
+model_manifests = st.builds(
+    ModelManifest,
+    prefix=model_prefixes,
+    created=moments,
+    runtime=st.just("onnx"),
+    file=st.just("model.onnx"),
+    input_size=st.integers(min_value=8, max_value=4096),
+    dimensions=st.integers(min_value=1, max_value=65536),
+    golden_images=st.sampled_from([(), (GoldenImage("golden/0.jpg", "golden/0.f32"),)]),
+    files=files(["golden/0.f32", "golden/0.jpg", "model.onnx"]),
+)
+receipts = st.builds(
+    Receipt,
+    target=targets,
+    generation=generations,
+    outcome=st.sampled_from(Outcome),
+    index_prefix=st.none() | index_prefixes,
+    detail=printable(200),
+    started=moments,
+    finished=moments,
+    code=printable(20),
+    by=printable(100),
+    reason=printable(100),
+)
+counts = st.integers(min_value=1, max_value=10**15 - 1)
+
+
+@st.composite
+def requests(draw: st.DrawFn) -> DeploymentRequest:
+    target = draw(targets)
+    return DeploymentRequest(
+        target=target,
+        generation=draw(generations),
+        bucket=draw(st.from_regex(r"[a-z0-9][-a-z0-9_.]{1,61}[a-z0-9]", fullmatch=True)),
+        index_prefix=IndexPrefix(target.index, draw(names)),
+        index_generation=draw(generations),
+        index_digest=draw(digests),
+        model_prefix=draw(model_prefixes),
+        model_digest=draw(digests),
+        footprint=draw(st.builds(Footprint, counts, counts, counts)),
+        by=draw(printable(100)),
+        reason=draw(printable(100)),
+    )
+
+
+@given(targets, names, printable(200), printable(1000), st.booleans())
+@settings(deadline=None, max_examples=50)
+def test_a_commit_is_read_as_it_was_written(target: Target, build: str, by: str, reason: str, hold: bool) -> None:
+    commit = Commit(IndexPrefix(target.index, build), by, reason, hold)
+    assert parse_commit(format_commit(commit), target) == commit
+
+
+@given(index_manifests())
+@settings(deadline=None, max_examples=50)
+def test_an_index_manifest_is_read_as_it_was_written(manifest: IndexManifest) -> None:
+    assert parse_index_manifest(format_index_manifest(manifest), manifest.prefix) == manifest
+
+
+@given(model_manifests)
+@settings(deadline=None, max_examples=50)
+def test_a_model_manifest_is_read_as_it_was_written(manifest: ModelManifest) -> None:
+    assert parse_model_manifest(format_model_manifest(manifest), manifest.prefix) == manifest
+
+
+@given(receipts)
+@settings(deadline=None, max_examples=50)
+def test_a_receipt_is_read_as_it_was_written(receipt: Receipt) -> None:
+    assert parse_receipt(format_receipt(receipt), receipt.target, receipt.generation) == receipt
+
+
+@given(requests())
+@settings(deadline=None, max_examples=50)
+def test_a_request_is_read_from_the_parameters_that_it_wrote(request: DeploymentRequest) -> None:
+    parameters = request.to_parameters()
+    assert all(isinstance(value, str) for value in parameters.values())
+    assert DeploymentRequest.from_parameters(parameters) == request
+
+
+@given(index_manifests(), generations, generations, digests)
+@settings(deadline=None, max_examples=50)
+def test_what_any_readable_build_needs_can_be_asked_for(
+    manifest: IndexManifest, commit_generation: int, index_generation: int, digest: str
+) -> None:
+    target = Target("staging", manifest.prefix.index)
+    live = LiveCommit(target, commit_generation, Commit(manifest.prefix))
+    request = DeploymentRequest.of(
+        live, manifest, bucket="a-bucket", index_generation=index_generation, index_digest=digest
+    )
+    assert request.footprint == footprint(manifest)
+    assert DeploymentRequest.from_parameters(request.to_parameters()) == request
+
+
+@given(st.integers(min_value=0, max_value=2**32 - 1))
+def test_a_crc32c_is_read_as_it_was_written(value: int) -> None:
+    assert parse_crc32c(format_crc32c(value)) == value
+
+
+@given(prefix=index_prefixes | model_prefixes)
+def test_a_prefix_is_read_as_it_was_written(prefix: IndexPrefix | ModelPrefix) -> None:
+    assert type(prefix).parse(str(prefix)) == prefix
+
+
+@given(targets, generations)
+def test_a_target_is_read_from_the_name_of_its_commit(target: Target, generation: int) -> None:
+    assert Target.from_commit_name(target.commit_name) == target
+    assert target.receipt_name(generation) == f"deployments/{target.environment}/{target.index}/{generation}.json"
+
+
+@given(st.binary(max_size=200))
+def test_no_bytes_at_all_crash_the_reader_of_commits(data: bytes) -> None:
+    with pytest.raises(DocumentMalformed):
+        parse_commit(data, Target("staging", "home"))
+
+
+def test_a_receipt_keeps_a_detail_that_holds_a_terminal_escape_but_not_the_escape() -> None:
+    now = datetime(2026, 11, 21, 12, tzinfo=timezone(timedelta(hours=1)))
+    target = Target("staging", "home")
+    receipt = Receipt(target, 5, Outcome.UNDONE, None, "bad\x1b[31m\nfile \ud800", now, now)
+    read = parse_receipt(format_receipt(receipt), target, 5)
+    assert read.detail == "bad [31m file  "
+    assert read.started == now
+    assert read.started.tzinfo is UTC
+
+
+def test_a_hand_written_commit_stays_as_short_as_a_person_would_write_it() -> None:
+    assert format_commit(Commit(IndexPrefix("home", "b1"))) == b'{\n  "index_prefix": "indexes/home/b1"\n}\n'
