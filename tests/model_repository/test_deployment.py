@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import UTC, datetime
 
 import pytest
 
@@ -11,7 +12,6 @@ from model_repository.errors import DocumentMalformed
 from model_repository.files import File
 from model_repository.index_manifest import IndexManifest, ModelReference, Partition, Recall
 from model_repository.names import IndexPrefix, ModelPrefix, Target
-from model_repository.receipt import datetime
 
 MIB = 1024 * 1024
 DIGEST = "sha256:" + "ab" * 32

@@ -46,8 +46,27 @@ def test_a_file_stays_below_its_folder(name: str) -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ["", "/", "/a", "a/", "a//b", ".", "..", "../a", "a/..", "a/../b", "a/.b", "-a", "a/-b", "a b", "a\\b", "C:\\a"]
-    + ["a\n", "a\x00b", "\u00e4", "a%2e", "~a", "$a", "x" * (FILE_LIMIT + 1)],
+    [
+        *(
+            "",
+            "/",
+            "/a",
+            "a/",
+            "a//b",
+            ".",
+            "..",
+            "../a",
+            "a/..",
+            "a/../b",
+            "a/.b",
+            "-a",
+            "a/-b",
+            "a b",
+            "a\\b",
+            "C:\\a",
+        ),
+        *("a\n", "a\x00b", "\u00e4", "a%2e", "~a", "$a", "x" * (FILE_LIMIT + 1)),
+    ],
 )
 def test_a_name_that_could_leave_its_folder_is_no_file(name: str) -> None:
     with pytest.raises(NameRefused):
