@@ -32,7 +32,7 @@ REQUEST = DeploymentRequest(
 def manifest(index_bytes: int, model_bytes: int) -> IndexManifest:
     return IndexManifest(
         prefix=IndexPrefix("home", "b1"),
-        created=datetime(2026, 11, 21),
+        created=datetime(2026, 11, 21, tzinfo=UTC),
         model=ModelReference(ModelPrefix("lite", "1"), DIGEST, (File("model.json", model_bytes, "AAAAAA=="),)),
         dimensions=4,
         metric="angular",

@@ -109,4 +109,4 @@ def test_a_hundred_thousand_ids_are_open_at_once_and_read_anywhere(tmp_path: Pat
         assert (read[0], read[99_999], read[12_345]) == ("sku-000000", "sku-099999", "sku-012345")
         assert list(lookup.find("sku-000999")) == [(0, 999)]
         assert list(lookup.find("sku-001000")) == [(1, 0)]
-        assert time.perf_counter() - started < 0.05, "opening must not parse"
+        assert time.perf_counter() - started < 0.1, "opening must not parse"
