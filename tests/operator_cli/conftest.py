@@ -1,0 +1,145 @@
+"""An operator at a desk of their own: a bucket with builds and receipts, a clock that jumps, captured output."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import google_crc32c
+import pytest
+
+from model_repository.commit import Commit
+from model_repository.digests import format_crc32c, sha256_digest
+from model_repository.files import File
+from model_repository.index_manifest import IndexManifest, ModelReference, Partition, Recall, format_index_manifest
+from model_repository.memory_store import MemoryStore
+from model_repository.model_manifest import ModelManifest, format_model_manifest
+from model_repository.names import IndexPrefix, ModelPrefix, Target
+from model_repository.receipt import Outcome, Receipt
+from model_repository.repository import write_commit, write_receipt
+from model_repository.store import Store
+from operator_cli.desk import Desk
+from operator_cli.main import main
+
+NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
+MODEL = ModelPrefix("effnet", "v1")
+
+
+class JumpingClock:
+    """Implements `Clock`; sleeping takes no time, and `meanwhile` happens in it."""
+
+    def __init__(self) -> None:
+        self.time = datetime.now(UTC)
+        self.meanwhile: Callable[[], None] = lambda: None
+
+    def now(self) -> datetime:
+        return self.time
+
+    def sleep(self, seconds: float) -> None:
+        self.time += timedelta(seconds=seconds)
+        self.meanwhile()
+
+
+@dataclass
+class Said:
+    """What a command printed, and its exit code."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def value(self) -> Any:
+        return json.loads(self.out)
+
+
+@dataclass
+class Operator:
+    """Runs commands against `store`, in the environment production unless they say otherwise."""
+
+    store: Store = field(default_factory=lambda: MemoryStore("shop"))
+    clock: JumpingClock = field(default_factory=JumpingClock)
+    environ: dict[str, str] = field(
+        default_factory=lambda: {"MODEL_REPOSITORY": "gs://shop", "INDEXPUSH_ENVIRONMENT": "production"}
+    )
+    target: Target = Target("production", "clothing")  # noqa: RUF009 - frozen
+
+    def __call__(self, *argv: str) -> Said:
+        out, err = io.StringIO(), io.StringIO()
+        code = main(list(argv), Desk(self.environ, lambda _url, _patience: self.store, self.clock, out, err))
+        return Said(code, out.getvalue(), err.getvalue())
+
+    def model(self) -> ModelReference:
+        """Upload the model; its files and digest."""
+        data = b"onnx"
+        file = self._put(MODEL, "model.onnx", data)
+        manifest = ModelManifest(MODEL, NOW, "onnx", "model.onnx", 224, 4, (), (file,))
+        document = format_model_manifest(manifest)
+        return ModelReference(MODEL, sha256_digest(document), (file, self._put(MODEL, "model.json", document)))
+
+    def build(self, name: str, *, age: float = 0, index: str = "clothing", dimensions: int = 4) -> IndexPrefix:
+        """Upload a whole build, made `age` hours before now."""
+        prefix = IndexPrefix(index, name)
+        files = tuple(self._put(prefix, file, f"{name} {file}".encode()) for file in ("a.ann", "a.ids", "items.lookup"))
+        manifest = IndexManifest(
+            prefix=prefix,
+            created=NOW - timedelta(hours=age),
+            model=self.model(),
+            dimensions=dimensions,
+            metric="angular",
+            trees=10,
+            recall=Recall(10, 0.99, 100),
+            lookup="items.lookup",
+            partitions=(Partition("shirts", "a.ann", "a.ids", 7),),
+            golden_queries=(),
+            files=files,
+        )
+        self._put(prefix, "index.json", format_index_manifest(manifest))
+        return prefix
+
+    def commit(self, prefix: IndexPrefix, target: Target | None = None, **fields: Any) -> int:
+        """Commit as the batch does; the generation."""
+        target = target or self.target
+        return write_commit(
+            self.store, target, Commit(prefix, **{"by": "batch"} | fields), if_generation_match=None
+        ).generation
+
+    def receipt(self, generation: int, outcome: Outcome, prefix: IndexPrefix | None, **fields: Any) -> None:
+        """Say what became of a commit, as the CD side does."""
+        fields = {"target": self.target, "detail": "", "started": NOW, "finished": NOW + timedelta(seconds=2)} | fields
+        write_receipt(self.store, Receipt(generation=generation, outcome=outcome, index_prefix=prefix, **fields))
+
+    def deployed(self, prefix: IndexPrefix, outcome: Outcome = Outcome.SERVED, **fields: Any) -> int:
+        """A commit and its receipt; the generation."""
+        generation = self.commit(prefix, target=fields.get("target"))
+        self.receipt(generation, outcome, prefix, **fields)
+        return generation
+
+    def live(self, target: Target | None = None) -> dict[str, Any]:
+        """The commit object as it stands."""
+        value: dict[str, Any] = json.loads(self.store.read((target or self.target).commit_name, limit=10_000).data)
+        return value
+
+    def generation(self) -> int:
+        """The live commit's generation; 0 if there is none."""
+        info = self.store.stat(self.target.commit_name)
+        return info.generation if info else 0
+
+    def _put(self, prefix: IndexPrefix | ModelPrefix, name: str, data: bytes) -> File:
+        self.store.write(f"{prefix}/{name}", data, if_generation_match=None)
+        return File(name, len(data), format_crc32c(google_crc32c.value(data)))
+
+
+@pytest.fixture
+def operator() -> Operator:
+    return Operator()
+
+
+@pytest.fixture
+def operator_of() -> Callable[[Store], Operator]:
+    """An operator over another store."""
+    return lambda store: Operator(store=store)

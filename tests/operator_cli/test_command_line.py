@@ -1,0 +1,147 @@
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from model_repository.errors import DeliveryError, ObjectMissing, PermanentError, TransientError
+from model_repository.memory_store import MemoryStore
+from operator_cli.exit_codes import ExitCode, exit_code_of
+from operator_cli.pull import progress_bar
+from operator_cli.signature import default_signature
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tests.operator_cli.conftest import Operator
+
+HANDBOOK = Path(__file__).parents[2] / "docs" / "operations.md"
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [
+        (),
+        ("deploy",),
+        ("commit", "clothing"),
+        ("commit", "clothing", "b1", "--wat"),
+        ("commit", "clothing", "b1", "--wait", "soon"),
+        ("commit", "clothing", "b1", "--wait", "-3"),
+        ("commit", "clothing", "b1", "--wait=nan"),
+        ("history", "clothing", "--limit", "0"),
+        ("history", "Clothing"),
+        ("history", "../etc"),
+        ("status", "--environment", "pro.duction", "clothing"),
+        ("status", "--output", "yaml"),
+        ("status", "--repository", "shop"),
+        ("status", "--repository", "gs://shop/indexes"),
+        ("status", "--repository", "gs://"),
+        ("promote", "clothing", "--to", "production"),
+    ],
+)
+def test_wrong_usage_is_one_line_and_64(operator: Operator, argv: tuple[str, ...]) -> None:
+    result = operator(*argv)
+
+    assert result.code == 64
+    assert result.err.startswith("indexpush: ")
+    assert result.err.count("\n") == 1
+    assert not result.out
+
+
+def test_wrong_usage_is_json_too_if_json_was_asked_for(operator: Operator) -> None:
+    assert operator("deploy", "--output", "json").value["error"]["code"] == "usage"
+    assert operator("--output=json", "history", "UPPER").value["error"]["code"] == "name-refused"
+
+
+def test_an_environment_must_be_named_for_a_change(operator: Operator) -> None:
+    del operator.environ["INDEXPUSH_ENVIRONMENT"]
+
+    result = operator("redeploy", "clothing")
+
+    assert result.code == 64
+    assert "INDEXPUSH_ENVIRONMENT" in result.err
+
+
+def test_a_bucket_must_be_named(operator: Operator) -> None:
+    del operator.environ["MODEL_REPOSITORY"]
+
+    assert "MODEL_REPOSITORY" in operator("status").err
+    assert operator("status", "--repository", "gs://shop").code == 0
+
+
+@pytest.mark.parametrize(
+    "argv", [("status",), ("history", "clothing"), ("commit", "clothing", "b1"), ("redeploy", "clothing")]
+)
+def test_a_bucket_that_is_not_there_is_named_and_69(
+    operator_of: Callable[[Any], Operator], argv: tuple[str, ...]
+) -> None:
+    class Gone(MemoryStore):
+        def _refuse(self, name: str) -> Any:
+            raise ObjectMissing(name)
+
+        listing = folders = _refuse
+
+    result = operator_of(Gone("shop"))(*argv, "--output", "json")
+
+    assert result.code == 69
+    assert result.value["error"]["code"] == "bucket-missing"
+    assert "gs://shop: no such bucket" in result.err
+
+
+def test_a_defect_shows_its_traceback_and_has_a_code_of_its_own(operator_of: Callable[[Any], Operator]) -> None:
+    class Broken(MemoryStore):
+        def listing(self, prefix: str) -> Any:
+            raise ZeroDivisionError(prefix)
+
+    result = operator_of(Broken("shop"))("status")
+
+    assert result.code == 70
+    assert "Traceback" in result.err
+
+
+def test_ctrl_c_while_waiting_says_that_the_commit_stands(operator: Operator) -> None:
+    operator.build("b1")
+
+    def interrupt() -> None:
+        raise KeyboardInterrupt
+
+    operator.clock.meanwhile = interrupt
+    result = operator("commit", "clothing", "b1", "--wait")
+
+    assert result.code == 130
+    assert "the commit stands" in result.out
+    assert operator.generation() > 0
+
+
+def test_every_error_has_an_exit_code() -> None:
+    def descendants(kind: type[DeliveryError]) -> set[type[DeliveryError]]:
+        return {kind}.union(*(descendants(child) for child in kind.__subclasses__()))
+
+    for kind in descendants(PermanentError) | descendants(TransientError):
+        code = exit_code_of(kind.__new__(kind))
+        assert code not in (ExitCode.OK, ExitCode.NOT_LIVE, ExitCode.SOFTWARE)
+        assert (code is ExitCode.TRY_AGAIN) >= issubclass(kind, TransientError)
+
+
+def test_the_handbook_documents_every_exit_code() -> None:
+    rows = re.findall(r"^\| `(\d+)` \|", HANDBOOK.read_text("utf-8"), re.MULTILINE)
+
+    assert [int(row) for row in rows] == sorted(ExitCode)
+
+
+def test_commits_are_signed_with_the_gcloud_account_or_user_and_host(tmp_path: Path) -> None:
+    assert "@" in default_signature({"HOME": str(tmp_path)})
+    (tmp_path / ".config/gcloud/configurations").mkdir(parents=True)
+    (tmp_path / ".config/gcloud/active_config").write_text("work\n")
+    (tmp_path / ".config/gcloud/configurations/config_work").write_text("[core]\naccount = ada@example.org\n")
+    assert default_signature({"HOME": str(tmp_path)}) == "ada@example.org"
+    assert default_signature({"HOME": str(tmp_path), "CLOUDSDK_CORE_ACCOUNT": "bot@example.org"}) == "bot@example.org"
+
+
+def test_the_progress_bar_fits_its_terminal_and_never_exceeds_the_whole() -> None:
+    assert progress_bar(5_000_000, 10_000_000, 80) == "[###############...............]  50% of 10.0 MB"
+    assert progress_bar(20, 10, 80).startswith(f"[{'#' * 30}] 100%")
+    assert len(progress_bar(5, 10, 12)) <= 12
+    assert "100%" in progress_bar(0, 0, 80)

@@ -1,0 +1,127 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from model_repository.names import Target
+from model_repository.receipt import Outcome
+
+if TYPE_CHECKING:
+    from tests.operator_cli.conftest import Operator
+
+STAGING = Target("staging", "clothing")
+
+
+def test_a_redeploy_uploads_the_same_build_as_a_new_generation(operator: Operator) -> None:
+    before = operator.commit(operator.build("b1"), reason="spring")
+
+    result = operator("redeploy", "clothing", "--by", "ada", "--output", "json")
+
+    assert result.code == 0
+    assert result.value["generation"] == operator.generation() > before
+    assert operator.live() == {"index_prefix": "indexes/clothing/b1", "by": "ada", "reason": "spring"}
+
+
+def test_a_redeploy_keeps_a_hold(operator: Operator) -> None:
+    operator.commit(operator.build("b1"), hold=True)
+
+    assert operator("redeploy", "clothing").code == 0
+    assert operator.live()["hold"] is True
+
+
+def test_a_redeploy_can_end_a_hold_or_add_one(operator: Operator) -> None:
+    operator.commit(operator.build("b1"))
+
+    operator("redeploy", "clothing", "--hold")
+    assert operator.live()["hold"] is True
+
+    operator("redeploy", "clothing", "--release")
+    assert "hold" not in operator.live()
+
+
+def test_nothing_to_redeploy_names_what_there_is(operator: Operator) -> None:
+    operator.commit(operator.build("b1"), target=STAGING)
+    operator.commit(operator.build("b1", index="shoes"), target=Target("production", "shoes"))
+
+    elsewhere = operator("redeploy", "clothing")
+    misspelt = operator("redeploy", "shoe")
+
+    assert (elsewhere.code, misspelt.code) == (66, 66)
+    assert "it is committed in: staging" in elsewhere.err
+    assert "did you mean shoes?" in misspelt.err
+
+
+def test_a_malformed_commit_is_not_redeployed_and_the_mend_is_named(operator: Operator) -> None:
+    operator.store.write(operator.target.commit_name, b'{"indx_prefix": "x"}', if_generation_match=0)
+
+    result = operator("redeploy", "clothing", "--output", "json")
+
+    assert result.code == 65
+    assert "indexpush commit clothing <build> --environment production" in result.value["error"]["message"]
+
+
+def test_a_broken_build_is_not_redeployed(operator: Operator) -> None:
+    operator.commit(operator.build("b1"))
+    operator.store.write("indexes/clothing/b1/a.ann", b"", if_generation_match=None)
+
+    assert operator("redeploy", "clothing").code == 65
+
+
+def test_promotion_takes_what_staging_serves_not_what_it_has_committed(operator: Operator) -> None:
+    operator.deployed(operator.build("b1"), target=STAGING)
+    operator.deployed(operator.build("b2"), Outcome.UNDONE, target=STAGING)
+
+    result = operator("promote", "clothing", "--from", "staging", "--to", "production")
+
+    assert result.code == 0
+    assert operator.live()["index_prefix"] == "indexes/clothing/b1"
+    assert "promoted from staging" in operator.live()["reason"]
+    assert "staging has committed indexes/clothing/b2, but serves indexes/clothing/b1" in result.out
+
+
+def test_what_staging_does_not_serve_is_not_promoted(operator: Operator) -> None:
+    operator.commit(operator.build("b1"), target=STAGING)
+
+    result = operator("promote", "clothing", "--from", "staging", "--to", "production")
+
+    assert result.code == 66
+    assert "indexpush commit clothing <build> --environment production" in result.err
+    assert operator.generation() == 0
+
+
+def test_promoting_twice_writes_once(operator: Operator) -> None:
+    operator.deployed(operator.build("b1"), target=STAGING)
+    argv = ("promote", "clothing", "--from", "staging", "--to", "production", "--output", "json")
+
+    first, second = operator(*argv).value, operator(*argv).value
+
+    assert (first["written"], second["written"]) == (True, False)
+    assert second["generation"] == first["generation"] == operator.generation()
+
+
+def test_a_promotion_that_was_undone_may_be_tried_again(operator: Operator) -> None:
+    prefix = operator.build("b1")
+    operator.deployed(prefix, target=STAGING)
+    operator.deployed(prefix, Outcome.UNDONE)
+
+    result = operator("promote", "clothing", "--from", "staging", "--to", "production", "--output", "json")
+
+    assert result.value["written"] is True
+
+
+def test_promotion_respects_a_hold_in_production(operator: Operator) -> None:
+    operator.deployed(operator.build("b2"), target=STAGING)
+    operator.commit(operator.build("b1"), hold=True)
+
+    assert operator("promote", "clothing", "--from", "staging", "--to", "production").code == 77
+    assert operator("promote", "clothing", "--from", "staging", "--to", "production", "--release").code == 0
+
+
+def test_a_hold_does_not_stop_a_promotion_of_what_is_there_already(operator: Operator) -> None:
+    prefix = operator.build("b1")
+    operator.deployed(prefix, target=STAGING)
+    operator.commit(prefix, hold=True)
+
+    result = operator("promote", "clothing", "--from", "staging", "--to", "production", "--hold", "--release")
+
+    assert result.code == 0
+    assert "nothing written" in result.out

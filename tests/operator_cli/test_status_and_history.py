@@ -1,0 +1,145 @@
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+from model_repository.names import Target
+from model_repository.receipt import Outcome
+
+if TYPE_CHECKING:
+    from tests.operator_cli.conftest import Operator
+
+SHOES = Target("staging", "shoes")
+
+
+def test_status_of_a_served_commit_names_build_generation_and_who(operator: Operator) -> None:
+    generation = operator.deployed(operator.build("b1"))
+
+    text = operator("status", "clothing").out
+
+    assert "production/clothing" in text
+    assert f"indexes/clothing/b1  generation {generation}" in text
+    assert "by batch" in text
+    assert "served" in text
+
+
+def test_a_commit_without_a_receipt_is_waiting_and_says_how_long(operator: Operator) -> None:
+    operator.commit(operator.build("b1"))
+    operator.clock.time += timedelta(seconds=42)
+
+    result = operator("status", "clothing")
+
+    assert result.code == 0
+    assert "waiting: no receipt yet (42 s)" in result.out
+    assert "unknown: no receipt says that anything served" in result.out
+
+
+def test_an_undone_commit_shows_why_and_what_serves_on(operator: Operator) -> None:
+    operator.deployed(operator.build("b1"))
+    operator.deployed(operator.build("b2"), Outcome.UNDONE, detail="golden query 3 differs")
+
+    value = operator("status", "clothing", "--output", "json").value["targets"][0]
+
+    assert value["state"] == "undone"
+    assert value["receipt"]["detail"] == "golden query 3 differs"
+    assert value["commit"]["index_prefix"] == "indexes/clothing/b2"
+    assert value["serving"]["index_prefix"] == "indexes/clothing/b1"
+    assert "golden query 3 differs" in operator("status", "clothing").out
+
+
+def test_a_malformed_commit_is_shown_with_the_mend(operator: Operator) -> None:
+    operator.deployed(operator.build("b1"))
+    operator.store.write(operator.target.commit_name, b'{"indx_prefix": "x"}', if_generation_match=None)
+
+    result = operator("status")
+
+    assert result.code == 0
+    assert "MALFORMED" in result.out
+    assert "indexpush commit clothing <build> --environment production" in result.out
+    assert "indexes/clothing/b1" in result.out
+
+
+def test_a_hold_is_shown(operator: Operator) -> None:
+    operator.commit(operator.build("b1"), hold=True)
+
+    assert "ON HOLD" in operator("status").out
+
+
+def test_status_shows_the_environment_that_is_asked_for_or_all(operator: Operator) -> None:
+    operator.commit(operator.build("b1"))
+    operator.commit(operator.build("b1", index="shoes"), target=SHOES)
+
+    def shown(*argv: str) -> list[str]:
+        targets = operator("status", "--output", "json", *argv).value["targets"]
+        return [f"{target['environment']}/{target['index']}" for target in targets]
+
+    assert shown() == ["production/clothing"]
+    assert shown("--environment", "staging") == ["staging/shoes"]
+    del operator.environ["INDEXPUSH_ENVIRONMENT"]
+    assert shown() == ["production/clothing", "staging/shoes"]
+    assert shown("shoes") == ["staging/shoes"]
+
+
+def test_objects_that_are_no_commits_are_named_and_stop_nothing(operator: Operator) -> None:
+    operator.commit(operator.build("b1"))
+    for name in ("commits/production/Cloth ing.json", "commits/production/README.md", "commits/production/"):
+        operator.store.write(name, b"", if_generation_match=0)
+
+    result = operator("status", "--output", "json")
+
+    assert len(result.value["targets"]) == 1
+    assert result.value["ignored"] == ["commits/production/Cloth ing.json", "commits/production/README.md"]
+    assert "nobody acts on it" in operator("status").out
+
+
+def test_status_of_an_unknown_index_suggests(operator: Operator) -> None:
+    operator.commit(operator.build("b1"))
+
+    result = operator("status", "clothin")
+
+    assert result.code == 66
+    assert "did you mean clothing?" in result.err
+
+
+def test_status_of_an_empty_bucket_says_so(operator: Operator) -> None:
+    result = operator("status")
+
+    assert result.code == 0
+    assert "nothing is committed in gs://shop" in result.out
+
+
+def test_history_is_newest_first_and_limited(operator: Operator) -> None:
+    generations = [operator.deployed(operator.build(f"b{n}")) for n in range(5)]
+
+    rows = operator("history", "clothing", "--limit", "3", "--output", "json").value["receipts"]
+
+    assert [row["generation"] for row in rows] == generations[:1:-1]
+    assert rows[0]["index_prefix"] == "indexes/clothing/b4"
+
+
+def test_history_shows_what_can_not_be_read_as_such(operator: Operator) -> None:
+    operator.deployed(operator.build("b1"), Outcome.REJECTED, detail="no such build")
+    operator.store.write("deployments/production/clothing/17.json", b"?", if_generation_match=0)
+    operator.store.write("deployments/production/clothing/notes.txt", b"?", if_generation_match=0)
+
+    result = operator("history", "clothing")
+
+    assert result.code == 0
+    assert "no such build" in result.out
+    assert "17  UNREADABLE" in result.out
+    assert "notes" not in result.out
+
+
+def test_history_of_a_commit_that_waits_is_empty_and_of_a_typo_is_an_error(operator: Operator) -> None:
+    operator.commit(operator.build("b1"))
+
+    assert "no receipts yet" in operator("history", "clothing").out
+    assert operator("history", "clothin").code == 66
+
+
+def test_a_rejected_commit_that_named_nothing_readable_is_shown(operator: Operator) -> None:
+    operator.store.write(operator.target.commit_name, b"oops", if_generation_match=0)
+    operator.receipt(operator.generation(), Outcome.REJECTED, None, detail="not JSON", code="document-malformed")
+
+    assert "rejected: not JSON" in operator("status").out
+    assert "(unreadable commit)" in operator("history", "clothing").out
