@@ -1,0 +1,115 @@
+"""Why a request was refused, and the one table that turns it into a status."""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+from typing import ClassVar
+
+
+class RequestRefused(Exception):
+    """The request can't be answered. The message tells the caller what to change.
+
+    code: stable, for programs.
+    """
+
+    code: ClassVar[str] = "request-refused"
+
+
+class RouteUnknown(RequestRefused):
+    """Nothing is served at this path."""
+
+    code = "route-unknown"
+
+
+class MethodRefused(RequestRefused):
+    """The path is served, but not by this method. `allowed`: those by which it is."""
+
+    code = "method-refused"
+
+    def __init__(self, method: str, allowed: str) -> None:
+        super().__init__(f"{method} is not served here; use {allowed}")
+        self.allowed = allowed
+
+
+class ParameterRefused(RequestRefused):
+    """A query parameter, or a field of the body, is missing, unknown or out of bounds."""
+
+    code = "parameter-refused"
+
+
+class ItemUnknown(RequestRefused):
+    """The index has no such item."""
+
+    code = "item-unknown"
+
+    def __init__(self, item: str) -> None:
+        super().__init__(f"this index has no item {item[:200]!r}; GET /v1/items lists those it has")
+
+
+class RequestMalformed(RequestRefused):
+    """The request isn't HTTP, or its body isn't what its content type says."""
+
+    code = "request-malformed"
+
+
+class MediaUnsupported(RequestRefused):
+    """The body has a content type that isn't served here."""
+
+    code = "media-unsupported"
+
+
+class ImageUnreadable(RequestRefused):
+    """The body is no picture that can be read, or one of too many pixels."""
+
+    code = "image-unreadable"
+
+
+class BodyTooLarge(RequestRefused):
+    """The body has more bytes than are read."""
+
+    code = "body-too-large"
+
+
+class HeadTooLarge(RequestRefused):
+    """The request's head has more bytes than are read."""
+
+    code = "head-too-large"
+
+
+class RequestTooSlow(RequestRefused):
+    """The client didn't send the rest of the request in time."""
+
+    code = "request-too-slow"
+
+
+class Overloaded(RequestRefused):
+    """Too much is waiting already: another try, later or at another pod, may pass."""
+
+    code = "overloaded"
+
+
+class NotReady(RequestRefused):
+    """The server has not proved itself yet, or is leaving."""
+
+    code = "not-ready"
+
+
+_STATUS: dict[type[RequestRefused], HTTPStatus] = {
+    RouteUnknown: HTTPStatus.NOT_FOUND,
+    MethodRefused: HTTPStatus.METHOD_NOT_ALLOWED,
+    ParameterRefused: HTTPStatus.BAD_REQUEST,
+    ItemUnknown: HTTPStatus.NOT_FOUND,
+    RequestMalformed: HTTPStatus.BAD_REQUEST,
+    MediaUnsupported: HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
+    ImageUnreadable: HTTPStatus.BAD_REQUEST,
+    BodyTooLarge: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+    HeadTooLarge: HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE,
+    RequestTooSlow: HTTPStatus.REQUEST_TIMEOUT,
+    Overloaded: HTTPStatus.SERVICE_UNAVAILABLE,
+    NotReady: HTTPStatus.SERVICE_UNAVAILABLE,
+}
+
+
+def status_of(refusal: RequestRefused) -> HTTPStatus:
+    """The status that a refusal is answered with."""
+    return _STATUS[type(refusal)]

@@ -1,0 +1,279 @@
+"""One build of an index, mapped: opened with every check that costs no pass over the data, then searched.
+
+The puller verified every byte against its digest before it published the folder. Here the sizes are checked again
+before anything is mapped, because Annoy loads a shortened file without a word, or crashes the process on it.
+"""
+
+from __future__ import annotations
+
+import mmap
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from heapq import nsmallest
+from itertools import islice
+from operator import attrgetter
+from pathlib import Path
+from typing import NamedTuple
+
+from annoy import AnnoyIndex
+
+from model_repository.digests import sha256_digest
+from model_repository.errors import DocumentMalformed, PermanentError
+from model_repository.files import File
+from model_repository.index_manifest import IndexManifest, parse_index_manifest
+from model_repository.index_manifest import Partition as Promise
+from model_repository.item_ids import ItemIds, ItemLookup
+from model_repository.names import IndexPrefix
+from search_server.errors import ItemUnknown, ParameterRefused
+
+_NODE_HEAD = 12
+"""Bytes of an Annoy node of the angular metric before its vector: one int32 count, two int32 children."""
+
+_SAMPLE = 64
+"""Ids of each partition that are looked up when a build is opened."""
+
+
+class BuildUnfit(PermanentError):
+    """The folder doesn't hold the build that was asked for; a retry can't help."""
+
+    code = "build-unfit"
+
+
+class Neighbor(NamedTuple):
+    """One answer: distance is Annoy's angular one, sqrt(2 - 2 cos), from 0 to 2."""
+
+    distance: float
+    id: str
+    category: str
+
+    @property
+    def score(self) -> float:
+        """The cosine similarity, from -1 to 1."""
+        return 1.0 - self.distance * self.distance / 2.0
+
+
+class MappedIds(ItemIds):
+    """The ids of a partition, many at a time: one slice of the mapping each, which is half of what `[]` costs."""
+
+    def __init__(self, buffer: mmap.mmap, name: str) -> None:
+        """Read over `buffer`, the mapped file at `name`; raises `DocumentMalformed` if it can't be that."""
+        super().__init__(buffer, name)
+        self._buffer = buffer
+        self._start = len(buffer) - len(self._text)
+
+    def at(self, positions: Iterable[int]) -> list[str]:
+        """The ids at `positions`, which must be positions of the Annoy file."""
+        offsets, buffer, start = self._offsets, self._buffer, self._start
+        return [buffer[start + offsets[p] : start + offsets[p + 1]].decode() for p in positions]
+
+
+@dataclass(frozen=True, slots=True)
+class Partition:
+    """One category, mapped. number: its place in the manifest."""
+
+    number: int
+    category: str
+    annoy: AnnoyIndex
+    ids: MappedIds
+
+    def by_item(self, position: int, count: int, breadth: int) -> tuple[list[int], list[float]]:
+        """Positions and distances of the `count` nearest to the item at `position`, which is among them."""
+        found = self.annoy.get_nns_by_item(position, count, breadth, include_distances=True)
+        while self._too_few(found[0], count, breadth):
+            breadth *= 4
+            found = self.annoy.get_nns_by_item(position, count, breadth, include_distances=True)
+        return found
+
+    def by_vector(self, vector: Sequence[float], count: int, breadth: int) -> tuple[list[int], list[float]]:
+        """Positions and distances of the `count` nearest to `vector`."""
+        found = self.annoy.get_nns_by_vector(vector, count, breadth, include_distances=True)
+        while self._too_few(found[0], count, breadth):
+            breadth *= 4
+            found = self.annoy.get_nns_by_vector(vector, count, breadth, include_distances=True)
+        return found
+
+    def _too_few(self, positions: list[int], count: int, breadth: int) -> bool:
+        # the trees may name the same items, and then Annoy answers fewer than there are
+        items = len(self.ids)
+        return len(positions) < count and len(positions) < items and breadth < items * self.annoy.get_n_trees() * 4
+
+
+class MappedIndex:
+    """A build of an index, opened and ready to be searched."""
+
+    def __init__(
+        self, manifest: IndexManifest, digest: str, partitions: Sequence[Partition], lookup: ItemLookup
+    ) -> None:
+        """Use `open_index`, which checks that these belong together."""
+        self.manifest = manifest
+        self.digest = digest
+        self.partitions = tuple(partitions)
+        self._lookup = lookup
+        self._by_category = {partition.category: partition for partition in partitions}
+
+    def place(self, item: str) -> tuple[Partition, int]:
+        """Where `item` stands; raises `ItemUnknown`."""
+        for number, position in self._lookup.find(item):
+            partition = self.partitions[number]
+            if partition.ids[position] == item:
+                return partition, position
+        raise ItemUnknown(item)
+
+    def vector(self, item: str) -> list[float]:
+        """The vector of `item`; raises `ItemUnknown`."""
+        partition, position = self.place(item)
+        return list(partition.annoy.get_item_vector(position))
+
+    def select(self, category: str | None) -> tuple[Partition, ...]:
+        """The partition of one category, or all of them for None; raises `ParameterRefused`."""
+        if category is None:
+            return self.partitions
+        partition = self._by_category.get(category)
+        if partition is None:
+            raise ParameterRefused(f"category {category[:100]!r} isn't in this index; GET /v1/status lists them")
+        return (partition,)
+
+    def similar(self, item: str, k: int, partitions: Sequence[Partition]) -> list[Neighbor]:
+        """The `k` nearest to `item` in `partitions`, nearest first, without the item itself.
+
+        Fewer only if there are fewer. Raises `ItemUnknown`.
+        """
+        home, position = self.place(item)
+        breadth = self._breadth(k)
+        found: list[Neighbor] = []
+        vector: list[float] | None = None
+        for partition in partitions:
+            if partition is home:
+                positions, distances = home.by_item(position, k + 1, breadth)
+                if position in positions:
+                    own = positions.index(position)
+                    del positions[own], distances[own]
+            else:
+                vector = vector or home.annoy.get_item_vector(position)
+                positions, distances = partition.by_vector(vector, k, breadth)
+            found += _neighbors(partition, positions, distances)
+        return found[:k] if len(partitions) == 1 else _nearest(k, found)
+
+    def nearest(self, vector: Sequence[float], k: int, partitions: Sequence[Partition]) -> list[Neighbor]:
+        """The `k` nearest to `vector` (of the index's dimensions, finite, not all 0) in `partitions`, nearest first."""
+        breadth = self._breadth(k)
+        found: list[Neighbor] = []
+        for partition in partitions:
+            found += _neighbors(partition, *partition.by_vector(vector, k, breadth))
+        return found if len(partitions) == 1 else _nearest(k, found)
+
+    def listed(self, category: str | None, after: str | None, limit: int) -> list[tuple[str, str]]:
+        """Up to `limit` items as (id, category) in the order of the build, from the one that follows `after`."""
+        partitions = self.select(category)
+        start = 0
+        if after is not None:
+            home, position = self.place(after)
+            if home not in partitions:
+                raise ParameterRefused(f"after: item {after[:200]!r} isn't in category {category!r}")
+            partitions, start = partitions[partitions.index(home) :], position + 1
+        return list(islice(_walk(partitions, start), limit))
+
+    def _breadth(self, k: int) -> int:
+        # Annoy looks at about this many candidates. The recall that the batch measured is that of k = recall.at, so
+        # an answer of fewer neighbours is searched as widely as one of that many.
+        return self.manifest.trees * max(k, self.manifest.recall.at) + 1
+
+
+def _neighbors(partition: Partition, positions: list[int], distances: list[float]) -> Iterator[Neighbor]:
+    category = partition.category
+    for distance, item in zip(distances, partition.ids.at(positions), strict=True):
+        yield Neighbor(distance, item, category)
+
+
+def _nearest(k: int, found: list[Neighbor]) -> list[Neighbor]:
+    return nsmallest(k, found, key=attrgetter("distance"))
+
+
+def _walk(partitions: Sequence[Partition], start: int) -> Iterator[tuple[str, str]]:
+    for partition in partitions:
+        for position in range(start, len(partition.ids)):
+            yield partition.ids[position], partition.category
+        start = 0
+
+
+def open_index(folder: Path, prefix: IndexPrefix, digest: str) -> MappedIndex:
+    """Open the build that stands in `folder`.
+
+    digest: sha256 of its index.json. Raises `BuildUnfit` or `DocumentMalformed` if the folder holds anything else.
+    """
+    data = read_document(folder, "index.json", digest)
+    manifest = parse_index_manifest(data, prefix)
+    check_sizes(folder, manifest.files)
+    sizes = {file.name: file.size for file in manifest.files}
+    lookup = ItemLookup(map_file(folder, manifest.lookup), manifest.lookup)
+    if len(lookup) != manifest.items:
+        raise BuildUnfit(f"{manifest.lookup}: has {len(lookup)} items, index.json says {manifest.items}")
+    partitions = [
+        _open_partition(folder, number, promise, manifest, sizes[promise.file])
+        for number, promise in enumerate(manifest.partitions)
+    ]
+    _check_lookup(lookup, partitions, manifest)
+    return MappedIndex(manifest, digest, partitions, lookup)
+
+
+def _open_partition(folder: Path, number: int, promise: Promise, manifest: IndexManifest, size: int) -> Partition:
+    ids = MappedIds(map_file(folder, promise.ids), promise.ids)
+    if len(ids) != promise.items:
+        raise BuildUnfit(f"{promise.ids}: has {len(ids)} ids, index.json says {promise.items} items")
+    node = _NODE_HEAD + 4 * manifest.dimensions
+    if size % node or size < node * promise.items:
+        raise BuildUnfit(f"{promise.file}: {size} bytes can't hold {promise.items} vectors of {manifest.dimensions}")
+    annoy = AnnoyIndex(manifest.dimensions, "angular")
+    try:
+        annoy.load(str(folder / promise.file))
+    except OSError as error:
+        raise BuildUnfit(f"{promise.file}: Annoy can't load it: {error}") from None
+    if annoy.get_n_items() != promise.items:
+        raise BuildUnfit(f"{promise.file}: has {annoy.get_n_items()} items, index.json says {promise.items}")
+    return Partition(number, promise.category, annoy, ids)
+
+
+def _check_lookup(lookup: ItemLookup, partitions: Sequence[Partition], manifest: IndexManifest) -> None:
+    for partition in partitions:
+        count = len(partition.ids)
+        for position in range(0, count, max(1, count // _SAMPLE)):
+            item = partition.ids[position]
+            if (partition.number, position) not in lookup.find(item):
+                raise BuildUnfit(
+                    f"{manifest.lookup}: doesn't find item {item[:200]!r} at position {position} of "
+                    f"{partition.category!r}, where the item ids have it"
+                )
+
+
+def read_document(folder: Path, name: str, digest: str) -> bytes:
+    """The bytes of a manifest, which must have this sha256; raises `BuildUnfit`."""
+    try:
+        data = (folder / name).read_bytes()
+    except OSError as error:
+        raise BuildUnfit(
+            f"{folder / name}: {error.strerror}; the puller publishes the folder before this starts"
+        ) from None
+    if (found := sha256_digest(data)) != digest:
+        raise BuildUnfit(f"{folder / name}: its digest is {found}, the Deployment asks for {digest}")
+    return data
+
+
+def check_sizes(folder: Path, files: Iterable[File]) -> None:
+    """Raise `BuildUnfit` for the first of `files` that isn't in `folder` with the size that its manifest says."""
+    for file in files:
+        path = folder / file.name
+        try:
+            size = path.stat().st_size
+        except OSError as error:
+            raise BuildUnfit(f"{path}: {error.strerror}; its manifest says {file.size} bytes") from None
+        if size != file.size:
+            raise BuildUnfit(f"{path}: has {size} bytes, its manifest says {file.size}")
+
+
+def map_file(folder: Path, name: str) -> mmap.mmap:
+    """A file, mapped read-only; the mapping outlives the descriptor. Raises `DocumentMalformed` for an empty one."""
+    with (folder / name).open("rb") as file:
+        try:
+            return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        except ValueError:
+            raise DocumentMalformed(name, "empty") from None

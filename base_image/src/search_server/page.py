@@ -1,0 +1,59 @@
+"""The page on which a person looks at the index: static files of this package, read once."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from importlib.resources import files
+from urllib.parse import urlsplit
+
+from search_server.messages import Request, Response
+
+_TYPES = {
+    ".html": "text/html; charset=utf-8",
+    ".css": "text/css; charset=utf-8",
+    ".js": "text/javascript; charset=utf-8",
+    ".svg": "image/svg+xml",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class PageFile:
+    """One file. etag: quoted. headers: whole lines."""
+
+    body: bytes
+    etag: bytes
+    headers: bytes
+
+    def answer(self, request: Request) -> Response:
+        """The file, or 304 if the client has it."""
+        if request.headers.get(b"if-none-match") == self.etag:
+            return Response(304, b"", self.headers)
+        return Response(200, self.body, self.headers)
+
+
+def read_page(item_image_url: str) -> dict[bytes, PageFile]:
+    """All files of the page by path. item_image_url: pictures may come from its origin, and from nowhere else."""
+    policy = content_security_policy(item_image_url).encode()
+    page = {}
+    for file in files("search_server").joinpath("page").iterdir():
+        kind = _TYPES.get("." + file.name.rpartition(".")[2])
+        if kind:
+            body = file.read_bytes()
+            etag = f'"{hashlib.sha256(body).hexdigest()[:20]}"'.encode()
+            headers = (
+                b"content-type: %b\r\ncontent-security-policy: %b\r\nreferrer-policy: no-referrer\r\n"
+                b"cross-origin-opener-policy: same-origin\r\ncache-control: no-cache\r\netag: %b\r\n"
+            ) % (kind.encode(), policy, etag)
+            page[b"/" if file.name == "index.html" else f"/page/{file.name}".encode()] = PageFile(body, etag, headers)
+    return page
+
+
+def content_security_policy(item_image_url: str) -> str:
+    """Scripts, styles and requests from this server alone; pictures also from the origin of `item_image_url`."""
+    parts = urlsplit(item_image_url)
+    pictures = f" {parts.scheme}://{parts.netloc}" if parts.netloc else ""
+    return (
+        "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
+        f"img-src 'self' blob:{pictures}; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    )

@@ -1,0 +1,116 @@
+"""The self-proof: a server answers nobody before it has answered what the batch recorded.
+
+Sizes and counts can all be right while ids and vectors have been mixed up, or while this machine computes something
+else than the one that built the index. Only asking shows that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from model_repository.errors import PermanentError
+from model_repository.index_manifest import GoldenQuery
+from model_repository.model_manifest import GoldenImage
+from search_server.errors import ItemUnknown
+from search_server.index import MappedIndex
+from search_server.model import Model
+
+DISTANCE_TOLERANCE = 1e-4
+"""By how much a distance may differ from the recorded one."""
+
+COSINE_TOLERANCE = 1e-6
+"""By how much a cosine may: near 0 a distance sqrt(2 - 2 cos) is all rounding, and machines round differently."""
+
+LEAST_COSINE = 0.999
+"""Between a golden image's embedding and the recorded one."""
+
+
+class ProofFailed(PermanentError):
+    """This build, on this machine, doesn't answer what the batch recorded."""
+
+    code = "proof-failed"
+
+
+@dataclass(frozen=True, slots=True)
+class Proof:
+    """What was shown."""
+
+    golden_queries: int
+    golden_images: int
+    lowest_cosine: float
+
+
+def prove(index: MappedIndex, model: Model) -> Proof:
+    """Ask all golden questions; raises `ProofFailed` for the first that is answered differently."""
+    if model.manifest.dimensions != index.manifest.dimensions:
+        raise ProofFailed(
+            f"{model.manifest.prefix} embeds to {model.manifest.dimensions} dimensions, "
+            f"{index.manifest.prefix} was built with {index.manifest.dimensions}"
+        )
+    if not index.manifest.golden_queries or not model.manifest.golden_images:
+        raise ProofFailed(f"{index.manifest.prefix}: without a golden query and a golden image nothing can be proved")
+    for query in index.manifest.golden_queries:
+        prove_query(index, query)
+    cosines = [_prove_image(model, image) for image in model.manifest.golden_images]
+    return Proof(len(index.manifest.golden_queries), len(cosines), min(cosines))
+
+
+def prove_query(index: MappedIndex, query: GoldenQuery) -> None:
+    """Ask one golden query; raises `ProofFailed`."""
+    name = f"golden query {query.item[:200]!r} of {query.category!r}"
+    try:
+        partition, position = index.place(query.item)
+    except ItemUnknown:
+        raise ProofFailed(f"{name}: the index has no such item") from None
+    if partition.category != query.category:
+        raise ProofFailed(f"{name}: the item stands in {partition.category!r}")
+    positions, distances = partition.annoy.get_nns_by_item(position, len(query.neighbors), -1, include_distances=True)
+    fault = difference(query, partition.ids.at(positions), distances)
+    if fault:
+        raise ProofFailed(f"{name}: {fault}; the item ids or the vectors aren't those that the batch had")
+
+
+def difference(query: GoldenQuery, neighbors: Sequence[str], distances: Sequence[float]) -> str | None:
+    """What is wrong with an answer to `query`, or None.
+
+    Neighbours at the same distance may change places, and at the end one may stand for another.
+    """
+    if len(neighbors) != len(query.neighbors):
+        return f"answered {len(neighbors)} neighbours, the batch recorded {len(query.neighbors)}"
+    for place, (found, recorded) in enumerate(zip(distances, query.distances, strict=True)):
+        if not _alike(found, recorded):
+            return f"neighbour {place} has distance {found:.6f}, the batch recorded {recorded:.6f}"
+    recorded_of = dict(zip(query.neighbors, query.distances, strict=True))
+    farthest = query.distances[-1]
+    for place, (item, found) in enumerate(zip(neighbors, distances, strict=True)):
+        if not _alike(found, recorded_of.get(item, farthest)):
+            return f"neighbour {place} is {item[:200]!r}, the batch recorded {query.neighbors[place][:200]!r}"
+    return None
+
+
+def _alike(a: float, b: float) -> bool:
+    return abs(a - b) <= DISTANCE_TOLERANCE or abs(a * a - b * b) / 2 <= COSINE_TOLERANCE
+
+
+def _prove_image(model: Model, golden: GoldenImage) -> float:
+    recorded = np.fromfile(model.folder / golden.embedding, dtype="<f4")
+    if recorded.shape != (model.manifest.dimensions,) or not np.isfinite(recorded).all():
+        raise ProofFailed(
+            f"golden image {golden.image!r}: {golden.embedding!r} isn't a vector of {model.manifest.dimensions} numbers"
+        )
+    try:
+        embedded = model.embed((model.folder / golden.image).read_bytes())
+    except Exception as error:  # whatever a model or a picture does wrong: it can't be embedded here
+        raise ProofFailed(f"golden image {golden.image!r}: can't be embedded: {error}") from error
+    if embedded.shape != recorded.shape:
+        raise ProofFailed(f"golden image {golden.image!r}: embedded to {embedded.size} numbers, not {recorded.size}")
+    cosine = float(embedded @ recorded / (np.linalg.norm(embedded) * np.linalg.norm(recorded)))
+    if not cosine >= LEAST_COSINE:
+        raise ProofFailed(
+            f"golden image {golden.image!r}: embedded to cosine {cosine:.6f} with the recorded vector, "
+            f"at least {LEAST_COSINE} is needed; the model or its runtime isn't the batch's"
+        )
+    return cosine

@@ -1,0 +1,159 @@
+"""What a request asks for, read strictly: a typo must not be silently ignored."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection
+from dataclasses import dataclass
+from urllib.parse import unquote_plus, unquote_to_bytes
+
+import numpy as np
+import python_multipart
+from python_multipart.exceptions import MultipartParseError
+from python_multipart.multipart import parse_options_header
+
+from search_server.config import Limits
+from search_server.errors import MediaUnsupported, ParameterRefused, RequestMalformed
+from search_server.messages import Request
+
+DEFAULT_NEIGHBORS = 10
+"""k where none is asked for."""
+
+DEFAULT_LISTED = 100
+"""Items of one page where no limit is asked for."""
+
+_PARTS = 10
+"""Most parts of a multipart body that are looked at."""
+
+
+@dataclass(frozen=True, slots=True)
+class Search:
+    """How many neighbours, and of which category (None: of all)."""
+
+    k: int
+    category: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """Which items: of a category (None: all), following an item, at most so many."""
+
+    category: str | None
+    after: str | None
+    limit: int
+
+
+def parse_search(request: Request, limits: Limits) -> Search:
+    """Read ?k=&category=; raises `ParameterRefused`."""
+    values = parse_query(request.query, ("k", "category"))
+    k = whole("k", values["k"], limits.neighbors) if "k" in values else DEFAULT_NEIGHBORS
+    return Search(k, values.get("category"))
+
+
+def parse_listing(request: Request, limits: Limits) -> Listing:
+    """Read ?category=&after=&limit=; raises `ParameterRefused`."""
+    values = parse_query(request.query, ("category", "after", "limit"))
+    limit = whole("limit", values["limit"], limits.listed) if "limit" in values else DEFAULT_LISTED
+    return Listing(values.get("category"), values.get("after"), limit)
+
+
+def parse_query(query: bytes, known: Collection[str]) -> dict[str, str]:
+    """Read a query string; raises `ParameterRefused` for names that are unknown or stand twice."""
+    values: dict[str, str] = {}
+    for pair in query.split(b"&"):
+        if pair:
+            name, _, value = pair.decode("ascii", "replace").partition("=")
+            if name not in known:
+                raise ParameterRefused(f"unknown parameter {name[:80]!r}; known here: {', '.join(known) or 'none'}")
+            if name in values:
+                raise ParameterRefused(f"parameter {name!r} stands twice")
+            values[name] = unquote_plus(value)
+    return values
+
+
+def whole(name: str, text: str, most: int) -> int:
+    """Read a whole number from 1 to `most`; raises `ParameterRefused`."""
+    if not (text.isascii() and text.isdigit() and len(text) <= len(str(most)) and 1 <= int(text) <= most):
+        raise ParameterRefused(f"{name}={text[:40]!r}: expected a whole number from 1 to {most}")
+    return int(text)
+
+
+def parse_item(path: bytes) -> str:
+    """Read an item's id from its part of a path; raises `RequestMalformed` if it isn't UTF-8."""
+    try:
+        return (unquote_to_bytes(path) if b"%" in path else path).decode()
+    except UnicodeDecodeError:
+        raise RequestMalformed("the item's id isn't percent-encoded UTF-8") from None
+
+
+def parse_vector(values: object, dimensions: int, name: str) -> list[float]:
+    """Check a vector of a JSON body; raises `ParameterRefused` unless its numbers are `dimensions` finite ones."""
+    if not isinstance(values, list) or not all(type(value) in (float, int) for value in values):
+        raise ParameterRefused(f"{name}: expected a list of numbers")
+    if len(values) != dimensions:
+        raise ParameterRefused(f"{name}: has {len(values)} numbers, this index has {dimensions} dimensions")
+    with np.errstate(over="ignore"):
+        try:
+            vector = np.array(values, dtype=np.float64).astype(np.float32)
+        except OverflowError:
+            vector = np.array([math.inf], dtype=np.float32)
+    norm = float(np.linalg.norm(vector.astype(np.float64)))
+    if not math.isfinite(norm) or norm == 0.0:
+        raise ParameterRefused(f"{name}: expected finite numbers in the range of float32, not all of them 0")
+    # Annoy compares directions alone; of length 1, no vector overflows on the way
+    unit: list[float] = (vector.astype(np.float64) / norm).tolist()
+    return unit
+
+
+def parse_picture(request: Request) -> bytes:
+    """The encoded picture in a body of image/* or multipart/form-data.
+
+    Raises `MediaUnsupported` or `RequestMalformed`.
+    """
+    content_type = request.headers.get(b"content-type", b"")
+    kind, options = parse_options_header(content_type)
+    if kind.startswith(b"image/"):
+        picture = request.body
+    elif kind == b"multipart/form-data":
+        picture = _only_file(request.body, options.get(b"boundary", b""))
+    else:
+        raise MediaUnsupported(
+            f"content type {content_type[:80].decode('latin-1')!r}: send a picture as image/*, or as the one file of "
+            "multipart/form-data"
+        )
+    if not picture:
+        raise RequestMalformed("the body is empty; send a picture")
+    return picture
+
+
+def _only_file(body: bytes, boundary: bytes) -> bytes:
+    """The content of the one part that has a file name."""
+    parts: list[tuple[bytearray, bytearray]] = []  # (head, content)
+
+    def begin() -> None:
+        if len(parts) >= _PARTS:
+            raise RequestMalformed(f"more than {_PARTS} parts; send one file")
+        parts.append((bytearray(), bytearray()))
+
+    def head(data: bytes, start: int, end: int) -> None:
+        parts[-1][0].extend(data[start:end])
+
+    def head_end() -> None:
+        parts[-1][0].extend(b"\n")
+
+    def content(data: bytes, start: int, end: int) -> None:
+        parts[-1][1].extend(data[start:end])
+
+    try:
+        parser = python_multipart.MultipartParser(
+            boundary,
+            {"on_part_begin": begin, "on_header_value": head, "on_header_end": head_end, "on_part_data": content},
+        )
+        parser.write(body)
+        parser.finalize()
+    except (MultipartParseError, ValueError) as error:
+        raise RequestMalformed(f"the body isn't multipart/form-data: {error}") from None
+    files = [bytes(data) for lines, data in parts if b"filename" in lines]
+    if len(files) != 1:
+        raise RequestMalformed(f"the form has {len(files)} files; send one")
+    return files[0]

@@ -1,0 +1,291 @@
+"""A small real build (Annoy, ONNX, pictures) in the contract's formats, and the real server as a process."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import onnx
+import pytest
+from annoy import AnnoyIndex
+from image_embedder import Embedder, preprocess
+from model_repository.digests import sha256_digest
+from model_repository.files import File
+from model_repository.index_manifest import (
+    GoldenQuery,
+    IndexManifest,
+    ModelReference,
+    Partition,
+    Recall,
+    format_index_manifest,
+)
+from model_repository.item_ids import encode_item_ids, encode_item_lookup
+from model_repository.model_manifest import GoldenImage, ModelManifest, format_model_manifest
+from model_repository.names import IndexPrefix, ModelPrefix
+from onnx import TensorProto, helper
+from PIL import Image
+
+SIZE = 32
+DIMENSIONS = 48
+CRC32C = "AAAAAA=="  # the puller's business
+PREFIX = IndexPrefix("home-store", "20261121t1200z")
+MODEL_PREFIX = ModelPrefix("blocks", "1")
+CATALOGUE = {"chairs": 40, "lamps": 25, "tables & desks": 6}
+CREATED = datetime(2026, 11, 21, 12, tzinfo=UTC)
+
+
+def picture(seed: int, form: str = "JPEG") -> bytes:
+    """A picture of 4 x 4 coloured blocks."""
+    blocks = np.random.default_rng(seed).integers(0, 256, (4, 4, 3), dtype=np.uint8)
+    file = io.BytesIO()
+    Image.fromarray(blocks).resize((64, 64), Image.Resampling.NEAREST).save(file, form)
+    return file.getvalue()
+
+
+def block_model() -> bytes:
+    """An ONNX model: the mean colour of 4 x 4 blocks, as a vector of length 1."""
+    middle = helper.make_tensor("middle", TensorProto.FLOAT, [1], [127.0])
+    graph = helper.make_graph(
+        [
+            helper.make_node("AveragePool", ["in"], ["pooled"], kernel_shape=[SIZE // 4] * 2, strides=[SIZE // 4] * 2),
+            helper.make_node("Flatten", ["pooled"], ["flat"]),
+            helper.make_node("Sub", ["flat", "middle"], ["centred"]),
+            helper.make_node("LpNormalization", ["centred"], ["out"], axis=1, p=2),
+        ],
+        "blocks",
+        [helper.make_tensor_value_info("in", TensorProto.FLOAT, ["N", 3, SIZE, SIZE])],
+        [helper.make_tensor_value_info("out", TensorProto.FLOAT, ["N", DIMENSIONS])],
+        [middle],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    return onnx.ModelProto.SerializeToString(model)
+
+
+def files_of(folder: Path, manifest: str) -> tuple[File, ...]:
+    return tuple(File(p.name, p.stat().st_size, CRC32C) for p in sorted(folder.iterdir()) if p.name != manifest)
+
+
+@dataclass
+class Build:
+    """What the puller published, and what the Deployment says about it. Edit it, then `seal` it."""
+
+    data: Path
+    ids: dict[str, list[str]]
+    vectors: dict[str, Any]
+    model: ModelManifest
+    golden: tuple[GoldenQuery, ...] = ()
+    prefix: IndexPrefix = PREFIX
+    digest: str = ""
+    trees: int = 5
+    dimensions: int = DIMENSIONS
+    manifest: IndexManifest | None = None
+
+    @property
+    def index(self) -> Path:
+        return self.data / "index"
+
+    def write_ids(self) -> None:
+        for number, ids in enumerate(self.ids.values()):
+            (self.index / f"{number}.ids").write_bytes(encode_item_ids(ids))
+        (self.index / "items.lookup").write_bytes(encode_item_lookup(list(self.ids.values())))
+
+    def write_annoy(self) -> None:
+        golden = []
+        for number, (category, ids) in enumerate(self.ids.items()):
+            annoy = AnnoyIndex(self.dimensions, "angular")
+            annoy.set_seed(7)
+            for position, vector in enumerate(self.vectors[category]):
+                annoy.add_item(position, vector)
+            annoy.build(self.trees, n_jobs=1)
+            annoy.save(str(self.index / f"{number}.ann"))
+            found, distances = annoy.get_nns_by_item(0, 5, -1, include_distances=True)
+            golden.append(GoldenQuery(category, ids[0], tuple(ids[p] for p in found), tuple(distances)))
+        self.golden = tuple(golden)
+
+    def seal(self) -> None:
+        """Write model.json and index.json about the files as they are now."""
+        model_json = format_model_manifest(self.model)
+        (self.data / "model" / "model.json").write_bytes(model_json)
+        self.manifest = IndexManifest(
+            prefix=self.prefix,
+            created=CREATED,
+            model=ModelReference(MODEL_PREFIX, sha256_digest(model_json), files_of(self.data / "model", "")),
+            dimensions=self.dimensions,
+            metric="angular",
+            trees=self.trees,
+            recall=Recall(10, 0.99, 70),
+            lookup="items.lookup",
+            partitions=tuple(
+                Partition(category, f"{number}.ann", f"{number}.ids", len(ids))
+                for number, (category, ids) in enumerate(self.ids.items())
+            ),
+            golden_queries=self.golden,
+            files=files_of(self.index, "index.json"),
+        )
+        index_json = format_index_manifest(self.manifest)
+        (self.index / "index.json").write_bytes(index_json)
+        self.digest = sha256_digest(index_json)
+
+    def environment(self, generation: int = 1700000000000001) -> dict[str, str]:
+        return {
+            "DATA": str(self.data),
+            "COMMIT_GENERATION": str(generation),
+            "INDEX_PREFIX": str(self.prefix),
+            "INDEX_DIGEST": self.digest,
+            "HOST": "127.0.0.1",
+            "TERMINATION_LOG": str(self.data.parent / f"termination-{generation}"),
+        }
+
+
+def make_build(data: Path) -> Build:
+    """Pictures -> embeddings -> Annoy per category -> manifests, as the batch does, for 71 items."""
+    model = data / "model"
+    model.mkdir(parents=True)
+    (data / "index").mkdir()
+    (model / "model.onnx").write_bytes(block_model())
+    embedder = Embedder(model / "model.onnx", threads=1)
+
+    def embed(data: bytes) -> Any:
+        return embedder.embed(preprocess(data, SIZE)[np.newaxis])[0]
+
+    (model / "golden-0.jpg").write_bytes(picture(4711))
+    (model / "golden-0.f32").write_bytes(embed(picture(4711)).astype("<f4").tobytes())
+    names = {category: [f"{category[:-1]}-{n}" for n in range(count)] for category, count in CATALOGUE.items()}
+    seeds = iter(range(1000))
+    vectors = {category: [embed(picture(next(seeds))) for _ in ids] for category, ids in names.items()}
+    manifest = ModelManifest(
+        prefix=MODEL_PREFIX,
+        created=CREATED,
+        runtime="onnx",
+        file="model.onnx",
+        input_size=SIZE,
+        dimensions=DIMENSIONS,
+        golden_images=(GoldenImage("golden-0.jpg", "golden-0.f32"),),
+        files=files_of(model, "model.json"),
+    )
+    build = Build(data, names, vectors, manifest)
+    build.write_ids()
+    build.write_annoy()
+    build.seal()
+    return build
+
+
+def free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port: int = listener.getsockname()[1]
+        return port
+
+
+@dataclass
+class Server:
+    """The real server, as a process of its own."""
+
+    environment: Mapping[str, str]
+    port: int = field(default_factory=free_port)
+    process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def start(self) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "search_server"],
+            env={"PATH": os.environ["PATH"], **self.environment, "PORT": str(self.port)},
+            stderr=subprocess.PIPE,
+        )
+
+    def wait_ready(self) -> None:
+        deadline = time.monotonic() + 30
+        while time.monotonic() < deadline:
+            assert self.process is not None
+            assert self.process.poll() is None, self.process.stderr.read() if self.process.stderr else ""
+            try:
+                if httpx.get(f"{self.url}/readyz").status_code == 200:
+                    return
+            except httpx.TransportError:
+                pass
+            time.sleep(0.02)
+        raise AssertionError("not ready within 30 s")
+
+    def terminate(self) -> None:
+        assert self.process is not None
+        self.process.send_signal(signal.SIGTERM)
+
+    def wait(self, timeout: float = 30) -> tuple[int, list[dict[str, Any]]]:
+        """The exit status and the log."""
+        assert self.process is not None
+        _, log = self.process.communicate(timeout=timeout)
+        return self.process.returncode, [json.loads(line) for line in log.splitlines()]
+
+    def stop(self) -> None:
+        if self.process is not None and self.process.poll() is None:
+            self.process.kill()
+            self.process.communicate()
+
+
+@pytest.fixture
+def build(tmp_path: Path) -> Build:
+    """A build of one's own, to spoil."""
+    return make_build(tmp_path / "current")
+
+
+@pytest.fixture(scope="session")
+def good_build(tmp_path_factory: pytest.TempPathFactory) -> Build:
+    """A build that nobody may spoil."""
+    return make_build(tmp_path_factory.mktemp("data") / "current")
+
+
+@pytest.fixture
+def start() -> Iterator[Callable[..., Server]]:
+    """Start servers that are gone after the test: start(environment) waits until it is ready."""
+    servers: list[Server] = []
+
+    def start(environment: Mapping[str, str], *, wait: bool = True) -> Server:
+        server = Server(environment)
+        servers.append(server)
+        server.start()
+        if wait:
+            server.wait_ready()
+        return server
+
+    yield start
+    for server in servers:
+        server.stop()
+
+
+@pytest.fixture(scope="module")
+def server(good_build: Build) -> Iterator[Server]:
+    """One server for all tests of a module that only ask."""
+    server = Server(good_build.environment())
+    server.start()
+    server.wait_ready()
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="module")
+def client(server: Server) -> Iterator[httpx.Client]:
+    """A client of that server."""
+    with httpx.Client(base_url=server.url, timeout=10) as client:
+        yield client
+
+
+@pytest.fixture
+def new_picture() -> Callable[..., bytes]:
+    """picture(seed, form)."""
+    return picture
