@@ -110,8 +110,15 @@ class Operator:
 
     def receipt(self, generation: int, outcome: Outcome, prefix: IndexPrefix | None, **fields: Any) -> None:
         """Say what became of a commit, as the CD side does."""
-        fields = {"target": self.target, "detail": "", "started": NOW, "finished": NOW + timedelta(seconds=2)} | fields
-        write_receipt(self.store, Receipt(generation=generation, outcome=outcome, index_prefix=prefix, **fields))
+        defaults: dict[str, Any] = {
+            "target": self.target,
+            "detail": "",
+            "started": NOW,
+            "finished": NOW + timedelta(seconds=2),
+        }
+        write_receipt(
+            self.store, Receipt(generation=generation, outcome=outcome, index_prefix=prefix, **(defaults | fields))
+        )
 
     def deployed(self, prefix: IndexPrefix, outcome: Outcome = Outcome.SERVED, **fields: Any) -> int:
         """A commit and its receipt; the generation."""

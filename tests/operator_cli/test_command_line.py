@@ -78,10 +78,11 @@ def test_a_bucket_that_is_not_there_is_named_and_69(
     operator_of: Callable[[Any], Operator], argv: tuple[str, ...]
 ) -> None:
     class Gone(MemoryStore):
-        def _refuse(self, name: str) -> Any:
-            raise ObjectMissing(name)
+        def listing(self, prefix: str) -> Any:
+            raise ObjectMissing(prefix)
 
-        listing = folders = _refuse
+        def folders(self, prefix: str) -> Any:
+            raise ObjectMissing(prefix)
 
     result = operator_of(Gone("shop"))(*argv, "--output", "json")
 

@@ -246,7 +246,7 @@ def test_a_bucket_that_does_not_let_us_is_one_line_and_a_code(
     operator_of: Callable[[Store], Operator], failure: Exception, code: int, name: str
 ) -> None:
     class Closed(MemoryStore):
-        def read(self, name: str, *, limit: int) -> Any:
+        def read(self, *_: Any, **__: Any) -> Any:
             raise failure
 
     result = operator_of(Closed("shop"))("commit", "clothing", "b1", "--output", "json")

@@ -60,7 +60,7 @@ def test_commit_redeploy_status_history_and_rollback_against_a_real_bucket_serve
 
 def test_wait_sees_a_receipt_that_is_written_meanwhile(shop: Operator) -> None:
     b1 = shop.build("b1")
-    command = [INDEXPUSH, "commit", "clothing", "b1", "--wait", "30", "--output", "json"]
+    command = [str(INDEXPUSH), "commit", "clothing", "b1", "--wait", "30", "--output", "json"]
     environment = os.environ | {"MODEL_REPOSITORY": f"gs://{shop.store.bucket}", "INDEXPUSH_ENVIRONMENT": "production"}
     with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as waiting:
         while not shop.generation():

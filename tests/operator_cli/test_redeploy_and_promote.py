@@ -124,4 +124,4 @@ def test_a_hold_does_not_stop_a_promotion_of_what_is_there_already(operator: Ope
     result = operator("promote", "clothing", "--from", "staging", "--to", "production", "--hold", "--release")
 
     assert result.code == 0
-    assert "nothing written" in result.out
+    assert "nothing is written" in result.out

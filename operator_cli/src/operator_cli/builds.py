@@ -113,4 +113,4 @@ def near_names(name: str, names: list[str]) -> str:
 
 def sentence(*parts: str) -> str:
     """Join the parts that say something."""
-    return "; ".join(part for part in parts if part)
+    return "; ".join(part for part in parts if part).replace("?; ", "? ")

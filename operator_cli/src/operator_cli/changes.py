@@ -123,7 +123,7 @@ def promote(store: Store, source: Target, target: Target, order: Order) -> Chang
     if live.commit and (live.commit.index_prefix, live.commit.hold) == (wanted.index_prefix, wanted.hold):
         receipt = read_receipt_or_none(store, target, live.generation)
         if not isinstance(receipt, Receipt) or receipt.outcome is Outcome.SERVED:
-            notes += (f"{target.environment} already has it: nothing written (indexpush redeploy rolls it out again)",)
+            notes += (f"{target.environment} has it already; indexpush redeploy would roll it out again",)
             return Change("promote", target, live.generation, live.commit, live, manifest, written=False, notes=notes)
     return _write(store, live, wanted, order, action="promote", manifest=manifest, notes=notes)
 

@@ -24,7 +24,7 @@ class Live:
     """The commit object of a target as it was read.
 
     generation: 0 if there is none: also the precondition for whoever replaces it.
-    commit: None if there is none, or it can't be understood; then `malformed` says why.
+    commit: None if there is none, or it can't be understood; then `malformed` says why (without the object's name).
     """
 
     target: Target
@@ -49,11 +49,15 @@ def read_live(store: Store, target: Target) -> Live:
         return Live(target, 0, None)
     except DocumentMalformed as error:  # too large to be read: its generation is all that is needed
         info = store.stat(target.commit_name)
-        return Live(target, info.generation if info else 0, None, str(error))
+        return Live(target, info.generation if info else 0, None, _why(error, target))
     try:
         return Live(target, stored.generation, parse_commit(stored.data, target))
     except DocumentMalformed as error:
-        return Live(target, stored.generation, None, str(error))
+        return Live(target, stored.generation, None, _why(error, target))
+
+
+def _why(error: DocumentMalformed, target: Target) -> str:
+    return str(error).removeprefix(f"{target.commit_name}: ")
 
 
 def commit_missing(store: Store, target: Target) -> CommitMissing:

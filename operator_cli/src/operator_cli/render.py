@@ -24,7 +24,9 @@ def change_text(change: Change) -> str:
         )
         lines.append(f"  generation  {change.generation}")
     elif change.generation:
-        lines.append(f"{change.target.commit_name}: {change.commit.index_prefix} stands there already")
+        lines.append(
+            f"{change.target.commit_name}: {change.commit.index_prefix} stands there already, nothing is written"
+        )
     else:
         lines.append(
             f"{change.target.commit_name}: would commit {change.commit.index_prefix}{_hold(change.commit.hold)}"
@@ -84,7 +86,7 @@ def _stray_text(stray: Stray) -> str:
 def _target_text(status: TargetStatus, now: datetime) -> str:
     lines = [str(status.live.target), f"  {'commit':<12}{_commit(status, now)}"]
     if status.live.commit:
-        said = " ".join(part for part in (_by(status.live.commit.by), status.live.commit.reason) if part)
+        said = ": ".join(part for part in (_by(status.live.commit.by), status.live.commit.reason) if part)
         lines += [f"  {'':<12}{said}"] if said else []
     else:
         lines.append(f"  {'mend':<12}{mend(status)}")
@@ -120,7 +122,7 @@ def _serving(status: TargetStatus, now: datetime) -> str:
     serving = status.serving
     if serving is None:
         return "unknown: no receipt says that anything served"
-    return f"{serving.index_prefix}  generation {serving.generation}  since {_age(serving.finished, now)}"
+    return f"{serving.index_prefix}  generation {serving.generation}  for {_age(serving.finished, now)}"
 
 
 def status_value(found: list[TargetStatus | Stray], now: datetime) -> dict[str, Any]:
