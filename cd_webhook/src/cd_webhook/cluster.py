@@ -1,0 +1,83 @@
+"""The one narrow interface to a cluster.
+
+Objects are plain dicts as the Kubernetes API gives them. Two implementations: `kubernetes_cluster.KubernetesCluster`,
+and `local_cluster.LocalCluster` for the local stack; both are held to one contract test.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, Protocol
+
+from model_repository.errors import PermanentError, TransientError
+
+Object = dict[str, Any]
+
+
+class Conflict(TransientError):
+    """The object is no longer the one that the decision was made on: read it again, then decide anew."""
+
+    code: ClassVar[str] = "cluster-conflict"
+
+
+class ClusterUnavailable(TransientError):
+    """The cluster didn't answer, or answered that it is busy (408, 429, 5xx)."""
+
+    code: ClassVar[str] = "cluster-unavailable"
+
+
+class ClusterRefused(PermanentError):
+    """The cluster understood, and said no: the object is invalid, or the webhook may not do this."""
+
+    code: ClassVar[str] = "cluster-refused"
+
+
+class Cluster(Protocol):
+    """Deployments, Services and Pods of one namespace.
+
+    Every method raises `ClusterUnavailable` or `ClusterRefused` when the cluster doesn't let it work.
+    """
+
+    def deployments(self) -> list[Object]:
+        """Every Deployment that this project manages, by name."""
+        ...
+
+    def deployment(self, name: str) -> Object | None:
+        """The Deployment, or None."""
+        ...
+
+    def pods(self, name: str) -> list[Object]:
+        """The pods of the index `name`."""
+        ...
+
+    def create(self, value: Object) -> Object:
+        """Create a Deployment that must not exist yet; raises `Conflict` if it does."""
+        ...
+
+    def apply(self, value: Object, *, resource_version: str | None) -> Object:
+        """Make the fields in `value` so, and leave the fields of others alone (server-side apply).
+
+        resource_version: the live object must still have it, or `Conflict` is raised. None: whatever is there, also
+        nothing.
+        """
+        ...
+
+    def annotate(self, name: str, annotations: dict[str, str], *, resource_version: str) -> Object:
+        """Set annotations of a Deployment and touch nothing else; raises `Conflict` as `apply` does."""
+        ...
+
+    def wait(self, name: str, resource_version: str, timeout_s: float) -> None:
+        """Return when the Deployment is no longer at `resource_version`, or one of its pods changed, or time is up.
+
+        It may return early: look again, don't conclude anything.
+        """
+        ...
+
+
+def name_of(value: Object) -> str:
+    """The object's name."""
+    return str(value["metadata"]["name"])
+
+
+def version_of(value: Object) -> str:
+    """The version that a guarded write names."""
+    return str(value["metadata"]["resourceVersion"])

@@ -1,0 +1,124 @@
+"""What a Deployment's annotations say: all the state that the CD side has."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Any, TypeVar
+
+from cd_webhook.cluster import Object
+from manifests import annotations as marks
+from model_repository.deployment import DeploymentRequest
+from model_repository.errors import PermanentError
+from model_repository.names import Target, parse_generation
+from model_repository.receipt import Receipt, format_receipt, parse_receipt
+
+T = TypeVar("T")
+
+NEVER = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+class Rollout(StrEnum):
+    """How the newest request stands."""
+
+    IN_PROGRESS = "in-progress"
+    SERVED = "served"
+    UNDONE = "undone"
+    UNKNOWN = "unknown"
+    """Somebody removed the annotation; the next deploy writes it again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Deployed:
+    """What a cluster was last asked to serve, and how that went.
+
+    generation: of the newest request; 0 if somebody removed it. request: None likewise.
+    started: when that request was taken up.
+    spec: of the Deployment as it was last applied.
+    last_good, last_good_spec: what served last, and the spec that it served with; None: nothing ever did.
+    owed: receipts that are decided and perhaps not in the bucket yet.
+    """
+
+    generation: int
+    request: DeploymentRequest | None
+    rollout: Rollout
+    started: datetime
+    spec: Object | None
+    last_good: DeploymentRequest | None
+    last_good_spec: Object | None
+    owed: tuple[Receipt, ...]
+
+    @property
+    def unfinished(self) -> bool:
+        """Whether somebody must look at it again."""
+        return self.rollout is Rollout.IN_PROGRESS or bool(self.owed)
+
+
+def read_deployed(value: Object) -> Deployed:
+    """Read the state from a Deployment; what a person broke by hand reads as missing, and the next deploy mends it."""
+    annotations: dict[str, str] = value["metadata"].get("annotations") or {}
+
+    def read(mark: str, parse: Callable[[str], T]) -> T | None:
+        text = annotations.get(mark)
+        if not text:
+            return None
+        try:
+            return parse(text)
+        except (PermanentError, ValueError, TypeError, KeyError, AttributeError):
+            return None
+
+    return Deployed(
+        generation=read(marks.COMMIT_GENERATION, parse_generation) or 0,
+        request=read(marks.REQUEST, _parse_request),
+        rollout=read(marks.ROLLOUT, Rollout) or Rollout.UNKNOWN,
+        started=read(marks.STARTED, _parse_moment) or NEVER,
+        spec=read(marks.MANIFEST, _parse_object),
+        last_good=read(marks.LAST_GOOD, _parse_request),
+        last_good_spec=read(marks.LAST_GOOD_MANIFEST, _parse_object),
+        owed=read(marks.RECEIPTS_OWED, _parse_receipts) or (),
+    )
+
+
+def format_request(request: DeploymentRequest | None) -> str:
+    """A request as an annotation; None is empty."""
+    return "" if request is None else _compact(request.to_parameters())
+
+
+def format_spec(spec: Object | None) -> str:
+    """A spec as an annotation; None is empty."""
+    return "" if spec is None else _compact(spec)
+
+
+def format_receipts(receipts: Iterable[Receipt]) -> str:
+    """Receipts as an annotation."""
+    return _compact([json.loads(format_receipt(receipt)) for receipt in receipts])
+
+
+def _compact(value: object) -> str:
+    return json.dumps(value, separators=(",", ":"), ensure_ascii=False)
+
+
+def _parse_request(text: str) -> DeploymentRequest:
+    return DeploymentRequest.from_parameters(json.loads(text))
+
+
+def _parse_object(text: str) -> dict[str, Any]:
+    value = json.loads(text)
+    if not isinstance(value, dict):
+        raise TypeError("not an object")
+    return value
+
+
+def _parse_receipts(text: str) -> tuple[Receipt, ...]:
+    return tuple(
+        parse_receipt(json.dumps(value).encode(), Target(value["environment"], value["index"]), value["generation"])
+        for value in json.loads(text)
+    )
+
+
+def _parse_moment(text: str) -> datetime:
+    moment = datetime.fromisoformat(text)
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)

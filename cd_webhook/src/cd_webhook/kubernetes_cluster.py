@@ -1,0 +1,103 @@
+"""A real Kubernetes, seen through one namespace."""
+
+from __future__ import annotations
+
+from cd_webhook.cluster import ClusterRefused, Conflict, Object, name_of, version_of
+from cd_webhook.kubernetes_api import APPLY, JSON_PATCH, MERGE, KubernetesApi, Missing
+from cd_webhook.kubernetes_feed import ChangeFeed
+from cd_webhook.log import Log
+from cd_webhook.managed_fields import taken_over
+from manifests import annotations as marks
+
+_PAGE = "250"
+
+
+class KubernetesCluster:
+    """Implements `cluster.Cluster`."""
+
+    def __init__(self, api: KubernetesApi, namespace: str, log: Log) -> None:
+        self._api = api
+        self._deployments = f"/apis/apps/v1/namespaces/{namespace}/deployments"
+        self._services = f"/api/v1/namespaces/{namespace}/services"
+        self._pods = f"/api/v1/namespaces/{namespace}/pods"
+        self._managed = f"{marks.MANAGED_BY}={marks.MANAGER}"
+        self._feed = ChangeFeed(api, (self._deployments, self._pods), self._managed, log)
+
+    def deployments(self) -> list[Object]:
+        """See `cluster.Cluster.deployments`."""
+        return self._list(self._deployments, self._managed, "apps/v1", "Deployment")
+
+    def deployment(self, name: str) -> Object | None:
+        """See `cluster.Cluster.deployment`."""
+        try:
+            return self._api.get(f"{self._deployments}/{name}")
+        except Missing:
+            return None
+
+    def pods(self, name: str) -> list[Object]:
+        """See `cluster.Cluster.pods`."""
+        selector = ",".join(f"{key}={value}" for key, value in marks.selector(name).items())
+        return self._list(self._pods, selector, "v1", "Pod")
+
+    def create(self, value: Object) -> Object:
+        """See `cluster.Cluster.create`."""
+        return self._api.post(self._collection(value), value, fieldManager=marks.MANAGER)
+
+    def apply(self, value: Object, *, resource_version: str | None) -> Object:
+        """See `cluster.Cluster.apply`.
+
+        The version goes into the applied object, where the API server takes it as a precondition (409).
+        """
+        path = f"{self._collection(value)}/{name_of(value)}"
+        if resource_version is not None:
+            version = self._take_over(path, resource_version)
+            value = {**value, "metadata": {**value["metadata"], "resourceVersion": version}}
+        return self._api.patch(path, value, APPLY, fieldManager=marks.MANAGER, force="true")
+
+    def annotate(self, name: str, annotations: dict[str, str], *, resource_version: str) -> Object:
+        """See `cluster.Cluster.annotate`."""
+        body = {"metadata": {"resourceVersion": resource_version, "annotations": annotations}}
+        try:
+            return self._api.patch(f"{self._deployments}/{name}", body, MERGE, fieldManager=marks.MANAGER)
+        except Missing as error:
+            raise Conflict(str(error)) from error
+
+    def wait(self, name: str, resource_version: str, timeout_s: float) -> None:  # noqa: ARG002 - the feed keeps count
+        """See `cluster.Cluster.wait`."""
+        self._feed.wait(name, timeout_s)
+
+    def _take_over(self, path: str, version: str) -> str:
+        """See `managed_fields`; returns the version that the Deployment has then."""
+        try:
+            live = self._api.get(path)
+        except Missing as error:
+            raise Conflict(str(error)) from error
+        if version_of(live) != version:
+            raise Conflict(f"{path}: written by others; read it, then decide anew")
+        managed = taken_over(live["metadata"].get("managedFields") or [])
+        if managed is None:
+            return version
+        patch = [
+            {"op": "replace", "path": "/metadata/managedFields", "value": managed},
+            {"op": "replace", "path": "/metadata/resourceVersion", "value": version},
+        ]
+        return version_of(self._api.patch(path, patch, JSON_PATCH, fieldManager=marks.MANAGER))
+
+    def _collection(self, value: Object) -> str:
+        paths = {"Deployment": self._deployments, "Service": self._services}
+        try:
+            return paths[value["kind"]]
+        except KeyError:
+            raise ClusterRefused(f"a {value.get('kind')} is nothing that this webhook applies") from None
+
+    def _list(self, path: str, selector: str, api_version: str, kind: str) -> list[Object]:
+        items: list[Object] = []
+        query = {"labelSelector": selector, "limit": _PAGE}
+        while True:
+            page = self._api.get(path, **query)
+            items += page["items"]
+            more = (page.get("metadata") or {}).get("continue")
+            if not more:
+                # the items of a list don't say what they are
+                return [{"apiVersion": api_version, "kind": kind, **item} for item in items]
+            query["continue"] = more

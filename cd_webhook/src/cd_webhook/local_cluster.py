@@ -1,0 +1,109 @@
+"""The local stack's cluster of process pods, over its HTTP interface. For one machine and one webhook."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import threading
+import urllib.error
+import urllib.request
+from http import HTTPStatus
+from typing import Any
+from urllib.parse import quote, urlencode
+
+from cd_webhook.cluster import ClusterRefused, ClusterUnavailable, Conflict, Object, name_of
+
+_TIMEOUT_SECONDS = 10.0
+_MAY_PASS = frozenset({408, 429, 500, 502, 503, 504})
+
+
+class LocalCluster:
+    """Implements `cluster.Cluster`."""
+
+    def __init__(self, url: str) -> None:
+        """url: ``http://127.0.0.1:<port>``."""
+        self._url = url.rstrip("/")
+        self._opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # never leaves this machine
+        self._creating = threading.Lock()
+
+    def deployments(self) -> list[Object]:
+        """See `cluster.Cluster.deployments`."""
+        items: list[Object] = self._call("GET", "/deployments")["items"]
+        return sorted(items, key=name_of)
+
+    def deployment(self, name: str) -> Object | None:
+        """See `cluster.Cluster.deployment`."""
+        return self._call_or_none("GET", f"/deployments/{quote(name, safe='')}")
+
+    def pods(self, name: str) -> list[Object]:
+        """See `cluster.Cluster.pods`."""
+        items: list[Object] = self._call("GET", f"/deployments/{quote(name, safe='')}/pods")["items"]
+        return items
+
+    def create(self, value: Object) -> Object:
+        """See `cluster.Cluster.create`; the lock holds within this one webhook, which is all that there is."""
+        with self._creating:
+            if self.deployment(name_of(value)) is not None:
+                raise Conflict(f"Deployment {name_of(value)}: exists already; read it, then decide anew")
+            return self.apply(value, resource_version=None)
+
+    def apply(self, value: Object, *, resource_version: str | None) -> Object:
+        """See `cluster.Cluster.apply`."""
+        query = "" if resource_version is None else f"?{urlencode({'resourceVersion': resource_version})}"
+        return self._call("PATCH", f"/apply{query}", value)
+
+    def annotate(self, name: str, annotations: dict[str, str], *, resource_version: str) -> Object:
+        """See `cluster.Cluster.annotate`: the live object is applied again with the annotations changed."""
+        live = self.deployment(name)
+        if live is None or live["metadata"]["resourceVersion"] != resource_version:
+            raise Conflict(f"Deployment {name}: written by others; read it, then decide anew")
+        kept = {key: live["metadata"][key] for key in ("name", "namespace", "labels") if key in live["metadata"]}
+        kept["annotations"] = {**(live["metadata"].get("annotations") or {}), **annotations}
+        value = {"apiVersion": live["apiVersion"], "kind": live["kind"], "metadata": kept, "spec": live["spec"]}
+        return self.apply(value, resource_version=resource_version)
+
+    def wait(self, name: str, resource_version: str, timeout_s: float) -> None:
+        """See `cluster.Cluster.wait`."""
+        query = urlencode({"resourceVersion": resource_version, "timeout": f"{timeout_s:g}"})
+        self._call_or_none("GET", f"/deployments/{quote(name, safe='')}/wait?{query}", timeout=timeout_s)
+
+    def _call_or_none(self, method: str, path: str, *, timeout: float = 0.0) -> Object | None:
+        try:
+            return self._call(method, path, timeout=timeout)
+        except _Missing:
+            return None
+
+    def _call(self, method: str, path: str, body: Object | None = None, *, timeout: float = 0.0) -> dict[str, Any]:
+        request = urllib.request.Request(  # noqa: S310 - the configured address, checked to be http
+            f"{self._url}{path}",
+            data=None if body is None else json.dumps(body).encode(),
+            headers={"Content-Type": "application/json"},
+            method=method,
+        )
+        try:
+            with self._opener.open(request, timeout=timeout + _TIMEOUT_SECONDS) as answer:
+                text = answer.read()
+        except urllib.error.HTTPError as error:
+            raise _refusal(error, f"{method} {path}") from None
+        except (urllib.error.URLError, http.client.HTTPException, OSError) as error:
+            raise ClusterUnavailable(f"{self._url}: no answer from the local cluster ({error}); it may pass") from error
+        try:
+            found: dict[str, Any] = json.loads(text) if text.strip() else {}
+        except ValueError as error:
+            raise ClusterUnavailable(f"{self._url}{path}: answered no JSON; is it the local cluster?") from error
+        return found
+
+
+class _Missing(ClusterRefused):
+    """404."""
+
+
+def _refusal(error: urllib.error.HTTPError, what: str) -> Exception:
+    with error:
+        said = " ".join(error.read(4000).decode(errors="replace").split())
+    sentence = f"{what}: the local cluster answered {error.code}: {said}"
+    if error.code == HTTPStatus.NOT_FOUND:
+        return _Missing(sentence)
+    if error.code == HTTPStatus.CONFLICT:
+        return Conflict(sentence)
+    return ClusterUnavailable(sentence) if error.code in _MAY_PASS else ClusterRefused(sentence)

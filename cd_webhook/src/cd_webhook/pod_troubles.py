@@ -1,0 +1,116 @@
+"""What is wrong with one pod, read from its conditions and container statuses, as one sentence for a person."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from cd_webhook.cluster import Object
+
+EVICTED = "pod-evicted"
+
+_MISCONFIGURED, _BAD_DATA, _TRY_AGAIN = 64, 65, 75
+"""The pods' own exit codes: only the last one may pass."""
+_RESTARTS = 3
+"""So often may a container fail without an exit code that says whether a retry helps."""
+_PATIENCE = timedelta(seconds=60)
+"""So long may an image or a configuration be missing: a registry hiccup passes, a wrong name does not."""
+_IMAGE = frozenset({"ErrImagePull", "ImagePullBackOff", "ErrImageNeverPull", "RegistryUnavailable"})
+_CONFIG = frozenset({"CreateContainerConfigError", "CreateContainerError", "RunContainerError"})
+
+
+@dataclass(frozen=True, slots=True)
+class Trouble:
+    """What keeps a pod from being ready. hopeless: waiting can't help."""
+
+    code: str
+    sentence: str
+    hopeless: bool = False
+
+
+def of(pod: Object, now: datetime) -> Trouble | None:
+    """The trouble of a pod; None if it is ready or on its way without complaint."""
+    status = pod.get("status") or {}
+    name = f"pod {pod['metadata'].get('name', '?')}"
+    if _is_true(status, "Ready"):
+        return None
+    if status.get("phase") == "Failed" and status.get("reason"):
+        return Trouble(EVICTED, f"{name}: {status['reason']}: {_short(status.get('message'))}")
+    waited = now - (_moment(status.get("startTime")) or _moment(pod["metadata"].get("creationTimestamp")) or now)
+    for container in _containers(status):
+        trouble = _container_trouble(name, container, waited)
+        if trouble:
+            return trouble
+    unscheduled = _condition(status, "PodScheduled", "False")
+    if unscheduled:
+        return Trouble("pod-unschedulable", f"{name} has no node: {_short(unscheduled.get('message'))}")
+    return None
+
+
+def _containers(status: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    yield from status.get("initContainerStatuses") or []
+    yield from status.get("containerStatuses") or []
+
+
+def _container_trouble(name: str, container: dict[str, Any], waited: timedelta) -> Trouble | None:
+    state = container.get("state") or {}
+    waiting = state.get("waiting") or {}
+    reason = str(waiting.get("reason") or "")
+    who = f"{name}: {container.get('name', '?')}"
+    if reason == "InvalidImageName":
+        return Trouble("image-unavailable", f"{who}: {reason}: {_short(waiting.get('message'))}", hopeless=True)
+    if reason in _IMAGE or reason in _CONFIG:
+        code = "image-unavailable" if reason in _IMAGE else "pod-misconfigured"
+        return Trouble(code, f"{who}: {reason}: {_short(waiting.get('message'))}", hopeless=waited > _PATIENCE)
+    ended = state.get("terminated") or (container.get("lastState") or {}).get("terminated")
+    if not ended or int(ended.get("exitCode") or 0) == 0 or container.get("ready"):
+        return None
+    return _ended_trouble(who, ended, int(container.get("restartCount") or 0))
+
+
+def _ended_trouble(who: str, ended: dict[str, Any], restarts: int) -> Trouble:
+    exit_code = int(ended["exitCode"])
+    words = _short(ended.get("message")) or str(ended.get("reason") or "no last words")
+    if exit_code == _BAD_DATA:
+        return Trouble("pod-refused-data", f"{who} refused the build: {words}", hopeless=True)
+    if exit_code == _MISCONFIGURED:
+        return Trouble("pod-misconfigured", f"{who} is misconfigured: {words}", hopeless=True)
+    if exit_code == _TRY_AGAIN:
+        return Trouble("pod-trying-again", f"{who} tries again: {words}")
+    if ended.get("reason") == "OOMKilled":
+        sentence = f"{who} ran out of memory and was killed"
+        return Trouble("pod-out-of-memory", sentence, hopeless=restarts >= _RESTARTS)
+    times = f" for the {_ordinal(restarts + 1)} time" if restarts else ""
+    return Trouble("crash-loop", f"{who} ended with {exit_code}{times}: {words}", hopeless=restarts >= _RESTARTS)
+
+
+def _condition(status: dict[str, Any], kind: str, value: str) -> dict[str, Any] | None:
+    for condition in status.get("conditions") or []:
+        if condition.get("type") == kind and condition.get("status") == value:
+            found: dict[str, Any] = condition
+            return found
+    return None
+
+
+def _is_true(status: dict[str, Any], kind: str) -> bool:
+    return _condition(status, kind, "True") is not None
+
+
+def _moment(text: object) -> datetime | None:
+    if not text:
+        return None
+    try:
+        return datetime.fromisoformat(str(text))
+    except ValueError:
+        return None
+
+
+def _short(text: object) -> str:
+    words = " ".join(str(text or "").split())
+    return words if len(words) <= 500 else f"{words[:497]}..."  # noqa: PLR2004 - a sentence, not a log
+
+
+def _ordinal(number: int) -> str:
+    return {1: "1st", 2: "2nd", 3: "3rd"}.get(number, f"{number}th")

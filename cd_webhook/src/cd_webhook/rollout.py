@@ -1,0 +1,126 @@
+"""How a rollout goes: a pure judgement of what the cluster shows, with one sentence for a person."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from cd_webhook import pod_troubles
+from cd_webhook.cluster import Object
+from cd_webhook.pod_troubles import Trouble
+from manifests import annotations as marks
+
+
+@dataclass(frozen=True, slots=True)
+class Progressing:
+    """Not decided yet; what it waits for."""
+
+    sentence: str
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """Every pod that was asked for runs the new template and is available; the old ones are gone."""
+
+    sentence: str
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """It will not become ready: undo it. code: stable, for the receipt."""
+
+    code: str
+    sentence: str
+
+
+Verdict = Progressing | Served | Failed
+
+_GRACE = timedelta(seconds=30)
+"""How much longer than Kubernetes itself this judge waits, so that Kubernetes' own word is usually the first."""
+_EVICTIONS = 3
+_NOBODY = "replicas is 0, so no pod can prove the build: scale the Deployment up"
+
+
+def judge(deployment: Object, pods: Sequence[Object], *, started: datetime, now: datetime) -> Verdict:
+    """Judge the rollout of the newest request.
+
+    deployment, pods: as the API gives them. started: when the request was taken up; now: the time in UTC.
+
+    The deadline is the Deployment's own progressDeadlineSeconds, as Kubernetes counts it (without progress since); a
+    limit on the whole rollout, for each pod one deadline, ends those that never stop making a little progress.
+    """
+    spec, status = deployment["spec"], deployment.get("status") or {}
+    if int(status.get("observedGeneration", 0)) < int(deployment["metadata"].get("generation", 0)):
+        late = _out_of_time(spec, started, now)
+        return late or Progressing("waiting for the cluster to take note of the new Deployment")
+    if _wanted(spec) == 0:
+        return _out_of_time(spec, started, now, _NOBODY) or Progressing(_NOBODY)
+    if _complete(spec, status):
+        return Served(f"{status.get('availableReplicas', 0)} of {_wanted(spec)} pods serve")
+    troubles = _troubles(spec, pods, now)
+    hopeless = next((trouble for trouble in troubles if trouble.hopeless), None)
+    if hopeless:
+        return Failed(hopeless.code, hopeless.sentence)
+    why = troubles[0].sentence if troubles else _condition(status, "ReplicaFailure", "True", "message")
+    if _condition(status, "Progressing", "False", "reason") == "ProgressDeadlineExceeded":
+        return Failed("deadline-exceeded", _late(spec["progressDeadlineSeconds"], why))
+    late = _out_of_time(spec, started, now, why)
+    return late or Progressing(why or _count(spec, status))
+
+
+def new_pods(deployment_spec: dict[str, Any], pods: Sequence[Object]) -> list[Object]:
+    """The pods of the Deployment's present template that aren't leaving."""
+    wanted = _generation(deployment_spec["template"])
+    return [pod for pod in pods if _generation(pod) == wanted and not pod["metadata"].get("deletionTimestamp")]
+
+
+def _generation(value: Object) -> str:
+    annotations: dict[str, str] = value["metadata"].get("annotations") or {}
+    return annotations.get(marks.COMMIT_GENERATION, "")
+
+
+def _wanted(spec: dict[str, Any]) -> int:
+    return int(spec.get("replicas", 1))
+
+
+def _complete(spec: dict[str, Any], status: dict[str, Any]) -> bool:
+    wanted = _wanted(spec)
+    counts = [int(status.get(field) or 0) for field in ("updatedReplicas", "replicas", "availableReplicas")]
+    return counts == [wanted] * 3 and not status.get("unavailableReplicas")
+
+
+def _troubles(spec: dict[str, Any], pods: Sequence[Object], now: datetime) -> list[Trouble]:
+    fresh = new_pods(spec, pods)
+    troubles = [trouble for pod in fresh if (trouble := pod_troubles.of(pod, now))]
+    evicted = [trouble for trouble in troubles if trouble.code == pod_troubles.EVICTED]
+    if len(evicted) >= _EVICTIONS:
+        troubles.append(Trouble(evicted[0].code, f"{len(evicted)} pods: {evicted[0].sentence}", hopeless=True))
+    return troubles
+
+
+def _condition(status: dict[str, Any], kind: str, value: str, field: str) -> str:
+    for condition in status.get("conditions") or []:
+        if condition.get("type") == kind and condition.get("status") == value:
+            return str(condition.get(field) or "")
+    return ""
+
+
+def _late(seconds: int, why: str) -> str:
+    return f"not ready within {seconds} s: {why or 'no pod says why; see kubectl describe'}"
+
+
+def _out_of_time(spec: dict[str, Any], started: datetime, now: datetime, why: str = "") -> Failed | None:
+    deadline = int(spec.get("progressDeadlineSeconds", 600))
+    limit = deadline * (_wanted(spec) + 1)
+    if now - started <= timedelta(seconds=limit) + _GRACE:
+        return None
+    return Failed("deadline-exceeded", _late(limit, why or "the cluster made no progress"))
+
+
+def _count(spec: dict[str, Any], status: dict[str, Any]) -> str:
+    updated, ready = int(status.get("updatedReplicas") or 0), int(status.get("readyReplicas") or 0)
+    old = int(status.get("replicas") or 0) - updated
+    leaving = f", {old} old still there" if old > 0 else ""
+    return f"{updated} of {_wanted(spec)} pods are new, {ready} ready{leaving}"

@@ -1,0 +1,71 @@
+"""What a person wants to know of an index: what was asked for, what serves, how it goes, what was changed by hand."""
+
+from __future__ import annotations
+
+from collections import Counter
+from datetime import datetime
+from typing import Any
+
+from cd_webhook.cluster import Object, name_of
+from cd_webhook.deployed import NEVER, Rollout, read_deployed
+from cd_webhook.drift import differences
+from cd_webhook.rollout import judge
+from manifests import annotations as marks
+from model_repository.deployment import DeploymentRequest
+from model_repository.documents import format_moment
+
+
+def describe(environment: str, live: Object, pods: list[Object], now: datetime) -> dict[str, Any]:
+    """The status of one index, as JSON."""
+    deployed = read_deployed(live)
+    spec, status = live["spec"], live.get("status") or {}
+    sentence = deployed.rollout.value
+    if deployed.rollout is Rollout.IN_PROGRESS:
+        started = deployed.started if deployed.started > NEVER else now
+        sentence = judge(live, pods, started=started, now=now).sentence
+    elif deployed.rollout is Rollout.UNDONE and deployed.owed:
+        sentence = deployed.owed[-1].detail
+    return {
+        "environment": environment,
+        "index": name_of(live),
+        "rollout": deployed.rollout.value,
+        "detail": sentence,
+        "requested": _request(deployed.request),
+        "started": format_moment(deployed.started) if deployed.started > NEVER else None,
+        "last_good": _request(deployed.last_good),
+        "serving": _serving(pods),
+        "replicas": {
+            "wanted": spec.get("replicas", 1),
+            "ready": status.get("readyReplicas") or 0,
+            "updated": status.get("updatedReplicas") or 0,
+        },
+        "drift": differences(deployed.spec, spec) if deployed.spec else [],
+        "receipts_owed": [receipt.generation for receipt in deployed.owed],
+    }
+
+
+def _request(request: DeploymentRequest | None) -> dict[str, Any] | None:
+    if request is None:
+        return None
+    return {
+        "generation": str(request.generation),
+        "index_prefix": str(request.index_prefix),
+        "index_digest": request.index_digest,
+        "model_prefix": str(request.model_prefix),
+        "by": request.by,
+        "reason": request.reason,
+    }
+
+
+def _serving(pods: list[Object]) -> list[dict[str, Any]]:
+    """What the ready pods serve: one entry, but during a rollout."""
+    ready: Counter[tuple[str, str]] = Counter()
+    for pod in pods:
+        conditions = (pod.get("status") or {}).get("conditions") or []
+        if any(condition.get("type") == "Ready" and condition.get("status") == "True" for condition in conditions):
+            annotations = pod["metadata"].get("annotations") or {}
+            ready[annotations.get(marks.COMMIT_GENERATION, ""), annotations.get(marks.INDEX_PREFIX, "")] += 1
+    return [
+        {"generation": generation, "index_prefix": prefix, "pods": count}
+        for (generation, prefix), count in sorted(ready.items())
+    ]

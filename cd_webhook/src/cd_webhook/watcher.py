@@ -1,0 +1,130 @@
+"""Keeps looking at every rollout until it is finished: one thread for each, and a sweep that finds those of others.
+
+Several webhooks may watch the same rollout: every step is guarded, so the second one to act is told `Conflict`, looks
+again, and finds it done. That is also how a restart resumes: the first sweep finds what is in progress.
+"""
+
+from __future__ import annotations
+
+import contextvars
+import threading
+from dataclasses import dataclass
+
+from cd_webhook.cluster import Cluster, Conflict, name_of
+from cd_webhook.deliver import Delivery
+from cd_webhook.deployed import read_deployed
+from cd_webhook.log import Log
+from model_repository.errors import DeliveryError, TransientError
+
+_WAIT_SECONDS = 5.0
+"""Longest time between two looks, so that a lost notification or a deadline is noticed."""
+_LEAST_SECONDS = 0.05
+"""Shortest time between two looks: a cluster in motion must not keep a core busy."""
+_LONGEST_PAUSE = 30.0
+
+
+@dataclass(slots=True)
+class _Watched:
+    thread: threading.Thread
+    again: bool = False
+
+
+class Watcher:
+    """Watches rollouts in the background."""
+
+    def __init__(self, delivery: Delivery, cluster: Cluster, log: Log, *, sweep_seconds: float = 30.0) -> None:
+        self._delivery = delivery
+        self._cluster = cluster
+        self._log = log
+        self._sweep_seconds = sweep_seconds
+        self._stopped = threading.Event()
+        self._lock = threading.Lock()
+        self._watched: dict[str, _Watched] = {}
+        self._swept = threading.Event()
+        self._sweeper = threading.Thread(target=self._sweep_forever, name="sweep", daemon=True)
+
+    @property
+    def swept(self) -> bool:
+        """Whether every rollout that was in progress at the start is being watched."""
+        return self._swept.is_set()
+
+    @property
+    def watching(self) -> int:
+        """How many rollouts are being watched."""
+        with self._lock:
+            return len(self._watched)
+
+    def start(self) -> None:
+        """Resume what is in progress, and go on sweeping."""
+        self._sweeper.start()
+
+    def stop(self, timeout_s: float = 10.0) -> None:
+        """Stop looking; what is in progress goes on in the cluster, and whoever starts next resumes it."""
+        self._stopped.set()
+        with self._lock:
+            threads = [watched.thread for watched in self._watched.values()]
+        for thread in threads:
+            thread.join(timeout_s)
+
+    def watch(self, name: str) -> None:
+        """Look at the index `name` until its rollout is finished."""
+        with self._lock:
+            if name in self._watched:
+                self._watched[name].again = True
+                return
+            context = contextvars.copy_context()  # the thread's log lines carry the trace of who started it
+            thread = threading.Thread(target=context.run, args=(self._watch, name), name=f"watch-{name}", daemon=True)
+            self._watched[name] = _Watched(thread)
+        thread.start()
+
+    def sweep(self) -> None:
+        """Watch every rollout that is unfinished; raises as the cluster does."""
+        for deployment in self._cluster.deployments():
+            if read_deployed(deployment).unfinished:
+                self.watch(name_of(deployment))
+        self._swept.set()
+
+    def _sweep_forever(self) -> None:
+        while True:
+            pause = self._sweep_seconds
+            try:
+                self.sweep()
+            except DeliveryError as error:
+                self._log.warning(f"sweep: {error}", code=error.code)
+                pause = min(pause, 5.0)
+            except Exception as error:  # noqa: BLE001 - the sweep must outlive whatever happens
+                self._log.error(f"sweep: {error!r}")
+            if self._stopped.wait(pause):
+                return
+
+    def _watch(self, name: str) -> None:
+        failures = 0
+        sentence = ""
+        while not self._stopped.is_set():
+            try:
+                look = self._delivery.look(name)
+                failures = 0
+                if look.finished:
+                    if self._leave(name):
+                        return
+                    continue
+                if look.sentence != sentence:
+                    sentence = look.sentence
+                    self._log.info(f"{name}: {sentence}", index=name)
+                self._cluster.wait(name, look.version, _WAIT_SECONDS)
+                self._stopped.wait(_LEAST_SECONDS)
+            except Conflict:
+                self._stopped.wait(_LEAST_SECONDS)
+            except Exception as error:  # noqa: BLE001 - a rollout is watched to its end whatever happens
+                failures += 1
+                severity = "WARNING" if isinstance(error, TransientError) else "ERROR"
+                self._log.line(severity, f"{name}: {error}; looking again", index=name, error=type(error).__name__)
+                self._stopped.wait(min(_LONGEST_PAUSE, 0.2 * 2**failures))
+
+    def _leave(self, name: str) -> bool:
+        with self._lock:
+            if self._watched[name].again:
+                self._watched[name].again = False
+                return False
+            del self._watched[name]
+            return True
