@@ -107,7 +107,7 @@ def _guarded(parts: Parts, request: Request, act: Callable[[], JSONResponse]) ->
     except DeliveryError as error:
         return _failure(parts, request, error)
     except Exception as error:  # noqa: BLE001 - the sender must learn that it was not done
-        parts.log.error(f"{request.url.path}: {error!r}", traceback=traceback.format_exc())
+        parts.log.line("ERROR", f"{request.url.path}: {error!r}", traceback=traceback.format_exc())
         return _answer(HTTPStatus.INTERNAL_SERVER_ERROR, {"detail": "unexpected; the log says more"}, processed=False)
 
 
@@ -117,7 +117,8 @@ def _deliver(parts: Parts, source: str, body: bytes) -> JSONResponse:
     if answer.outcome in {AnswerOutcome.ACCEPTED, AnswerOutcome.ALREADY_DEPLOYED}:
         parts.watcher.watch(request.target.index)
     parts.metrics.delivered(answer.outcome.value)
-    parts.log.info(
+    parts.log.line(
+        "INFO",
         f"{request.target} commit {request.generation}: {answer.outcome.value}: {answer.detail}",
         source=source[:100],
         index=request.target.index,
@@ -153,9 +154,8 @@ def _one_deployment(parts: Parts, index: str) -> JSONResponse:
     except NameRefused:
         live = None
     if live is None:
-        return JSONResponse(
-            {"detail": f"no index {index[:80]!r} here; /v1/deployments lists them"}, HTTPStatus.NOT_FOUND
-        )
+        said = f"no index {index[:80]!r} here; /v1/deployments lists them"
+        return JSONResponse({"detail": said}, HTTPStatus.NOT_FOUND)
     return JSONResponse(_described(parts, live))
 
 

@@ -41,8 +41,8 @@ class Config:
 
     bucket: of the Model Repository. environments: folder of the values files; None: the shipped ones.
     local_cluster: URL of the local stack's cluster. kubeconfig: None: the pod's own service account.
-    token: for `bearer`. audience, callers: for `google-id-token`: who the token must be for, and the e-mail addresses of
-        the service accounts that may call.
+    token: for `bearer`. audience, callers: for `google-id-token`: who the token must be for, and the e-mail addresses
+        of the service accounts that may call.
     """
 
     environment: str

@@ -132,11 +132,11 @@ class Delivery:
         except PermanentError as error:
             self._write(plan.rejected(request, str(error), error.code, self._clock.now()))
             raise
-        self._log.info(f"rolling out {request.index_prefix}", **_fields(request))
+        self._log.line("INFO", f"rolling out {request.index_prefix}", **_fields(request))
         try:
             self._settle(applied)
         except DeliveryError as error:  # the rollout has begun; who watches it settles
-            self._log.warning(f"receipts of {request.target} are still owed: {error}", **_fields(request))
+            self._log.line("WARNING", f"receipts of {request.target} are still owed: {error}", **_fields(request))
         return Answer(AnswerOutcome.ACCEPTED, f"rolling out {request.index_prefix} as commit {request.generation}")
 
     def _superseded(self, request: DeploymentRequest, decision: Superseded) -> Answer:
@@ -189,12 +189,12 @@ class Delivery:
         if isinstance(verdict, Served):
             noted = plan.annotations_when_served(deployed, request, now)
             done = self._cluster.annotate(name_of(live), noted, resource_version=version_of(live))
-            self._log.info(f"{request.index_prefix} serves", **_fields(request))
+            self._log.line("INFO", f"{request.index_prefix} serves", **_fields(request))
         else:
             undone = plan.deployment_to_undo(live, deployed, request, verdict, now)
             done = self._cluster.apply(undone, resource_version=version_of(live))
-            self._log.error(
-                f"undone: {request.index_prefix}: {verdict.sentence}", code=verdict.code, **_fields(request)
+            self._log.line(
+                "ERROR", f"undone: {request.index_prefix}: {verdict.sentence}", code=verdict.code, **_fields(request)
             )
         self._settle(done)
 
@@ -223,7 +223,8 @@ class Delivery:
     def _write(self, receipt: Receipt) -> None:
         if write_receipt(self._store, receipt):
             self._on_receipt(receipt)
-            self._log.info(
+            self._log.line(
+                "INFO",
                 f"receipt: {receipt.outcome.value}: {receipt.detail}",
                 index=receipt.target.index,
                 generation=str(receipt.generation),

@@ -19,8 +19,8 @@ _CLOSED = frozenset({"containers", "initContainers", "volumes", "env", "volumeMo
 def differences(applied: dict[str, Any], live: dict[str, Any]) -> list[str]:
     """One line for each field of `applied` that the live spec has otherwise, and each addition that matters.
 
-    What Kubernetes fills in by itself doesn't count, nor a field that was never applied (replicas, if an autoscaler owns
-    them), nor another way to write the same quantity.
+    What Kubernetes fills in by itself doesn't count, nor a field that was never applied (replicas, if an autoscaler
+    owns them), nor another way to write the same quantity.
     """
     return list(_compare(applied, live, ""))
 
@@ -29,8 +29,6 @@ def _compare(applied: object, live: object, path: str) -> Iterator[str]:
     if isinstance(applied, dict) and isinstance(live, dict):
         for key, value in applied.items():
             yield from _compare(value, live.get(key), f"{path}.{key}" if path else str(key))
-        if path.endswith(".volumes[data]") or path == "volumes[data]":
-            yield from (f"{path}.{key}: added" for key in sorted(live.keys() - applied.keys()))
     elif isinstance(applied, list) and isinstance(live, list):
         yield from _compare_lists(applied, live, path)
     elif not _same(applied, live):

@@ -1,7 +1,8 @@
 """Notices that a Deployment or one of its pods changed: two watches for a whole namespace, whatever is watched for.
 
-A watch ends by itself every few minutes, breaks, or is told that its version is too old (410 Gone). It is taken up where
-it was (bookmarks keep that place recent); where that can't be, the list is read anew and everything counts as changed.
+A watch ends by itself every few minutes, breaks, or is told that its version is too old (410 Gone). It is taken up
+where it was (bookmarks keep that place recent); where that can't be, the list is read anew and everything counts as
+changed.
 """
 
 from __future__ import annotations
@@ -68,7 +69,7 @@ class ChangeFeed:
                 failures += 1
                 if not isinstance(error, DeliveryError):
                     version = ""
-                self._log.warning(f"watch of {path}: {error}; taking it up again", failures=failures)
+                self._log.line("WARNING", f"watch of {path}: {error}; taking it up again", failures=failures)
                 with self._changed:  # changes may be missed meanwhile: whoever waits shall look
                     self._everything += 1
                     self._changed.notify_all()
@@ -97,7 +98,7 @@ class ChangeFeed:
         except Expired:
             raise
         except DeliveryError as error:
-            self._log.info(f"watch of {path}: {error}; taking it up again")
+            self._log.line("INFO", f"watch of {path}: {error}; taking it up again")
         return version
 
     def _take(self, event: dict[str, Any], version: str) -> str:

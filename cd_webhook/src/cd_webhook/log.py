@@ -22,19 +22,8 @@ class Log:
         self._stream = stream or sys.stderr
         self._lock = threading.Lock()
 
-    def info(self, message: str, **fields: object) -> None:
-        """Write a line about something normal."""
-        self._write("INFO", message, fields)
-
-    def warning(self, message: str, **fields: object) -> None:
-        """Write a line about something that passes by itself."""
-        self._write("WARNING", message, fields)
-
-    def error(self, message: str, **fields: object) -> None:
-        """Write a line about something that a person should know."""
-        self._write("ERROR", message, fields)
-
-    def _write(self, severity: str, message: str, fields: dict[str, object]) -> None:
+    def line(self, severity: str, message: str, **fields: object) -> None:
+        """Write one line. severity: INFO; WARNING, it passes by itself; ERROR, a person should know."""
         line: dict[str, object] = {"severity": severity, "message": message, "time": datetime.now(UTC).isoformat()}
         if trace := _TRACE.get():
             line["logging.googleapis.com/trace"] = trace

@@ -97,9 +97,9 @@ def main(arguments: Sequence[str] | None = None, environment: Mapping[str, str] 
             return _check(config, variables, log)
         parts = assemble(config, variables, log)
     except DeliveryError as error:
-        log.error(str(error), code=error.code)
+        log.line("ERROR", str(error), code=error.code)
         return os.EX_USAGE
-    log.info(f"deploying {config.environment} from gs://{config.bucket}", host=config.host, port=config.port)
+    log.line("INFO", f"deploying {config.environment} from gs://{config.bucket}", host=config.host, port=config.port)
     uvicorn.run(
         create_app(parts),
         host=config.host,

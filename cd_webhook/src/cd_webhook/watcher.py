@@ -90,10 +90,10 @@ class Watcher:
             try:
                 self.sweep()
             except DeliveryError as error:
-                self._log.warning(f"sweep: {error}", code=error.code)
+                self._log.line("WARNING", f"sweep: {error}", code=error.code)
                 pause = min(pause, 5.0)
             except Exception as error:  # noqa: BLE001 - the sweep must outlive whatever happens
-                self._log.error(f"sweep: {error!r}")
+                self._log.line("ERROR", f"sweep: {error!r}")
             if self._stopped.wait(pause):
                 return
 
@@ -110,7 +110,7 @@ class Watcher:
                     continue
                 if look.sentence != sentence:
                     sentence = look.sentence
-                    self._log.info(f"{name}: {sentence}", index=name)
+                    self._log.line("INFO", f"{name}: {sentence}", index=name)
                 self._cluster.wait(name, look.version, _WAIT_SECONDS)
                 self._stopped.wait(_LEAST_SECONDS)
             except Conflict:
