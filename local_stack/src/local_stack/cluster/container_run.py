@@ -1,0 +1,188 @@
+"""One container of one pod: its process, its state as Kubernetes tells it, its last words."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from local_stack.cluster import probes
+from local_stack.cluster.changes import timestamp
+from local_stack.cluster.specification import Container, Json, Probe
+from local_stack.processes import kill_session, tethered
+
+_MESSAGE_LIMIT = 4096
+_LOG_LINES, _LOG_BYTES = 80, 2048
+_KILLED_BY_SIGNAL = 128
+
+
+class ContainerRun:
+    """Starts the process again and again, as told; knows what state it is in.
+
+    log: gets what all runs print. grace: seconds from a failed probe to SIGKILL. changed: called after every change.
+    """
+
+    def __init__(self, spec: Container, log: Path, last_words: Path, grace: float, changed: Callable[[], None]) -> None:
+        self.spec = spec
+        self.log = log
+        self.state: Json = {"waiting": {"reason": "ContainerCreating"}}
+        self.last_state: Json = {}
+        self.restarts = 0
+        self.ready = False
+        self.started = False
+        self._last_words = last_words
+        self._grace = grace
+        self._changed = changed
+        self._process: asyncio.subprocess.Process | None = None
+        self._starting = asyncio.Lock()
+        self._exited = asyncio.Event()
+        self._exited.set()
+
+    @property
+    def exit_code(self) -> int | None:
+        """Of the run that ended, as Kubernetes has it; None if it didn't end."""
+        ended: Json = self.state.get("terminated", {})
+        return ended.get("exitCode")
+
+    @property
+    def pid(self) -> int | None:
+        """The process, while it runs."""
+        return self._process.pid if self._process is not None and not self._exited.is_set() else None
+
+    def wait_for(self, reason: str, message: str = "") -> None:
+        """Enter the state waiting."""
+        if "terminated" in self.state:
+            self.last_state = self.state
+        self.state = {"waiting": {"reason": reason} | ({"message": message} if message else {})}
+        self._changed()
+
+    async def run(self, command: tuple[str, ...], environment: Mapping[str, str], folder: Path, address: str) -> int:
+        """Run the process once, with its probes, and return its exit code; a failed liveness probe ends it."""
+        if "terminated" in self.state:
+            self.last_state = self.state
+        self._last_words.write_bytes(b"")
+        self._exited.clear()
+        async with self._starting:
+            process, log_start = await self._start(command, environment, folder)
+        began = timestamp()
+        self.state = {"running": {"startedAt": began}}
+        self._changed()
+        watching = asyncio.create_task(self._probe(address))
+        try:
+            code = await process.wait()
+        finally:
+            watching.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await watching
+        kill_session(process.pid)  # what it started goes with it
+        self.ready = self.started = False
+        self.state = {"terminated": self._ended(code, began, log_start)}
+        self._exited.set()
+        self._changed()
+        return code
+
+    async def _start(
+        self, command: tuple[str, ...], environment: Mapping[str, str], folder: Path
+    ) -> tuple[asyncio.subprocess.Process, int]:
+        with self.log.open("ab") as log:
+            log_start = log.tell()
+            self._process = await asyncio.create_subprocess_exec(
+                *tethered(command, signal.SIGKILL),
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env=dict(environment),
+                cwd=folder,
+                start_new_session=True,
+            )
+        return self._process, log_start
+
+    async def stop(self, grace: float, *, pre_stop: bool = True) -> None:
+        """End the process: preStop, SIGTERM, and SIGKILL when `grace` seconds are over; returns when it is gone."""
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + grace
+        if pre_stop:
+            await self._gone(min(self.spec.pre_stop_seconds, grace))
+        async with self._starting:  # a process that is just being started has to be there to get it
+            self._signal(signal.SIGTERM)
+        if not await self._gone(max(0.0, deadline - loop.time())):
+            self._signal(signal.SIGKILL)
+            await self._exited.wait()
+
+    async def _gone(self, within: float) -> bool:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(within):
+                await self._exited.wait()
+        return self._exited.is_set()
+
+    def _signal(self, number: signal.Signals) -> None:
+        if self._process is not None and not self._exited.is_set():
+            with contextlib.suppress(ProcessLookupError):
+                self._process.send_signal(number)
+
+    async def _probe(self, address: str) -> None:
+        spec = self.spec
+        if spec.startup is not None and not await probes.until_success(address, spec.startup):
+            await self._unhealthy("Startup")
+            return
+        self.started, self.ready = True, spec.readiness is None
+        self._changed()
+        async with asyncio.TaskGroup() as watches:
+            if spec.readiness is not None:
+                watches.create_task(probes.watch(address, spec.readiness, self._report_ready, eager=True))
+            if spec.liveness is not None:
+                watches.create_task(self._watch_liveness(address, spec.liveness))
+
+    async def _watch_liveness(self, address: str, probe: Probe) -> None:
+        failed = asyncio.Event()
+        watching = asyncio.create_task(
+            probes.watch(address, probe, lambda alive: None if alive else failed.set(), eager=False)
+        )
+        try:
+            await failed.wait()
+        finally:
+            watching.cancel()
+        await self._unhealthy("Liveness")
+
+    async def _unhealthy(self, kind: str) -> None:
+        with self.log.open("a") as log:
+            log.write(f"local cluster: {kind} probe failed; the container will be restarted\n")
+        # Shielded: the end of the process cancels the probes, and so this.
+        await asyncio.shield(asyncio.ensure_future(self.stop(self._grace)))
+
+    def _report_ready(self, ready: bool) -> None:  # noqa: FBT001 - what a probe reports
+        if self.ready != ready:
+            self.ready = ready
+            self._changed()
+
+    def _ended(self, code: int, began: str, log_start: int) -> Json:
+        exit_code = code if code >= 0 else _KILLED_BY_SIGNAL - code
+        ended: Json = {"exitCode": exit_code, "reason": "Completed" if code == 0 else "Error"}
+        if code < 0:
+            ended["signal"] = -code
+        message = self._message(failed=code != 0, log_start=log_start)
+        return ended | ({"message": message} if message else {}) | {"startedAt": began, "finishedAt": timestamp()}
+
+    def _message(self, *, failed: bool, log_start: int) -> str:
+        written = self._last_words.read_bytes()[:_MESSAGE_LIMIT]
+        if written or not failed or not self.spec.logs_are_last_words:
+            return written.decode(errors="replace")
+        with self.log.open("rb") as log:
+            log.seek(log_start)
+            printed = log.read()
+        return b"\n".join(printed[-_LOG_BYTES:].splitlines()[-_LOG_LINES:]).decode(errors="replace")
+
+    def status(self) -> Json:
+        """The containerStatus of this container."""
+        return {
+            "name": self.spec.name,
+            "image": self.spec.image,
+            "imageID": "",
+            "state": self.state,
+            "lastState": self.last_state,
+            "ready": self.ready,
+            "started": self.started,
+            "restartCount": self.restarts,
+        }
