@@ -1,0 +1,96 @@
+"""What an event asks the function to look at. An event only says "look": nothing else in it counts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from model_repository.errors import NameRefused
+from model_repository.names import Target
+
+FINALIZED = "google.cloud.storage.object.v1.finalized"
+MESSAGE_PUBLISHED = "google.cloud.pubsub.topic.v1.messagePublished"
+_SOURCE = "//storage.googleapis.com/projects/_/buckets/"
+_SUBJECT = "objects/"
+COMMITS = "commits/"
+"""Where commits stand; only what is below is of concern."""
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """Look at this target's commit."""
+
+    target: Target
+
+
+@dataclass(frozen=True, slots=True)
+class Sweep:
+    """Look at every commit: repairs events that were lost."""
+
+
+@dataclass(frozen=True, slots=True)
+class NotOurs:
+    """Nothing to look at: another object, another bucket, another kind of event."""
+
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Misnamed:
+    """Somebody uploaded a commit under a name that no commit may have.
+
+    name: of the object. error: says which name would do.
+    """
+
+    name: str
+    error: NameRefused
+
+
+Asked = Look | Sweep | NotOurs | Misnamed
+
+
+def read_event(attributes: Mapping[str, object], data: object, bucket: str) -> Asked:
+    """What a CloudEvent with these `attributes` and `data` asks for, where `bucket` is the Model Repository's.
+
+    Both forms are taken: Cloud Storage's own event, and a Pub/Sub message that carries a bucket's notification. A
+    Pub/Sub message with the attribute ``sweep=true`` asks for a sweep.
+    """
+    kind = attributes.get("type")
+    if kind == FINALIZED:
+        return _of_object(*_from_storage(attributes, data), bucket)
+    if kind != MESSAGE_PUBLISHED:
+        return NotOurs(f"events of type {str(kind)[:200]!r} are of no concern here")
+    message = _field(data, "message")
+    stated = _field(message, "attributes")
+    if _text(stated, "sweep").lower() == "true":
+        return Sweep()
+    if _text(stated, "eventType") != "OBJECT_FINALIZE":
+        return NotOurs("a message that is neither a bucket's notification of a finished upload nor a sweep")
+    return _of_object(_text(stated, "bucketId"), _text(stated, "objectId"), bucket)
+
+
+def _from_storage(attributes: Mapping[str, object], data: object) -> tuple[str, str]:
+    # The data of a damaged event arrives as bytes; its attributes name the object all the same.
+    in_bucket = _text(data, "bucket") or _text(attributes, "source").removeprefix(_SOURCE)
+    name = _text(data, "name") or _text(attributes, "subject").removeprefix(_SUBJECT)
+    return in_bucket, name
+
+
+def _of_object(in_bucket: str, name: str, bucket: str) -> Asked:
+    if in_bucket != bucket:
+        return NotOurs(f"{name[:200]!r} is in the bucket {in_bucket[:200]!r}, and MODEL_REPOSITORY is gs://{bucket}")
+    if not name.startswith(COMMITS) or name.endswith("/"):
+        return NotOurs(f"{name[:200]!r} is no commit")
+    try:
+        return Look(Target.from_commit_name(name))
+    except NameRefused as error:
+        return Misnamed(name, error)
+
+
+def _field(value: object, field: str) -> object:
+    return value.get(field) if isinstance(value, Mapping) else None
+
+
+def _text(value: object, field: str) -> str:
+    found = _field(value, field)
+    return found if isinstance(found, str) else ""
