@@ -9,7 +9,6 @@ import pytest
 from model_repository.errors import DeliveryError, ObjectMissing, PermanentError, TransientError
 from model_repository.memory_store import MemoryStore
 from operator_cli.exit_codes import ExitCode, exit_code_of
-from operator_cli.pull import progress_bar
 from operator_cli.signature import default_signature
 
 if TYPE_CHECKING:
@@ -139,10 +138,3 @@ def test_commits_are_signed_with_the_gcloud_account_or_user_and_host(tmp_path: P
     (tmp_path / ".config/gcloud/configurations/config_work").write_text("[core]\naccount = ada@example.org\n")
     assert default_signature({"HOME": str(tmp_path)}) == "ada@example.org"
     assert default_signature({"HOME": str(tmp_path), "CLOUDSDK_CORE_ACCOUNT": "bot@example.org"}) == "bot@example.org"
-
-
-def test_the_progress_bar_fits_its_terminal_and_never_exceeds_the_whole() -> None:
-    assert progress_bar(5_000_000, 10_000_000, 80) == "[###############...............]  50% of 10.0 MB"
-    assert progress_bar(20, 10, 80).startswith(f"[{'#' * 30}] 100%")
-    assert len(progress_bar(5, 10, 12)) <= 12
-    assert "100%" in progress_bar(0, 0, 80)

@@ -35,7 +35,7 @@ from operator_cli.signature import default_signature
 from operator_cli.status import history, status
 from operator_cli.waiting import Verdict, wait_for_receipt
 
-_BUCKET = re.compile(r"gs://[a-z0-9][a-z0-9._-]{1,220}[a-z0-9]/?", re.ASCII)
+_BUCKET = re.compile(r"gs://[a-z0-9][a-z0-9._-]{0,221}/?", re.ASCII)
 _PATIENCE = 15.0
 _AFTER_THE_DEADLINE = 60.0
 """Seconds beyond a rollout's deadline in which its undoing is known as well."""

@@ -23,12 +23,17 @@ from operator_cli.errors import PullerMissing
 from operator_cli.exit_codes import ExitCode
 
 _PULLER = "init_container"
+_CODES = (ExitCode.OK, ExitCode.USAGE, ExitCode.DATA, ExitCode.TRY_AGAIN)
+"""What the puller promises to end with."""
 _BAR = 30
 _NARROW = 80
 
 
 def pull(store: Store, prefix_text: str, destination: str, url: str, desk: Desk, *, as_json: bool) -> int:
-    """Pull a build and its model to `destination`; returns the puller's own exit code."""
+    """Pull a build and its model to `destination`; returns the puller's own exit code.
+
+    A puller that died (a signal, a defect) is `ExitCode.SOFTWARE`: its status would say something else here.
+    """
     if importlib.util.find_spec(_PULLER) is None:
         raise PullerMissing("the puller isn't installed here; install indexpush-init-container beside indexpush")
     prefix = _prefix(prefix_text, store.bucket)
@@ -47,8 +52,11 @@ def pull(store: Store, prefix_text: str, destination: str, url: str, desk: Desk,
         "PROGRESS_SECONDS": "0.2",
         "TERMINATION_LOG": os.devnull,
     }
-    code, last = _follow(environment, manifest.bytes_to_pull, desk)
-    message = str(last.get("message", f"the puller ended with status {code} and said nothing"))
+    status, last = _follow(environment, manifest.bytes_to_pull, desk)
+    code = status if status in _CODES else ExitCode.SOFTWARE
+    if status != ExitCode.OK and last.get("severity") != "ERROR":  # it died without last words
+        last = {"message": f"{prefix}: the puller ended with status {status} and didn't say why"}
+    message = str(last.get("message", f"pulled {prefix}"))
     if as_json:
         desk.say_value(_value(code, prefix, folder, last, message))
     elif code == ExitCode.OK:
@@ -66,7 +74,10 @@ def _prefix(text: str, bucket: str) -> IndexPrefix:
 
 
 def _follow(environment: dict[str, str], total: int, desk: Desk) -> tuple[int, dict[str, Any]]:
-    """Run the puller to its end: its exit code and the last thing it said."""
+    """Run the puller to its end: its exit status and the last thing it said.
+
+    total: bytes to pull; `bytes` of a log line is how many of them have come.
+    """
     last: dict[str, Any] = {}
     strange: deque[str] = deque(maxlen=30)
     command = [sys.executable, "-m", _PULLER]
@@ -86,7 +97,7 @@ def _follow(environment: dict[str, str], total: int, desk: Desk) -> tuple[int, d
             raise
         finally:
             desk.clear_transient()
-    if code and strange:
+    if code:
         desk.stderr.writelines(strange)
     return code, last
 
