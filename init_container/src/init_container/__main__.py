@@ -4,7 +4,47 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Mapping
+from pathlib import Path
 
-from init_container.pull import main
+from init_container.config import Config, Misconfigured
+from init_container.pull import pull, stopping
+from init_container.report import ProgressLines, Report
+from model_repository.errors import AccessDenied, DeliveryError, TransientError
 
-sys.exit(main(os.environ))
+
+def main(environment: Mapping[str, str]) -> int:
+    """Pull; returns the exit code: 0 done, 64 misconfigured, 65 the data is bad, 75 try again."""
+    report = Report(Path(environment.get("TERMINATION_LOG") or "/dev/termination-log"))
+    try:
+        with stopping():
+            config = Config.from_environment(environment)
+            prefix = str(config.index_prefix)
+            pipe = sys.stdout if environment.get("PROGRESS") == "json" else None
+            progress = ProgressLines(report, prefix, seconds=config.progress_seconds, pipe=pipe)
+            summary = pull(
+                config,
+                environment,
+                progress=progress,
+                waiting=lambda: report.line("INFO", "another pull is at this destination; waiting for it"),
+            )
+    except DeliveryError as error:
+        code = exit_code(error)
+        report.line("ERROR", str(error), code=error.code, exit=code)
+        report.last_words(str(error))
+        return code
+    report.summary(prefix, summary)
+    return os.EX_OK
+
+
+def exit_code(error: DeliveryError) -> int:
+    """The exit code of a failure, by its family."""
+    if isinstance(error, Misconfigured | AccessDenied):
+        return os.EX_USAGE
+    if isinstance(error, TransientError):
+        return os.EX_TEMPFAIL
+    return os.EX_DATAERR
+
+
+if __name__ == "__main__":
+    sys.exit(main(os.environ))

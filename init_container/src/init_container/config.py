@@ -37,7 +37,7 @@ class Config:
         connection is given up. attempts: of one range in a row without a single byte of progress.
     connections: most connections at a time. range_bytes: most bytes asked for at once; 0: follows the connection.
     certificates: PEM file of certificate authorities, or empty for the system's. proxy: ``http://host:port`` or empty.
-    progress_seconds: between two progress lines; 0 for none. termination_log: file for the last words.
+    progress_seconds: between two progress lines; 0 for none.
     """
 
     bucket: str
@@ -55,7 +55,6 @@ class Config:
     certificates: str = ""
     proxy: str = ""
     progress_seconds: float = 3.0
-    termination_log: Path = Path("/dev/termination-log")
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str]) -> Config:
@@ -83,7 +82,6 @@ class Config:
             certificates=read.text("SSL_CERT_FILE"),
             proxy=_proxy(endpoint, environment),
             progress_seconds=read.number("PROGRESS_SECONDS", 3.0, least=0.0, most=3600.0),
-            termination_log=Path(read.text("TERMINATION_LOG") or "/dev/termination-log"),
         )
 
 

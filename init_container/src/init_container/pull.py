@@ -2,154 +2,167 @@
 
 from __future__ import annotations
 
-import os
-import shutil
+import signal
 import time
-from collections.abc import Mapping
-from http import HTTPStatus
-from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnection
-from pathlib import Path
-from urllib.parse import quote, urlsplit
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from types import FrameType
+from typing import ClassVar
 
-import google_crc32c
-
-from init_container.config import Config, Misconfigured
-from init_container.plan import INDEX_MANIFEST, MODEL_MANIFEST, Plan, Wanted, check_whole, plan_pull
-from init_container.report import Report
+from init_container import credentials
+from init_container.config import Config
+from init_container.destination import Destination
+from init_container.engine import Engine
+from init_container.jobs import Document, Files
+from init_container.parts import Parts, disk
+from init_container.plan import MODEL_MANIFEST, Plan, plan_pull
 from model_repository.digests import sha256_digest
-from model_repository.errors import (
-    AccessDenied,
-    BucketUnavailable,
-    BuildIncomplete,
-    DeliveryError,
-    ObjectMissing,
-    TransientError,
-)
+from model_repository.errors import BuildIncomplete, TransientError
 from model_repository.index_manifest import INDEX_MANIFEST_LIMIT, parse_index_manifest
 
-_CHUNK = 1024 * 1024
+_SLOWEST_PULL = 20 * 1024 * 1024
+"""Bytes/s; the deadline gives up on anything slower, as the rollout's own deadline does."""
+_LEAST_DEADLINE = 60.0
 
 
-def main(environment: Mapping[str, str]) -> int:
-    """Pull; returns the exit code: 0 done, 64 misconfigured, 65 the data is bad, 75 try again."""
-    report = Report(Path(environment.get("TERMINATION_LOG") or "/dev/termination-log"))
+class Stopped(TransientError):
+    """SIGTERM or SIGINT came: the pod is going away, or somebody pressed Ctrl-C."""
+
+    code: ClassVar[str] = "stopped"
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a pull is.
+
+    bytes: on the disk and verified, of `total`. fetched: that came over the network in this run. seconds: since the
+        start of this run. retries: requests that had to be made again. connections: open now.
+    """
+
+    bytes: int
+    total: int
+    fetched: int
+    seconds: float
+    retries: int
+    connections: int
+
+    @property
+    def rate(self) -> float:
+        """Bytes/s fetched by this run."""
+        return self.fetched / max(self.seconds, 1e-9)
+
+    @property
+    def eta(self) -> float | None:
+        """Seconds to go at this rate, or None if nothing came yet."""
+        return (self.total - self.bytes) / self.rate if self.fetched else None
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """How a pull went.
+
+    bytes: of the whole build. fetched: of these over the network in this run. connections: opened in all.
+    already: it was there before, and nothing was fetched.
+    """
+
+    bytes: int
+    fetched: int
+    seconds: float
+    retries: int
+    connections: int
+    already: bool
+
+
+def pull(
+    config: Config,
+    environment: Mapping[str, str],
+    *,
+    progress: Callable[[Progress], None] = lambda _: None,
+    waiting: Callable[[], None] = lambda: None,
+) -> Summary:
+    """Pull a build, verify every byte, and let it appear at the destination by one rename.
+
+    environment: where credentials are looked for. progress: called about 20 times a second. waiting: called when
+    another pull is at the same destination. Raises `PermanentError` or `TransientError`; what was verified by
+    then stays in the partial folder, and the next pull goes on from there.
+    """
+    began = time.monotonic()
+    destination = Destination(config.destination)
+    if there := destination.published(config.index_prefix, config.index_digest):
+        return Summary(there.bytes, 0, time.monotonic() - began, 0, 0, already=True)
+    destination.lock(began + (config.deadline or _LEAST_DEADLINE), waiting)
     try:
-        config = Config.from_environment(environment)
-        began = time.monotonic()
-        pulled = pull(config)
-    except (DeliveryError, OSError) as error:
-        code = exit_code(error)
-        report.line("ERROR", f"{error}", code=getattr(error, "code", type(error).__name__), exit=code)
-        report.last_words(f"{error}")
-        return code
-    seconds = time.monotonic() - began
-    rate = pulled / max(seconds, 1e-9) / 1e6
-    message = f"pulled {config.index_prefix}: {pulled} bytes in {seconds:.3f} s, {rate:.0f} MB/s"
-    report.line("INFO", message, bytes=pulled, seconds=round(seconds, 3), prefix=str(config.index_prefix))
-    report.last_words(message)
-    return 0
+        # The pull that we may have waited for has published it.
+        if there := destination.published(config.index_prefix, config.index_digest):
+            destination.discard()
+            return Summary(there.bytes, 0, time.monotonic() - began, 0, 0, already=True)
+        return _fetch(config, environment, destination, began, progress)
+    finally:
+        destination.unlock()
 
 
-def exit_code(error: Exception) -> int:
-    """The exit code of a failure, by its type."""
-    if isinstance(error, Misconfigured | AccessDenied):
-        return os.EX_USAGE
-    if isinstance(error, TransientError | OSError):
-        return os.EX_TEMPFAIL
-    return os.EX_DATAERR
+def _fetch(
+    config: Config,
+    environment: Mapping[str, str],
+    destination: Destination,
+    began: float,
+    progress: Callable[[Progress], None],
+) -> Summary:
+    who = credentials.from_environment(environment, anonymous=config.anonymous)
+    with closing(Engine(config, who)) as engine:
+        plan, manifest = _read_plan(config, engine)
+        destination.prepare(plan, manifest)
+        engine.deadline = began + (config.deadline or _LEAST_DEADLINE + plan.bytes / _SLOWEST_PULL)
+        with closing(Parts(destination.partial, plan)) as parts:
+            parts.make_empty_files()
+            files = Files(plan, parts, range_bytes=config.range_bytes)
+
+            def tick() -> None:
+                seconds = time.monotonic() - began
+                state = engine.received, seconds, engine.pacing.retries, engine.connections
+                progress(Progress(parts.have, plan.bytes, *state))
+
+            engine.tick = tick
+            engine.run(files)
+            tick()
+        _check_model(plan, destination)
+        destination.publish(config.index_prefix, plan)
+        seconds = time.monotonic() - began
+        return Summary(plan.bytes, engine.received, seconds, engine.pacing.retries, engine.opened, already=False)
 
 
-def pull(config: Config) -> int:
-    """Pull a build and publish it by one rename; returns the bytes fetched."""
-    partial = config.destination.with_name(f".{config.destination.name}.partial")
-    if not config.destination.parent.is_dir():
-        raise Misconfigured(f"DESTINATION: {config.destination.parent} is not a folder; mount the volume there")
-    if _published(config):
-        return 0
-    shutil.rmtree(partial, ignore_errors=True)
-    bucket = _Bucket(config)
-    data = bucket.read(config.index_prefix.manifest, INDEX_MANIFEST_LIMIT)
-    plan = _plan(config, data)
-    _write(partial / INDEX_MANIFEST, data)
-    for file in plan.files:
-        bucket.fetch(file, partial / file.path)
-    _check_model(plan, partial)
-    partial.rename(config.destination)
-    return len(data) + plan.bytes
-
-
-def _plan(config: Config, data: bytes) -> Plan:
-    digest = sha256_digest(data)
-    if config.index_digest and digest != config.index_digest:
+def _read_plan(config: Config, engine: Engine) -> tuple[Plan, bytes]:
+    document = Document(config.index_prefix.manifest, INDEX_MANIFEST_LIMIT)
+    engine.run(document)
+    manifest = bytes(document.data)
+    digest = sha256_digest(manifest)
+    if config.index_digest not in ("", digest):
         raise BuildIncomplete(config.index_prefix.manifest, config.index_digest, digest)
-    return plan_pull(parse_index_manifest(data, config.index_prefix), digest)
+    return plan_pull(parse_index_manifest(manifest, config.index_prefix), digest), manifest
 
 
-def _published(config: Config) -> bool:
-    try:
-        data = (config.destination / INDEX_MANIFEST).read_bytes()
-    except OSError:
-        if config.destination.exists():
-            raise Misconfigured(f"{config.destination} is there but holds no build; choose another folder") from None
-        return False
-    if config.index_digest in ("", sha256_digest(data)):
-        plan = plan_pull(parse_index_manifest(data, config.index_prefix), sha256_digest(data))
-        return all((config.destination / file.path).stat().st_size == file.size for file in plan.files)
-    raise Misconfigured(f"{config.destination} holds another build; remove it or choose another folder")
-
-
-def _check_model(plan: Plan, partial: Path) -> None:
-    digest = sha256_digest((partial / MODEL_MANIFEST).read_bytes())
+def _check_model(plan: Plan, destination: Destination) -> None:
+    path = destination.partial / MODEL_MANIFEST
+    with disk(path):
+        digest = sha256_digest(path.read_bytes())
     if digest != plan.model_digest:
-        raise BuildIncomplete("model.json", plan.model_digest, digest)
+        name = next(file.name for file in plan.files if file.path == MODEL_MANIFEST)
+        raise BuildIncomplete(name, plan.model_digest, digest)
 
 
-def _write(path: Path, data: bytes) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(data)
+@contextmanager
+def stopping() -> Iterator[None]:
+    """Within this, SIGTERM and SIGINT raise `Stopped`, wherever the pull is: what is verified is kept."""
 
+    def stop(number: int, _: FrameType | None) -> None:
+        raise Stopped(
+            f"stopped by {signal.Signals(number).name}; what came is kept, and the next pull goes on from there"
+        )
 
-class _Bucket:
-    """One connection, one object after another."""
-
-    def __init__(self, config: Config) -> None:
-        self._config = config
-        parts = urlsplit(config.endpoint)
-        kind = HTTPSConnection if parts.scheme == "https" else HTTPConnection
-        self._connection = kind(parts.hostname or "", parts.port, timeout=config.stall)
-
-    def read(self, name: str, limit: int) -> bytes:
-        try:
-            answer = self._get(name)
-            data = answer.read(limit + 1)
-        except (OSError, HTTPException) as error:
-            raise BucketUnavailable(f"{name}: no answer from the bucket ({error}); it may pass") from error
-        return data
-
-    def fetch(self, file: Wanted, path: Path) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        crc, size = 0, 0
-        try:
-            answer = self._get(file.name)
-            with path.open("wb") as out:
-                while chunk := answer.read(_CHUNK):
-                    crc = google_crc32c.extend(crc, chunk)
-                    size += len(chunk)
-                    out.write(chunk)
-        except HTTPException as error:
-            raise BucketUnavailable(f"{file.name}: no answer from the bucket ({error}); it may pass") from error
-        if size != file.size:
-            raise BuildIncomplete(file.name, f"{file.size} bytes", f"{size} bytes")
-        check_whole(file, crc)
-
-    def _get(self, name: str) -> HTTPResponse:
-        path = f"/download/storage/v1/b/{self._config.bucket}/o/{quote(name, safe='')}?alt=media"
-        self._connection.request("GET", path, headers={"Accept-Encoding": "gzip"})
-        answer = self._connection.getresponse()
-        if answer.status == HTTPStatus.NOT_FOUND:
-            raise ObjectMissing(name)
-        if answer.status in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
-            raise AccessDenied(f"{name}: the bucket answered {answer.status}; grant this service account access")
-        if answer.status != HTTPStatus.OK:
-            raise BucketUnavailable(f"{name}: the bucket answered {answer.status}; it may pass")
-        return answer
+    before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

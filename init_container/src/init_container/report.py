@@ -7,8 +7,11 @@ import sys
 from pathlib import Path
 from typing import TextIO
 
+from init_container.pull import Progress, Summary
+
 _TERMINATION_LIMIT = 4096
 """Kubernetes keeps this many bytes of a termination message."""
+_BAR_SECONDS = 0.1
 
 
 class Report:
@@ -21,8 +24,7 @@ class Report:
 
     def line(self, severity: str, message: str, **fields: object) -> None:
         """Write one line."""
-        text = json.dumps({"severity": severity, "message": message, **fields}, default=str)
-        self._stream.write(text + "\n")
+        self._stream.write(json.dumps({"severity": severity, "message": message, **fields}, default=str) + "\n")
         self._stream.flush()
 
     def last_words(self, message: str) -> None:
@@ -32,3 +34,63 @@ class Report:
                 file.write(message.encode()[:_TERMINATION_LIMIT])
         except OSError:
             self.line("DEBUG", "no termination message written", path=str(self._termination_log))
+
+    def summary(self, prefix: str, summary: Summary) -> None:
+        """Say how a pull went, in a line and as last words."""
+        rate = summary.fetched / max(summary.seconds, 1e-9) / 1e6
+        if summary.already:
+            message = f"{prefix} was there already, whole: {summary.bytes} bytes"
+        else:
+            message = f"pulled {prefix}: {summary.bytes} bytes in {summary.seconds:.3f} s, {rate:.0f} MB/s"
+        self.line(
+            "INFO",
+            message,
+            prefix=prefix,
+            bytes=summary.bytes,
+            fetched=summary.fetched,
+            seconds=round(summary.seconds, 3),
+            megabytes_per_second=round(rate, 1),
+            retries=summary.retries,
+            connections=summary.connections,
+            already=summary.already,
+        )
+        self.last_words(message)
+
+
+class ProgressLines:
+    """Tells of progress now and then: as log lines, or, for a program that draws a bar, as bare JSON on a pipe.
+
+    The bare form has one object a line, ten a second and one at the end:
+    ``{"bytes": 1, "total": 2, "rate": 3.0, "eta": 0.3, "retries": 0, "connections": 4}``; rate is in bytes/s, eta in
+    seconds or null.
+    """
+
+    def __init__(self, report: Report, prefix: str, *, seconds: float, pipe: TextIO | None = None) -> None:
+        """seconds: between two log lines, 0 for none. pipe: where the bare form goes instead."""
+        self._report = report
+        self._prefix = prefix
+        self._pipe = pipe
+        self._every = _BAR_SECONDS if pipe else seconds
+        self._next = self._every
+
+    def __call__(self, progress: Progress) -> None:
+        """Write a line if it is time."""
+        ended = progress.bytes == progress.total
+        if not self._every or (progress.seconds < self._next and not (ended and self._pipe)):
+            return
+        self._next = progress.seconds + self._every
+        eta = progress.eta
+        fields = {
+            "bytes": progress.bytes,
+            "total": progress.total,
+            "rate": round(progress.rate, 1),
+            "eta": None if eta is None else round(eta, 1),
+            "retries": progress.retries,
+            "connections": progress.connections,
+        }
+        if self._pipe:
+            self._pipe.write(json.dumps(fields) + "\n")
+            self._pipe.flush()
+        else:
+            share = 100 * progress.bytes // max(progress.total, 1)
+            self._report.line("INFO", f"pulling {self._prefix}: {share} %", **fields)

@@ -1,0 +1,165 @@
+"""The place where a build appears: whole, by one rename, or not at all.
+
+<parent>/.<name>.partial/   being filled, locked by the pull that fills it, kept for the next one if it is killed
+<parent>/<name>/            index/, model/ and .pull.json, which says that all of it was verified, and since which boot
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import shutil
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from init_container.config import Misconfigured
+from init_container.crc32c import Buffer
+from init_container.parts import JOURNAL, DiskTrouble, disk, file_crc32c
+from init_container.plan import INDEX_MANIFEST, Plan, plan_pull
+from model_repository.digests import sha256_digest
+from model_repository.errors import BucketUnavailable, DocumentMalformed
+from model_repository.index_manifest import parse_index_manifest
+from model_repository.names import IndexPrefix
+
+_MARK = ".pull.json"
+_BOOT = Path("/proc/sys/kernel/random/boot_id")
+_AGAIN = 0.1
+
+
+class Destination:
+    """A destination and the folder beside it that is being filled."""
+
+    def __init__(self, path: Path) -> None:
+        """path: the folder that is to appear; raises `Misconfigured` if its parent isn't there."""
+        if not path.parent.is_dir():
+            raise Misconfigured(f"DESTINATION: {path.parent} is not a folder; mount the volume there")
+        self.path = path
+        self.partial = path.with_name(f".{path.name}.partial")
+        self._lock = -1
+
+    def lock(self, deadline: float, waiting: Callable[[], None]) -> None:
+        """Make the partial folder and keep other pulls out of it; waits for one that is at it.
+
+        The lock is on the folder itself: it ends with the process, however that ends, and leaves no file behind.
+        waiting: called once if there is somebody to wait for.
+        """
+        while True:
+            with disk(self.partial):
+                self.partial.mkdir(exist_ok=True)
+                descriptor = os.open(self.partial, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                os.close(descriptor)
+                waiting()
+                if time.monotonic() > deadline:
+                    raise BucketUnavailable(f"{self.partial}: another pull is still at it; try again") from None
+                time.sleep(_AGAIN)
+                continue
+            if self._is_partial(descriptor):
+                self._lock = descriptor
+                return
+            os.close(descriptor)  # the other pull has published it: what is there now is another folder
+
+    def _is_partial(self, descriptor: int) -> bool:
+        try:
+            return os.path.samestat(os.fstat(descriptor), self.partial.stat())
+        except FileNotFoundError:
+            return False
+
+    def unlock(self) -> None:
+        """Let others in."""
+        if self._lock >= 0:
+            os.close(self._lock)
+            self._lock = -1
+
+    def published(self, prefix: IndexPrefix, digest: str) -> Plan | None:
+        """The plan of the build that is there, whole; None if there is none. digest: that it must have, or empty.
+
+        What was verified since this boot is taken by its sizes; after another boot every byte is read, since nothing
+        was flushed to the disk when it was published. Raises `Misconfigured` if something else is there.
+        """
+        manifest = self.path / INDEX_MANIFEST
+        try:
+            data = manifest.read_bytes()
+        except FileNotFoundError:
+            if self.path.is_dir() and any(self.path.iterdir()):
+                raise Misconfigured(f"{self.path} is there but holds no build; choose another DESTINATION") from None
+            return None
+        except OSError as error:
+            raise Misconfigured(f"{manifest}: {error.strerror}; choose another DESTINATION") from error
+        found = sha256_digest(data)
+        try:
+            plan = plan_pull(parse_index_manifest(data, prefix), found)
+        except DocumentMalformed:
+            plan = None
+        if plan is None or digest not in ("", found):
+            if self._mark().get("prefix") == str(prefix):
+                return None  # torn by a power cut
+            raise Misconfigured(f"{self.path} holds another build; remove it, or choose another DESTINATION")
+        return plan if self._whole(plan) else None
+
+    def _mark(self) -> dict[str, object]:
+        try:
+            found = json.loads((self.path / _MARK).read_bytes())
+        except (OSError, ValueError):
+            return {}
+        return found if isinstance(found, dict) else {}
+
+    def _whole(self, plan: Plan) -> bool:
+        same_boot = self._mark().get("boot") == _boot() != ""
+        buffer = Buffer()
+        for file in plan.files:
+            try:
+                descriptor = os.open(self.path / file.path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+            except OSError:
+                return False
+            try:
+                if os.fstat(descriptor).st_size != file.size:
+                    return False
+                if not same_boot and file_crc32c(descriptor, 0, file.size, buffer) != file.crc32c:
+                    return False
+            finally:
+                os.close(descriptor)
+        return True
+
+    def prepare(self, plan: Plan, manifest: bytes) -> None:
+        """Make the partial folder ready for a plan: what is left of another one goes."""
+        with disk(self.partial):
+            if self.path.is_dir() and any(self.path.iterdir()):  # once published, and not whole any more
+                shutil.rmtree(self.path)
+            path = self.partial / INDEX_MANIFEST
+            if not path.is_file() or path.read_bytes() != manifest:
+                for entry in self.partial.iterdir():
+                    shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
+                path.parent.mkdir()
+                path.write_bytes(manifest)
+            (self.partial / "model").mkdir(exist_ok=True)
+            room = os.statvfs(self.partial)
+            here = sum(entry.stat().st_blocks * 512 for entry in self.partial.rglob("*") if entry.is_file())
+            free = room.f_bavail * room.f_frsize + here
+        if free < plan.bytes:
+            raise DiskTrouble(
+                f"{self.partial}: {plan.bytes} bytes are needed, {free} are free; give the volume more room"
+            )
+
+    def discard(self) -> None:
+        """Remove the partial folder: it isn't needed."""
+        shutil.rmtree(self.partial, ignore_errors=True)
+
+    def publish(self, prefix: IndexPrefix, plan: Plan) -> None:
+        """Let the build appear."""
+        with disk(self.path):
+            mark = {"prefix": str(prefix), "digest": plan.digest, "bytes": plan.bytes, "boot": _boot()}
+            (self.partial / _MARK).write_text(json.dumps(mark) + "\n")
+            self.partial.rename(self.path)
+            (self.path / JOURNAL).unlink(missing_ok=True)
+
+
+def _boot() -> str:
+    try:
+        return _BOOT.read_text().strip()
+    except OSError:
+        return ""

@@ -1,0 +1,272 @@
+"""The loop: one process, one thread, one epoll, and as many connections as it takes to be never kept waiting."""
+
+from __future__ import annotations
+
+import select
+import ssl
+import time
+from collections.abc import Callable
+from random import random
+from urllib.parse import quote
+
+from init_container.answers import Busy, Head, TokenExpired
+from init_container.config import Config
+from init_container.crc32c import Buffer
+from init_container.credentials import Credentials
+from init_container.jobs import Job, Source
+from init_container.lane import Lane
+from init_container.pacing import Pacing
+from init_container.parts import DiskTrouble
+from init_container.transport import WRITE, Address, Connection, Route, tls_context
+from model_repository.errors import AccessDenied, BucketUnavailable, PermanentError, TransientError
+
+_TICK = 0.05
+_FIRST_LANES = 4
+_SMALL = 256 * 1024
+"""Files up to this size are asked for in a row on one connection, without waiting for the answers."""
+_ROW = 16
+_SMALL_LANES = 32
+"""Small files wait for first bytes, not for bandwidth: more connections then help."""
+_IDLE = 0.3
+"""The share of time spent waiting above which another connection is worth opening."""
+_SLOWEST = 4096.0
+_PROGRESS = 64 * 1024
+
+
+class Engine:
+    """Fetches jobs over a set of connections that live as long as the engine.
+
+    tick: called some times a second. deadline: on the monotonic clock. received: bytes of bodies so far.
+    opened: connections so far.
+    """
+
+    def __init__(self, config: Config, credentials: Credentials) -> None:
+        """Connect to nothing yet."""
+        self._config = config
+        self._credentials = credentials
+        self.tick: Callable[[], None] = lambda: None
+        self._route = Route.of(config.endpoint, config.proxy)
+        self._context: ssl.SSLContext | None = tls_context(config.certificates) if self._route.tls else None
+        self._addresses: list[Address] = []
+        self._epoll = select.epoll()
+        self._lanes: dict[int, Lane] = {}
+        self._masks: dict[int, int] = {}
+        self._buffer = Buffer()
+        self._wanted = 1
+        self._refused = 0
+        self._rows = True
+        self._row_troubles = 0
+        self._waited = 0.0
+        self.pacing = Pacing(random)
+        self.opened = 0
+        self.received = 0
+        self.deadline = time.monotonic() + (config.deadline or 60.0)
+        project = f"&userProject={quote(config.user_project, safe='')}" if config.user_project else ""
+        self._query = f"?alt=media{project}"
+        self._base = f"/download/storage/v1/b/{config.bucket}/o/"
+
+    @property
+    def connections(self) -> int:
+        """How many connections there are now."""
+        return len(self._lanes)
+
+    def close(self) -> None:
+        """Close all connections."""
+        for lane in list(self._lanes.values()):
+            self._drop(lane)
+        self._epoll.close()
+
+    def run(self, source: Source) -> None:
+        """Fetch until the source is finished; raises `PermanentError` or `TransientError`."""
+        self._wanted = max(len(self._lanes), min(_FIRST_LANES, self._most(source), 1 + source.waiting // _SMALL))
+        measured = time.monotonic()
+        try:
+            while not source.finished:
+                now = time.monotonic()
+                if now > self.deadline:
+                    raise BucketUnavailable("the deadline passed before all bytes came; what came is kept, try again")
+                self._staff(source, now)
+                timeout = _TICK if now >= self.pacing.not_before else min(_TICK, self.pacing.not_before - now + 0.001)
+                events = self._epoll.poll(timeout)
+                woken = time.monotonic()
+                self._waited += woken - now
+                for descriptor, mask in events:
+                    lane = self._lanes.get(descriptor)
+                    if lane is not None:
+                        self._serve(lane, mask, source)
+                source.flush()
+                if woken - measured >= _TICK:
+                    self._watch(source, woken, woken - measured)
+                    measured = woken
+        finally:
+            source.flush()
+
+    def _most(self, source: Source) -> int:
+        few = self._config.connections
+        return max(few, min(2 * few, _SMALL_LANES)) if source.next_bytes() <= _SMALL else few
+
+    def _staff(self, source: Source, now: float) -> None:
+        """Give work to the connections that have none, and open the ones that are wanted."""
+        if now < self.pacing.not_before:
+            return
+        for lane in list(self._lanes.values()):
+            if lane.connection.opened and not lane.doomed:
+                self._fill(lane, source, now)
+        while source.waiting and len(self._lanes) < self._wanted and now >= self.pacing.not_before:
+            self._open(now)
+
+    def _fill(self, lane: Lane, source: Source, now: float) -> None:
+        # A row is filled up when it is half empty, so that several requests leave in one packet.
+        if lane.jobs and (not self._rows or lane.closing or len(lane.jobs) > _ROW // 2 or lane.jobs[-1].left > _SMALL):
+            return
+        jobs: list[Job] = []
+        room = _ROW - len(lane.jobs)
+        while len(jobs) < room:
+            small = 0 < source.next_bytes() <= _SMALL
+            if (jobs or lane.jobs) and not (small and self._rows):
+                break
+            job = source.take(lane.speed, max(len(self._lanes), self._wanted))
+            if job is None:
+                break
+            jobs.append(job)
+            if not small:
+                break
+        if not jobs and not lane.jobs and (half := self._relieve(source)) is not None:
+            jobs.append(half)
+        if not jobs:
+            return
+        try:
+            token = self._credentials.token()
+            lane.ask(jobs, b"".join(self._request(job, token) for job in jobs), token, now)
+        except OSError as error:
+            self._failed(lane, error, source)
+
+    def _relieve(self, source: Source) -> Job | None:
+        """Half of the job that would be the last to end, if the connection that does it is what we wait for."""
+        slowest, longest = None, 0.5
+        for lane in self._lanes.values():
+            if lane.jobs and lane.speed and lane.jobs[0].left / lane.speed > longest:
+                slowest, longest = lane.jobs[0], lane.jobs[0].left / lane.speed
+        return source.split(slowest) if slowest is not None and self._idle else None
+
+    def _request(self, job: Job, token: str) -> bytes:
+        pinned = f"&generation={job.generation}" if job.generation else ""
+        lines = [
+            f"GET {self._base}{quote(job.name, safe='')}{self._query}{pinned} HTTP/1.1",
+            f"Host: {self._route.authority}",
+            "User-Agent: indexpush-init-container/0.1",
+            # As stored: what the manifest sums up is the object, not what a server would unpack from it.
+            "Accept-Encoding: gzip",
+        ]
+        if job.range is not None:
+            lines.append(f"Range: bytes={job.range[0]}-{job.range[1] - 1}")
+        if token:
+            lines.append(f"Authorization: Bearer {token}")
+        return "\r\n".join([*lines, "", ""]).encode()
+
+    def _open(self, now: float) -> None:
+        try:
+            if not self._addresses:
+                self._addresses = self._route.resolve()
+            # The addresses take turns: a bucket's name has many, and one may be ill.
+            address = self._addresses[self.opened % len(self._addresses)]
+            self.opened += 1
+            lane = Lane(Connection(self._route, address, self._context), now)
+        except OSError as error:
+            self._unreachable(error, now, now)
+            return
+        self._lanes[lane.connection.fileno] = lane
+        self._masks[lane.connection.fileno] = lane.connection.wants
+        self._epoll.register(lane.connection.fileno, lane.connection.wants)
+
+    def _unreachable(self, error: OSError, now: float, since: float) -> None:
+        self._addresses = []
+        if now >= self.pacing.not_before:
+            self._refused += 1
+        self.pacing.failed(now, since, None)
+        if self._refused >= self._config.attempts:
+            where = self._config.proxy or self._config.endpoint
+            raise BucketUnavailable(f"no connection to {where} after {self._refused} tries ({error}); it may pass")
+
+    def _serve(self, lane: Lane, mask: int, source: Source) -> None:
+        connection = lane.connection
+        before = lane.received
+        try:
+            if not connection.opened:
+                if connection.advance():
+                    self._refused = 0
+                    self._fill(lane, source, time.monotonic())
+            else:
+                if mask & WRITE:
+                    connection.flush()
+                if mask & ~WRITE:
+                    lane.pump(self._buffer, self._answered)
+                if lane.doomed:
+                    self._retire(lane, source)
+                elif source.waiting and time.monotonic() >= self.pacing.not_before:
+                    self._fill(lane, source, time.monotonic())
+        except (OSError, TransientError, PermanentError) as error:
+            self._failed(lane, error, source)
+        self.received += lane.received - before
+        if connection.fileno in self._lanes and connection.wants != self._masks[connection.fileno]:
+            self._masks[connection.fileno] = connection.wants
+            self._epoll.modify(connection.fileno, connection.wants)
+
+    def _answered(self, lane: Lane, head: Head) -> None:
+        del head
+        self.pacing.succeeded()
+        self._credentials.accepted(lane.token)
+
+    def _retire(self, lane: Lane, source: Source) -> None:
+        """Close a connection that did its work; what it was asked for besides goes to others."""
+        for job in reversed(lane.jobs):
+            source.give_back(job)
+        self._drop(lane)
+
+    def _drop(self, lane: Lane) -> None:
+        del self._lanes[lane.connection.fileno]
+        self._epoll.unregister(lane.connection.fileno)
+        lane.connection.close()
+
+    def _failed(self, lane: Lane, error: Exception, source: Source) -> None:
+        """One connection failed: the jobs go back, and either all is lost or it is tried again later."""
+        if lane.connection.fileno not in self._lanes:
+            return
+        now = time.monotonic()
+        jobs = list(lane.jobs)
+        self._retire(lane, source)
+        if isinstance(error, ssl.SSLCertVerificationError):
+            raise AccessDenied(f"{self._config.endpoint}: {error.verify_message}; set SSL_CERT_FILE") from error
+        if isinstance(error, PermanentError | DiskTrouble):
+            raise error
+        if not lane.connection.opened:
+            if not isinstance(error, OSError):
+                error = OSError(str(error))
+            self._unreachable(error, now, lane.sent_at)
+            return
+        if isinstance(error, TokenExpired):
+            self._credentials.rejected(lane.token, str(error))
+        self._row_troubles += len(jobs) > 1
+        self._rows = self._rows and self._row_troubles < 2  # noqa: PLR2004 - once may be chance
+        if not jobs:  # an idle connection that the server closed: nothing was lost
+            return
+        job = jobs[0]
+        job.attempts = 0 if lane.received - lane.progress >= _PROGRESS else job.attempts + 1
+        if job.attempts >= self._config.attempts:
+            raise BucketUnavailable(f"{job.name}: gave up after {job.attempts} tries: {error}") from error
+        self.pacing.failed(now, lane.sent_at, error.wait if isinstance(error, Busy) else None)
+
+    def _watch(self, source: Source, now: float, elapsed: float) -> None:
+        """A few times a second: who is stalled, who is slow, and are we kept waiting?"""
+        self._idle = self._waited / elapsed > _IDLE
+        self._waited = 0.0
+        for lane in list(self._lanes.values()):
+            lane.measure(now)
+            if lane.stalled(now, self._config.stall, _SLOWEST):
+                stall = TimeoutError(f"no byte, or hardly any, in {self._config.stall:g} s")
+                self._failed(lane, stall, source)
+        if self._idle and source.waiting and len(self._lanes) >= self._wanted:
+            self._wanted = min(self._wanted + max(self._wanted // 2, 2), self._most(source))
+        self.tick()
+
+    _idle = False

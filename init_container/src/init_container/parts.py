@@ -1,0 +1,254 @@
+"""The store of verified parts: a folder being filled, and a journal of what in it is known to be good.
+
+Every write is summed on its way and then noted: file, start, end, crc32c. A pull that was killed reads the journal,
+reads those bytes back from the disk, and fetches only what is missing or doesn't sum up. Reading back is also why
+nothing is flushed to the disk on the way: after a power cut, a part that never reached it is found out.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import struct
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import ClassVar
+
+from init_container.config import Misconfigured
+from init_container.crc32c import Buffer, combine, extend
+from init_container.plan import Plan, Wanted
+from init_container.spans import Span
+from model_repository.errors import TransientError
+
+JOURNAL = ".journal"
+_RECORD = struct.Struct("<IQQI")
+_CHECK = struct.Struct("<I")
+_RECORD_BYTES = _RECORD.size + _CHECK.size
+_PART_BYTES = 32 * 1024 * 1024
+"""A part that doesn't sum up is fetched again whole, so it must not be too long."""
+_PREALLOCATE = 4 * 1024 * 1024
+
+
+class DiskTrouble(TransientError):
+    """The disk is full or fails: another node, or another time, may do."""
+
+    code: ClassVar[str] = "disk-trouble"
+
+
+@contextmanager
+def disk(path: Path) -> Iterator[None]:
+    """Turn what the file system raises about `path` into the two families."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EIO):
+            raise DiskTrouble(f"{path}: {error.strerror}; give the volume more room, or try another node") from error
+        raise Misconfigured(f"{path}: {error.strerror}; DESTINATION must be in a writable folder") from error
+
+
+@dataclass(slots=True)
+class Part:
+    """Bytes ``[start, end)`` of a file, on the disk, and their crc32c."""
+
+    start: int
+    end: int
+    crc32c: int
+
+
+@dataclass(slots=True)
+class _State:
+    """What is known of one file. by_end: its parts, by where they end: there the next bytes are added."""
+
+    descriptor: int = -1
+    have: int = 0
+    by_end: dict[int, Part] = field(default_factory=dict)
+
+
+class Parts:
+    """The folder of one plan's files while they are coming in."""
+
+    def __init__(self, folder: Path, plan: Plan) -> None:
+        """Open the folder, which must exist, and take up what an earlier pull of the same plan left in it."""
+        self._folder = folder
+        self._plan = plan
+        self._states = [_State() for _ in plan.files]
+        self._touched: dict[tuple[int, int], Part] = {}
+        self._forgotten: list[int] = []
+        self._made: set[str] = set()
+        self._journal = -1
+        with disk(folder):
+            self._open_journal()
+
+    def close(self) -> None:
+        """Close what is open; what was not flushed is lost."""
+        for state in self._states:
+            self._shut(state)
+        if self._journal >= 0:
+            os.close(self._journal)
+            self._journal = -1
+
+    def missing(self) -> list[Span]:
+        """What is still to be fetched, in the plan's order."""
+        spans: list[Span] = []
+        for number, (file, state) in enumerate(zip(self._plan.files, self._states, strict=True)):
+            reached = 0
+            for part in sorted(state.by_end.values(), key=lambda part: part.start):
+                if part.start > reached:
+                    spans.append(Span(number, reached, part.start))
+                reached = part.end
+            if reached < file.size:
+                spans.append(Span(number, reached, file.size))
+        return spans
+
+    @property
+    def have(self) -> int:
+        """Bytes on the disk that summed up."""
+        return sum(state.have for state in self._states)
+
+    def write(self, number: int, position: int, buffer: Buffer, start: int, end: int) -> bool:
+        """Sum and write ``buffer[start:end]`` at `position` of a file; True if the file has all its bytes now."""
+        file, state = self._plan.files[number], self._states[number]
+        with disk(self._folder / file.path):
+            if state.descriptor < 0:
+                self._open(file, state)
+            view = buffer.view[start:end]
+            written = os.pwrite(state.descriptor, view, position)
+            while written < end - start:  # a disk about to be full takes a part; the next call says so
+                written += os.pwrite(state.descriptor, view[written:], position + written)
+        part = state.by_end.pop(position, None)
+        if part is None or part.end - part.start >= _PART_BYTES:
+            if part is not None:
+                state.by_end[position] = part
+            part = Part(position, position, 0)
+        part.crc32c = extend(part.crc32c, buffer, start, end)
+        part.end += end - start
+        # Keyed by its end, a full part and the one that begins there never meet: the latter has grown already.
+        state.by_end[part.end] = part
+        state.have += end - start
+        self._touched[number, part.start] = part
+        if state.have < file.size:
+            return False
+        self._shut(state)
+        return True
+
+    def crc32c(self, number: int) -> int:
+        """The crc32c of a whole file, put together from its parts."""
+        crc = 0
+        for part in sorted(self._states[number].by_end.values(), key=lambda part: part.start):
+            crc = combine(crc, part.crc32c, part.end - part.start)
+        return crc
+
+    def forget(self, number: int) -> Span:
+        """Drop all parts of a file that doesn't sum up; returns what is to be fetched again."""
+        state = self._states[number]
+        state.by_end.clear()
+        state.have = 0
+        self._forgotten.append(number)
+        self._touched = {key: part for key, part in self._touched.items() if key[0] != number}
+        return Span(number, 0, self._plan.files[number].size)
+
+    def flush(self) -> None:
+        """Note what was written since the last call."""
+        if not self._touched and not self._forgotten:
+            return
+        records = [_record(number, 0, 0, 0) for number in self._forgotten]
+        records += [_record(number, part.start, part.end, part.crc32c) for (number, _), part in self._touched.items()]
+        self._forgotten.clear()
+        self._touched.clear()
+        with disk(self._folder / JOURNAL):
+            os.write(self._journal, b"".join(records))
+
+    def make_empty_files(self) -> None:
+        """Make the files that have no bytes: nobody asks the bucket for them."""
+        for file, state in zip(self._plan.files, self._states, strict=True):
+            if file.size == 0:
+                with disk(self._folder / file.path):
+                    self._open(file, state)
+                self._shut(state)
+
+    def _open(self, file: Wanted, state: _State) -> None:
+        path = f"{self._folder}/{file.path}"
+        parent = path.rpartition("/")[0]
+        if parent not in self._made:
+            os.makedirs(parent, exist_ok=True)  # noqa: PTH103 - thousands of files: Path costs more than the call
+            self._made.add(parent)
+        state.descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
+        if file.size >= _PREALLOCATE:
+            os.posix_fallocate(state.descriptor, 0, file.size)
+
+    def _shut(self, state: _State) -> None:
+        if state.descriptor >= 0:
+            os.close(state.descriptor)
+            state.descriptor = -1
+
+    def _open_journal(self) -> None:
+        first = f"indexpush pull 1 {self._plan.digest}\n".encode()
+        self._journal = os.open(self._folder / JOURNAL, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        data = os.pread(self._journal, os.fstat(self._journal).st_size, 0)
+        whole = 0
+        if data.startswith(first):
+            whole = len(first) + self._replay(data[len(first) :])
+        os.ftruncate(self._journal, whole)
+        os.lseek(self._journal, whole, os.SEEK_SET)
+        if not whole:
+            os.write(self._journal, first)
+
+    def _replay(self, data: bytes) -> int:
+        """Take up the parts that are noted and still sum up; returns how many bytes of notes made sense."""
+        noted: dict[int, dict[int, Part]] = {}
+        offset = 0
+        while offset + _RECORD_BYTES <= len(data):
+            record = data[offset : offset + _RECORD.size]
+            (check,) = _CHECK.unpack_from(data, offset + _RECORD.size)
+            number, start, end, crc = _RECORD.unpack(record)
+            if check != zlib.crc32(record) or number >= len(self._states):
+                break  # the kill, or the power cut, hit this note
+            offset += _RECORD_BYTES
+            if end:
+                noted.setdefault(number, {})[start] = Part(start, end, crc)
+            else:
+                noted.pop(number, None)
+        buffer = Buffer()
+        for number, parts in noted.items():
+            self._take_up(number, sorted(parts.values(), key=lambda part: part.start), buffer)
+        return offset
+
+    def _take_up(self, number: int, parts: list[Part], buffer: Buffer) -> None:
+        file, state = self._plan.files[number], self._states[number]
+        try:
+            descriptor = os.open(self._folder / file.path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        except OSError:
+            return
+        try:
+            reached = 0
+            for part in parts:
+                if reached <= part.start < part.end <= file.size and _sums_up(descriptor, part, buffer):
+                    state.by_end[part.end] = part
+                    state.have += part.end - part.start
+                    reached = part.end
+        finally:
+            os.close(descriptor)
+
+
+def _record(number: int, start: int, end: int, crc: int) -> bytes:
+    record = _RECORD.pack(number, start, end, crc)
+    return record + _CHECK.pack(zlib.crc32(record))
+
+
+def _sums_up(descriptor: int, part: Part, buffer: Buffer) -> bool:
+    return file_crc32c(descriptor, part.start, part.end, buffer) == part.crc32c
+
+
+def file_crc32c(descriptor: int, start: int, end: int, buffer: Buffer) -> int | None:
+    """The crc32c of bytes ``[start, end)`` of an open file; None if it ends before."""
+    crc = 0
+    while start < end:
+        count = os.preadv(descriptor, [buffer.view[: end - start]], start)
+        if not count:
+            return None
+        crc = extend(crc, buffer, 0, count)
+        start += count
+    return crc
