@@ -1,0 +1,170 @@
+"""Builds to commit, and doubles that behave: a webhook, a notifier and a journal that remember."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+import pytest
+
+from model_repository.deployment import DeploymentRequest
+from model_repository.digests import sha256_digest
+from model_repository.files import File
+from model_repository.index_manifest import (
+    IndexManifest,
+    ModelReference,
+    Partition,
+    Recall,
+    format_index_manifest,
+)
+from model_repository.memory_store import MemoryStore
+from model_repository.model_manifest import ModelManifest, format_model_manifest
+from model_repository.names import IndexPrefix, ModelPrefix
+from model_repository.store import ObjectInfo, Store, StoredObject
+from on_commit.notify import Report
+from on_commit.webhook import Answer, Said
+
+NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
+
+
+def upload(store: Store, prefix: object, contents: dict[str, bytes]) -> tuple[File, ...]:
+    """Upload files; returns what a manifest says of them."""
+    infos = {name: store.write(f"{prefix}/{name}", data, if_generation_match=None) for name, data in contents.items()}
+    return tuple(File(name, info.size, info.crc32c) for name, info in sorted(infos.items()))
+
+
+@pytest.fixture
+def publish_model() -> Callable[..., ModelReference]:
+    """Uploads a model of so many dimensions; returns the reference that builds make to it."""
+
+    def publish(store: Store, prefix: str = "models/lite/1", *, dimensions: int = 4) -> ModelReference:
+        where = ModelPrefix.parse(prefix)
+        files = upload(store, where, {"model.onnx": b"weights of " + prefix.encode()})
+        manifest = ModelManifest(where, NOW, "onnx", "model.onnx", 224, dimensions, (), files)
+        data = format_model_manifest(manifest)
+        return ModelReference(where, sha256_digest(data), (*upload(store, where, {"model.json": data}), *files))
+
+    return publish
+
+
+@pytest.fixture
+def publish_build(publish_model: Callable[..., ModelReference]) -> Callable[..., IndexManifest]:
+    """Uploads a whole build, with its model unless one is given; `change` alters index.json before it is written."""
+
+    def publish(
+        store: Store,
+        prefix: str = "indexes/home/b1",
+        *,
+        model: ModelReference | None = None,
+        dimensions: int = 4,
+        change: Callable[[IndexManifest], IndexManifest] = lambda manifest: manifest,
+    ) -> IndexManifest:
+        where = IndexPrefix.parse(prefix)
+        contents = {"chair.annoy": b"trees of " + prefix.encode(), "chair.ids": b"ids", "items.lookup": b"lookup"}
+        manifest = change(
+            IndexManifest(
+                prefix=where,
+                created=NOW,
+                model=model or publish_model(store),
+                dimensions=dimensions,
+                metric="angular",
+                trees=10,
+                recall=Recall(10, 0.99, 100),
+                lookup="items.lookup",
+                partitions=(Partition("chair", "chair.annoy", "chair.ids", 3),),
+                golden_queries=(),
+                files=upload(store, where, contents),
+            )
+        )
+        store.write(where.manifest, format_index_manifest(manifest), if_generation_match=None)
+        return manifest
+
+    return publish
+
+
+class CountingStore(MemoryStore):
+    """A bucket that counts the requests made to it, and can be told to fail some."""
+
+    def __init__(self, bucket: str = "a-bucket") -> None:
+        super().__init__(bucket)
+        self.reads: list[str] = []
+        self.fail: Callable[[str, str], Exception | None] = lambda _kind, _name: None
+
+    def _met(self, kind: str, name: str) -> None:
+        if kind != "write":
+            self.reads.append(f"{kind} {name}")
+        if (failure := self.fail(kind, name)) is not None:
+            raise failure
+
+    def read(self, name: str, *, limit: int) -> StoredObject:
+        self._met("read", name)
+        return super().read(name, limit=limit)
+
+    def stat(self, name: str) -> ObjectInfo | None:
+        self._met("stat", name)
+        return super().stat(name)
+
+    def listing(self, prefix: str) -> list[ObjectInfo]:
+        self._met("listing", prefix)
+        return super().listing(prefix)
+
+    def write(self, name: str, data: bytes, *, if_generation_match: int | None) -> ObjectInfo:
+        self._met("write", name)
+        return super().write(name, data, if_generation_match=if_generation_match)
+
+
+@dataclass
+class RememberingWebhook:
+    """Deploys as the real one does: only what is newer than what it has; remembers what it was asked."""
+
+    asked: list[DeploymentRequest] = field(default_factory=list)
+    deployed: dict[str, int] = field(default_factory=dict)
+    failure: Exception | None = None
+    answer: Answer | None = None
+
+    def send(self, request: DeploymentRequest, *, traceparent: str = "") -> Answer:
+        del traceparent
+        if self.failure is not None:
+            raise self.failure
+        self.asked.append(request)
+        if self.answer is not None:
+            return self.answer
+        live = self.deployed.get(str(request.target), 0)
+        if request.generation == live:
+            return Answer(Said.ALREADY_DEPLOYED)
+        if request.generation < live:
+            return Answer(Said.SUPERSEDED)
+        self.deployed[str(request.target)] = request.generation
+        return Answer(Said.ACCEPTED)
+
+
+@dataclass
+class RememberingNotifier:
+    """Remembers the reports."""
+
+    reports: list[Report] = field(default_factory=list)
+    failure: Exception | None = None
+
+    def publish(self, report: Report) -> None:
+        if self.failure is not None:
+            raise self.failure
+        self.reports.append(report)
+
+
+@pytest.fixture
+def store() -> CountingStore:
+    """An empty bucket, ``gs://a-bucket``."""
+    return CountingStore()
+
+
+@pytest.fixture
+def webhook() -> RememberingWebhook:
+    """A CD webhook."""
+    return RememberingWebhook()
+
+
+@pytest.fixture
+def notifier() -> RememberingNotifier:
+    """A notification topic."""
+    return RememberingNotifier()
