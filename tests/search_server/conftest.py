@@ -97,6 +97,10 @@ class Build:
     def index(self) -> Path:
         return self.data / "index"
 
+    @staticmethod
+    def picture(seed: int, form: str = "JPEG") -> bytes:
+        return picture(seed, form)
+
     def write_ids(self) -> None:
         for number, ids in enumerate(self.ids.values()):
             (self.index / f"{number}.ids").write_bytes(encode_item_ids(ids))

@@ -173,9 +173,15 @@ class Application:
         index = self._open().index
         search = parse_search(request, self.limits)
         item = parse_item(request.path[len(_ITEM_HEAD) : -len(_ITEM_TAIL)])
-        found = index.similar(item, search.k, index.select(search.category))
+        home, position = index.place(item)
+        found = index.similar(home, position, search.k, index.select(search.category))
         return json_response(
-            {"item": item, "generation": self._config.generation, "neighbors": _format(found)},
+            {
+                "item": item,
+                "category": home.category,
+                "generation": self._config.generation,
+                "neighbors": _format(found),
+            }
         )
 
     def _answer_items(self, request: Request) -> Response:

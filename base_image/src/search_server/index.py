@@ -133,12 +133,11 @@ class MappedIndex:
             raise ParameterRefused(f"category {category[:100]!r} isn't in this index; GET /v1/status lists them")
         return (partition,)
 
-    def similar(self, item: str, k: int, partitions: Sequence[Partition]) -> list[Neighbor]:
-        """The `k` nearest to `item` in `partitions`, nearest first, without the item itself.
+    def similar(self, home: Partition, position: int, k: int, partitions: Sequence[Partition]) -> list[Neighbor]:
+        """The `k` nearest in `partitions` to the item that stands at `position` of `home`, nearest first, without it.
 
-        Fewer only if there are fewer. Raises `ItemUnknown`.
+        Fewer only if there are fewer.
         """
-        home, position = self.place(item)
         breadth = self._breadth(k)
         found: list[Neighbor] = []
         vector: list[float] | None = None
