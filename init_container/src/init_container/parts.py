@@ -39,7 +39,7 @@ class DiskTrouble(TransientError):
 
 
 @contextmanager
-def disk(path: Path) -> Iterator[None]:
+def disk(path: Path | str) -> Iterator[None]:
     """Turn what the file system raises about `path` into the two families."""
     try:
         yield
@@ -68,11 +68,15 @@ class _State:
 
 
 class Parts:
-    """The folder of one plan's files while they are coming in."""
+    """The folder of one plan's files while they are coming in.
+
+    have: bytes on the disk that summed up.
+    """
 
     def __init__(self, folder: Path, plan: Plan) -> None:
         """Open the folder, which must exist, and take up what an earlier pull of the same plan left in it."""
-        self._folder = folder
+        self._folder = str(folder)
+        self.have = 0
         self._plan = plan
         self._states = [_State() for _ in plan.files]
         self._touched: dict[tuple[int, int], Part] = {}
@@ -103,15 +107,10 @@ class Parts:
                 spans.append(Span(number, reached, file.size))
         return spans
 
-    @property
-    def have(self) -> int:
-        """Bytes on the disk that summed up."""
-        return sum(state.have for state in self._states)
-
     def write(self, number: int, position: int, buffer: Buffer, start: int, end: int) -> bool:
         """Sum and write ``buffer[start:end]`` at `position` of a file; True if the file has all its bytes now."""
         file, state = self._plan.files[number], self._states[number]
-        with disk(self._folder / file.path):
+        with disk(file.path):
             if state.descriptor < 0:
                 self._open(file, state)
             view = buffer.view[start:end]
@@ -128,6 +127,7 @@ class Parts:
         # Keyed by its end, a full part and the one that begins there never meet: the latter has grown already.
         state.by_end[part.end] = part
         state.have += end - start
+        self.have += end - start
         self._touched[number, part.start] = part
         if state.have < file.size:
             return False
@@ -138,13 +138,14 @@ class Parts:
         """The crc32c of a whole file, put together from its parts."""
         crc = 0
         for part in sorted(self._states[number].by_end.values(), key=lambda part: part.start):
-            crc = combine(crc, part.crc32c, part.end - part.start)
+            crc = combine(crc, part.crc32c, part.end - part.start) if part.start else part.crc32c
         return crc
 
     def forget(self, number: int) -> Span:
         """Drop all parts of a file that doesn't sum up; returns what is to be fetched again."""
         state = self._states[number]
         state.by_end.clear()
+        self.have -= state.have
         state.have = 0
         self._forgotten.append(number)
         self._touched = {key: part for key, part in self._touched.items() if key[0] != number}
@@ -158,14 +159,14 @@ class Parts:
         records += [_record(number, part.start, part.end, part.crc32c) for (number, _), part in self._touched.items()]
         self._forgotten.clear()
         self._touched.clear()
-        with disk(self._folder / JOURNAL):
+        with disk(JOURNAL):
             os.write(self._journal, b"".join(records))
 
     def make_empty_files(self) -> None:
         """Make the files that have no bytes: nobody asks the bucket for them."""
         for file, state in zip(self._plan.files, self._states, strict=True):
             if file.size == 0:
-                with disk(self._folder / file.path):
+                with disk(file.path):
                     self._open(file, state)
                 self._shut(state)
 
@@ -186,7 +187,7 @@ class Parts:
 
     def _open_journal(self) -> None:
         first = f"indexpush pull 1 {self._plan.digest}\n".encode()
-        self._journal = os.open(self._folder / JOURNAL, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        self._journal = os.open(f"{self._folder}/{JOURNAL}", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         data = os.pread(self._journal, os.fstat(self._journal).st_size, 0)
         whole = 0
         if data.startswith(first):
@@ -219,7 +220,7 @@ class Parts:
     def _take_up(self, number: int, parts: list[Part], buffer: Buffer) -> None:
         file, state = self._plan.files[number], self._states[number]
         try:
-            descriptor = os.open(self._folder / file.path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+            descriptor = os.open(f"{self._folder}/{file.path}", os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
         except OSError:
             return
         try:
@@ -228,6 +229,7 @@ class Parts:
                 if reached <= part.start < part.end <= file.size and _sums_up(descriptor, part, buffer):
                     state.by_end[part.end] = part
                     state.have += part.end - part.start
+                    self.have += part.end - part.start
                     reached = part.end
         finally:
             os.close(descriptor)

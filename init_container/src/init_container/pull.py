@@ -116,12 +116,13 @@ def _fetch(
         engine.deadline = began + (config.deadline or _LEAST_DEADLINE + plan.bytes / _SLOWEST_PULL)
         with closing(Parts(destination.partial, plan)) as parts:
             parts.make_empty_files()
+            total = plan.bytes
             files = Files(plan, parts, range_bytes=config.range_bytes)
 
             def tick() -> None:
                 seconds = time.monotonic() - began
                 state = engine.received, seconds, engine.pacing.retries, engine.connections
-                progress(Progress(parts.have, plan.bytes, *state))
+                progress(Progress(parts.have, total, *state))
 
             engine.tick = tick
             engine.run(files)
