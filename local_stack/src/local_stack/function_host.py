@@ -21,5 +21,6 @@ def program(
         environment=base_environment() | dict(environment),
         log=log,
         ready_url=f"http://127.0.0.1:{port}/",
+        ready_status=405,  # it only takes POSTs
         folder=folder,
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import http.client
 import os
 import signal
 import socket
@@ -19,7 +20,6 @@ from model_repository.errors import PermanentError
 
 _TETHER = Path(__file__).with_name("tether.py")
 _POLL = 0.02
-_HTTP_FAILURE = 400
 
 
 class ProgramFailed(PermanentError):
@@ -33,7 +33,7 @@ class Program:
     """How to start one program of the stack.
 
     name: for people and for the log file. environment: complete, nothing is inherited but what stands here.
-    ready_url: answers 2xx or 3xx once the program works.
+    ready_url: a GET gets `ready_status` once the program works.
     """
 
     name: str
@@ -41,6 +41,7 @@ class Program:
     environment: Mapping[str, str]
     log: Path
     ready_url: str
+    ready_status: int = 200
     folder: Path | None = None
 
 
@@ -81,7 +82,7 @@ class RunningProgram:
     def wait_ready(self, within: float = 30.0) -> None:
         """Return when `ready_url` answers well. Raises `ProgramFailed` after `within` seconds, or if it ends."""
         deadline = time.monotonic() + within
-        while not answers(self.program.ready_url):
+        while status_of(self.program.ready_url) != self.program.ready_status:
             self.check()
             if time.monotonic() > deadline:
                 raise ProgramFailed(
@@ -90,10 +91,14 @@ class RunningProgram:
                 )
             time.sleep(_POLL)
 
-    def stop(self, grace: float = 5.0) -> None:
-        """End it: SIGTERM, and SIGKILL for what is left of its session after `grace` seconds."""
+    def ask_to_end(self) -> None:
+        """SIGTERM, and don't wait."""
         if self._process.poll() is None:
             self._process.terminate()
+
+    def stop(self, grace: float = 5.0) -> None:
+        """End it: SIGTERM, and SIGKILL for what is left of its session after `grace` seconds."""
+        self.ask_to_end()
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(grace)
         kill_session(self._process.pid)
@@ -118,13 +123,16 @@ def kill_session(leader: int) -> None:
         return
 
 
-def answers(url: str, timeout: float = 1.0) -> bool:
-    """Whether a GET gets a 2xx or 3xx."""
+def status_of(url: str, timeout: float = 1.0) -> int:
+    """The HTTP status that a GET gets; 0 without an answer."""
     try:
         with _DIRECT.open(url, timeout=timeout) as response:
-            return bool(response.status < _HTTP_FAILURE)
-    except (urllib.error.URLError, OSError, ValueError):
-        return False
+            return int(response.status)
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code
+    except (OSError, http.client.HTTPException):
+        return 0
 
 
 _DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
