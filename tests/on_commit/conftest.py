@@ -1,13 +1,18 @@
-"""Builds to commit, and doubles that behave: a webhook, a notifier and a journal that remember."""
+"""Builds to commit; doubles that behave; a real webhook server and a real Pub/Sub."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import json
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
+from local_stack.pubsub import PubSubServer, Topics
 from model_repository.deployment import DeploymentRequest
 from model_repository.digests import sha256_digest
 from model_repository.files import File
@@ -168,3 +173,64 @@ def webhook() -> RememberingWebhook:
 def notifier() -> RememberingNotifier:
     """A notification topic."""
     return RememberingNotifier()
+
+
+@dataclass
+class WebhookServer:
+    """A real HTTP server that answers as it was told, and remembers what it was sent."""
+
+    url: str
+    status: int = 200
+    body: bytes = b'{"eventProcessed": true, "eventId": "an-event-id"}'
+    headers: dict[str, str] = field(default_factory=dict)
+    requests: list[tuple[str, str, dict[str, str], bytes]] = field(default_factory=list)
+
+    def parameters(self) -> list[dict[str, str]]:
+        """The parameters of every POST."""
+        return [json.loads(body)["parameters"] for method, _, _, body in self.requests if method == "POST"]
+
+
+@pytest.fixture
+def webhook_server() -> Iterator[WebhookServer]:
+    """A CD webhook behind HTTP."""
+
+    class Answer200(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            found.requests.append((self.command, self.path, dict(self.headers), body))
+            self.send_response(found.status)
+            for name, value in found.headers.items():
+                self.send_header(name, value)
+            self.send_header("Content-Length", str(len(found.body)))
+            self.end_headers()
+            with suppress(ConnectionError):  # who has read enough hangs up
+                self.wfile.write(found.body)
+
+        do_GET = do_POST  # noqa: N815
+
+        def log_message(self, *_arguments: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Answer200)
+    found = WebhookServer(f"http://127.0.0.1:{server.server_port}/webhooks/webhook/indexpush")
+    thread = threading.Thread(target=server.serve_forever, args=(0.02,))
+    thread.start()
+    yield found
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+TOPIC = "projects/tests/topics/refusals"
+
+
+@pytest.fixture
+def refusals(monkeypatch: pytest.MonkeyPatch) -> Iterator[Topics]:
+    """Pub/Sub behind gRPC, with the topic ``projects/tests/topics/refusals``."""
+    topics = Topics()
+    topics.create(TOPIC)
+    server = PubSubServer(topics)
+    server.start()
+    monkeypatch.setenv("PUBSUB_EMULATOR_HOST", server.address)
+    yield topics
+    server.stop()

@@ -105,10 +105,12 @@ class PubSubNotifier:
     def _errors(self) -> Iterator[None]:
         try:
             yield
-        except (api.NotFound, api.PermissionDenied, api.Unauthenticated, api.InvalidArgument) as error:
+        except api.NotFound as error:
+            raise NotifyRefused(f"NOTIFY_TOPIC {self._topic}: there is no such topic; make it") from error
+        except (api.PermissionDenied, api.Unauthenticated, api.InvalidArgument) as error:
             raise NotifyRefused(
-                f"NOTIFY_TOPIC {self._topic}: Pub/Sub answered {type(error).__name__}; make the topic, "
-                "and grant this service account roles/pubsub.publisher on it"
+                f"NOTIFY_TOPIC {self._topic}: Pub/Sub answered {type(error).__name__}; "
+                "grant this service account roles/pubsub.publisher on it"
             ) from error
         except auth.DefaultCredentialsError as error:
             raise NotifyRefused(f"NOTIFY_TOPIC {self._topic}: no credentials ({error})") from error

@@ -1,0 +1,199 @@
+"""The webhook over real HTTP: what its statuses and bodies mean, decided by status and field alone."""
+
+from __future__ import annotations
+
+import json
+import socket
+import time
+from typing import Any
+
+import pytest
+from google.auth import exceptions
+
+from model_repository.deployment import DeploymentRequest, Footprint
+from model_repository.names import IndexPrefix, ModelPrefix, Target
+from on_commit import webhook as webhook_module
+from on_commit.config import Config, WebhookAuth
+from on_commit.webhook import (
+    Answer,
+    EnvironmentUnknown,
+    HttpWebhook,
+    IdTokens,
+    Said,
+    WebhookRefused,
+    WebhookUnavailable,
+    read_answer,
+)
+
+auth: Any = exceptions  # its classes are untyped
+DIGEST = "sha256:" + "ab" * 32
+REQUEST = DeploymentRequest(
+    target=Target("staging-eu", "home"),
+    generation=1763683200000001,
+    bucket="a-bucket",
+    index_prefix=IndexPrefix("home", "b1"),
+    index_generation=1763683200000000,
+    index_digest=DIGEST,
+    model_prefix=ModelPrefix("lite", "1"),
+    model_digest=DIGEST,
+    footprint=Footprint(300, 100, 120),
+)
+
+
+def config(url: str, **fields: Any) -> Config:
+    return Config("a-bucket", url, {}, **fields)
+
+
+def test_the_request_arrives_whole_and_in_its_trace(webhook_server: Any) -> None:
+    trace = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+    answer = HttpWebhook(config(webhook_server.url)).send(REQUEST, traceparent=trace)
+    assert answer == Answer(Said.ACCEPTED, event_id="an-event-id")
+    ((method, path, headers, body),) = webhook_server.requests
+    assert (method, path) == ("POST", "/webhooks/webhook/indexpush")
+    assert headers["Content-Type"] == "application/json"
+    assert headers["traceparent"] == trace
+    assert "Authorization" not in headers
+    assert json.loads(body) == REQUEST.to_payload()
+
+
+@pytest.mark.parametrize("outcome", ["accepted", "already-deployed", "superseded", "rejected"])
+def test_our_own_webhook_says_what_it_made_of_it(outcome: str) -> None:
+    body = json.dumps({"eventProcessed": True, "eventId": "5", "outcome": outcome, "detail": "why"}).encode()
+    assert read_answer(body) == Answer(Said(outcome), "why", "5")
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        *(b"", b"<html>sign in</html>", b"[]", b"null", b"{}", b"\xff\xfe", b"[" * 60_000),
+        *(b'{"eventId": "5"}', b'{"outcome": "maybe"}', b'{"outcome": 5}'),
+    ],
+)
+def test_any_2xx_is_accepted_but_a_stranger_is_told_from_a_webhook(body: bytes) -> None:
+    answer = read_answer(body)
+    assert (answer.said, answer.understood) == (Said.ACCEPTED, False)
+
+
+def test_a_long_answer_is_read_no_further_than_needed(webhook_server: Any) -> None:
+    webhook_server.body = b" " * 10_000_000
+    assert not HttpWebhook(config(webhook_server.url)).send(REQUEST).understood
+
+
+@pytest.mark.parametrize("status", [500, 502, 503, 504, 429, 408, 425, 599])
+def test_what_may_pass_is_transient(webhook_server: Any, status: int) -> None:
+    webhook_server.status = status
+    with pytest.raises(WebhookUnavailable, match=str(status)):
+        HttpWebhook(config(webhook_server.url)).send(REQUEST)
+
+
+@pytest.mark.parametrize(
+    ("status", "mend"),
+    [
+        (400, "its release"),
+        (401, "CD_WEBHOOK_AUTH"),
+        (403, "CD_WEBHOOK_AUTH"),
+        (404, "correct CD_WEBHOOK_URL"),
+        (409, "its release"),
+        (422, "its release"),
+    ],
+)
+def test_what_will_not_pass_is_permanent_and_says_the_mend(webhook_server: Any, status: int, mend: str) -> None:
+    webhook_server.status = status
+    webhook_server.body = b"503 Service Unavailable, please retry"  # the text decides nothing
+    with pytest.raises(WebhookRefused, match=mend):
+        HttpWebhook(config(webhook_server.url)).send(REQUEST)
+
+
+def test_a_redirect_is_not_followed_because_the_post_would_arrive_as_a_get(webhook_server: Any) -> None:
+    webhook_server.status = 302
+    webhook_server.headers = {"Location": "/elsewhere"}
+    with pytest.raises(WebhookRefused, match="final URL"):
+        HttpWebhook(config(webhook_server.url)).send(REQUEST)
+    assert len(webhook_server.requests) == 1
+
+
+def test_nobody_listening_is_transient() -> None:
+    with pytest.raises(WebhookUnavailable, match=r"127\.0\.0\.1:1"):
+        HttpWebhook(config("http://127.0.0.1:1/hook")).send(REQUEST)
+
+
+def test_a_webhook_that_never_answers_is_transient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(webhook_module, "_CONNECT_AND_READ_SECONDS", (0.2, 0.2))
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        started = time.monotonic()
+        with pytest.raises(WebhookUnavailable):
+            HttpWebhook(config(f"http://127.0.0.1:{silent.getsockname()[1]}/")).send(REQUEST)
+        assert time.monotonic() - started < 5
+
+
+def test_an_environment_without_a_webhook_is_refused_and_names_the_variable() -> None:
+    only_production = Config("a-bucket", "", {"production": "http://cd.internal/hook"})
+    with pytest.raises(EnvironmentUnknown, match="CD_WEBHOOK_URL_STAGING_EU"):
+        HttpWebhook(only_production).send(REQUEST)
+
+
+def test_each_environment_reaches_its_own_webhook(webhook_server: Any) -> None:
+    both = Config("a-bucket", "http://127.0.0.1:1/", {"staging-eu": webhook_server.url})
+    assert HttpWebhook(both).send(REQUEST).said is Said.ACCEPTED
+
+
+def test_a_bearer_secret_goes_along(webhook_server: Any) -> None:
+    HttpWebhook(config(webhook_server.url, webhook_auth=WebhookAuth.BEARER, webhook_token="s3cret")).send(REQUEST)
+    assert webhook_server.requests[0][2]["Authorization"] == "Bearer s3cret"
+
+
+def test_an_identity_token_is_for_the_webhooks_origin(webhook_server: Any) -> None:
+    audiences: list[str] = []
+
+    def tokens(audience: str) -> str:
+        audiences.append(audience)
+        return "a-token"
+
+    HttpWebhook(config(webhook_server.url, webhook_auth=WebhookAuth.GOOGLE_ID_TOKEN), tokens).send(REQUEST)
+    assert webhook_server.requests[0][2]["Authorization"] == "Bearer a-token"
+    assert audiences == [webhook_server.url.removesuffix("/webhooks/webhook/indexpush")]
+
+
+class _Credentials:
+    """Identity-token credentials as google-auth has them: invalid until refreshed."""
+
+    def __init__(self) -> None:
+        self.valid = False
+        self.refreshed = 0
+
+    @property
+    def token(self) -> str:
+        return f"token-{self.refreshed}"
+
+    def refresh(self, _request: object) -> None:
+        self.valid = True
+        self.refreshed += 1
+
+
+def test_an_identity_token_is_used_for_as_long_as_it_lasts(monkeypatch: pytest.MonkeyPatch) -> None:
+    credentials = _Credentials()
+    monkeypatch.setattr("google.oauth2.id_token.fetch_id_token_credentials", lambda *_a, **_k: credentials)
+    tokens = IdTokens()
+    assert [tokens("https://cd"), tokens("https://cd")] == ["token-1", "token-1"]
+    credentials.valid = False  # an hour later
+    assert tokens("https://cd") == "token-2"
+
+
+@pytest.mark.parametrize(
+    ("error", "family"),
+    [
+        (auth.TransportError("metadata server"), WebhookUnavailable),
+        (auth.RefreshError("busy", retryable=True), WebhookUnavailable),
+        (auth.RefreshError("no such account"), WebhookRefused),
+        (auth.DefaultCredentialsError("none"), WebhookRefused),
+    ],
+)
+def test_a_token_that_is_not_to_be_had_is_told_by_kind(
+    monkeypatch: pytest.MonkeyPatch, error: Exception, family: type[Exception]
+) -> None:
+    def fetch(*_arguments: object, **_options: object) -> None:
+        raise error
+
+    monkeypatch.setattr("google.oauth2.id_token.fetch_id_token_credentials", fetch)
+    with pytest.raises(family):
+        IdTokens()("https://cd.example.com")
