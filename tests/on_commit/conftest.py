@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -39,7 +39,7 @@ def upload(store: Store, prefix: object, contents: dict[str, bytes]) -> tuple[Fi
     return tuple(File(name, info.size, info.crc32c) for name, info in sorted(infos.items()))
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def publish_model() -> Callable[..., ModelReference]:
     """Uploads a model of so many dimensions; returns the reference that builds make to it."""
 
@@ -53,7 +53,7 @@ def publish_model() -> Callable[..., ModelReference]:
     return publish
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def publish_build(publish_model: Callable[..., ModelReference]) -> Callable[..., IndexManifest]:
     """Uploads a whole build, with its model unless one is given; `change` alters index.json before it is written."""
 
@@ -175,6 +175,9 @@ def notifier() -> RememberingNotifier:
     return RememberingNotifier()
 
 
+TOPIC = "projects/tests/topics/refusals"
+
+
 @dataclass
 class WebhookServer:
     """A real HTTP server that answers as it was told, and remembers what it was sent."""
@@ -190,11 +193,9 @@ class WebhookServer:
         return [json.loads(body)["parameters"] for method, _, _, body in self.requests if method == "POST"]
 
 
-@pytest.fixture
-def webhook_server() -> Iterator[WebhookServer]:
-    """A CD webhook behind HTTP."""
-
-    class Answer200(BaseHTTPRequestHandler):
+@contextmanager
+def _serve_webhook() -> Iterator[WebhookServer]:
+    class Answering(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
             found.requests.append((self.command, self.path, dict(self.headers), body))
@@ -211,7 +212,7 @@ def webhook_server() -> Iterator[WebhookServer]:
         def log_message(self, *_arguments: object) -> None:
             pass
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Answer200)
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Answering)
     found = WebhookServer(f"http://127.0.0.1:{server.server_port}/webhooks/webhook/indexpush")
     thread = threading.Thread(target=server.serve_forever, args=(0.02,))
     thread.start()
@@ -221,16 +222,38 @@ def webhook_server() -> Iterator[WebhookServer]:
     server.server_close()
 
 
-TOPIC = "projects/tests/topics/refusals"
+@contextmanager
+def _serve_pubsub() -> Iterator[tuple[Topics, str]]:
+    topics = Topics()
+    topics.create(TOPIC)
+    server = PubSubServer(topics)
+    server.start()
+    yield topics, server.address
+    server.stop()
+
+
+@pytest.fixture(scope="session")
+def serve_webhook() -> Callable[[], AbstractContextManager[WebhookServer]]:
+    """Serves a CD webhook behind HTTP for as long as the context lasts."""
+    return _serve_webhook
+
+
+@pytest.fixture(scope="session")
+def serve_pubsub() -> Callable[[], AbstractContextManager[tuple[Topics, str]]]:
+    """Serves Pub/Sub with the topic ``projects/tests/topics/refusals``; the text is for PUBSUB_EMULATOR_HOST."""
+    return _serve_pubsub
+
+
+@pytest.fixture
+def webhook_server() -> Iterator[WebhookServer]:
+    """A CD webhook behind HTTP."""
+    with _serve_webhook() as found:
+        yield found
 
 
 @pytest.fixture
 def refusals(monkeypatch: pytest.MonkeyPatch) -> Iterator[Topics]:
     """Pub/Sub behind gRPC, with the topic ``projects/tests/topics/refusals``."""
-    topics = Topics()
-    topics.create(TOPIC)
-    server = PubSubServer(topics)
-    server.start()
-    monkeypatch.setenv("PUBSUB_EMULATOR_HOST", server.address)
-    yield topics
-    server.stop()
+    with _serve_pubsub() as (topics, address):
+        monkeypatch.setenv("PUBSUB_EMULATOR_HOST", address)
+        yield topics
