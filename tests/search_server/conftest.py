@@ -273,9 +273,15 @@ def start() -> Iterator[Callable[..., Server]]:
 
 
 @pytest.fixture(scope="module")
-def server(good_build: Build) -> Iterator[Server]:
+def server_environment(good_build: Build) -> dict[str, str]:
+    """What the module's server is started with; a module may have it otherwise."""
+    return good_build.environment()
+
+
+@pytest.fixture(scope="module")
+def server(server_environment: dict[str, str]) -> Iterator[Server]:
     """One server for all tests of a module that only ask."""
-    server = Server(good_build.environment())
+    server = Server(server_environment)
     server.start()
     server.wait_ready()
     yield server
