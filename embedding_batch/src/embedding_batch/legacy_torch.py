@@ -7,7 +7,7 @@ so no code from a file can run; and PyTorch, forty times the size of the weights
 from __future__ import annotations
 
 import collections
-import pickle  # noqa: S403 - the unpickler below allows five names and calls nothing from the file
+import pickle
 import struct
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, BinaryIO, Final

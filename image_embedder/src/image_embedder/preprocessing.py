@@ -17,7 +17,7 @@ from PIL import Image, ImageOps
 from model_repository.errors import PermanentError
 
 PREPROCESSING: Final = "1"
-"""Names what `preprocess` does. It changes when any picture's result does: embeddings kept from before are stale then."""
+"""Names what `preprocess` does. It changes when any picture's result does: embeddings from before are stale then."""
 
 FORMATS: Final = ("JPEG", "PNG", "WEBP", "GIF")
 """What shops and browsers send. Pillow knows forty more, each with a decoder that somebody might find a hole in."""

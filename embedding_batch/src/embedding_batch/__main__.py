@@ -1,0 +1,10 @@
+"""``python -m embedding_batch``: one run; the last line on standard output is its summary as JSON."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from embedding_batch.command import main
+
+sys.exit(main(sys.argv[1:], os.environ))

@@ -1,0 +1,110 @@
+"""The list of what should be found: a folder with `catalogue.jsonl` and the pictures that it names."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from embedding_batch.errors import CatalogueMalformed
+
+FILE = "catalogue.jsonl"
+ID_LIMIT = 500
+CATEGORY_LIMIT = 100
+"""Most characters, as index.json allows."""
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One product: it belongs to exactly one category, and has one picture."""
+
+    id: str
+    category: str
+    picture: Path
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """An item whose picture is there. sha256: of the encoded picture, 32 bytes."""
+
+    item: Item
+    sha256: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Broken:
+    """An item that can't be indexed, and why."""
+
+    item: Item
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """Today's items by id, and those whose picture isn't there."""
+
+    listed: tuple[Listed, ...]
+    broken: tuple[Broken, ...]
+
+    @property
+    def items(self) -> int:
+        """How many the catalogue has."""
+        return len(self.listed) + len(self.broken)
+
+
+def read_catalogue(folder: Path) -> tuple[Item, ...]:
+    """Read `catalogue.jsonl`: an object a line, with `id`, `category` and `file` (relative to the folder), maybe more.
+
+    The items come in the order of their ids, whatever the file's. Raises CatalogueMalformed for the first line that is
+    wrong.
+    """
+    path = folder / FILE
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise CatalogueMalformed(f"{path}: can't be read ({error}); name the folder that has it") from error
+    items: dict[str, Item] = {}
+    for number, line in enumerate(lines, start=1):
+        if line.strip():
+            item = _item(folder, f"{path}:{number}", line)
+            if item.id in items:
+                raise CatalogueMalformed(f"{path}:{number}: the id {item.id!r} stands twice")
+            items[item.id] = item
+    if not items:
+        raise CatalogueMalformed(f"{path}: has no items")
+    return tuple(items[item_id] for item_id in sorted(items))
+
+
+def _item(folder: Path, where: str, line: str) -> Item:
+    try:
+        fields = json.loads(line)
+    except ValueError as error:
+        raise CatalogueMalformed(f"{where}: not JSON ({error})") from error
+    if not isinstance(fields, dict):
+        raise CatalogueMalformed(f"{where}: expected an object")
+    file = PurePosixPath(_text(fields, "file", where, 1000))
+    if file.is_absolute() or ".." in file.parts:
+        raise CatalogueMalformed(f"{where}: file {str(file)!r} must lie within the catalogue's folder")
+    return Item(
+        _text(fields, "id", where, ID_LIMIT), _text(fields, "category", where, CATEGORY_LIMIT), folder.joinpath(file)
+    )
+
+
+def _text(fields: Mapping[str, object], name: str, where: str, longest: int) -> str:
+    value = fields.get(name)
+    if not isinstance(value, str) or not 0 < len(value) <= longest or not value.isprintable():
+        raise CatalogueMalformed(f"{where}: {name!r} should be 1 to {longest} printable characters")
+    return value
+
+
+def list_pictures(items: Iterable[Item]) -> Listing:
+    """Look at every picture's bytes, so that a changed picture under an old name is seen as the new one that it is."""
+    listed, broken = [], []
+    for item in items:
+        try:
+            listed.append(Listed(item, hashlib.sha256(item.picture.read_bytes()).digest()))
+        except OSError as error:
+            broken.append(Broken(item, f"the picture can't be read: {error.strerror or error}"))
+    return Listing(tuple(listed), tuple(broken))

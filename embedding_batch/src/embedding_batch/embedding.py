@@ -1,0 +1,93 @@
+"""Pictures to vectors, on all cores.
+
+Each core takes one picture at a time through reading, decoding and the network. On a CPU a batch of one is as fast as a
+larger one (a convolution keeps a core busy by itself), it needs no memory for pictures that wait, and a picture's
+vector can't depend on which others were new today.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from embedding_batch.catalogue import Broken, Listed
+from embedding_batch.features import Features
+from embedding_batch.progress import Listener, Progress
+from image_embedder import PictureUnreadable, preprocess
+
+PART_ROWS = 4096
+"""Embeddings in one part of the cache: what a batch that is killed loses at most."""
+
+Vector = NDArray[np.float16]
+
+
+class Embeds(Protocol):
+    """What turns preprocessed pictures into vectors; called from several threads at once."""
+
+    @property
+    def input_size(self) -> int:
+        """S, the edge of the square input in pixels."""
+        ...
+
+    @property
+    def dimensions(self) -> int:
+        """D, the length of an embedding."""
+        ...
+
+    def embed(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
+        """float32[N,3,S,S] in, float32[N,D], L2-normalised, out."""
+        ...
+
+
+def embed(
+    missing: Sequence[Listed],
+    embedder: Embeds,
+    keep: Callable[[Features], object],
+    *,
+    workers: int,
+    listener: Listener,
+) -> tuple[Broken, ...]:
+    """Embed the pictures and hand the embeddings to `keep`, PART_ROWS at a time; return those that are broken.
+
+    workers: threads; as many as cores, with an embedder that uses one core a call.
+    """
+    broken: list[Broken] = []
+    done = 0
+    listener(Progress("embed", 0, len(missing)))
+    with ThreadPoolExecutor(workers) as pool:
+        for start in range(0, len(missing), PART_ROWS):
+            entries = missing[start : start + PART_ROWS]
+            digests: list[bytes] = []
+            vectors: list[Vector] = []
+            for entry, result in zip(entries, pool.map(lambda entry: _embed(entry, embedder), entries), strict=True):
+                if isinstance(result, Broken):
+                    broken.append(result)
+                else:
+                    digests.append(entry.sha256)
+                    vectors.append(result)
+                done += 1
+                listener(Progress("embed", done, len(missing)))
+            if vectors:
+                keep(Features(tuple(digests), np.stack(vectors)))
+    return tuple(broken)
+
+
+def _embed(entry: Listed, embedder: Embeds) -> Vector | Broken:
+    try:
+        data = entry.item.picture.read_bytes()
+        if hashlib.sha256(data).digest() != entry.sha256:
+            return Broken(entry.item, "the picture was changed while the batch ran")
+        vector = embedder.embed(preprocess(data, embedder.input_size)[np.newaxis])[0]
+    except PictureUnreadable as error:
+        return Broken(entry.item, str(error))
+    except OSError as error:
+        return Broken(entry.item, f"the picture can't be read: {error.strerror or error}")
+    if not np.isfinite(vector).all():
+        return Broken(entry.item, "the model gave no finite numbers for the picture")
+    half: Vector = vector.astype(np.float16)
+    return half

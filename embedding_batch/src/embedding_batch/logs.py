@@ -1,0 +1,87 @@
+"""What the operator sees: JSON lines on standard error (Google Cloud's field names), or plain lines at a terminal."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Callable
+from typing import Any, TextIO
+
+from embedding_batch.batch import Summary
+from embedding_batch.progress import Event, Progress, StepEnded, Warned
+from embedding_batch.publishing import CommitOutcome, Committed, Held, NotAsked
+from model_repository.errors import DeliveryError
+
+_SECONDS_BETWEEN = 0.1
+_BAR = 30
+
+
+class Log:
+    """Writes events as they come; progress at most ten times a second, and each step's first and last."""
+
+    def __init__(self, stream: TextIO | None = None, clock: Callable[[], float] = time.monotonic) -> None:
+        """stream: standard error. clock: seconds that only grow."""
+        self._stream = stream or sys.stderr
+        self._clock = clock
+        self._terminal = self._stream.isatty()
+        self._next = 0.0
+
+    def __call__(self, event: Event) -> None:
+        """Write an event."""
+        match event:
+            case Progress(step, done, total):
+                if 0 < done < total and self._clock() < self._next:
+                    return
+                self._next = self._clock() + _SECONDS_BETWEEN
+                if self._terminal:
+                    filled = _BAR * done // max(total, 1)
+                    self._stream.write(f"\r{step:8}{'#' * filled}{'.' * (_BAR - filled)} {done}/{total}\x1b[K")
+                    self._stream.flush()
+                else:
+                    self.line("DEBUG", f"{step}: {done} of {total}", step=step, done=done, total=total)
+            case StepEnded(step, seconds, detail):
+                self.line("INFO", f"{step}: {detail}", step=step, seconds=round(seconds, 3))
+            case Warned(message):
+                self.line("WARNING", message)
+
+    def line(self, severity: str, message: str, **fields: object) -> None:
+        """Write one line."""
+        if self._terminal:
+            seconds = f" ({fields['seconds']} s)" if "seconds" in fields else ""
+            self._stream.write(f"\r{'' if severity == 'INFO' else severity + ': '}{message}{seconds}\x1b[K\n")
+        else:
+            self._stream.write(json.dumps({"severity": severity, "message": message, **fields}) + "\n")
+        self._stream.flush()
+
+    def stopped(self, error: DeliveryError) -> None:
+        """Write why the batch stopped."""
+        self.line("ERROR", str(error), code=error.code)
+
+
+def summary_object(summary: Summary) -> dict[str, Any]:
+    """Return the summary as what `json` writes: the batch's last word, on standard output."""
+    manifest = summary.manifest
+    return {
+        "index_prefix": str(manifest.prefix),
+        "model_prefix": str(manifest.model.prefix),
+        **outcome_object(summary.outcome),
+        "items": manifest.items,
+        "embedded": summary.embedded,
+        "reused": summary.reused,
+        "broken": [{"id": one.item.id, "reason": one.reason} for one in summary.broken],
+        "recall": manifest.recall.value,
+        "bytes_to_pull": manifest.bytes_to_pull,
+        "seconds": {step: round(seconds, 3) for step, seconds in summary.seconds.items()},
+    }
+
+
+def outcome_object(outcome: CommitOutcome) -> dict[str, Any]:
+    """Return what became of the commit; `generation` is the live commit's, None if the batch didn't look."""
+    match outcome:
+        case Committed(generation):
+            return {"outcome": "committed", "generation": generation}
+        case Held(generation, by, reason):
+            return {"outcome": "held", "generation": generation, "held_by": by, "held_because": reason}
+        case NotAsked():
+            return {"outcome": "published", "generation": None}

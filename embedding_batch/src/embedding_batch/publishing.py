@@ -1,0 +1,111 @@
+"""A build into the bucket, and then the one object that puts it live."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from embedding_batch.building import LOOKUP, METRIC, Built
+from embedding_batch.checking import Checked
+from embedding_batch.progress import Listener, Warned
+from embedding_batch.uploading import put, put_all
+from model_repository.commit import Commit, LiveCommit
+from model_repository.errors import ObjectMissing, PermanentError
+from model_repository.index_manifest import IndexManifest, ModelReference, format_index_manifest
+from model_repository.names import IndexPrefix, Target
+from model_repository.repository import read_index_manifest, read_live_commit, write_commit
+from model_repository.store import Store
+
+
+@dataclass(frozen=True, slots=True)
+class Serving:
+    """What is committed when the batch looks.
+
+    live: None: there is no commit. items: of the committed build; None: not known.
+    """
+
+    live: LiveCommit | None
+    items: int | None
+
+    @property
+    def generation(self) -> int:
+        """The precondition for replacing the commit: 0 for one that must not exist."""
+        return self.live.generation if self.live else 0
+
+
+@dataclass(frozen=True, slots=True)
+class Committed:
+    """The build was committed with this generation."""
+
+    generation: int
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """The live commit is on hold: the build is published, and stays uncommitted. by, reason: from that commit."""
+
+    generation: int
+    by: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class NotAsked:
+    """The batch was told to publish and not to commit."""
+
+
+CommitOutcome = Committed | Held | NotAsked
+
+
+def look(store: Store, target: Target, listener: Listener) -> Serving:
+    """Read what is committed now.
+
+    Raises DocumentMalformed for a commit that makes no sense: whether it was to hold can't be known. A committed build
+    that can't be read is no reason not to replace it: that is told, and its items count as unknown.
+    """
+    try:
+        live = read_live_commit(store, target)
+    except ObjectMissing:
+        return Serving(None, None)
+    try:
+        manifest, _ = read_index_manifest(store, live.commit.index_prefix)
+    except PermanentError as error:
+        listener(Warned(f"the committed build can't be read, so nothing is compared with it: {error}"))
+        return Serving(live, None)
+    return Serving(live, manifest.items)
+
+
+def publish(
+    store: Store, prefix: IndexPrefix, built: Built, checked: Checked, *, model: ModelReference, created: datetime
+) -> IndexManifest:
+    """Upload the build's files, and index.json when all of them are there; returns what index.json says.
+
+    Raises NameTaken when a build stands under that prefix with other bytes.
+    """
+    files = put_all(store, str(prefix), {name: built.folder / name for name in built.names})
+    manifest = IndexManifest(
+        prefix=prefix,
+        created=created,
+        model=model,
+        dimensions=built.dimensions,
+        metric=METRIC,
+        trees=built.trees,
+        recall=checked.recall,
+        lookup=LOOKUP,
+        partitions=tuple(partition.partition for partition in built.partitions),
+        golden_queries=checked.golden_queries,
+        files=files,
+    )
+    put(store, prefix.manifest, format_index_manifest(manifest))
+    return manifest
+
+
+def commit(store: Store, target: Target, commit: Commit, serving: Serving) -> Committed | Held:
+    """Replace the commit that was `serving`, unless it is on hold.
+
+    Raises GenerationConflict when somebody committed since the batch looked: what they want counts.
+    """
+    if serving.live is not None and serving.live.commit.hold:
+        held = serving.live.commit
+        return Held(serving.live.generation, held.by, held.reason)
+    return Committed(write_commit(store, target, commit, if_generation_match=serving.generation).generation)
