@@ -29,7 +29,7 @@ class ClusterClient:
         return list((self._object(f"/deployments/{quote(name)}/pods") or {"items": []})["items"])
 
     def service_url(self, name: str) -> str | None:
-        """Where the Service answers, ``http://127.0.0.1:<port>``, as long as the cluster runs; None if there is none."""
+        """Where the Service answers (http://127.0.0.1:port) for as long as the cluster runs; None: no such Service."""
         service = self._object(f"/services/{quote(name)}")
         return None if service is None else f"http://{service['metadata']['annotations'][ADDRESS]}"
 

@@ -38,7 +38,7 @@ def _checkout() -> Path:
 class StackOptions:
     """What may be chosen.
 
-    environment: which one the webhook serves; commits of others are refused by the function's configuration.
+    environment: which one the webhook serves; the function refuses commits to others.
     images: image name to Python interpreter. pod_values: the values file of the environment; None: the shipped
     ``local.yaml``. checkout: where the function and the values are taken from.
     """
@@ -151,8 +151,8 @@ class LocalStack:
             webhook = self._start(self._webhook())
             self._wait(bucket, began)
             bucket_server.create_bucket(self.bucket_url, self.options.bucket)
-            self._wait(function, began)
             self._wait(webhook, began)
+            self._wait(function, began)
         except BaseException:
             self.stop()
             raise
@@ -215,9 +215,10 @@ class LocalStack:
         )
 
     def _function(self) -> Program:
+        suffix = self.options.environment.upper().replace("-", "_")
         environment = {
             **self.variables(),
-            "CD_WEBHOOK_URL": f"{self.webhook_url}/webhooks/webhook/model-repository",
+            f"CD_WEBHOOK_URL_{suffix}": f"{self.webhook_url}/webhooks/webhook/model-repository",
             "CD_WEBHOOK_AUTH": "bearer",
             "CD_WEBHOOK_TOKEN": self._token,
             "NOTIFY_TOPIC": topic_name(_PROJECT, _NOTIFY),

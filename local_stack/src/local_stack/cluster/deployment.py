@@ -60,7 +60,7 @@ class Deployment:
         replicas = spec.replicas if spec.replicas is not None else (1 if owned else self.replicas)
         if spec == self.spec and replicas == self.replicas:
             return
-        if spec.raw_spec != self.spec.raw_spec or replicas != self.replicas:
+        if {**spec.raw_spec, "replicas": replicas} != {**self.spec.raw_spec, "replicas": self.replicas}:
             self.generation += 1
         self.spec, self.replicas = spec, replicas
         self._changed()

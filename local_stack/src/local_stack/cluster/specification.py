@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 Json = dict[str, Any]
@@ -89,7 +89,7 @@ class DeploymentSpec:
     namespace: str
     labels: Mapping[str, str]
     annotations: Mapping[str, str]
-    resource_version: str | None
+    resource_version: str | None = field(compare=False)  # a guard, not a wish
     replicas: int | None
     selector: Mapping[str, str]
     template: PodTemplate
@@ -117,7 +117,7 @@ class ServiceSpec:
     namespace: str
     labels: Mapping[str, str]
     annotations: Mapping[str, str]
-    resource_version: str | None
+    resource_version: str | None = field(compare=False)  # a guard, not a wish
     selector: Mapping[str, str]
     ports: tuple[ServicePort, ...]
     raw_spec: Json

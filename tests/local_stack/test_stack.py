@@ -1,0 +1,96 @@
+from __future__ import annotations
+
+import json
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from google.auth.credentials import AnonymousCredentials
+from google.cloud import storage
+
+from local_stack.delivery import DeliveryPolicy
+from local_stack.processes import ProgramFailed
+from local_stack.pubsub import Message
+from local_stack.stack import LocalStack, StackOptions
+
+
+def lose(message: Message) -> bool:
+    return message.attributes["objectId"].endswith("/lost.json")
+
+
+@pytest.fixture(scope="module")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalStack]:
+    options = StackOptions(environment="staging", delivery=DeliveryPolicy(first_wait=0.05, duplicates=1.0))
+    with LocalStack(tmp_path_factory.mktemp("stack"), options, lose=lose) as running:
+        yield running
+    assert [it for it in Path("/proc").iterdir() if it.name.isdigit() and _mentions(it, str(running.work_dir))] == []
+
+
+def _mentions(process: Path, text: str) -> bool:
+    try:
+        return text.encode() in (process / "cmdline").read_bytes() + (process / "environ").read_bytes()
+    except OSError:
+        return False
+
+
+def bucket_of(stack: LocalStack) -> storage.Bucket:
+    anonymous = AnonymousCredentials()  # type: ignore[no-untyped-call]
+    client = storage.Client("local", anonymous, client_options={"api_endpoint": stack.bucket_url})
+    return client.bucket(stack.options.bucket)
+
+
+def test_all_parts_answer_once_it_is_started(stack: LocalStack) -> None:
+    stack.check()
+    request = urllib.request.Request(f"{stack.webhook_url}/v1/deployments", headers=stack.webhook_headers)
+    with urllib.request.urlopen(request) as answer:
+        assert json.load(answer)["deployments"] == []
+    assert set(stack.seconds) == {"bucket-server", "cluster", "function", "cd-webhook"}
+    assert stack.service_url("chairs") is None
+    assert stack.cluster.deployment("chairs") is None
+    assert stack.cluster.pods("chairs") == []
+    assert stack.cluster.logs("nobody") == ""
+
+
+def test_uploading_a_commit_is_enough_to_hear_what_became_of_it(stack: LocalStack) -> None:
+    blob = bucket_of(stack).blob("commits/staging/chairs.json")
+    blob.upload_from_string(b"{not json")
+
+    told = stack.wait_for_notification(lambda it: it.get("generation") == str(blob.generation), 20)
+
+    assert told is not None
+    assert (told["outcome"], told["index"]) == ("rejected", "chairs")
+    receipt = bucket_of(stack).blob(f"deployments/staging/chairs/{blob.generation}.json")
+    assert json.loads(receipt.download_as_bytes())["outcome"] == "rejected"
+    duplicate = stack.delivery.wait_for(lambda attempt: attempt.duplicate and attempt.acknowledged, 20)
+    assert duplicate is not None
+    assert told in stack.notifications()
+
+
+def test_a_commit_to_an_environment_that_the_stack_does_not_serve_is_refused(stack: LocalStack) -> None:
+    blob = bucket_of(stack).blob("commits/production/chairs.json")
+    blob.upload_from_string(b'{"index_prefix": "indexes/chairs/one"}')
+
+    told = stack.wait_for_notification(lambda it: it.get("generation") == str(blob.generation), 20)
+
+    assert told is not None
+    assert told["environment"] == "production"
+
+
+def test_an_event_can_be_lost_on_purpose(stack: LocalStack) -> None:
+    bucket_of(stack).blob("commits/staging/lost.json").upload_from_string(b"{not json")
+    time.sleep(0.5)
+
+    assert not any("lost" in attempt.message.attributes["objectId"] for attempt in stack.delivery.attempts())
+
+
+def test_a_part_that_can_not_start_stops_the_whole_stack(tmp_path: Path) -> None:
+    values = tmp_path / "values.yaml"
+    values.write_text("nonsense: true\n")
+    stack = LocalStack(tmp_path / "work", StackOptions(pod_values=values))
+
+    with pytest.raises(ProgramFailed, match=r"cd-webhook ended with status 64; .*field 'replicas' is missing"):
+        stack.start()
+
+    assert [it for it in Path("/proc").iterdir() if it.name.isdigit() and _mentions(it, str(stack.work_dir))] == []
