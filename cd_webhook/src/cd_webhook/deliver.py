@@ -201,16 +201,16 @@ class Delivery:
     def _settle(self, live: Object) -> None:
         """Write the receipts that the Deployment owes, then forget them there."""
         owed = read_deployed(live).owed
-        if not owed:
-            return
         for receipt in owed:
             self._write(receipt)
         for _ in range(_TRIES):
-            left = tuple(receipt for receipt in read_deployed(live).owed if receipt not in owed)
+            now_owed = read_deployed(live).owed
+            left = tuple(receipt for receipt in now_owed if receipt not in owed)
+            if left == now_owed:
+                return
+            noted = {marks.RECEIPTS_OWED: format_receipts(left)}
             try:
-                self._cluster.annotate(
-                    name_of(live), {marks.RECEIPTS_OWED: format_receipts(left)}, resource_version=version_of(live)
-                )
+                self._cluster.annotate(name_of(live), noted, resource_version=version_of(live))
             except Conflict:
                 again = self._cluster.deployment(name_of(live))
                 if again is None:

@@ -1,0 +1,191 @@
+"""What every implementation of `cluster.Cluster` must do, as functions: also for a real Kubernetes."""
+
+from __future__ import annotations
+
+import copy
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from cd_webhook.cluster import Cluster, ClusterRefused, Conflict, Object, version_of
+from manifests import annotations as marks
+
+Make = Callable[[str, int], tuple[Object, Object]]
+"""From an index' name and a generation to its Deployment and Service."""
+
+
+def check_all(cluster: Cluster, make: Make, name: str) -> None:
+    """Every check, each with an index of its own."""
+    for position, check in enumerate(CHECKS):
+        check(cluster, make, f"{name}-{position}")
+
+
+def an_unknown_deployment_is_none(cluster: Cluster, make: Make, name: str) -> None:  # noqa: ARG001 - as all checks
+    assert cluster.deployment(name) is None
+
+
+def what_was_created_is_there(cluster: Cluster, make: Make, name: str) -> None:
+    deployment, service = make(name, 1)
+    cluster.apply(service, resource_version=None)
+    created = cluster.create(deployment)
+    live = cluster.deployment(name)
+    assert live is not None
+    assert created["metadata"]["name"] == live["metadata"]["name"] == name
+    assert live["metadata"]["annotations"][marks.COMMIT_GENERATION] == "1"
+    assert name in [found["metadata"]["name"] for found in cluster.deployments()]
+
+
+def the_second_of_two_creators_meets_a_conflict(cluster: Cluster, make: Make, name: str) -> None:
+    first, _ = make(name, 1)
+    second, _ = make(name, 2)
+    cluster.create(first)
+    with pytest.raises(Conflict):
+        cluster.create(second)
+    assert _generation(cluster, name) == "1"
+
+
+def a_write_decided_on_an_old_version_meets_a_conflict(cluster: Cluster, make: Make, name: str) -> None:
+    cluster.create(make(name, 1)[0])
+    _retried(cluster, name, lambda version: cluster.apply(make(name, 2)[0], resource_version=version))
+    with pytest.raises(Conflict):
+        cluster.apply(make(name, 3)[0], resource_version="1")
+    assert _generation(cluster, name) == "2"
+
+
+def an_apply_to_what_is_gone_meets_a_conflict(cluster: Cluster, make: Make, name: str) -> None:
+    with pytest.raises(Conflict):
+        cluster.apply(make(name, 1)[0], resource_version="12345")
+    assert cluster.deployment(name) is None
+
+
+def of_racing_writers_on_one_version_at_most_one_wins(cluster: Cluster, make: Make, name: str) -> None:
+    cluster.create(make(name, 1)[0])
+    live = cluster.deployment(name)
+    assert live is not None
+    won: list[int] = []
+
+    def write(generation: int) -> None:
+        try:
+            cluster.apply(make(name, generation)[0], resource_version=version_of(live))
+        except Conflict:
+            return
+        won.append(generation)
+
+    threads = [threading.Thread(target=write, args=(generation,)) for generation in range(2, 8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    assert len(won) <= 1
+    assert _generation(cluster, name) == str(won[0] if won else 1)
+
+
+def an_annotation_changes_nothing_else(cluster: Cluster, make: Make, name: str) -> None:
+    cluster.create(make(name, 1)[0])
+    before = cluster.deployment(name)
+    _retried(cluster, name, lambda version: cluster.annotate(name, {"indexpush.dev/x": "y"}, resource_version=version))
+    after = cluster.deployment(name)
+    assert before is not None
+    assert after is not None
+    assert after["metadata"]["annotations"]["indexpush.dev/x"] == "y"
+    assert after["metadata"]["annotations"][marks.COMMIT_GENERATION] == "1"
+    assert after["spec"] == before["spec"]
+    assert after["metadata"].get("generation") == before["metadata"].get("generation")
+
+
+def an_annotation_decided_on_an_old_version_meets_a_conflict(cluster: Cluster, make: Make, name: str) -> None:
+    cluster.create(make(name, 1)[0])
+    _retried(cluster, name, lambda version: cluster.annotate(name, {"indexpush.dev/x": "y"}, resource_version=version))
+    with pytest.raises(Conflict):
+        cluster.annotate(name, {"indexpush.dev/x": "z"}, resource_version="1")
+
+
+def replicas_that_are_left_out_are_left_alone(cluster: Cluster, make: Make, name: str) -> None:
+    first = copy.deepcopy(make(name, 1)[0])
+    first["spec"].pop("replicas", None)
+    cluster.create(first)
+    second = copy.deepcopy(make(name, 2)[0])
+    second["spec"].pop("replicas", None)
+    _retried(cluster, name, lambda version: cluster.apply(second, resource_version=version))
+    live = cluster.deployment(name)
+    assert live is not None
+    assert live["spec"].get("replicas", 1) == 1
+
+
+def its_pods_carry_the_generation(cluster: Cluster, make: Make, name: str) -> None:
+    cluster.create(make(name, 7)[0])
+
+    def pods() -> list[dict[str, Any]]:
+        live = cluster.deployment(name)
+        assert live is not None
+        cluster.wait(name, version_of(live), 0.5)
+        return cluster.pods(name)
+
+    found = _eventually(pods)
+    assert {pod["metadata"]["annotations"][marks.COMMIT_GENERATION] for pod in found} == {"7"}
+    assert all(pod["metadata"]["labels"].items() >= marks.selector(name).items() for pod in found)
+
+
+def a_wait_ends_when_something_changes(cluster: Cluster, make: Make, name: str) -> None:
+    cluster.create(make(name, 1)[0])
+    live = cluster.deployment(name)
+    assert live is not None
+    begun = time.monotonic()
+    cluster.wait(name, "1", 30)  # long past: returns at once, or with the next change of a pod
+    cluster.wait(name, version_of(live), 0.2)
+    assert time.monotonic() - begun < 30
+
+
+def what_kubernetes_would_refuse_is_refused(cluster: Cluster, make: Make, name: str) -> None:
+    value = copy.deepcopy(make(name, 1)[0])
+    value["spec"]["template"]["spec"]["containers"] = []
+    with pytest.raises(ClusterRefused):
+        cluster.create(value)
+
+
+CHECKS: list[Callable[[Cluster, Make, str], None]] = [
+    an_unknown_deployment_is_none,
+    what_was_created_is_there,
+    the_second_of_two_creators_meets_a_conflict,
+    a_write_decided_on_an_old_version_meets_a_conflict,
+    an_apply_to_what_is_gone_meets_a_conflict,
+    of_racing_writers_on_one_version_at_most_one_wins,
+    an_annotation_changes_nothing_else,
+    an_annotation_decided_on_an_old_version_meets_a_conflict,
+    replicas_that_are_left_out_are_left_alone,
+    its_pods_carry_the_generation,
+    a_wait_ends_when_something_changes,
+]
+REFUSALS = [what_kubernetes_would_refuse_is_refused]
+
+
+def _retried(cluster: Cluster, name: str, write: Callable[[str], object]) -> None:
+    """The controller writes the status meanwhile: decide anew until it holds still."""
+    for _ in range(50):
+        live = cluster.deployment(name)
+        assert live is not None
+        try:
+            write(version_of(live))
+        except Conflict:
+            time.sleep(0.05)
+        else:
+            return
+    pytest.fail("always a conflict")
+
+
+def _generation(cluster: Cluster, name: str) -> str:
+    live = cluster.deployment(name)
+    assert live is not None
+    return str(live["metadata"]["annotations"][marks.COMMIT_GENERATION])
+
+
+def _eventually(look: Callable[[], list[Any]], seconds: float = 20) -> list[Any]:
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if found := look():
+            return found
+        time.sleep(0.05)
+    pytest.fail("it never came")

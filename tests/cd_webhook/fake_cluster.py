@@ -1,0 +1,215 @@
+"""A cluster in memory that behaves: versions, conflicts, a controller, pods with fates."""
+
+from __future__ import annotations
+
+import copy
+import itertools
+import threading
+from collections.abc import Callable, Iterable
+from datetime import UTC, datetime
+from typing import Any
+
+from cd_webhook.cluster import Conflict, Object
+from manifests import annotations as marks
+
+Fate = Callable[[], dict[str, Any]]
+"""What a new pod's status becomes."""
+
+
+def ready() -> dict[str, Any]:
+    return {
+        "phase": "Running",
+        "conditions": [{"type": "PodScheduled", "status": "True"}, {"type": "Ready", "status": "True"}],
+        "containerStatuses": [{"name": "search-server", "ready": True, "restartCount": 0, "state": {"running": {}}}],
+    }
+
+
+def ended(
+    exit_code: int, message: str = "", *, container: str = "pull", restarts: int = 0, reason: str = "Error"
+) -> Fate:
+    def status() -> dict[str, Any]:
+        last = {"exitCode": exit_code, "reason": reason, "message": message}
+        kind = "initContainerStatuses" if container == "pull" else "containerStatuses"
+        state = {"waiting": {"reason": "CrashLoopBackOff"}}
+        entry = {"name": container, "ready": False, "restartCount": restarts, "state": state}
+        entry["lastState"] = {"terminated": last}
+        return {"phase": "Pending", "conditions": [{"type": "Ready", "status": "False"}], kind: [entry]}
+
+    return status
+
+
+def waiting(reason: str, message: str = "", started: str = "2026-11-21T12:00:00Z") -> Fate:
+    entry = {"name": "pull", "restartCount": 0, "state": {"waiting": {"reason": reason, "message": message}}}
+    return lambda: {"phase": "Pending", "startTime": started, "initContainerStatuses": [copy.deepcopy(entry)]}
+
+
+def unschedulable(message: str) -> Fate:
+    condition = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": message}
+    return lambda: {"phase": "Pending", "conditions": [dict(condition)]}
+
+
+def starting() -> dict[str, Any]:
+    return {"phase": "Pending", "conditions": [{"type": "Ready", "status": "False"}]}
+
+
+class FakeCluster:
+    """Implements `cluster.Cluster`; may be shared by threads.
+
+    fates: by commit generation (default: ready). Every write is remembered in `history` as (generation, rollout).
+    alive: the controller moves at each look, as if time had passed.
+    """
+
+    def __init__(self, *, alive: bool = True) -> None:
+        self.fates: dict[str, Fate] = {}
+        self.alive = alive
+        self.history: list[tuple[int, str]] = []
+        self.most_old_pods_stopped = 0
+        self.services: dict[str, Object] = {}
+        self._deployments: dict[str, Object] = {}
+        self._pods: dict[str, list[Object]] = {}
+        self._versions = itertools.count(1)
+        self._lock = threading.RLock()
+        self._changed = threading.Condition(self._lock)
+
+    def deployments(self) -> list[Object]:
+        with self._lock:
+            return [copy.deepcopy(self._deployments[name]) for name in sorted(self._deployments)]
+
+    def deployment(self, name: str) -> Object | None:
+        with self._lock:
+            if self.alive:
+                self.tick()
+            return copy.deepcopy(self._deployments.get(name))
+
+    def pods(self, name: str) -> list[Object]:
+        with self._lock:
+            return copy.deepcopy(self._pods.get(name, []))
+
+    def create(self, value: Object) -> Object:
+        with self._lock:
+            name = value["metadata"]["name"]
+            if name in self._deployments:
+                raise Conflict(f"{name} exists")
+            stored = copy.deepcopy(value)
+            stored["metadata"] |= {"generation": 1}
+            stored["spec"].setdefault("replicas", 1)
+            return self._store(stored)
+
+    def apply(self, value: Object, *, resource_version: str | None) -> Object:
+        with self._lock:
+            name = value["metadata"]["name"]
+            if value["kind"] == "Service":
+                self.services[name] = copy.deepcopy(value)
+                return copy.deepcopy(value)
+            live = self._deployments.get(name)
+            if live is None:
+                if resource_version is not None:
+                    raise Conflict(f"{name} is gone")
+                return self.create(value)
+            self._guard(live, resource_version)
+            spec = copy.deepcopy(value["spec"])
+            spec.setdefault("replicas", live["spec"]["replicas"])
+            moved = spec != live["spec"]
+            live["spec"] = spec
+            live["metadata"]["labels"] = dict(value["metadata"]["labels"])
+            live["metadata"].setdefault("annotations", {}).update(value["metadata"]["annotations"])
+            live["metadata"]["generation"] += moved
+            return self._store(live)
+
+    def annotate(self, name: str, annotations: dict[str, str], *, resource_version: str) -> Object:
+        with self._lock:
+            live = self._deployments.get(name)
+            if live is None:
+                raise Conflict(f"{name} is gone")
+            self._guard(live, resource_version)
+            live["metadata"].setdefault("annotations", {}).update(annotations)
+            return self._store(live)
+
+    def wait(self, name: str, resource_version: str, timeout_s: float) -> None:
+        with self._changed:
+            live = self._deployments.get(name)
+            if live is not None and live["metadata"]["resourceVersion"] == resource_version:
+                self._changed.wait(min(timeout_s, 0.01))
+
+    # What others do
+
+    def by_hand(self, name: str, change: Callable[[Object], None]) -> None:
+        """Somebody edits the Deployment."""
+        with self._lock:
+            change(self._deployments[name])
+            self._deployments[name]["metadata"]["generation"] += 1
+            self._store(self._deployments[name])
+
+    def tick(self) -> None:
+        """The controller moves: pods of the present template come, and old ones go once a new one is ready."""
+        with self._lock:
+            for name, live in self._deployments.items():
+                self._control(name, live)
+
+    def _control(self, name: str, live: Object) -> None:
+        template, wanted = live["spec"]["template"], int(live["spec"]["replicas"])
+        generation = template["metadata"]["annotations"][marks.COMMIT_GENERATION]
+        pods = self._pods.setdefault(name, [])
+        new = [pod for pod in pods if pod["metadata"]["annotations"] == template["metadata"]["annotations"]]
+        old = [pod for pod in pods if pod not in new]
+        while len(new) < wanted:
+            new.append(self._pod(name, template))
+        fate = self.fates.get(generation, ready)
+        for pod in new:
+            pod["status"] = fate()
+        new = new[:wanted]
+        serving = [pod for pod in new if _is_ready(pod)]
+        if len(serving) == wanted:
+            old = []
+        if wanted and not serving and not any(_is_ready(pod) for pod in old) and any(_is_ready(pod) for pod in pods):
+            self.most_old_pods_stopped += 1
+        self._pods[name] = [*new, *old]
+        status = {
+            "observedGeneration": live["metadata"]["generation"],
+            "replicas": len(new) + len(old),
+            "updatedReplicas": len(new),
+            "readyReplicas": len(serving) + sum(_is_ready(pod) for pod in old),
+            "availableReplicas": len(serving) + sum(_is_ready(pod) for pod in old),
+            "conditions": (live.get("status") or {}).get("conditions", []),
+        }
+        if status != live.get("status"):
+            live["status"] = status
+            self._touch(live)
+
+    def _pod(self, name: str, template: Object) -> Object:
+        metadata = copy.deepcopy(template["metadata"]) | {"name": f"{name}-{next(self._versions)}"}
+        return {"kind": "Pod", "metadata": metadata, "spec": copy.deepcopy(template["spec"]), "status": {}}
+
+    def _guard(self, live: Object, resource_version: str | None) -> None:
+        if resource_version is not None and live["metadata"]["resourceVersion"] != resource_version:
+            raise Conflict("written by others")
+
+    def _store(self, value: Object) -> Object:
+        self._deployments[value["metadata"]["name"]] = value
+        self._touch(value)
+        annotations = value["metadata"].get("annotations") or {}
+        generation = annotations.get(marks.COMMIT_GENERATION, "0")
+        self.history.append((int(generation), annotations.get(marks.ROLLOUT, "")))
+        return copy.deepcopy(value)
+
+    def _touch(self, value: Object) -> None:
+        value["metadata"]["resourceVersion"] = str(next(self._versions))
+        self._changed.notify_all()
+
+
+def _is_ready(pod: Object) -> bool:
+    conditions: Iterable[dict[str, Any]] = pod["status"].get("conditions") or []
+    return any(condition["type"] == "Ready" and condition["status"] == "True" for condition in conditions)
+
+
+class FakeClock:
+    """A clock that stands until it is moved."""
+
+    def __init__(self) -> None:
+        self.moment = datetime(2026, 11, 21, 12, 0, tzinfo=UTC)
+
+    def now(self) -> datetime:
+        return self.moment
+
+    def sleep(self, seconds: float) -> None:
+        pass

@@ -1,0 +1,212 @@
+"""The door: what a sender, a person and a probe are told."""
+
+from __future__ import annotations
+
+import io
+import json
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import fake_cluster as pods
+import pytest
+from fastapi.testclient import TestClient
+from webhook_scene import Scene, request
+
+from cd_webhook.app import Parts, create_app
+from cd_webhook.auth import bearer_check
+from cd_webhook.cluster import ClusterUnavailable, Object
+from cd_webhook.log import Log
+from cd_webhook.metrics import Metrics
+from cd_webhook.watcher import Watcher
+
+URL = "/webhooks/webhook/indexpush"
+
+
+class Stage:
+    """A running webhook."""
+
+    def __init__(self, scene: Scene, token: str = "") -> None:
+        self.scene = scene
+        self.lines = io.StringIO()
+        self.watcher = Watcher(scene.delivery, scene.cluster, Log(self.lines), sweep_seconds=0.1)
+        parts = Parts(
+            environment="test",
+            project="acme",
+            check=bearer_check(token) if token else lambda _: "anyone",
+            delivery=scene.delivery,
+            watcher=self.watcher,
+            cluster=scene.cluster,
+            clock=scene.clock,
+            metrics=Metrics(),
+            log=Log(self.lines),
+        )
+        self.client = TestClient(create_app(parts))
+
+    def until(self, generation: int, outcome: str) -> None:
+        end = time.monotonic() + 20
+        while time.monotonic() < end:
+            if self.scene.outcomes().get(generation) == outcome:
+                return
+            time.sleep(0.02)
+        pytest.fail(f"{self.scene.outcomes()}: {self.lines.getvalue()}")
+
+
+@pytest.fixture
+def stage() -> Iterator[Stage]:
+    stage = Stage(Scene())
+    with stage.client:
+        yield stage
+
+
+def post(stage: Stage, generation: int, **changes: Any) -> Any:
+    return stage.client.post(URL, json={**request(generation).to_payload(), **changes})
+
+
+def test_a_delivery_is_answered_as_spinnaker_does_and_with_the_truth_besides(stage: Stage) -> None:
+    answer = post(stage, 1)
+    assert answer.status_code == 200
+    body = answer.json()
+    assert body["eventProcessed"] is True
+    assert len(body["eventId"]) == 36
+    assert body["outcome"] == "accepted"
+    stage.until(1, "served")
+    assert post(stage, 1).json()["outcome"] == "already-deployed"
+    post(stage, 2)
+    assert post(stage, 1).json()["outcome"] == "superseded"
+
+
+def test_watching_goes_on_in_the_background_until_a_bad_build_is_undone(stage: Stage) -> None:
+    post(stage, 1)
+    stage.until(1, "served")
+    stage.scene.cluster.fates["2"] = pods.ended(65, "bad")
+    assert post(stage, 2).json()["outcome"] == "accepted"
+    stage.until(2, "undone")
+
+
+def test_a_restart_resumes_what_is_in_progress() -> None:
+    scene = Scene()
+    scene.delivery.deliver(request(1))
+    stage = Stage(scene)
+    with stage.client:
+        stage.until(1, "served")
+
+
+@pytest.mark.parametrize(
+    ("body", "complaint"),
+    [
+        (b"", "not JSON"),
+        (b"[]", "expected an object"),
+        (b'{"parameters": {}}', "'environment' is missing"),
+        (b'{"parameters": {"index": 3}}', "all strings"),
+        (json.dumps({**request(1).to_payload(), "extra": 1}).encode(), "unknown field 'extra'"),
+        (json.dumps({"parameters": request(1).to_parameters() | {"typo": ""}}).encode(), "unknown 'typo'"),
+        (
+            json.dumps({**request(1).to_payload(), "artifacts": [{"reference": "gs://memory/other#1"}]}).encode(),
+            "as the parameters say",
+        ),
+        (b" " * 70_000, "more than the 65536 bytes"),
+    ],
+)
+def test_a_malformed_request_is_rejected_with_the_reason(stage: Stage, body: bytes, complaint: str) -> None:
+    answer = stage.client.post(URL, content=body)
+    assert answer.status_code == 422
+    assert answer.json()["outcome"] == "rejected"
+    assert answer.json()["eventProcessed"] is False
+    assert complaint in answer.json()["detail"]
+
+
+def test_trouble_that_may_pass_is_answered_so_that_the_sender_tries_again(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def down(_: str) -> Object | None:
+        raise ClusterUnavailable("the API server is down")
+
+    monkeypatch.setattr(stage.scene.cluster, "deployment", down)
+    answer = post(stage, 1)
+    assert answer.status_code == 503
+    assert "outcome" not in answer.json()
+    assert answer.json()["code"] == "cluster-unavailable"
+
+
+def test_the_unexpected_is_answered_so_that_the_sender_tries_again(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stage.scene.cluster, "create", lambda _: 1 / 0)
+    answer = post(stage, 1)
+    assert answer.status_code == 500
+    assert "division" not in answer.text
+    assert "ZeroDivisionError" in stage.lines.getvalue()
+
+
+def test_without_the_token_nothing_is_done_and_nothing_is_told() -> None:
+    stage = Stage(Scene(), token="a-very-long-secret")
+    with stage.client as client:
+        assert client.post(URL, json=request(1).to_payload()).status_code == 401
+        assert client.get("/v1/deployments").status_code == 401
+        wrong = {"Authorization": "Bearer guess"}
+        assert client.post(URL, json=request(1).to_payload(), headers=wrong).status_code == 401
+        right = {"Authorization": "Bearer a-very-long-secret"}
+        assert client.post(URL, json=request(1).to_payload(), headers=right).status_code == 200
+        assert client.get("/livez").status_code == 200
+
+
+def test_a_person_sees_what_was_asked_for_what_serves_and_how_it_goes(stage: Stage) -> None:
+    post(stage, 1)
+    stage.until(1, "served")
+    stage.scene.cluster.fates["2"] = pods.ended(75, "bucket: 503")
+    post(stage, 2)
+    stage.scene.cluster.tick()
+    (found,) = stage.client.get("/v1/deployments").json()["deployments"]
+    assert found == stage.client.get("/v1/deployments/home-store").json()
+    assert (found["rollout"], found["requested"]["generation"], found["last_good"]["generation"]) == (
+        "in-progress", "2", "1",
+    )  # fmt: skip
+    assert found["detail"].endswith("pull tries again: bucket: 503")
+    assert found["serving"] == [{"generation": "1", "index_prefix": "indexes/home-store/b1", "pods": 1}]
+    assert found["drift"] == []
+
+
+def test_what_somebody_changed_by_hand_is_reported(stage: Stage) -> None:
+    post(stage, 1)
+    stage.until(1, "served")
+
+    def change(live: Object) -> None:
+        pod = live["spec"]["template"]["spec"]
+        pod["containers"][0]["image"] = "mine:2"
+        pod["volumes"].append({"name": "extra", "hostPath": {"path": "/"}})
+
+    stage.scene.cluster.by_hand("home-store", change)
+    assert stage.client.get("/v1/deployments/home-store").json()["drift"] == [
+        "template.spec.volumes[extra]: added",
+        "template.spec.containers[search-server].image: 'indexpush:1' was applied, 'mine:2' is there",
+    ]
+
+
+@pytest.mark.parametrize("name", ["nothing", "..%2Fx", "A"])
+def test_an_unknown_index_is_not_found(stage: Stage, name: str) -> None:
+    assert stage.client.get(f"/v1/deployments/{name}").status_code == 404
+
+
+def test_it_is_ready_once_it_knows_what_is_in_progress(stage: Stage) -> None:
+    end = time.monotonic() + 10
+    while stage.client.get("/readyz").status_code != 200:
+        assert time.monotonic() < end
+        time.sleep(0.01)
+
+
+def test_prometheus_gets_counts(stage: Stage) -> None:
+    post(stage, 1)
+    stage.until(1, "served")
+    stage.client.post(URL, content=b"{}")
+    text = stage.client.get("/metrics").text
+    assert 'indexpush_deliveries_total{outcome="accepted"} 1.0' in text
+    assert 'indexpush_deliveries_total{outcome="rejected"} 1.0' in text
+
+
+def test_log_lines_carry_the_trace_of_the_event(stage: Stage) -> None:
+    trace = "0af7651916cd43dd8448eb211c80319c"
+    stage.client.post(URL, json=request(1).to_payload(), headers={"traceparent": f"00-{trace}-b7ad6b7169203331-01"})
+    lines = [json.loads(line) for line in stage.lines.getvalue().splitlines()]
+    assert any(line.get("logging.googleapis.com/trace") == f"projects/acme/traces/{trace}" for line in lines)
+    assert all({"severity", "message"} <= line.keys() for line in lines)

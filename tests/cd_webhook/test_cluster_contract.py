@@ -1,0 +1,65 @@
+"""One contract, every cluster: in memory, and the local stack's over HTTP."""
+
+from __future__ import annotations
+
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+
+import cluster_contract
+import pytest
+from fake_cluster import FakeCluster
+from webhook_scene import request, values
+
+from cd_webhook.cluster import Cluster, ClusterUnavailable, Object
+from cd_webhook.local_cluster import LocalCluster
+from manifests.render import render
+
+
+def make(name: str, generation: int) -> tuple[Object, Object]:
+    rendered = render(request(generation, index=name), values())
+    return rendered.deployment, rendered.service
+
+
+@pytest.fixture(scope="module")
+def local_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalCluster]:
+    """The local stack's cluster, as a process of its own."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    folder = tmp_path_factory.mktemp("cluster")
+    command = [sys.executable, "-m", "local_stack.cluster", "--port", str(port), "--state", str(folder)]
+    with (folder / "log").open("wb") as log:
+        process = subprocess.Popen(command, stdout=log, stderr=log)
+    cluster = LocalCluster(f"http://127.0.0.1:{port}")
+    try:
+        for _ in range(200):
+            try:
+                cluster.deployments()
+                break
+            except ClusterUnavailable:
+                time.sleep(0.1)
+        yield cluster
+    finally:
+        process.send_signal(signal.SIGTERM)
+        process.wait(20)
+
+
+@pytest.mark.parametrize("check", cluster_contract.CHECKS, ids=lambda check: check.__name__)
+def test_in_memory(check: Callable[..., None]) -> None:
+    check(FakeCluster(), make, "home-store")
+
+
+@pytest.mark.parametrize(
+    "check", [*cluster_contract.CHECKS, *cluster_contract.REFUSALS], ids=lambda check: check.__name__
+)
+def test_the_local_stack(check: Callable[..., None], local_stack: Cluster) -> None:
+    check(local_stack, make, check.__name__.replace("_", "-")[:40].strip("-"))
+
+
+def test_a_cluster_that_does_not_answer_may_pass() -> None:
+    with pytest.raises(ClusterUnavailable, match="no answer from the local cluster"):
+        LocalCluster("http://127.0.0.1:9").deployments()

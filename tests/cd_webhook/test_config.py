@@ -1,0 +1,96 @@
+"""What the webhook says of a wrong environment, and who may call."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from google.auth import exceptions as google_errors
+
+from cd_webhook.auth import KeysUnavailable, NotAllowed, Unauthenticated, bearer_check, google_check
+from cd_webhook.config import AuthKind, ClusterKind, Config, Misconfigured
+from cd_webhook.main import main
+
+LEAST = {"ENVIRONMENT": "staging", "MODEL_REPOSITORY": "gs://acme", "WEBHOOK_TOKEN": "0123456789abcdef"}
+
+
+def test_the_least_is_enough_and_asks_for_a_token() -> None:
+    config = Config.from_environment(LEAST)
+    assert (config.cluster, config.auth, config.port) == (ClusterKind.KUBERNETES, AuthKind.BEARER, 8080)
+
+
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [
+        ({"ENVIRONMENT": ""}, "ENVIRONMENT is not set"),
+        ({"ENVIRONMENT": "Prod_1"}, "ENVIRONMENT: environment 'Prod_1'"),
+        ({"MODEL_REPOSITORY": "acme"}, "expected gs://<bucket>"),
+        ({"MODEL_REPOSITORY": "gs://acme/x"}, "without a path"),
+        ({"CLUSTER": "docker"}, "use one of kubernetes, local"),
+        ({"CLUSTER": "local"}, "LOCAL_CLUSTER_URL is not set, but CLUSTER=local needs it"),
+        ({"CLUSTER": "local", "LOCAL_CLUSTER_URL": "file:///etc"}, "expected http://"),
+        ({"WEBHOOK_TOKEN": ""}, "WEBHOOK_TOKEN is not set"),
+        ({"WEBHOOK_TOKEN": "short"}, "at least 16"),
+        ({"WEBHOOK_AUTH": "google-id-token"}, "WEBHOOK_AUDIENCE is not set"),
+        ({"WEBHOOK_AUTH": "google-id-token", "WEBHOOK_AUDIENCE": "x"}, "WEBHOOK_CALLERS is not set"),
+        ({"ENVIRONMENTS": "/does/not/exist"}, "no such folder"),
+        ({"PORT": "http"}, "expected a port number"),
+    ],
+)
+def test_a_mistake_is_named(change: dict[str, str], complaint: str) -> None:
+    with pytest.raises(Misconfigured) as raised:
+        Config.from_environment({**LEAST, **change})
+    assert complaint in str(raised.value)
+
+
+def test_check_says_what_is_misconfigured(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "staging.yaml").write_text("namespace: n\nimage: i\nservice_account: s\nreplicas: 1\nx: 1\n")
+    environment = {**LEAST, "ENVIRONMENTS": str(tmp_path), "CLUSTER": "local"}
+    assert main(["--check"], environment) == 64
+    assert "LOCAL_CLUSTER_URL is not set" in capsys.readouterr().err
+
+
+def bearer(token: str) -> str:
+    return f"Bearer {token}"
+
+
+@pytest.mark.parametrize("header", ["", "secret", "Basic secret", "Bearer", "Bearer  ", "Bearer Secret"])
+def test_only_the_very_token_gets_in(header: str) -> None:
+    with pytest.raises(Unauthenticated):
+        bearer_check("secret")(header)
+    bearer_check("secret")("bearer secret")
+
+
+def claims(**changes: Any) -> Any:
+    def verify(token: str) -> dict[str, Any]:
+        assert token == "t"
+        return {"email": "function@acme", "email_verified": True, **changes}
+
+    return verify
+
+
+def test_a_service_account_that_may_call_gets_in() -> None:
+    assert google_check(claims(), frozenset({"function@acme"}))(bearer("t")) == "function@acme"
+
+
+@pytest.mark.parametrize("change", [{"email": "other@acme"}, {"email_verified": False}, {"email": None}])
+def test_any_other_does_not(change: dict[str, Any]) -> None:
+    with pytest.raises(NotAllowed):
+        google_check(claims(**change), frozenset({"function@acme"}))(bearer("t"))
+
+
+@pytest.mark.parametrize(
+    ("error", "family"),
+    [
+        (ValueError("Token expired"), Unauthenticated),
+        (google_errors.InvalidValue("wrong audience"), Unauthenticated),  # type: ignore[no-untyped-call]
+        (google_errors.TransportError("no network"), KeysUnavailable),  # type: ignore[no-untyped-call]
+    ],
+)
+def test_a_bad_token_and_missing_keys_are_told_apart(error: Exception, family: type[Exception]) -> None:
+    def verify(_: str) -> dict[str, Any]:
+        raise error
+
+    with pytest.raises(family):
+        google_check(verify, frozenset())(bearer("t"))

@@ -1,0 +1,135 @@
+"""A webhook without its door: the real decisions and templates, over a fake cluster and a bucket in memory."""
+
+from __future__ import annotations
+
+import copy
+import io
+import threading
+from pathlib import Path
+
+from fake_cluster import FakeClock, FakeCluster
+
+from cd_webhook.cluster import Cluster
+from cd_webhook.deliver import Delivery
+from cd_webhook.deployed import Deployed, read_deployed
+from cd_webhook.log import Log
+from manifests.render import Rendered, render
+from manifests.values import Values, parse_values
+from model_repository.deployment import DeploymentRequest, Footprint
+from model_repository.memory_store import MemoryStore
+from model_repository.names import IndexPrefix, ModelPrefix, Target
+from model_repository.receipt import Receipt
+from model_repository.repository import list_receipts, read_receipt
+from model_repository.store import ObjectInfo, Store, StoredObject
+
+VALUES = "namespace: n\nimage: indexpush:1\nservice_account: s\nreplicas: 1\n"
+TARGET = Target("test", "home-store")
+
+
+def values(text: str = VALUES) -> Values:
+    return parse_values(text, "test.yaml", "test", {})
+
+
+_RENDERED: dict[tuple[DeploymentRequest, str], Rendered] = {}
+
+
+def rendered_once(asked: DeploymentRequest, chosen: Values) -> Rendered:
+    """What the real templates make of it; parsing YAML hundreds of times is what would make the races slow."""
+    key = (asked, repr(chosen))
+    if key not in _RENDERED:
+        _RENDERED[key] = render(asked, chosen)
+    return copy.deepcopy(_RENDERED[key])
+
+
+def request(generation: int, build: str = "", index: str = "home-store") -> DeploymentRequest:
+    return DeploymentRequest(
+        target=Target("test", index),
+        generation=generation,
+        bucket="memory",
+        index_prefix=IndexPrefix(index, build or f"b{generation}"),
+        index_generation=100 + generation,
+        index_digest="sha256:" + "1" * 64,
+        model_prefix=ModelPrefix("lite0", "v1"),
+        model_digest="sha256:" + "2" * 64,
+        footprint=Footprint(memory_mib=300, volume_mib=100, deadline_seconds=60),
+        by="ann",
+        reason="because",
+    )
+
+
+class SharedStore:
+    """A bucket in memory that threads may share."""
+
+    bucket = "memory"
+
+    def __init__(self) -> None:
+        self._store = MemoryStore()
+        self._lock = threading.Lock()
+
+    def read(self, name: str, *, limit: int) -> StoredObject:
+        return self._store.read(name, limit=limit)
+
+    def stat(self, name: str) -> ObjectInfo | None:
+        return self._store.stat(name)
+
+    def listing(self, prefix: str) -> list[ObjectInfo]:
+        return self._store.listing(prefix)
+
+    def folders(self, prefix: str) -> list[str]:
+        return self._store.folders(prefix)
+
+    def write(self, name: str, data: bytes, *, if_generation_match: int | None) -> ObjectInfo:
+        with self._lock:
+            return self._store.write(name, data, if_generation_match=if_generation_match)
+
+    def upload(self, name: str, path: Path, *, if_generation_match: int | None) -> ObjectInfo:
+        return self.write(name, path.read_bytes(), if_generation_match=if_generation_match)
+
+
+class Scene:
+    """One environment."""
+
+    def __init__(self, *, alive: bool = True) -> None:
+        self.cluster = FakeCluster(alive=alive)
+        self.store = SharedStore()
+        self.clock = FakeClock()
+        self.values = values()
+        self.lines = io.StringIO()
+        self.delivery = self.webhook()
+
+    def webhook(self, cluster: Cluster | None = None, store: Store | None = None) -> Delivery:
+        """A webhook process, freshly started."""
+
+        def rendered(asked: DeploymentRequest) -> Rendered:
+            return rendered_once(asked, self.values)
+
+        return Delivery(
+            environment="test",
+            cluster=cluster or self.cluster,
+            store=store or self.store,
+            render=rendered,
+            clock=self.clock,
+            log=Log(self.lines),
+        )
+
+    def look_until_finished(self, delivery: Delivery | None = None, name: str = "home-store") -> str:
+        for _ in range(50):
+            look = (delivery or self.delivery).look(name)
+            if look.finished:
+                return look.sentence
+        raise AssertionError(f"still in progress: {look.sentence}")
+
+    def serve(self, generation: int) -> None:
+        self.delivery.deliver(request(generation))
+        self.look_until_finished()
+
+    def deployed(self, name: str = "home-store") -> Deployed:
+        live = self.cluster.deployment(name)
+        assert live is not None
+        return read_deployed(live)
+
+    def receipt(self, generation: int) -> Receipt:
+        return read_receipt(self.store, TARGET, generation)
+
+    def outcomes(self) -> dict[int, str]:
+        return {g: self.receipt(g).outcome.value for g in list_receipts(self.store, TARGET)}
