@@ -42,7 +42,7 @@ class Service:
         try:
             return cls(Config.from_environment(environ))
         except Misconfigured as error:
-            Journal().error(f"misconfigured: {error}")
+            Journal().error(f"misconfigured: {error}", code="misconfigured")
             raise ServiceUnavailable("misconfigured; see the log") from error
 
     def take(self, attributes: Mapping[str, object], data: object, headers: Mapping[str, str]) -> None:

@@ -1,0 +1,59 @@
+"""Every code that a log line, a receipt or a termination message may carry is explained in docs/errors.md."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from model_repository import errors
+from model_repository.errors import DeliveryError, PermanentError, TransientError
+
+ROOT = Path(__file__).resolve().parents[2]
+BASES = {"delivery-error", "permanent", "transient", "request-refused"}
+
+
+def codes_in(path: Path) -> Iterator[str]:
+    for node in ast.walk(ast.parse(path.read_text())):
+        if not isinstance(node, ast.ClassDef):
+            continue
+        for statement in node.body:
+            if isinstance(statement, ast.AnnAssign):
+                targets = [statement.target]
+            elif isinstance(statement, ast.Assign):
+                targets = list(statement.targets)  # type: ignore[arg-type] # only names matter
+            else:
+                continue
+            named = any(isinstance(target, ast.Name) and target.id == "code" for target in targets)
+            if named and isinstance(statement.value, ast.Constant) and isinstance(statement.value.value, str):
+                yield statement.value.value
+
+
+def codes_of_the_rooms() -> dict[str, Path]:
+    sources = [*ROOT.glob("*/src/**/*.py"), *ROOT.glob("functions/*/*/*.py")]
+    return {code: path for path in sources for code in codes_in(path) if code}
+
+
+def documented() -> list[str]:
+    return re.findall(r"^\| `([a-z-]+)` \|", (ROOT / "docs" / "errors.md").read_text(), re.MULTILINE)
+
+
+def test_every_code_is_documented() -> None:
+    unexplained = {c: str(p.relative_to(ROOT)) for c, p in codes_of_the_rooms().items() if c not in documented()}
+    assert {code: path for code, path in unexplained.items() if code not in BASES} == {}
+
+
+def test_nothing_is_documented_that_no_part_says() -> None:
+    assert set(documented()) - set(codes_of_the_rooms()) == set()
+
+
+def test_a_code_means_one_thing_in_the_contract() -> None:
+    classes = [c for c in vars(errors).values() if isinstance(c, type) and issubclass(c, DeliveryError)]
+    assert len({c.code for c in classes}) == len(classes)
+
+
+def test_every_error_is_of_one_family() -> None:
+    classes = [c for c in vars(errors).values() if isinstance(c, type) and issubclass(c, DeliveryError)]
+    for found in set(classes) - {DeliveryError}:
+        assert issubclass(found, PermanentError) != issubclass(found, TransientError)
