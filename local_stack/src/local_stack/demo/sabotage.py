@@ -8,8 +8,8 @@ from typing import Any
 
 import google_crc32c
 
-from model_repository.digests import format_crc32c
-from model_repository.item_ids import ItemIds, encode_item_ids
+from model_repository.digests import format_crc32c, sha256_digest
+from model_repository.item_ids import ItemIds, encode_item_ids, encode_item_lookup
 from model_repository.names import IndexPrefix
 from model_repository.store import Store
 
@@ -44,14 +44,16 @@ def state_wrong_crc32c(manifest: Manifest, _files: Files) -> None:
 
 
 def shuffle_item_ids(manifest: Manifest, files: Files) -> None:
-    """Give every item of the first partition its neighbor's id; all digests are right, only the answers are wrong."""
-    name = manifest["partitions"][0]["ids"]
-    ids = list(ItemIds(files[name], name))
-    files[name] = encode_item_ids([*ids[1:], ids[0]])
+    """Give every item of each partition its neighbor's id, everywhere: all files agree, only the answers are wrong."""
+    shuffled = []
+    for partition in manifest["partitions"]:
+        ids = list(ItemIds(files[partition["ids"]], partition["ids"]))
+        shuffled.append([*ids[1:], ids[0]])
+        files[partition["ids"]] = encode_item_ids(shuffled[-1])
+    files[manifest["lookup"]] = encode_item_lookup(shuffled)
     for entry in manifest["files"]:
-        if entry["name"] == name:
-            entry["size"] = len(files[name])
-            entry["crc32c"] = format_crc32c(google_crc32c.value(files[name]))
+        entry["size"] = len(files[entry["name"]])
+        entry["crc32c"] = format_crc32c(google_crc32c.value(files[entry["name"]]))
 
 
 def refer_to(model: Manifest) -> Callable[[Manifest, Files], None]:
@@ -61,3 +63,17 @@ def refer_to(model: Manifest) -> Callable[[Manifest, Files], None]:
         manifest["model"] = model
 
     return change
+
+
+def model_of_other_dimensions(store: Store, good: IndexPrefix) -> Manifest:
+    """Upload the model of a good build again as one that makes vectors of half the length; gives a reference to it."""
+    reference: Manifest = json.loads(store.read(good.manifest, limit=_LARGEST).data)["model"]
+    old, new = reference["prefix"], "models/half/1"
+    model: Manifest = json.loads(store.read(f"{old}/model.json", limit=_LARGEST).data)
+    model |= {"model": "half", "version": "1", "dimensions": model["dimensions"] // 2}
+    files = {"model.json": json.dumps(model).encode()}
+    for entry in model["files"]:
+        files[entry["name"]] = store.read(f"{old}/{entry['name']}", limit=_LARGEST).data
+    infos = [store.write(f"{new}/{name}", data, if_generation_match=0) for name, data in files.items()]
+    entries = [{"name": i.name.removeprefix(f"{new}/"), "size": i.size, "crc32c": i.crc32c} for i in infos]
+    return {"prefix": new, "digest": sha256_digest(files["model.json"]), "files": entries}

@@ -1,0 +1,66 @@
+"""The programs that the demo runs as a person would: the batch and the operator's command."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from local_stack.demo.console import Advance
+from local_stack.processes import ProgramFailed
+
+
+def run_batch(
+    catalogue: Path, arguments: list[str], variables: Mapping[str, str], cache: Path, advance: Advance
+) -> dict[str, Any]:
+    """Run the batch over a catalogue; gives its summary. Raises `ProgramFailed` with its last words."""
+    command = [
+        sys.executable,
+        "-m",
+        "embedding_batch",
+        "--catalogue",
+        str(catalogue),
+        "--cache",
+        str(cache),
+        *arguments,
+    ]
+    with subprocess.Popen(
+        command, env=dict(os.environ) | dict(variables), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as batch:
+        last = _follow(batch, advance)
+        answer = batch.stdout.read() if batch.stdout else ""
+    if batch.returncode:
+        raise ProgramFailed(f"the batch ended with status {batch.returncode}: {last}")
+    summary: dict[str, Any] = json.loads(answer)
+    return summary
+
+
+def _follow(batch: subprocess.Popen[str], advance: Advance) -> str:
+    last = ""
+    for line in batch.stderr or ():
+        last = line.strip()
+        try:
+            said = json.loads(line)
+        except ValueError:
+            continue
+        last = said.get("message", last)
+        if "done" in said and "total" in said:
+            advance(said["step"], said["done"], said["total"])
+    return last
+
+
+def run_indexpush(arguments: list[str], variables: Mapping[str, str]) -> str:
+    """Run the operator's command; gives what it prints. Raises `ProgramFailed` if it fails."""
+    command = [str(Path(sys.executable).with_name("indexpush")), *arguments]
+    done = subprocess.run(
+        command, env=dict(os.environ) | dict(variables), capture_output=True, text=True, check=False, timeout=120
+    )
+    if done.returncode:
+        raise ProgramFailed(
+            f"indexpush {' '.join(arguments)} ended with status {done.returncode}: {done.stderr.strip()}"
+        )
+    return done.stdout.strip()

@@ -1,0 +1,296 @@
+"""The steps of the demo, each checked as it goes."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from local_stack.demo import checks, sabotage
+from local_stack.demo.client import Client, Traffic
+from local_stack.demo.console import Console
+from local_stack.demo.evaluation import evaluate, histogram_neighbors
+from local_stack.demo.products import kinds, product_ids
+from local_stack.demo.programs import run_batch, run_indexpush
+from local_stack.demo.search import Search
+from local_stack.demo.timeline import stages
+from local_stack.stack import LocalStack
+from model_repository.errors import ObjectMissing
+from model_repository.gcs_store import GcsStore
+from model_repository.names import IndexPrefix, Target
+from model_repository.receipt import Outcome, Receipt
+from model_repository.repository import read_commit_object, read_receipt
+
+INDEX = "home-store"
+READY_SECONDS = 3.0
+"""Commit -> ready on the local cluster, for this catalogue."""
+_PATIENCE_SECONDS = 60.0
+_POLL_SECONDS = 0.02
+
+
+@dataclass(slots=True)
+class Story:
+    """Tells the demo step by step. shop: the catalogue in the repository. days: yesterday's and today's catalogue."""
+
+    stack: LocalStack
+    store: GcsStore
+    console: Console
+    shop: Path
+    days: tuple[Path, Path]
+    cache: Path
+    target: Target
+    builds: list[IndexPrefix] = field(default_factory=list)
+
+    @property
+    def _search(self) -> Search:
+        url = self.stack.service_url(INDEX)
+        if url is None:
+            raise checks.Misbehaved(f"there should be a Service for {INDEX}, but the cluster has none")
+        return Search(url)
+
+    def _generation(self) -> int:
+        return read_commit_object(self.store, self.target).generation
+
+    # 2 and 3
+
+    def first_build(self) -> None:
+        """The batch makes an index of yesterday's products, and its commit puts it live."""
+        with self.console.step(2, "batch: pictures -> embeddings -> Annoy -> bucket -> commit"):
+            summary = self._batch(self.days[0])
+            committed = time.time()
+        with self.console.step(3, "the commit's event puts the index live; nothing else triggers anything"):
+            receipt = self._receipt(summary["generation"])
+            answered = self._first_answer(receipt.generation)
+            checks.went_live(receipt, self._search.status(), summary["index_prefix"])
+            self._tell_timeline(receipt.generation, committed, answered)
+            checks.was_quick(answered - committed, READY_SECONDS)
+
+    def _batch(self, catalogue: Path) -> dict[str, Any]:
+        arguments = ["--index", INDEX, "--environment", self.target.environment, "--by", "hourly-batch"]
+        arguments += ["--build", datetime.now(UTC).strftime("%Y%m%dt%H%M%S.%fz")]
+        with self.console.bar() as advance:
+            summary = run_batch(catalogue, arguments, self.stack.variables(), self.cache, advance)
+        self.builds.append(IndexPrefix.parse(summary["index_prefix"]))
+        self.console.note(
+            f"{summary['items']} products: {summary['embedded']} embedded, {summary['reused']} reused, "
+            f"{len(summary['broken'])} broken; recall@10 {summary['recall']:.3f}; "
+            f"{summary['bytes_to_pull'] / 1e6:.1f} MB to pull"
+        )
+        seconds = ", ".join(f"{step} {took:.1f}" for step, took in summary["seconds"].items())
+        self.console.note(f"seconds: {seconds}")
+        return summary
+
+    def _tell_timeline(self, generation: int, committed: float, answered: float) -> None:
+        came = min(
+            attempt.began
+            for attempt in self.stack.delivery.attempts()
+            if attempt.message.attributes.get("objectGeneration") == str(generation)
+        )
+        events = [event for event in self.stack.cluster.events(INDEX) if event["time"] >= came]
+        shares = stages(committed, came, events, answered)
+        self.console.note(f"commit -> ready: {answered - committed:.2f} s")
+        for stage in shares:
+            self.console.note(f"  {stage.seconds:5.2f} s  {stage.name}")
+
+    # 4
+
+    def search(self) -> None:
+        """Items, pictures and vectors find what they should, and better than colours would."""
+        with self.console.step(4, "search by item, by picture, by vector; and how good it is"):
+            labels = {item: kind for item, kind in kinds(self.days[0]).items() if item in product_ids(self.days[0])}
+            item = next(item for item, kind in labels.items() if kind == "chair")
+            self._search_each_way(item)
+            pictures = {name: self.shop / "images" / f"{name}.jpg" for name in labels}
+            with self.console.bar() as advance:
+                asked = iter(range(1, len(labels) + 1))
+
+                def nearest(name: str) -> list[str]:
+                    advance("asking", next(asked), len(labels))
+                    return [neighbor["id"] for neighbor in self._search.similar(name, 200)]
+
+                model = evaluate(labels, nearest)
+            histogram = evaluate(labels, histogram_neighbors(pictures))
+            for name, found in (("embeddings", model), ("colour histogram", histogram)):
+                self.console.note(
+                    f"{name:16} precision@1 {found.precision_at_1:.2f}, precision@5 {found.precision_at_5:.2f} "
+                    f"(over {found.queries} products named for their kind)"
+                )
+            checks.beats_histogram(model, histogram)
+
+    def _search_each_way(self, item: str) -> None:
+        search = self._search
+        by_item = search.similar(item, 5)
+        checks.answered(by_item, 5, "item")
+        by_picture = search.by_picture((self.shop / "images" / f"{item}.jpg").read_bytes(), 5)
+        checks.answered(by_picture, 5, "picture")
+        checks.found_itself(by_picture, item, "picture")
+        by_vector = search.by_vector(search.vector(item), 5)
+        checks.answered(by_vector, 5, "vector")
+        checks.found_itself(by_vector, item, "vector")
+        for way, found in (("item", by_item), ("picture", by_picture), ("vector", by_vector)):
+            answer = ", ".join(f"{neighbor['id']} {neighbor['score']:.2f}" for neighbor in found)
+            self.console.note(f"by {way:8} {item}: {answer}")
+
+    # 5 and 6
+
+    def redeploy(self) -> None:
+        """The same commit uploaded again is a new generation, and nobody notices."""
+        with self.console.step(5, "redeploy: the same commit object uploaded again, while a client asks all the time"):
+            before = self._generation()
+            build = self.builds[-1]
+
+            def upload_again() -> None:
+                stored = read_commit_object(self.store, self.target)
+                self.store.write(self.target.commit_name, stored.data, if_generation_match=stored.generation)
+
+            traffic, after = self._replaced(upload_again, build)
+            checks.moved_on(traffic, before, after)
+
+    def second_build_and_rollback(self) -> None:
+        """Today's catalogue goes live, and then yesterday's build again."""
+        with self.console.step(6, "a second build from a changed catalogue goes live; then rollback to the first"):
+            before = self._generation()
+            new = set(product_ids(self.days[1])) - set(product_ids(self.days[0]))
+            summaries: list[dict[str, Any]] = []
+            traffic, second = self._replaced(lambda: summaries.append(self._batch(self.days[1])), None)
+            checks.moved_on(traffic, before, second)
+            checks.embedded_only_new(summaries[0]["embedded"], len(new))
+            self._says_status()
+            traffic, third = self._replaced(
+                lambda: self._indexpush("rollback", INDEX, "--reason", "the demo"), self.builds[0]
+            )
+            checks.moved_on(traffic, second, third)
+            self._says_status()
+
+    def _replaced(self, act: Callable[[], object], build: IndexPrefix | None) -> tuple[Traffic, int]:
+        """Do what uploads a commit, under a client's load, until its generation answers; `build` None: the newest."""
+        with self._asking() as client:
+            began = time.time()
+            act()
+            committed = time.time()
+            generation = self._generation()
+            receipt = self._receipt(generation)
+            if not client.wait_for(generation, _PATIENCE_SECONDS):
+                raise checks.Misbehaved(f"generation {generation} should answer; its receipt says {receipt.outcome}")
+            self._until_alone(generation)
+            checks.went_live(receipt, self._search.status(), str(build or self.builds[-1]))
+        traffic = client.traffic
+        checks.was_uninterrupted(traffic)
+        self.console.note(
+            f"generation {generation} is live after {receipt.finished.timestamp() - committed:.2f} s; "
+            f"{traffic.requests} requests in {time.time() - began:.1f} s, {len(traffic.failures)} failed"
+        )
+        return traffic, generation
+
+    @contextmanager
+    def _asking(self) -> Iterator[Client]:
+        url = self.stack.service_url(INDEX)
+        both = [item for item in product_ids(self.days[0]) if item in set(product_ids(self.days[1]))]
+        with Client(url or "", both) as client:
+            yield client
+
+    def _until_alone(self, generation: int) -> None:
+        """Wait until the older pods are gone: a drain is part of what a client must not notice."""
+        self._wait(lambda: len(self.stack.cluster.pods(INDEX)) == 1, f"one pod, of generation {generation}")
+
+    def _says_status(self) -> None:
+        status = self._search.status()
+        self.console.note(f"/v1/status: generation {status['generation']}, {status['index_prefix']}")
+
+    def _indexpush(self, *arguments: str) -> None:
+        said = run_indexpush(list(arguments), self.operator_variables())
+        self.console.note(f"$ indexpush {' '.join(arguments[:2])}")
+        self.console.note(f"    {said.splitlines()[0]}")
+
+    def operator_variables(self) -> dict[str, str]:
+        """What makes `indexpush` work against this stack."""
+        variables = self.stack.variables()
+        keep = {name: variables[name] for name in ("MODEL_REPOSITORY", "STORAGE_EMULATOR_HOST")}
+        return keep | {"INDEXPUSH_ENVIRONMENT": self.target.environment}
+
+    # 7
+
+    def sabotage(self) -> None:
+        """Bad builds and bad commits never go live, and the operator is told why."""
+        with self.console.step(7, "bad builds and commits never go live; the old index goes on answering"):
+            serving = int(self._search.status()["generation"])
+            with self._asking() as client:
+                for title, commit, outcome, code in self._bad_commits():
+                    self._refused(title, commit, outcome, code)
+            checks.was_uninterrupted(client.traffic)
+            checks.stayed(client.traffic, serving)
+            self.console.note(f"{client.traffic.requests} requests meanwhile, none failed, all of generation {serving}")
+
+    def _bad_commits(self) -> Iterator[tuple[str, bytes, Outcome, str]]:
+        good = self.builds[0]
+
+        def bad(name: str, change: Callable[[sabotage.Manifest, sabotage.Files], None]) -> bytes:
+            return _commit(sabotage.copy_build(self.store, good, IndexPrefix(INDEX, name), change))
+
+        rejected, undone = Outcome.REJECTED, Outcome.UNDONE
+        yield "a truncated Annoy file", bad("truncated", sabotage.truncate_annoy_file), rejected, "build-incomplete"
+        yield "a wrong crc32c", bad("wrong-crc32c", sabotage.state_wrong_crc32c), rejected, "build-incomplete"
+        other = sabotage.refer_to(sabotage.model_of_other_dimensions(self.store, good))
+        yield "a model of other dimensions", bad("other-model", other), rejected, "model-unknown"
+        yield "a build that isn't there", _commit(IndexPrefix(INDEX, "nowhere")), rejected, "object-missing"
+        yield "a commit that is not JSON", b"indexes/home-store/latest\n", rejected, "document-malformed"
+        yield "item ids shuffled, digests right", bad("shuffled", sabotage.shuffle_item_ids), undone, "pod-refused-data"
+
+    def _refused(self, title: str, commit: bytes, outcome: Outcome, code: str) -> None:
+        began = time.monotonic()
+        generation = self.store.write(self.target.commit_name, commit, if_generation_match=None).generation
+        receipt = self._receipt(generation)
+        checks.was_refused(receipt, outcome, code)
+        self.console.note(f"{title}: {receipt.outcome} after {time.monotonic() - began:.1f} s ({receipt.code})")
+        self.console.note(f"    {receipt.detail}")
+        if outcome is Outcome.REJECTED:
+            checks.was_reported(self._reports(generation), generation)
+
+    def _reports(self, generation: int) -> list[dict[str, Any]]:
+        self.stack.wait_for_notification(lambda report: report.get("generation") == str(generation), 10.0)
+        return self.stack.notifications()
+
+    def recover(self) -> None:
+        """Commit a good build again, so that what the demo leaves behind is in order."""
+        generation = self.store.write(
+            self.target.commit_name, _commit(self.builds[-1]), if_generation_match=None
+        ).generation
+        receipt = self._receipt(generation)
+        self._first_answer(generation)
+        checks.went_live(receipt, self._search.status(), str(self.builds[-1]))
+
+    # waiting
+
+    def _receipt(self, generation: int) -> Receipt:
+        found: list[Receipt] = []
+
+        def there() -> bool:
+            try:
+                found.append(read_receipt(self.store, self.target, generation))
+            except ObjectMissing:
+                return False
+            return True
+
+        self._wait(there, f"a receipt of generation {generation}")
+        return found[0]
+
+    def _first_answer(self, generation: int) -> float:
+        self._wait(lambda: int(self._search.status()["generation"]) == generation, f"generation {generation} to answer")
+        return time.time()
+
+    def _wait(self, holds: Callable[[], bool], what: str) -> None:
+        deadline = time.monotonic() + _PATIENCE_SECONDS
+        while not holds():
+            self.stack.check()
+            if time.monotonic() > deadline:
+                raise checks.Misbehaved(f"waited {_PATIENCE_SECONDS:.0f} s for {what}; see {self.stack.logs}")
+            time.sleep(_POLL_SECONDS)
+
+
+def _commit(prefix: IndexPrefix) -> bytes:
+    return json.dumps({"index_prefix": str(prefix)}).encode()
