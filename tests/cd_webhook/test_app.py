@@ -105,6 +105,7 @@ def test_a_restart_resumes_what_is_in_progress() -> None:
             json.dumps({**request(1).to_payload(), "artifacts": [{"reference": "gs://memory/other#1"}]}).encode(),
             "as the parameters say",
         ),
+        (json.dumps({**request(1).to_payload(), "index": "another"}).encode(), "index: expected '"),
         (b" " * 70_000, "more than the 65536 bytes"),
     ],
 )

@@ -63,7 +63,16 @@ def test_the_payload_is_what_spinnaker_reads() -> None:
         {"type": "gcs/object", "name": name, "reference": reference, "version": generation},
     ]
     assert payload["parameters"]["generation"] == "1763683200000001"
-    assert set(payload) == {"parameters", "artifacts"}
+    assert (payload["environment"], payload["index"]) == ("staging", "home")
+    assert set(payload) == {"environment", "index", "parameters", "artifacts"}
+
+
+def test_what_a_person_wrote_is_no_expression_for_a_spinnaker_to_evaluate() -> None:
+    written = replace(REQUEST, by="${#fromUrl('http://internal')}", reason="costs $5, saves ${9 - 4}")
+    parameters = written.to_payload()["parameters"]
+    assert parameters["by"] == "$ {#fromUrl('http://internal')}"
+    assert parameters["reason"] == "costs $5, saves $ {9 - 4}"
+    assert DeploymentRequest.from_parameters(written.to_parameters()) == written
 
 
 def test_a_parameter_that_is_missing_or_unknown_is_named() -> None:

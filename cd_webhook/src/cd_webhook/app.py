@@ -131,10 +131,14 @@ def _deliver(parts: Parts, source: str, body: bytes) -> JSONResponse:
 def parse_webhook(body: bytes) -> DeploymentRequest:
     """Read the body of a webhook; raises `DocumentMalformed`.
 
-    Of the artifacts only the reference counts, as in Spinnaker, and it must name what the parameters name.
+    Of the artifacts only the reference counts, as in Spinnaker, and it must name what the parameters name; so must
+    environment and index at the top, by which a Spinnaker chooses its pipeline.
     """
     document = parse_document(body, "the request", limit=_BODY_LIMIT)
     request = DeploymentRequest.from_parameters(document.strings("parameters"))
+    for field, said in (("environment", request.target.environment), ("index", request.target.index)):
+        if document.has(field) and document.text(field) != said:
+            raise DocumentMalformed("the request", f"{field}: expected {said!r}, as the parameters say")
     expected = request.to_payload()["artifacts"][0]["reference"]
     artifacts = document.objects("artifacts", most=10) if document.has("artifacts") else []
     if any(artifact.text("reference", longest=2000) != expected for artifact in artifacts):
