@@ -90,6 +90,21 @@ def kubernetes(session: nox.Session) -> None:
 
 
 @nox.session
+def spinnaker(session: nox.Session) -> None:
+    """The generated pipeline on Spinnaker's real orchestration engine."""
+    install(session, "dev")
+    session.run("python", "functions/vendor.py")
+    session.run("pytest", "-m", "spinnaker", "tests/spinnaker", *session.posargs)
+
+
+@nox.session
+def vendor(session: nox.Session) -> None:
+    """Build the contract's wheel into each function's folder: before `gcloud functions deploy`."""
+    install(session, "dev")
+    session.run("python", "functions/vendor.py", *session.posargs)
+
+
+@nox.session
 def bench_search(session: nox.Session) -> None:
     """Queries a second of the search server against raw Annoy and its peers."""
     install(session, "dev")
