@@ -17,7 +17,7 @@ from model_repository.errors import AccessDenied, BucketUnavailable
 _SCOPE = "https://www.googleapis.com/auth/devstorage.read_only"
 _EARLY = 225.0
 """Seconds before its end at which a token is renewed, as google-auth does."""
-_SECONDS = 5.0
+_SECONDS = 10.0
 
 Fetch = Callable[[], tuple[str, float]]
 """Fetches a fresh token; returns it and the seconds for which it holds."""
@@ -176,7 +176,7 @@ def _urllib_request(
 
     request = Request(url, data=body, headers=dict(headers or {}), method=method)  # noqa: S310 - from the key file
     try:
-        with urlopen(request, timeout=timeout or 30.0) as answer:  # noqa: S310
+        with urlopen(request, timeout=min(timeout or _SECONDS, _SECONDS)) as answer:  # noqa: S310
             return _Answer(answer.status, dict(answer.headers), answer.read())
     except HTTPError as error:
         return _Answer(error.code, dict(error.headers), error.read())

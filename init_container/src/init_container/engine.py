@@ -185,7 +185,7 @@ class Engine:
             self._refused += 1
         self.pacing.failed(now, since, None)
         if self._refused >= self._config.attempts:
-            where = self._config.proxy or self._config.endpoint
+            where = "{}:{}".format(*self._route.proxy) if self._route.proxy else self._config.endpoint
             raise BucketUnavailable(f"no connection to {where} after {self._refused} tries ({error}); it may pass")
 
     def _serve(self, lane: Lane, mask: int, source: Source) -> None:

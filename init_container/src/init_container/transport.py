@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from typing import cast
 from urllib.parse import unquote, urlsplit
 
+from init_container.config import Misconfigured
 from init_container.crc32c import BUFFER_BYTES
 
 READ = select.EPOLLIN
@@ -70,7 +71,10 @@ class Route:
 
 def tls_context(certificates: str) -> ssl.SSLContext:
     """A context that checks host name and chain. certificates: a PEM file of authorities, or empty: the system's."""
-    return ssl.create_default_context(cafile=certificates or None)
+    try:
+        return ssl.create_default_context(cafile=certificates or None)
+    except OSError as error:  # SSLError, if the file holds something else, is one too
+        raise Misconfigured(f"SSL_CERT_FILE {certificates!r}: {error.strerror or error}") from error
 
 
 class Connection:

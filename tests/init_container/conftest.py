@@ -1,0 +1,90 @@
+"""A bucket that misbehaves on demand, plain and over TLS, and a puller that is pointed at it."""
+
+from __future__ import annotations
+
+import ssl
+import sys
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from ipaddress import ip_address
+from pathlib import Path
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+sys.path.insert(0, str(Path(__file__).parent))  # importmode=importlib: the modules beside this file
+
+from faulty_bucket import FaultyBucket
+from pull_scene import PREFIX, Build, Puller, make_build
+
+
+@pytest.fixture(scope="session")
+def authority(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A test CA's certificate, and a server's chain with its key, as PEM files."""
+    folder = tmp_path_factory.mktemp("tls")
+    ca_key, key = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
+    ca_name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "a test's authority")])
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
+    now = datetime.now(UTC)
+
+    def certificate(subject: x509.Name, public: ec.EllipticCurvePublicKey) -> x509.CertificateBuilder:
+        builder = x509.CertificateBuilder().subject_name(subject).issuer_name(ca_name).public_key(public)
+        builder = builder.serial_number(x509.random_serial_number())
+        return builder.not_valid_before(now - timedelta(days=1)).not_valid_after(now + timedelta(days=1))
+
+    ca = certificate(ca_name, ca_key.public_key())
+    ca = ca.add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+    names = x509.SubjectAlternativeName(
+        [x509.DNSName("localhost"), x509.DNSName("oauth2.googleapis.com"), x509.IPAddress(ip_address("127.0.0.1"))]
+    )
+    server = certificate(name, key.public_key()).add_extension(names, critical=False)
+    pem = serialization.Encoding.PEM
+    (folder / "ca.pem").write_bytes(ca.sign(ca_key, hashes.SHA256()).public_bytes(pem))
+    private = key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    (folder / "server.pem").write_bytes(private + server.sign(ca_key, hashes.SHA256()).public_bytes(pem))
+    return folder / "ca.pem", folder / "server.pem"
+
+
+@pytest.fixture
+def bucket() -> Iterator[FaultyBucket]:
+    """A bucket over plain HTTP."""
+    server = FaultyBucket()
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def tls_bucket(authority: tuple[Path, Path]) -> Iterator[FaultyBucket]:
+    """A bucket over TLS, with a certificate of the test's own authority."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(authority[1])
+    server = FaultyBucket(context)
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def build() -> Build:
+    """A small build with one file of several ranges and some small ones."""
+    return make_build({"big.ann": 6 * 1024 * 1024, **{f"small/{number}.bin": 3000 + number for number in range(40)}})
+
+
+@pytest.fixture
+def puller(bucket: FaultyBucket, build: Build, tmp_path: Path) -> Puller:
+    """A puller of `build`, which stands in `bucket`."""
+    for name, data in build.objects.items():
+        bucket.put(name, data)
+    (tmp_path / "data").mkdir()
+    settings = {
+        "MODEL_REPOSITORY": "gs://a-bucket",
+        "INDEX_PREFIX": str(PREFIX),
+        "INDEX_DIGEST": build.digest,
+        "STORAGE_EMULATOR_HOST": bucket.url,
+        "STALL_SECONDS": "0.4",
+        "RANGE_MIB": "2",
+        "DEADLINE_SECONDS": "30",
+    }
+    return Puller(tmp_path / "data", settings)

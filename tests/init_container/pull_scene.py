@@ -1,0 +1,158 @@
+"""What the tests of the puller share: a build in a bucket, and the puller as a process."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from random import Random
+
+import google_crc32c
+
+from model_repository.digests import format_crc32c, sha256_digest
+from model_repository.files import File
+from model_repository.index_manifest import IndexManifest, ModelReference, Partition, Recall, format_index_manifest
+from model_repository.model_manifest import ModelManifest, format_model_manifest
+from model_repository.names import IndexPrefix, ModelPrefix
+
+PREFIX = IndexPrefix("shop", "b1")
+MODEL = ModelPrefix("lite0", "v1")
+MIB = 1024 * 1024
+NOW = datetime(2026, 11, 21, tzinfo=UTC)
+
+
+@dataclass
+class Build:
+    """A build's objects, by name, and the digest of its index.json."""
+
+    objects: dict[str, bytes]
+    digest: str
+
+    def replaced(self, old: bytes, new: bytes) -> Build:
+        """The same build with something replaced in index.json."""
+        name = PREFIX.manifest
+        assert old in self.objects[name]
+        data = self.objects[name].replace(old, new)
+        return Build({**self.objects, name: data}, sha256_digest(data))
+
+
+def make_build(sizes: dict[str, int], *, seed: int = 1) -> Build:
+    """A build with files of these sizes besides the few that it must have."""
+    random = Random(seed)
+
+    def file(name: str, data: bytes) -> File:
+        return File(name, len(data), format_crc32c(google_crc32c.value(data)))
+
+    model = {"model.onnx": random.randbytes(5000)}
+    manifest = ModelManifest(
+        MODEL, NOW, "onnx", "model.onnx", 224, 8, (), tuple(file(name, data) for name, data in model.items())
+    )
+    model["model.json"] = format_model_manifest(manifest)
+    content = {"p.ann": random.randbytes(100), "p.ids": random.randbytes(10), "items.lookup": random.randbytes(10)}
+    content |= {name: random.randbytes(size) for name, size in sizes.items()}
+    index = IndexManifest(
+        prefix=PREFIX,
+        created=NOW,
+        model=ModelReference(
+            MODEL, sha256_digest(model["model.json"]), tuple(file(name, data) for name, data in model.items())
+        ),
+        dimensions=8,
+        metric="angular",
+        trees=1,
+        recall=Recall(10, 1.0, 1),
+        lookup="items.lookup",
+        partitions=(Partition("chairs", "p.ann", "p.ids", 1),),
+        golden_queries=(),
+        files=tuple(file(name, data) for name, data in content.items()),
+    )
+    objects = {f"{MODEL}/{name}": data for name, data in model.items()}
+    objects |= {f"{PREFIX}/{name}": data for name, data in content.items()}
+    objects[PREFIX.manifest] = format_index_manifest(index)
+    return Build(objects, sha256_digest(objects[PREFIX.manifest]))
+
+
+@dataclass
+class Outcome:
+    """How a run of the puller ended."""
+
+    code: int
+    lines: list[dict[str, object]]
+    last_words: str
+    stdout: str
+
+    @property
+    def message(self) -> str:
+        """The last line's message."""
+        return str(self.lines[-1]["message"])
+
+
+@dataclass
+class Puller:
+    """Runs ``python -m init_container``. settings: its environment."""
+
+    folder: Path
+    settings: dict[str, str]
+    extra: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def destination(self) -> Path:
+        """Where the build is to appear."""
+        return self.folder / "current"
+
+    @property
+    def partial(self) -> Path:
+        """Where it is while it is coming in."""
+        return self.folder / ".current.partial"
+
+    def environment(self, **changes: str) -> dict[str, str]:
+        """The process's environment."""
+        basic = {"PATH": os.environ["PATH"], "HOME": str(self.folder), "DESTINATION": str(self.destination)}
+        return {**basic, "TERMINATION_LOG": str(self.folder / "last-words"), **self.settings, **changes}
+
+    def start(self, **changes: str) -> subprocess.Popen[str]:
+        """Start the process."""
+        return subprocess.Popen(
+            [sys.executable, "-m", "init_container"],
+            env=self.environment(**changes),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def finish(self, process: subprocess.Popen[str], timeout: float = 40) -> Outcome:
+        """Wait for the process to end."""
+        stdout, stderr = process.communicate(timeout=timeout)
+        lines = [json.loads(line) for line in stderr.splitlines()]
+        words = self.folder / "last-words"
+        return Outcome(process.returncode, lines, words.read_text() if words.exists() else "", stdout)
+
+    def run(self, **changes: str) -> Outcome:
+        """Pull, and wait for the end."""
+        return self.finish(self.start(**changes))
+
+    def check_whole(self, build: Build) -> None:
+        """Assert that exactly this build is there, and nothing half-done beside it."""
+        found = {
+            path.relative_to(self.destination).as_posix(): hashlib.sha256(path.read_bytes()).digest()
+            for path in self.destination.rglob("*")
+            if path.is_file() and not path.name.startswith(".")
+        }
+        wanted = {
+            name.replace(str(PREFIX), "index").replace(str(MODEL), "model"): hashlib.sha256(data).digest()
+            for name, data in build.objects.items()
+        }
+        assert found == wanted
+        assert not self.partial.exists()
+
+    def check_nothing_there(self) -> None:
+        """Assert that nothing stands under its final name."""
+        assert not self.destination.exists()
+
+
+NewPuller = Callable[..., Puller]

@@ -1,0 +1,193 @@
+"""A pull that is killed, doubled, or denied its disk."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import random
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+from faulty_bucket import FaultyBucket, status
+from pull_scene import MIB, PREFIX, Build, Puller, make_build
+
+KILLS = int(os.environ.get("PULL_KILLS", "6"))
+
+
+def test_sigkill_at_any_moment_leaves_nothing_half_done_and_little_to_fetch_twice(
+    bucket: FaultyBucket, puller: Puller
+) -> None:
+    """Each pull is killed once, at a random moment, and then restarted until it is done."""
+    build = make_build({"a.ann": 10 * MIB, "b.ann": 5 * MIB, **{f"small/{n}.bin": 20_000 + n for n in range(100)}})
+    for name, data in build.objects.items():
+        bucket.put(name, data)
+    size = sum(len(data) for data in build.objects.values())
+    bucket.rate = 20e6
+    moments = random.Random(7)
+    # how long a pull takes undisturbed, its start included
+    began = time.monotonic()
+    assert puller.run(INDEX_DIGEST=build.digest, RANGE_MIB="0").code == 0
+    whole = time.monotonic() - began
+    bucket.sent = 0
+    killed = 0
+    for number in range(KILLS):
+        folder = puller.folder / str(number)
+        folder.mkdir()
+        one = Puller(folder, {**puller.settings, "INDEX_DIGEST": build.digest, "RANGE_MIB": "0"})
+        process = one.start()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(moments.uniform(0, whole))
+        killed += process.poll() is None
+        process.kill()
+        process.communicate()
+        if one.destination.exists():
+            one.check_whole(build)
+        assert one.run().code == 0
+        one.check_whole(build)
+        subprocess.run(["rm", "-rf", str(folder)], check=True)
+    twice = bucket.sent / (size * KILLS) - 1
+    print(f"{KILLS} pulls of {size} bytes, {killed} killed on the way: {100 * twice:.2f} % fetched twice")  # noqa: T201
+    assert killed > KILLS * 0.6
+    assert twice < 0.1
+
+
+def test_what_was_verified_is_not_fetched_again(bucket: FaultyBucket, build: Build, puller: Puller) -> None:
+    bucket.fail(status(403), match="small/7.bin")
+    assert puller.run(CONNECTIONS="1").code == os.EX_USAGE
+    puller.check_nothing_there()
+    before = bucket.sent
+    assert puller.run().code == 0
+    puller.check_whole(build)
+    manifest = len(build.objects[PREFIX.manifest])
+    assert bucket.sent - before < 0.2 * 6 * MIB + manifest
+
+
+def test_a_part_that_changed_on_the_disk_is_fetched_again(bucket: FaultyBucket, build: Build, puller: Puller) -> None:
+    bucket.fail(status(403), times=float("inf"), match="p.ids")
+    assert puller.run().code == os.EX_USAGE
+    path = puller.partial / "index" / "big.ann"
+    damaged = bytearray(path.read_bytes())
+    damaged[-5] ^= 1
+    path.write_bytes(bytes(damaged))
+    bucket.rules.clear()
+    assert puller.run().code == 0
+    puller.check_whole(build)
+
+
+def test_a_torn_journal_costs_bytes_but_not_truth(bucket: FaultyBucket, build: Build, puller: Puller) -> None:
+    bucket.fail(status(403), times=float("inf"), match="p.ids")
+    assert puller.run().code == os.EX_USAGE
+    journal = puller.partial / ".journal"
+    journal.write_bytes(journal.read_bytes()[:-3] + b"\xff\xff\xff\xff\xff")
+    bucket.rules.clear()
+    assert puller.run().code == 0
+    puller.check_whole(build)
+
+
+def test_what_another_build_left_behind_goes(bucket: FaultyBucket, puller: Puller) -> None:
+    bucket.fail(status(403), times=float("inf"), match="p.ids")
+    assert puller.run().code == os.EX_USAGE
+    bucket.rules.clear()
+    other = make_build({"big.ann": 3 * MIB}, seed=2)
+    for name, data in other.objects.items():
+        bucket.put(name, data)
+    assert puller.run(INDEX_DIGEST=other.digest).code == 0
+    puller.check_whole(other)
+
+
+def test_two_pulls_into_one_destination_both_end_well(bucket: FaultyBucket, build: Build, puller: Puller) -> None:
+    bucket.rate = 2e6
+    first, second = puller.start(), puller.start()
+    outcomes = [puller.finish(first), puller.finish(second)]
+    assert [outcome.code for outcome in outcomes] == [0, 0]
+    puller.check_whole(build)
+    assert bucket.sent < 1.05 * sum(len(data) for data in build.objects.values())
+    assert any("waiting" in str(line["message"]) for outcome in outcomes for line in outcome.lines)
+
+
+def test_a_build_that_is_there_is_not_pulled_again(bucket: FaultyBucket, build: Build, puller: Puller) -> None:
+    assert puller.run().code == 0
+    asked = len(bucket.requests)
+    outcome = puller.run()
+    assert outcome.code == 0
+    assert "already" in outcome.message
+    assert len(bucket.requests) == asked
+    puller.check_whole(build)
+
+
+def test_a_destination_torn_by_a_power_cut_is_pulled_again(build: Build, puller: Puller) -> None:
+    assert puller.run().code == 0
+    mark = puller.destination / ".pull.json"
+    mark.write_text(mark.read_text().replace('"boot": "', '"boot": "another '))
+    path = puller.destination / "index" / "big.ann"
+    path.write_bytes(bytes(6 * MIB))
+    assert puller.run().code == 0
+    puller.check_whole(build)
+
+
+def test_another_build_at_the_destination_is_not_touched(bucket: FaultyBucket, build: Build, puller: Puller) -> None:
+    assert puller.run().code == 0
+    other = make_build({"big.ann": MIB}, seed=2)
+    for name, data in other.objects.items():
+        bucket.put(name.replace("/b1/", "/b2/"), data)
+    outcome = puller.run(INDEX_PREFIX="indexes/shop/b2", INDEX_DIGEST="sha256:" + "1" * 64)
+    assert outcome.code == os.EX_USAGE
+    assert "holds another build" in outcome.message
+    puller.check_whole(build)
+
+
+@pytest.fixture
+def tiny_disk(tmp_path: Path) -> Path:
+    """A file system of 4 MiB, in a mount namespace of its own."""
+    probe = subprocess.run(["unshare", "-m", "true"], check=False, capture_output=True)
+    if probe.returncode:
+        pytest.skip("needs the right to mount")
+    (tmp_path / "tiny").mkdir()
+    return tmp_path / "tiny"
+
+
+def _run_on(puller: Puller, mount: str, folder: Path) -> tuple[int, str]:
+    settings = puller.environment(DESTINATION=str(folder / "current"))
+    command = f"mount -t tmpfs {mount} tmpfs {folder} && exec python -m init_container"
+    path = f"{Path(os.sys.executable).parent}:{settings['PATH']}"  # type: ignore[attr-defined]
+    ended = subprocess.run(
+        ["unshare", "-m", "sh", "-c", command],
+        env={**settings, "PATH": path},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return ended.returncode, ended.stderr.splitlines()[-1]
+
+
+def test_a_volume_that_is_too_small_is_found_out_before_the_pull(
+    bucket: FaultyBucket, puller: Puller, tiny_disk: Path
+) -> None:
+    code, last = _run_on(puller, "-o size=4m", tiny_disk)
+    assert code == os.EX_TEMPFAIL
+    assert "bytes are needed" in last
+    assert len(bucket.requests) == 1
+
+
+def test_a_disk_that_fills_on_the_way_says_so(bucket: FaultyBucket, puller: Puller, tiny_disk: Path) -> None:
+    # room for the bytes, but not for the inodes: only writing finds out
+    code, last = _run_on(puller, "-o size=64m,nr_inodes=30", tiny_disk)
+    assert code == os.EX_TEMPFAIL
+    assert "No space left on device" in last
+    assert len(bucket.requests) > 1
+
+
+def test_a_read_only_volume_is_a_wrong_setting(bucket: FaultyBucket, puller: Puller, tiny_disk: Path) -> None:
+    code, last = _run_on(puller, "-o ro", tiny_disk)
+    assert code == os.EX_USAGE
+    assert "Read-only file system" in last
+    assert not bucket.requests
+
+
+def test_a_destination_below_a_file_is_a_wrong_setting(puller: Puller) -> None:
+    (puller.folder / "file").write_text("")
+    outcome = puller.run(DESTINATION=str(puller.folder / "file" / "current"))
+    assert outcome.code == os.EX_USAGE
+    assert "DESTINATION" in outcome.message

@@ -1,0 +1,247 @@
+"""Every fault of network, bucket and disk: the right exit code, one line that says so, no half result."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import time
+from itertools import pairwise
+
+import pytest
+from faulty_bucket import (
+    Fault,
+    FaultyBucket,
+    close_early,
+    drip,
+    flip,
+    nonsense,
+    range_dropped,
+    reset,
+    silence,
+    stall,
+    status,
+    transcoded,
+    wrong_length,
+    wrong_range,
+)
+from pull_scene import MODEL, PREFIX, Build, Puller
+
+BIG = f"{PREFIX}/big.ann"
+
+PASSING: dict[str, Fault] = {
+    "reset in the middle": reset(0.5),
+    "reset at the beginning": reset(0.0),
+    "closed early": close_early,
+    "stalled": stall,
+    "never answered": silence,
+    "dripping": drip,
+    "408": status(408),
+    "429": status(429),
+    "500": status(500),
+    "502": status(502),
+    "503": status(503),
+    "504": status(504),
+    "206 with another range": wrong_range,
+    "200 to a ranged request": range_dropped,
+    "a wrong Content-Length": wrong_length,
+    "transcoded": transcoded,
+    "flipped in flight": flip,
+    "not HTTP": nonsense,
+}
+
+
+@pytest.mark.parametrize("fault", PASSING.values(), ids=PASSING.keys())
+def test_a_fault_that_passes_is_got_over(fault: Fault, bucket: FaultyBucket, build: Build, puller: Puller) -> None:
+    bucket.fail(fault, times=2, match="big.ann")
+    outcome = puller.run()
+    assert outcome.code == 0, outcome.lines
+    puller.check_whole(build)
+
+
+@pytest.mark.parametrize(
+    "fault", [reset(0.5), close_early, status(503), nonsense], ids=["reset", "closed", "503", "nonsense"]
+)
+def test_a_fault_of_the_manifest_that_passes_is_got_over(
+    fault: Fault, bucket: FaultyBucket, build: Build, puller: Puller
+) -> None:
+    bucket.fail(fault, times=2, match="index.json")
+    assert puller.run().code == 0
+    puller.check_whole(build)
+
+
+LASTING: dict[str, tuple[Fault, int, str]] = {
+    "always 503": (status(503), os.EX_TEMPFAIL, "503"),
+    "always reset": (reset(0.0), os.EX_TEMPFAIL, "gave up"),
+    "always silent": (silence, os.EX_TEMPFAIL, "no byte"),
+    "always another range": (wrong_range, os.EX_TEMPFAIL, "asked for bytes"),
+    "Range always dropped": (range_dropped, os.EX_TEMPFAIL, "drops the Range header"),
+    "always transcoded": (transcoded, os.EX_TEMPFAIL, "without a length"),
+    "always flipped": (flip, os.EX_DATAERR, "crc32c"),
+    "401": (status(401), os.EX_USAGE, "anonymous"),
+    "403": (status(403), os.EX_USAGE, "403"),
+    "404": (status(404), os.EX_DATAERR, "no such object"),
+    "412": (status(412), os.EX_DATAERR, "412"),
+    "304": (status(304), os.EX_USAGE, "304"),
+    "a redirect": (status(302, Location="http://elsewhere.example/"), os.EX_USAGE, "not followed"),
+    "416": (status(416), os.EX_DATAERR, "416"),
+}
+
+
+@pytest.mark.parametrize(("fault", "code", "said"), LASTING.values(), ids=LASTING.keys())
+def test_a_fault_that_lasts_ends_with_its_code_and_its_reason(
+    fault: Fault, code: int, said: str, bucket: FaultyBucket, puller: Puller
+) -> None:
+    bucket.fail(fault, times=float("inf"), match="big.ann")
+    began = time.monotonic()
+    outcome = puller.run(ATTEMPTS="3", STALL_SECONDS="1")
+    assert outcome.code == code, outcome.lines
+    assert "big.ann" in outcome.message
+    assert said in outcome.message
+    assert outcome.last_words == outcome.message
+    assert [line["severity"] for line in outcome.lines].count("ERROR") == 1
+    puller.check_nothing_there()
+    assert time.monotonic() - began < 15
+
+
+def test_a_refused_connection_is_tried_again_and_then_given_up(puller: Puller) -> None:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    outcome = puller.run(STORAGE_EMULATOR_HOST=f"http://127.0.0.1:{port}", ATTEMPTS="3")
+    assert outcome.code == os.EX_TEMPFAIL
+    assert "after 3 tries" in outcome.message
+    puller.check_nothing_there()
+
+
+def test_the_deadline_bounds_everything(bucket: FaultyBucket, puller: Puller) -> None:
+    bucket.fail(status(503, Retry_After="1"), times=float("inf"), match="big.ann")
+    began = time.monotonic()
+    outcome = puller.run(DEADLINE_SECONDS="2", ATTEMPTS="100")
+    assert outcome.code == os.EX_TEMPFAIL
+    assert "deadline" in outcome.message
+    assert time.monotonic() - began < 4
+
+
+def test_retry_after_is_honoured(bucket: FaultyBucket, build: Build, puller: Puller) -> None:
+    bucket.fail(status(429, Retry_After="1"), match="index.json")
+    assert puller.run().code == 0
+    first, second = bucket.asked("index.json")[:2]
+    assert second.at - first.at >= 1
+    puller.check_whole(build)
+
+
+def test_retries_are_spread_and_grow(bucket: FaultyBucket, puller: Puller) -> None:
+    bucket.fail(status(503), times=float("inf"), match="index.json")
+    puller.run(ATTEMPTS="5")
+    asked = [request.at for request in bucket.asked("index.json")]
+    assert len(asked) == 5
+    gaps = [later - earlier for earlier, later in pairwise(asked)]
+    assert len({round(gap, 2) for gap in gaps}) > 1
+    assert sum(gaps) < 3.5
+
+
+def test_an_object_replaced_in_the_middle_is_a_clear_error(bucket: FaultyBucket, build: Build, puller: Puller) -> None:
+    bucket.rate = 20e6
+
+    def replace(reply) -> None:  # type: ignore[no-untyped-def] # noqa: ANN001
+        reply.whole()
+        bucket.put(BIG, build.objects[BIG][::-1])
+
+    bucket.fail(replace, match="big.ann")
+    outcome = puller.run(RANGE_MIB="1", CONNECTIONS="1")
+    assert outcome.code == os.EX_DATAERR
+    assert "replaced" in outcome.message
+    assert bucket.asked("big.ann")[-1].query["generation"]
+    puller.check_nothing_there()
+
+
+def test_an_object_of_the_wrong_size_is_bad_data(bucket: FaultyBucket, build: Build, puller: Puller) -> None:
+    bucket.put(BIG, build.objects[BIG][:-1000])
+    outcome = puller.run()
+    assert outcome.code == os.EX_DATAERR
+    assert "the manifest says 6291456 bytes, the bucket has 6290456 bytes" in outcome.message
+    puller.check_nothing_there()
+
+
+def test_other_bytes_of_the_same_size_are_bad_data_at_once(bucket: FaultyBucket, build: Build, puller: Puller) -> None:
+    bucket.put(BIG, build.objects[BIG][::-1])
+    outcome = puller.run()
+    assert outcome.code == os.EX_DATAERR
+    assert "crc32c" in outcome.message
+    assert len(bucket.asked("big.ann")) < 6
+
+
+def test_another_model_than_the_index_was_built_with_is_bad_data(
+    bucket: FaultyBucket, build: Build, puller: Puller
+) -> None:
+    digest = build.objects[PREFIX.manifest].split(b'"digest": "sha256:')[1][:64]
+    lying = build.replaced(digest, b"0" * 64)
+    bucket.put(PREFIX.manifest, lying.objects[PREFIX.manifest])
+    outcome = puller.run(INDEX_DIGEST=lying.digest)
+    assert outcome.code == os.EX_DATAERR
+    assert f"{MODEL}/model.json" in outcome.message
+    puller.check_nothing_there()
+
+
+def test_an_index_json_of_another_digest_is_bad_data(puller: Puller) -> None:
+    outcome = puller.run(INDEX_DIGEST="sha256:" + "0" * 64)
+    assert outcome.code == os.EX_DATAERR
+    assert "index.json" in outcome.message
+
+
+@pytest.mark.parametrize(
+    "name", ["../../evil", "/etc/evil", "a/../../evil", "nul\\u0000", "x" * 300, ".journal"], ids=lambda n: n[:12]
+)
+def test_a_name_that_leads_elsewhere_is_refused_before_a_byte_is_written(
+    name: str, bucket: FaultyBucket, build: Build, puller: Puller
+) -> None:
+    evil = build.replaced(b'"small/7.bin"', f'"{name}"'.encode())
+    bucket.put(PREFIX.manifest, evil.objects[PREFIX.manifest])
+    outcome = puller.run(INDEX_DIGEST=evil.digest)
+    assert outcome.code == os.EX_DATAERR
+    assert "files" in outcome.message
+    assert len(bucket.requests) == 1
+    puller.check_nothing_there()
+
+
+def test_a_missing_build_is_bad_data(puller: Puller) -> None:
+    outcome = puller.run(INDEX_PREFIX="indexes/shop/none")
+    assert outcome.code == os.EX_DATAERR
+    assert "indexes/shop/none/index.json: no such object" in outcome.message
+
+
+@pytest.mark.parametrize(
+    ("setting", "value"),
+    [
+        ("MODEL_REPOSITORY", "s3://a-bucket"),
+        ("MODEL_REPOSITORY", ""),
+        ("INDEX_PREFIX", "indexes/../b1"),
+        ("INDEX_DIGEST", "sha256:0"),
+        ("DESTINATION", "relative"),
+        ("DESTINATION", "/no/such/volume/current"),
+        ("CONNECTIONS", "many"),
+        ("STORAGE_EMULATOR_HOST", "ftp://host"),
+    ],
+)
+def test_a_setting_that_makes_no_sense_is_named(setting: str, value: str, puller: Puller) -> None:
+    outcome = puller.run(**{setting: value})
+    assert outcome.code == os.EX_USAGE
+    assert setting in outcome.message
+
+
+def test_sigterm_ends_at_once_and_the_next_pull_goes_on(bucket: FaultyBucket, build: Build, puller: Puller) -> None:
+    bucket.rate = 1e6
+    process = puller.start()
+    while bucket.sent < 2e6:
+        time.sleep(0.01)
+    process.send_signal(signal.SIGTERM)
+    began = time.monotonic()
+    outcome = puller.finish(process)
+    assert time.monotonic() - began < 1
+    assert outcome.code == os.EX_TEMPFAIL
+    assert "SIGTERM" in outcome.message
+    puller.check_nothing_there()
+    bucket.rate = 0
+    assert puller.run().code == 0
+    puller.check_whole(build)

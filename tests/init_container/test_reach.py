@@ -1,0 +1,309 @@
+"""TLS, proxies, credentials, and the bucket server that Google's own clients are tested with."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import ssl
+import threading
+import urllib.parse
+import urllib.request
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
+from faulty_bucket import FaultyBucket, close_early, reset, stall, status
+from pull_scene import MIB, PREFIX, Build, Puller, make_build
+
+
+@pytest.fixture
+def tls_puller(tls_bucket: FaultyBucket, authority: tuple[Path, Path], build: Build, puller: Puller) -> Puller:
+    """A puller of `build` over TLS, from a bucket that wants the token ``fresh``."""
+    for name, data in build.objects.items():
+        tls_bucket.put(name, data)
+    settings = {name: value for name, value in puller.settings.items() if name != "STORAGE_EMULATOR_HOST"}
+    return Puller(puller.folder, {**settings, "STORAGE_ENDPOINT": tls_bucket.url, "SSL_CERT_FILE": str(authority[0])})
+
+
+class TokenServer:
+    """The metadata server, and Google's token endpoint: gives out the tokens it was told to, the last for ever."""
+
+    def __init__(self, tokens: list[str], chain: Path | None = None) -> None:
+        self.asked: list[str] = []
+        self.seconds = 3600
+        server = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def _answer(self) -> None:
+                length = int(self.headers.get("Content-Length") or 0)
+                server.asked.append(self.path + " " + self.rfile.read(length).decode())
+                if "computeMetadata" in self.path and self.headers["Metadata-Flavor"] != "Google":
+                    self.send_error(403)
+                    return
+                token = tokens.pop(0) if len(tokens) > 1 else tokens[0]
+                body = json.dumps(
+                    {"access_token": token, "expires_in": server.seconds, "token_type": "Bearer"}
+                ).encode()
+                self.send_response(200)
+                self.send_header("Content-Type", "application/json")
+                self.send_header("Content-Length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+
+            do_GET = do_POST = _answer  # noqa: N815
+
+            def log_message(self, *_: object) -> None:
+                pass
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        if chain:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(chain)
+            self._server.socket = context.wrap_socket(self._server.socket, server_side=True)
+        self.host = f"127.0.0.1:{self._server.server_port}"
+        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+
+    def close(self) -> None:
+        self._server.shutdown()
+
+
+@pytest.fixture
+def token_server() -> Iterator[Callable[..., TokenServer]]:
+    servers: list[TokenServer] = []
+
+    def make(tokens: list[str], chain: Path | None = None) -> TokenServer:
+        servers.append(TokenServer(tokens, chain))
+        return servers[-1]
+
+    yield make
+    for server in servers:
+        server.close()
+
+
+NewTokenServer = Callable[..., TokenServer]
+
+
+def test_a_pull_over_tls_with_an_authority_of_ones_own(tls_puller: Puller, build: Build) -> None:
+    assert tls_puller.run(STORAGE_ANONYMOUS="1").code == 0
+    tls_puller.check_whole(build)
+
+
+@pytest.mark.parametrize(
+    "fault", [reset(0.5), close_early, stall, status(503)], ids=["reset", "closed", "stall", "503"]
+)
+def test_faults_over_tls_are_got_over(
+    fault: Callable[..., None], tls_bucket: FaultyBucket, tls_puller: Puller, build: Build
+) -> None:
+    tls_bucket.fail(fault, times=2, match="big.ann")
+    assert tls_puller.run(STORAGE_ANONYMOUS="1").code == 0
+    tls_puller.check_whole(build)
+
+
+def test_an_unknown_authority_is_refused_at_once(tls_puller: Puller) -> None:
+    outcome = tls_puller.run(STORAGE_ANONYMOUS="1", SSL_CERT_FILE="")
+    assert outcome.code == os.EX_USAGE
+    assert "SSL_CERT_FILE" in outcome.message
+    tls_puller.check_nothing_there()
+
+
+def test_a_missing_authority_file_is_a_wrong_setting(tls_puller: Puller) -> None:
+    outcome = tls_puller.run(STORAGE_ANONYMOUS="1", SSL_CERT_FILE="/no/such/file.pem")
+    assert outcome.code == os.EX_USAGE
+    assert "SSL_CERT_FILE" in outcome.message
+
+
+def test_workload_identity_gives_the_token(
+    tls_bucket: FaultyBucket, tls_puller: Puller, token_server: NewTokenServer, build: Build
+) -> None:
+    tls_bucket.tokens = {"fresh"}
+    metadata = token_server(["fresh"])
+    assert tls_puller.run(GCE_METADATA_HOST=metadata.host).code == 0
+    tls_puller.check_whole(build)
+    assert len(metadata.asked) == 1
+
+
+def test_an_expired_token_is_renewed_once(
+    tls_bucket: FaultyBucket, tls_puller: Puller, token_server: NewTokenServer, build: Build
+) -> None:
+    tls_bucket.tokens = {"fresh"}
+    metadata = token_server(["stale", "fresh"])
+    assert tls_puller.run(GCE_METADATA_HOST=metadata.host).code == 0
+    tls_puller.check_whole(build)
+    assert len(metadata.asked) == 2
+
+
+def test_a_token_that_is_about_to_end_is_renewed_in_a_long_pull(
+    tls_bucket: FaultyBucket, tls_puller: Puller, token_server: NewTokenServer, build: Build
+) -> None:
+    tls_bucket.tokens = {"first", "second"}
+    tls_bucket.rate = 0.8e6
+    metadata = token_server(["first", "second"])
+    metadata.seconds = 1
+    assert tls_puller.run(GCE_METADATA_HOST=metadata.host, RANGE_MIB="1", CONNECTIONS="3").code == 0
+    tls_puller.check_whole(build)
+    assert {request.headers["authorization"] for request in tls_bucket.requests} == {"Bearer first", "Bearer second"}
+
+
+def test_401_with_a_fresh_token_too_is_a_matter_of_access(
+    tls_bucket: FaultyBucket, tls_puller: Puller, token_server: NewTokenServer
+) -> None:
+    tls_bucket.tokens = set()
+    metadata = token_server(["one", "two"])
+    outcome = tls_puller.run(GCE_METADATA_HOST=metadata.host)
+    assert outcome.code == os.EX_USAGE
+    assert "fresh token" in outcome.message
+    assert len(metadata.asked) == 2
+
+
+def test_a_service_account_key_gives_the_token(
+    tls_bucket: FaultyBucket, tls_puller: Puller, token_server: NewTokenServer, build: Build, tmp_path: Path
+) -> None:
+    tls_bucket.tokens = {"fresh"}
+    endpoint = token_server(["fresh"])
+    key = rsa.generate_private_key(public_exponent=65537, key_size=2048).private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    path = tmp_path / "key.json"
+    account = {"type": "service_account", "client_email": "puller@project.iam", "private_key": key.decode()}
+    path.write_text(json.dumps({**account, "token_uri": f"http://{endpoint.host}/token"}))
+    assert tls_puller.run(GOOGLE_APPLICATION_CREDENTIALS=str(path)).code == 0
+    tls_puller.check_whole(build)
+    assert "jwt-bearer" in endpoint.asked[0]
+
+
+def test_an_authorised_user_gives_the_token(
+    tls_bucket: FaultyBucket,
+    tls_puller: Puller,
+    token_server: NewTokenServer,
+    build: Build,
+    authority: tuple[Path, Path],
+) -> None:
+    tls_bucket.tokens = {"fresh"}
+    endpoint = token_server(["fresh"], authority[1])
+    # google-auth goes to Google's own endpoint, whatever the file says: a proxy leads it here
+    proxy = Proxy(to=endpoint.host)
+    folder = tls_puller.folder / ".config" / "gcloud"
+    folder.mkdir(parents=True)
+    user = {"type": "authorized_user", "client_id": "id", "client_secret": "secret", "refresh_token": "refresh"}
+    (folder / "application_default_credentials.json").write_text(json.dumps(user))
+    assert tls_puller.run(HTTPS_PROXY=proxy.url, NO_PROXY="localhost").code == 0
+    tls_puller.check_whole(build)
+    assert "refresh_token=refresh" in endpoint.asked[0]
+
+
+def test_a_missing_key_file_is_a_matter_of_access(tls_puller: Puller) -> None:
+    outcome = tls_puller.run(GOOGLE_APPLICATION_CREDENTIALS="/no/such/key.json")
+    assert outcome.code == os.EX_USAGE
+    assert "/no/such/key.json" in outcome.message
+
+
+def test_a_requester_pays_bucket_gets_the_project(bucket: FaultyBucket, puller: Puller) -> None:
+    assert puller.run(USER_PROJECT="a-project").code == 0
+    assert {request.query["userProject"] for request in bucket.requests} == {"a-project"}
+
+
+class Proxy:
+    """An HTTP proxy that knows CONNECT."""
+
+    def __init__(self, answer: str = "200 Connection established", to: str = "") -> None:
+        self.asked: list[str] = []
+        self._answer = answer
+        self._to = to
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.url = f"http://someone:secret@127.0.0.1:{self._listener.getsockname()[1]}"
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def _accept(self) -> None:
+        while True:
+            client, _ = self._listener.accept()
+            threading.Thread(target=self._serve, args=(client,), daemon=True).start()
+
+    def _serve(self, client: socket.socket) -> None:
+        said = b""
+        while not said.endswith(b"\r\n\r\n"):
+            said += client.recv(1000)
+        self.asked.append(said.decode())
+        client.sendall(f"HTTP/1.1 {self._answer}\r\n\r\n".encode())
+        host, _, port = (self._to or said.split()[1].decode()).rpartition(":")
+        if not self._answer.startswith("200"):
+            client.close()
+            return
+        server = socket.create_connection((host, int(port)))
+        threading.Thread(target=self._copy, args=(client, server), daemon=True).start()
+        self._copy(server, client)
+
+    @staticmethod
+    def _copy(source: socket.socket, sink: socket.socket) -> None:
+        try:
+            while data := source.recv(65536):
+                sink.sendall(data)
+            sink.shutdown(socket.SHUT_WR)
+        except OSError:
+            sink.close()
+
+
+def test_the_proxy_of_the_environment_is_used(tls_puller: Puller, build: Build) -> None:
+    proxy = Proxy()
+    assert tls_puller.run(STORAGE_ANONYMOUS="1", HTTPS_PROXY=proxy.url).code == 0
+    tls_puller.check_whole(build)
+    assert all("Proxy-Authorization: Basic c29tZW9uZTpzZWNyZXQ=" in asked for asked in proxy.asked)
+    assert proxy.asked
+
+
+def test_no_proxy_is_honoured(tls_puller: Puller) -> None:
+    proxy = Proxy()
+    assert tls_puller.run(STORAGE_ANONYMOUS="1", HTTPS_PROXY=proxy.url, NO_PROXY="example.org,localhost").code == 0
+    assert not proxy.asked
+
+
+def test_a_proxy_that_refuses_is_named(tls_puller: Puller) -> None:
+    proxy = Proxy("407 Proxy Authentication Required")
+    outcome = tls_puller.run(STORAGE_ANONYMOUS="1", HTTPS_PROXY=proxy.url, ATTEMPTS="2")
+    assert outcome.code == os.EX_TEMPFAIL
+    assert "407" in outcome.message
+    assert "secret" not in outcome.message
+
+
+def _upload(url: str, bucket: str, objects: dict[str, bytes]) -> None:
+    for name, data in objects.items():
+        quoted = urllib.parse.quote(name, safe="")
+        target = f"{url}/upload/storage/v1/b/{bucket}/o?uploadType=media&name={quoted}"
+        urllib.request.urlopen(urllib.request.Request(target, data, method="POST"), timeout=10).close()
+
+
+def test_a_pull_from_the_bucket_server_of_the_tests(
+    bucket_server: str, new_bucket: Callable[[], str], puller: Puller
+) -> None:
+    name, build = new_bucket(), make_build({"big.ann": 5 * MIB, **{f"small/{n}": 2000 for n in range(100)}, "empty": 0})
+    _upload(bucket_server, name, build.objects)
+    settings = {
+        "STORAGE_EMULATOR_HOST": bucket_server,
+        "MODEL_REPOSITORY": f"gs://{name}",
+        "INDEX_DIGEST": build.digest,
+    }
+    assert puller.run(**settings).code == 0
+    puller.check_whole(build)
+
+
+def test_the_bucket_server_knows_no_such_build(
+    bucket_server: str, new_bucket: Callable[[], str], puller: Puller
+) -> None:
+    outcome = puller.run(STORAGE_EMULATOR_HOST=bucket_server, MODEL_REPOSITORY=f"gs://{new_bucket()}")
+    assert outcome.code == os.EX_DATAERR
+    assert "index.json" in outcome.message
+
+
+def test_an_object_of_the_bucket_server_with_other_bytes_is_bad_data(
+    bucket_server: str, new_bucket: Callable[[], str], puller: Puller, build: Build
+) -> None:
+    name = new_bucket()
+    big = f"{PREFIX}/big.ann"
+    _upload(bucket_server, name, {**build.objects, big: build.objects[big][::-1]})
+    outcome = puller.run(STORAGE_EMULATOR_HOST=bucket_server, MODEL_REPOSITORY=f"gs://{name}")
+    assert outcome.code == os.EX_DATAERR
+    assert "big.ann" in outcome.message
+    puller.check_nothing_there()
