@@ -103,10 +103,10 @@ def test_a_hundred_thousand_ids_are_open_at_once_and_read_anywhere(tmp_path: Pat
     ids_path.write_bytes(encode_item_ids(many))
     lookup_path.write_bytes(encode_item_lookup([many[:1000], many[1000:]]))
     with ids_path.open("rb") as ids_file, lookup_path.open("rb") as lookup_file:
-        started = time.perf_counter()
+        started = time.thread_time()
         read = ItemIds(mmap.mmap(ids_file.fileno(), 0, prot=mmap.PROT_READ), "all.ids")
         lookup = ItemLookup(mmap.mmap(lookup_file.fileno(), 0, prot=mmap.PROT_READ), "items.lookup")
         assert (read[0], read[99_999], read[12_345]) == ("sku-000000", "sku-099999", "sku-012345")
         assert list(lookup.find("sku-000999")) == [(0, 999)]
         assert list(lookup.find("sku-001000")) == [(1, 0)]
-        assert time.perf_counter() - started < 0.1, "opening must not parse"
+        assert time.thread_time() - started < 0.05, "opening must not parse"
