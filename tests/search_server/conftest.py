@@ -21,6 +21,9 @@ import numpy as np
 import onnx
 import pytest
 from annoy import AnnoyIndex
+from onnx import TensorProto, helper
+from PIL import Image
+
 from image_embedder import Embedder, preprocess
 from model_repository.digests import sha256_digest
 from model_repository.files import File
@@ -35,8 +38,6 @@ from model_repository.index_manifest import (
 from model_repository.item_ids import encode_item_ids, encode_item_lookup
 from model_repository.model_manifest import GoldenImage, ModelManifest, format_model_manifest
 from model_repository.names import IndexPrefix, ModelPrefix
-from onnx import TensorProto, helper
-from PIL import Image
 
 SIZE = 32
 DIMENSIONS = 48

@@ -88,7 +88,9 @@ def server_environment(good_build: Any, pictures: str) -> dict[str, str]:
 
 def test_the_page_shows_products_by_category_and_what_is_served(page: Page, url: str) -> None:
     page.goto(url)
-    expect(page.locator("#live-text")).to_contain_text("generation 1700000000000001 · indexes/home-store/20261121t1200z")
+    expect(page.locator("#live-text")).to_contain_text(
+        "generation 1700000000000001 · indexes/home-store/20261121t1200z"
+    )
     expect(page.locator("#products .card")).to_have_count(60)
     page.get_by_role("button", name="Show more").click()
     expect(page.locator("#products .card")).to_have_count(71)
@@ -114,9 +116,7 @@ def test_a_click_on_a_product_shows_the_most_similar_ones_and_back_leads_back(pa
     expect(page.locator("#answer")).to_be_hidden()
 
 
-def test_a_photo_of_ones_own_finds_the_product_on_it(
-    page: Page, url: str, new_picture: Callable[..., bytes]
-) -> None:
+def test_a_photo_of_ones_own_finds_the_product_on_it(page: Page, url: str, new_picture: Callable[..., bytes]) -> None:
     page.goto(url)
     photo = {"name": "photo.png", "mimeType": "image/png", "buffer": new_picture(3, "PNG")}
     page.locator("#file").set_input_files([photo])  # type: ignore[list-item] # playwright's own TypedDict
@@ -149,9 +149,7 @@ def test_what_is_no_picture_is_refused_in_words(page: Page, url: str) -> None:
     expect(page.locator("#answer")).to_be_hidden()
 
 
-def test_a_new_generation_is_noticed_without_a_reload(
-    page: Page, good_build: Any, start: Callable[..., Any]
-) -> None:
+def test_a_new_generation_is_noticed_without_a_reload(page: Page, good_build: Any, start: Callable[..., Any]) -> None:
     first = start(good_build.environment())
     page.goto(first.url)
     expect(page.locator("#live-text")).to_contain_text("1700000000000001")

@@ -11,9 +11,9 @@ from http import HTTPStatus
 from typing import Any
 
 from search_server.config import Config
+from search_server.connections import Connections
 from search_server.errors import MethodRefused, NotReady, RequestRefused, RouteUnknown, status_of
 from search_server.find_neighbors import format_error, format_neighbors, parse_find_neighbors
-from search_server.connections import Connections
 from search_server.index import MappedIndex, Neighbor
 from search_server.logs import log
 from search_server.messages import Request, Response, json_response

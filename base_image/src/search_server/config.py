@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeVar
 from urllib.parse import urlsplit
 
 from model_repository.digests import check_sha256
 from model_repository.errors import NameRefused, PermanentError
 from model_repository.names import IndexPrefix, parse_generation
+
+_T = TypeVar("_T")
 
 _MEBIBYTE = 1024 * 1024
 
@@ -75,27 +78,27 @@ class Config:
     @classmethod
     def from_environment(cls, environment: Mapping[str, str]) -> Config:
         """Read the variables that `docs/search-api.md` lists; raises `Misconfigured` with the name of a wrong one."""
-        try:
-            return cls(
-                data=Path(environment.get("DATA") or "/data/current"),
-                generation=parse_generation(_required(environment, "COMMIT_GENERATION")),
-                prefix=IndexPrefix.parse(_required(environment, "INDEX_PREFIX")),
-                digest=check_sha256(_required(environment, "INDEX_DIGEST")),
-                host=environment.get("HOST") or "0.0.0.0",  # noqa: S104
-                port=int(_number(environment, "PORT", default=8080, most=65535)),
-                item_image_url=_template(environment.get("ITEM_IMAGE_URL", "")),
-                termination_log=Path(environment.get("TERMINATION_LOG") or "/dev/termination-log"),
-                drain_seconds=_number(environment, "DRAIN_SECONDS", default=5, most=3600),
-            )
-        except NameRefused as error:
-            raise Misconfigured(str(error)) from None
+        return cls(
+            data=Path(environment.get("DATA") or "/data/current"),
+            generation=_required(environment, "COMMIT_GENERATION", parse_generation),
+            prefix=_required(environment, "INDEX_PREFIX", IndexPrefix.parse),
+            digest=_required(environment, "INDEX_DIGEST", check_sha256),
+            host=environment.get("HOST") or "0.0.0.0",  # noqa: S104
+            port=int(_number(environment, "PORT", default=8080, most=65535)),
+            item_image_url=_template(environment.get("ITEM_IMAGE_URL", "")),
+            termination_log=Path(environment.get("TERMINATION_LOG") or "/dev/termination-log"),
+            drain_seconds=_number(environment, "DRAIN_SECONDS", default=5, most=3600),
+        )
 
 
-def _required(environment: Mapping[str, str], name: str) -> str:
-    value = environment.get(name, "")
-    if not value:
+def _required(environment: Mapping[str, str], name: str, parse: Callable[[str], _T]) -> _T:
+    text = environment.get(name, "")
+    if not text:
         raise Misconfigured(f"{name} is not set; the Deployment's manifest sets it")
-    return value
+    try:
+        return parse(text)
+    except NameRefused as error:
+        raise Misconfigured(f"{name}: {error}") from None
 
 
 def _number(environment: Mapping[str, str], name: str, *, default: float, most: float) -> float:

@@ -213,7 +213,9 @@ class Connection(asyncio.Protocol):
                     self._connections.common_headers,
                     response.headers,
                     b"connection: close\r\n" if closes else b"",
-                    b"content-length: %d\r\n\r\n" % len(response.body),
+                    b"\r\n"
+                    if response.status == HTTPStatus.NOT_MODIFIED
+                    else b"content-length: %d\r\n\r\n" % len(response.body),
                     b"" if request is not None and request.method == "HEAD" else response.body,
                 )
             )
