@@ -71,7 +71,7 @@ def lint(session: nox.Session) -> None:
     install(session, "dev")
     session.run("ruff", "format", "--check", *CODE)
     session.run("ruff", "check", *CODE)
-    session.run("mypy", *(str(path) for path in source_folders()), "noxfile.py")
+    session.run("mypy", *(str(path) for path in source_folders()))
     session.run("lint-imports", "--config", "pyproject.toml")
     session.run("python", "functions/vendor.py", "--check")
 
