@@ -18,7 +18,6 @@ from typing import Any
 
 import httpx
 import numpy as np
-import onnx
 import pytest
 from annoy import AnnoyIndex
 from onnx import TensorProto, helper
@@ -72,7 +71,7 @@ def block_model() -> bytes:
         [middle],
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
-    return onnx.ModelProto.SerializeToString(model)
+    return bytes(model.SerializeToString())
 
 
 def files_of(folder: Path, manifest: str) -> tuple[File, ...]:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, ConsoleMessage, Page, expect, sync_playwright
+from playwright.sync_api import Browser, ConsoleMessage, FilePayload, Page, expect, sync_playwright
 
 CHROMIUM = "/usr/bin/chromium"
 FLAGS = [
@@ -118,8 +118,8 @@ def test_a_click_on_a_product_shows_the_most_similar_ones_and_back_leads_back(pa
 
 def test_a_photo_of_ones_own_finds_the_product_on_it(page: Page, url: str, new_picture: Callable[..., bytes]) -> None:
     page.goto(url)
-    photo = {"name": "photo.png", "mimeType": "image/png", "buffer": new_picture(3, "PNG")}
-    page.locator("#file").set_input_files([photo])  # type: ignore[list-item] # playwright's own TypedDict
+    photo = FilePayload(name="photo.png", mimeType="image/png", buffer=new_picture(3, "PNG"))
+    page.locator("#file").set_input_files(photo)
     expect(page.locator("#answer-title")).to_have_text("Your photo")
     first = page.locator("#neighbors .card").first
     expect(first).to_have_attribute("data-id", "chair-3")
@@ -133,8 +133,10 @@ def test_a_photo_may_be_dropped_anywhere(page: Page, url: str, new_picture: Call
         """async (bytes) => {
           const data = new DataTransfer();
           data.items.add(new File([new Uint8Array(bytes)], "dropped.jpg", { type: "image/jpeg" }));
-          document.body.dispatchEvent(new DragEvent("dragover", { dataTransfer: data, bubbles: true, cancelable: true }));
-          document.body.dispatchEvent(new DragEvent("drop", { dataTransfer: data, bubbles: true, cancelable: true }));
+          for (const name of ["dragover", "drop"]) {
+            const event = new DragEvent(name, { dataTransfer: data, bubbles: true, cancelable: true });
+            document.body.dispatchEvent(event);
+          }
         }""",
         list(new_picture(9)),
     )
@@ -143,8 +145,8 @@ def test_a_photo_may_be_dropped_anywhere(page: Page, url: str, new_picture: Call
 
 def test_what_is_no_picture_is_refused_in_words(page: Page, url: str) -> None:
     page.goto(url)
-    broken = {"name": "photo.jpg", "mimeType": "image/jpeg", "buffer": b"no picture at all"}
-    page.locator("#file").set_input_files([broken])  # type: ignore[list-item]
+    broken = FilePayload(name="photo.jpg", mimeType="image/jpeg", buffer=b"no picture at all")
+    page.locator("#file").set_input_files(broken)
     expect(page.locator("#notice")).to_contain_text("picture")
     expect(page.locator("#answer")).to_be_hidden()
 

@@ -213,9 +213,10 @@ class Connection(asyncio.Protocol):
                     self._connections.common_headers,
                     response.headers,
                     b"connection: close\r\n" if closes else b"",
-                    b"\r\n"
+                    b""
                     if response.status == HTTPStatus.NOT_MODIFIED
-                    else b"content-length: %d\r\n\r\n" % len(response.body),
+                    else b"content-length: %d\r\n" % len(response.body),
+                    b"\r\n",
                     b"" if request is not None and request.method == "HEAD" else response.body,
                 )
             )
