@@ -93,7 +93,7 @@ def an_annotation_changes_nothing_else(cluster: Cluster, make: Make, name: str) 
     assert after["metadata"]["annotations"]["indexpush.dev/x"] == "y"
     assert after["metadata"]["annotations"][marks.COMMIT_GENERATION] == "1"
     assert after["spec"] == before["spec"]
-    assert after["metadata"].get("generation") == before["metadata"].get("generation")
+    # metadata.generation may move: Kubernetes counts a Deployment's annotations as part of what is wanted
 
 
 def an_annotation_decided_on_an_old_version_meets_a_conflict(cluster: Cluster, make: Make, name: str) -> None:

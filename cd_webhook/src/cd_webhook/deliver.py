@@ -125,7 +125,8 @@ class Delivery:
             deployed = self._ours(live) if live else None
             decision = decide(request, deployed.generation if deployed else None)
             if isinstance(decision, AlreadyDeployed) and deployed:
-                return Answer(AnswerOutcome.ALREADY_DEPLOYED, f"commit {decision.generation}: {deployed.rollout.value}")
+                how = f"commit {decision.generation}: {deployed.rollout.value}: {deployed.detail}".removesuffix(": ")
+                return Answer(AnswerOutcome.ALREADY_DEPLOYED, how)
             if isinstance(decision, Superseded):
                 return self._superseded(request, decision)
             applied = self._start(request, live, deployed)

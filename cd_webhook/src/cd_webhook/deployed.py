@@ -40,6 +40,7 @@ class Deployed:
     spec: of the Deployment as it was last applied.
     last_good, last_good_spec: what served last, and the spec that it served with; None: nothing ever did.
     owed: receipts that are decided and perhaps not in the bucket yet.
+    detail: how the newest request ended, in one sentence; empty while it is in progress.
     """
 
     generation: int
@@ -50,6 +51,7 @@ class Deployed:
     last_good: DeploymentRequest | None
     last_good_spec: Object | None
     owed: tuple[Receipt, ...]
+    detail: str
 
     @property
     def unfinished(self) -> bool:
@@ -79,6 +81,7 @@ def read_deployed(value: Object) -> Deployed:
         last_good=read(marks.LAST_GOOD, _parse_request),
         last_good_spec=read(marks.LAST_GOOD_MANIFEST, _parse_object),
         owed=read(marks.RECEIPTS_OWED, _parse_receipts) or (),
+        detail=annotations.get(marks.DETAIL, ""),
     )
 
 

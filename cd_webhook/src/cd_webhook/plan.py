@@ -36,6 +36,7 @@ def deployment_to_apply(
         marks.LAST_GOOD: format_request(deployed.last_good if deployed else None),
         marks.LAST_GOOD_MANIFEST: format_spec(deployed.last_good_spec if deployed else None),
         marks.ROLLOUT: Rollout.IN_PROGRESS.value,
+        marks.DETAIL: "",
         marks.STARTED: format_moment(now),
         marks.RECEIPTS_OWED: format_receipts(owed),
     }
@@ -53,6 +54,7 @@ def annotations_when_served(deployed: Deployed, request: DeploymentRequest, now:
     )
     return {
         marks.ROLLOUT: Rollout.SERVED.value,
+        marks.DETAIL: receipt.detail,
         marks.LAST_GOOD: format_request(request),
         marks.LAST_GOOD_MANIFEST: format_spec(deployed.spec),
         marks.RECEIPTS_OWED: format_receipts((*deployed.owed, receipt)),
@@ -94,6 +96,7 @@ def deployment_to_undo(
         marks.LAST_GOOD: format_request(deployed.last_good),
         marks.LAST_GOOD_MANIFEST: format_spec(deployed.last_good_spec),
         marks.ROLLOUT: Rollout.UNDONE.value,
+        marks.DETAIL: receipt.detail,
         marks.STARTED: format_moment(deployed.started),
         marks.RECEIPTS_OWED: format_receipts((*deployed.owed, receipt)),
     }

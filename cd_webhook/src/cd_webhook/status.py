@@ -19,12 +19,10 @@ def describe(environment: str, live: Object, pods: list[Object], now: datetime) 
     """The status of one index, as JSON."""
     deployed = read_deployed(live)
     spec, status = live["spec"], live.get("status") or {}
-    sentence = deployed.rollout.value
+    sentence = deployed.detail
     if deployed.rollout is Rollout.IN_PROGRESS:
         started = deployed.started if deployed.started > NEVER else now
         sentence = judge(live, pods, started=started, now=now).sentence
-    elif deployed.rollout is Rollout.UNDONE and deployed.owed:
-        sentence = deployed.owed[-1].detail
     return {
         "environment": environment,
         "index": name_of(live),
