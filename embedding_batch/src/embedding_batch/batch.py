@@ -17,10 +17,9 @@ from embedding_batch.config import Config
 from embedding_batch.embedding import Embeds, embed
 from embedding_batch.features import FeatureCache, Features, diff, rows_of, unit_vectors
 from embedding_batch.guards import guard_broken, guard_items, guard_recall
-from embedding_batch.models import LocalModel, local_model, publish_model
+from embedding_batch.models import LocalModel, OnDemand, local_model, publish_model
 from embedding_batch.progress import Listener, StepEnded, Warned
-from embedding_batch.publishing import CommitOutcome, NotAsked, commit, look, publish
-from image_embedder import Embedder
+from embedding_batch.publishing import CommitOutcome, NotAsked, commit, describe_outcome, look, publish
 from model_repository.commit import Commit
 from model_repository.index_manifest import IndexManifest
 from model_repository.store import Store
@@ -79,7 +78,7 @@ def run(config: Config, store: Store, now: datetime, listener: Listener) -> Summ
     steps = _Steps(listener)
     with steps.step("model") as details:
         model = local_model(config.model, config.model_cache)
-        embedder = Embedder(model.path, threads=1)
+        embedder = OnDemand(model)
         details.append(str(model.prefix))
     with steps.step("list") as details:
         listing = list_pictures(read_catalogue(config.catalogue))
@@ -108,7 +107,7 @@ def run(config: Config, store: Store, now: datetime, listener: Listener) -> Summ
         outcome: CommitOutcome = NotAsked()
         if config.commits:
             outcome = commit(store, config.target, Commit(config.prefix, config.by, config.reason), serving)
-        details.append(str(outcome))
+        details.append(describe_outcome(outcome))
     reused = len(embedded.features.digests) - embedded.new
     return Summary(manifest, outcome, embedded.new, reused, embedded.broken, steps.seconds)
 

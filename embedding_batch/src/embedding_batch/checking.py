@@ -68,7 +68,10 @@ def check(built: Built, *, listener: Listener) -> Checked:
 def _open(folder: Path, built: BuiltPartition, dimensions: int) -> AnnoyIndex:
     path = folder / built.partition.file
     index = AnnoyIndex(dimensions, METRIC)
-    index.load(str(path))
+    try:
+        index.load(str(path))
+    except OSError as error:
+        raise IndexUnsound(f"{path.name}: Annoy can't read what it wrote: {error}") from error
     if index.get_n_items() != built.partition.items:
         raise IndexUnsound(f"{path.name}: has {index.get_n_items()} items, {built.partition.items} were put in")
     return index

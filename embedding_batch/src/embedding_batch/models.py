@@ -5,18 +5,20 @@ from __future__ import annotations
 import hashlib
 import importlib.metadata
 import tempfile
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from embedding_batch.embedding import Embeds
 from embedding_batch.errors import NameTaken
 from embedding_batch.uploading import describe_bytes, describe_file, put, put_all
 from embedding_batch.variants import DIMENSIONS, VARIANTS, Variant
-from image_embedder import PREPROCESSING, preprocess
+from image_embedder import PREPROCESSING, Embedder, preprocess
 from model_repository.digests import sha256_digest
 from model_repository.errors import ObjectMissing
 from model_repository.files import File, check_files
@@ -53,6 +55,32 @@ class LocalModel:
     def features_key(self) -> str:
         """Names all that an embedding depends on besides the picture."""
         return f"{self.sha256}-preprocessing-{PREPROCESSING}"
+
+
+class OnDemand:
+    """Embeds with a local model that is only opened when there is something to embed: most runs have nothing new."""
+
+    def __init__(self, model: LocalModel) -> None:
+        """Open nothing yet."""
+        self._model = model
+        self._lock = threading.Lock()
+        self._embedder: Embedder | None = None
+
+    @property
+    def input_size(self) -> int:
+        """S, the edge of the square input in pixels."""
+        return self._model.input_size
+
+    @property
+    def dimensions(self) -> int:
+        """D, the length of an embedding."""
+        return self._model.dimensions
+
+    def embed(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
+        """See `embedding.Embeds`. Each call uses one core; callers bring the threads."""
+        with self._lock:
+            self._embedder = self._embedder or Embedder(self._model.path, threads=1)
+        return self._embedder.embed(batch)
 
 
 def local_model(variant_name: str, cache: Path) -> LocalModel:

@@ -57,6 +57,19 @@ class NotAsked:
 CommitOutcome = Committed | Held | NotAsked
 
 
+def describe_outcome(outcome: CommitOutcome) -> str:
+    """Say in a few words what became of the commit."""
+    match outcome:
+        case Committed(generation):
+            return f"generation {generation}"
+        case Held(generation, by, reason):
+            who = f" by {by}" if by else ""
+            why = f" ({reason})" if reason else ""
+            return f"none: generation {generation} is on hold{who}{why}; release it to let new builds go live"
+        case NotAsked():
+            return "none asked for"
+
+
 def look(store: Store, target: Target, listener: Listener) -> Serving:
     """Read what is committed now.
 

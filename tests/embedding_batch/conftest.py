@@ -1,0 +1,116 @@
+"""A small shop with real pictures, and a bucket that remembers in which order it was written to."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from embedding_batch.batch import Summary, run
+from embedding_batch.config import Config
+from embedding_batch.progress import Event
+from model_repository.memory_store import MemoryStore
+from model_repository.names import IndexPrefix, Target
+from model_repository.store import ObjectInfo
+
+HOME_STORE = Path(__file__).parents[2] / "embedding_batch" / "catalogue" / "home-store"
+NOW = datetime(2026, 11, 21, 12, 0, tzinfo=UTC)
+PRODUCTS = (
+    *(f"chair-{number}" for number in range(1, 7)),
+    *(f"lamp-{number}" for number in range(1, 5)),
+    *(f"bed-{number}" for number in range(1, 5)),
+    "washbasin-1",
+)
+"""Four categories, one of them with a single item."""
+
+
+class RecordingStore(MemoryStore):
+    """A bucket that remembers its writes, and stops answering after some."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.writes: list[tuple[str, int | None]] = []
+        self.breaks_after: int | None = None
+
+    def write(self, name: str, data: bytes, *, if_generation_match: int | None) -> ObjectInfo:
+        if self.breaks_after is not None and len(self.writes) >= self.breaks_after:
+            raise KeyboardInterrupt
+        info = super().write(name, data, if_generation_match=if_generation_match)
+        self.writes.append((name, if_generation_match))
+        return info
+
+    @property
+    def bytes_by_name(self) -> dict[str, bytes]:
+        return {info.name: self.read(info.name, limit=2**30).data for info in self.listing("")}
+
+
+@dataclass
+class Shop:
+    """A catalogue folder, a bucket, and a batch between them."""
+
+    folder: Path
+    config: Config
+    store: RecordingStore
+    events: list[Event] = field(default_factory=list)
+
+    def sells(self, products: Iterable[str]) -> None:
+        """Write the catalogue anew, with pictures and categories of the home store."""
+        known = {line["id"]: line for line in map(json.loads, (HOME_STORE / "catalogue.jsonl").open())}
+        lines = []
+        for product in products:
+            shutil.copy(HOME_STORE / known[product]["file"], self.folder / f"{product}.jpg")
+            lines.append({"id": product, "category": known[product]["category"], "file": f"{product}.jpg"})
+        (self.folder / "catalogue.jsonl").write_text("\n".join(map(json.dumps, lines)))
+
+    def batch(self, build: str = "b1", **changes: object) -> Summary:
+        config = replace(self.config, prefix=IndexPrefix(self.config.target.index, build), **changes)
+        return run(config, self.store, NOW, self.events.append)
+
+
+@pytest.fixture(scope="session")
+def home_store() -> Path:
+    """The catalogue that the repository ships."""
+    return HOME_STORE
+
+
+@pytest.fixture(scope="session")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Models and embeddings made by any test of this run."""
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture
+def new_shop(tmp_path: Path, cache: Path) -> Callable[[], Shop]:
+    """Makes shops that sell PRODUCTS; each with its own bucket, all with one cache of models."""
+
+    def make() -> Shop:
+        folder = tmp_path / f"shop-{len(list(tmp_path.iterdir()))}"
+        folder.mkdir()
+        own = folder / "cache"
+        own.mkdir()
+        (cache / "models").mkdir(exist_ok=True)
+        (own / "models").symlink_to(cache / "models")
+        config = Config(
+            repository="gs://memory",
+            catalogue=folder,
+            target=Target("production", "shop"),
+            prefix=IndexPrefix("shop", "b1"),
+            cache=own,
+            trees=5,
+            workers=2,
+        )
+        shop = Shop(folder, config, RecordingStore())
+        shop.sells(PRODUCTS)
+        return shop
+
+    return make
+
+
+@pytest.fixture
+def shop(new_shop: Callable[[], Shop]) -> Shop:
+    return new_shop()

@@ -1,0 +1,244 @@
+"""The whole run, on real pictures: what it leaves in the bucket, and when it must not commit."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import pytest
+
+from embedding_batch.errors import ItemsDropped, NameTaken, RecallTooLow, TooManyBroken
+from embedding_batch.guards import Limits
+from embedding_batch.progress import Progress, StepEnded, Warned
+from embedding_batch.publishing import Committed, Held, NotAsked
+from model_repository.commit import Commit
+from model_repository.errors import BuildIncomplete, DocumentMalformed, GenerationConflict
+from model_repository.files import check_files
+from model_repository.item_ids import ItemIds, ItemLookup
+from model_repository.names import IndexPrefix, Target
+from model_repository.repository import read_index_manifest, read_live_commit, write_commit
+
+if TYPE_CHECKING:
+    from conftest import Shop
+
+B1, B2 = IndexPrefix("shop", "b1"), IndexPrefix("shop", "b2")
+TARGET = Target("production", "shop")
+CHAIRS = tuple(f"chair-{number}" for number in range(1, 7))
+
+
+def items_of(shop: Shop, prefix: IndexPrefix) -> set[str]:
+    manifest, _ = read_index_manifest(shop.store, prefix)
+    files = (shop.store.read(f"{prefix}/{partition.ids}", limit=2**20).data for partition in manifest.partitions)
+    return {item for data in files for item in ItemIds(data, "ids")}
+
+
+def test_a_first_run_publishes_a_whole_build_and_commits_it(shop: Shop) -> None:
+    summary = shop.batch()
+    manifest, stored = read_index_manifest(shop.store, B1)
+    assert manifest == summary.manifest
+    assert stored.data
+    check_files(str(B1), manifest.files, shop.store.listing(str(B1)))
+    check_files(str(manifest.model.prefix), manifest.model.files, shop.store.listing(str(manifest.model.prefix)))
+    live = read_live_commit(shop.store, TARGET)
+    assert live.commit.index_prefix == B1
+    assert summary.outcome == Committed(live.generation)
+    assert (summary.embedded, summary.reused, summary.broken) == (15, 0, ())
+
+
+def test_every_item_is_found_in_exactly_one_partition_which_is_its_category(shop: Shop) -> None:
+    manifest = shop.batch().manifest
+    assert [(partition.category, partition.items) for partition in manifest.partitions] == [
+        ("Bathroom", 1),
+        ("Bedroom", 4),
+        ("Lights", 4),
+        ("Living room", 6),
+    ]
+    lookup = ItemLookup(shop.store.read(f"{B1}/{manifest.lookup}", limit=2**20).data, "lookup")
+    for number, partition in enumerate(manifest.partitions):
+        ids = ItemIds(shop.store.read(f"{B1}/{partition.ids}", limit=2**20).data, "ids")
+        assert [(number, position) in lookup.find(item) for position, item in enumerate(ids)] == [True] * len(ids)
+
+
+def test_index_json_is_written_last_and_only_the_commit_after_it(shop: Shop) -> None:
+    shop.batch()
+    names = [name for name, _ in shop.store.writes]
+    assert names[-2:] == [B1.manifest, TARGET.commit_name]
+    model_json = next(name for name in names if name.endswith("/model.json"))
+    of_the_model = [name for name in names if name.startswith("models/")]
+    assert of_the_model[-1] == model_json
+
+
+def test_nothing_is_written_without_a_generation_precondition(shop: Shop) -> None:
+    shop.batch("b1")
+    shop.batch("b2")
+    first, second = (condition for name, condition in shop.store.writes if name == TARGET.commit_name)
+    assert first == 0
+    assert second
+    others = {condition for name, condition in shop.store.writes if name != TARGET.commit_name}
+    assert others == {0}
+
+
+def test_the_same_inputs_give_the_same_bytes(new_shop: Callable[[], Shop]) -> None:
+    one, other = new_shop(), new_shop()
+    other.sells(reversed(tuple(json.loads(line)["id"] for line in (one.folder / "catalogue.jsonl").open())))
+    one.batch(workers=1)
+    other.batch(workers=3)
+    assert one.store.bytes_by_name == other.store.bytes_by_name
+
+
+def test_a_second_run_embeds_only_what_is_new(shop: Shop) -> None:
+    shop.batch("b1")
+    shop.sells(
+        (*CHAIRS[1:], "lamp-1", "lamp-2", "lamp-3", "lamp-4", "bed-1", "bed-2", "bed-3", "bed-4", "deer", "rock-1")
+    )
+    summary = shop.batch("b2")
+    assert (summary.embedded, summary.reused) == (2, 13)
+    assert items_of(shop, B2) == items_of(shop, B1) - {"chair-1", "washbasin-1"} | {"deer", "rock-1"}
+    assert read_live_commit(shop.store, TARGET).commit.index_prefix == B2
+
+
+def test_an_embedding_from_the_cache_gives_the_same_build_as_a_fresh_one(new_shop: Callable[[], Shop]) -> None:
+    grown, fresh = new_shop(), new_shop()
+    grown.sells(CHAIRS)
+    grown.batch("b0")
+    grown.sells((*CHAIRS, "deer", "bed-1"))
+    fresh.sells((*CHAIRS, "deer", "bed-1"))
+    assert grown.batch("b1").embedded == 2
+    assert fresh.batch("b1").embedded == 8
+    of_build = [{n: d for n, d in s.store.bytes_by_name.items() if n.startswith(f"{B1}/p")} for s in (grown, fresh)]
+    assert of_build[0] == of_build[1] != {}
+
+
+def test_a_picture_that_changed_under_its_name_is_embedded_again(shop: Shop) -> None:
+    shop.batch("b1")
+    (shop.folder / "chair-1.jpg").write_bytes((shop.folder / "bed-1.jpg").read_bytes())
+    assert shop.batch("b2").embedded == 0  # as a bed's picture it was known
+    changed = (shop.folder / "chair-2.jpg").read_bytes() + b"a tail that decoders skip"
+    (shop.folder / "chair-2.jpg").write_bytes(changed)
+    assert shop.batch("b3").embedded == 1
+
+
+def test_a_broken_photo_is_reported_by_name_and_skipped(shop: Shop) -> None:
+    (shop.folder / "chair-3.jpg").write_bytes(b"\xff\xd8 no picture")
+    (shop.folder / "bed-1.jpg").unlink()
+    summary = shop.batch(limits=Limits(most_broken=0.2))
+    assert [one.item.id for one in summary.broken] == ["bed-1", "chair-3"]
+    warnings = [event.message for event in shop.events if isinstance(event, Warned)]
+    assert [message.split(":")[0] for message in warnings] == ["bed-1", "chair-3"]
+    assert "bed-1.jpg" in warnings[0]
+    assert not items_of(shop, B1) & {"bed-1", "chair-3"}
+
+
+def test_two_items_with_one_broken_picture_are_both_reported(shop: Shop) -> None:
+    for product in ("chair-3", "chair-4"):
+        (shop.folder / f"{product}.jpg").write_bytes(b"no picture")
+    summary = shop.batch(limits=Limits(most_broken=0.2))
+    assert [one.item.id for one in summary.broken] == ["chair-3", "chair-4"]
+
+
+def test_more_broken_photos_than_allowed_stop_the_run_before_anything_is_written(shop: Shop) -> None:
+    (shop.folder / "chair-3.jpg").write_bytes(b"no picture")
+    with pytest.raises(TooManyBroken, match="chair-3"):
+        shop.batch()
+    assert shop.store.writes == []
+
+
+def test_recall_below_the_threshold_stops_the_run_before_anything_is_written(shop: Shop) -> None:
+    with pytest.raises(RecallTooLow):
+        shop.batch(limits=Limits(least_recall=1.01))
+    assert shop.store.writes == []
+
+
+def test_a_catalogue_that_lost_many_items_is_not_committed(shop: Shop) -> None:
+    shop.batch("b1")
+    shop.sells(CHAIRS)
+    with pytest.raises(ItemsDropped, match="6 items"):
+        shop.batch("b2")
+    assert read_live_commit(shop.store, TARGET).commit.index_prefix == B1
+    assert shop.store.stat(B2.manifest) is None
+    shop.batch("b2", limits=Limits(most_dropped=0.6))
+    assert read_live_commit(shop.store, TARGET).commit.index_prefix == B2
+
+
+def test_a_commit_on_hold_is_left_alone_while_builds_go_on_being_published(shop: Shop) -> None:
+    shop.batch("b1")
+    held = write_commit(shop.store, TARGET, Commit(B1, "ann", "b2 is bad", hold=True), if_generation_match=None)
+    summary = shop.batch("b2")
+    assert summary.outcome == Held(held.generation, "ann", "b2 is bad")
+    assert read_live_commit(shop.store, TARGET) == held
+    assert shop.store.stat(B2.manifest) is not None
+
+
+def test_a_run_may_publish_without_committing(shop: Shop) -> None:
+    assert shop.batch(commits=False).outcome == NotAsked()
+    assert shop.store.stat(B1.manifest) is not None
+    assert shop.store.stat(TARGET.commit_name) is None
+
+
+def test_whoever_commits_while_the_batch_runs_wins(shop: Shop) -> None:
+    shop.batch("b1")
+
+    def commit_meanwhile(event: object) -> None:
+        if isinstance(event, StepEnded) and event.step == "publish":
+            write_commit(shop.store, TARGET, Commit(B1, "ann", "a rollback"), if_generation_match=None)
+
+    shop.events = type("Listening", (list,), {"append": staticmethod(commit_meanwhile)})()
+    with pytest.raises(GenerationConflict):
+        shop.batch("b2")
+    assert read_live_commit(shop.store, TARGET).commit.by == "ann"
+
+
+@pytest.mark.parametrize("writes", [0, 3, 9, 17])
+def test_a_run_that_dies_while_it_uploads_leaves_no_index_json_and_the_next_one_finishes(
+    shop: Shop, writes: int
+) -> None:
+    shop.store.breaks_after = writes
+    with pytest.raises(KeyboardInterrupt):
+        shop.batch()
+    assert len(shop.store.writes) == writes
+    assert shop.store.stat(B1.manifest) is None
+    assert shop.store.stat(TARGET.commit_name) is None
+    shop.store.breaks_after = None
+    assert isinstance(shop.batch().outcome, Committed)
+    manifest, _ = read_index_manifest(shop.store, B1)
+    check_files(str(B1), manifest.files, shop.store.listing(str(B1)))
+
+
+def test_a_build_is_never_reused_for_other_bytes(shop: Shop) -> None:
+    shop.batch("b1")
+    before = shop.store.bytes_by_name
+    shop.sells((*CHAIRS, "lamp-1", "lamp-2", "lamp-3", "lamp-4", "bed-1", "bed-2", "bed-3", "deer"))
+    with pytest.raises(NameTaken, match="indexes/shop/b1"):
+        shop.batch("b1")
+    assert {name: shop.store.bytes_by_name[name] for name in before} == before
+
+
+def test_a_committed_build_that_cannot_be_read_is_replaced(shop: Shop) -> None:
+    write_commit(shop.store, TARGET, Commit(IndexPrefix("shop", "gone")), if_generation_match=0)
+    assert isinstance(shop.batch().outcome, Committed)
+    assert any("indexes/shop/gone" in event.message for event in shop.events if isinstance(event, Warned))
+
+
+def test_a_commit_that_makes_no_sense_is_not_replaced_for_it_might_say_hold(shop: Shop) -> None:
+    shop.store.write(TARGET.commit_name, b'{"index_prefix": "indexes/shop/b0", "hodl": true}', if_generation_match=0)
+    with pytest.raises(DocumentMalformed, match="hodl"):
+        shop.batch()
+    assert [name for name, _ in shop.store.writes] == [TARGET.commit_name]
+
+
+def test_a_model_that_lost_a_file_is_not_built_upon(shop: Shop) -> None:
+    manifest = shop.batch("b1").manifest
+    shop.store.delete(f"{manifest.model.prefix}/model.onnx")
+    with pytest.raises(BuildIncomplete, match=r"model\.onnx"):
+        shop.batch("b2")
+
+
+def test_every_step_tells_how_far_it_is_and_when_it_ends(shop: Shop) -> None:
+    summary = shop.batch()
+    ended = [event.step for event in shop.events if isinstance(event, StepEnded)]
+    assert ended == ["model", "list", "diff", "embed", "build", "check", "publish", "commit"]
+    assert list(summary.seconds) == ended
+    embedding = [event for event in shop.events if isinstance(event, Progress) and event.step == "embed"]
+    assert [event.done for event in embedding] == list(range(16))
+    assert {event.total for event in embedding} == {15}

@@ -1,0 +1,70 @@
+"""Reading what should be found."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+
+import pytest
+
+from embedding_batch.catalogue import list_pictures, read_catalogue
+from embedding_batch.errors import CatalogueMalformed
+
+
+def write(folder: Path, *lines: object) -> Path:
+    texts = (line if isinstance(line, str) else json.dumps(line) for line in lines)
+    (folder / "catalogue.jsonl").write_text("\n".join(texts), encoding="utf-8")
+    return folder
+
+
+def line(item: str, **changes: object) -> dict[str, object]:
+    return {"id": item, "category": "Chairs", "file": f"{item}.jpg", **changes}
+
+
+def test_items_come_in_the_order_of_their_ids(tmp_path: Path) -> None:
+    items = read_catalogue(write(tmp_path, line("b", name="more fields are the shop's own"), "", line("a")))
+    assert [(item.id, item.category, item.picture) for item in items] == [
+        ("a", "Chairs", tmp_path / "a.jpg"),
+        ("b", "Chairs", tmp_path / "b.jpg"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "what"),
+    [
+        ("{not json", "not JSON"),
+        ("[]", "expected an object"),
+        (line("a"), "stands twice"),
+        (line("b", category=""), "'category'"),
+        (line("b", category=7), "'category'"),
+        (line("b", category="c" * 101), "'category'"),
+        ({**line("b"), "id": "b\n"}, "'id'"),
+        ({"id": "b", "category": "Chairs"}, "'file'"),
+        (line("b", file="../secret.jpg"), "within the catalogue"),
+        (line("b", file="/etc/passwd"), "within the catalogue"),
+    ],
+)
+def test_a_wrong_line_is_named(tmp_path: Path, wrong: object, what: str) -> None:
+    with pytest.raises(CatalogueMalformed, match=rf"catalogue\.jsonl:2: .*{what}"):
+        read_catalogue(write(tmp_path, line("a"), wrong))
+
+
+def test_an_empty_catalogue_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(CatalogueMalformed, match="no items"):
+        read_catalogue(write(tmp_path, ""))
+
+
+def test_a_folder_without_a_catalogue_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(CatalogueMalformed, match="can't be read"):
+        read_catalogue(tmp_path / "nowhere")
+
+
+def test_pictures_are_known_by_their_bytes_and_missing_ones_are_broken(tmp_path: Path) -> None:
+    items = read_catalogue(write(tmp_path, line("a"), line("b"), line("c")))
+    (tmp_path / "a.jpg").write_bytes(b"one")
+    (tmp_path / "c.jpg").mkdir()
+    listing = list_pictures(items)
+    assert [(entry.item.id, entry.sha256) for entry in listing.listed] == [("a", hashlib.sha256(b"one").digest())]
+    assert [broken.item.id for broken in listing.broken] == ["b", "c"]
+    assert listing.items == 3

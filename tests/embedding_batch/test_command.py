@@ -1,0 +1,179 @@
+"""`python -m embedding_batch` as an operator runs it, on a real bucket server."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from embedding_batch.command import exit_code_of
+from embedding_batch.config import read_command
+from embedding_batch.errors import CatalogueMalformed, Misconfigured
+from embedding_batch.logs import Log
+from embedding_batch.progress import Progress, StepEnded, Warned
+from model_repository.errors import BucketUnavailable
+from model_repository.gcs_store import GcsStore
+from model_repository.names import IndexPrefix, Target
+from model_repository.repository import read_index_manifest, read_live_commit
+
+if TYPE_CHECKING:
+    from conftest import Shop
+
+NOW = datetime(2026, 11, 21, 12, 34, 56, tzinfo=UTC)
+LEAST = ("--catalogue", "shop", "--index", "shop", "--environment", "production")
+
+
+def command_line(shop: Shop, *more: str) -> list[str]:
+    return [
+        sys.executable,
+        "-m",
+        "embedding_batch",
+        *("--catalogue", str(shop.folder), "--index", "shop", "--environment", "production"),
+        *("--cache", str(shop.config.cache), "--build", "b1", *more),
+    ]
+
+
+def run(shop: Shop, bucket: str, *more: str) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "MODEL_REPOSITORY": f"gs://{bucket}"}
+    return subprocess.run(
+        command_line(shop, *more), env=environment, capture_output=True, text=True, timeout=100, check=False
+    )
+
+
+def lines(text: str) -> list[dict[str, object]]:
+    return [json.loads(line) for line in text.splitlines()]
+
+
+def test_a_run_ends_with_its_summary_on_standard_output(shop: Shop, new_bucket: Callable[[], str]) -> None:
+    bucket = new_bucket()
+    done = run(shop, bucket)
+    assert done.returncode == 0, done.stderr
+    (summary,) = lines(done.stdout)
+    store = GcsStore(bucket)
+    live = read_live_commit(store, Target("production", "shop"))
+    manifest, _ = read_index_manifest(store, live.commit.index_prefix)
+    assert {key: summary[key] for key in ("outcome", "generation", "index_prefix", "items", "embedded", "recall")} == {
+        "outcome": "committed",
+        "generation": live.generation,
+        "index_prefix": "indexes/shop/b1",
+        "items": manifest.items,
+        "embedded": 15,
+        "recall": 1.0,
+    }
+    told = lines(done.stderr)
+    assert {"severity", "message"} <= set.intersection(*(set(line) for line in told))
+    progress = [line["done"] for line in told if line.get("step") == "embed" and "done" in line]
+    assert (progress[0], progress[-1]) == (0, 15)
+
+
+def test_a_batch_that_is_killed_leaves_nothing_that_could_go_live(shop: Shop, new_bucket: Callable[[], str]) -> None:
+    bucket = new_bucket()
+    environment = {**os.environ, "MODEL_REPOSITORY": f"gs://{bucket}"}
+    with subprocess.Popen(command_line(shop), env=environment, stderr=subprocess.PIPE, text=True) as batch:
+        assert batch.stderr
+        for line in batch.stderr:
+            if json.loads(line).get("step") == "check" and "seconds" in json.loads(line):
+                batch.kill()
+    assert batch.returncode == -signal.SIGKILL
+    store = GcsStore(bucket)
+    names = {info.name for info in store.listing("")}
+    assert not names & {"indexes/shop/b1/index.json", "commits/production/shop.json"}
+    done = run(shop, bucket)
+    assert json.loads(done.stdout)["embedded"] == 0
+    assert read_live_commit(store, Target("production", "shop")).commit.index_prefix == IndexPrefix("shop", "b1")
+
+
+def test_a_bad_catalogue_is_status_65_and_one_line_that_says_why(shop: Shop, new_bucket: Callable[[], str]) -> None:
+    (shop.folder / "catalogue.jsonl").write_text("{}")
+    done = run(shop, new_bucket())
+    assert done.returncode == 65
+    assert done.stdout == ""
+    assert lines(done.stderr)[-1] | {"message": ""} == {
+        "severity": "ERROR",
+        "message": "",
+        "code": "catalogue-malformed",
+    }
+
+
+def test_a_bucket_that_is_not_named_is_status_64(shop: Shop) -> None:
+    environment = {name: value for name, value in os.environ.items() if name != "MODEL_REPOSITORY"}
+    done = subprocess.run(command_line(shop), env=environment, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 64
+    assert "MODEL_REPOSITORY" in done.stderr
+
+
+def test_check_touches_everything_and_writes_nothing(shop: Shop, new_bucket: Callable[[], str]) -> None:
+    bucket = new_bucket()
+    done = run(shop, bucket, "--check")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["items"] == 15
+    assert GcsStore(bucket).listing("") == []
+
+
+def test_a_build_is_named_by_the_time() -> None:
+    config = read_command(LEAST, {"MODEL_REPOSITORY": "gs://b"}, NOW).config
+    assert config.prefix == IndexPrefix("shop", "20261121t123456z")
+
+
+def test_the_cache_lies_where_the_desktop_convention_says() -> None:
+    environment = {"MODEL_REPOSITORY": "gs://b", "XDG_CACHE_HOME": "/somewhere"}
+    assert read_command(LEAST, environment, NOW).config.cache == Path("/somewhere/indexpush")
+    environment = {"MODEL_REPOSITORY": "gs://b", "HOME": "/home/ann"}
+    assert read_command(LEAST, environment, NOW).config.cache == Path("/home/ann/.cache/indexpush")
+
+
+@pytest.mark.parametrize(
+    "wrong", [("--index", "Shop!"), ("--environment", "../x"), ("--build", "a/b"), ("--repository", "")]
+)
+def test_names_that_may_not_stand_in_a_path_are_refused(wrong: tuple[str, str]) -> None:
+    with pytest.raises(Misconfigured):
+        read_command((*LEAST, *wrong), {}, NOW)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [("--trees", "0"), ("--workers", "x"), ("--most-broken", "2"), ("--least-recall", "-1"), ("--model", "other")],
+)
+def test_numbers_out_of_range_are_refused(wrong: Sequence[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        read_command((*LEAST, *wrong), {"MODEL_REPOSITORY": "gs://b"}, NOW)
+    assert wrong[0] in capsys.readouterr().err
+
+
+def test_failures_have_the_exit_status_of_their_family() -> None:
+    errors = (Misconfigured("x"), CatalogueMalformed("x"), BucketUnavailable("x"))
+    assert [exit_code_of(error) for error in errors] == [64, 65, 75]
+
+
+def test_progress_is_told_ten_times_a_second_at_most_but_always_first_and_last() -> None:
+    stream, seconds = io.StringIO(), iter(number / 1000 for number in range(10_000))
+    log = Log(stream, clock=lambda: next(seconds))
+    for done in range(1001):
+        log(Progress("embed", done, 1000))
+    told = [line["done"] for line in lines(stream.getvalue())]
+    assert (told[0], told[-1]) == (0, 1000)
+    assert 8 < len(told) < 15
+
+
+def test_at_a_terminal_a_person_sees_a_bar_and_plain_words() -> None:
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    stream = Terminal()
+    log = Log(stream)
+    log(Progress("embed", 1, 2))
+    log(Warned("chair-1: skipped"))
+    log(StepEnded("embed", 1.234, "2 embedded"))
+    assert "###############..............." in stream.getvalue()
+    assert "WARNING: chair-1: skipped" in stream.getvalue()
+    assert "embed: 2 embedded (1.234 s)" in stream.getvalue()

@@ -1,0 +1,47 @@
+"""What a product's name says of its kind."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from embedding_batch.labels import KINDS, kind_of
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        ("Chair", "chair"),
+        ("Chair with cushion", "chair"),
+        ("Armchair ottoman", "chair"),
+        ("Sofa 2 seats", "sofa"),
+        ("Opened convertible sofa BZ", "sofa"),
+        ("Piano bench", "bench"),
+        ("Plate, glass and cutlery", None),
+        ("Glasses", None),
+        ("Table fan", None),
+        ("Table on trestles", "table"),
+        ("Double French window small panes", "window"),
+        ("Window blind", None),
+        ("Wheelchair", None),
+        ("Socket", None),
+        ("Wall socket", "plug"),
+        ("Rounded type C plug", "plug"),
+        ("Deer", None),
+    ],
+)
+def test_the_head_noun_tells(name: str, kind: str | None) -> None:
+    assert kind_of(name) == kind
+
+
+def test_in_the_home_store_every_kind_has_several_products(home_store: Path) -> None:
+    command = [sys.executable, "-m", "embedding_batch.labels", str(home_store / "catalogue.jsonl")]
+    kinds = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+    assert len(kinds) == 341
+    assert min(Counter(kinds.values()).values()) >= 3
+    assert set(kinds.values()) == set(KINDS)

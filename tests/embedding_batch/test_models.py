@@ -1,0 +1,127 @@
+"""The model on this machine and in the bucket."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from embedding_batch.errors import NameTaken, WeightsMissing
+from embedding_batch.models import LocalModel, OnDemand, local_model, publish_model
+from embedding_batch.variants import VARIANTS, weights_path
+from image_embedder import Embedder, preprocess
+from model_repository.errors import BuildIncomplete
+from model_repository.index_manifest import ModelReference
+from model_repository.memory_store import MemoryStore
+from model_repository.repository import read_model_manifest
+
+LITE0 = "efficientnet-lite0"
+NOW = datetime(2026, 11, 21, tzinfo=UTC)
+
+
+@pytest.fixture
+def model(cache: Path) -> LocalModel:
+    return local_model(LITE0, cache / "models")
+
+
+@pytest.fixture
+def pictures(home_store: Path) -> list[Path]:
+    return [home_store / "images" / f"{name}.jpg" for name in ("chair-1", "lamp-1")]
+
+
+@pytest.fixture
+def publish(model: LocalModel, pictures: list[Path]) -> Callable[[MemoryStore], ModelReference]:
+    return lambda store: publish_model(store, model, OnDemand(model), pictures, NOW)
+
+
+def test_a_model_is_made_once_and_named_by_its_bytes(model: LocalModel, cache: Path) -> None:
+    made = model.path.stat().st_mtime_ns
+    again = local_model(LITE0, cache / "models")
+    assert again == model
+    assert again.path.stat().st_mtime_ns == made
+    assert model.sha256 == hashlib.sha256(model.path.read_bytes()).hexdigest()
+    assert str(model.prefix) == f"models/efficientnet-lite0/0.1.0-{model.sha256[:12]}"
+
+
+def test_it_is_what_it_says(model: LocalModel) -> None:
+    embedder = Embedder(model.path, threads=1)
+    assert (embedder.input_size, embedder.dimensions) == (model.input_size, model.dimensions) == (224, 1280)
+
+
+def test_weights_that_are_not_installed_are_asked_for_by_name() -> None:
+    with pytest.raises(WeightsMissing, match=r"no-such-package==0\.1\.0"):
+        weights_path(replace(VARIANTS[LITE0], distribution="no-such-package"))
+
+
+def test_other_weights_than_the_checked_ones_are_refused() -> None:
+    with pytest.raises(WeightsMissing, match="install that version"):
+        weights_path(replace(VARIANTS[LITE0], weights_sha256="0" * 64))
+
+
+def test_a_published_model_is_whole_and_says_what_a_server_must_reproduce(
+    model: LocalModel, pictures: list[Path], publish: Callable[[MemoryStore], ModelReference]
+) -> None:
+    store = MemoryStore()
+    reference = publish(store)
+    manifest, digest = read_model_manifest(store, model.prefix)
+    assert digest == reference.digest
+    listed = {info.name.removeprefix(f"{model.prefix}/"): (info.size, info.crc32c) for info in store.listing("models/")}
+    assert listed == {file.name: (file.size, file.crc32c) for file in reference.files}
+    embedder = Embedder(model.path, threads=2)
+    for path, golden in zip(pictures, manifest.golden_images, strict=True):
+        picture = store.read(f"{model.prefix}/{golden.image}", limit=2**20).data
+        vector = np.frombuffer(store.read(f"{model.prefix}/{golden.embedding}", limit=2**20).data, "<f4")
+        assert picture == path.read_bytes()
+        assert embedder.embed(preprocess(picture, 224)[np.newaxis])[0] @ vector > 0.99999
+
+
+def test_a_model_that_is_there_is_not_uploaded_again(publish: Callable[[MemoryStore], ModelReference]) -> None:
+    store = MemoryStore()
+    first = publish(store)
+    generations = [info.generation for info in store.listing("")]
+    assert publish(store) == first
+    assert [info.generation for info in store.listing("")] == generations
+
+
+def test_another_model_under_the_same_name_is_refused(
+    model: LocalModel, publish: Callable[[MemoryStore], ModelReference], tmp_path: Path, pictures: list[Path]
+) -> None:
+    store = MemoryStore()
+    publish(store)
+    other = replace(model, path=tmp_path / "other.onnx")
+    other.path.write_bytes(b"another model")
+    with pytest.raises(NameTaken, match="models are immutable"):
+        publish_model(store, other, OnDemand(model), pictures, NOW)
+
+
+def test_a_model_that_lost_a_file_is_noticed(
+    model: LocalModel, publish: Callable[[MemoryStore], ModelReference]
+) -> None:
+    store = MemoryStore()
+    publish(store)
+    store.delete(f"{model.prefix}/model.onnx")
+    with pytest.raises(BuildIncomplete):
+        publish(store)
+
+
+def test_of_two_batches_that_publish_at_once_the_slower_takes_what_the_faster_wrote(
+    model: LocalModel, pictures: list[Path]
+) -> None:
+    class Raced(MemoryStore):
+        """Another batch, with other pictures, is faster just before model.json would be written."""
+
+        raced = False
+
+        def write(self, name: str, data: bytes, *, if_generation_match: int | None) -> object:  # type: ignore[override]
+            if name == model.prefix.manifest and not self.raced:
+                self.raced = True
+                self.reference = publish_model(self, model, OnDemand(model), pictures[:1], NOW)
+            return super().write(name, data, if_generation_match=if_generation_match)
+
+    store = Raced()
+    assert publish_model(store, model, OnDemand(model), pictures, NOW) == store.reference
