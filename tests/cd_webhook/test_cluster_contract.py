@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
+import os
 import signal
 import socket
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import cluster_contract
 import pytest
@@ -15,8 +18,14 @@ from fake_cluster import FakeCluster
 from webhook_scene import request, values
 
 from cd_webhook.cluster import Cluster, ClusterUnavailable, Object
+from cd_webhook.kubernetes_api import KubernetesApi
+from cd_webhook.kubernetes_cluster import KubernetesCluster
 from cd_webhook.local_cluster import LocalCluster
+from cd_webhook.log import Log
 from manifests.render import render
+
+NAMESPACE = os.environ.get("INDEXPUSH_TEST_NAMESPACE", "indexpush-test")
+RUN = f"{int(time.time()) % 100_000:05}"
 
 
 def make(name: str, generation: int) -> tuple[Object, Object]:
@@ -58,6 +67,28 @@ def test_in_memory(check: Callable[..., None]) -> None:
 )
 def test_the_local_stack(check: Callable[..., None], local_stack: Cluster) -> None:
     check(local_stack, make, check.__name__.replace("_", "-")[:40].strip("-"))
+
+
+@pytest.fixture(scope="module")
+def kubernetes() -> KubernetesCluster:
+    """The cluster that KUBECONFIG names, in a namespace that is there for tests."""
+    kubeconfig = os.environ.get("KUBECONFIG")
+    if not kubeconfig:
+        pytest.skip("KUBECONFIG names no cluster")
+    return KubernetesCluster(KubernetesApi.connect(Path(kubeconfig)), NAMESPACE, Log())
+
+
+@pytest.mark.kubernetes
+@pytest.mark.parametrize(
+    "check", [*cluster_contract.CHECKS, *cluster_contract.REFUSALS], ids=lambda check: check.__name__
+)
+def test_a_real_kubernetes(check: Callable[..., None], kubernetes: Cluster) -> None:
+    def make_here(name: str, generation: int) -> tuple[Object, Object]:
+        chosen = dataclasses.replace(values(), namespace=NAMESPACE)
+        rendered = render(request(generation, index=name), chosen)
+        return rendered.deployment, rendered.service
+
+    check(kubernetes, make_here, f"c{RUN}-{check.__name__.replace('_', '-')[:28]}".strip("-"))
 
 
 def test_a_cluster_that_does_not_answer_may_pass() -> None:

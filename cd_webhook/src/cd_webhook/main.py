@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -100,6 +101,8 @@ def main(arguments: Sequence[str] | None = None, environment: Mapping[str, str] 
         log.line("ERROR", str(error), code=error.code)
         return os.EX_USAGE
     log.line("INFO", f"deploying {config.environment} from gs://{config.bucket}", host=config.host, port=config.port)
+    # uvicorn drains on SIGTERM and then raises it again; that must not turn an orderly end into a failure
+    signal.signal(signal.SIGTERM, lambda *_: None)
     uvicorn.run(
         create_app(parts),
         host=config.host,
