@@ -46,8 +46,8 @@ def preprocess(data: bytes, input_size: int) -> NDArray[np.float32]:
         raise
     except Exception as error:  # Pillow's decoders raise a dozen kinds for bad bytes, with no common base
         raise PictureUnreadable(f"the picture can't be decoded: {str(error) or type(error).__name__}") from error
-    pixels = np.asarray(_square(upright, input_size), dtype=np.float32)
-    return np.ascontiguousarray(pixels.transpose(2, 0, 1))
+    planes = np.asarray(_square(upright, input_size)).transpose(2, 0, 1)
+    return planes.astype(np.float32, order="C")
 
 
 def _decode(data: bytes, input_size: int) -> Image.Image:
