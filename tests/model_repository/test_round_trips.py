@@ -33,7 +33,7 @@ from model_repository.names import IndexPrefix, ModelPrefix, Target
 from model_repository.receipt import Outcome, Receipt, format_receipt, parse_receipt
 
 EDGE = string.ascii_lowercase + string.digits
-labels = st.from_regex(r"[a-z0-9]([-a-z0-9]{0,38}[a-z0-9])?", fullmatch=True)
+labels = st.from_regex(r"[a-z]([-a-z0-9]{0,38}[a-z0-9])?", fullmatch=True)
 names = st.from_regex(r"[a-z0-9]([-a-z0-9.]{0,61}[a-z0-9])?", fullmatch=True)
 file_names = st.from_regex(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,20}(/[A-Za-z0-9_][A-Za-z0-9._-]{0,20}){0,3}", fullmatch=True)
 generations = st.integers(min_value=1, max_value=2**63 - 1)

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from model_repository.errors import NameRefused
 
 _NAME = re.compile(r"[a-z0-9](?:[-a-z0-9.]*[a-z0-9])?", re.ASCII)
+_LABEL = re.compile(r"[a-z](?:[-a-z0-9]*[a-z0-9])?", re.ASCII)
 _FILE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*(?:/[A-Za-z0-9_][A-Za-z0-9._-]*)*", re.ASCII)
 _GENERATION = re.compile(r"[1-9][0-9]{0,18}", re.ASCII)
 
@@ -38,11 +39,14 @@ def check_name(kind: str, name: str) -> str:
 
 
 def check_label(kind: str, name: str) -> str:
-    """Return `name`, the name of a `kind` (index or environment), or raise `NameRefused`."""
-    if len(name) > LABEL_LIMIT or "." in name or not _NAME.fullmatch(name):
+    """Return `name`, the name of a `kind` (index or environment), or raise `NameRefused`.
+
+    Names of Kubernetes Services must be RFC 1035 labels, which begin with a letter.
+    """
+    if len(name) > LABEL_LIMIT or not _LABEL.fullmatch(name):
         raise NameRefused(
             f"{kind} {name[:80]!r}: use at most {LABEL_LIMIT} of a-z, 0-9 and '-', "
-            "beginning and ending with a letter or digit"
+            "beginning with a letter and ending with a letter or digit"
         )
     return name
 
