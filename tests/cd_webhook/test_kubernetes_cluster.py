@@ -15,7 +15,7 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 from kubernetes import client
 
-from cd_webhook.cluster import ClusterRefused, ClusterUnavailable, Conflict
+from cd_webhook.cluster import ClusterForbids, ClusterRefused, ClusterUnavailable, Conflict
 from cd_webhook.kubernetes_api import Expired, KubernetesApi, Missing, error_of
 from cd_webhook.kubernetes_cluster import KubernetesCluster
 from cd_webhook.log import Log
@@ -177,8 +177,8 @@ def test_an_unknown_deployment_is_none(server: ApiServer) -> None:
         (409, Conflict),
         (404, Missing),
         (410, Expired),
-        (401, ClusterRefused),
-        (403, ClusterRefused),
+        (401, ClusterForbids),
+        (403, ClusterForbids),
         (422, ClusterRefused),
         (400, ClusterRefused),
         (408, ClusterUnavailable),
@@ -257,3 +257,19 @@ def test_while_the_server_fails_waiting_ends_in_time_and_the_watch_comes_back(se
     assert time.monotonic() - begun < 2
     server.status = 200
     until(lambda: bool(server.watches))
+
+
+def test_a_watch_that_always_breaks_at_once_is_not_tried_without_pause(server: ApiServer) -> None:
+    server.scripts = [lambda handler: handler.connection.shutdown(socket.SHUT_RDWR)] * 1000
+    server.cluster().wait("shop", "", 0.05)
+    time.sleep(2)
+    assert 2 <= len(server.watches) <= 6
+
+
+def test_a_server_that_is_down_is_not_asked_without_pause(server: ApiServer) -> None:
+    lines = io.StringIO()
+    cluster = KubernetesCluster(server.api(), "search", Log(lines))
+    server.http.shutdown()
+    server.http.server_close()
+    cluster.wait("shop", "", 2)
+    assert len(lines.getvalue().splitlines()) <= 12

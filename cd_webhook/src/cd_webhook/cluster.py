@@ -25,8 +25,17 @@ class ClusterUnavailable(TransientError):
     code: ClassVar[str] = "cluster-unavailable"
 
 
+class ClusterForbids(TransientError):
+    """The webhook may not do this (401, 403). Not the request is wrong but the cluster's set-up, or it is just starting.
+
+    So a commit waits until the Role or the quota is mended, and isn't lost.
+    """
+
+    code: ClassVar[str] = "cluster-forbids"
+
+
 class ClusterRefused(PermanentError):
-    """The cluster understood, and said no: the object is invalid, or the webhook may not do this."""
+    """The cluster understood, and said no: the object is invalid."""
 
     code: ClassVar[str] = "cluster-refused"
 
@@ -34,7 +43,7 @@ class ClusterRefused(PermanentError):
 class Cluster(Protocol):
     """Deployments, Services and Pods of one namespace.
 
-    Every method raises `ClusterUnavailable` or `ClusterRefused` when the cluster doesn't let it work.
+    Every method raises `ClusterUnavailable`, `ClusterForbids` or `ClusterRefused` when the cluster doesn't let it work.
     """
 
     def deployments(self) -> list[Object]:

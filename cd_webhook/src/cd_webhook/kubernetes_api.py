@@ -14,7 +14,7 @@ from typing import Any
 import urllib3
 from kubernetes import client, config
 
-from cd_webhook.cluster import ClusterRefused, ClusterUnavailable, Conflict
+from cd_webhook.cluster import ClusterForbids, ClusterRefused, ClusterUnavailable, Conflict
 
 APPLY = "application/apply-patch+yaml"
 MERGE = "application/merge-patch+json"
@@ -57,7 +57,7 @@ class KubernetesApi:
         return cls(configuration)
 
     def get(self, path: str, **query: str) -> dict[str, Any]:
-        """GET; raises `Missing`, `ClusterUnavailable` or `ClusterRefused`, as all methods do."""
+        """GET; raises `Missing`, or what `cluster.Cluster` names, as all methods do."""
         return self._json("GET", path, query, None, "")
 
     def post(self, path: str, body: object, **query: str) -> dict[str, Any]:
@@ -131,5 +131,5 @@ def error_of(status: int, what: str, body: bytes) -> Exception:
     if status == HTTPStatus.GONE:
         return Expired(sentence)
     if status in {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}:
-        return ClusterRefused(f"{sentence}; compare the Role with manifests/cd_webhook/role.yaml")
+        return ClusterForbids(f"{sentence}; compare the Role with manifests/cd_webhook/role.yaml")
     return ClusterUnavailable(sentence) if status in _MAY_PASS else ClusterRefused(sentence)

@@ -8,10 +8,12 @@ changed.
 from __future__ import annotations
 
 import threading
+import time
 from collections import defaultdict
+from collections.abc import Iterator
 from http import HTTPStatus
-from typing import Any
 
+from cd_webhook.cluster import ClusterUnavailable
 from cd_webhook.kubernetes_api import Expired, KubernetesApi
 from cd_webhook.log import Log
 from manifests import annotations as marks
@@ -21,7 +23,9 @@ _SERVER_SECONDS = 240
 """After this the server ends a watch, and it is taken up again."""
 _SILENCE_SECONDS = 90.0
 """Bookmarks come about every minute; a connection that is silent for longer is dead."""
-_LONGEST_PAUSE = 30.0
+_LONGEST_PAUSE = 15.0
+_STEADY_SECONDS = 5.0
+"""A watch that lasted so long worked."""
 
 
 class ChangeFeed:
@@ -58,32 +62,29 @@ class ChangeFeed:
     def _follow_forever(self, path: str) -> None:
         version, failures = "", 0
         while True:
+            begun = time.monotonic()
             try:
-                if not version:
-                    version = self._list(path)
-                version = self._follow(path, version)
-                failures = 0
+                version = version or self._list(path)
+                for version in self._versions(path, version):  # noqa: B007, B020 - kept for the next watch
+                    pass
             except Expired:
                 version = ""
             except Exception as error:  # noqa: BLE001 - the feed must outlive whatever happens
-                failures += 1
                 if not isinstance(error, DeliveryError):
                     version = ""
                 self._log.line("WARNING", f"watch of {path}: {error}; taking it up again", failures=failures)
-                with self._changed:  # changes may be missed meanwhile: whoever waits shall look
-                    self._everything += 1
-                    self._changed.notify_all()
-                threading.Event().wait(min(_LONGEST_PAUSE, 0.5 * 2 ** min(failures, 10)))
+                self._note_everything()  # something may be missed meanwhile: whoever waits shall look
+            # However a watch ended: one that doesn't last is not taken up again at once.
+            failures = 0 if time.monotonic() - begun > _STEADY_SECONDS else failures + 1
+            time.sleep(min(_LONGEST_PAUSE, 0.1 * 2 ** min(failures, 10)))
 
     def _list(self, path: str) -> str:
         found = self._api.get(path, labelSelector=self._selector, limit="1")
-        with self._changed:
-            self._everything += 1
-            self._changed.notify_all()
+        self._note_everything()
         return str(found["metadata"]["resourceVersion"])
 
-    def _follow(self, path: str, version: str) -> str:
-        """Follow one watch to its end; the version to take it up from."""
+    def _versions(self, path: str, version: str) -> Iterator[str]:
+        """Follow one watch to its end; after each event, the version to take it up from."""
         events = self._api.watch(
             path,
             read_seconds=_SILENCE_SECONDS,
@@ -92,26 +93,22 @@ class ChangeFeed:
             allowWatchBookmarks="true",
             timeoutSeconds=str(_SERVER_SECONDS),
         )
-        try:
-            for event in events:
-                version = self._take(event, version)
-        except Expired:
-            raise
-        except DeliveryError as error:
-            self._log.line("INFO", f"watch of {path}: {error}; taking it up again")
-        return version
+        for event in events:
+            value = event.get("object") or {}
+            if event.get("type") == "ERROR":
+                sentence = str(value.get("message") or value)
+                raise Expired(sentence) if value.get("code") == HTTPStatus.GONE else ClusterUnavailable(sentence)
+            metadata = value.get("metadata") or {}
+            if event.get("type") != "BOOKMARK":
+                self._note((metadata.get("labels") or {}).get(marks.INSTANCE, ""))
+            yield str(metadata.get("resourceVersion") or "")
 
-    def _take(self, event: dict[str, Any], version: str) -> str:
-        value = event.get("object") or {}
-        if event.get("type") == "ERROR":
-            sentence = str(value.get("message") or value)
-            if value.get("code") == HTTPStatus.GONE:
-                raise Expired(sentence)
-            raise RuntimeError(sentence)
-        metadata = value.get("metadata") or {}
-        if event.get("type") != "BOOKMARK":
-            name = (metadata.get("labels") or {}).get(marks.INSTANCE, "")
-            with self._changed:
-                self._counts[name] += 1
-                self._changed.notify_all()
-        return str(metadata.get("resourceVersion") or version)
+    def _note(self, name: str) -> None:
+        with self._changed:
+            self._counts[name] += 1
+            self._changed.notify_all()
+
+    def _note_everything(self) -> None:
+        with self._changed:
+            self._everything += 1
+            self._changed.notify_all()
