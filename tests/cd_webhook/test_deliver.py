@@ -207,9 +207,10 @@ def test_a_request_for_another_webhook_is_refused(scene: Scene, change: dict[str
     assert scene.cluster.deployments() == []
 
 
-def test_a_request_that_cannot_be_rendered_is_rejected_with_a_receipt() -> None:
-    scene = Scene()
-    bad = request(1, index="3d")
+def test_a_request_that_cannot_be_rendered_is_rejected_with_a_receipt(scene: Scene) -> None:
+    scene.values = dataclasses.replace(scene.values, environment="other")
     with pytest.raises(DocumentMalformed):
-        scene.delivery.deliver(bad)
-    assert [info.name for info in scene.store.listing("deployments/")] == ["deployments/test/3d/1.json"]
+        scene.delivery.deliver(request(1))
+    assert scene.outcomes() == {1: "rejected"}
+    assert scene.receipt(1).code == "document-malformed"
+    assert scene.cluster.deployments() == []

@@ -167,12 +167,6 @@ def test_no_value_breaks_out_of_its_place(value: str, request_for: Make) -> None
     assert rendered.service["metadata"]["annotations"] == {"note": value}
 
 
-def test_an_index_that_cannot_name_a_service_is_refused_with_the_mend(request_for: Make) -> None:
-    request = request_for("local", index="3d", index_prefix="indexes/3d/b")
-    with pytest.raises(DocumentMalformed, match="must begin with a letter"):
-        render(request, values("local"))
-
-
 def test_the_values_of_another_environment_are_refused(request_for: Make) -> None:
     with pytest.raises(DocumentMalformed, match="values of 'production'"):
         render(request_for("staging"), values("production"))

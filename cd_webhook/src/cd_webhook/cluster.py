@@ -26,9 +26,10 @@ class ClusterUnavailable(TransientError):
 
 
 class ClusterForbids(TransientError):
-    """The webhook may not do this (401, 403). Not the request is wrong but the cluster's set-up, or it is just starting.
+    """The webhook may not do this (401, 403).
 
-    So a commit waits until the Role or the quota is mended, and isn't lost.
+    Not the request is wrong but the cluster's set-up, or the cluster is just starting: a commit waits until the Role or
+    the quota is mended, and isn't lost.
     """
 
     code: ClassVar[str] = "cluster-forbids"
