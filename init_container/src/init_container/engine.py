@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import select
 import ssl
 import time
 from collections.abc import Callable
-from random import random
 from urllib.parse import quote
 
 from init_container.answers import Busy, Head, TokenExpired
@@ -33,6 +33,11 @@ _SLOWEST = 4096.0
 _PROGRESS = 64 * 1024
 
 
+def _random() -> float:
+    """Between 0 and 1; importing `random` would take longer than the first request may."""
+    return int.from_bytes(os.urandom(4), "big") / 2**32
+
+
 class Engine:
     """Fetches jobs over a set of connections that live as long as the engine.
 
@@ -57,7 +62,7 @@ class Engine:
         self._rows = True
         self._row_troubles = 0
         self._waited = 0.0
-        self.pacing = Pacing(random)
+        self.pacing = Pacing(_random)
         self.opened = 0
         self.received = 0
         self.deadline = time.monotonic() + (config.deadline or 60.0)

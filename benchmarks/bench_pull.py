@@ -1,0 +1,267 @@
+"""How fast the puller is beside its peers: whole processes, alternating in one run, servers on the same machine.
+
+    python benchmarks/bench_pull.py --work FOLDER --kserve-python PYTHON --peers-python PYTHON
+
+A peer that isn't there is left out, and said so. Results are added to WORK/results.json, so a long run can be taken in
+pieces; ``--table`` prints them and draws the plot.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import signal
+import socket
+import statistics
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from pull.plot import draw
+from pull.server import PREFIX, Build, Servers, make_build, serve
+
+_MIB = 1024 * 1024
+_GIB = 1024 * _MIB
+CASES: dict[str, list[int]] = {
+    "1g": [_GIB],
+    "4g": [4 * _GIB],
+    "64": [16 * _MIB] * 64,
+    "4000": [25_000] * 4000,
+}
+TRANSPORTS = ("http", "tls", "tls-held")
+OURS = "init_container"
+_PATIENCE = 240.0
+"""Seconds after which a peer is given up."""
+SETTINGS = ("thread:8:32", "process:8:32", "process:16:64")
+
+
+@dataclass(frozen=True)
+class Run:
+    """One process: what it took. wall, cpu: seconds; peak: bytes resident; load: the machine's when it began."""
+
+    case: str
+    transport: str
+    peer: str
+    size: int
+    wall: float
+    cpu: float
+    peak: int
+    load: float
+
+
+@dataclass(frozen=True)
+class Bench:
+    """What a run needs to know. work: its folder."""
+
+    work: Path
+    servers: Servers
+    kserve_python: str
+    peers_python: str
+
+    def command(self, peer: str, transport: str, build: Build, out: Path) -> tuple[list[str], dict[str, str]]:
+        """The command line of a peer, and its environment."""
+        endpoint = self.servers.endpoints[transport]
+        certificate = str(self.servers.certificate)
+        names = self.work / f"names-{build.bucket}"
+        names.write_text("\n".join(name.rsplit("/", 1)[1] for name in build.names))
+        environment = {
+            "PATH": os.environ["PATH"],
+            "HOME": str(self.work),
+            "STORAGE_EMULATOR_HOST": endpoint,
+            "SSL_CERT_FILE": certificate,
+            "REQUESTS_CA_BUNDLE": certificate,
+            "BENCH_NAMES": str(names),
+        }
+        if peer == OURS:
+            ours = {
+                "MODEL_REPOSITORY": f"gs://{build.bucket}",
+                "INDEX_PREFIX": str(PREFIX),
+                "INDEX_DIGEST": build.index_digest,
+                "DESTINATION": str(out / "current"),
+                "TERMINATION_LOG": str(self.work / "last-words"),
+            }
+            return [sys.executable, "-m", "init_container"], {**environment, **ours}
+        if peer == "curl":
+            urls = [f"{endpoint}/{build.bucket}/{name}" for name in build.names]
+            config = self.work / "curl"
+            config.write_text("".join(f'url = "{url}"\noutput = /dev/null\n' for url in urls))
+            return ["curl", "-sf", "--cacert", certificate, "-K", str(config)], environment
+        if peer == "gcloud":
+            gcloud = {
+                "CLOUDSDK_API_ENDPOINT_OVERRIDES_STORAGE": f"{endpoint}/storage/v1/",
+                "CLOUDSDK_AUTH_DISABLE_CREDENTIALS": "true",
+                "CLOUDSDK_CORE_CUSTOM_CA_CERTS_FILE": certificate,
+                "CLOUDSDK_CORE_DISABLE_PROMPTS": "1",
+                "CLOUDSDK_CORE_PROJECT": "p",
+                "CLOUDSDK_CONFIG": str(self.work / "gcloud"),
+            }
+            source = f"gs://{build.bucket}/{PREFIX}/*"
+            return ["gcloud", "storage", "cp", "-q", source, str(out) + "/"], {**environment, **gcloud}
+        python = self.kserve_python if peer == "kserve" else self.peers_python
+        script = str(Path(__file__).parent / "pull" / "peers.py")
+        return [python, script, peer, endpoint, build.bucket, str(PREFIX), str(out)], environment
+
+    def run(self, peer: str, case: str, transport: str, build: Build, out: Path) -> Run | None:
+        """Run a peer once; None (and a word about it) if it failed or brought something else."""
+        out.mkdir(parents=True)
+        command, environment = self.command(peer, transport, build, out)
+        load = os.getloadavg()[0]
+        with (self.work / "output.txt").open("wb") as output:
+            began = time.perf_counter()
+            process = subprocess.Popen(
+                command, env=environment, stdout=output, stderr=output, cwd=self.work, start_new_session=True
+            )
+            watchdog = threading.Timer(_PATIENCE, os.killpg, (process.pid, signal.SIGKILL))
+            watchdog.start()
+            _, status, usage = os.wait4(process.pid, 0)
+            wall = time.perf_counter() - began
+            watchdog.cancel()
+        process.returncode = os.waitstatus_to_exitcode(status)
+        found = sum(path.stat().st_size for path in out.rglob("*") if path.is_file())
+        wanted = 0 if peer == "curl" else 0.99 * build.bytes
+        if process.returncode or found < wanted:
+            tail = (self.work / "output.txt").read_text(errors="replace")[-300:]
+            print(f"  {peer}: failed (status {process.returncode}, {found} bytes): {tail}", flush=True)
+            return None
+        cpu = usage.ru_utime + usage.ru_stime
+        return Run(case, transport, peer, build.bytes, wall, cpu, usage.ru_maxrss * 1024, load)
+
+
+def peers(case: str, transport: str, bench: Bench) -> list[str]:
+    """Who takes part, we first."""
+    found = [OURS]
+    if shutil.which("gcloud"):
+        found.append("gcloud")
+    if bench.kserve_python:
+        found.append("kserve")
+    if bench.peers_python:
+        found += ["download_to_filename", "obstore", "opendal"]
+        found += [f"transfer_manager:{setting}" for setting in SETTINGS]
+    if transport != "tls-held" and case != "4000":
+        found.append("curl")
+    return found
+
+
+def first_request(bench: Bench) -> float:
+    """Seconds from the start of our process to the first byte of its first request; the median of nine."""
+    times = []
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        host = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        for number in range(9):
+            out = bench.work / f"first-{number}-{time.time_ns()}"
+            build = Build("bench", 0, "", ())
+            command, environment = bench.command(OURS, "http", build, out)
+            out.mkdir()
+            began = time.perf_counter()
+            environment["STORAGE_EMULATOR_HOST"] = host
+            with subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL) as process:
+                connection, _ = listener.accept()
+                connection.recv(1)
+                times.append(time.perf_counter() - began)
+                process.kill()
+                connection.close()
+            shutil.rmtree(out)
+    return statistics.median(times)
+
+
+def measure(
+    bench: Bench,
+    cases: list[str],
+    transports: list[str],
+    rounds: int,
+    only: list[str],
+    keep: Callable[[list[Run]], None],
+) -> None:
+    """All cases over all transports, the peers taking turns in each round."""
+    runs: list[Run] = []
+    builds = {case: make_build(bench.work / "www", f"bench-{case}", CASES[case]) for case in cases}
+    for case in cases:
+        for transport in transports:
+            left = [peer for peer in peers(case, transport, bench) if not only or peer.split(":")[0] in only]
+            for number in range(rounds):
+                for peer in list(left):
+                    out = bench.work / f"out-{time.time_ns()}"
+                    run = bench.run(peer, case, transport, builds[case], out)
+                    shutil.rmtree(out)
+                    if run is None:
+                        left.remove(peer)
+                        continue
+                    runs.append(run)
+                    keep(runs)
+                    rate = run.size / run.wall / 1e6
+                    print(
+                        f"{case:>4} {transport:8} round {number + 1} {peer:32} {run.wall:7.2f} s {rate:6.0f} MB/s "
+                        f"cpu {run.cpu:6.2f} s  peak {run.peak / _MIB:6.0f} MiB  load {run.load:.1f}",
+                        flush=True,
+                    )
+                    # ext4 is slow to make files for some seconds after many were deleted
+                    time.sleep(6 if case == "4000" else 0.2)
+
+
+def table(runs: list[Run], say: Callable[[str], None]) -> None:
+    """The medians and ratios, as Markdown."""
+    for case in CASES:
+        for transport in TRANSPORTS:
+            some = [run for run in runs if (run.case, run.transport) == (case, transport)]
+            ours = [run for run in some if run.peer == OURS]
+            if not ours:
+                continue
+            base = statistics.median(run.wall for run in ours)
+            say(f"\n### {case}, {transport}\n")
+            say("| | runs | median s | MB/s | its time / ours | CPU s/GiB | peak MiB |")
+            say("|---|---|---|---|---|---|---|")
+            names = sorted({run.peer for run in some}, key=lambda peer: (peer != OURS, peer))
+            for peer in names:
+                of = [run for run in some if run.peer == peer]
+                wall = statistics.median(run.wall for run in of)
+                cpu = statistics.median(run.cpu for run in of) / of[0].size * _GIB
+                peak = max(run.peak for run in of) / _MIB
+                rate = of[0].size / wall / 1e6
+                say(f"| {peer} | {len(of)} | {wall:.2f} | {rate:.0f} | {wall / base:.2f} | {cpu:.2f} | {peak:.0f} |")
+
+
+def main() -> None:
+    """Measure, keep, print, draw."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--work", type=Path, required=True, help="folder for data, results and what is pulled (15 GiB)")
+    parser.add_argument("--kserve-python", default="", help="a Python that has kserve-storage")
+    parser.add_argument(
+        "--peers-python", default="", help="a Python that has google-cloud-storage, obstore and opendal"
+    )
+    parser.add_argument("--cases", nargs="*", default=list(CASES), choices=list(CASES))
+    parser.add_argument("--transports", nargs="*", default=list(TRANSPORTS), choices=list(TRANSPORTS))
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--only", nargs="*", default=[], help="peers, by name; default: all")
+    parser.add_argument("--plot", type=Path, help="draw the SVG here")
+    parser.add_argument("--table", action="store_true", help="measure nothing, only print and draw what is there")
+    arguments = parser.parse_args()
+    work = arguments.work.resolve()
+    (work / "www").mkdir(parents=True, exist_ok=True)
+    kept = work / "results.json"
+    runs = [Run(**run) for run in json.loads(kept.read_text())] if kept.exists() else []
+    if not arguments.table:
+        for case in arguments.cases:
+            make_build(work / "www", f"bench-{case}", CASES[case])
+        with serve(work / "www") as servers:
+            bench = Bench(work, servers, arguments.kserve_python, arguments.peers_python)
+            print(f"start to first request: {1000 * first_request(bench):.0f} ms (median of 9)", flush=True)
+            before = list(runs)
+
+            def keep(new: list[Run]) -> None:
+                runs[:] = before + new
+                kept.write_text(json.dumps([asdict(run) for run in runs]))
+
+            measure(bench, arguments.cases, arguments.transports, arguments.rounds, arguments.only, keep)
+    table(runs, print)
+    if arguments.plot:
+        arguments.plot.write_text(draw([asdict(run) for run in runs], OURS))
+
+
+if __name__ == "__main__":
+    main()
