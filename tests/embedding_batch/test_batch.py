@@ -18,6 +18,7 @@ from model_repository.files import check_files
 from model_repository.item_ids import ItemIds, ItemLookup
 from model_repository.names import IndexPrefix, Target
 from model_repository.repository import read_index_manifest, read_live_commit, write_commit
+from model_repository.store import ObjectInfo
 
 if TYPE_CHECKING:
     from conftest import Shop
@@ -187,6 +188,18 @@ def test_whoever_commits_while_the_batch_runs_wins(shop: Shop) -> None:
     with pytest.raises(GenerationConflict):
         shop.batch("b2")
     assert read_live_commit(shop.store, TARGET).commit.by == "ann"
+
+
+def test_a_commit_whose_answer_got_lost_is_known_again(shop: Shop) -> None:
+    write = shop.store.write
+
+    def write_twice(name: str, data: bytes, *, if_generation_match: int | None) -> ObjectInfo:
+        if name == TARGET.commit_name:
+            write(name, data, if_generation_match=if_generation_match)
+        return write(name, data, if_generation_match=if_generation_match)
+
+    shop.store.write = write_twice  # type: ignore[method-assign]
+    assert shop.batch().outcome == Committed(read_live_commit(shop.store, TARGET).generation)
 
 
 @pytest.mark.parametrize("writes", [0, 3, 9, 17])

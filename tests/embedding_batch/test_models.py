@@ -48,6 +48,13 @@ def test_a_model_is_made_once_and_named_by_its_bytes(model: LocalModel, cache: P
     assert str(model.prefix) == f"models/efficientnet-lite0/0.1.0-{model.sha256[:12]}"
 
 
+def test_a_cached_model_that_the_disk_damaged_is_made_again(tmp_path: Path) -> None:
+    made = local_model(LITE0, tmp_path)
+    made.path.write_bytes(made.path.read_bytes()[:-1] + b"?")
+    assert local_model(LITE0, tmp_path) == made
+    assert hashlib.sha256(made.path.read_bytes()).hexdigest() == made.sha256
+
+
 def test_it_is_what_it_says(model: LocalModel) -> None:
     embedder = Embedder(model.path, threads=1)
     assert (embedder.input_size, embedder.dimensions) == (model.input_size, model.dimensions) == (224, 1280)

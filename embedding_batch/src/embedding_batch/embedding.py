@@ -8,8 +8,9 @@ vector can't depend on which others were new today.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import Protocol
 
 import numpy as np
@@ -59,7 +60,7 @@ def embed(
     broken: list[Broken] = []
     done = 0
     listener(Progress("embed", 0, len(missing)))
-    with ThreadPoolExecutor(workers) as pool:
+    with _pool(workers) as pool:
         for start in range(0, len(missing), PART_ROWS):
             entries = missing[start : start + PART_ROWS]
             digests: list[bytes] = []
@@ -75,6 +76,16 @@ def embed(
             if vectors:
                 keep(Features(tuple(digests), np.stack(vectors)))
     return tuple(broken)
+
+
+@contextmanager
+def _pool(workers: int) -> Iterator[ThreadPoolExecutor]:
+    """A pool that, when the step is broken off, doesn't first finish the thousands of pictures that wait."""
+    pool = ThreadPoolExecutor(workers)
+    try:
+        yield pool
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 def _embed(entry: Listed, embedder: Embeds) -> Vector | Broken:

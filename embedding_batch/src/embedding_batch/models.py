@@ -89,12 +89,7 @@ def local_model(variant_name: str, cache: Path) -> LocalModel:
     Raises KeyError for an unknown variant, WeightsMissing.
     """
     variant = VARIANTS[variant_name]
-    path = cache / f"{variant.name}-{_made_from(variant)}.onnx"
-    if not path.exists():
-        from embedding_batch.efficientnet_lite import onnx_bytes  # noqa: PLC0415 - it imports onnx: most of a second
-
-        _write_whole(path, onnx_bytes(variant))
-    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    path, digest = _cached(cache, variant) or _made(cache, variant)
     prefix = ModelPrefix(variant.name, f"{variant.distribution_version}-{digest[:12]}")
     return LocalModel(prefix, path, digest, variant.input_size, DIMENSIONS)
 
@@ -165,6 +160,24 @@ def _published(store: Store, model: LocalModel) -> ModelReference | None:
 def _reference(manifest: ModelManifest, data: bytes) -> ModelReference:
     files: tuple[File, ...] = (*manifest.files, describe_bytes(data, "model.json"))
     return ModelReference(manifest.prefix, sha256_digest(data), tuple(sorted(files)))
+
+
+def _cached(cache: Path, variant: Variant) -> tuple[Path, str] | None:
+    for path in sorted(cache.glob(f"{variant.name}-{_made_from(variant)}-*.onnx")):
+        digest = hashlib.sha256(path.read_bytes()).hexdigest()
+        if path.stem.endswith(digest[:16]):  # or the disk has damaged it: then it is made again
+            return path, digest
+    return None
+
+
+def _made(cache: Path, variant: Variant) -> tuple[Path, str]:
+    from embedding_batch.efficientnet_lite import onnx_bytes  # noqa: PLC0415 - it imports onnx: most of a second
+
+    data = onnx_bytes(variant)
+    digest = hashlib.sha256(data).hexdigest()
+    path = cache / f"{variant.name}-{_made_from(variant)}-{digest[:16]}.onnx"
+    _write_whole(path, data)
+    return path, digest
 
 
 def _made_from(variant: Variant) -> str:

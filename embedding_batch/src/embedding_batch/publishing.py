@@ -10,7 +10,7 @@ from embedding_batch.checking import Checked
 from embedding_batch.progress import Listener, Warned
 from embedding_batch.uploading import put, put_all
 from model_repository.commit import Commit, LiveCommit
-from model_repository.errors import ObjectMissing, PermanentError
+from model_repository.errors import GenerationConflict, ObjectMissing, PermanentError
 from model_repository.index_manifest import IndexManifest, ModelReference, format_index_manifest
 from model_repository.names import IndexPrefix, Target
 from model_repository.repository import read_index_manifest, read_live_commit, write_commit
@@ -116,9 +116,16 @@ def publish(
 def commit(store: Store, target: Target, commit: Commit, serving: Serving) -> Committed | Held:
     """Replace the commit that was `serving`, unless it is on hold.
 
-    Raises GenerationConflict when somebody committed since the batch looked: what they want counts.
+    Raises GenerationConflict when somebody else committed since the batch looked: what they want counts.
     """
     if serving.live is not None and serving.live.commit.hold:
         held = serving.live.commit
         return Held(serving.live.generation, held.by, held.reason)
-    return Committed(write_commit(store, target, commit, if_generation_match=serving.generation).generation)
+    try:
+        return Committed(write_commit(store, target, commit, if_generation_match=serving.generation).generation)
+    except GenerationConflict:
+        # The client tries again when an answer got lost, and then meets the very commit that it wrote.
+        live = read_live_commit(store, target)
+        if live.commit != commit:
+            raise
+        return Committed(live.generation)
