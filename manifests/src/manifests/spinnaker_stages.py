@@ -1,6 +1,6 @@
 """The stages of a pipeline: check, refuse what is not newer, deploy, undo what fails.
 
-Orca, Spinnaker's orchestrator, has no memory of its own for what was asked for last. It stands on the index's Service as
+Orca, Spinnaker's orchestrator, has no memory of its own for what was asked for last. It stands on the Service as
 an annotation, where a rollback of the Deployment doesn't touch it: the Service is applied first and always alike, and
 `kubectl apply`, which Spinnaker runs, keeps an annotation that a patch added. Runs of one pipeline follow one another
 (`limitConcurrent`), so between reading the record and writing it nobody else writes it.
@@ -13,6 +13,8 @@ an annotation, where a rollback of the Deployment doesn't touch it: the Service 
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -76,7 +78,7 @@ def stages(target: Target, bucket: str, namespace: str, installation: Installati
         _stage(1, "Check the request", "checkPreconditions", [], {"preconditions": _request_rules(target, bucket)}),
         _stage(2, "Service", "deployManifest", [1], cluster.deploy(rendered.service)),
         _stage(3, "Read the record", "findArtifactsFromResource", [2], cluster.on(service)),
-        _stage(4, "Compare", "evaluateVariables", [3], {"variables": _comparison()}),
+        _stage(4, "Compare", "evaluateVariables", [3], {"variables": [*_comparison(), *_expressions(rendered)]}),
         # Stops quietly: late and repeated deliveries are the ordinary course of things, not failures.
         _stage(5, "Only newer", "checkPreconditions", [4], {"preconditions": [_only_newer()]}),
         _stage(6, "Write the record", "patchManifest", [5], cluster.annotate(service, marks.COMMIT_GENERATION)),
@@ -127,7 +129,7 @@ def _stage(ref: int, name: str, kind: str, after: Sequence[int], fields: Fields)
         "requisiteStageRefIds": [str(other) for other in after],
         "type": kind,
         "name": name,
-        # Without it a wrong expression is deployed as its own text, and the run succeeds.
+        # Without it a run succeeds with a wrong expression as its own text.
         "failOnFailedExpressions": True,
         **fields,
     }
@@ -203,6 +205,16 @@ def _comparison() -> list[Fields]:
     return [{"key": key, "value": f"${{{expression}}}"} for key, expression in variables.items()]
 
 
+def _expressions(rendered: Rendered) -> list[Fields]:
+    """Every expression of the manifests, once.
+
+    Orca fails a stage for a wrong expression only when its tasks are done: by then it is deployed.
+    """
+    text = json.dumps([rendered.service, rendered.deployment])
+    found = dict.fromkeys(re.findall(r"\$\{[^}]*\}", text))
+    return [{"key": f"expression_{number}", "value": expression} for number, expression in enumerate(found, 1)]
+
+
 def _long(expression: str) -> str:
     return f"T(java.lang.Long).parseLong({expression})"
 
@@ -215,8 +227,8 @@ def _only_newer() -> Fields:
 def _outcome() -> Fields:
     return _must(
         _SERVED,
-        f"{COMMIT} did not go live: the stage Deploy says why. Undo ran if something had served before, Stop if nothing "
-        "had; if both were skipped, Kubernetes refused the Deployment, or could not be asked",
+        f"{COMMIT} did not go live: the stage Deploy says why. Undo ran if something had served before, Stop if "
+        "nothing had; if both were skipped, Kubernetes refused the Deployment, or could not be asked",
     )
 
 

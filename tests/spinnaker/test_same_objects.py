@@ -1,0 +1,115 @@
+"""What Spinnaker deploys is what our own webhook renders, object by object; every difference is named here."""
+
+from __future__ import annotations
+
+import copy
+import json
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from clouddriver_stand_in import mark
+from spinnaker_scene import BUCKET, INSTALLATION, Spinnaker, request_for
+
+from cd_webhook.plan import deployment_to_apply
+from manifests import annotations as marks
+from manifests.render import render
+from manifests.spinnaker import pipeline
+from manifests.values import Values, parse_values
+from model_repository.deployment import DeploymentRequest, Footprint
+from model_repository.names import Target
+
+pytestmark = [pytest.mark.spinnaker, pytest.mark.timeout(900)]
+
+NEXT = 1763683200000001
+EVERYTHING = """
+namespace: search
+image: registry.example/indexpush@sha256:abc
+image_pull_policy: Always
+replicas: null
+max_surge: 25%
+min_ready_seconds: 7
+revision_history_limit: 3
+cpu: "2"
+cpu_limit: "4"
+pull_cpu: 500m
+pull_memory_mib: 333
+pre_stop_seconds: 9
+drain_seconds: 11
+service_account: search
+priority_class: serving
+node_selector: {pool: search}
+tolerations: [{key: search, operator: Equal, value: "true", effect: NoSchedule}]
+labels: {team: discovery}
+service_annotations: {cloud.google.com/neg: '{"ingress": true}'}
+env: {LOG_LEVEL: DEBUG, TEXT: "a \\"quoted\\" $(NAME) {{ 1 }} \\\\ text", NUMBER: "172"}
+"""
+
+
+def deployed(spinnaker: Spinnaker, request: DeploymentRequest, values: Values) -> list[dict[str, Any]]:
+    """The manifests of the run, as Orca evaluated them: Service, then Deployment."""
+    generated = pipeline(request.target, BUCKET, values, INSTALLATION)
+    spinnaker.pipelines = [json.loads(json.dumps(generated)) | {"id": spinnaker.pipelines[0]["id"]}]
+    assert spinnaker.deliver(request).status == "SUCCEEDED"
+    return spinnaker.cluster.deployed
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        request_for(NEXT),
+        request_for(NEXT + 1, "b.2-x"),
+        request_for(NEXT + 2, footprint=Footprint(memory_mib=1, volume_mib=1, deadline_seconds=1)),
+        request_for(NEXT + 3, footprint=Footprint(memory_mib=123456, volume_mib=7890123, deadline_seconds=45678)),
+        request_for(NEXT + 4, index_digest="sha256:" + "0123456789abcdef" * 4, by="", reason=""),
+    ],
+    ids=["an ordinary one", "another build", "the smallest", "a huge one", "without who and why"],
+)
+def test_every_request_gives_the_same_objects(
+    spinnaker: Spinnaker, values: Values, request_: DeploymentRequest
+) -> None:
+    rendered = render(request_, values)
+    assert deployed(spinnaker, request_, values) == [rendered.service, rendered.deployment]
+
+
+def test_every_choice_of_an_environment_gives_the_same_objects(spinnaker: Spinnaker) -> None:
+    values = parse_values(EVERYTHING, "qa.yaml", "qa", {})
+    request = request_for(NEXT, target=Target("qa", "home-store"))
+    rendered = render(request, values)
+    assert deployed(spinnaker, request, values) == [rendered.service, rendered.deployment]
+    assert "replicas" not in spinnaker.cluster.deployed[1]["spec"]
+
+
+def test_what_stands_in_the_cluster_differs_only_in_who_manages_it(spinnaker: Spinnaker, values: Values) -> None:
+    request = request_for(NEXT)
+    rendered = render(request, values)
+    ours = deployment_to_apply(rendered.deployment, request, None, datetime.now(UTC))
+    deployed(spinnaker, request, values)
+    theirs = spinnaker.cluster.live("deployment home-store")
+
+    # Ours writes the state of the rollout on the Deployment, and nothing else; Spinnaker has runs for that.
+    state = ours["metadata"]["annotations"].keys() - rendered.deployment["metadata"]["annotations"].keys()
+    assert {marks.REQUEST, marks.LAST_GOOD, marks.ROLLOUT, marks.RECEIPTS_OWED} <= state
+    assert not state & theirs["metadata"]["annotations"].keys()
+    for mark_ in state:
+        del ours["metadata"]["annotations"][mark_]
+    assert ours == rendered.deployment
+
+    # Clouddriver signs for what it deploys, on the Deployment and on its pods; the selector needs neither mark.
+    expected = copy.deepcopy(rendered.deployment)
+    for metadata in (expected["metadata"], expected["spec"]["template"]["metadata"]):
+        metadata["labels"][marks.MANAGED_BY] = "spinnaker"
+        metadata["annotations"]["moniker.spinnaker.io/application"] = "indexpush"
+    assert theirs == expected == mark(rendered.deployment, "indexpush")
+    assert marks.MANAGED_BY not in theirs["spec"]["selector"]["matchLabels"]
+
+
+def test_the_service_carries_the_record_besides(spinnaker: Spinnaker, values: Values) -> None:
+    request = request_for(NEXT)
+    deployed(spinnaker, request, values)
+    expected = mark(render(request, values).service, "indexpush")
+    expected["metadata"]["annotations"] |= {
+        "indexpush.dev/commit-generation": str(NEXT),
+        "indexpush.dev/served-generation": str(NEXT),
+    }
+    assert spinnaker.cluster.live("service home-store") == expected
