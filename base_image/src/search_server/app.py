@@ -10,13 +10,16 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any
 
+import orjson
+
+from search_server.answers import neighbors_json
 from search_server.config import Config
 from search_server.connections import Connections
 from search_server.errors import MethodRefused, NotReady, RequestRefused, RouteUnknown, status_of
 from search_server.find_neighbors import format_error, format_neighbors, parse_find_neighbors
-from search_server.index import MappedIndex, Neighbor
+from search_server.index import MappedIndex, Neighbors
 from search_server.logs import log
-from search_server.messages import Request, Response, json_response
+from search_server.messages import Request, Response, json_body_response, json_response
 from search_server.metrics import Metrics, Reading
 from search_server.model import Model
 from search_server.page import read_page
@@ -27,6 +30,7 @@ Answer = Response | Coroutine[Any, Any, Response]
 
 _ITEM_HEAD = b"/v1/items/"
 _ITEM_TAIL = b"/similar"
+_ITEM_SHORTEST = len(_ITEM_HEAD) + 1 + len(_ITEM_TAIL)
 _FIND_NEIGHBORS = "find-neighbors"
 _VERTEX_PATH = re.compile(rb"/v1/projects/[^/]+/locations/[^/]+/indexEndpoints/[^/]+:findNeighbors")
 
@@ -119,7 +123,7 @@ class Application:
 
     def _route(self, request: Request) -> Route:
         path = request.path
-        if path.startswith(_ITEM_HEAD) and path.endswith(_ITEM_TAIL) and len(path) > len(_ITEM_HEAD + _ITEM_TAIL):
+        if path.startswith(_ITEM_HEAD) and path.endswith(_ITEM_TAIL) and len(path) >= _ITEM_SHORTEST:
             route: Route | None = self._similar
         else:
             route = self._routes.get(path)
@@ -171,22 +175,15 @@ class Application:
 
     def _answer_similar(self, request: Request) -> Response:
         index = self._open().index
-        search = parse_search(request, self.limits)
+        search = parse_search(request.query, self.limits)
         item = parse_item(request.path[len(_ITEM_HEAD) : -len(_ITEM_TAIL)])
         home, position = index.place(item)
         found = index.similar(home, position, search.k, index.select(search.category))
-        return json_response(
-            {
-                "item": item,
-                "category": home.category,
-                "generation": self._config.generation,
-                "neighbors": _format(found),
-            }
-        )
+        return self._answer_neighbors({"item": item, "category": home.category}, found)
 
     def _answer_items(self, request: Request) -> Response:
         index = self._open().index
-        listing = parse_listing(request, self.limits)
+        listing = parse_listing(request.query, self.limits)
         found = index.listed(listing.category, listing.after, listing.limit + 1)
         page = found[: listing.limit]
         return json_response(
@@ -199,11 +196,15 @@ class Application:
 
     async def _answer_search(self, request: Request) -> Response:
         serving = self._open()
-        search = parse_search(request, self.limits)
+        search = parse_search(request.query, self.limits)
         partitions = serving.index.select(search.category)
         vector = await serving.pictures.embed(parse_picture(request))
         found = serving.index.nearest(vector, search.k, partitions)
-        return json_response({"generation": self._config.generation, "neighbors": _format(found)})
+        return self._answer_neighbors({}, found)
+
+    def _answer_neighbors(self, fields: dict[str, Any], found: Neighbors) -> Response:
+        head = orjson.dumps({**fields, "generation": self._config.generation})
+        return json_body_response(b'%b,"neighbors":%b}' % (head[:-1], neighbors_json(found)))
 
     async def _answer_find_neighbors(self, request: Request) -> Response:
         index = self._open().index
@@ -262,10 +263,3 @@ class Application:
             items=serving.index.manifest.items if serving else 0,
             labels={"generation": str(self._config.generation), "index_prefix": str(self._config.prefix)},
         )
-
-
-def _format(found: list[Neighbor]) -> list[dict[str, Any]]:
-    return [
-        {"id": item, "category": category, "score": 1.0 - distance * distance / 2.0, "distance": distance}
-        for distance, item, category in found
-    ]

@@ -24,11 +24,13 @@ class Connections:
     """All connections of a server.
 
     common_headers: lines that every answer begins with. draining: every answer is the last one of its connection.
+    now: the time of the last tick, by `time.monotonic`; exact enough for patience, and free.
     """
 
     def __init__(self) -> None:
         self._all: set[Client] = set()
         self.common_headers = b""
+        self.now = time.monotonic()
         self.draining = False
 
     def add(self, connection: Client) -> None:
@@ -49,9 +51,9 @@ class Connections:
 
     def tick(self) -> None:
         """Look at every connection's time."""
-        now = time.monotonic()
+        self.now = time.monotonic()
         for connection in tuple(self._all):
-            connection.tick(now)
+            connection.tick(self.now)
 
     def leave_unless_answering(self) -> None:
         """End our side of those on which nothing is happening."""

@@ -15,7 +15,7 @@ import orjson
 
 from search_server.config import Limits
 from search_server.errors import ParameterRefused, RequestMalformed
-from search_server.index import MappedIndex, Neighbor, Partition
+from search_server.index import MappedIndex, Neighbors, Partition
 from search_server.requests import DEFAULT_NEIGHBORS, parse_vector
 
 _CATEGORY = "category"
@@ -161,28 +161,29 @@ def _select(restricts: Iterable[_Message], index: MappedIndex) -> tuple[Partitio
     return partitions
 
 
-def format_neighbors(query: Query, found: Iterable[Neighbor], index: MappedIndex, *, full: bool) -> dict[str, Any]:
+def format_neighbors(query: Query, found: Neighbors, index: MappedIndex, *, full: bool) -> dict[str, Any]:
     """One NearestNeighbors. distance: 1 - cosine similarity, Vertex AI's COSINE_DISTANCE, from 0 to 2."""
+    ids = [item.decode() for item in found.ids]
     return {
         "id": query.id,
         "neighbors": [
             {
                 "datapoint": {
-                    "datapointId": neighbor.id,
-                    "crowdingTag": {"crowdingAttribute": neighbor.category},
-                    **(_full(neighbor, index) if full else {}),
+                    "datapointId": item,
+                    "crowdingTag": {"crowdingAttribute": category},
+                    **(_full(item, category, index) if full else {}),
                 },
-                "distance": 1.0 - neighbor.score,
+                "distance": distance * distance / 2.0,
             }
-            for neighbor in found
+            for distance, item, category in zip(found.distances, ids, found.categories, strict=True)
         ],
     }
 
 
-def _full(neighbor: Neighbor, index: MappedIndex) -> dict[str, Any]:
+def _full(item: str, category: str, index: MappedIndex) -> dict[str, Any]:
     return {
-        "featureVector": index.vector(neighbor.id),
-        "restricts": [{"namespace": _CATEGORY, "allowList": [neighbor.category]}],
+        "featureVector": index.vector(item),
+        "restricts": [{"namespace": _CATEGORY, "allowList": [category]}],
     }
 
 

@@ -11,7 +11,6 @@ To close at once with bytes unread would make the kernel send a reset, which can
 from __future__ import annotations
 
 import asyncio
-import time
 from collections import deque
 from collections.abc import Coroutine
 from enum import Enum, auto
@@ -55,7 +54,7 @@ class Connection(asyncio.Protocol):
         self._parser = httptools.HttpRequestParser(self)
         self._transport: asyncio.Transport = cast("asyncio.Transport", None)
         self._stage = Stage.BETWEEN
-        self._since = time.monotonic()
+        self._since = connections.now
         self._patience = self._limits.head_seconds  # for the first request: nobody connects to ask later
         self._blocked_since: float | None = None
         self._head_bytes = 0
@@ -106,7 +105,7 @@ class Connection(asyncio.Protocol):
 
     def pause_writing(self) -> None:
         """The client takes its answers too slowly: read no more of its requests."""
-        self._blocked_since = time.monotonic()
+        self._blocked_since = self._connections.now
         self._transport.pause_reading()
 
     def resume_writing(self) -> None:
@@ -121,7 +120,8 @@ class Connection(asyncio.Protocol):
         """Begin a request."""
         self._url = b""
         self._headers: dict[bytes, bytes] = {}
-        self._body = bytearray()
+        self._parts: list[bytes] = []
+        self._body_bytes = 0
         self._length = 0
         self._expects = False
         self._enter(Stage.HEAD, self._limits.head_seconds)
@@ -156,8 +156,9 @@ class Connection(asyncio.Protocol):
     def on_body(self, body: bytes) -> None:
         """Read a part of the body, chunked or not."""
         if not self._leaving:
-            self._body += body
-            if len(self._body) > self._limits.body_bytes:
+            self._parts.append(body)
+            self._body_bytes += len(body)
+            if self._body_bytes > self._limits.body_bytes:
                 self._refuse_body()
 
     def on_message_complete(self) -> None:
@@ -171,7 +172,7 @@ class Connection(asyncio.Protocol):
             self._refuse(RequestMalformed("the request's target is no URL"))
             return
         method = self._parser.get_method().decode("ascii")
-        request = Request(method, url.path or b"/", url.query or b"", self._headers, bytes(self._body))
+        request = Request(method, url.path or b"/", url.query or b"", self._headers, b"".join(self._parts))
         request.close = (
             not self._parser.should_keep_alive()
             or self._parser.should_upgrade()
@@ -244,7 +245,7 @@ class Connection(asyncio.Protocol):
     def _enter(self, stage: Stage, patience: float) -> None:
         self._stage = stage
         self._patience = patience
-        self._since = time.monotonic()
+        self._since = self._connections.now
 
     def _leave_after_answer(self) -> None:
         if self._task is None:
@@ -256,7 +257,7 @@ class Connection(asyncio.Protocol):
         """End our side; `tick` closes the connection if the client doesn't."""
         if not self._leaving:
             self._leaving = True
-            self._since = time.monotonic()
+            self._since = self._connections.now
             self._waiting.clear()
             if not self._transport.is_closing():
                 self._transport.resume_reading()

@@ -9,9 +9,8 @@ from __future__ import annotations
 import mmap
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from heapq import nsmallest
+from heapq import merge
 from itertools import islice
-from operator import attrgetter
 from pathlib import Path
 from typing import NamedTuple
 
@@ -39,17 +38,15 @@ class BuildUnfit(PermanentError):
     code = "build-unfit"
 
 
-class Neighbor(NamedTuple):
-    """One answer: distance is Annoy's angular one, sqrt(2 - 2 cos), from 0 to 2."""
+class Neighbors(NamedTuple):
+    """An answer in columns, nearest first.
 
-    distance: float
-    id: str
-    category: str
+    distances: Annoy's angular ones, sqrt(2 - 2 cos), from 0 to 2. ids: in UTF-8, as they stand in the mapped file.
+    """
 
-    @property
-    def score(self) -> float:
-        """The cosine similarity, from -1 to 1."""
-        return 1.0 - self.distance * self.distance / 2.0
+    distances: list[float]
+    ids: list[bytes]
+    categories: list[str]
 
 
 class MappedIds(ItemIds):
@@ -61,10 +58,10 @@ class MappedIds(ItemIds):
         self._buffer = buffer
         self._start = len(buffer) - len(self._text)
 
-    def at(self, positions: Iterable[int]) -> list[str]:
-        """The ids at `positions`, which must be positions of the Annoy file."""
+    def at(self, positions: Iterable[int]) -> list[bytes]:
+        """The ids, in UTF-8, at `positions`, which must be positions of the Annoy file."""
         offsets, buffer, start = self._offsets, self._buffer, self._start
-        return [buffer[start + offsets[p] : start + offsets[p + 1]].decode() for p in positions]
+        return [buffer[start + offsets[p] : start + offsets[p + 1]] for p in positions]
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,13 +130,13 @@ class MappedIndex:
             raise ParameterRefused(f"category {category[:100]!r} isn't in this index; GET /v1/status lists them")
         return (partition,)
 
-    def similar(self, home: Partition, position: int, k: int, partitions: Sequence[Partition]) -> list[Neighbor]:
-        """The `k` nearest in `partitions` to the item that stands at `position` of `home`, nearest first, without it.
+    def similar(self, home: Partition, position: int, k: int, partitions: Sequence[Partition]) -> Neighbors:
+        """The `k` nearest in `partitions` to the item that stands at `position` of `home`, without that item.
 
         Fewer only if there are fewer.
         """
         breadth = self._breadth(k)
-        found: list[Neighbor] = []
+        found: list[Neighbors] = []
         vector: list[float] | None = None
         for partition in partitions:
             if partition is home:
@@ -150,16 +147,13 @@ class MappedIndex:
             else:
                 vector = vector or home.annoy.get_item_vector(position)
                 positions, distances = partition.by_vector(vector, k, breadth)
-            found += _neighbors(partition, positions, distances)
-        return found[:k] if len(partitions) == 1 else _nearest(k, found)
+            found.append(_neighbors(partition, positions[:k], distances[:k]))
+        return _nearest(found, k)
 
-    def nearest(self, vector: Sequence[float], k: int, partitions: Sequence[Partition]) -> list[Neighbor]:
-        """The `k` nearest to `vector` (of the index's dimensions, finite, not all 0) in `partitions`, nearest first."""
+    def nearest(self, vector: Sequence[float], k: int, partitions: Sequence[Partition]) -> Neighbors:
+        """The `k` nearest to `vector` (of the index's dimensions, finite, not all 0) in `partitions`."""
         breadth = self._breadth(k)
-        found: list[Neighbor] = []
-        for partition in partitions:
-            found += _neighbors(partition, *partition.by_vector(vector, k, breadth))
-        return found if len(partitions) == 1 else _nearest(k, found)
+        return _nearest([_neighbors(p, *p.by_vector(vector, k, breadth)) for p in partitions], k)
 
     def listed(self, category: str | None, after: str | None, limit: int) -> list[tuple[str, str]]:
         """Up to `limit` items as (id, category) in the order of the build, from the one that follows `after`."""
@@ -178,14 +172,16 @@ class MappedIndex:
         return self.manifest.trees * max(k, self.manifest.recall.at) + 1
 
 
-def _neighbors(partition: Partition, positions: list[int], distances: list[float]) -> Iterator[Neighbor]:
-    category = partition.category
-    for distance, item in zip(distances, partition.ids.at(positions), strict=True):
-        yield Neighbor(distance, item, category)
+def _neighbors(partition: Partition, positions: list[int], distances: list[float]) -> Neighbors:
+    return Neighbors(distances, partition.ids.at(positions), [partition.category] * len(positions))
 
 
-def _nearest(k: int, found: list[Neighbor]) -> list[Neighbor]:
-    return nsmallest(k, found, key=attrgetter("distance"))
+def _nearest(found: Sequence[Neighbors], k: int) -> Neighbors:
+    """The `k` nearest of several answers, each nearest first."""
+    if len(found) == 1:
+        return found[0]
+    rows = list(islice(merge(*(zip(*each, strict=True) for each in found)), k))
+    return Neighbors([row[0] for row in rows], [row[1] for row in rows], [row[2] for row in rows])
 
 
 def _walk(partitions: Sequence[Partition], start: int) -> Iterator[tuple[str, str]]:

@@ -70,3 +70,8 @@ _JSON = b"content-type: application/json\r\ncache-control: no-store\r\n"
 def json_response(value: object, status: int = 200, headers: bytes = b"") -> Response:
     """Answer with JSON, which no cache keeps: the next generation may be a moment away."""
     return Response(status, orjson.dumps(value), _JSON + headers)
+
+
+def json_body_response(body: bytes) -> Response:
+    """The same with a body that is JSON already."""
+    return Response(200, body, _JSON)

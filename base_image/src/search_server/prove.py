@@ -68,7 +68,7 @@ def prove_query(index: MappedIndex, query: GoldenQuery) -> None:
     if partition.category != query.category:
         raise ProofFailed(f"{name}: the item stands in {partition.category!r}")
     positions, distances = partition.annoy.get_nns_by_item(position, len(query.neighbors), -1, include_distances=True)
-    fault = difference(query, partition.ids.at(positions), distances)
+    fault = difference(query, [partition.ids[position] for position in positions], distances)
     if fault:
         raise ProofFailed(f"{name}: {fault}; the item ids or the vectors aren't those that the batch had")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Collection
 from dataclasses import dataclass
+from functools import lru_cache
 from urllib.parse import unquote_plus, unquote_to_bytes
 
 import numpy as np
@@ -43,16 +44,17 @@ class Listing:
     limit: int
 
 
-def parse_search(request: Request, limits: Limits) -> Search:
+@lru_cache(maxsize=4096)  # callers ask the same way again and again
+def parse_search(query: bytes, limits: Limits) -> Search:
     """Read ?k=&category=; raises `ParameterRefused`."""
-    values = parse_query(request.query, ("k", "category"))
+    values = parse_query(query, ("k", "category"))
     k = whole("k", values["k"], limits.neighbors) if "k" in values else DEFAULT_NEIGHBORS
     return Search(k, values.get("category"))
 
 
-def parse_listing(request: Request, limits: Limits) -> Listing:
+def parse_listing(query: bytes, limits: Limits) -> Listing:
     """Read ?category=&after=&limit=; raises `ParameterRefused`."""
-    values = parse_query(request.query, ("category", "after", "limit"))
+    values = parse_query(query, ("category", "after", "limit"))
     limit = whole("limit", values["limit"], limits.listed) if "limit" in values else DEFAULT_LISTED
     return Listing(values.get("category"), values.get("after"), limit)
 
@@ -60,9 +62,9 @@ def parse_listing(request: Request, limits: Limits) -> Listing:
 def parse_query(query: bytes, known: Collection[str]) -> dict[str, str]:
     """Read a query string; raises `ParameterRefused` for names that are unknown or stand twice."""
     values: dict[str, str] = {}
-    for pair in query.split(b"&"):
+    for pair in query.decode("ascii", "replace").split("&"):
         if pair:
-            name, _, value = pair.decode("ascii", "replace").partition("=")
+            name, _, value = pair.partition("=")
             if name not in known:
                 raise ParameterRefused(f"unknown parameter {name[:80]!r}; known here: {', '.join(known) or 'none'}")
             if name in values:

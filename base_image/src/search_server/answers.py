@@ -1,0 +1,52 @@
+"""Neighbours as JSON, written without making an object of each.
+
+A search touches a megabyte of vectors, so whatever comes after it finds cold caches, and there twenty dicts and forty
+strings cost a fifth of the search itself. Here ids stay the bytes that they are in the mapped file, all numbers are
+written by one call, and one format string makes the whole list.
+"""
+
+from __future__ import annotations
+
+import re
+from functools import lru_cache
+
+import orjson
+
+from search_server.index import Neighbors
+
+_NOT_PLAIN = re.compile(rb"[^ !#-\[\]-~]")
+"""What can't stand in a JSON string as it is, or isn't ASCII."""
+
+
+def neighbors_json(found: Neighbors) -> bytes:
+    """A list of {"id", "category", "score", "distance"}; score: the cosine similarity, 1 - distance^2 / 2."""
+    count = len(found.ids)
+    if not count:
+        return b"[]"
+    values: list[bytes] = [b""] * (4 * count)
+    values[0::4] = _strings(found.ids)
+    values[1::4] = [_category(category) for category in found.categories]
+    values[2::4] = _numbers([1.0 - distance * distance / 2.0 for distance in found.distances])
+    values[3::4] = _numbers(found.distances)
+    return _form(count) % tuple(values)
+
+
+def _strings(ids: list[bytes]) -> list[bytes]:
+    """What stands between the quotes."""
+    if _NOT_PLAIN.search(b"".join(ids)):
+        return [orjson.dumps(item.decode())[1:-1] for item in ids]
+    return ids
+
+
+def _numbers(values: list[float]) -> list[bytes]:
+    return orjson.dumps(values)[1:-1].split(b",")
+
+
+@lru_cache(maxsize=20_000)
+def _category(category: str) -> bytes:
+    return orjson.dumps(category)
+
+
+@lru_cache(maxsize=2_000)
+def _form(count: int) -> bytes:
+    return b"[" + b",".join([b'{"id":"%b","category":%b,"score":%b,"distance":%b}'] * count) + b"]"
