@@ -69,7 +69,28 @@ def _parser() -> argparse.ArgumentParser:
     pull = command("pull", "fetch a build and its model into a folder, verified, as a pod does")
     pull.add_argument("index_prefix", metavar="INDEX_PREFIX", help="indexes/<index>/<build>")
     pull.add_argument("destination", metavar="DESTINATION", help="the folder that appears when all is verified")
+    _add_spinnaker(command)
     return parser
+
+
+def _add_spinnaker(command: _Command) -> None:
+    spinnaker = command(
+        "spinnaker-pipeline",
+        "what a Spinnaker needs to deploy indexes",
+        "Print the Spinnaker application, and one pipeline for each index, as JSON. Nothing is read from the bucket.",
+    )
+    _environment(spinnaker)
+    spinnaker.add_argument("--index", nargs="+", required=True, metavar="INDEX", help="one pipeline for each")
+    spinnaker.add_argument("--application", default="indexpush", help="default: indexpush")
+    spinnaker.add_argument("--account", default="", help="Spinnaker's Kubernetes account (default: the environment)")
+    spinnaker.add_argument("--source", default="indexpush", help="last part of the webhook's URL (default: indexpush)")
+    spinnaker.add_argument("--email", default="indexpush@example.com", help="of the application's owner")
+    spinnaker.add_argument("--slack", default="", metavar="CHANNEL", help="say there what failed and what serves")
+    spinnaker.add_argument("--run-as", default="", metavar="ACCOUNT", help="where Spinnaker authorizes: run as this")
+    spinnaker.add_argument(
+        "--values", default="", metavar="FOLDER", help="of <environment>.yaml (default: ENVIRONMENTS, else the shipped)"
+    )
+    spinnaker.add_argument("--into", default="", metavar="FOLDER", help="write a file for each definition as well")
 
 
 def _add_changes(command: _Command) -> None:

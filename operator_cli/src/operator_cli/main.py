@@ -92,6 +92,12 @@ def _run(arguments: argparse.Namespace, desk: Desk) -> int:
                 desk.say(history_text(receipts) or f"{target}: no receipts yet")
         case "pull":
             return pull(open_store(), arguments.index_prefix, arguments.destination, url, desk, as_json=as_json)
+        case "spinnaker-pipeline":
+            # the templates' engine takes a while to import, and no other command needs it
+            from operator_cli.spinnaker import spinnaker_pipeline  # noqa: PLC0415
+
+            environment = str(_environment(arguments, desk, needed=True))
+            desk.say_value(spinnaker_pipeline(arguments, environment, url, desk))
         case _:
             return _change(arguments, desk, open_store(), as_json=as_json)
     return ExitCode.OK

@@ -1,0 +1,60 @@
+"""``indexpush spinnaker-pipeline``: what a team with a Spinnaker installs instead of our webhook."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+from manifests.spinnaker import application, pipeline
+from manifests.spinnaker_stages import Installation
+from manifests.values import load_values
+from model_repository.errors import NameRefused
+from model_repository.names import Target
+from operator_cli.desk import Desk
+
+_PLAIN = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.@ ")
+
+
+def spinnaker_pipeline(arguments: argparse.Namespace, environment: str, url: str, desk: Desk) -> dict[str, Any]:
+    """The application and one pipeline for each index, as Spinnaker's own JSON; with --into, written there as well.
+
+    url: of the bucket. Raises `NameRefused`, `DocumentMalformed` when the environment's values don't do.
+    """
+    folder = arguments.values or desk.environ.get("ENVIRONMENTS") or ""
+    values = load_values(environment, folder=Path(folder) if folder else None, variables=desk.environ)
+    installation = Installation(
+        application=_plain("--application", arguments.application),
+        account=_plain("--account", arguments.account or environment),
+        source=_plain("--source", arguments.source),
+        email=_plain("--email", arguments.email),
+        slack=_plain("--slack", arguments.slack.removeprefix("#")),
+        run_as=_plain("--run-as", arguments.run_as),
+    )
+    bucket = url.removeprefix("gs://")
+    targets = [Target(environment, index) for index in dict.fromkeys(arguments.index)]
+    found: dict[str, Any] = {
+        "application": application(installation),
+        "pipelines": [pipeline(target, bucket, values, installation) for target in targets],
+    }
+    if arguments.into:
+        _write(Path(arguments.into), found)
+    return found
+
+
+def _plain(option: str, text: str) -> str:
+    # They stand in the definition as they are, and Spinnaker evaluates ${...} wherever it stands.
+    if not set(text) <= _PLAIN:
+        raise NameRefused(f"{option} {text[:80]!r}: use letters, digits, '-', '_', '.', '@' and blanks alone")
+    return text
+
+
+def _write(folder: Path, found: dict[str, Any]) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        documents = {"application": found["application"]} | {each["name"]: each for each in found["pipelines"]}
+        for name, document in documents.items():
+            (folder / f"{name}.json").write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
+    except OSError as error:
+        raise NameRefused(f"--into {str(folder)[:200]!r}: {error.strerror}") from None
