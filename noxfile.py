@@ -30,6 +30,7 @@ ROOMS = (
 CODE = (*ROOMS, "functions", "tests", "benchmarks", "noxfile.py")
 LOCKS = {
     "requirements": ("nox", "demo", "dev"),
+    "embedding_batch": ("requirements",),
     "cd_webhook": ("requirements",),
     "init_container": ("requirements",),
     "base_image": ("requirements",),
@@ -62,7 +63,7 @@ def tests(session: nox.Session) -> None:
     """Every test that needs neither Kubernetes nor Spinnaker; arguments go to pytest."""
     install(session, "dev")
     session.run("python", "functions/vendor.py")
-    session.run("pytest", "-m", "not kubernetes and not spinnaker", *session.posargs)
+    session.run("pytest", "-m", "not kubernetes and not spinnaker", "--ignore=tests/kubernetes", "--ignore=tests/spinnaker", *session.posargs)
 
 
 @nox.session
