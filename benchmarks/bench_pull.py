@@ -172,6 +172,7 @@ def first_request(bench: Bench) -> float:
 
 def measure(
     bench: Bench,
+    *,
     cases: list[str],
     transports: list[str],
     rounds: int,
@@ -257,7 +258,14 @@ def main() -> None:
                 runs[:] = before + new
                 kept.write_text(json.dumps([asdict(run) for run in runs]))
 
-            measure(bench, arguments.cases, arguments.transports, arguments.rounds, arguments.only, keep)
+            measure(
+                bench,
+                cases=arguments.cases,
+                transports=arguments.transports,
+                rounds=arguments.rounds,
+                only=arguments.only,
+                keep=keep,
+            )
     table(runs, print)
     if arguments.plot:
         arguments.plot.write_text(draw([asdict(run) for run in runs], OURS))

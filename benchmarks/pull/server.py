@@ -161,7 +161,9 @@ _SITE = """
     add_header x-goog-generation 1700000000000001;
     alias {root}/$kind/$bucket/$object;
   }}
-  location ~ ^/storage/v1/b/(?<bucket>[^/]+)/o/?$ {{ default_type application/json; alias {root}/lists-$server_port/$bucket; }}
+  location ~ ^/storage/v1/b/(?<bucket>[^/]+)/o/?$ {{
+    default_type application/json; alias {root}/lists-$server_port/$bucket;
+  }}
   location ~ ^/storage/v1/b/(?<bucket>[^/]+)$ {{ default_type application/json; alias {root}/buckets/$bucket; }}
   location = /_wait {{
     internal; proxy_pass http://waiter; proxy_http_version 1.1; proxy_set_header Connection "";
@@ -180,7 +182,8 @@ worker_processes 2; pid {root}/nginx.pid; error_log {root}/nginx-error.log; daem
 events {{ worker_connections 1024; }}
 http {{
   access_log off; sendfile on; tcp_nopush on; default_type application/octet-stream;
-  keepalive_requests 1000000; keepalive_timeout 600; open_file_cache max=20000 inactive=600s; open_file_cache_valid 600s;
+  keepalive_requests 1000000; keepalive_timeout 600;
+  open_file_cache max=20000 inactive=600s; open_file_cache_valid 600s;
   client_body_temp_path {root}/t1; proxy_temp_path {root}/t2; fastcgi_temp_path {root}/t3; uwsgi_temp_path {root}/t4;
   scgi_temp_path {root}/t5; map_hash_max_size 262144; map_hash_bucket_size 512;
   ssl_certificate {root}/cert.pem; ssl_certificate_key {root}/key.pem; ssl_protocols TLSv1.2 TLSv1.3;

@@ -147,6 +147,13 @@ def close_early(reply: Reply) -> None:
     raise Hangup
 
 
+def closing(reply: Reply) -> None:
+    """Answer well, but only once on a connection."""
+    reply.head(Connection="close")
+    reply.body_part(reply.body)
+    raise Hangup
+
+
 def stall(reply: Reply) -> None:
     """Send half and then nothing any more."""
     reply.head()

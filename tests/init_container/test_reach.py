@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
-from faulty_bucket import FaultyBucket, close_early, reset, stall, status
+from faulty_bucket import FaultyBucket, close_early, closing, reset, stall, status
 from pull_scene import MIB, PREFIX, Build, Puller, make_build
 
 
@@ -101,6 +101,19 @@ def test_faults_over_tls_are_got_over(
     tls_bucket.fail(fault, times=2, match="big.ann")
     assert tls_puller.run(STORAGE_ANONYMOUS="1").code == 0
     tls_puller.check_whole(build)
+
+
+@pytest.mark.parametrize("tls", [True, False])
+def test_a_server_that_closes_after_each_answer_costs_no_retry(
+    tls: bool, request: pytest.FixtureRequest, build: Build
+) -> None:
+    server: FaultyBucket = request.getfixturevalue("tls_bucket" if tls else "bucket")
+    puller: Puller = request.getfixturevalue("tls_puller" if tls else "puller")
+    server.fail(closing, times=float("inf"))
+    outcome = puller.run(STORAGE_ANONYMOUS="1")
+    assert outcome.code == 0
+    assert outcome.lines[-1]["retries"] == 0
+    puller.check_whole(build)
 
 
 def test_an_unknown_authority_is_refused_at_once(tls_puller: Puller) -> None:

@@ -19,7 +19,6 @@ from typing import cast
 from urllib.parse import unquote, urlsplit
 
 from init_container.config import Misconfigured
-from init_container.crc32c import BUFFER_BYTES
 
 READ = select.EPOLLIN
 WRITE = select.EPOLLOUT
@@ -203,17 +202,17 @@ class Connection:
     def _decrypt(self, tls: ssl.SSLObject, view: memoryview) -> int:
         read = cast(Callable[[int, memoryview], int], tls.read)  # given a buffer, it returns a count
         filled, size = 0, len(view)
-        fed = False
         while filled < size:
             try:
                 count = read(size - filled, view[filled:])
             except ssl.SSLWantReadError:
-                # One receive a call: what waits then is more than a record only if the buffer is full, and other
-                # connections have waited longer.
-                if fed or not self._feed(_SCRATCH):
-                    break
-                fed = True
-                continue
+                try:
+                    if self._feed(_SCRATCH):
+                        continue
+                except OSError:
+                    if not filled:
+                        raise
+                break  # an end is met again by the next call; what came before it counts
             except ssl.SSLZeroReturnError:
                 count = 0
             if not count:
@@ -231,5 +230,5 @@ class Connection:
         return self._tls is not None and (self._incoming.pending > 0 or self._tls.pending() > 0)
 
 
-_SCRATCH = memoryview(bytearray(BUFFER_BYTES))
-"""Encrypted bytes on their way from the socket to a BIO: one loop, so one for all."""
+_SCRATCH = memoryview(bytearray(64 * 1024))
+"""Encrypted bytes on their way to a BIO: one for all, as there is one loop, and small enough for the cache."""
