@@ -99,13 +99,16 @@ class Topics:
 
 
 class PubSubServer:
-    """The gRPC server in front of `topics`. `address` is what PUBSUB_EMULATOR_HOST wants."""
+    """The gRPC server in front of `topics`. `address` is what PUBSUB_EMULATOR_HOST wants.
 
-    def __init__(self, topics: Topics) -> None:
+    listen: host:port; port 0 takes a free one.
+    """
+
+    def __init__(self, topics: Topics, listen: str = "127.0.0.1:0") -> None:
         self.topics = topics
         self._server = grpc.server(futures.ThreadPoolExecutor(max_workers=8, thread_name_prefix="pubsub"))
         self._server.add_generic_rpc_handlers((_Publisher(topics).handlers(),))
-        self.address = f"127.0.0.1:{self._server.add_insecure_port('127.0.0.1:0')}"
+        self.address = f"{listen.rpartition(':')[0]}:{self._server.add_insecure_port(listen)}"
 
     def start(self) -> None:
         """Take requests from now on."""

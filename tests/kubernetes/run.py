@@ -1,0 +1,73 @@
+"""Starts a node, puts the images on it, runs the tests in its network, and takes it away again.
+
+    python tests/kubernetes/run.py [--keep DIR] [PYTEST ARGUMENTS...]
+
+With KUBECONFIG set it uses that cluster, on which the images must be already (README.md beside says how). --keep: the
+node's folder; the node stays up afterwards, and a node that is up there already is used, with the images it has.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parents[1]
+LAB = HERE / "lab"
+IMAGES = (
+    ("localhost/indexpush:0.1.0", "base_image/Dockerfile"),
+    ("localhost/indexpush-cd-webhook:0.1.0", "cd_webhook/Dockerfile"),
+    ("localhost/indexpush-stand-ins:0.1.0", "tests/kubernetes/stand_ins/Dockerfile"),
+)
+
+
+def main() -> int:
+    """Returns pytest's exit status."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--keep", type=Path, help="use, or start and keep, the node in this folder")
+    options, for_pytest = parser.parse_known_args()
+    tests = [sys.executable, "-m", "pytest", "-m", "kubernetes", *(for_pytest or ["tests/kubernetes"])]
+    if os.environ.get("KUBECONFIG"):
+        return subprocess.run(tests, cwd=ROOT, check=False).returncode
+    for number in (signal.SIGTERM, signal.SIGHUP):  # the node must not outlive us: leave by way of finally
+        signal.signal(number, lambda *_: sys.exit(1))
+    if options.keep:
+        return _on_node(options.keep, tests)
+    state = Path(tempfile.mkdtemp(prefix="kubernetes-"))
+    try:
+        return _on_node(state, tests)
+    finally:
+        _lab("down", str(state))
+        shutil.rmtree(state, ignore_errors=True)
+
+
+def _on_node(state: Path, tests: list[str]) -> int:
+    if not (state / "ready").exists():
+        for script in ("install", "build"):
+            _lab(script)
+        _lab("up", str(state))
+        for tag, dockerfile in IMAGES:
+            _lab("image", str(state), str(ROOT), tag, "-f", str(ROOT / dockerfile))
+    return subprocess.run([LAB / "enter.sh", state, *tests], cwd=ROOT, check=False).returncode
+
+
+def _lab(script: str, *arguments: str) -> None:
+    began = time.monotonic()
+    done = subprocess.run(
+        ["nice", LAB / f"{script}.sh", *arguments], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False
+    )
+    if done.returncode:
+        sys.exit(f"{script}.sh {' '.join(arguments)} ended with {done.returncode}:\n{done.stdout[-4000:]}")
+    sys.stdout.write(f"{script}.sh {' '.join(arguments[2:3])}: {time.monotonic() - began:.0f} s\n")
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,84 @@
+"""One commit, all the way: event, function, webhook, Deployment and Service, pull, proof, an answer."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+
+import pytest
+from installation import NAMESPACE, SEARCH_IMAGE
+from kube import until
+from node_scene import CATALOGUE, INDEX, PRODUCTS, Scene, ready
+
+from local_stack.demo import checks
+from model_repository.receipt import Outcome
+
+pytestmark = [pytest.mark.kubernetes, pytest.mark.timeout(300)]
+
+
+def test_the_batch_s_first_commit_becomes_an_answer_through_the_service(
+    scene: Scene, capsys: pytest.CaptureFixture[str]
+) -> None:
+    receipt = scene.receipt(INDEX, scene.first_generation)
+    scene.answers(INDEX, scene.first_generation)
+    checks.went_live(receipt, scene.search(INDEX).status(), str(scene.build))
+    with capsys.disabled():
+        took = receipt.finished.timestamp() - scene.first_committed
+        print(f"\nfirst commit of an index -> served {took:.1f} s")  # noqa: T201
+
+
+def test_items_pictures_and_vectors_are_answered(scene: Scene) -> None:
+    search, item = scene.search(INDEX), scene.items[7]
+    picture = next(
+        line["file"]
+        for line in map(json.loads, (CATALOGUE / "catalogue.jsonl").read_text(encoding="utf-8").splitlines())
+        if line["id"] == item
+    )
+    checks.answered(search.similar(item, 5), 5, "item")
+    by_picture = search.by_picture((CATALOGUE / picture).read_bytes(), 5)
+    checks.found_itself(by_picture, item, "picture")
+    by_vector = search.by_vector(search.vector(item), 5)
+    checks.found_itself(by_vector, item, "vector")
+    assert scene.search(INDEX).status()["items"] == PRODUCTS
+
+
+def test_how_long_a_commit_takes_to_be_ready(scene: Scene, capsys: pytest.CaptureFixture[str]) -> None:
+    began = datetime.now(UTC).timestamp()
+    generation = scene.commit(scene.build)
+    answered = scene.answers(INDEX, generation, 60.0)
+    (pod,) = [pod for pod in scene.pods(INDEX, generation) if ready(pod)]
+    conditions = {c["type"]: _moment(c["lastTransitionTime"]) for c in pod["status"]["conditions"]}
+    created = _moment(pod["metadata"]["creationTimestamp"])
+    with capsys.disabled():
+        print(  # noqa: T201
+            f"\ncommit -> an answer through the Service {answered - began:.1f} s; to the second: pod made "
+            f"{created - began:.0f}, pulled {conditions['Initialized'] - began:.0f}, "
+            f"ready {conditions['Ready'] - began:.0f}"
+        )
+    assert scene.receipt(INDEX, generation).outcome is Outcome.SERVED
+    assert answered - began < 30
+
+
+def _moment(text: str) -> float:
+    return datetime.fromisoformat(text).timestamp()
+
+
+def test_the_pods_have_no_rights_and_no_tokens(scene: Scene) -> None:
+    pod = until(lambda: next(iter(filter(ready, scene.pods(INDEX))), None), "a ready pod")
+    name = pod["metadata"]["name"]
+    said = scene.kube.kubectl(
+        "-n", NAMESPACE, "exec", name, "-c", "search-server", "--", "python", "-c",
+        "import os, pathlib\n"
+        "print(os.getuid(), pathlib.Path('/var/run/secrets').exists())\n"
+        "print([line.split()[1] for line in open('/proc/self/status') if line.startswith(('CapEff', 'NoNewPrivs'))])\n"
+        "try:\n    open('/app/x', 'w')\nexcept OSError as error:\n    print(error.strerror)",
+    )  # fmt: skip
+    assert said.splitlines() == ["65532 False", "['0000000000000000', '1']", "Read-only file system"]
+    assert {c["image"] for c in pod["spec"]["containers"] + pod["spec"]["initContainers"]} == {SEARCH_IMAGE}
+
+
+def test_an_event_that_comes_twice_deploys_once(scene: Scene) -> None:
+    attempts = scene.stand_ins("/attempts")
+    assert all(attempt["status"] < 300 for attempt in attempts if attempt["generation"]), attempts
+    for generation in scene.receipts(INDEX):
+        assert scene.times_written(INDEX, generation) == 1

@@ -1,0 +1,165 @@
+"""Whatever is wrong with a commit: the last good one serves on, untouched, and receipt and pod say why."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+from installation import NAMESPACE, ROOT, VALUES, documents, prepared, values_map
+from kube import Object, until
+from node_scene import INDEX, Scene, ready, restarts, unbroken
+
+from local_stack.demo import checks
+from local_stack.demo.sabotage import shuffle_item_ids, truncate_annoy_file
+from model_repository.receipt import Receipt
+
+pytestmark = [pytest.mark.kubernetes, pytest.mark.timeout(300)]
+
+
+@contextmanager
+def nothing_happens_to(scene: Scene, index: str = INDEX) -> Iterator[int]:
+    """What serves goes on serving in the same pods, while callers ask; and the next good commit goes live."""
+    good = scene.build if index == INDEX else scene.copy("good", index)
+    generation = scene.settled(good)
+    before = restarts(scene.pods(index))
+    with scene.asking(index) as client:
+        yield generation
+        until(lambda: restarts(scene.pods(index)) == before, "the failed pods to leave")
+    unbroken(client.traffic)
+    checks.stayed(client.traffic, generation)
+    after = scene.serve(good)
+    scene.answers(index, after)
+
+
+def undone(receipt: Receipt, code: str, *words: str) -> None:
+    assert (receipt.outcome, receipt.code) == ("undone", code), receipt.detail
+    for word in words:
+        assert word in receipt.detail
+
+
+def test_a_build_with_a_truncated_file_is_refused_by_the_function(scene: Scene) -> None:
+    with nothing_happens_to(scene):
+        generation = scene.commit(scene.copy("truncated", change=truncate_annoy_file))
+        receipt = scene.receipt(INDEX, generation)
+        assert (receipt.outcome, receipt.code) == ("rejected", "build-incomplete")
+        until(lambda: _reported(scene, generation) == ["build-incomplete"], "a report on the topic for people")
+
+
+def test_a_build_that_answers_wrongly_is_undone_by_its_golden_queries(scene: Scene) -> None:
+    with nothing_happens_to(scene):
+        generation = scene.commit(scene.copy("shuffled", change=shuffle_item_ids))
+        said: list[str] = []
+        until(lambda: said.extend(_last_words(scene.pods(INDEX, generation), "search-server")) or said, "last words")
+        receipt = scene.receipt(INDEX, generation)
+        undone(receipt, "pod-refused-data", "golden", str(scene.build))
+        assert any(words[:200] in receipt.detail for words in said), (said, receipt.detail)
+
+
+def test_an_object_that_vanishes_after_the_check_is_undone_by_the_puller(scene: Scene) -> None:
+    prefix = scene.copy("vanishing")
+    file = next(info.name for info in scene.store.listing(f"{prefix}/") if info.name.endswith(".annoy"))
+    with nothing_happens_to(scene) as good:
+        request = scene.request(prefix, good + 1)
+        scene.store._bucket.blob(file).delete()
+        assert scene.post(request)["outcome"] == "accepted"
+        undone(scene.receipt(INDEX, good + 1), "pod-refused-data", "pull", file)
+
+
+def test_while_the_bucket_is_down_a_pull_waits_and_goes_on_by_itself(scene: Scene) -> None:
+    scene.settled(scene.build)
+    with scene.asking(INDEX) as client:
+        generation = scene.commit(scene.copy("patient"))
+        until(lambda: scene.pods(INDEX, generation), "the new pod")
+        scene.stand_ins("/bucket/stop", act=True)
+        try:
+            pod = until(lambda: _running(scene.pods(INDEX, generation), "pull"), "the pull to begin")
+            time.sleep(4)
+            assert not ready(pod)
+        finally:
+            scene.stand_ins("/bucket/start", act=True)
+        receipt = scene.receipt(INDEX, generation)
+        assert receipt.outcome == "served", receipt.detail
+        scene.alone(INDEX)
+    unbroken(client.traffic)
+
+
+def test_what_no_node_has_memory_for_is_undone_at_its_deadline(scene: Scene) -> None:
+    with nothing_happens_to(scene) as good:
+        request = scene.request(scene.build, good + 1, memory_mib=4_000_000, deadline_seconds=15)
+        assert scene.post(request)["outcome"] == "accepted"
+        receipt = scene.receipt(INDEX, good + 1)
+        undone(receipt, "deadline-exceeded", "Insufficient memory", "15 s")
+        assert 14 <= (receipt.finished - receipt.started).total_seconds() <= 35
+
+
+class TestTheValuesAreBad:
+    """Somebody changed the environment's values: a second webhook, with those values, is asked."""
+
+    def test_an_image_that_is_nowhere_is_undone(self, scene: Scene) -> None:
+        values = {"image": "localhost/nowhere:1", "image_pull_policy": "Never"}
+        with _webhook_with(scene, "bad-image", values) as bad, nothing_happens_to(scene, "no-image") as good:
+            request = scene.request(scene.copy("good", "no-image"), good + 1, deadline_seconds=20)
+            assert scene.post(request, bad)["outcome"] == "accepted"
+            undone(scene.receipt("no-image", good + 1), "deadline-exceeded", "localhost/nowhere:1")
+
+    def test_a_pod_that_crashes_again_and_again_is_undone(self, scene: Scene) -> None:
+        values = {"env": {"PYTHONHASHSEED": "nonsense"}}
+        with _webhook_with(scene, "bad-env", values) as bad, nothing_happens_to(scene, "crashes") as good:
+            request = scene.request(scene.copy("good", "crashes"), good + 1, deadline_seconds=25)
+            assert scene.post(request, bad)["outcome"] == "accepted"
+            pod = until(lambda: next(iter(scene.pods("crashes", good + 1)), None), "the new pod")
+            receipt = scene.receipt("crashes", good + 1)
+            undone(receipt, "deadline-exceeded", "PYTHONHASHSEED", pod["metadata"]["name"])
+
+
+def _reported(scene: Scene, generation: int) -> list[str]:
+    reports = scene.stand_ins("/notifications")
+    return sorted({report["code"] for report in reports if report.get("generation") == str(generation)})
+
+
+@contextmanager
+def _webhook_with(scene: Scene, name: str, values: dict[str, Any]) -> Iterator[str]:
+    """Another replica of the webhook in the same namespace, with other values; gives its address."""
+    shipped = documents(ROOT / "manifests" / "cd_webhook" / "deployment.yaml")[0]
+    env = {"STORAGE_EMULATOR_HOST": os.environ["STORAGE_EMULATOR_HOST"]}
+    wanted = {**VALUES, **values, "env": env | values.get("env", {})}
+    deployment = prepared(shipped, name, env)
+    deployment["metadata"]["name"] = name
+    deployment["spec"] |= {"replicas": 1, "selector": {"matchLabels": {"app": name}}}
+    deployment["spec"]["template"]["metadata"]["labels"] = {"app": name}
+    scene.kube.apply(values_map(name, wanted), deployment)
+    scene.kube.rolled_out(NAMESPACE, name)
+    (pod,) = scene.kube.pods(NAMESPACE, {"app": name})
+    try:
+        yield f"{pod['status']['podIP']}:8080"
+    finally:
+        scene.kube.kubectl("-n", NAMESPACE, "delete", "deployment", name, "--wait=false")
+
+
+def _statuses(pods: list[Object], container: str) -> list[Object]:
+    return [
+        status
+        for pod in pods
+        for kind in ("initContainerStatuses", "containerStatuses")
+        for status in pod["status"].get(kind, [])
+        if status["name"] == container
+    ]
+
+
+def _last_words(pods: list[Object], container: str) -> list[str]:
+    ended = [
+        (status.get("state") or {}).get("terminated") or (status.get("lastState") or {}).get("terminated")
+        for status in _statuses(pods, container)
+    ]
+    return [one["message"].strip() for one in ended if one and one.get("message")]
+
+
+def _running(pods: list[Object], container: str) -> Object | None:
+    for pod in pods:
+        if any(s["restartCount"] or "running" in (s.get("state") or {}) for s in _statuses([pod], container)):
+            return pod
+    return None
