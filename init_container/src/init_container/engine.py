@@ -89,7 +89,10 @@ class Engine:
             while not source.finished:
                 now = time.monotonic()
                 if now > self.deadline:
-                    raise BucketUnavailable("the deadline passed before all bytes came; what came is kept, try again")
+                    raise BucketUnavailable(
+                        f"gs://{self._config.bucket} at {self._config.endpoint}: the deadline passed before all bytes "
+                        "came; what came is kept, try again"
+                    )
                 self._staff(source, now)
                 timeout = _TICK if now >= self.pacing.not_before else min(_TICK, self.pacing.not_before - now + 0.001)
                 events = self._epoll.poll(timeout)
