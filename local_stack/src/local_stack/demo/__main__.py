@@ -22,7 +22,7 @@ from model_repository.gcs_store import GcsStore
 from model_repository.names import Target
 
 CHECKOUT = Path(__file__).resolve().parents[4]
-SHOP = CHECKOUT / "embedding_batch" / "catalogue" / "home-store"
+HOME_STORE = CHECKOUT / "embedding_batch" / "catalogue" / "home-store"
 
 
 def main() -> int:
@@ -31,7 +31,7 @@ def main() -> int:
     console = Console()
     work = Path(tempfile.mkdtemp(prefix="indexpush-demo-"))
     try:
-        _run(work, console, once=options.once)
+        _run(work, console, options.catalogue, once=options.once)
     except (Misbehaved, DeliveryError, ProgramFailed) as error:
         console.failure(f"{error}")
         console.note(f"the logs are in {work / 'logs'}")
@@ -45,18 +45,21 @@ def main() -> int:
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="demo", description="The whole path on this machine, with product pictures.")
     parser.add_argument("--once", action="store_true", help="end when every step has worked")
+    parser.add_argument(
+        "--catalogue", type=Path, default=HOME_STORE, help="another shop: a folder as the batch takes it"
+    )
     return parser.parse_args()
 
 
-def _run(work: Path, console: Console, *, once: bool) -> None:
-    with picture_server(SHOP / "images") as pictures:
+def _run(work: Path, console: Console, shop: Path, *, once: bool) -> None:
+    with picture_server(shop / "images") as pictures:
         stack = LocalStack(work, StackOptions(pod_values=_values(work, pictures)))
         try:
             with console.step(1, "start: bucket server, events, function, webhook, a small cluster"):
                 stack.start()
                 took = ", ".join(f"{name} {seconds:.1f}" for name, seconds in stack.seconds.items())
                 console.note(f"ready after seconds: {took}")
-            story = _story(stack, console, work)
+            story = _story(stack, console, work, shop.resolve())
             story.first_build()
             story.search()
             story.redeploy()
@@ -79,7 +82,7 @@ def _values(work: Path, pictures: str) -> Path:
     return values
 
 
-def _story(stack: LocalStack, console: Console, work: Path) -> Story:
+def _story(stack: LocalStack, console: Console, work: Path, shop: Path) -> Story:
     os.environ.update(stack.variables())  # Google's client in this process finds the bucket server by them
     cache = work / "cache"
     cache.mkdir()
@@ -90,8 +93,8 @@ def _story(stack: LocalStack, console: Console, work: Path) -> Story:
         stack=stack,
         store=GcsStore(stack.options.bucket),
         console=console,
-        shop=SHOP,
-        days=two_days(SHOP, work / "days"),
+        shop=shop,
+        days=two_days(shop, work / "days"),
         cache=cache,
         target=Target(stack.options.environment, INDEX),
     )

@@ -14,8 +14,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 _LINES = "catalogue.jsonl"
-_CHANGED = 40
-"""How many products leave, and how many come, from one day to the next."""
+_CHANGED = 1 / 20
+"""The share of products that leave, and of those that come, from one day to the next."""
 
 
 def product_ids(folder: Path) -> list[str]:
@@ -26,8 +26,8 @@ def product_ids(folder: Path) -> list[str]:
 def two_days(shop: Path, work: Path) -> tuple[Path, Path]:
     """Yesterday's and today's catalogue as folders: today some products are gone, and as many are new."""
     lines = (shop / _LINES).read_text(encoding="utf-8").splitlines()
-    step = len(lines) // _CHANGED
-    gone, new = set(lines[::step][:_CHANGED]), set(lines[1::step][:_CHANGED])
+    step = round(1 / _CHANGED)
+    gone, new = set(lines[::step]), set(lines[1::step])
     for day, absent in (("yesterday", new), ("today", gone)):
         folder = work / day
         folder.mkdir(parents=True)

@@ -102,7 +102,7 @@ class Story:
     def search(self) -> None:
         """Items, pictures and vectors find what they should, and better than colours would."""
         with self.console.step(4, "search by item, by picture, by vector; and how good it is"):
-            labels = {item: kind for item, kind in kinds(self.days[0]).items() if item in product_ids(self.days[0])}
+            labels = kinds(self.days[0])
             item = next(item for item, kind in labels.items() if kind == "chair")
             self._search_each_way(item)
             pictures = {name: self.shop / "images" / f"{name}.jpg" for name in labels}
@@ -190,7 +190,8 @@ class Story:
     @contextmanager
     def _asking(self) -> Iterator[Client]:
         url = self.stack.service_url(INDEX)
-        both = [item for item in product_ids(self.days[0]) if item in set(product_ids(self.days[1]))]
+        today = set(product_ids(self.days[1]))
+        both = [item for item in product_ids(self.days[0]) if item in today]
         with Client(url or "", both) as client:
             yield client
 
