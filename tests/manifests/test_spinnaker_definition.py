@@ -2,30 +2,50 @@
 
 from __future__ import annotations
 
-import io
 import json
 import re
-from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import pytest
-from spinnaker_scene import BUCKET, INSTALLATION, TARGET, request_for
 
 from manifests import spinnaker_expressions
 from manifests.render import Rendered, render
 from manifests.spinnaker import pipeline
 from manifests.spinnaker_expressions import render_expressions
+from manifests.spinnaker_stages import Installation
 from manifests.values import Values, load_values, parse_values
 from model_repository.deployment import DeploymentRequest, Footprint
 from model_repository.errors import DocumentMalformed
-from model_repository.names import Target
-from model_repository.store import Store
-from operator_cli.desk import Desk
-from operator_cli.exit_codes import ExitCode
-from operator_cli.main import main
+from model_repository.names import IndexPrefix, ModelPrefix, Target
 
+TARGET = Target("production", "home-store")
+BUCKET = "acme.models"
+INSTALLATION = Installation("indexpush", "prod-gke", "indexpush", "team@example.com", "indexes", "")
 VALUES = "namespace: n\nimage: indexpush:1\nservice_account: s\nreplicas: 1\n"
+
+
+def request_for(target: Target = TARGET, footprint: Footprint = Footprint(1400, 1139, 172)) -> DeploymentRequest:  # noqa: B008 - frozen
+    return DeploymentRequest(
+        target=target,
+        generation=1763683200000001,
+        bucket=BUCKET,
+        index_prefix=IndexPrefix("home-store", "b1"),
+        index_generation=1763683200000000,
+        index_digest="sha256:" + "1" * 64,
+        model_prefix=ModelPrefix("lite", "v1"),
+        model_digest="sha256:" + "2" * 64,
+        footprint=footprint,
+    )
+
+
+@pytest.fixture(scope="module")
+def values() -> Values:
+    return load_values("production", folder=None, variables={})
+
+
+@pytest.fixture(scope="module")
+def generated(values: Values) -> dict[str, Any]:
+    return pipeline(TARGET, BUCKET, values, INSTALLATION)
 
 
 def evaluated(value: Any, parameters: dict[str, str]) -> Any:
@@ -51,9 +71,7 @@ def evaluated(value: Any, parameters: dict[str, str]) -> Any:
 @pytest.mark.parametrize("memory", [1, 1400, 99_999_999])
 def test_the_expressions_say_what_the_templates_compute(environment: str, memory: int) -> None:
     values = load_values(environment, folder=None, variables={})
-    request = request_for(
-        1763683200000001, target=Target(environment, "home-store"), footprint=Footprint(memory, memory + 1, memory + 2)
-    )
+    request = request_for(Target(environment, "home-store"), Footprint(memory, memory + 1, memory + 2))
     expressed = render_expressions(request.target, BUCKET, values)
     rendered = render(request, values)
     assert evaluated(expressed.deployment, request.to_parameters()) == rendered.deployment
@@ -90,7 +108,7 @@ def test_a_template_that_computes_something_else_is_refused_not_guessed_at(
 def test_the_trigger_fires_for_this_index_in_this_environment_alone(generated: dict[str, Any]) -> None:
     (trigger,) = generated["triggers"]
     constraints = trigger["payloadConstraints"]
-    payload = request_for(1).to_payload()
+    payload = request_for().to_payload()
     assert all(re.search(pattern, payload[key]) for key, pattern in constraints.items())
     for key, pattern in constraints.items():
         assert not re.search(pattern, f"{payload[key]}-2")
@@ -100,7 +118,7 @@ def test_the_trigger_fires_for_this_index_in_this_environment_alone(generated: d
 def test_the_artifact_is_the_index_json_of_a_build_of_this_index(generated: dict[str, Any]) -> None:
     (expected,) = generated["expectedArtifacts"]
     name = expected["matchArtifact"]["name"]
-    assert re.fullmatch(name, request_for(1).to_payload()["artifacts"][0]["name"])
+    assert re.fullmatch(name, request_for().to_payload()["artifacts"][0]["name"])
     for other in (
         "gs://acme.models/indexes/other/b1/index.json",
         "gs://acme-models/indexes/home-store/b1/index.json",
@@ -120,77 +138,6 @@ def test_stages_follow_one_another_and_none_hides_a_wrong_expression(generated: 
 
 def test_runs_of_an_index_wait_for_one_another_and_none_is_dropped(generated: dict[str, Any]) -> None:
     assert (generated["limitConcurrent"], generated["keepWaitingPipelines"]) == (True, True)
-
-
-def shop(said: io.StringIO, complained: io.StringIO) -> Desk:
-    def untouched(_url: str, _patience: float) -> Store:
-        return pytest.fail("the bucket was opened")
-
-    class Noon:
-        def now(self) -> datetime:
-            return datetime(2026, 11, 21, 12, tzinfo=UTC)
-
-        def sleep(self, seconds: float) -> None: ...
-
-    environ = {"MODEL_REPOSITORY": f"gs://{BUCKET}", "INDEXPUSH_ENVIRONMENT": "production"}
-    return Desk(environ, untouched, Noon(), said, complained)
-
-
-def command(*arguments: str) -> tuple[int, str, str]:
-    said, complained = io.StringIO(), io.StringIO()
-    code = main(["spinnaker-pipeline", *arguments], shop(said, complained))
-    return code, said.getvalue(), complained.getvalue()
-
-
-def test_the_command_prints_what_spinnaker_takes(generated: dict[str, Any]) -> None:
-    chosen = ["--account", "prod-gke", "--email", "team@example.com", "--slack", "#indexes", "--output", "json"]
-    code, out, _ = command("--index", "home-store", "bags", *chosen)
-    assert code == ExitCode.OK
-    printed = json.loads(out)
-    assert printed["application"]["name"] == "indexpush"
-    assert [each["name"] for each in printed["pipelines"]] == ["production-home-store", "production-bags"]
-    assert printed["pipelines"][0] == generated
-
-
-def test_the_command_writes_a_file_for_each_definition(tmp_path: Path) -> None:
-    code, out, _ = command("--index", "home-store", "--into", str(tmp_path / "definitions"))
-    assert code == ExitCode.OK
-    written = {path.name: json.loads(path.read_text()) for path in (tmp_path / "definitions").iterdir()}
-    assert written["production-home-store.json"] == json.loads(out)["pipelines"][0]
-    assert written["application.json"] == json.loads(out)["application"]
-
-
-def test_without_a_channel_nobody_is_notified_and_without_an_account_nothing_runs_as_one() -> None:
-    _, out, _ = command("--index", "home-store")
-    (printed,) = json.loads(out)["pipelines"]
-    assert printed["notifications"] == []
-    assert not any("notifications" in stage for stage in printed["stages"])
-    assert "runAsUser" not in printed["triggers"][0]
-    _, out, _ = command("--index", "home-store", "--run-as", "indexpush@example.com")
-    assert json.loads(out)["pipelines"][0]["triggers"][0]["runAsUser"] == "indexpush@example.com"
-
-
-def test_values_of_ones_own_are_taken_from_their_folder(tmp_path: Path) -> None:
-    (tmp_path / "production.yaml").write_text(VALUES)
-    code, out, _ = command("--index", "home-store", "--values", str(tmp_path))
-    assert code == ExitCode.OK
-    assert '"namespace": "n"' in out
-
-
-@pytest.mark.parametrize(
-    ("arguments", "complaint", "expected"),
-    [
-        (["--index", "Home"], "index 'Home'", ExitCode.USAGE),
-        (["--index", "a", "--application", "${1}"], "--application '${1}'", ExitCode.USAGE),
-        (["--index", "a", "--environment", "nowhere"], "environments/nowhere.yaml: no such file", ExitCode.DATA),
-        ([], "--index", ExitCode.USAGE),
-    ],
-)
-def test_what_cannot_be_is_refused_in_one_line(arguments: list[str], complaint: str, expected: ExitCode) -> None:
-    code, out, err = command(*arguments)
-    assert (code, out) == (expected, "")
-    assert complaint in err
-    assert err.count("\n") == 1
 
 
 def test_the_pipeline_is_for_one_bucket_and_pods_read_no_other(values: Values) -> None:
