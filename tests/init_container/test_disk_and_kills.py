@@ -16,6 +16,7 @@ from pull_scene import MIB, PREFIX, Build, Puller, make_build
 KILLS = int(os.environ.get("PULL_KILLS", "6"))
 
 
+@pytest.mark.timeout(60 + 10 * KILLS)
 def test_sigkill_at_any_moment_leaves_nothing_half_done_and_little_to_fetch_twice(
     bucket: FaultyBucket, puller: Puller
 ) -> None:
