@@ -1,6 +1,6 @@
 """HTTP/1.1 over httptools: requests in, answers out, and a connection that is always left in good order.
 
-`docs/decisions/` says why this isn't an ASGI server. What a request costs beside its search is most of what a caller
+`docs/search-api.md` says why this isn't an ASGI server. What a request costs beside its search is most of what a caller
 waits for, so a request is answered in the callback that read it; only pictures and batches become tasks. And a drain
 without a failed request needs a say in when and how each connection is closed.
 
@@ -42,6 +42,15 @@ class Stage(Enum):
 
 
 _STATUS_LINES = {status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode() for status in HTTPStatus}
+
+
+def split_target(target: bytes) -> tuple[bytes, bytes]:
+    """Path and query of a request's target; raises `httptools.HttpParserInvalidURLError`."""
+    if target.startswith(b"/") and b"#" not in target:  # nearly every one
+        path, _, query = target.partition(b"?")
+        return path, query
+    url = httptools.parse_url(target)
+    return url.path or b"/", url.query or b""
 
 
 class Connection(asyncio.Protocol):
@@ -167,12 +176,12 @@ class Connection(asyncio.Protocol):
         if self._leaving:
             return
         try:
-            url = httptools.parse_url(self._url)
+            path, query = split_target(self._url)
         except httptools.HttpParserInvalidURLError:
             self._refuse(RequestMalformed("the request's target is no URL"))
             return
         method = self._parser.get_method().decode("ascii")
-        request = Request(method, url.path or b"/", url.query or b"", self._headers, b"".join(self._parts))
+        request = Request(method, path, query, self._headers, b"".join(self._parts))
         request.close = (
             not self._parser.should_keep_alive()
             or self._parser.should_upgrade()

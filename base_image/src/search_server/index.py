@@ -110,9 +110,10 @@ class MappedIndex:
 
     def place(self, item: str) -> tuple[Partition, int]:
         """Where `item` stands; raises `ItemUnknown`."""
+        encoded = [item.encode()]
         for number, position in self._lookup.find(item):
             partition = self.partitions[number]
-            if partition.ids[position] == item:
+            if partition.ids.at((position,)) == encoded:
                 return partition, position
         raise ItemUnknown(item)
 
