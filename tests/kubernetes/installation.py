@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +39,9 @@ VALUES: dict[str, Any] = {
 
 def install(kube: Kube) -> str:
     """Install everything and wait until it works; gives the bucket's address as this process and pods reach it."""
-    kube.apply(namespace(STAND_INS), service(STAND_INS, "google", 4443, 8085, 8090), service(STAND_INS, "on-commit", 80))
+    kube.apply(
+        namespace(STAND_INS), service(STAND_INS, "google", 4443, 8085, 8090), service(STAND_INS, "on-commit", 80)
+    )
     google = kube.service_address(STAND_INS, "google")
     storage = {"STORAGE_EMULATOR_HOST": f"http://{google}:4443"}
     kube.apply(_google(f"{google}:4443"), _function(storage, f"{google}:8085"))
@@ -55,6 +59,25 @@ def install_webhook(kube: Kube, values: dict[str, Any], storage: dict[str, str])
     secret = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": WEBHOOK, "namespace": NAMESPACE}}
     kube.apply(secret | {"stringData": {"token": TOKEN}}, values_map(WEBHOOK, values))
     kube.apply(*(prepared(one, WEBHOOK, storage) for one in shipped if one["kind"] != "Namespace"))
+
+
+@contextmanager
+def second_webhook(kube: Kube, name: str, values: dict[str, Any]) -> Iterator[str]:
+    """Another webhook in the same namespace, which renders with other values; gives the address of its one pod."""
+    storage = {"STORAGE_EMULATOR_HOST": os.environ["STORAGE_EMULATOR_HOST"]}
+    chosen = {**VALUES, **values, "env": storage | values.get("env", {})}
+    (shipped,) = documents(ROOT / "manifests" / "cd_webhook" / "deployment.yaml")
+    deployment = prepared(shipped, name, storage)
+    deployment["metadata"]["name"] = name
+    deployment["spec"] |= {"replicas": 1, "selector": {"matchLabels": {"app": name}}}
+    deployment["spec"]["template"]["metadata"]["labels"] = {"app": name}
+    kube.apply(values_map(name, chosen), deployment)
+    try:
+        kube.rolled_out(NAMESPACE, name)
+        (pod,) = kube.pods(NAMESPACE, {"app": name})
+        yield f"{pod['status']['podIP']}:8080"
+    finally:
+        kube.kubectl("-n", NAMESPACE, "delete", "deployment", name, "--wait=false")
 
 
 def documents(path: Path) -> list[Object]:

@@ -22,12 +22,12 @@ from local_stack.demo.sabotage import Files, Manifest, copy_build
 from local_stack.demo.search import Search
 from manifests import annotations as marks
 from model_repository.deployment import DeploymentRequest, Footprint, footprint
+from model_repository.digests import sha256_digest
 from model_repository.errors import ObjectMissing
 from model_repository.gcs_store import GcsStore
 from model_repository.names import IndexPrefix, Target
 from model_repository.receipt import Outcome, Receipt
 from model_repository.repository import list_receipts, read_index_manifest, read_receipt
-from model_repository.digests import sha256_digest
 
 INDEX = "home-store"
 CATALOGUE = Path(__file__).resolve().parents[2] / "embedding_batch" / "catalogue" / "home-store"
@@ -75,7 +75,9 @@ class Scene:
 
     def settled(self, prefix: IndexPrefix) -> int:
         """A good build of the index serves, alone: no rollout goes on, no old pod drains. Gives the generation."""
-        noted = (self.kube.deployment(NAMESPACE, prefix.index) or {"metadata": {"annotations": {}}})["metadata"]["annotations"]
+        noted = (self.kube.deployment(NAMESPACE, prefix.index) or {"metadata": {"annotations": {}}})["metadata"][
+            "annotations"
+        ]
         if noted.get(marks.ROLLOUT) != "served":
             self.serve(prefix)
         self.alone(prefix.index)
@@ -116,7 +118,9 @@ class Scene:
     def post(self, request: DeploymentRequest, address: str | None = None) -> dict[str, Any]:
         """Hand a request to the webhook as the function does; `address`: of one replica, or None for the Service."""
         host = address or f"{self.kube.service_address(NAMESPACE, 'indexpush-cd-webhook')}:80"
-        asked = urllib.request.Request(f"http://{host}/webhooks/webhook/test", json.dumps(request.to_payload()).encode())
+        asked = urllib.request.Request(
+            f"http://{host}/webhooks/webhook/test", json.dumps(request.to_payload()).encode()
+        )
         asked.add_header("Authorization", f"Bearer {TOKEN}")
         asked.add_header("Content-Type", "application/json")
         try:
@@ -146,7 +150,9 @@ class Scene:
                 manifest["index"] = index
                 change(manifest, files)
 
-            self._copies[key] = copy_build(self.store, self.build, IndexPrefix(index, name), changed)
+            self._copies[key] = copy_build(
+                self.store, self.build, IndexPrefix(index, f"{name}-of-{self.build.build}"), changed
+            )
         return self._copies[key]
 
     # The cluster
@@ -182,7 +188,9 @@ class Scene:
 
         def look() -> float | None:
             try:
-                return time.time() if self.search(index).status()["generation"] in (generation, str(generation)) else None
+                return (
+                    time.time() if self.search(index).status()["generation"] in (generation, str(generation)) else None
+                )
             except (OSError, AssertionError):
                 return None
 

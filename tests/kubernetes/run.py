@@ -61,7 +61,11 @@ def _on_node(state: Path, tests: list[str]) -> int:
 def _lab(script: str, *arguments: str) -> None:
     began = time.monotonic()
     done = subprocess.run(
-        ["nice", LAB / f"{script}.sh", *arguments], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False
+        ["nice", LAB / f"{script}.sh", *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
     )
     if done.returncode:
         sys.exit(f"{script}.sh {' '.join(arguments)} ended with {done.returncode}:\n{done.stdout[-4000:]}")

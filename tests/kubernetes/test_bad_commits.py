@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
-from installation import NAMESPACE, ROOT, VALUES, documents, prepared, values_map
+from installation import second_webhook
 from kube import Object, until
 from node_scene import INDEX, Scene, ready, restarts, unbroken
 
 from local_stack.demo import checks
+from local_stack.demo.client import Client
 from local_stack.demo.sabotage import shuffle_item_ids, truncate_annoy_file
 from model_repository.receipt import Receipt
 
@@ -52,8 +53,7 @@ def test_a_build_with_a_truncated_file_is_refused_by_the_function(scene: Scene) 
 def test_a_build_that_answers_wrongly_is_undone_by_its_golden_queries(scene: Scene) -> None:
     with nothing_happens_to(scene):
         generation = scene.commit(scene.copy("shuffled", change=shuffle_item_ids))
-        said: list[str] = []
-        until(lambda: said.extend(_last_words(scene.pods(INDEX, generation), "search-server")) or said, "last words")
+        said = until(lambda: _last_words(scene.pods(INDEX, generation), "search-server"), "the pod's last words")
         receipt = scene.receipt(INDEX, generation)
         undone(receipt, "pod-refused-data", "golden", str(scene.build))
         assert any(words[:200] in receipt.detail for words in said), (said, receipt.detail)
@@ -87,57 +87,76 @@ def test_while_the_bucket_is_down_a_pull_waits_and_goes_on_by_itself(scene: Scen
     unbroken(client.traffic)
 
 
-def test_what_no_node_has_memory_for_is_undone_at_its_deadline(scene: Scene) -> None:
-    with nothing_happens_to(scene) as good:
-        request = scene.request(scene.build, good + 1, memory_mib=4_000_000, deadline_seconds=15)
-        assert scene.post(request)["outcome"] == "accepted"
-        receipt = scene.receipt(INDEX, good + 1)
+SLOW: dict[str, tuple[dict[str, Any], dict[str, int]]] = {
+    "no-memory": ({}, {"memory_mib": 4_000_000, "deadline_seconds": 15}),
+    "no-image": ({"image": "localhost/nowhere:1", "image_pull_policy": "Never"}, {"deadline_seconds": 20}),
+    "crashes": ({"env": {"PYTHONHASHSEED": "nonsense"}}, {"deadline_seconds": 25}),
+}
+"""Index: values that somebody broke (a second webhook has them), and what the request says otherwise."""
+
+
+@pytest.fixture(scope="module")
+def failing(scene: Scene) -> Iterator[dict[str, Failing]]:
+    with ExitStack() as stack:
+        committed = {index: scene.commit(scene.copy("good", index)) for index in SLOW}
+        webhooks = {
+            index: stack.enter_context(second_webhook(scene.kube, f"webhook-{index}", values)) if values else None
+            for index, (values, _) in SLOW.items()
+        }
+        found: dict[str, Failing] = {}
+        for index, (_, otherwise) in SLOW.items():
+            assert scene.receipt(index, committed[index]).outcome == "served"
+            good = scene.settled(scene.copy("good", index))
+            client = stack.enter_context(scene.asking(index))
+            found[index] = Failing(index, good, good + 1, restarts(scene.pods(index)), client)
+            request = scene.request(scene.copy("good", index), good + 1, **otherwise)
+            assert scene.post(request, webhooks[index])["outcome"] == "accepted"
+        yield found
+
+
+class TestOnlyTheDeadlineTells:
+    """Three failures that nothing but time shows, each in an index of its own, all at once."""
+
+    def test_what_no_node_has_memory_for_is_undone_at_its_deadline(
+        self, scene: Scene, failing: dict[str, Failing]
+    ) -> None:
+        receipt = failing["no-memory"].untouched(scene)
         undone(receipt, "deadline-exceeded", "Insufficient memory", "15 s")
         assert 14 <= (receipt.finished - receipt.started).total_seconds() <= 35
 
+    def test_an_image_that_is_nowhere_is_undone(self, scene: Scene, failing: dict[str, Failing]) -> None:
+        undone(failing["no-image"].untouched(scene), "deadline-exceeded", "localhost/nowhere:1")
 
-class TestTheValuesAreBad:
-    """Somebody changed the environment's values: a second webhook, with those values, is asked."""
+    def test_a_pod_that_crashes_again_and_again_is_undone(self, scene: Scene, failing: dict[str, Failing]) -> None:
+        receipt = failing["crashes"].untouched(scene)
+        assert receipt.code in {"deadline-exceeded", "crash-loop"}
+        undone(receipt, receipt.code, "PYTHONHASHSEED", "ended with 1")
 
-    def test_an_image_that_is_nowhere_is_undone(self, scene: Scene) -> None:
-        values = {"image": "localhost/nowhere:1", "image_pull_policy": "Never"}
-        with _webhook_with(scene, "bad-image", values) as bad, nothing_happens_to(scene, "no-image") as good:
-            request = scene.request(scene.copy("good", "no-image"), good + 1, deadline_seconds=20)
-            assert scene.post(request, bad)["outcome"] == "accepted"
-            undone(scene.receipt("no-image", good + 1), "deadline-exceeded", "localhost/nowhere:1")
 
-    def test_a_pod_that_crashes_again_and_again_is_undone(self, scene: Scene) -> None:
-        values = {"env": {"PYTHONHASHSEED": "nonsense"}}
-        with _webhook_with(scene, "bad-env", values) as bad, nothing_happens_to(scene, "crashes") as good:
-            request = scene.request(scene.copy("good", "crashes"), good + 1, deadline_seconds=25)
-            assert scene.post(request, bad)["outcome"] == "accepted"
-            pod = until(lambda: next(iter(scene.pods("crashes", good + 1)), None), "the new pod")
-            receipt = scene.receipt("crashes", good + 1)
-            undone(receipt, "deadline-exceeded", "PYTHONHASHSEED", pod["metadata"]["name"])
+@dataclass(frozen=True)
+class Failing:
+    """A bad request of an index that served, while a client asks."""
+
+    index: str
+    good: int
+    bad: int
+    pods: dict[str, int]
+    client: Client
+
+    def untouched(self, scene: Scene) -> Receipt:
+        """The receipt; what served before did so all the time, in the same pods, and the next commit goes live."""
+        receipt = scene.receipt(self.index, self.bad)
+        until(lambda: restarts(scene.pods(self.index)) == self.pods, "the failed pods to leave")
+        traffic = self.client.traffic
+        unbroken(traffic)
+        checks.stayed(traffic, self.good)
+        scene.answers(self.index, scene.serve(scene.copy("good", self.index)))
+        return receipt
 
 
 def _reported(scene: Scene, generation: int) -> list[str]:
     reports = scene.stand_ins("/notifications")
     return sorted({report["code"] for report in reports if report.get("generation") == str(generation)})
-
-
-@contextmanager
-def _webhook_with(scene: Scene, name: str, values: dict[str, Any]) -> Iterator[str]:
-    """Another replica of the webhook in the same namespace, with other values; gives its address."""
-    shipped = documents(ROOT / "manifests" / "cd_webhook" / "deployment.yaml")[0]
-    env = {"STORAGE_EMULATOR_HOST": os.environ["STORAGE_EMULATOR_HOST"]}
-    wanted = {**VALUES, **values, "env": env | values.get("env", {})}
-    deployment = prepared(shipped, name, env)
-    deployment["metadata"]["name"] = name
-    deployment["spec"] |= {"replicas": 1, "selector": {"matchLabels": {"app": name}}}
-    deployment["spec"]["template"]["metadata"]["labels"] = {"app": name}
-    scene.kube.apply(values_map(name, wanted), deployment)
-    scene.kube.rolled_out(NAMESPACE, name)
-    (pod,) = scene.kube.pods(NAMESPACE, {"app": name})
-    try:
-        yield f"{pod['status']['podIP']}:8080"
-    finally:
-        scene.kube.kubectl("-n", NAMESPACE, "delete", "deployment", name, "--wait=false")
 
 
 def _statuses(pods: list[Object], container: str) -> list[Object]:

@@ -30,7 +30,7 @@ from model_repository.names import IndexPrefix, ModelPrefix, Target
 pytestmark = [pytest.mark.kubernetes, pytest.mark.timeout(300)]
 
 RACES = 200
-COMMITS = 3
+COMMITS = 2
 LANES = 4
 """Races that run at a time, each lane on an index of its own."""
 TRACK = "indexpush-races"

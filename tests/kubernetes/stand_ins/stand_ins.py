@@ -39,7 +39,14 @@ class Bucket:
         self._command = [str(binary()), "-scheme", "http", "-host", "0.0.0.0", "-port", str(BUCKET_PORT)]
         self._command += ["-backend", "filesystem", "-filesystem-root", "/data", "-log-level", "error"]
         self._command += ["-external-url", f"http://{address}", "-public-host", address]
-        self._command += ["-event.pubsub-project-id", PROJECT, "-event.pubsub-topic", "changes", "-event.list", "finalize"]
+        self._command += [
+            "-event.pubsub-project-id",
+            PROJECT,
+            "-event.pubsub-topic",
+            "changes",
+            "-event.list",
+            "finalize",
+        ]
         self._server: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:

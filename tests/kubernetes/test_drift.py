@@ -1,0 +1,49 @@
+"""What somebody changes by hand: an autoscaler's word is kept, anything else is reported and taken back."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from installation import NAMESPACE, SEARCH_IMAGE, second_webhook
+from kube import until
+from node_scene import INDEX, Scene, unbroken
+
+pytestmark = [pytest.mark.kubernetes, pytest.mark.timeout(300)]
+
+
+def test_replicas_that_an_autoscaler_chose_are_kept_by_the_next_deploy(scene: Scene) -> None:
+    build = scene.copy("good", "scaled")
+    with second_webhook(scene.kube, "webhook-scaled", {"replicas": None}) as webhook:
+        assert scene.post(scene.request(build, 1), webhook)["outcome"] == "accepted"
+        assert scene.receipt("scaled", 1).outcome == "served"
+        scene.kube.kubectl("-n", NAMESPACE, "scale", "deployment", "scaled", "--replicas=2")
+        until(lambda: scene.deployment("scaled")["status"].get("availableReplicas") == 2, "two pods")
+        assert scene.status("scaled")["drift"] == []
+        with scene.asking("scaled") as client:
+            assert scene.post(scene.request(build, 2), webhook)["outcome"] == "accepted"
+            assert scene.receipt("scaled", 2).outcome == "served"
+            until(lambda: len(scene.pods("scaled")) == len(scene.pods("scaled", 2)) == 2, "two new pods alone")
+        unbroken(client.traffic)
+        assert scene.deployment("scaled")["spec"]["replicas"] == 2
+    scene.kube.kubectl("-n", NAMESPACE, "scale", "deployment", "scaled", "--replicas=0")  # room for others
+
+
+def test_an_image_and_a_volume_changed_by_hand_are_reported_and_taken_back(scene: Scene) -> None:
+    scene.settled(scene.build)
+    with scene.asking(INDEX) as client:
+        container = {"name": "search-server", "image": "localhost/busybox:1"}
+        added = {"volumes": [{"name": "mine", "emptyDir": {}}], "containers": [container]}
+        patch = {"spec": {"template": {"spec": added}}}
+        scene.kube.kubectl("-n", NAMESPACE, "patch", "deployment", INDEX, "--patch", json.dumps(patch))
+        drift = "\n".join(scene.status(INDEX)["drift"])
+        assert "localhost/busybox:1" in drift
+        assert "volumes[mine]: added" in drift
+        generation = scene.serve(scene.build)
+        scene.answers(INDEX, generation)
+        scene.alone(INDEX)
+    unbroken(client.traffic)
+    pod = scene.deployment(INDEX)["spec"]["template"]["spec"]
+    assert pod["containers"][0]["image"] == SEARCH_IMAGE
+    assert [volume["name"] for volume in pod["volumes"]] == ["data"]
+    assert scene.status(INDEX)["drift"] == []
