@@ -3,30 +3,53 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 
 import pytest
 from installation import NAMESPACE, SEARCH_IMAGE, second_webhook
 from kube import until
 from node_scene import INDEX, Scene, unbroken
 
+from local_stack.demo.sabotage import shuffle_item_ids
+
 pytestmark = [pytest.mark.kubernetes, pytest.mark.timeout(300)]
 
 
-def test_replicas_that_an_autoscaler_chose_are_kept_by_the_next_deploy(scene: Scene) -> None:
+@pytest.fixture(scope="module")
+def autoscaled(scene: Scene) -> Iterator[str]:
+    """A webhook whose values leave the replicas to an autoscaler."""
+    with second_webhook(scene.kube, "webhook-scaled", {"replicas": None}) as address:
+        yield address
+
+
+def test_replicas_that_an_autoscaler_chose_are_kept_by_the_next_deploy(scene: Scene, autoscaled: str) -> None:
     build = scene.copy("good", "scaled")
-    with second_webhook(scene.kube, "webhook-scaled", {"replicas": None}) as webhook:
-        assert scene.post(scene.request(build, 1), webhook)["outcome"] == "accepted"
-        assert scene.receipt("scaled", 1).outcome == "served"
-        scene.kube.kubectl("-n", NAMESPACE, "scale", "deployment", "scaled", "--replicas=2")
-        until(lambda: scene.deployment("scaled")["status"].get("availableReplicas") == 2, "two pods")
-        assert scene.status("scaled")["drift"] == []
-        with scene.asking("scaled") as client:
-            assert scene.post(scene.request(build, 2), webhook)["outcome"] == "accepted"
-            assert scene.receipt("scaled", 2).outcome == "served"
-            until(lambda: len(scene.pods("scaled")) == len(scene.pods("scaled", 2)) == 2, "two new pods alone")
-        unbroken(client.traffic)
-        assert scene.deployment("scaled")["spec"]["replicas"] == 2
+    assert scene.post(scene.request(build, 1), autoscaled)["outcome"] == "accepted"
+    assert scene.receipt("scaled", 1).outcome == "served"
+    scene.kube.kubectl("-n", NAMESPACE, "scale", "deployment", "scaled", "--replicas=2")
+    until(lambda: scene.deployment("scaled")["status"].get("availableReplicas") == 2, "two pods")
+    assert scene.status("scaled")["drift"] == []
+    with scene.asking("scaled") as client:
+        assert scene.post(scene.request(build, 2), autoscaled)["outcome"] == "accepted"
+        assert scene.receipt("scaled", 2).outcome == "served"
+        until(lambda: len(scene.pods("scaled")) == len(scene.pods("scaled", 2)) == 2, "two new pods alone")
+    unbroken(client.traffic)
+    assert scene.deployment("scaled")["spec"]["replicas"] == 2
     scene.kube.kubectl("-n", NAMESPACE, "scale", "deployment", "scaled", "--replicas=0")  # room for others
+
+
+def test_after_a_first_commit_that_failed_there_are_no_pods_and_a_good_one_gets_some(
+    scene: Scene, autoscaled: str
+) -> None:
+    bad = scene.copy("shuffled", "unlucky", change=shuffle_item_ids)
+    assert scene.post(scene.request(bad, 1), autoscaled)["outcome"] == "accepted"
+    receipt = scene.receipt("unlucky", 1)
+    assert receipt.outcome == "undone"
+    assert "nothing served before" in receipt.detail
+    until(lambda: not scene.pods("unlucky"), "the failing pods to leave")
+    assert scene.post(scene.request(scene.copy("good", "unlucky"), 2), autoscaled)["outcome"] == "accepted"
+    assert scene.receipt("unlucky", 2).outcome == "served"
+    scene.answers("unlucky", 2)
 
 
 def test_an_image_and_a_volume_changed_by_hand_are_reported_and_taken_back(scene: Scene) -> None:

@@ -43,9 +43,8 @@ class TestTheInstalledWebhook:
         }
         assert allowed == set(RULES)
         assert not _may(scene.kube, account, "default", ("apps", "deployments", "get"))
-        assert not _may(
-            scene.kube, f"system:serviceaccount:{NAMESPACE}:indexpush-search", NAMESPACE, ("", "pods", "list")
-        )
+        pods_own = f"system:serviceaccount:{NAMESPACE}:indexpush-search"
+        assert not _may(scene.kube, pods_own, NAMESPACE, ("", "pods", "list"))
 
     def test_without_a_rule_a_commit_waits_and_goes_live_once_the_role_is_mended(self, scene: Scene) -> None:
         before = scene.settled(scene.build)
