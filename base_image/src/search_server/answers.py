@@ -18,6 +18,17 @@ _NOT_PLAIN = re.compile(rb"[^ !#-\[\]-~]")
 """What can't stand in a JSON string as it is, or isn't ASCII."""
 
 
+def similar_json(item: str, category: str, generation: int, found: Neighbors) -> bytes:
+    """The answer about an item of the index."""
+    form = b'{"item":%b,"category":%b,"generation":%d,"neighbors":%b}'
+    return form % (orjson.dumps(item), _category(category), generation, neighbors_json(found))
+
+
+def search_json(generation: int, found: Neighbors) -> bytes:
+    """The answer about a picture."""
+    return b'{"generation":%d,"neighbors":%b}' % (generation, neighbors_json(found))
+
+
 def neighbors_json(found: Neighbors) -> bytes:
     """A list of {"id", "category", "score", "distance"}; score: the cosine similarity, 1 - distance^2 / 2."""
     count = len(found.ids)

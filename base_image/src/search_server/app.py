@@ -7,17 +7,16 @@ import re
 import time
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
+from functools import lru_cache, partial
 from http import HTTPStatus
 from typing import Any
 
-import orjson
-
-from search_server.answers import neighbors_json
+from search_server.answers import search_json, similar_json
 from search_server.config import Config
 from search_server.connections import Connections
 from search_server.errors import MethodRefused, NotReady, RequestRefused, RouteUnknown, status_of
 from search_server.find_neighbors import format_error, format_neighbors, parse_find_neighbors
-from search_server.index import MappedIndex, Neighbors
+from search_server.index import MappedIndex
 from search_server.logs import log
 from search_server.messages import Request, Response, json_body_response, json_response
 from search_server.metrics import Metrics, Reading
@@ -64,6 +63,8 @@ class Application:
         self._serving: Serving | None = None
         self._closed_because = "the index is being opened and proved"
         self._page = read_page(config.item_image_url)
+        # callers ask in the same few ways again and again
+        self._parse_search = lru_cache(maxsize=4096)(partial(parse_search, limits=config.limits))
         self._similar = Route("similar", "GET", self._answer_similar)
         self._find_neighbors = Route(_FIND_NEIGHBORS, "POST", self._answer_find_neighbors)
         self._routes = {
@@ -175,11 +176,11 @@ class Application:
 
     def _answer_similar(self, request: Request) -> Response:
         index = self._open().index
-        search = parse_search(request.query, self.limits)
+        search = self._parse_search(request.query)
         item = parse_item(request.path[len(_ITEM_HEAD) : -len(_ITEM_TAIL)])
         home, position = index.place(item)
         found = index.similar(home, position, search.k, index.select(search.category))
-        return self._answer_neighbors({"item": item, "category": home.category}, found)
+        return json_body_response(similar_json(item, home.category, self._config.generation, found))
 
     def _answer_items(self, request: Request) -> Response:
         index = self._open().index
@@ -196,15 +197,11 @@ class Application:
 
     async def _answer_search(self, request: Request) -> Response:
         serving = self._open()
-        search = parse_search(request.query, self.limits)
+        search = self._parse_search(request.query)
         partitions = serving.index.select(search.category)
         vector = await serving.pictures.embed(parse_picture(request))
         found = serving.index.nearest(vector, search.k, partitions)
-        return self._answer_neighbors({}, found)
-
-    def _answer_neighbors(self, fields: dict[str, Any], found: Neighbors) -> Response:
-        head = orjson.dumps({**fields, "generation": self._config.generation})
-        return json_body_response(b'%b,"neighbors":%b}' % (head[:-1], neighbors_json(found)))
+        return json_body_response(search_json(self._config.generation, found))
 
     async def _answer_find_neighbors(self, request: Request) -> Response:
         index = self._open().index

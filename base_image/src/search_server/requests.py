@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Collection
 from dataclasses import dataclass
-from functools import lru_cache
 from urllib.parse import unquote_plus, unquote_to_bytes
 
 import numpy as np
@@ -44,7 +43,6 @@ class Listing:
     limit: int
 
 
-@lru_cache(maxsize=4096)  # callers ask the same way again and again
 def parse_search(query: bytes, limits: Limits) -> Search:
     """Read ?k=&category=; raises `ParameterRefused`."""
     values = parse_query(query, ("k", "category"))
