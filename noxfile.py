@@ -63,7 +63,14 @@ def tests(session: nox.Session) -> None:
     """Every test that needs neither Kubernetes nor Spinnaker; arguments go to pytest."""
     install(session, "dev")
     session.run("python", "functions/vendor.py")
-    session.run("pytest", "-m", "not kubernetes and not spinnaker", "--ignore=tests/kubernetes", "--ignore=tests/spinnaker", *session.posargs)
+    session.run(
+        "pytest",
+        "-m",
+        "not kubernetes and not spinnaker",
+        "--ignore=tests/kubernetes",
+        "--ignore=tests/spinnaker",
+        *session.posargs,
+    )
 
 
 @nox.session
