@@ -148,7 +148,8 @@ def _deployment(name: str, command: list[str], variables: dict[str, str], ready:
         "image": STAND_INS_IMAGE,
         "command": command,
         "env": [{"name": key, "value": value} for key, value in variables.items()],
-        "readinessProbe": ({"httpGet": ready} if ready else {"tcpSocket": {"port": 8080}}) | {"periodSeconds": 1, "timeoutSeconds": 5},
+        "readinessProbe": ({"httpGet": ready} if ready else {"tcpSocket": {"port": 8080}})
+        | {"periodSeconds": 1, "timeoutSeconds": 5},
     }
     labels = {"app": name}
     return {
