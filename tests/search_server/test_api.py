@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 from collections.abc import Callable
 from typing import Any
@@ -59,6 +60,20 @@ def test_the_score_is_the_cosine_and_the_distance_is_angular(client: httpx.Clien
     cosine = float(np.dot(good_build.vectors["chairs"][3], other))
     assert neighbor["score"] == pytest.approx(cosine, abs=1e-5)
     assert neighbor["distance"] == pytest.approx(math.sqrt(2 - 2 * cosine), abs=1e-5)
+
+
+def test_many_clients_at_once_each_get_their_own_answer(server: Any, good_build: Any) -> None:
+    async def ask_all() -> list[httpx.Response]:
+        limits = httpx.Limits(max_connections=70)
+        async with httpx.AsyncClient(base_url=server.url, timeout=30, limits=limits) as client:
+            items = [item for ids in good_build.ids.values() for item in ids]
+            return await asyncio.gather(*(client.get(f"/v1/items/{item}/similar?k=3") for item in items * 3))
+
+    for answer, (item, vector) in zip(asyncio.run(ask_all()), _all(good_build) * 3, strict=True):
+        assert answer.json()["item"] == item
+        assert [neighbor["id"] for neighbor in answer.json()["neighbors"]] == exact(good_build, vector, without=item)[
+            :3
+        ]
 
 
 @pytest.mark.parametrize("item", ["rödä ting/1 %?&#", "a/similar", "."])

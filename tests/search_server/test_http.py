@@ -15,7 +15,7 @@ from search_server.config import Limits
 from search_server.connections import Connections
 from search_server.errors import RequestRefused, status_of
 from search_server.http import Connection
-from search_server.messages import Request, Response
+from search_server.messages import Reply, Request, Response
 
 LIMITS = Limits(
     target_bytes=200,
@@ -38,15 +38,14 @@ class Echo:
     def __init__(self) -> None:
         self.asked: list[str] = []
 
-    def answer(self, request: Request) -> Response | Coroutine[Any, Any, Response]:
+    def answer(self, request: Request, reply: Reply) -> None:
         self.asked.append(f"{request.method} {request.path.decode()}")
         body = b"x" * 8_000_000 if request.path == b"/large" else request.path + b" " + request.body
         response = Response(200, body, b"")
-        return self._later(response) if request.path.startswith(b"/later") else response
-
-    async def _later(self, response: Response) -> Response:
-        await asyncio.sleep(0.1)
-        return response
+        if request.path.startswith(b"/later"):
+            asyncio.get_running_loop().call_later(0.1, reply, request, response)
+        else:
+            reply(request, response)
 
     def refuse_connection(self, refusal: Exception) -> Response:
         assert isinstance(refusal, RequestRefused)
@@ -164,6 +163,33 @@ def test_a_request_whose_body_comes_after_an_earlier_answer_is_still_answered() 
         assert (await wire.answer())[1] == b"/later/first "
         await wire.send(whole[-4:])
         assert (await wire.answer())[1] == b"/second 12345678"
+
+    run(scenario)
+
+
+def test_a_thousand_requests_sent_together_are_answered() -> None:
+    async def scenario(connect: Any, *_: Any) -> None:
+        wire = await connect()
+        sending = asyncio.create_task(wire.send(get("/later/0") + b"".join(get(f"/{n}") for n in range(1, 1500))))
+        assert (await wire.answer())[1] == b"/later/0 "
+        for n in range(1, 1500):
+            assert (await wire.answer())[1] == f"/{n} ".encode()
+        await sending
+
+    run(scenario)
+
+
+def test_a_client_that_goes_before_its_answer_disturbs_nobody() -> None:
+    async def scenario(connect: Any, connections: Connections, _: Echo) -> None:
+        wire = await connect()
+        await wire.send(get("/later"))
+        await asyncio.sleep(0.02)
+        wire.writer.transport.abort()
+        await asyncio.sleep(0.3)
+        assert len(connections) == 0
+        other = await connect()
+        await other.send(get("/"))
+        assert (await other.answer())[0] == 200
 
     run(scenario)
 

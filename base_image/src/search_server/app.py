@@ -11,21 +11,22 @@ from functools import lru_cache, partial
 from http import HTTPStatus
 from typing import Any
 
-from search_server.answers import search_json, similar_json
+from search_server.answers import search_json
 from search_server.config import Config
 from search_server.connections import Connections
 from search_server.errors import MethodRefused, NotReady, RequestRefused, RouteUnknown, status_of
 from search_server.find_neighbors import format_error, format_neighbors, parse_find_neighbors
-from search_server.index import MappedIndex
+from search_server.index import MappedIndex, neighbors
 from search_server.logs import log
-from search_server.messages import Request, Response, json_body_response, json_response
+from search_server.messages import Reply, Request, Response, json_body_response, json_response
 from search_server.metrics import Metrics, Reading
 from search_server.model import Model
 from search_server.page import read_page
 from search_server.pictures import PictureQueue
 from search_server.requests import parse_item, parse_listing, parse_picture, parse_query, parse_search
+from search_server.turns import ItemSearch, Turns
 
-Answer = Response | Coroutine[Any, Any, Response]
+Answer = Response | ItemSearch | Coroutine[Any, Any, Response]
 
 _ITEM_HEAD = b"/v1/items/"
 _ITEM_TAIL = b"/similar"
@@ -41,6 +42,7 @@ class Serving:
     index: MappedIndex
     model: Model
     pictures: PictureQueue
+    turns: Turns
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +63,7 @@ class Application:
         self._config = config
         self._connections = connections
         self._serving: Serving | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
         self._closed_because = "the index is being opened and proved"
         self._page = read_page(config.item_image_url)
         # callers ask in the same few ways again and again
@@ -82,7 +85,9 @@ class Application:
 
     def open(self, index: MappedIndex, model: Model) -> None:
         """Answer about this build from now on."""
-        self._serving = Serving(index, model, PictureQueue(model, self.limits.pictures))
+        answer_error = partial(self._answer_error, route=self._similar)
+        turns = Turns(index, self._config.generation, self._similar.name, answer_error)
+        self._serving = Serving(index, model, PictureQueue(model, self.limits.pictures), turns)
 
     def drain(self) -> None:
         """Go on answering, but ask to be sent nothing new."""
@@ -101,26 +106,34 @@ class Application:
 
     # requests in, answers out
 
-    def answer(self, request: Request) -> Answer:
-        """Answer a request, at once or later; raises nothing."""
+    def answer(self, request: Request, reply: Reply) -> None:
+        """Answer a request: call `reply` once, now or later. Raises nothing."""
         route: Route | None = None
         try:
             route = self._route(request)
             answer = route.answer(request)
         except Exception as error:  # noqa: BLE001 - whatever it is, the client gets an answer
-            return self._answer_error(request, route, error)
-        if isinstance(answer, Response):
+            reply(request, self._answer_error(request, error, route))
+            return
+        if isinstance(answer, ItemSearch):
+            self._open().turns.add(answer, request, reply)
+        elif isinstance(answer, Response):
             answer.route = route.name
-            return answer
-        return self._answer_later(request, route, answer)
+            reply(request, answer)
+        else:
+            task = asyncio.get_running_loop().create_task(self._answer_later(request, reply, route, answer))
+            self._tasks.add(task)  # the loop itself holds no more than a weak reference
+            task.add_done_callback(self._tasks.discard)
 
-    async def _answer_later(self, request: Request, route: Route, answer: Coroutine[Any, Any, Response]) -> Response:
+    async def _answer_later(
+        self, request: Request, reply: Reply, route: Route, answer: Coroutine[Any, Any, Response]
+    ) -> None:
         try:
             response = await answer
         except Exception as error:  # noqa: BLE001
-            return self._answer_error(request, route, error)
+            response = self._answer_error(request, error, route)
         response.route = route.name
-        return response
+        reply(request, response)
 
     def _route(self, request: Request) -> Route:
         path = request.path
@@ -138,14 +151,14 @@ class Application:
 
     def refuse_connection(self, refusal: Exception) -> Response:
         """Answer what was no whole request."""
-        return self._answer_error(None, None, refusal)
+        return self._answer_error(None, refusal)
 
     def answered(self, request: Request | None, response: Response) -> None:
         """Note that an answer was written."""
         seconds = time.perf_counter() - request.started if request else 0.0
         self.metrics.count(response.route, response.status, seconds)
 
-    def _answer_error(self, request: Request | None, route: Route | None, error: Exception) -> Response:
+    def _answer_error(self, request: Request | None, error: Exception, route: Route | None = None) -> Response:
         headers = b""
         if isinstance(error, RequestRefused):
             status, code, message = status_of(error), error.code, str(error)
@@ -174,13 +187,13 @@ class Application:
 
     # the routes
 
-    def _answer_similar(self, request: Request) -> Response:
+    def _answer_similar(self, request: Request) -> ItemSearch:
         index = self._open().index
         search = self._parse_search(request.query)
         item = parse_item(request.path[len(_ITEM_HEAD) : -len(_ITEM_TAIL)])
+        partitions = index.select(search.category)
         home, position = index.place(item)
-        found = index.similar(home, position, search.k, index.select(search.category))
-        return json_body_response(similar_json(item, home.category, self._config.generation, found))
+        return ItemSearch(item, home, position, search.k, partitions)
 
     def _answer_items(self, request: Request) -> Response:
         index = self._open().index
@@ -200,7 +213,7 @@ class Application:
         search = self._parse_search(request.query)
         partitions = serving.index.select(search.category)
         vector = await serving.pictures.embed(parse_picture(request))
-        found = serving.index.nearest(vector, search.k, partitions)
+        found = neighbors(serving.index.nearest(vector, search.k, partitions), search.k)
         return json_body_response(search_json(self._config.generation, found))
 
     async def _answer_find_neighbors(self, request: Request) -> Response:
@@ -210,7 +223,7 @@ class Application:
         for query in wanted.queries:
             if answers:
                 await asyncio.sleep(0)  # others are waiting, the probes among them
-            found = index.nearest(query.vector, query.neighbors, query.partitions)
+            found = neighbors(index.nearest(query.vector, query.neighbors, query.partitions), query.neighbors)
             answers.append(format_neighbors(query, found, index, full=wanted.full))
         return json_response({"nearestNeighbors": answers})
 

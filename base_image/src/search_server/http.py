@@ -12,10 +12,9 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Coroutine
 from enum import Enum, auto
 from http import HTTPStatus
-from typing import Any, cast
+from typing import cast
 
 import httptools
 
@@ -68,7 +67,9 @@ class Connection(asyncio.Protocol):
         self._blocked_since: float | None = None
         self._head_bytes = 0
         self._waiting: deque[Request] = deque()
-        self._task: asyncio.Task[None] | None = None
+        self._busy = False  # a request is being answered
+        self._paused = False  # we read no further, because more requests came than one
+        self._catching_up = False
         self._close_after = False
         self._leaving = False
         self.on_message_begin()
@@ -89,8 +90,6 @@ class Connection(asyncio.Protocol):
         self._connections.discard(self)
         self._leaving = True
         self._waiting.clear()
-        if self._task:
-            self._task.cancel()
 
     def data_received(self, data: bytes) -> None:
         """Read on; requests that become whole are answered on the way."""
@@ -110,7 +109,7 @@ class Connection(asyncio.Protocol):
     def eof_received(self) -> bool:
         """The client ended its side; what it asked before is answered still."""
         self._close_after = True
-        return self._task is not None  # False closes the transport when all is written
+        return self._busy  # False closes the transport when all is written
 
     def pause_writing(self) -> None:
         """The client takes its answers too slowly: read no more of its requests."""
@@ -120,7 +119,7 @@ class Connection(asyncio.Protocol):
     def resume_writing(self) -> None:
         """The client has taken what was waiting."""
         self._blocked_since = None
-        if self._task is None:
+        if not self._paused:
             self._transport.resume_reading()
 
     # what the parser calls
@@ -159,7 +158,7 @@ class Connection(asyncio.Protocol):
             self._refuse_head()
         elif self._length > self._limits.body_bytes:
             self._refuse_body()
-        elif self._expects and self._task is None:
+        elif self._expects and not self._busy:
             self._transport.write(_CONTINUE)
 
     def on_body(self, body: bytes) -> None:
@@ -187,30 +186,37 @@ class Connection(asyncio.Protocol):
             or self._parser.should_upgrade()
             or self._parser.get_http_version() != "1.1"
         )
-        if self._task is None:
-            self._serve(request)
-        else:
+        if self._busy:
             self._waiting.append(request)
+            self._paused = True
+            self._transport.pause_reading()
+        else:
+            self._busy = True
+            self._service.answer(request, self.reply)
 
     # answering
 
-    def _serve(self, request: Request) -> None:
-        answer = self._service.answer(request)
-        if isinstance(answer, Response):
-            self._write(request, answer)
-        else:
-            self._transport.pause_reading()
-            self._task = asyncio.get_running_loop().create_task(self._serve_later(request, answer))
-
-    async def _serve_later(self, request: Request, answer: Coroutine[Any, Any, Response]) -> None:
-        response = await answer
-        self._task = None
-        self._enter(self._stage, self._patience)  # the client's time begins anew
+    def reply(self, request: Request, response: Response) -> None:
+        """Write the answer to a request that was handed over, and hand over the next one."""
+        self._busy = False
+        self._since = self._connections.now  # the client's time begins anew
+        if self._transport.is_closing():
+            return
         self._write(request, response)
-        while self._waiting and self._task is None and not self._leaving:
-            self._serve(self._waiting.popleft())
-        if self._task is None and self._blocked_since is None and not self._transport.is_closing():
-            self._transport.resume_reading()
+        if self._paused and not self._catching_up:
+            self._catch_up()
+
+    def _catch_up(self) -> None:
+        """Hand over the requests that waited, then read on. A loop: answers that come at once must not nest."""
+        self._catching_up = True
+        while self._waiting and not self._busy:
+            self._busy = True
+            self._service.answer(self._waiting.popleft(), self.reply)
+        self._catching_up = False
+        if not self._busy:
+            self._paused = False
+            if self._blocked_since is None and not self._transport.is_closing():
+                self._transport.resume_reading()
 
     def _write(self, request: Request | None, response: Response) -> None:
         # a client that sent more requests at once gets all their answers before it is told to go
@@ -244,7 +250,7 @@ class Connection(asyncio.Protocol):
 
     def _refuse(self, refusal: RequestRefused) -> None:
         """Answer what is no whole request; after it nobody can tell where the next one would begin."""
-        if self._task is not None:
+        if self._busy:
             self._leave_after_answer()  # an earlier request's answer comes first, and is then the last one
         elif not self._leaving:
             self._write(None, self._service.refuse_connection(refusal))
@@ -257,10 +263,10 @@ class Connection(asyncio.Protocol):
         self._since = self._connections.now
 
     def _leave_after_answer(self) -> None:
-        if self._task is None:
-            self._leave()
-        else:
+        if self._busy:
             self._close_after = True
+        else:
+            self._leave()
 
     def _leave(self) -> None:
         """End our side; `tick` closes the connection if the client doesn't."""
@@ -275,7 +281,7 @@ class Connection(asyncio.Protocol):
     @property
     def answering(self) -> bool:
         """Whether a request is being answered, or is on its way in."""
-        return not self._leaving and (self._task is not None or self._stage is not Stage.BETWEEN)
+        return not self._leaving and (self._busy or self._stage is not Stage.BETWEEN)
 
     def leave_unless_answering(self) -> None:
         """End our side now if nothing is going on."""
@@ -289,7 +295,7 @@ class Connection(asyncio.Protocol):
         elif self._leaving:
             if now - self._since > self._limits.linger_seconds:
                 self._transport.close()
-        elif self._task is None and now - self._since > self._patience:
+        elif not self._busy and now - self._since > self._patience:
             if self._stage is Stage.BETWEEN:
                 self._leave()
             else:

@@ -10,7 +10,7 @@ import mmap
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from heapq import merge
-from itertools import islice
+from itertools import islice, repeat
 from pathlib import Path
 from typing import NamedTuple
 
@@ -95,6 +95,14 @@ class Partition:
         return len(positions) < count and len(positions) < items and breadth < items * self.annoy.get_n_trees() * 4
 
 
+class Hits(NamedTuple):
+    """What Annoy found in one partition: positions, and their distances, nearest first."""
+
+    partition: Partition
+    positions: list[int]
+    distances: list[float]
+
+
 class MappedIndex:
     """A build of an index, opened and ready to be searched."""
 
@@ -131,13 +139,13 @@ class MappedIndex:
             raise ParameterRefused(f"category {category[:100]!r} isn't in this index; GET /v1/status lists them")
         return (partition,)
 
-    def similar(self, home: Partition, position: int, k: int, partitions: Sequence[Partition]) -> Neighbors:
-        """The `k` nearest in `partitions` to the item that stands at `position` of `home`, without that item.
+    def similar(self, home: Partition, position: int, k: int, partitions: Sequence[Partition]) -> list[Hits]:
+        """The `k` nearest in each of `partitions` to the item at `position` of `home`, without that item.
 
         Fewer only if there are fewer.
         """
         breadth = self._breadth(k)
-        found: list[Neighbors] = []
+        found: list[Hits] = []
         vector: list[float] | None = None
         for partition in partitions:
             if partition is home:
@@ -148,13 +156,13 @@ class MappedIndex:
             else:
                 vector = vector or home.annoy.get_item_vector(position)
                 positions, distances = partition.by_vector(vector, k, breadth)
-            found.append(_neighbors(partition, positions[:k], distances[:k]))
-        return _nearest(found, k)
+            found.append(Hits(partition, positions, distances))
+        return found
 
-    def nearest(self, vector: Sequence[float], k: int, partitions: Sequence[Partition]) -> Neighbors:
-        """The `k` nearest to `vector` (of the index's dimensions, finite, not all 0) in `partitions`."""
+    def nearest(self, vector: Sequence[float], k: int, partitions: Sequence[Partition]) -> list[Hits]:
+        """The `k` nearest in each of `partitions` to `vector`, of the index's dimensions, finite, not all 0."""
         breadth = self._breadth(k)
-        return _nearest([_neighbors(p, *p.by_vector(vector, k, breadth)) for p in partitions], k)
+        return [Hits(partition, *partition.by_vector(vector, k, breadth)) for partition in partitions]
 
     def listed(self, category: str | None, after: str | None, limit: int) -> list[tuple[str, str]]:
         """Up to `limit` items as (id, category) in the order of the build, from the one that follows `after`."""
@@ -173,16 +181,18 @@ class MappedIndex:
         return self.manifest.trees * max(k, self.manifest.recall.at) + 1
 
 
-def _neighbors(partition: Partition, positions: list[int], distances: list[float]) -> Neighbors:
-    return Neighbors(distances, partition.ids.at(positions), [partition.category] * len(positions))
-
-
-def _nearest(found: Sequence[Neighbors], k: int) -> Neighbors:
-    """The `k` nearest of several answers, each nearest first."""
-    if len(found) == 1:
-        return found[0]
-    rows = list(islice(merge(*(zip(*each, strict=True) for each in found)), k))
+def neighbors(hits: Sequence[Hits], k: int) -> Neighbors:
+    """The `k` nearest of what was found in several partitions."""
+    if len(hits) == 1:
+        partition, positions, distances = hits[0]
+        ids = partition.ids.at(positions[:k])
+        return Neighbors(distances[:k], ids, [partition.category] * len(ids))
+    rows = list(islice(merge(*(_rows(each) for each in hits)), k))
     return Neighbors([row[0] for row in rows], [row[1] for row in rows], [row[2] for row in rows])
+
+
+def _rows(hits: Hits) -> Iterator[tuple[float, bytes, str]]:
+    return zip(hits.distances, hits.partition.ids.at(hits.positions), repeat(hits.partition.category), strict=False)
 
 
 def _walk(partitions: Sequence[Partition], start: int) -> Iterator[tuple[str, str]]:
@@ -233,7 +243,10 @@ def _check_lookup(lookup: ItemLookup, partitions: Sequence[Partition], manifest:
     for partition in partitions:
         count = len(partition.ids)
         for position in range(0, count, max(1, count // _SAMPLE)):
-            item = partition.ids[position]
+            try:
+                item = partition.ids[position]
+            except UnicodeDecodeError:
+                raise BuildUnfit(f"the item id at position {position} of {partition.category!r} isn't UTF-8") from None
             if (partition.number, position) not in lookup.find(item):
                 raise BuildUnfit(
                     f"{manifest.lookup}: doesn't find item {item[:200]!r} at position {position} of "

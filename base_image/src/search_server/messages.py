@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Coroutine
-from typing import Any, Protocol
+from collections.abc import Callable
+from typing import Protocol
 
 import orjson
 
@@ -49,13 +49,17 @@ class Response:
         self.route = route
 
 
+Reply = Callable[[Request, Response], None]
+"""Takes the answer to a request."""
+
+
 class Service(Protocol):
     """What answers requests, and is told about every answer."""
 
     limits: Limits
 
-    def answer(self, request: Request) -> Response | Coroutine[Any, Any, Response]:
-        """Answer a request, at once or later; raises nothing."""
+    def answer(self, request: Request, reply: Reply) -> None:
+        """Answer a request: call `reply` once, now or later. Raises nothing."""
 
     def refuse_connection(self, refusal: Exception) -> Response:
         """Answer what was no whole request."""
