@@ -1,10 +1,14 @@
 """What the search server adds to Annoy: queries a second of one core, beside Annoy in a bare loop, in the same run.
 
-    python benchmarks/bench_search.py [--items 100000] [--dimensions 512] [--trees 20] [--seconds 4] [--rounds 5]
+    python benchmarks/bench_search.py [--items 100000] [--dimensions 512] [--trees 20] [--seconds 1] [--rounds 20]
 
-Makes an index (cached in build/bench-search), then alternates rounds of the bare loop and of each server, all pinned to
-one core, the load generator (wrk, 16 kept-alive connections) to another. Peers answer the same question from the same
-file with the same answer, ids in a dict: FastAPI as in its tutorial, Flask under gunicorn, and bare ASGI on uvicorn.
+Makes an index (cached in build/bench-search), starts all servers, then alternates short rounds of the bare loop and of
+each server, all pinned to one core, the load generator (wrk, 16 kept-alive connections) to another. Peers answer the
+same question from the same file with the same answer, ids in a dict: FastAPI as in its tutorial, Flask under gunicorn,
+and bare ASGI on uvicorn. Needs wrk (apt-get install wrk), and beside the rooms fastapi, flask, gunicorn, onnx, uvicorn.
+
+Use a Python that was built with optimisation, such as Debian's: `sysconfig.get_config_var("CONFIG_ARGS")` should have
+--enable-optimizations. One built without it, as pyenv does unasked, takes twice as long for everything but the search.
 
 Printed for each: queries a second by the clock, and queries for each second of CPU that the process had. On a machine
 that others use too, the second figure is the fair one; the ratio to the bare loop of the same round is given for both.
@@ -24,6 +28,8 @@ import sys
 import tempfile
 import time
 import urllib.request
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -53,7 +59,6 @@ PORT = 18400
 SERVER_CORE, LOAD_CORE = 0, 1
 PREFIX, MODEL = IndexPrefix("bench", "1"), ModelPrefix("bench", "1")
 CREATED = datetime(2026, 11, 21, tzinfo=UTC)
-TICKS = os.sysconf("SC_CLK_TCK")
 PATIENCE_SECONDS = 60
 
 PEER = """
@@ -72,7 +77,9 @@ def similar(item, k):
         for n, d in zip(found, distances) if n != own][:k]}
 """
 
-UVICORN = f'uvicorn.run(app, port={PORT}, http="httptools", loop="uvloop", access_log=False, log_level="warning")\n'
+UVICORN = """
+uvicorn.run(app, port=int(os.environ["PORT"]), http="httptools", loop="uvloop", access_log=False, log_level="warning")
+"""
 
 FASTAPI = f"""{PEER}
 import uvicorn
@@ -120,6 +127,7 @@ class Contestant:
 
     name: str
     command: list[str]
+    port: int = 0
     environment: dict[str, str] = field(default_factory=dict)
     clock: list[float] = field(default_factory=list)
     cpu: list[float] = field(default_factory=list)
@@ -213,54 +221,50 @@ def _files(folder: Path) -> tuple[File, ...]:
     return tuple(File(p.name, p.stat().st_size, "AAAAAA==") for p in sorted(folder.iterdir()))
 
 
-def bare_loop(path: Path, dimensions: int, trees: int, seconds: float) -> tuple[float, float]:
+def bare_loop(annoy: AnnoyIndex, trees: int, seconds: float) -> tuple[float, float]:
     """Queries a second of get_nns_by_item and nothing else, by the clock and for each second of CPU."""
-    annoy = AnnoyIndex(dimensions, "angular")
-    annoy.load(str(path))
-    asked = [random.randrange(annoy.get_n_items()) for _ in range(1000)]
+    items = annoy.get_n_items()
     count, begun, cpu = 0, time.perf_counter(), time.process_time()
     while time.perf_counter() - begun < seconds:
-        for item in asked:
+        for item in random.choices(range(items), k=200):
             annoy.get_nns_by_item(item, K, trees * K, include_distances=True)
-        count += len(asked)
+        count += 200
     return count / (time.perf_counter() - begun), count / (time.process_time() - cpu)
 
 
 def cpu_seconds(pid: int) -> float:
-    """CPU seconds of a process and its children so far."""
+    """CPU seconds of a process, its children and all their threads so far, to the nanosecond."""
     children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    spent = 0
-    for process in (pid, *map(int, children)):
-        fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
-        spent += int(fields[11]) + int(fields[12])
-    return spent / TICKS
+    tasks = [task for process in (pid, *map(int, children)) for task in Path(f"/proc/{process}/task").iterdir()]
+    return sum(int((task / "schedstat").read_text().split()[0]) for task in tasks) / 1e9
 
 
-def load(script: Path, seconds: float, process: subprocess.Popen[bytes]) -> tuple[float, float]:
+def load(script: Path, seconds: float, port: int, pid: int) -> tuple[float, float]:
     """Queries a second of a server, asked by wrk; leaves if any answer wasn't 200."""
-    before, begun = cpu_seconds(process.pid), time.perf_counter()
-    wrk = ["wrk", "-t1", "-c16", f"-d{seconds:g}s", "-s", str(script), f"http://127.0.0.1:{PORT}"]
+    before, begun = cpu_seconds(pid), time.perf_counter()
+    wrk = ["wrk", "-t1", "-c16", f"-d{seconds:g}s", "-s", str(script), f"http://127.0.0.1:{port}"]
     report = subprocess.run(["taskset", "-c", str(LOAD_CORE), *wrk], check=True, capture_output=True, text=True).stdout
-    elapsed, spent = time.perf_counter() - begun, cpu_seconds(process.pid) - before
+    elapsed, spent = time.perf_counter() - begun, cpu_seconds(pid) - before
     if "Non-2xx" in report or "Socket errors" in report:
         raise SystemExit(report)
     requests = int(re.findall(r"(\d+) requests in", report)[0])
     return requests / elapsed, requests / spent
 
 
-def run_server(contestant: Contestant, script: Path, seconds: float) -> None:
-    """One round of one server, started, warmed up, asked, and stopped again."""
+@contextmanager
+def running(contestant: Contestant, script: Path) -> Iterator[int]:
+    """A server, pinned, asked once to see that it answers as it should, and warmed up; gives its pid."""
     process = subprocess.Popen(
         ["taskset", "-c", str(SERVER_CORE), *contestant.command],
-        env={**os.environ, **contestant.environment},
+        env={**os.environ, **contestant.environment, "PORT": str(contestant.port)},
         stderr=subprocess.DEVNULL,
     )
     try:
-        answer = _first_answer(f"http://127.0.0.1:{PORT}/v1/items/item-0000000/similar?k={K}", process)
+        answer = _first_answer(f"http://127.0.0.1:{contestant.port}/v1/items/item-0000000/similar?k={K}", process)
         if len(answer["neighbors"]) != K:
             raise SystemExit(f"{contestant.name} answered {answer}")
-        load(script, 1, process)
-        contestant.note(*load(script, seconds, process))
+        load(script, 1, contestant.port, process.pid)
+        yield process.pid
     finally:
         process.terminate()
         try:
@@ -285,18 +289,19 @@ def _first_answer(url: str, process: subprocess.Popen[bytes]) -> dict[str, list[
 
 def contestants(scratch: Path, environment: dict[str, str], shape: tuple[int, int], *, peers: bool) -> list[Contestant]:
     """The server first, then its peers."""
-    ours = {"PORT": str(PORT), "HOST": "127.0.0.1", "DRAIN_SECONDS": "0", "TERMINATION_LOG": "/dev/null"}
-    found = [Contestant("search_server", [sys.executable, "-m", "search_server"], {**environment, **ours})]
+    python = sys.executable
+    ours = {**environment, "HOST": "127.0.0.1", "DRAIN_SECONDS": "0", "TERMINATION_LOG": "/dev/null"}
+    found = [Contestant("search_server", [python, "-m", "search_server"], PORT, ours)]
     if peers:
         for name, source in (("asgi", ASGI), ("fastapi_peer", FASTAPI), ("flask_peer", FLASK)):
             (scratch / f"{name}.py").write_text(source)
         theirs = {"ANNOY": f"{environment['DATA']}/index/all.ann", "SHAPE": f"{shape[0]} {shape[1]}"}
-        gunicorn = ["gunicorn", "--workers=1", "--threads=16", "--worker-class=gthread", f"--bind=127.0.0.1:{PORT}"]
-        gunicorn += ["--keep-alive=60", f"--chdir={scratch}", "flask_peer:app"]
+        gunicorn = ["gunicorn", "--workers=1", "--threads=16", "--worker-class=gthread", "--keep-alive=60"]
+        gunicorn += [f"--bind=127.0.0.1:{PORT + 3}", f"--chdir={scratch}", "flask_peer:app"]
         found += [
-            Contestant("ASGI on uvicorn", [sys.executable, str(scratch / "asgi.py")], theirs),
-            Contestant("FastAPI", [sys.executable, str(scratch / "fastapi_peer.py")], theirs),
-            Contestant("Flask, gunicorn", [sys.executable, "-m", *gunicorn], theirs),
+            Contestant("ASGI on uvicorn", [python, str(scratch / "asgi.py")], PORT + 1, theirs),
+            Contestant("FastAPI", [python, str(scratch / "fastapi_peer.py")], PORT + 2, theirs),
+            Contestant("Flask, gunicorn", [python, "-m", *gunicorn], PORT + 3, theirs),
         ]
     return found
 
@@ -314,14 +319,20 @@ def measure(options: argparse.Namespace, scratch: Path) -> float:
     shape = (options.dimensions, options.trees)
     servers = contestants(scratch, environment, shape, peers=not options.no_peers)
     bare = Contestant("Annoy in a loop", [])
+    annoy = AnnoyIndex(options.dimensions, "angular")
+    annoy.load(str(data / "index" / "all.ann"))
     os.sched_setaffinity(0, {SERVER_CORE})
-    for number in range(options.rounds):
-        bare.note(*bare_loop(data / "index" / "all.ann", *shape, options.seconds))
-        for server in servers:
-            run_server(server, script, options.seconds)
-        print(f"round {number + 1} of {options.rounds}", flush=True)
-    print(f"\n{name} (items, dimensions, trees), k={K}, one core; medians of {options.rounds} rounds")
-    print(f"{'':18}{'queries/s':>10}{'ratio':>7}{'per CPU s':>11}{'ratio':>7}")
+    bare_loop(annoy, options.trees, 1)
+    with ExitStack() as stack:
+        pids = [stack.enter_context(running(server, script)) for server in servers]
+        for _ in range(options.rounds):
+            bare.note(*bare_loop(annoy, options.trees, options.seconds))
+            for server, pid in zip(servers, pids, strict=True):
+                server.note(*load(script, options.seconds, server.port, pid))
+    print(
+        f"{name} (items, dimensions, trees), k={K}, one core, Python {sys.version.split()[0]}; {options.rounds} rounds"
+    )
+    print(f"{'medians':18}{'queries/s':>10}{'ratio':>7}{'per CPU s':>11}{'ratio':>7}")
     for each in (bare, *servers):
         clock, cpu = ratio(each.clock, bare.clock), ratio(each.cpu, bare.cpu)
         middle = statistics.median(each.clock), statistics.median(each.cpu)
@@ -340,8 +351,8 @@ def main() -> None:
     parser.add_argument("--items", type=int, default=100_000)
     parser.add_argument("--dimensions", type=int, default=512)
     parser.add_argument("--trees", type=int, default=20)
-    parser.add_argument("--seconds", type=float, default=4)
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--seconds", type=float, default=1)
+    parser.add_argument("--rounds", type=int, default=20)
     parser.add_argument("--no-peers", action="store_true")
     parser.add_argument("--at-least", type=float, default=0.0, help="fail below this ratio by CPU")
     options = parser.parse_args()

@@ -140,6 +140,13 @@ def test_files_that_are_something_else_are_noticed(build: Any, start: Start, nam
     assert name in refused(build, start)
 
 
+def test_an_item_id_that_is_not_utf8_is_noticed(build: Any, start: Start) -> None:
+    path = build.index / "0.ids"
+    path.write_bytes(path.read_bytes().replace(b"chair-7", b"chair-\xff"))
+    build.seal()
+    assert "isn't UTF-8" in refused(build, start)
+
+
 def test_a_build_without_golden_questions_is_refused(build: Any, start: Start) -> None:
     build.golden = ()
     build.seal()

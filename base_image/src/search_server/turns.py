@@ -1,8 +1,8 @@
 """Searches about items, taken together.
 
-A search walks through a megabyte of vectors and leaves every cache cold. If several clients ask at the same moment, then
-to read all their requests, make all their searches and write all their answers costs less than to do all three for one
-after the other: each piece of code is fetched once for all of them. A lone request is answered as soon as ever.
+A search walks through a megabyte of vectors and leaves every cache cold. If several clients ask at the same moment,
+then to read all their requests, make all their searches and write all their answers costs less than to do all three
+for one after the other: each piece of code is fetched once for all of them. A lone request is answered as soon as ever.
 """
 
 from __future__ import annotations
@@ -36,7 +36,10 @@ class Turns:
     def __init__(
         self, index: MappedIndex, generation: int, route: str, answer_error: Callable[[Request, Exception], Response]
     ) -> None:
-        """Answer from `index`, in the name of `generation`, counted under `route`; `answer_error` should a search fail."""
+        """Answer from `index`, in the name of `generation`, counted under `route`.
+
+        answer_error: makes the answer to a request whose search failed.
+        """
         self._index = index
         self._generation = generation
         self._route = route
