@@ -12,7 +12,7 @@ from typing import ClassVar, Final
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from model_repository.errors import PermanentError
 
@@ -44,6 +44,10 @@ def preprocess(data: bytes, input_size: int) -> NDArray[np.float32]:
         upright = _decode(data, input_size)
     except (PictureUnreadable, MemoryError):
         raise
+    except UnidentifiedImageError as error:  # its own text names an object in memory, which tells nobody anything
+        raise PictureUnreadable(
+            f"the picture can't be decoded: it is no {', '.join(FORMATS[:-1])} or {FORMATS[-1]}"
+        ) from error
     except Exception as error:  # Pillow's decoders raise a dozen kinds for bad bytes, with no common base
         raise PictureUnreadable(f"the picture can't be decoded: {str(error) or type(error).__name__}") from error
     planes = np.asarray(_square(upright, input_size)).transpose(2, 0, 1)
