@@ -53,9 +53,10 @@ def install(session: nox.Session, lock: str) -> None:
 
 @nox.session
 def demo(session: nox.Session) -> None:
-    """The whole path on this machine, with real product pictures; `-- --once` makes it end by itself."""
+    """The whole path on this machine, with product pictures; `-- --once` makes it end by itself."""
     install(session, "demo")
-    session.run("python", "-m", "local_stack.demo", *session.posargs)
+    # After Ctrl-C it needs a moment to stop what it started and to clear up; nox would kill it after half a second.
+    session.run("python", "-m", "local_stack.demo", *session.posargs, interrupt_timeout=20)
 
 
 @nox.session

@@ -51,6 +51,12 @@ def test_a_slow_rollout_fails() -> None:
         checks.was_quick(3.1, 3)
 
 
+def test_shares_that_do_not_add_up_fail() -> None:
+    checks.add_up([0.1, 0.5, 2.3], 2.96)
+    with pytest.raises(checks.Misbehaved, match=r"add up to 2\.96 s, but make 3\.88 s"):
+        checks.add_up([0.56, 0.84, 2.34, 0.14], 2.96)
+
+
 @pytest.mark.parametrize("neighbors", [FIVE[:4], [*FIVE[:4], FIVE[0]], FIVE[::-1]])
 def test_an_answer_that_is_short_or_repeats_or_is_out_of_order_fails(neighbors: list[dict[str, object]]) -> None:
     checks.answered(FIVE, 5, "item")

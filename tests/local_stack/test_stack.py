@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import time
 import urllib.request
 from collections.abc import Iterator
@@ -83,6 +85,23 @@ def test_an_event_can_be_lost_on_purpose(stack: LocalStack) -> None:
     time.sleep(0.5)
 
     assert not any("lost" in attempt.message.attributes["objectId"] for attempt in stack.delivery.attempts())
+
+
+def test_a_webhook_that_is_killed_is_started_again(stack: LocalStack) -> None:
+    assert stack.revive() == []
+    webhook = next(running for running in stack._running if running.program.name == "cd-webhook")
+    os.kill(webhook.pid, signal.SIGKILL)
+    while webhook.end is None:
+        time.sleep(0.01)
+    with pytest.raises(ProgramFailed, match="cd-webhook was killed by SIGKILL; its log"):
+        stack.check()
+
+    assert stack.revive() == ["cd-webhook was killed by SIGKILL"]
+
+    stack.check()
+    request = urllib.request.Request(f"{stack.webhook_url}/v1/deployments", headers=stack.webhook_headers)
+    with urllib.request.urlopen(request) as answer:
+        assert json.load(answer)["deployments"] == []
 
 
 def test_a_part_that_can_not_start_stops_the_whole_stack(tmp_path: Path) -> None:

@@ -73,11 +73,19 @@ class RunningProgram:
         """The process."""
         return self._process.pid
 
+    @property
+    def end(self) -> str | None:
+        """How it ended, for people; None while it runs."""
+        code = self._process.poll()
+        if code is None:
+            return None
+        return f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with status {code}"
+
     def check(self) -> None:
         """Raise `ProgramFailed` if it has ended."""
-        code = self._process.poll()
-        if code is not None:
-            raise ProgramFailed(f"{self.program.name} ended with status {code}; {self._last_words()}")
+        end = self.end
+        if end is not None:
+            raise ProgramFailed(f"{self.program.name} {end}; {self._last_words()}")
 
     def wait_ready(self, within: float = 30.0) -> None:
         """Return when `ready_url` answers well. Raises `ProgramFailed` after `within` seconds, or if it ends."""

@@ -28,6 +28,8 @@ from local_stack.pubsub import Message, PubSubServer, Topics, topic_name
 _PROJECT = "local"
 _COMMITS, _NOTIFY = "commits", "notify"
 _STOP_GRACE = 3.0
+_REVIVED = ("function", "cd-webhook")
+"""The parts that a cloud or a cluster starts again when they end; they remember nothing."""
 
 
 def _checkout() -> Path:
@@ -171,6 +173,22 @@ class LocalStack:
         """Raise `ProgramFailed` if a part has ended."""
         for running in self._running:
             running.check()
+
+    def revive(self) -> list[str]:
+        """Start the function and the webhook again where they have ended; says how each ended.
+
+        From the thread that started the stack. Raises `ProgramFailed` if another part ended, or one does not come back.
+        """
+        ended = []
+        for place, running in enumerate(self._running):
+            if running.program.name not in _REVIVED:
+                running.check()
+            elif running.end is not None:
+                ended.append(f"{running.program.name} {running.end}")
+                running.stop()  # what is left of its session holds its port
+                self._running[place] = RunningProgram.start(running.program)
+                self._running[place].wait_ready()
+        return ended
 
     def __enter__(self) -> Self:
         self.start()

@@ -5,9 +5,10 @@ from __future__ import annotations
 import argparse
 import os
 import shutil
+import signal
 import sys
 import tempfile
-import threading
+import time
 from importlib import resources
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from model_repository.gcs_store import GcsStore
 from model_repository.names import Target
 
 CHECKOUT = Path(__file__).resolve().parents[4]
+_LOOK_SECONDS = 0.5
 HOME_STORE = CHECKOUT / "embedding_batch" / "catalogue" / "home-store"
 
 
@@ -29,15 +31,19 @@ def main() -> int:
     """Tell the story; 0 when every step worked, 1 when one didn't."""
     options = _arguments()
     console = Console()
+    for number in (signal.SIGINT, signal.SIGTERM):  # a shell lets its background jobs ignore the first
+        signal.signal(number, signal.default_int_handler)
     work = Path(tempfile.mkdtemp(prefix="indexpush-demo-"))
     try:
         _run(work, console, options.catalogue, once=options.once)
-    except (Misbehaved, DeliveryError, ProgramFailed) as error:
-        console.failure(f"{error}")
-        console.note(f"the logs are in {work / 'logs'}")
-        return 1
     except KeyboardInterrupt:
         console.note("stopped")
+    except Exception as error:
+        console.failure(f"{error}")
+        console.note(f"the logs are in {work / 'logs'}")
+        if not isinstance(error, Misbehaved | DeliveryError | ProgramFailed):
+            raise
+        return 1
     shutil.rmtree(work, ignore_errors=True)
     return 0
 
@@ -48,7 +54,10 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument(
         "--catalogue", type=Path, default=HOME_STORE, help="another shop: a folder as the batch takes it"
     )
-    return parser.parse_args()
+    options = parser.parse_args()
+    if not (options.catalogue / "catalogue.jsonl").is_file():
+        parser.error(f"--catalogue {options.catalogue}: there is no catalogue.jsonl in it")
+    return options
 
 
 def _run(work: Path, console: Console, shop: Path, *, once: bool) -> None:
@@ -104,13 +113,17 @@ def _stay(story: Story) -> None:
     """Leave everything running until Ctrl-C, and say what to try."""
     exports = " ".join(f"{name}={value}" for name, value in story.operator_variables().items())
     say = story.console.note
-    say(f"the page:       {story.stack.service_url(INDEX)}/   (click a product, or drop a photo of your own)")
-    say(f"as operator:    export {exports}")
-    say(f"                PATH={Path(sys.executable).parent}:$PATH")
-    say(f"                indexpush status | history {INDEX} | redeploy {INDEX} | rollback {INDEX} --wait")
-    say(f"the logs:       {story.stack.logs}")
+    say(f"the page:    {story.stack.service_url(INDEX)}/   (click a product, or drop a photo of your own)")
+    say(f"the logs:    {story.stack.logs}")
+    say("as operator, in another terminal:")
+    say(f"    export {exports} PATH={Path(sys.executable).parent}:$PATH")
+    for command in ("status", f"history {INDEX}", f"redeploy {INDEX} --wait", f"rollback {INDEX} --wait"):
+        say(f"    indexpush {command}")
     say("Ctrl-C ends it")
-    threading.Event().wait()
+    while True:
+        for ended in story.stack.revive():
+            say(f"{ended}; started again, as a cloud or a cluster would")
+        time.sleep(_LOOK_SECONDS)
 
 
 if __name__ == "__main__":

@@ -12,6 +12,9 @@ from local_stack.demo.client import Traffic
 from local_stack.demo.evaluation import Evaluation
 from model_repository.receipt import Outcome, Receipt
 
+_CLOCKS = 0.5
+"""Seconds by which the moments that several programs note may overlap."""
+
 
 class Misbehaved(Exception):
     """A step of the demo did not show what it should."""
@@ -37,7 +40,18 @@ def went_live(receipt: Receipt, status: Mapping[str, Any], prefix: str) -> None:
 
 def was_quick(seconds: float, limit: float) -> None:
     """A commit became ready in time."""
-    _expect(seconds <= limit, f"commit -> ready took {seconds:.1f} s; at most {limit:.0f} s were promised")
+    _expect(
+        seconds <= limit,
+        f"commit -> ready took {seconds:.1f} s; even a busy machine should need no more than {limit:.0f} s",
+    )
+
+
+def add_up(shares: Sequence[float], seconds: float) -> None:
+    """The shares of the way are all of it: what is measured begins and ends where they do."""
+    _expect(
+        abs(sum(shares) - seconds) <= _CLOCKS,
+        f"the shares of commit -> ready should add up to {seconds:.2f} s, but make {sum(shares):.2f} s",
+    )
 
 
 def answered(neighbors: Sequence[Mapping[str, Any]], k: int, what: str) -> None:

@@ -31,8 +31,12 @@ def run_batch(
     with subprocess.Popen(
         command, env=dict(os.environ) | dict(variables), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as batch:
-        last = _follow(batch, advance)
-        answer = batch.stdout.read() if batch.stdout else ""
+        try:
+            last = _follow(batch, advance)
+            answer = batch.stdout.read() if batch.stdout else ""
+        except BaseException:
+            batch.kill()
+            raise
     if batch.returncode:
         raise ProgramFailed(f"the batch ended with status {batch.returncode}: {last}")
     summary: dict[str, Any] = json.loads(answer)
