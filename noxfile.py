@@ -33,7 +33,7 @@ LOCKS = {
     "embedding_batch": ("requirements",),
     "cd_webhook": ("requirements",),
     "init_container": ("requirements",),
-    "base_image": ("requirements",),
+    "base_image": ("requirements", "build"),
     "operator_cli": ("requirements",),
 }
 
