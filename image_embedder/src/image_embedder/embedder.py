@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 # onnxruntime 1.31 reports on its users unless told otherwise before it is loaded, and writes to the home folder for it.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
-import onnxruntime  # noqa: E402 - after the line above
+import onnxruntime
 
 
 class Embedder:
