@@ -15,6 +15,7 @@ from manifests.render import _TEMPLATES, _render_one, render
 from manifests.values import Values, load_values, parse_values
 from model_repository.deployment import DeploymentRequest
 from model_repository.errors import DocumentMalformed
+from search_server.config import Limits
 
 GOLDEN = Path(__file__).parent / "golden"
 VERSIONS = ("1.30", "1.33", "1.36")
@@ -90,7 +91,8 @@ def test_no_rollout_stops_a_pod_that_serves(request_for: Make) -> None:
 def test_a_pod_has_time_to_leave_the_endpoints_to_drain_and_to_end(request_for: Make) -> None:
     chosen = values("production")
     pod = render(request_for("production"), chosen).deployment["spec"]["template"]["spec"]
-    assert pod["terminationGracePeriodSeconds"] > chosen.pre_stop_seconds + chosen.drain_seconds
+    leaving = chosen.pre_stop_seconds + chosen.drain_seconds + Limits().body_seconds
+    assert pod["terminationGracePeriodSeconds"] > leaving
     assert pod["containers"][0]["lifecycle"]["preStop"]["sleep"]["seconds"] == chosen.pre_stop_seconds
 
 

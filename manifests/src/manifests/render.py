@@ -22,8 +22,8 @@ from model_repository.errors import DocumentMalformed
 _PAIR = re.compile(r"\\\\|\\u(d[89ab]..)\\u(d[c-f]..)")
 _LOG_MIB = 64
 """Disk for a container's own log, on top of the volume."""
-_EXIT_SECONDS = 15
-"""After drain: the longest request still running, and the interpreter's end."""
+_EXIT_SECONDS = 40
+"""After drain: 30 for a body that is on its way; the rest for its answer and the interpreter's end."""
 _STARTUP_SECONDS = 120
 """What the server may take to map and prove an index once it is pulled."""
 
