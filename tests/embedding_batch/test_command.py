@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from embedding_batch.command import exit_code_of
+from embedding_batch.command import exit_code_of, main
 from embedding_batch.config import read_command
 from embedding_batch.errors import CatalogueMalformed, Misconfigured
 from embedding_batch.logs import Log
@@ -143,10 +143,18 @@ def test_names_that_may_not_stand_in_a_path_are_refused(wrong: tuple[str, str]) 
     "wrong",
     [("--trees", "0"), ("--workers", "x"), ("--most-broken", "2"), ("--least-recall", "-1"), ("--model", "other")],
 )
-def test_numbers_out_of_range_are_refused(wrong: Sequence[str], capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit):
+def test_numbers_out_of_range_are_refused(wrong: Sequence[str]) -> None:
+    with pytest.raises(Misconfigured, match=wrong[0]):
         read_command((*LEAST, *wrong), {"MODEL_REPOSITORY": "gs://b"}, NOW)
-    assert wrong[0] in capsys.readouterr().err
+
+
+def test_an_option_that_is_missing_is_status_64_and_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--check"], {}) == 64
+    said = capsys.readouterr()
+    assert said.out == ""
+    (line,) = said.err.splitlines()
+    assert json.loads(line)["code"] == "misconfigured"
+    assert "--catalogue" in line
 
 
 def test_failures_have_the_exit_status_of_their_family() -> None:

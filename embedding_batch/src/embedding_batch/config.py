@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from typing import NoReturn
 
 from embedding_batch.errors import Misconfigured
 from embedding_batch.guards import DEFAULT_LIMITS, Limits
@@ -67,7 +68,7 @@ def build_name(now: datetime) -> str:
 
 
 def read_command(arguments: Sequence[str], environment: Mapping[str, str], now: datetime) -> Command:
-    """Read the command line; raises Misconfigured naming the option. `--help` and wrong options exit (argparse)."""
+    """Read the command line; raises Misconfigured naming the option. `--help` prints and exits."""
     options = _parser(environment).parse_args(arguments)
     if not options.repository:
         raise Misconfigured("--repository: name the bucket, gs://<bucket>, or set MODEL_REPOSITORY")
@@ -100,8 +101,14 @@ def _default_cache(environment: Mapping[str, str]) -> Path:
     return Path(home) / "indexpush"
 
 
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        """Raise instead of printing the usage: a failure is one line."""
+        raise Misconfigured(f"{message}; see {self.prog} --help")
+
+
 def _parser(environment: Mapping[str, str]) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="python -m embedding_batch",
         description="Build an index from a catalogue of pictures, publish it, and commit it.",
         epilog="exit status: 0 done (also on hold), 64 misconfigured, 65 the data is bad, 75 try again",
