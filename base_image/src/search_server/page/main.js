@@ -49,6 +49,7 @@ async function showAnswer(kicker, title, answering) {
     const begun = performance.now();
     const answer = await answering;
     if (question !== state.question) return null;
+    if (at("notice").querySelector(".bad")) at("notice").replaceChildren(); // what went wrong before is over
     at("asked-meta").textContent =
       `${answer.neighbors.length} most similar, in ${Math.round(performance.now() - begun)} ms, by generation ${answer.generation}`;
     at("neighbors").replaceChildren(...answer.neighbors.map(card));
