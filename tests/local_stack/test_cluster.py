@@ -93,6 +93,11 @@ def served(deployment: Json) -> bool:
     )
 
 
+def restarted_and_ready(pod: Json) -> bool:
+    (container,) = pod["status"]["containerStatuses"]
+    return bool(container["restartCount"] == 1 and container["ready"])
+
+
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
     folder = tmp_path_factory.mktemp("cluster")
@@ -330,9 +335,8 @@ def test_a_container_that_ends_is_started_again(cluster: Client) -> None:
 
     with pytest.raises((OSError, http.client.HTTPException)):
         cluster.ask("restart", "/exit")
-    cluster.until(
-        "restart", lambda it, pods: served(it) and pods[0]["status"]["containerStatuses"][0]["restartCount"] == 1
-    )
+    # The pod alone tells, in one reading: the Deployment's own status may still be that of before the end.
+    cluster.until("restart", lambda _it, pods: restarted_and_ready(pods[0]))
 
     (status,) = cluster.pods("restart")[0]["status"]["containerStatuses"]
     assert status["lastState"]["terminated"]["exitCode"] == 7
