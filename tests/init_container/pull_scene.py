@@ -7,8 +7,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from random import Random
@@ -84,7 +83,6 @@ class Outcome:
     code: int
     lines: list[dict[str, object]]
     last_words: str
-    stdout: str
 
     @property
     def message(self) -> str:
@@ -98,7 +96,6 @@ class Puller:
 
     folder: Path
     settings: dict[str, str]
-    extra: dict[str, str] = field(default_factory=dict)
 
     @property
     def destination(self) -> Path:
@@ -120,17 +117,17 @@ class Puller:
         return subprocess.Popen(
             [sys.executable, "-m", "init_container"],
             env=self.environment(**changes),
-            stdout=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
             text=True,
         )
 
     def finish(self, process: subprocess.Popen[str], timeout: float = 40) -> Outcome:
         """Wait for the process to end."""
-        stdout, stderr = process.communicate(timeout=timeout)
+        _, stderr = process.communicate(timeout=timeout)
         lines = [json.loads(line) for line in stderr.splitlines()]
         words = self.folder / "last-words"
-        return Outcome(process.returncode, lines, words.read_text() if words.exists() else "", stdout)
+        return Outcome(process.returncode, lines, words.read_text() if words.exists() else "")
 
     def run(self, **changes: str) -> Outcome:
         """Pull, and wait for the end."""
@@ -153,6 +150,3 @@ class Puller:
     def check_nothing_there(self) -> None:
         """Assert that nothing stands under its final name."""
         assert not self.destination.exists()
-
-
-NewPuller = Callable[..., Puller]

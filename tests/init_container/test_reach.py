@@ -322,21 +322,6 @@ def test_an_object_of_the_bucket_server_with_other_bytes_is_bad_data(
     puller.check_nothing_there()
 
 
-def test_a_program_that_draws_a_bar_gets_bare_progress_on_a_pipe(
-    bucket: FaultyBucket, puller: Puller, build: Build
-) -> None:
-    bucket.rate = 2e6
-    outcome = puller.run(PROGRESS="json")
-    assert outcome.code == 0
-    progress = [json.loads(line) for line in outcome.stdout.splitlines()]
-    done = [entry["bytes"] for entry in progress]
-    assert len(done) > 2
-    assert done == sorted(done)
-    assert set(progress[0]) == {"bytes", "total", "rate", "eta", "retries", "connections"}
-    total = sum(len(data) for name, data in build.objects.items() if name != PREFIX.manifest)
-    assert progress[-1]["bytes"] == progress[-1]["total"] == total
-
-
 def test_progress_and_a_summary_are_log_lines(bucket: FaultyBucket, puller: Puller) -> None:
     bucket.rate = 1e6
     outcome = puller.run(PROGRESS_SECONDS="0.2", CONNECTIONS="2")

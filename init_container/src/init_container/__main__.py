@@ -20,8 +20,7 @@ def main(environment: Mapping[str, str]) -> int:
         with stopping():
             config = Config.from_environment(environment)
             prefix = str(config.index_prefix)
-            pipe = sys.stdout if environment.get("PROGRESS") == "json" else None
-            progress = ProgressLines(report, prefix, seconds=config.progress_seconds, pipe=pipe)
+            progress = ProgressLines(report, prefix, seconds=config.progress_seconds)
             summary = pull(
                 config,
                 environment,

@@ -160,7 +160,6 @@ class Files:
             if number not in self._open:
                 self._open.add(number)
                 self.complete(number)
-        self.fetching = sum(plan.files[number].size for number in self._open)
 
     @property
     def finished(self) -> bool:

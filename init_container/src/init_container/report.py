@@ -11,7 +11,6 @@ from init_container.pull import Progress, Summary
 
 _TERMINATION_LIMIT = 4096
 """Kubernetes keeps this many bytes of a termination message."""
-_BAR_SECONDS = 0.1
 
 
 class Report:
@@ -58,39 +57,29 @@ class Report:
 
 
 class ProgressLines:
-    """Tells of progress now and then: as log lines, or, for a program that draws a bar, as bare JSON on a pipe.
+    """Tells of progress now and then. rate is in bytes/s, eta in seconds or null."""
 
-    The bare form has one object a line, ten a second and one at the end:
-    ``{"bytes": 1, "total": 2, "rate": 3.0, "eta": 0.3, "retries": 0, "connections": 4}``; rate is in bytes/s, eta in
-    seconds or null.
-    """
-
-    def __init__(self, report: Report, prefix: str, *, seconds: float, pipe: TextIO | None = None) -> None:
-        """seconds: between two log lines, 0 for none. pipe: where the bare form goes instead."""
+    def __init__(self, report: Report, prefix: str, *, seconds: float) -> None:
+        """seconds: between two lines, 0 for none."""
         self._report = report
         self._prefix = prefix
-        self._pipe = pipe
-        self._every = _BAR_SECONDS if pipe else seconds
-        self._next = self._every
+        self._every = seconds
+        self._next = seconds
 
     def __call__(self, progress: Progress) -> None:
         """Write a line if it is time."""
-        ended = progress.bytes == progress.total
-        if not self._every or (progress.seconds < self._next and not (ended and self._pipe)):
+        if not self._every or progress.seconds < self._next:
             return
         self._next = progress.seconds + self._every
+        share = 100 * progress.bytes // max(progress.total, 1)
         eta = progress.eta
-        fields = {
-            "bytes": progress.bytes,
-            "total": progress.total,
-            "rate": round(progress.rate, 1),
-            "eta": None if eta is None else round(eta, 1),
-            "retries": progress.retries,
-            "connections": progress.connections,
-        }
-        if self._pipe:
-            self._pipe.write(json.dumps(fields) + "\n")
-            self._pipe.flush()
-        else:
-            share = 100 * progress.bytes // max(progress.total, 1)
-            self._report.line("INFO", f"pulling {self._prefix}: {share} %", **fields)
+        self._report.line(
+            "INFO",
+            f"pulling {self._prefix}: {share} %",
+            bytes=progress.bytes,
+            total=progress.total,
+            rate=round(progress.rate, 1),
+            eta=None if eta is None else round(eta, 1),
+            retries=progress.retries,
+            connections=progress.connections,
+        )

@@ -54,9 +54,6 @@ class Spans:
         self._waiting = deque(spans)
         self.left = sum(span.left for span in self._waiting)
 
-    def __len__(self) -> int:
-        return len(self._waiting)
-
     def take(self, size: int) -> Span | None:
         """The next span, cut to about `size` bytes; None if everything is being fetched."""
         if not self._waiting:
