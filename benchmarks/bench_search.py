@@ -214,7 +214,7 @@ def _write_model(folder: Path, dimensions: int) -> ModelReference:
     )
     data = format_model_manifest(manifest)
     (folder / "model.json").write_bytes(data)
-    return ModelReference(MODEL, sha256_digest(data), _files(folder))
+    return ModelReference(MODEL, sha256_digest(data), dimensions, _files(folder))
 
 
 def _files(folder: Path) -> tuple[File, ...]:

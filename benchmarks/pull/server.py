@@ -125,7 +125,7 @@ def make_build(root: Path, bucket: str, sizes: list[int]) -> Build:
     manifest = IndexManifest(
         prefix=PREFIX,
         created=now,
-        model=ModelReference(MODEL, sha256_digest(model), (onnx, described)),
+        model=ModelReference(MODEL, sha256_digest(model), 8, (onnx, described)),
         dimensions=8,
         metric="angular",
         trees=1,

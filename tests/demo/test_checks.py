@@ -45,10 +45,10 @@ def test_a_service_that_answers_with_something_else_fails(status: dict[str, str]
         checks.went_live(SERVED, status, PREFIX)
 
 
-def test_a_slow_rollout_fails() -> None:
-    checks.was_quick(2.9, 3)
-    with pytest.raises(checks.Misbehaved, match=r"took 3\.1 s"):
-        checks.was_quick(3.1, 3)
+def test_slow_rollouts_fail_but_one_may_meet_a_busy_machine() -> None:
+    checks.were_quick([1.9, 2.9, 8.0], 3)
+    with pytest.raises(checks.Misbehaved, match=r"median is 3\.1 s"):
+        checks.were_quick([1.9, 3.1, 3.2], 3)
 
 
 def test_shares_that_do_not_add_up_fail() -> None:

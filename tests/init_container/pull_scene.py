@@ -59,7 +59,7 @@ def make_build(sizes: dict[str, int], *, seed: int = 1) -> Build:
         prefix=PREFIX,
         created=NOW,
         model=ModelReference(
-            MODEL, sha256_digest(model["model.json"]), tuple(file(name, data) for name, data in model.items())
+            MODEL, sha256_digest(model["model.json"]), 8, tuple(file(name, data) for name, data in model.items())
         ),
         dimensions=8,
         metric="angular",

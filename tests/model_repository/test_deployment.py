@@ -33,7 +33,7 @@ def manifest(index_bytes: int, model_bytes: int) -> IndexManifest:
     return IndexManifest(
         prefix=IndexPrefix("home", "b1"),
         created=datetime(2026, 11, 21, tzinfo=UTC),
-        model=ModelReference(ModelPrefix("lite", "1"), DIGEST, (File("model.json", model_bytes, "AAAAAA=="),)),
+        model=ModelReference(ModelPrefix("lite", "1"), DIGEST, 4, (File("model.json", model_bytes, "AAAAAA=="),)),
         dimensions=4,
         metric="angular",
         trees=1,

@@ -73,11 +73,13 @@ def index_manifests(draw: st.DrawFn) -> IndexManifest:
         distances=tuple(draw(st.lists(finite, min_size=len(neighbors), max_size=len(neighbors)))),
     )
     used = ["items.lookup", *(name for p in partitions for name in (p.file, p.ids))]
+    dimensions = draw(st.integers(min_value=1, max_value=65536))
+    model_files = draw(files(["model.json", "model.onnx"]))
     return IndexManifest(
         prefix=draw(index_prefixes),
         created=draw(moments),
-        model=ModelReference(draw(model_prefixes), draw(digests), draw(files(["model.json", "model.onnx"]))),
-        dimensions=draw(st.integers(min_value=1, max_value=65536)),
+        model=ModelReference(draw(model_prefixes), draw(digests), dimensions, model_files),
+        dimensions=dimensions,
         metric="angular",
         trees=draw(st.integers(min_value=1, max_value=100_000)),
         recall=Recall(10, draw(st.floats(min_value=0, max_value=1)), draw(st.integers(min_value=1, max_value=10**9))),

@@ -26,6 +26,10 @@ def commit(**changes: Any) -> bytes:
     return json.dumps({"index_prefix": "indexes/home/b1"} | changes).encode()
 
 
+def reference(**changes: Any) -> dict[str, Any]:
+    return {"prefix": "models/lite/1", "digest": DIGEST, "dimensions": 4, "files": MODEL_FILES} | changes
+
+
 def index(**changes: Any) -> dict[str, Any]:
     names = ("items.lookup", "chair.annoy", "chair.ids")
     return {
@@ -33,7 +37,7 @@ def index(**changes: Any) -> dict[str, Any]:
         "index": "home",
         "build": "b1",
         "created": "2026-11-21T12:00:00Z",
-        "model": {"prefix": "models/lite/1", "digest": DIGEST, "files": MODEL_FILES},
+        "model": reference(),
         "dimensions": 4,
         "metric": "angular",
         "trees": 10,
@@ -274,9 +278,10 @@ def file(name: str, **changes: Any) -> dict[str, Any]:
         ({"files": [file("a", crc32c="AAAAAB==")]}, "files[0].crc32c"),  # bits beyond the four bytes
         ({"files": [file("a", crc32c="AAAA\u0410A==")]}, "files[0].crc32c"),
         ({"files": [*index()["files"], file("index.json")]}, "can't list itself"),
-        ({"model": {"prefix": "models/lite/1", "digest": DIGEST, "files": []}}, "model.json is missing"),
-        ({"model": {"prefix": "models/lite/1", "digest": "0" * 64, "files": MODEL_FILES}}, "model.digest"),
-        ({"model": {"prefix": "models/../1", "digest": DIGEST, "files": MODEL_FILES}}, "model.prefix"),
+        ({"model": reference(files=[])}, "model.json is missing"),
+        ({"model": reference(digest="0" * 64)}, "model.digest"),
+        ({"model": reference(prefix="models/../1")}, "model.prefix"),
+        ({"model": reference(dimensions=5)}, "vectors of 4 dimensions, but models/lite/1 makes 5"),
     ],
 )
 def test_an_index_manifest_that_contradicts_itself_is_refused(changes: dict[str, Any], says: str) -> None:

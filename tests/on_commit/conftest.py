@@ -48,7 +48,8 @@ def publish_model() -> Callable[..., ModelReference]:
         files = upload(store, where, {"model.onnx": b"weights of " + prefix.encode()})
         manifest = ModelManifest(where, NOW, "onnx", "model.onnx", 224, dimensions, (), files)
         data = format_model_manifest(manifest)
-        return ModelReference(where, sha256_digest(data), (*upload(store, where, {"model.json": data}), *files))
+        described = upload(store, where, {"model.json": data})
+        return ModelReference(where, sha256_digest(data), dimensions, (*described, *files))
 
     return publish
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Callable
-from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -16,7 +15,6 @@ import pytest
 from model_repository.commit import Commit
 from model_repository.digests import sha256_digest
 from model_repository.errors import AccessDenied, BucketUnavailable, ObjectMissing, PermanentError
-from model_repository.files import File
 from model_repository.index_manifest import IndexManifest, ModelReference
 from model_repository.names import IndexPrefix, Target
 from model_repository.receipt import Outcome, Receipt
@@ -108,29 +106,17 @@ def test_a_rollback_is_one_more_commit(store: Any, webhook: Any, publish_build: 
 
 
 def test_an_event_costs_three_reads_of_the_bucket(
-    store: Any, webhook: Any, publish_build: PublishBuild, publish_model: PublishModel, look: Any
+    store: Any, webhook: Any, publish_build: PublishBuild, look: Any
 ) -> None:
-    model = publish_model(store)
-    for build in ("b1", "b2"):
-        publish_build(store, f"indexes/home/{build}", model=model)
-    commit(store, "b1")
+    publish_build(store)
+    commit(store)
     look()
     assert store.reads == [
         "read commits/staging/home.json",
         "read indexes/home/b1/index.json",
         "listing indexes/home/b1/",
-        "listing models/lite/1/",  # met for the first time
-        "read models/lite/1/model.json",
     ]
-    store.reads.clear()
-    commit(store, "b2")
-    look()
-    assert store.reads == [
-        "read commits/staging/home.json",
-        "read indexes/home/b2/index.json",
-        "listing indexes/home/b2/",
-    ]
-    assert len(webhook.asked) == 2
+    assert len(webhook.asked) == 1
 
 
 def test_a_commit_that_is_gone_is_nobodys_fault(store: Any, webhook: Any, notifier: Any, look: Any) -> None:
@@ -212,68 +198,14 @@ def test_a_missing_file_is_refused(store: Any, notifier: Any, publish_build: Pub
     )
 
 
-@pytest.mark.parametrize("gone", ["model.json", "model.onnx"])
-def test_a_build_whose_model_is_not_there_is_refused(
-    store: Any, notifier: Any, publish_build: PublishBuild, look: Any, gone: str
-) -> None:
-    publish_build(store)
-    store.delete(f"models/lite/1/{gone}")
-    generation = commit(store)
-    look()
-    receipt = refusal(store, notifier, generation)
-    assert receipt.code == "model-unknown"
-    assert f"models/lite/1/{gone}" in receipt.detail
-
-
-def test_a_build_made_with_a_model_of_other_dimensions_is_refused(
+def test_a_build_of_other_dimensions_than_its_model_makes_is_refused(
     store: Any, webhook: Any, notifier: Any, publish_build: PublishBuild, look: Any
 ) -> None:
     publish_build(store, dimensions=8)
     generation = commit(store)
     look()
-    receipt = refusal(store, notifier, generation)
-    assert receipt.code == "model-unknown"
-    assert "vectors of 8 dimensions, but models/lite/1 makes 4" in receipt.detail
+    assert "vectors of 8 dimensions, but models/lite/1 makes 4" in refusal(store, notifier, generation).detail
     assert webhook.asked == []
-
-
-def test_a_build_made_with_another_model_of_that_name_is_refused(
-    store: Any, notifier: Any, publish_build: PublishBuild, look: Any
-) -> None:
-    other = "sha256:" + "0" * 64
-    publish_build(store, change=lambda manifest: replace(manifest, model=replace(manifest.model, digest=other)))
-    generation = commit(store)
-    look()
-    receipt = refusal(store, notifier, generation)
-    assert receipt.code == "model-unknown"
-    assert other in receipt.detail
-
-
-def test_a_model_that_was_seen_whole_is_not_trusted_for_another_promise(
-    store: Any, notifier: Any, publish_build: PublishBuild, publish_model: PublishModel, look: Any
-) -> None:
-    model = publish_model(store)
-    publish_build(store, "indexes/home/b1", model=model)
-    commit(store, "b1")
-    look()
-    lying = replace(model, files=(*model.files, File("extra.bin", 5, "AAAAAA==")))
-    publish_build(store, "indexes/home/b2", model=lying)
-    generation = commit(store, "b2")
-    look()
-    assert refusal(store, notifier, generation).code == "model-unknown"
-
-
-def test_a_model_that_was_refused_is_looked_at_again(
-    store: Any, webhook: Any, publish_build: PublishBuild, publish_model: PublishModel, look: Any
-) -> None:
-    publish_build(store)
-    store.delete("models/lite/1/model.onnx")
-    commit(store)
-    look()
-    publish_model(store)
-    newest = commit(store)
-    look()
-    assert [request.generation for request in webhook.asked] == [newest]
 
 
 @pytest.mark.parametrize("error", [WebhookRefused("answered 422"), EnvironmentUnknown("no CD webhook for 'staging'")])
@@ -335,9 +267,7 @@ def test_a_webhook_that_does_not_answer_makes_the_event_come_again(
     assert len(webhook.asked) == 1
 
 
-@pytest.mark.parametrize(
-    "hiccup", ["commits/staging/home.json", "indexes/home/b1/index.json", "indexes/home/b1/", "models/lite/1/"]
-)
+@pytest.mark.parametrize("hiccup", ["commits/staging/home.json", "indexes/home/b1/index.json", "indexes/home/b1/"])
 def test_a_bucket_that_does_not_answer_makes_the_event_come_again(
     store: Any, webhook: Any, notifier: Any, publish_build: PublishBuild, look: Any, hiccup: str
 ) -> None:

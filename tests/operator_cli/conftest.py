@@ -73,13 +73,15 @@ class Operator:
         code = main(list(argv), Desk(self.environ, lambda _url, _patience: self.store, self.clock, out, err))
         return Said(code, out.getvalue(), err.getvalue())
 
-    def model(self) -> ModelReference:
-        """Upload the model; its files and digest."""
+    def model(self, dimensions: int) -> ModelReference:
+        """Upload the model, whose vectors have 4 dimensions; a reference that claims `dimensions` for it."""
         data = b"onnx"
         file = self._put(MODEL, "model.onnx", data)
         manifest = ModelManifest(MODEL, NOW, "onnx", "model.onnx", 224, 4, (), (file,))
         document = format_model_manifest(manifest)
-        return ModelReference(MODEL, sha256_digest(document), (file, self._put(MODEL, "model.json", document)))
+        return ModelReference(
+            MODEL, sha256_digest(document), dimensions, (file, self._put(MODEL, "model.json", document))
+        )
 
     def build(self, name: str, *, age: float = 0, index: str = "clothing", dimensions: int = 4) -> IndexPrefix:
         """Upload a whole build, made `age` hours before now."""
@@ -88,7 +90,7 @@ class Operator:
         manifest = IndexManifest(
             prefix=prefix,
             created=NOW - timedelta(hours=age),
-            model=self.model(),
+            model=self.model(dimensions),
             dimensions=dimensions,
             metric="angular",
             trees=10,

@@ -113,13 +113,13 @@ def test_a_build_of_another_model_than_the_buckets_is_refused(operator: Operator
     assert "models are immutable" in result.err
 
 
-def test_a_build_of_other_dimensions_than_its_model_is_refused(operator: Operator) -> None:
+def test_a_build_that_claims_other_dimensions_for_its_model_is_refused(operator: Operator) -> None:
     operator.build("b1", dimensions=5)
 
     result = operator("commit", "clothing", "b1")
 
     assert result.code == 65
-    assert "has 5 dimensions, its model models/effnet/v1 has 4" in result.err
+    assert "says that models/effnet/v1 makes vectors of 5 dimensions, but it makes 4" in result.err
 
 
 @pytest.mark.parametrize(

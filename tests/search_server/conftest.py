@@ -126,7 +126,9 @@ class Build:
         self.manifest = IndexManifest(
             prefix=self.prefix,
             created=CREATED,
-            model=ModelReference(MODEL_PREFIX, sha256_digest(model_json), files_of(self.data / "model", "")),
+            model=ModelReference(
+                MODEL_PREFIX, sha256_digest(model_json), self.dimensions, files_of(self.data / "model", "")
+            ),
             dimensions=self.dimensions,
             metric="angular",
             trees=self.trees,

@@ -159,7 +159,7 @@ def _published(store: Store, model: LocalModel) -> ModelReference | None:
 
 def _reference(manifest: ModelManifest, data: bytes) -> ModelReference:
     files: tuple[File, ...] = (*manifest.files, describe_bytes(data, "model.json"))
-    return ModelReference(manifest.prefix, sha256_digest(data), tuple(sorted(files)))
+    return ModelReference(manifest.prefix, sha256_digest(data), manifest.dimensions, tuple(sorted(files)))
 
 
 def _cached(cache: Path, variant: Variant) -> tuple[Path, str] | None:

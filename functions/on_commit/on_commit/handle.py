@@ -13,7 +13,7 @@ from model_repository.names import Target
 from model_repository.receipt import Outcome, Receipt
 from model_repository.repository import read_commit_object, read_receipt, write_receipt
 from model_repository.store import Store
-from on_commit.build import Builds
+from on_commit.build import check_build
 from on_commit.event import COMMITS, Asked, Look, Misnamed, NotOurs, Sweep
 from on_commit.log import Journal
 from on_commit.notify import Notifier, Report
@@ -46,7 +46,6 @@ class Handler:
         self._webhook = webhook
         self._notifier = notifier
         self._clock = clock
-        self._builds = Builds(store)
 
     def handle(self, asked: Asked, journal: Journal, *, traceparent: str = "") -> None:
         """Do what an event asks for.
@@ -81,7 +80,7 @@ class Handler:
         try:
             commit = parse_commit(stored.data, target)
             live = LiveCommit(target, stored.generation, commit)
-            answer = self._webhook.send(self._builds.check(live), traceparent=traceparent)
+            answer = self._webhook.send(check_build(self._store, live), traceparent=traceparent)
             self._tell(live, answer, journal)
         except PermanentError as error:
             self._refuse(Refused(target, stored.generation, commit, error, started), journal)

@@ -66,12 +66,6 @@ class BuildIncomplete(PermanentError):
         )
 
 
-class ModelUnknown(PermanentError):
-    """index.json names a model that isn't in the bucket, or is another one than it was built with."""
-
-    code: ClassVar[str] = "model-unknown"
-
-
 class GenerationConflict(PermanentError):
     """A write's generation precondition did not hold: somebody else wrote the object first."""
 

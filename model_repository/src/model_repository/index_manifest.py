@@ -24,12 +24,13 @@ _MANY = 10_000
 class ModelReference:
     """The model that a build was made with, complete: whoever holds index.json can check and pull it.
 
-    digest: sha256 of the bytes of model.json.
+    digest: sha256 of the bytes of model.json. dimensions: of what it makes, as model.json says.
     files: every object of the model's folder, model.json included.
     """
 
     prefix: ModelPrefix
     digest: str
+    dimensions: int
     files: tuple[File, ...]
 
 
@@ -137,6 +138,7 @@ def _parse_model(document: Document) -> ModelReference:
     reference = ModelReference(
         prefix=document.parsed("prefix", ModelPrefix.parse),
         digest=document.parsed("digest", check_sha256),
+        dimensions=document.whole("dimensions", least=1, most=65536),
         files=parse_files(document),
     )
     document.done()
@@ -183,6 +185,11 @@ def _parse_golden(document: Document) -> Iterator[GoldenQuery]:
 def _check_consistent(manifest: IndexManifest, document: Document) -> None:
     if manifest.metric not in _METRICS:
         document.refuse(f"metric {manifest.metric!r}; this release knows {', '.join(_METRICS)}")
+    if manifest.dimensions != manifest.model.dimensions:
+        document.refuse(
+            f"vectors of {manifest.dimensions} dimensions, but {manifest.model.prefix} makes "
+            f"{manifest.model.dimensions}: build the index again with that model"
+        )
     categories = {partition.category for partition in manifest.partitions}
     if not categories:
         document.refuse("partitions: at least one is needed")
@@ -210,6 +217,7 @@ def format_index_manifest(manifest: IndexManifest) -> bytes:
             "model": {
                 "prefix": str(manifest.model.prefix),
                 "digest": manifest.model.digest,
+                "dimensions": manifest.model.dimensions,
                 "files": format_files(manifest.model.files),
             },
             "dimensions": manifest.dimensions,

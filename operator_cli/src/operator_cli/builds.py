@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import difflib
 
-from model_repository.errors import ModelUnknown, NameRefused, ObjectMissing
+from model_repository.errors import NameRefused, ObjectMissing
 from model_repository.files import check_files
 from model_repository.index_manifest import IndexManifest
 from model_repository.names import IndexPrefix
 from model_repository.repository import read_index_manifest, read_model_manifest
 from model_repository.store import ObjectInfo, Store
-from operator_cli.errors import BucketMissing, BuildMissing
+from operator_cli.errors import BucketMissing, BuildMissing, ModelUnknown
 
 _SUGGESTIONS = 3
 
@@ -80,10 +80,10 @@ def _check_model(store: Store, manifest: IndexManifest) -> None:
             f"{manifest.prefix.manifest}: was built with a {reference.prefix.manifest} of digest {reference.digest}, "
             f"the bucket has {digest}; models are immutable: put the old one back, or build the index again"
         )
-    if model.dimensions != manifest.dimensions:
+    if model.dimensions != reference.dimensions:
         raise ModelUnknown(
-            f"{manifest.prefix.manifest}: has {manifest.dimensions} dimensions, its model {reference.prefix} "
-            f"has {model.dimensions}; build the index again"
+            f"{manifest.prefix.manifest}: says that {reference.prefix} makes vectors of {reference.dimensions} "
+            f"dimensions, but it makes {model.dimensions}; build the index again"
         )
     check_files(str(reference.prefix), reference.files, listing(store, f"{reference.prefix}/"))
 

@@ -19,6 +19,12 @@ class BuildMissing(PermanentError):
     code: ClassVar[str] = "build-missing"
 
 
+class ModelUnknown(PermanentError):
+    """index.json names a model that isn't in the bucket, or is another one than it was built with."""
+
+    code: ClassVar[str] = "model-unknown"
+
+
 class CommitMissing(PermanentError):
     """Nobody ever committed anything for this index in this environment."""
 

@@ -5,6 +5,7 @@ Every check raises `Misbehaved` with a sentence that says what was expected and 
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -38,12 +39,10 @@ def went_live(receipt: Receipt, status: Mapping[str, Any], prefix: str) -> None:
     )
 
 
-def was_quick(seconds: float, limit: float) -> None:
-    """A commit became ready in time."""
-    _expect(
-        seconds <= limit,
-        f"commit -> ready took {seconds:.1f} s; even a busy machine should need no more than {limit:.0f} s",
-    )
+def were_quick(seconds: Sequence[float], limit: float) -> None:
+    """Commits became ready in time: the median, since one may meet a machine that has other work."""
+    took = statistics.median(seconds)
+    _expect(took <= limit, f"commit -> ready should take {limit:.0f} s at most, but the median is {took:.1f} s")
 
 
 def add_up(shares: Sequence[float], seconds: float) -> None:

@@ -76,4 +76,9 @@ def model_of_other_dimensions(store: Store, good: IndexPrefix) -> Manifest:
         files[entry["name"]] = store.read(f"{old}/{entry['name']}", limit=_LARGEST).data
     infos = [store.write(f"{new}/{name}", data, if_generation_match=0) for name, data in files.items()]
     entries = [{"name": i.name.removeprefix(f"{new}/"), "size": i.size, "crc32c": i.crc32c} for i in infos]
-    return {"prefix": new, "digest": sha256_digest(files["model.json"]), "files": entries}
+    return reference | {
+        "prefix": new,
+        "digest": sha256_digest(files["model.json"]),
+        "dimensions": model["dimensions"],
+        "files": entries,
+    }

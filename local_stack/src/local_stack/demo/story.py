@@ -27,8 +27,8 @@ from model_repository.receipt import Outcome, Receipt
 from model_repository.repository import read_commit_object, read_receipt
 
 INDEX = "home-store"
-READY_SECONDS = 20.0
-"""Commit -> ready takes less than 3 s on an idle machine of two cores; longer than this, something is wrong."""
+READY_SECONDS = 3.0
+"""Commit -> ready, for this catalogue on two cores: the median of all the demo's rollouts."""
 _PATIENCE_SECONDS = 60.0
 _POLL_SECONDS = 0.02
 
@@ -45,6 +45,8 @@ class Story:
     cache: Path
     target: Target
     builds: list[IndexPrefix] = field(default_factory=list)
+    ready: list[float] = field(default_factory=list)
+    """Seconds from each good commit until it answered."""
 
     @property
     def _search(self) -> Search:
@@ -77,7 +79,7 @@ class Story:
             answered = self._first_answer(receipt.generation)
             checks.went_live(receipt, self._search.status(), summary["index_prefix"])
             self._tell_timeline(receipt.generation, committed, answered)
-            checks.was_quick(answered - committed, READY_SECONDS)
+            self.ready.append(answered - committed)
 
     def _batch(self, catalogue: Path) -> dict[str, Any]:
         arguments = ["--index", INDEX, "--environment", self.target.environment, "--by", "hourly-batch"]
@@ -118,10 +120,11 @@ class Story:
             pictures = {name: self.shop / "images" / f"{name}.jpg" for name in labels}
             with self.console.bar() as advance:
                 asked = iter(range(1, len(labels) + 1))
+                search = self._search
 
                 def nearest(name: str) -> list[str]:
                     advance("asking", next(asked), len(labels))
-                    return [neighbor["id"] for neighbor in self._search.similar(name, 200)]
+                    return [neighbor["id"] for neighbor in search.similar(name, 200)]
 
                 model = evaluate(labels, nearest)
             histogram = evaluate(labels, histogram_neighbors(pictures))
@@ -176,6 +179,7 @@ class Story:
             )
             checks.moved_on(traffic, second, third)
             self._says_status()
+            checks.were_quick(self.ready, READY_SECONDS)
 
     def _replaced(self, act: Callable[[], object], build: IndexPrefix | None) -> tuple[Traffic, int]:
         """Do what uploads a commit, under a client's load, until its generation answers; `build` None: the newest."""
@@ -191,8 +195,9 @@ class Story:
             checks.went_live(receipt, self._search.status(), str(build or self.builds[-1]))
         traffic = client.traffic
         checks.was_uninterrupted(traffic)
+        self.ready.append(receipt.finished.timestamp() - committed)
         self.console.note(
-            f"generation {generation} is live after {receipt.finished.timestamp() - committed:.2f} s; "
+            f"generation {generation} is live after {self.ready[-1]:.2f} s; "
             f"{traffic.requests} requests in {time.time() - began:.1f} s, {len(traffic.failures)} failed"
         )
         return traffic, generation
@@ -247,7 +252,7 @@ class Story:
         yield "a truncated Annoy file", bad("truncated", sabotage.truncate_annoy_file), rejected, "build-incomplete"
         yield "a wrong crc32c", bad("wrong-crc32c", sabotage.state_wrong_crc32c), rejected, "build-incomplete"
         other = sabotage.refer_to(sabotage.model_of_other_dimensions(self.store, good))
-        yield "a model of other dimensions", bad("other-model", other), rejected, "model-unknown"
+        yield "a model of other dimensions", bad("other-model", other), rejected, "document-malformed"
         yield "a build that isn't there", _commit(IndexPrefix(INDEX, "nowhere")), rejected, "object-missing"
         yield "a commit that is not JSON", b"indexes/home-store/latest\n", rejected, "document-malformed"
         yield "item ids shuffled, digests right", bad("shuffled", sabotage.shuffle_item_ids), undone, "pod-refused-data"
