@@ -12,6 +12,7 @@ import pytest
 
 from cd_webhook.cluster import Cluster, ClusterRefused, Conflict, Object, version_of
 from manifests import annotations as marks
+from manifests.canary import canary_of
 
 Make = Callable[[str, int], tuple[Object, Object]]
 """From an index' name and a generation to its Deployment and Service."""
@@ -146,6 +147,37 @@ def what_kubernetes_would_refuse_is_refused(cluster: Cluster, make: Make, name: 
         cluster.create(value)
 
 
+def a_canary_has_pods_of_its_own(cluster: Cluster, make: Make, name: str) -> None:
+    stable = make(name, 1)[0]
+    cluster.create(stable)
+    cluster.create(canary_of(make(name, 2)[0], 2))
+    found = _eventually(lambda: _pods(cluster, marks.canary_name(name)))
+    assert {pod["metadata"]["annotations"][marks.COMMIT_GENERATION] for pod in found} == {"2"}
+    others = _eventually(lambda: _pods(cluster, name))
+    assert {pod["metadata"]["annotations"][marks.COMMIT_GENERATION] for pod in others} == {"1"}
+
+
+def what_was_deleted_is_gone_and_leaves_others_alone(cluster: Cluster, make: Make, name: str) -> None:
+    cluster.create(make(name, 1)[0])
+    canary = canary_of(make(name, 2)[0], 1)
+    cluster.create(canary)
+    _eventually(lambda: _pods(cluster, marks.canary_name(name)))
+
+    def delete(version: str) -> None:
+        live = cluster.deployment(marks.canary_name(name))
+        assert live is not None
+        live["metadata"]["resourceVersion"] = version
+        cluster.delete(live)
+
+    with pytest.raises(Conflict):
+        delete("1")
+    _retried(cluster, marks.canary_name(name), delete)
+    assert cluster.deployment(marks.canary_name(name)) is None
+    assert cluster.deployment(name) is not None
+    cluster.create(canary)  # the name is free at once, also while the pods of the first are on their way out
+    cluster.delete({"metadata": {**canary["metadata"], "name": f"{name}-2", "uid": "u", "resourceVersion": "1"}})
+
+
 CHECKS: list[Callable[[Cluster, Make, str], None]] = [
     an_unknown_deployment_is_none,
     what_was_created_is_there,
@@ -158,6 +190,8 @@ CHECKS: list[Callable[[Cluster, Make, str], None]] = [
     replicas_that_are_left_out_are_left_alone,
     its_pods_carry_the_generation,
     a_wait_ends_when_something_changes,
+    a_canary_has_pods_of_its_own,
+    what_was_deleted_is_gone_and_leaves_others_alone,
 ]
 REFUSALS = [what_kubernetes_would_refuse_is_refused]
 
@@ -174,6 +208,11 @@ def _retried(cluster: Cluster, name: str, write: Callable[[str], object]) -> Non
         else:
             return
     pytest.fail("always a conflict")
+
+
+def _pods(cluster: Cluster, name: str) -> list[Object]:
+    assert cluster.deployment(name) is not None
+    return cluster.pods(name)
 
 
 def _generation(cluster: Cluster, name: str) -> str:

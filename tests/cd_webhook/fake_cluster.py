@@ -55,7 +55,8 @@ def starting() -> dict[str, Any]:
 class FakeCluster:
     """Implements `cluster.Cluster`; may be shared by threads.
 
-    fates: by commit generation (default: ready). Every write is remembered in `history` as (generation, rollout).
+    fates: by commit generation (default: ready). Every write is remembered in `history` as (generation, rollout), but
+    those of canaries.
     alive: the controller moves at each look, as if time had passed.
     """
 
@@ -68,6 +69,7 @@ class FakeCluster:
         self._deployments: dict[str, Object] = {}
         self._pods: dict[str, list[Object]] = {}
         self._versions = itertools.count(1)
+        self._addresses = 0
         self._lock = threading.RLock()
         self._changed = threading.Condition(self._lock)
 
@@ -125,11 +127,24 @@ class FakeCluster:
             live["metadata"].setdefault("annotations", {}).update(annotations)
             return self._store(live)
 
+    def delete(self, value: Object) -> None:
+        with self._lock:
+            live = self._deployments.get(value["metadata"]["name"])
+            if live is not None:
+                self._guard(live, value["metadata"]["resourceVersion"])
+                del self._deployments[value["metadata"]["name"]]
+                self._pods.pop(value["metadata"]["name"], None)
+                self._changed.notify_all()
+
     def wait(self, name: str, resource_version: str, timeout_s: float) -> None:
         with self._changed:
             live = self._deployments.get(name)
             if live is not None and live["metadata"]["resourceVersion"] == resource_version:
                 self._changed.wait(min(timeout_s, 0.01))
+
+    def all_pods(self) -> list[Object]:
+        with self._lock:
+            return copy.deepcopy([pod for pods in self._pods.values() for pod in pods])
 
     # What others do
 
@@ -156,7 +171,7 @@ class FakeCluster:
             new.append(self._pod(name, template))
         fate = self.fates.get(generation, ready)
         for pod in new:
-            pod["status"] = fate()
+            pod["status"] = fate() | {"podIP": pod["metadata"]["ip"]}
         new = new[:wanted]
         serving = [pod for pod in new if _is_ready(pod)]
         if len(serving) == wanted:
@@ -177,7 +192,9 @@ class FakeCluster:
             self._touch(live)
 
     def _pod(self, name: str, template: Object) -> Object:
+        self._addresses += 1
         metadata = copy.deepcopy(template["metadata"]) | {"name": f"{name}-{next(self._versions)}"}
+        metadata["ip"] = f"10.0.0.{self._addresses}"
         return {"kind": "Pod", "metadata": metadata, "spec": copy.deepcopy(template["spec"]), "status": {}}
 
     def _guard(self, live: Object, resource_version: str | None) -> None:
@@ -189,7 +206,8 @@ class FakeCluster:
         self._touch(value)
         annotations = value["metadata"].get("annotations") or {}
         generation = annotations.get(marks.COMMIT_GENERATION, "0")
-        self.history.append((int(generation), annotations.get(marks.ROLLOUT, "")))
+        if not marks.is_canary(value["metadata"]["name"]):
+            self.history.append((int(generation), annotations.get(marks.ROLLOUT, "")))
         return copy.deepcopy(value)
 
     def _touch(self, value: Object) -> None:

@@ -8,6 +8,7 @@ import threading
 from pathlib import Path
 
 from fake_cluster import FakeClock, FakeCluster
+from fake_pods import FakePods
 
 from cd_webhook.cluster import Cluster
 from cd_webhook.deliver import Delivery
@@ -82,6 +83,11 @@ class SharedStore:
         with self._lock:
             return self._store.write(name, data, if_generation_match=if_generation_match)
 
+    def forget(self, name: str) -> None:
+        """Somebody deletes an object."""
+        with self._lock:
+            del self._store._objects[name]
+
     def upload(self, name: str, path: Path, *, if_generation_match: int | None) -> ObjectInfo:
         return self.write(name, path.read_bytes(), if_generation_match=if_generation_match)
 
@@ -94,6 +100,7 @@ class Scene:
         self.store = SharedStore()
         self.clock = FakeClock()
         self.values = values()
+        self.pods = FakePods(self.cluster, self.clock)
         self.lines = io.StringIO()
         self.delivery = self.webhook()
 
@@ -110,6 +117,7 @@ class Scene:
             render=rendered,
             clock=self.clock,
             log=Log(self.lines),
+            pod_client=self.pods,
         )
 
     def look_until_finished(self, delivery: Delivery | None = None, name: str = "home-store") -> str:

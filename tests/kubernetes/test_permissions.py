@@ -108,6 +108,12 @@ def _everything_that_the_webhook_does(api: KubernetesApi, rendered: Rendered) ->
             continue
     assert [found["metadata"]["name"] for found in cluster.deployments()] == [name]
     cluster.pods(name)
+    while True:
+        try:
+            cluster.delete(cluster.deployment(name) or live)
+            break
+        except Conflict:
+            continue
     for collection in ("apis/apps/v1", "api/v1"):
         kind = "deployments" if "apps" in collection else "pods"
         path = f"/{collection}/namespaces/{ALONE}/{kind}"

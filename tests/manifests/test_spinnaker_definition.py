@@ -89,6 +89,12 @@ def test_text_that_spinnaker_would_evaluate_is_refused_by_its_place() -> None:
         render_expressions(Target("qa", "home-store"), BUCKET, values)
 
 
+def test_values_that_ask_for_a_canary_are_refused_by_name_because_the_pipeline_has_none() -> None:
+    values = parse_values(VALUES + "canary: {}\n", "qa.yaml", "qa", {})
+    with pytest.raises(DocumentMalformed, match=r"qa\.yaml: canary: the pipeline has none; take it out of qa's values"):
+        pipeline(Target("qa", "home-store"), BUCKET, values, INSTALLATION)
+
+
 @pytest.mark.parametrize("compute", [lambda memory: memory * 2, lambda memory: memory + 20_000])
 def test_a_template_that_computes_something_else_is_refused_not_guessed_at(
     monkeypatch: pytest.MonkeyPatch, compute: Any

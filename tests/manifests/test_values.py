@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from manifests.canary import Canary
 from manifests.values import load_values, parse_values
 from model_repository.errors import DocumentMalformed, NameRefused
 
@@ -40,6 +41,11 @@ def test_the_least_values_are_enough() -> None:
         (LEAST + "labels: {app.kubernetes.io/name: x}\n", "is set by the template"),
         (LEAST + "labels: {team: 'a b'}\n", "can't be a Kubernetes label"),
         (LEAST + "tolerations: [{keys: x}]\n", "unknown field 'keys'"),
+        (LEAST + "canary: {second: 30}\n", "canary: unknown field 'second'"),
+        (LEAST + "canary: {replicas: 0}\n", "canary.replicas: expected 1 to 100"),
+        (LEAST + "canary: {max_latency_ratio: 0.5}\n", "canary.max_latency_ratio: expected 1 to 1000"),
+        (LEAST + "canary: {max_error_rate: 1%}\n", "canary.max_error_rate: expected a number"),
+        (LEAST + "canary: true\n", "canary: expected an object"),
         (LEAST + "x: !!python/object/apply:os.system [ls]\n", "not YAML"),
         ("[1, 2]", "expected one YAML mapping"),
         ("a: b: c", "not YAML"),
@@ -52,6 +58,13 @@ def test_a_mistake_is_refused_by_name(text: str, complaint: str) -> None:
     with pytest.raises(DocumentMalformed, match=r"^dev\.yaml: ") as raised:
         parse(text)
     assert complaint in str(raised.value)
+
+
+def test_a_canary_is_asked_for_and_what_is_left_out_has_its_default() -> None:
+    assert parse_values(LEAST, "dev.yaml", "dev", {}).canary is None
+    assert parse_values(LEAST + "canary: {}\n", "dev.yaml", "dev", {}).canary == Canary()
+    found = parse_values(LEAST + "canary: {replicas: 2, seconds: 300, max_error_rate: 0}\n", "dev.yaml", "dev", {})
+    assert found.canary == Canary(replicas=2, seconds=300, max_error_rate=0.0)
 
 
 def test_a_team_can_point_at_its_own_folder(tmp_path: Path) -> None:

@@ -46,7 +46,7 @@ def literals_of_the_rooms() -> set[str]:
 def codes_of_rollouts() -> set[str]:
     """What `Trouble` and `Failed` are made with in cd_webhook."""
     found = set()
-    for name in ("rollout.py", "pod_troubles.py"):
+    for name in ("rollout.py", "pod_troubles.py", "canary.py", "canary_rollout.py"):
         for node in ast.walk(ast.parse((ROOT / "cd_webhook" / "src" / "cd_webhook" / name).read_text())):
             if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in {"Trouble", "Failed"}:
                 found |= {arg.value for arg in node.args[:1] if isinstance(arg, ast.Constant)}

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from model_repository.canary_figures import CanaryFigures, TrackFigures
 from model_repository.commit import Commit, LiveCommit, format_commit, parse_commit
 from model_repository.deployment import DeploymentRequest, Footprint, footprint
 from model_repository.digests import format_crc32c, parse_crc32c
@@ -101,6 +102,10 @@ model_manifests = st.builds(
     golden_images=st.sampled_from([(), (GoldenImage("golden/0.jpg", "golden/0.f32"),)]),
     files=files(["golden/0.f32", "golden/0.jpg", "model.onnx"]),
 )
+figures = st.floats(min_value=0, max_value=1e6)
+many = st.integers(min_value=0, max_value=10**9)
+tracks = st.builds(TrackFigures, many, many, many, st.none() | figures, many, many, st.none() | figures)
+canaries = st.builds(CanaryFigures, st.booleans(), figures, many, many, tracks, tracks)
 receipts = st.builds(
     Receipt,
     target=targets,
@@ -113,6 +118,7 @@ receipts = st.builds(
     code=printable(20),
     by=printable(100),
     reason=printable(100),
+    canary=st.none() | canaries,
 )
 counts = st.integers(min_value=1, max_value=10**15 - 1)
 

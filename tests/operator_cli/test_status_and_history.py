@@ -3,6 +3,7 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
+from model_repository.canary_figures import CanaryFigures, TrackFigures
 from model_repository.names import Target
 from model_repository.receipt import Outcome
 
@@ -143,3 +144,17 @@ def test_a_rejected_commit_that_named_nothing_readable_is_shown(operator: Operat
 
     assert "rejected: not JSON" in operator("status").out
     assert "(unreadable commit)" in operator("history", "clothing").out
+
+
+def test_what_a_canary_showed_stands_in_status_and_history(operator: Operator) -> None:
+    mine = TrackFigures(1, 600, 30, 12.0, 900, 44, 3.0)
+    figures = CanaryFigures(False, 21.0, 0, 0, mine, TrackFigures(3, 600, 0, 4.0, 2700, 0, 2.0))
+    operator.deployed(operator.build("b1"))
+    operator.deployed(operator.build("b2"), Outcome.UNDONE, canary=figures)
+
+    said = "aborted after 21 s: canary p95 12.0 ms, 30/600 probes and 44/900 requests failed; stable p95 4.0 ms, 0/600"
+    assert said in operator("status", "clothing").out
+    assert f"canary {said}" in operator("history", "clothing").out
+    value = operator("status", "clothing", "--output", "json").value["targets"][0]
+    assert value["receipt"]["canary"]["canary"]["probes_failed"] == 30
+    assert value["serving"]["canary"] is None

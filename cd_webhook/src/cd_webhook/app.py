@@ -15,12 +15,13 @@ from fastapi.responses import JSONResponse
 from starlette.concurrency import run_in_threadpool
 
 from cd_webhook.auth import Check, NotAllowed, Unauthenticated
-from cd_webhook.cluster import Cluster
+from cd_webhook.cluster import Cluster, name_of
 from cd_webhook.deliver import Answer, AnswerOutcome, Clock, Delivery
 from cd_webhook.log import Log, tracing
 from cd_webhook.metrics import Metrics
 from cd_webhook.status import describe
 from cd_webhook.watcher import Watcher
+from manifests.annotations import canary_name, is_canary
 from model_repository.deployment import DeploymentRequest
 from model_repository.documents import parse_document
 from model_repository.errors import DeliveryError, DocumentMalformed, NameRefused, PermanentError, TransientError
@@ -148,7 +149,7 @@ def parse_webhook(body: bytes) -> DeploymentRequest:
 
 
 def _all_deployments(parts: Parts) -> JSONResponse:
-    found = [_described(parts, live) for live in parts.cluster.deployments()]
+    found = [_described(parts, live) for live in parts.cluster.deployments() if not is_canary(name_of(live))]
     return JSONResponse({"deployments": found})
 
 
@@ -164,8 +165,9 @@ def _one_deployment(parts: Parts, index: str) -> JSONResponse:
 
 
 def _described(parts: Parts, live: dict[str, Any]) -> dict[str, Any]:
-    pods = parts.cluster.pods(str(live["metadata"]["name"]))
-    return describe(parts.environment, live, pods, parts.clock.now())
+    canary = canary_name(name_of(live))
+    pods = [*parts.cluster.pods(name_of(live)), *parts.cluster.pods(canary)]
+    return describe(parts.environment, live, parts.cluster.deployment(canary), pods, parts.clock.now())
 
 
 def _failure(parts: Parts, request: Request, error: DeliveryError) -> JSONResponse:

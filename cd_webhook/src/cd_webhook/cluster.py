@@ -56,7 +56,7 @@ class Cluster(Protocol):
         ...
 
     def pods(self, name: str) -> list[Object]:
-        """The pods of the index `name`."""
+        """The pods of the Deployment `name`, those that are leaving too; none if there is no such Deployment."""
         ...
 
     def create(self, value: Object) -> Object:
@@ -73,6 +73,13 @@ class Cluster(Protocol):
 
     def annotate(self, name: str, annotations: dict[str, str], *, resource_version: str) -> Object:
         """Set annotations of a Deployment and touch nothing else; raises `Conflict` as `apply` does."""
+        ...
+
+    def delete(self, value: Object) -> None:
+        """Remove the Deployment `value`, as it was read, and its pods in their own time.
+
+        Raises `Conflict` if it is no longer at that version; one that is gone is fine.
+        """
         ...
 
     def wait(self, name: str, resource_version: str, timeout_s: float) -> None:

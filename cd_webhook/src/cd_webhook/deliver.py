@@ -15,10 +15,14 @@ from enum import StrEnum
 from typing import Protocol
 
 from cd_webhook import plan
+from cd_webhook.canary import Passed, Watching, rollout_started
+from cd_webhook.canary_rollout import Canaries
 from cd_webhook.cluster import Cluster, Conflict, Object, name_of, version_of
 from cd_webhook.decide import AlreadyDeployed, Superseded, decide
 from cd_webhook.deployed import NEVER, Deployed, Rollout, format_receipts, read_deployed
 from cd_webhook.log import Log
+from cd_webhook.observe import ROUND_SECONDS
+from cd_webhook.pod_client import PodClient
 from cd_webhook.rollout import Failed, Progressing, Served, judge
 from manifests import annotations as marks
 from manifests.render import Rendered
@@ -63,11 +67,17 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """What one look at a rollout found. finished: nothing is left to do. version: of the Deployment, for waiting."""
+    """What one look at a rollout found.
+
+    finished: nothing is left to do. waits_for, version: the Deployment whose change ends the wait for the next look;
+    empty: the index's own. pause: the longest wait, in seconds.
+    """
 
     finished: bool
     sentence: str
     version: str = ""
+    waits_for: str = ""
+    pause: float = 5.0
 
 
 class Delivery:
@@ -82,9 +92,10 @@ class Delivery:
         render: Callable[[DeploymentRequest], Rendered],
         clock: Clock,
         log: Log,
+        pod_client: PodClient,
         on_receipt: Callable[[Receipt], None] = lambda _: None,
     ) -> None:
-        """on_receipt: called for each receipt that this process wrote."""
+        """pod_client: asks canaries. on_receipt: called for each receipt that this process wrote."""
         self._environment = environment
         self._cluster = cluster
         self._store = store
@@ -92,6 +103,7 @@ class Delivery:
         self._clock = clock
         self._log = log
         self._on_receipt = on_receipt
+        self._canaries = Canaries(cluster, store, pod_client)
 
     def deliver(self, request: DeploymentRequest) -> Answer:
         """Start the rollout of `request`, if it is the newest. Returns as soon as the cluster has taken it.
@@ -133,7 +145,8 @@ class Delivery:
         except PermanentError as error:
             self._write(plan.rejected(request, str(error), error.code, self._clock.now()))
             raise
-        self._log.line("INFO", f"rolling out {request.index_prefix}", **_fields(request))
+        how = "as a canary" if read_deployed(applied).rollout is Rollout.CANARY else "at once"
+        self._log.line("INFO", f"rolling out {request.index_prefix} {how}", **_fields(request))
         try:
             self._settle(applied)
         except DeliveryError as error:  # the rollout has begun; who watches it settles
@@ -159,7 +172,14 @@ class Delivery:
         rendered = self._render(request)
         # The Service is the same for every generation, so it needs no guard; with it first, no Deployment lacks one.
         self._cluster.apply(rendered.service, resource_version=None)
-        value = plan.deployment_to_apply(rendered.deployment, request, deployed, self._clock.now())
+        now = self._clock.now()
+        if live and deployed and rendered.canary and plan.goes_through_canary(rendered, live, deployed):
+            noted = plan.annotations_for_canary(rendered.deployment, rendered.canary, request, deployed, now)
+            if deployed.rollout is Rollout.IN_PROGRESS:
+                taken_back = plan.deployment_taken_back(live, deployed, noted)
+                return self._cluster.apply(taken_back, resource_version=version_of(live))
+            return self._cluster.annotate(name_of(live), noted, resource_version=version_of(live))
+        value = plan.deployment_to_apply(rendered.deployment, request, deployed, now)
         if live is None:
             return self._cluster.create(value)
         return self._cluster.apply(value, resource_version=version_of(live))
@@ -171,19 +191,51 @@ class Delivery:
         """
         live = self._cluster.deployment(name)
         if live is None:
+            self._canaries.remove(name)
             return Look(finished=True, sentence="the Deployment is gone")
         deployed = read_deployed(live)
+        if deployed.rollout is Rollout.CANARY:
+            return self._look_at_canary(live, deployed)
+        self._canaries.remove(name)
         if deployed.rollout is not Rollout.IN_PROGRESS or deployed.request is None:
             self._settle(live)
             return Look(finished=True, sentence=deployed.rollout.value)
         now = self._clock.now()
         started = deployed.started if deployed.started > NEVER else now
+        started = rollout_started(started, deployed.promoted)
         verdict = judge(live, self._cluster.pods(name), started=started, now=now)
         if isinstance(verdict, Progressing):
             self._settle(live)
             return Look(finished=False, sentence=verdict.sentence, version=version_of(live))
         self._finish(live, deployed, deployed.request, verdict)
         return Look(finished=True, sentence=verdict.sentence)
+
+    def _look_at_canary(self, live: Object, deployed: Deployed) -> Look:
+        request, rules, spec = deployed.request, deployed.canary, deployed.canary_spec
+        if request is None or rules is None or spec is None:  # `read_deployed` calls that unknown
+            raise ValueError("a canary without its rules")
+        now = self._clock.now()
+        found = self._canaries.look(live, deployed, request, rules, spec, now)
+        if isinstance(found, Watching):
+            self._settle(live)
+            canary = marks.canary_name(name_of(live))
+            return Look(
+                finished=False, sentence=found.sentence, version=found.version, waits_for=canary, pause=ROUND_SECONDS
+            )
+        if isinstance(found, Passed):
+            promoted = plan.deployment_to_promote(live, deployed, found.figures, now)
+            done = self._cluster.apply(promoted, resource_version=version_of(live))
+            self._log.line("INFO", f"promoted: {request.index_prefix}: {found.sentence}", **_fields(request))
+            return Look(finished=False, sentence=found.sentence, version=version_of(done), pause=ROUND_SECONDS)
+        noted = plan.annotations_when_aborted(deployed, request, found, now)
+        done = self._cluster.annotate(name_of(live), noted, resource_version=version_of(live))
+        sentence = found.failed.sentence
+        self._log.line(
+            "ERROR", f"aborted: {request.index_prefix}: {sentence}", code=found.failed.code, **_fields(request)
+        )
+        self._canaries.remove(name_of(live))
+        self._settle(done)
+        return Look(finished=True, sentence=sentence)
 
     def _finish(self, live: Object, deployed: Deployed, request: DeploymentRequest, verdict: Served | Failed) -> None:
         now = self._clock.now()

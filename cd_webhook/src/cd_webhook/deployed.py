@@ -11,7 +11,10 @@ from typing import Any, TypeVar
 
 from cd_webhook.cluster import Object
 from manifests import annotations as marks
+from manifests.canary import Canary, parse_canary
+from model_repository.canary_figures import CanaryFigures, format_canary_figures, parse_canary_figures
 from model_repository.deployment import DeploymentRequest
+from model_repository.documents import Document
 from model_repository.errors import PermanentError
 from model_repository.names import Target, parse_generation
 from model_repository.receipt import Receipt, format_receipt, parse_receipt
@@ -24,6 +27,8 @@ NEVER = datetime(1970, 1, 1, tzinfo=UTC)
 class Rollout(StrEnum):
     """How the newest request stands."""
 
+    CANARY = "canary"
+    """It is tried out beside what serves."""
     IN_PROGRESS = "in-progress"
     SERVED = "served"
     UNDONE = "undone"
@@ -41,6 +46,8 @@ class Deployed:
     last_good, last_good_spec: what served last, and the spec that it served with; None: nothing ever did.
     owed: receipts that are decided and perhaps not in the bucket yet.
     detail: how the newest request ended, in one sentence; empty while it is in progress.
+    canary, canary_spec: the rules of the canary that goes on, and the spec that it tries out; None: no canary goes on.
+    figures, promoted: what the newest request's canary showed, and when it was promoted; None: it was not.
     """
 
     generation: int
@@ -52,11 +59,20 @@ class Deployed:
     last_good_spec: Object | None
     owed: tuple[Receipt, ...]
     detail: str
+    canary: Canary | None = None
+    canary_spec: Object | None = None
+    figures: CanaryFigures | None = None
+    promoted: datetime | None = None
+
+    @property
+    def pending(self) -> bool:
+        """Whether it isn't known yet how the newest request ends."""
+        return self.rollout in {Rollout.CANARY, Rollout.IN_PROGRESS}
 
     @property
     def unfinished(self) -> bool:
         """Whether somebody must look at it again."""
-        return self.rollout is Rollout.IN_PROGRESS or bool(self.owed)
+        return self.pending or bool(self.owed)
 
 
 def read_deployed(value: Object) -> Deployed:
@@ -72,16 +88,25 @@ def read_deployed(value: Object) -> Deployed:
         except (PermanentError, ValueError, TypeError, KeyError, AttributeError):
             return None
 
+    rollout = read(marks.ROLLOUT, Rollout) or Rollout.UNKNOWN
+    request, canary = read(marks.REQUEST, _parse_request), read(marks.CANARY, _parse_canary)
+    canary_spec = read(marks.CANARY_SPEC, _parse_object)
+    if rollout is Rollout.CANARY and not (request and canary and canary_spec):
+        rollout = Rollout.UNKNOWN
     return Deployed(
         generation=read(marks.COMMIT_GENERATION, parse_generation) or 0,
-        request=read(marks.REQUEST, _parse_request),
-        rollout=read(marks.ROLLOUT, Rollout) or Rollout.UNKNOWN,
+        request=request,
+        rollout=rollout,
         started=read(marks.STARTED, _parse_moment) or NEVER,
         spec=read(marks.MANIFEST, _parse_object),
         last_good=read(marks.LAST_GOOD, _parse_request),
         last_good_spec=read(marks.LAST_GOOD_MANIFEST, _parse_object),
         owed=read(marks.RECEIPTS_OWED, _parse_receipts) or (),
         detail=annotations.get(marks.DETAIL, ""),
+        canary=canary,
+        canary_spec=canary_spec,
+        figures=read(marks.CANARY_FIGURES, _parse_figures),
+        promoted=read(marks.PROMOTED, _parse_moment),
     )
 
 
@@ -93,6 +118,16 @@ def format_request(request: DeploymentRequest | None) -> str:
 def format_spec(spec: Object | None) -> str:
     """A spec as an annotation; None is empty."""
     return "" if spec is None else _compact(spec)
+
+
+def format_canary(canary: Canary | None) -> str:
+    """The rules of a canary as an annotation; None is empty."""
+    return "" if canary is None else _compact(canary.to_json())
+
+
+def format_figures(figures: CanaryFigures | None) -> str:
+    """A canary's figures as an annotation; None is empty."""
+    return "" if figures is None else _compact(format_canary_figures(figures))
 
 
 def format_receipts(receipts: Iterable[Receipt]) -> str:
@@ -113,6 +148,14 @@ def _parse_object(text: str) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise TypeError("not an object")
     return value
+
+
+def _parse_canary(text: str) -> Canary:
+    return parse_canary(Document(_parse_object(text), "the canary's annotation", ""))
+
+
+def _parse_figures(text: str) -> CanaryFigures:
+    return parse_canary_figures(Document(_parse_object(text), "the canary's figures", ""))
 
 
 def _parse_receipts(text: str) -> tuple[Receipt, ...]:

@@ -68,6 +68,10 @@ class KubernetesApi:
         """PATCH; raises `Conflict` if the version in the body isn't the live one."""
         return self._json("PATCH", path, query, body, content_type)
 
+    def delete(self, path: str, options: object) -> None:
+        """DELETE with these DeleteOptions; raises `Conflict` if their preconditions don't hold."""
+        self._json("DELETE", path, {}, options, "application/json")
+
     def watch(self, path: str, *, read_seconds: float, **query: str) -> Iterator[dict[str, Any]]:
         """The events of a watch, until the server ends it; `read_seconds` without a byte end it with an error."""
         answer = self._send("GET", path, {**query, "watch": "true"}, None, "", read_seconds).response

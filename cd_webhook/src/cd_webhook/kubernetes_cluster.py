@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 from cd_webhook.cluster import ClusterRefused, Conflict, Object, name_of, version_of
 from cd_webhook.kubernetes_api import APPLY, JSON_PATCH, MERGE, KubernetesApi, Missing
 from cd_webhook.kubernetes_feed import ChangeFeed
@@ -36,7 +38,7 @@ class KubernetesCluster:
 
     def pods(self, name: str) -> list[Object]:
         """See `cluster.Cluster.pods`."""
-        selector = ",".join(f"{key}={value}" for key, value in marks.selector(name).items())
+        selector = ",".join(f"{key}={value}" for key, value in marks.deployment_selector(name).items())
         return self._list(self._pods, selector, "v1", "Pod")
 
     def create(self, value: Object) -> Object:
@@ -62,9 +64,16 @@ class KubernetesCluster:
         except Missing as error:
             raise Conflict(str(error)) from error
 
+    def delete(self, value: Object) -> None:
+        """See `cluster.Cluster.delete`: the pods go with their own grace, after the Deployment."""
+        held = {"uid": value["metadata"]["uid"], "resourceVersion": version_of(value)}
+        options = {"propagationPolicy": "Background", "preconditions": held}
+        with suppress(Missing):
+            self._api.delete(f"{self._deployments}/{name_of(value)}", options)
+
     def wait(self, name: str, resource_version: str, timeout_s: float) -> None:  # noqa: ARG002 - the feed keeps count
         """See `cluster.Cluster.wait`."""
-        self._feed.wait(name, timeout_s)
+        self._feed.wait(marks.index_of(name), timeout_s)
 
     def _take_over(self, path: str, version: str) -> str:
         """See `managed_fields`; returns the version that the Deployment has then."""

@@ -37,7 +37,8 @@ class LocalCluster:
 
     def pods(self, name: str) -> list[Object]:
         """See `cluster.Cluster.pods`."""
-        items: list[Object] = self._call("GET", f"/deployments/{quote(name, safe='')}/pods")["items"]
+        found = self._call_or_none("GET", f"/deployments/{quote(name, safe='')}/pods") or {"items": []}
+        items: list[Object] = found["items"]
         return items
 
     def create(self, value: Object) -> Object:
@@ -61,6 +62,11 @@ class LocalCluster:
         kept["annotations"] = {**(live["metadata"].get("annotations") or {}), **annotations}
         value = {"apiVersion": live["apiVersion"], "kind": live["kind"], "metadata": kept, "spec": live["spec"]}
         return self.apply(value, resource_version=resource_version)
+
+    def delete(self, value: Object) -> None:
+        """See `cluster.Cluster.delete`."""
+        query = urlencode({"resourceVersion": value["metadata"]["resourceVersion"]})
+        self._call_or_none("DELETE", f"/deployments/{quote(name_of(value), safe='')}?{query}")
 
     def wait(self, name: str, resource_version: str, timeout_s: float) -> None:
         """See `cluster.Cluster.wait`."""

@@ -20,6 +20,7 @@ from cd_webhook.deliver import Delivery
 from cd_webhook.local_cluster import LocalCluster
 from cd_webhook.log import Log
 from cd_webhook.metrics import Metrics
+from cd_webhook.pod_client import HttpPodClient
 from cd_webhook.watcher import Watcher
 from manifests.render import Rendered, render
 from manifests.values import Values, load_values
@@ -70,6 +71,7 @@ def assemble(config: Config, variables: Mapping[str, str], log: Log) -> Parts:
         render=rendered,
         clock=clock,
         log=log,
+        pod_client=HttpPodClient(),
         on_receipt=metrics.ended,
     )
     return Parts(

@@ -6,23 +6,28 @@ from collections import Counter
 from datetime import datetime
 from typing import Any
 
+from cd_webhook.canary import rollout_started
 from cd_webhook.cluster import Object, name_of
 from cd_webhook.deployed import NEVER, Rollout, read_deployed
 from cd_webhook.drift import differences
-from cd_webhook.rollout import judge
+from cd_webhook.rollout import Served, judge
 from manifests import annotations as marks
 from model_repository.deployment import DeploymentRequest
 from model_repository.documents import format_moment
 
 
-def describe(environment: str, live: Object, pods: list[Object], now: datetime) -> dict[str, Any]:
-    """The status of one index, as JSON."""
+def describe(
+    environment: str, live: Object, canary: Object | None, pods: list[Object], now: datetime
+) -> dict[str, Any]:
+    """The status of one index, as JSON. canary: its canary's Deployment. pods: of both."""
     deployed = read_deployed(live)
     spec, status = live["spec"], live.get("status") or {}
     sentence = deployed.detail
+    started = rollout_started(deployed.started if deployed.started > NEVER else now, deployed.promoted)
     if deployed.rollout is Rollout.IN_PROGRESS:
-        started = deployed.started if deployed.started > NEVER else now
         sentence = judge(live, pods, started=started, now=now).sentence
+    elif deployed.rollout is Rollout.CANARY:
+        sentence = _canary(canary, pods, started, now)
     return {
         "environment": environment,
         "index": name_of(live),
@@ -30,6 +35,7 @@ def describe(environment: str, live: Object, pods: list[Object], now: datetime) 
         "detail": sentence,
         "requested": _request(deployed.request),
         "started": format_moment(deployed.started) if deployed.started > NEVER else None,
+        "canary": deployed.canary.to_json() if deployed.canary else None,
         "last_good": _request(deployed.last_good),
         "serving": _serving(pods),
         "replicas": {
@@ -40,6 +46,13 @@ def describe(environment: str, live: Object, pods: list[Object], now: datetime) 
         "drift": differences(deployed.spec, spec) if deployed.spec else [],
         "receipts_owed": [receipt.generation for receipt in deployed.owed],
     }
+
+
+def _canary(canary: Object | None, pods: list[Object], started: datetime, now: datetime) -> str:
+    if canary is None:
+        return "canary: not made yet"
+    verdict = judge(canary, pods, started=started, now=now)
+    return f"canary: {'compared with the stable pods' if isinstance(verdict, Served) else verdict.sentence}"
 
 
 def _request(request: DeploymentRequest | None) -> dict[str, Any] | None:

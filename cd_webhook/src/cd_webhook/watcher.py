@@ -14,10 +14,9 @@ from cd_webhook.cluster import Cluster, Conflict, name_of
 from cd_webhook.deliver import Delivery
 from cd_webhook.deployed import read_deployed
 from cd_webhook.log import Log
+from manifests.annotations import index_of, is_canary
 from model_repository.errors import DeliveryError, TransientError
 
-_WAIT_SECONDS = 5.0
-"""Longest time between two looks, so that a lost notification or a deadline is noticed."""
 _LEAST_SECONDS = 0.05
 """Shortest time between two looks: a cluster in motion must not keep a core busy."""
 _LONGEST_PAUSE = 30.0
@@ -79,9 +78,11 @@ class Watcher:
 
     def sweep(self) -> None:
         """Watch every rollout that is unfinished; raises as the cluster does."""
-        for deployment in self._cluster.deployments():
-            if read_deployed(deployment).unfinished:
-                self.watch(name_of(deployment))
+        found = {name_of(deployment): deployment for deployment in self._cluster.deployments()}
+        for name, deployment in found.items():
+            # A canary that its index knows nothing of is removed by looking at the index.
+            if is_canary(name) or read_deployed(deployment).unfinished:
+                self.watch(index_of(name))
         self._swept.set()
 
     def _sweep_forever(self) -> None:
@@ -111,7 +112,7 @@ class Watcher:
                 if look.sentence != sentence:
                     sentence = look.sentence
                     self._log.line("INFO", f"{name}: {sentence}", index=name)
-                self._cluster.wait(name, look.version, _WAIT_SECONDS)
+                self._cluster.wait(look.waits_for or name, look.version, look.pause)
                 self._stopped.wait(_LEAST_SECONDS)
             except Conflict:
                 self._stopped.wait(_LEAST_SECONDS)

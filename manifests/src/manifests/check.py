@@ -26,7 +26,10 @@ def check_deployment(value: dict[str, Any], *, name: str, namespace: str) -> Non
         rolling = spec["strategy"]["rollingUpdate"]
         containers = [*pod["initContainers"], *pod["containers"]]
         wrong = _first(
-            (spec["selector"]["matchLabels"] != marks.selector(name), "spec.selector: must be name and instance"),
+            (
+                spec["selector"]["matchLabels"] != marks.deployment_selector(name),
+                "spec.selector: must be name, instance and track",
+            ),
             (
                 not _within(spec["selector"]["matchLabels"], template["metadata"]["labels"]),
                 "the selector misses its pods",

@@ -13,6 +13,7 @@ from typing import Any, NoReturn
 import jinja2
 
 from manifests import annotations as marks
+from manifests.canary import Canary
 from manifests.check import check_deployment, check_service
 from manifests.values import Values
 from manifests.yaml_documents import parse_yaml
@@ -30,10 +31,11 @@ _STARTUP_SECONDS = 120
 
 @dataclass(frozen=True, slots=True)
 class Rendered:
-    """The objects of one index, checked, as Kubernetes takes them."""
+    """The objects of one index, checked, as Kubernetes takes them. canary: how to try the Deployment out first."""
 
     deployment: dict[str, Any]
     service: dict[str, Any]
+    canary: Canary | None = None
 
 
 def render(request: DeploymentRequest, values: Values) -> Rendered:
@@ -51,18 +53,22 @@ def render(request: DeploymentRequest, values: Values) -> Rendered:
     service = _render_one("service.yaml.j2", context)
     check_deployment(deployment, name=request.target.index, namespace=values.namespace)
     check_service(service, name=request.target.index, namespace=values.namespace)
-    return Rendered(deployment, service)
+    return Rendered(deployment, service, values.canary)
 
 
 def _context(request: DeploymentRequest, values: Values) -> dict[str, Any]:
     chosen = {
-        key: value for key, value in asdict(values).items() if key not in {"environment", "labels", "tolerations"}
+        key: value
+        for key, value in asdict(values).items()
+        if key not in {"environment", "labels", "tolerations", "canary"}
     }
     return {
         **chosen,
         "name": request.target.index,
         "labels": {**values.labels, **marks.labels(request.target.index)},
+        "deployment_labels": {**values.labels, **marks.labels(request.target.index), marks.TRACK: marks.STABLE},
         "selector": marks.selector(request.target.index),
+        "deployment_selector": marks.deployment_selector(request.target.index),
         "annotations": {
             marks.COMMIT_GENERATION: str(request.generation),
             marks.INDEX_PREFIX: str(request.index_prefix),

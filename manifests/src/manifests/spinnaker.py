@@ -8,6 +8,7 @@ from __future__ import annotations
 from manifests.spinnaker_expressions import parameter, render_expressions
 from manifests.spinnaker_stages import COMMIT, GENERATION, Fields, Installation, notifications, stages
 from manifests.values import Values
+from model_repository.errors import DocumentMalformed
 from model_repository.names import Target
 
 _ARTIFACT = "index-json"
@@ -39,7 +40,14 @@ def application(installation: Installation) -> Fields:
 
 
 def pipeline(target: Target, bucket: str, values: Values, installation: Installation) -> Fields:
-    """The pipeline that deploys `target` from `bucket`. Raises `DocumentMalformed` as `render_expressions` does."""
+    """The pipeline that deploys `target` from `bucket`.
+
+    Raises `DocumentMalformed` as `render_expressions` does, and for values that ask for a canary: a Spinnaker judges
+    canaries by a service of its own, and a pipeline that passed over it would promise what it doesn't do.
+    """
+    if values.canary is not None:
+        what = f"canary: the pipeline has none; take it out of {target.environment}'s values for Spinnaker"
+        raise DocumentMalformed(f"environments/{target.environment}.yaml", f"{what}, or deploy with cd_webhook")
     rendered = render_expressions(target, bucket, values)
     failed = f"{target}: {COMMIT} (${{{parameter('index_prefix')}}}) did not go live"
     return {

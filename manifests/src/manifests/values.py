@@ -13,6 +13,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
+from manifests.canary import Canary, parse_canary
 from manifests.yaml_documents import parse_yaml
 from model_repository.documents import Document
 from model_repository.errors import DocumentMalformed
@@ -54,6 +55,7 @@ class Values:
     pre_stop_seconds: a leaving pod goes on serving so long while it is taken out of the endpoints.
     drain_seconds: then, told to stop, it answers so long with ``Connection: close``.
     env: extra variables of both containers, passed ones included.
+    canary: how a new build is tried out beside what serves; None: not at all.
     """
 
     environment: str
@@ -77,6 +79,7 @@ class Values:
     labels: Mapping[str, str]
     service_annotations: Mapping[str, str]
     env: Mapping[str, str]
+    canary: Canary | None = None
 
 
 def load_values(environment: str, *, folder: Path | None, variables: Mapping[str, str]) -> Values:
@@ -130,6 +133,7 @@ def parse_values(text: str, name: str, environment: str, variables: Mapping[str,
         labels=_own_labels(document),
         service_annotations=_strings(document, "service_annotations"),
         env=_env(document, variables),
+        canary=parse_canary(document.object("canary")) if document.has("canary") else None,
     )
     document.done()
     return values

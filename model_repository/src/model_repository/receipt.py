@@ -7,6 +7,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
+from model_repository.canary_figures import CanaryFigures, format_canary_figures, parse_canary_figures
 from model_repository.documents import format_document, format_moment, parse_document
 from model_repository.names import IndexPrefix, Target
 
@@ -22,7 +23,7 @@ class Outcome(StrEnum):
     SERVED = "served"
     """It went live."""
     UNDONE = "undone"
-    """Its pods did not become ready; the last good commit went on serving."""
+    """Its pods did not become ready, or its canary was worse; the last good commit went on serving."""
     REJECTED = "rejected"
     """It was refused before anything was applied."""
     SUPERSEDED = "superseded"
@@ -37,6 +38,7 @@ class Receipt:
     detail: one sentence for a person: for all but `served`, what is wrong and what to do.
     code: the stable code of the error (docs/errors.md), or empty.
     started: when the CD side took it up (a rejected one: when it was read). finished: when this was known.
+    canary: what its canary showed; None: it had none, or one that never became ready.
     """
 
     target: Target
@@ -49,6 +51,7 @@ class Receipt:
     code: str = ""
     by: str = ""
     reason: str = ""
+    canary: CanaryFigures | None = None
 
 
 def parse_receipt(data: bytes, target: Target, generation: int) -> Receipt:
@@ -72,6 +75,7 @@ def parse_receipt(data: bytes, target: Target, generation: int) -> Receipt:
         code=document.text("code", default=""),
         by=document.text("by", default=""),
         reason=document.text("reason", default=""),
+        canary=parse_canary_figures(document.object("canary")) if document.has("canary") else None,
     )
     document.done()
     return receipt
@@ -94,6 +98,8 @@ def format_receipt(receipt: Receipt) -> bytes:
         "finished": format_moment(receipt.finished),
     }
     value |= {k: v for k, v in (("code", receipt.code), ("by", receipt.by), ("reason", receipt.reason)) if v}
+    if receipt.canary is not None:
+        value["canary"] = format_canary_figures(receipt.canary)
     return format_document(value)
 
 

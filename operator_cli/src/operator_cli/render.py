@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from typing import Any
 
+from model_repository.canary_figures import CanaryFigures, TrackFigures, format_canary_figures
 from model_repository.documents import format_moment
 from model_repository.receipt import Receipt
 from operator_cli.changes import Change
@@ -91,6 +92,8 @@ def _target_text(status: TargetStatus, now: datetime) -> str:
     else:
         lines.append(f"  {'mend':<12}{mend(status)}")
     lines.append(f"  {'outcome':<12}{_outcome(status, now)}")
+    if isinstance(status.receipt, Receipt) and status.receipt.canary:
+        lines.append(f"  {'canary':<12}{_canary(status.receipt.canary)}")
     lines.append(f"  {'serving':<12}{_serving(status, now)}")
     return "\n".join(lines)
 
@@ -166,7 +169,8 @@ def history_text(found: list[Receipt | UnreadableReceipt]) -> str:
         lines.append(
             f"{receipt.generation}  {_moment(receipt.finished)}  {receipt.outcome.value:<10}  {took:>8}  {prefix}{who}"
         )
-        lines += [f"{'':<18}{text}" for text in (receipt.reason, receipt.detail) if text]
+        canary = f"canary {_canary(receipt.canary)}" if receipt.canary else ""
+        lines += [f"{'':<18}{text}" for text in (receipt.reason, receipt.detail, canary) if text]
     return "\n".join(lines)
 
 
@@ -184,7 +188,18 @@ def receipt_value(receipt: Receipt | UnreadableReceipt) -> dict[str, Any]:
         "finished": format_moment(receipt.finished),
         "by": receipt.by,
         "reason": receipt.reason,
+        "canary": format_canary_figures(receipt.canary) if receipt.canary else None,
     }
+
+
+def _canary(figures: CanaryFigures) -> str:
+    sides = f"canary {_track(figures.canary)}; stable {_track(figures.stable)}"
+    return f"{'promoted' if figures.promoted else 'aborted'} after {figures.seconds:.0f} s: {sides}"
+
+
+def _track(track: TrackFigures) -> str:
+    p95 = "p95 unknown" if track.p95_ms is None else f"p95 {track.p95_ms:.1f} ms"
+    return f"{p95}, {track.probes_failed}/{track.probes} probes and {track.errors}/{track.requests} requests failed"
 
 
 def _hold(hold: bool) -> str:  # noqa: FBT001 - a field of the commit

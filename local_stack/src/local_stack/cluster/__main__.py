@@ -18,7 +18,7 @@ from local_stack.cluster.cluster import Cluster
 from local_stack.cluster.node import NodeOptions
 from model_repository.errors import PermanentError
 
-_STOP_GRACE = 1.0
+_STOP_GRACE = 0.3
 """Seconds from SIGTERM to SIGKILL for pods when the cluster itself ends."""
 _MISCONFIGURED = 64
 

@@ -28,6 +28,7 @@ def application(cluster: Cluster) -> Starlette:
             Route("/readyz", api.ready),
             Route("/deployments", api.deployments),
             Route("/deployments/{name}", api.deployment),
+            Route("/deployments/{name}", api.delete, methods=["DELETE"]),
             Route("/deployments/{name}/pods", api.pods),
             Route("/deployments/{name}/wait", api.wait),
             Route("/deployments/{name}/scale", api.scale, methods=["PUT"]),
@@ -61,6 +62,10 @@ class _Api:
 
     async def deployment(self, request: Request) -> Response:
         return JSONResponse(self._cluster.deployment(request.path_params["name"]).manifest())
+
+    async def delete(self, request: Request) -> Response:
+        version = request.query_params.get("resourceVersion") or None
+        return JSONResponse(self._cluster.delete(request.path_params["name"], version))
 
     async def pods(self, request: Request) -> Response:
         found = self._cluster.deployment(request.path_params["name"]).pods

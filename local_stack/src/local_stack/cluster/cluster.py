@@ -35,16 +35,41 @@ class Cluster:
         self.node = Node(options)
         self._deployments: dict[str, Deployment] = {}
         self._services: dict[str, Service] = {}
+        self._leaving: dict[Deployment, asyncio.Task[None]] = {}
+        """Deleted ones whose pods are still on their way out."""
 
     async def close(self, grace: float) -> None:
         """End all pods: SIGTERM, and SIGKILL after `grace` seconds."""
         for service in self._services.values():
             service.close()
-        await asyncio.gather(*(deployment.close(grace) for deployment in self._deployments.values()))
+        everything = (*self._deployments.values(), *self._leaving)
+        for seen_off in self._leaving.values():
+            seen_off.cancel()
+        await asyncio.gather(*(deployment.close(grace) for deployment in everything))
 
     def pods(self) -> list[Pod]:
         """All pods."""
         return [pod for deployment in self._deployments.values() for pod in deployment.pods]
+
+    def delete(self, name: str, resource_version: str | None) -> Json:
+        """Remove a Deployment at once, and its pods with their own grace; gives what it was.
+
+        Raises `ObjectUnknown` and `ObjectChanged`.
+        """
+        live = self.deployment(name)
+        _check_version(name, live, resource_version)
+        found = live.manifest()
+        del self._deployments[name]
+        self._leaving[live] = asyncio.create_task(self._see_off(live))
+        return found
+
+    async def _see_off(self, deployment: Deployment) -> None:
+        deployment.scale(0)
+        self.node.changes.tick()
+        while deployment.pods:
+            await self.node.changes.until(lambda: not deployment.pods, 60.0)
+        await deployment.close(0)
+        del self._leaving[deployment]
 
     def deployments(self, labels: Mapping[str, str]) -> list[Deployment]:
         """The Deployments that carry all `labels`."""

@@ -1,0 +1,80 @@
+"""Asks one pod directly, by its address, as the canary's judge needs it."""
+
+from __future__ import annotations
+
+import http.client
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from cd_webhook.cluster import Object
+
+_TIMEOUT_SECONDS = 2.0
+"""What takes longer has failed."""
+_PORT_NAME = "http"
+_LONGEST = 4 * 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """status: 0 when no answer came in time. seconds: from the request sent to the answer read."""
+
+    status: int
+    body: bytes
+    seconds: float
+
+
+NO_REPLY = Reply(0, b"", 0.0)
+
+
+class PodClient(Protocol):
+    """Asks pods."""
+
+    def ask(self, address: str, paths: Sequence[str]) -> list[Reply]:
+        """GET each of `paths` at ``<ip>:<port>``, one after the other; never raises."""
+        ...
+
+
+class HttpPodClient:
+    """Implements `PodClient` with one connection for all paths of a call; no proxy is asked on the way."""
+
+    def ask(self, address: str, paths: Sequence[str]) -> list[Reply]:
+        """See `PodClient.ask`; after one that isn't answered, those that follow are not asked."""
+        connection = http.client.HTTPConnection(address, timeout=_TIMEOUT_SECONDS)
+        replies: list[Reply] = []
+        try:
+            connection.connect()
+            for path in paths:
+                begun = time.perf_counter()
+                connection.request("GET", path)
+                answer = connection.getresponse()
+                body = answer.read(_LONGEST)
+                replies.append(Reply(answer.status, body, time.perf_counter() - begun))
+        except (OSError, http.client.HTTPException):
+            pass
+        finally:
+            connection.close()
+        return [*replies, *[NO_REPLY] * (len(paths) - len(replies))]
+
+
+def address_of(pod: Object) -> str | None:
+    """Where the pod's search server listens, as ``<ip>:<port>``; None while it has no address."""
+    ip = (pod.get("status") or {}).get("podIP")
+    ports = [port for container in pod["spec"]["containers"] for port in container.get("ports") or []]
+    port = next((port["containerPort"] for port in ports if port.get("name") == _PORT_NAME), None)
+    if not ip or port is None:
+        return None
+    return f"[{ip}]:{port}" if ":" in ip else f"{ip}:{port}"
+
+
+def is_ready(pod: Object) -> bool:
+    """Whether the Service sends to it."""
+    conditions = (pod.get("status") or {}).get("conditions") or []
+    return any(condition.get("type") == "Ready" and condition.get("status") == "True" for condition in conditions)
+
+
+def restarts(pod: Object) -> int:
+    """How often its containers, not those that prepare it, were started again."""
+    statuses = (pod.get("status") or {}).get("containerStatuses") or []
+    return sum(int(status.get("restartCount") or 0) for status in statuses)
