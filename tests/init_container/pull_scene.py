@@ -15,7 +15,7 @@ from random import Random
 import google_crc32c
 
 from model_repository.digests import format_crc32c, sha256_digest
-from model_repository.files import File
+from model_repository.files import BLOCK_BYTES, File
 from model_repository.index_manifest import IndexManifest, ModelReference, Partition, Recall, format_index_manifest
 from model_repository.model_manifest import ModelManifest, format_model_manifest
 from model_repository.names import IndexPrefix, ModelPrefix
@@ -41,12 +41,17 @@ class Build:
         return Build({**self.objects, name: data}, sha256_digest(data))
 
 
+def crc32c(data: bytes) -> str:
+    return format_crc32c(google_crc32c.value(data))
+
+
 def make_build(sizes: dict[str, int], *, seed: int = 1) -> Build:
     """A build with files of these sizes besides the few that it must have."""
     random = Random(seed)
 
     def file(name: str, data: bytes) -> File:
-        return File(name, len(data), format_crc32c(google_crc32c.value(data)))
+        blocks = tuple(crc32c(data[at : at + BLOCK_BYTES]) for at in range(0, len(data), BLOCK_BYTES))
+        return File(name, len(data), crc32c(data), blocks if len(blocks) > 1 else ())
 
     model = {"model.onnx": random.randbytes(5000)}
     manifest = ModelManifest(

@@ -25,7 +25,7 @@ from faulty_bucket import (
     wrong_length,
     wrong_range,
 )
-from pull_scene import MODEL, PREFIX, Build, Puller
+from pull_scene import MIB, MODEL, PREFIX, Build, Puller, make_build
 
 BIG = f"{PREFIX}/big.ann"
 
@@ -68,6 +68,17 @@ def test_a_fault_of_the_manifest_that_passes_is_got_over(
     bucket.fail(fault, times=2, match="index.json")
     assert puller.run().code == 0
     puller.check_whole(build)
+
+
+def test_a_byte_flipped_in_a_long_file_costs_its_block_not_the_file(bucket: FaultyBucket, puller: Puller) -> None:
+    build = make_build({"big.ann": 100 * MIB})
+    for name, data in build.objects.items():
+        bucket.put(name, data)
+    bucket.fail(flip, times=1, match="big.ann")
+    outcome = puller.run(INDEX_DIGEST=build.digest)
+    assert outcome.code == 0, outcome.lines
+    puller.check_whole(build)
+    assert bucket.sent < (100 + 32 + 1) * MIB
 
 
 LASTING: dict[str, tuple[Fault, int, str]] = {

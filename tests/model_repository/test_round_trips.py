@@ -14,7 +14,7 @@ from model_repository.commit import Commit, LiveCommit, format_commit, parse_com
 from model_repository.deployment import DeploymentRequest, Footprint, footprint
 from model_repository.digests import format_crc32c, parse_crc32c
 from model_repository.errors import DocumentMalformed
-from model_repository.files import File
+from model_repository.files import BLOCK_BYTES, File
 from model_repository.index_manifest import (
     GoldenQuery,
     IndexManifest,
@@ -56,7 +56,12 @@ model_prefixes = st.builds(ModelPrefix, names, names)
 
 def files(of: list[str]) -> st.SearchStrategy[tuple[File, ...]]:
     sizes = st.integers(min_value=0, max_value=5 * 1024**4)
-    return st.tuples(*(st.builds(File, st.just(name), sizes, crc32cs) for name in sorted(of)))
+    return st.tuples(*(_file(st.just(name), sizes) for name in sorted(of)))
+
+
+def _file(name: st.SearchStrategy[str], sizes: st.SearchStrategy[int]) -> st.SearchStrategy[File]:
+    in_blocks = st.builds(File, name, st.just(BLOCK_BYTES + 1), crc32cs, st.tuples(crc32cs, crc32cs))
+    return st.builds(File, name, sizes, crc32cs) | in_blocks
 
 
 @st.composite

@@ -2,37 +2,52 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
+from typing import BinaryIO
 
 import google_crc32c
 
 from embedding_batch.errors import NameTaken
 from model_repository.digests import format_crc32c
 from model_repository.errors import GenerationConflict
-from model_repository.files import File
+from model_repository.files import BLOCK_BYTES, File
 from model_repository.store import Store
 
 UPLOADS = 8
 """At a time: small files wait for the bucket, not for the network."""
 
 _CHUNK = 1024 * 1024
+"""Divides BLOCK_BYTES."""
 
 
 def describe_bytes(data: bytes, name: str) -> File:
     """Return what a manifest says of a file with these bytes."""
-    return File(name, len(data), format_crc32c(google_crc32c.value(data)))
+    return _describe(io.BytesIO(data), name)
 
 
 def describe_file(path: Path, name: str) -> File:
     """Return what a manifest says of the file at `path`, without holding it in memory."""
-    checksum, size = google_crc32c.Checksum(), 0
     with path.open("rb") as stream:
-        while chunk := stream.read(_CHUNK):
-            checksum.update(chunk)
-            size += len(chunk)
-    return File(name, size, format_crc32c(int.from_bytes(checksum.digest(), "big")))
+        return _describe(stream, name)
+
+
+def _describe(stream: BinaryIO, name: str) -> File:
+    whole, size, blocks = google_crc32c.Checksum(), 0, []
+    while chunk := stream.read(_CHUNK):
+        if size % BLOCK_BYTES == 0:
+            blocks.append(google_crc32c.Checksum())
+        whole.update(chunk)
+        blocks[-1].update(chunk)
+        size += len(chunk)
+    return File(name, size, _text(whole), tuple(map(_text, blocks)) if len(blocks) > 1 else ())
+
+
+def _text(checksum: google_crc32c.Checksum) -> str:
+    return format_crc32c(int.from_bytes(checksum.digest(), "big"))
 
 
 def put(store: Store, name: str, content: bytes | Path) -> File:
@@ -64,7 +79,7 @@ def put_all(store: Store, prefix: str, contents: Mapping[str, bytes | Path]) -> 
 
     def one(name: str) -> File:
         written = put(store, f"{prefix}/{name}", contents[name])
-        return File(name, written.size, written.crc32c)
+        return replace(written, name=name)
 
     with ThreadPoolExecutor(UPLOADS) as pool:
         return tuple(pool.map(one, sorted(contents)))

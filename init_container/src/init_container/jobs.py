@@ -204,7 +204,8 @@ class Files:
         if self.rereads.get(number, 0) >= _REREADS or not file.size:
             check_whole(file, crc)
         self.rereads[number] = self.rereads.get(number, 0) + 1
-        self._spans.add(self.parts.forget(number))
+        for span in self.parts.forget(number):
+            self._spans.add(span)
 
 
 class Document:

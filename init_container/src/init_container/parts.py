@@ -22,12 +22,13 @@ from init_container.crc32c import Buffer, combine, extend
 from init_container.plan import Plan, Wanted
 from init_container.spans import Span
 from model_repository.errors import TransientError
+from model_repository.files import BLOCK_BYTES
 
 JOURNAL = ".journal"
 _RECORD = struct.Struct("<IQQI")
 _CHECK = struct.Struct("<I")
 _RECORD_BYTES = _RECORD.size + _CHECK.size
-_PART_BYTES = 32 * 1024 * 1024
+_PART_BYTES = BLOCK_BYTES
 """A part that doesn't sum up is fetched again whole, so it must not be too long."""
 _PREALLOCATE = 4 * 1024 * 1024
 
@@ -96,16 +97,16 @@ class Parts:
 
     def missing(self) -> list[Span]:
         """What is still to be fetched, in the plan's order."""
-        spans: list[Span] = []
-        for number, (file, state) in enumerate(zip(self._plan.files, self._states, strict=True)):
-            reached = 0
-            for part in sorted(state.by_end.values(), key=lambda part: part.start):
-                if part.start > reached:
-                    spans.append(Span(number, reached, part.start))
-                reached = part.end
-            if reached < file.size:
-                spans.append(Span(number, reached, file.size))
-        return spans
+        return [span for number in range(len(self._plan.files)) for span in self._missing_of(number)]
+
+    def _missing_of(self, number: int) -> Iterator[Span]:
+        reached = 0
+        for part in sorted(self._states[number].by_end.values(), key=lambda part: part.start):
+            if part.start > reached:
+                yield Span(number, reached, part.start)
+            reached = part.end
+        if reached < self._plan.files[number].size:
+            yield Span(number, reached, self._plan.files[number].size)
 
     def write(self, number: int, position: int, buffer: Buffer, start: int, end: int) -> bool:
         """Sum and write ``buffer[start:end]`` at `position` of a file; True if the file has all its bytes now."""
@@ -141,15 +142,36 @@ class Parts:
             crc = combine(crc, part.crc32c, part.end - part.start) if part.start else part.crc32c
         return crc
 
-    def forget(self, number: int) -> Span:
-        """Drop all parts of a file that doesn't sum up; returns what is to be fetched again."""
+    def forget(self, number: int) -> list[Span]:
+        """Drop what is wrong of a file that has all its bytes but doesn't sum up; returns what to fetch again.
+
+        Where the manifest has sums of blocks, that is the blocks which don't sum up, otherwise the file.
+        """
         state = self._states[number]
-        state.by_end.clear()
+        good = self._good_blocks(number)
         self.have -= state.have
-        state.have = 0
+        state.by_end = {block.end: block for block in good}
+        state.have = sum(block.end - block.start for block in good)
+        self.have += state.have
         self._forgotten.append(number)
         self._touched = {key: part for key, part in self._touched.items() if key[0] != number}
-        return Span(number, 0, self._plan.files[number].size)
+        self._touched |= {(number, block.start): block for block in good}
+        return list(self._missing_of(number))
+
+    def _good_blocks(self, number: int) -> list[Part]:
+        file = self._plan.files[number]
+        starts = range(0, file.size, BLOCK_BYTES)
+        blocks = [Part(at, min(at + BLOCK_BYTES, file.size), crc) for at, crc in zip(starts, file.blocks, strict=False)]
+        if not blocks:
+            return []
+        buffer = Buffer()
+        with disk(file.path):
+            descriptor = os.open(f"{self._folder}/{file.path}", os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+            try:
+                good = [block for block in blocks if _sums_up(descriptor, block, buffer)]
+            finally:
+                os.close(descriptor)
+        return good if len(good) < len(blocks) else []  # all good: the manifest contradicts itself
 
     def flush(self) -> None:
         """Note what was written since the last call."""

@@ -23,12 +23,14 @@ class Wanted:
     """One file of the pull.
 
     name: the object's. path: below the destination. size: bytes. crc32c: of all of them.
+    blocks: of each BLOCK_BYTES of the contract in turn, or none.
     """
 
     name: str
     path: str
     size: int
     crc32c: int
+    blocks: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +63,14 @@ def plan_pull(manifest: IndexManifest, digest: str) -> Plan:
 
 def _wanted(prefix: str, folder: str, files: Iterable[File]) -> list[Wanted]:
     return [
-        Wanted(f"{prefix}/{file.name}", f"{folder}/{file.name}", file.size, parse_crc32c(file.crc32c)) for file in files
+        Wanted(
+            f"{prefix}/{file.name}",
+            f"{folder}/{file.name}",
+            file.size,
+            parse_crc32c(file.crc32c),
+            tuple(map(parse_crc32c, file.blocks)),
+        )
+        for file in files
     ]
 
 

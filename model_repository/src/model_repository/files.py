@@ -8,7 +8,7 @@ from typing import Any
 
 from model_repository.digests import check_crc32c
 from model_repository.documents import Document
-from model_repository.errors import BuildIncomplete
+from model_repository.errors import BuildIncomplete, NameRefused
 from model_repository.names import check_file
 from model_repository.store import ObjectInfo
 
@@ -18,6 +18,9 @@ FILES_LIMIT = 20_000
 SIZE_LIMIT = 5 * 1024**4
 """Most bytes of one file: GCS takes no larger object."""
 
+BLOCK_BYTES = 32 * 1024 * 1024
+"""Files longer than this may have a crc32c for each block of so many bytes, the last one shorter."""
+
 
 @dataclass(frozen=True, slots=True, order=True)
 class File:
@@ -26,24 +29,22 @@ class File:
     name: relative to the build's or model's folder.
     size: bytes.
     crc32c: as GCS writes it (base64 of the big-endian four bytes).
+    blocks: the crc32c of each BLOCK_BYTES in turn, or none: then one wrong byte costs the whole file once more.
     """
 
     name: str
     size: int
     crc32c: str
+    blocks: tuple[str, ...] = ()
 
 
 def parse_files(document: Document, field: str = "files") -> tuple[File, ...]:
     """Read a list of files; names must be unique and none may be a folder of another."""
     files = []
     for entry in document.objects(field, most=FILES_LIMIT):
-        files.append(
-            File(
-                name=entry.parsed("name", check_file),
-                size=entry.whole("size", most=SIZE_LIMIT),
-                crc32c=entry.parsed("crc32c", check_crc32c),
-            )
-        )
+        name = entry.parsed("name", check_file)
+        size = entry.whole("size", most=SIZE_LIMIT)
+        files.append(File(name, size, entry.parsed("crc32c", check_crc32c), _parse_blocks(entry, size)))
         entry.done()
     names = {file.name for file in files}
     folders = {
@@ -56,9 +57,28 @@ def parse_files(document: Document, field: str = "files") -> tuple[File, ...]:
     return tuple(files)
 
 
+def _parse_blocks(entry: Document, size: int) -> tuple[str, ...]:
+    if not entry.has("blocks"):
+        return ()
+    count = -(-size // BLOCK_BYTES)
+    blocks = entry.texts("blocks", most=count, longest=8)
+    if len(blocks) != count or count < 2:  # noqa: PLR2004 - a single block is the file
+        entry.refuse(f"blocks: expected a crc32c for each {BLOCK_BYTES} bytes, of a file of more than that")
+    for block in blocks:
+        try:
+            check_crc32c(block)
+        except NameRefused as error:
+            entry.refuse(f"blocks: {error}")
+    return blocks
+
+
 def format_files(files: Iterable[File]) -> list[dict[str, Any]]:
     """Write a list of files, by name."""
-    return [{"name": file.name, "size": file.size, "crc32c": file.crc32c} for file in sorted(files)]
+    return [
+        {"name": file.name, "size": file.size, "crc32c": file.crc32c}
+        | ({"blocks": list(file.blocks)} if file.blocks else {})
+        for file in sorted(files)
+    ]
 
 
 def check_files(prefix: str, files: Iterable[File], found: Iterable[ObjectInfo]) -> None:
