@@ -7,8 +7,8 @@ from random import Random
 
 import google_crc32c
 import pytest
-from embedding_batch.uploading import describe_bytes, describe_file
 
+from embedding_batch.uploading import describe_bytes, describe_file
 from model_repository.digests import format_crc32c
 from model_repository.files import BLOCK_BYTES
 
