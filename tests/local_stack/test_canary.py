@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -165,10 +166,8 @@ def test_a_canary_that_hangs_is_aborted_and_what_served_serves_on(scene: Scene) 
 
 
 def with_no_error(pid: int, number: int) -> None:
-    try:
+    with contextlib.suppress(ProcessLookupError):
         os.kill(pid, number)
-    except ProcessLookupError:
-        pass
 
 
 def test_a_webhook_that_is_killed_while_it_watches_is_followed_by_one_that_finishes(scene: Scene) -> None:
