@@ -30,14 +30,12 @@ class Node:
         return int((folder / "cpu.stat").read_text().split()[1]) / 1e6
 
     def pod_memory(self, uid: str) -> int:
-        """Bytes of a pod's working set, as kubelet computes it: all that isn't page cache that could be dropped."""
+        """Bytes of a pod's own memory; page cache, which the kernel takes back when it needs it, isn't counted."""
         folder = self._cgroup("memory", uid)
         if folder is None:
             return 0
-        first = folder / "memory.usage_in_bytes"
-        used = int((first if first.exists() else folder / "memory.current").read_text())
         lines = dict(line.split() for line in (folder / "memory.stat").read_text().splitlines())
-        return max(0, used - int(lines.get("total_inactive_file", lines.get("inactive_file", 0))))
+        return int(lines.get("total_rss", lines.get("anon", 0)))
 
     def daemons_cpu(self) -> dict[str, float]:
         """CPU seconds of kubelet and containerd so far, with those of their children that ended."""

@@ -40,7 +40,7 @@ class Run:
 
 @dataclass(frozen=True)
 class Idle:
-    """A part of a design while nothing happens, over `seconds`. cpu: CPU seconds. memory: bytes of the working set."""
+    """A part of a design while nothing happens, over `seconds`. cpu: CPU seconds. memory: bytes, page cache apart."""
 
     design: str
     part: str
