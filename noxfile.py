@@ -127,6 +127,14 @@ def bench_pull(session: nox.Session) -> None:
     session.run("python", "benchmarks/bench_pull.py", *session.posargs)
 
 
+@nox.session
+def bench_commit(session: nox.Session) -> None:
+    """From a commit to an answer, beside a watcher that bakes each index into an image; on a real Kubernetes node."""
+    install(session, "dev")
+    session.run("python", "functions/vendor.py")
+    session.run("python", "benchmarks/bench_commit.py", *session.posargs, interrupt_timeout=20)
+
+
 @nox.session(venv_backend="none")
 def lock(session: nox.Session) -> None:
     """Resolve every lock anew (requirements files with hashes); `-- --upgrade` takes newer versions."""

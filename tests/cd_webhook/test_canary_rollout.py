@@ -47,7 +47,7 @@ class CanaryScene(Scene):
             prefix=prefix,
             created=datetime(2026, 11, 21, tzinfo=UTC),
             model=ModelReference(
-                ModelPrefix("lite0", "v1"), "sha256:" + "2" * 64, (File("model.json", 1, "AAAAAA=="),)
+                ModelPrefix("lite0", "v1"), "sha256:" + "2" * 64, 4, (File("model.json", 1, "AAAAAA=="),)
             ),
             dimensions=4,
             metric="angular",

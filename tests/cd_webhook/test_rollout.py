@@ -77,6 +77,27 @@ def test_a_crash_is_waited_for_and_a_crash_loop_is_not() -> None:
     )
 
 
+def test_a_container_that_ends_as_soon_as_it_starts_may_do_so_less_often() -> None:
+    def ends(seconds: int, restarts: int) -> Verdict:
+        found = pod(pods.ended(1, "Traceback", restarts=restarts))
+        (entry,) = found["status"]["initContainerStatuses"]
+        times = {"startedAt": "2026-11-21T12:00:00Z", "finishedAt": f"2026-11-21T12:00:{seconds:02}Z"}
+        entry["lastState"]["terminated"] |= times
+        return verdict(deployment(), found)
+
+    assert isinstance(ends(2, 1), Progressing)
+    assert ends(2, 2) == Failed("crash-loop", "pod p1: pull ended with 1 for the 3rd time: Traceback")
+    assert isinstance(ends(11, 2), Progressing)
+    assert isinstance(ends(11, 3), Failed)
+
+
+def test_the_third_try_that_is_running_is_no_third_failure() -> None:
+    found = pod(pods.ended(1, "Traceback", restarts=2))
+    (entry,) = found["status"]["initContainerStatuses"]
+    entry["state"] = {"running": {}}
+    assert verdict(deployment(), found) == Progressing("pod p1: pull ended with 1 for the 2nd time: Traceback")
+
+
 def test_a_pod_that_needs_more_memory_than_it_has_is_told_apart() -> None:
     found = verdict(deployment(), pod(pods.ended(137, reason="OOMKilled", container="search-server", restarts=3)))
     assert found == Failed("pod-out-of-memory", "pod p1: search-server ran out of memory and was killed")

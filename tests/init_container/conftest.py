@@ -19,6 +19,7 @@ sys.path.insert(0, str(Path(__file__).parent))  # importmode=importlib: the modu
 
 from faulty_bucket import FaultyBucket
 from pull_scene import PREFIX, Build, Puller, make_build
+from spoiling_proxy import FAKE_GCS, SpoilingProxy
 
 
 @pytest.fixture(scope="session")
@@ -48,22 +49,28 @@ def authority(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     return folder / "ca.pem", folder / "server.pem"
 
 
-@pytest.fixture
-def bucket() -> Iterator[FaultyBucket]:
-    """A bucket over plain HTTP."""
-    server = FaultyBucket()
+def _bucket(request: pytest.FixtureRequest, context: ssl.SSLContext | None = None) -> Iterator[FaultyBucket]:
+    if getattr(request, "param", "") == FAKE_GCS:
+        url, make = request.getfixturevalue("bucket_server"), request.getfixturevalue("new_bucket")
+        server: FaultyBucket = SpoilingProxy(url, make(), context)
+    else:
+        server = FaultyBucket(context)
     yield server
     server.close()
 
 
 @pytest.fixture
-def tls_bucket(authority: tuple[Path, Path]) -> Iterator[FaultyBucket]:
-    """A bucket over TLS, with a certificate of the test's own authority."""
+def bucket(request: pytest.FixtureRequest) -> Iterator[FaultyBucket]:
+    """A bucket over plain HTTP; with `on_both_servers` also fake-gcs-server behind a proxy."""
+    yield from _bucket(request)
+
+
+@pytest.fixture
+def tls_bucket(request: pytest.FixtureRequest, authority: tuple[Path, Path]) -> Iterator[FaultyBucket]:
+    """The same over TLS, with a certificate of the test's own authority."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(authority[1])
-    server = FaultyBucket(context)
-    yield server
-    server.close()
+    yield from _bucket(request, context)
 
 
 @pytest.fixture

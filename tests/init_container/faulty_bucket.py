@@ -10,7 +10,7 @@ import struct
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from urllib.parse import parse_qs, unquote, urlsplit
 
 import google_crc32c
@@ -66,7 +66,6 @@ class Reply:
     stored: Stored | None
     bucket: FaultyBucket
     connection: socket.socket
-    tail: dict[str, str] = field(default_factory=dict)
 
     def send(self, data: bytes) -> None:
         """Send bytes, counting them, no faster than the bucket's rate allows."""
@@ -82,24 +81,27 @@ class Reply:
         lines += [f"{name}: {value}" for name, value in (headers or {}).items()]
         self.send("\r\n".join([*lines, "", ""]).encode() + body)
 
-    def head(self, **changes: str | None) -> None:
-        """Send the head of a right answer, with some headers changed (or, with None, left out)."""
+    def right_head(self) -> tuple[str, dict[str, str]]:
+        """The status and the headers of a right answer."""
         assert self.stored is not None
         size = len(self.stored.data)
         start, end = self.request.span or (0, size)
-        headers: dict[str, str | None] = {
-            "Content-Length": str(end - start),
+        headers = {
+            "content-length": str(end - start),
             "x-goog-generation": str(self.stored.generation),
             "x-goog-hash": f"crc32c={self.stored.crc32c}",
         }
-        status = "200 OK"
-        if self.request.span:
-            status = "206 Partial Content"
-            headers["Content-Range"] = f"bytes {start}-{end - 1}/{size}"
+        if not self.request.span:
+            return "200 OK", headers
+        return "206 Partial Content", {**headers, "content-range": f"bytes {start}-{end - 1}/{size}"}
+
+    def head(self, **changes: str | None) -> None:
+        """Send the head of a right answer, with some headers changed (or, with None, left out)."""
+        status, right = self.right_head()
         status = changes.pop("status", None) or status
-        headers |= {name.replace("_", "-"): value for name, value in changes.items()}
-        present = {name.lower(): value for name, value in headers.items()}
-        lines = [f"HTTP/1.1 {status}", *(f"{name}: {value}" for name, value in present.items() if value is not None)]
+        headers: dict[str, str | None] = {**right}
+        headers |= {name.replace("_", "-").lower(): value for name, value in changes.items()}
+        lines = [f"HTTP/1.1 {status}", *(f"{name}: {value}" for name, value in headers.items() if value is not None)]
         self.send("\r\n".join([*lines, "", ""]).encode())
 
     @property
@@ -119,6 +121,10 @@ class Reply:
 
     def whole(self) -> None:
         """Answer as a good bucket does."""
+        generation = self.request.query.get("generation")
+        if self.stored is None or generation not in (None, str(self.stored.generation)):
+            self.status(404)
+            return
         self.head()
         self.body_part(self.body)
 
@@ -230,8 +236,6 @@ class FaultyBucket:
         self.tokens: set[str] | None = None
         self.sent = 0
         self.rate = 0.0
-        self.latency = 0.0
-        self.connections = 0
         self.lock = threading.Lock()
         self.closing = threading.Event()
         self._generation = itertools.count(1_700_000_000_000_000)
@@ -247,9 +251,13 @@ class FaultyBucket:
         self.closing.set()
         self._listener.close()
 
-    def put(self, name: str, data: bytes, crc32c: str | None = None) -> None:
+    def put(self, name: str, data: bytes) -> None:
         """Write an object, with a new generation."""
-        self.objects[name] = Stored(data, next(self._generation), crc32c or format_crc32c(google_crc32c.value(data)))
+        self.objects[name] = Stored(data, next(self._generation), format_crc32c(google_crc32c.value(data)))
+
+    def reply(self, request: Request, connection: socket.socket) -> Reply:
+        """The right answer, ready to be sent or spoiled."""
+        return Reply(request, self.objects.get(request.name), self, connection)
 
     def fail(self, fault: Fault, times: float = 1, match: str = "") -> None:
         """Let a fault strike the next answers about objects whose name contains `match`."""
@@ -272,8 +280,6 @@ class FaultyBucket:
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             if self._context:
                 connection = self._context.wrap_socket(connection, server_side=True)
-            with self.lock:
-                self.connections += 1
             stream = connection.makefile("rb")
             while not self.closing.is_set() and (request := _read(stream)):
                 self._answer(request, connection)
@@ -286,19 +292,14 @@ class FaultyBucket:
     def _answer(self, request: Request, connection: socket.socket) -> None:
         with self.lock:
             self.requests.append(request)
-            stored = self.objects.get(request.name)
             rule = next((r for r in self.rules if r.times > 0 and r.match in request.name), None)
             if rule:
                 rule.times -= 1
-        if self.latency:
-            time.sleep(self.latency)
-        reply = Reply(request, stored, self, connection)
+        reply = self.reply(request, connection)
         if rule:
             rule.fault(reply)
         elif self.tokens is not None and request.headers.get("authorization", "")[7:] not in self.tokens:
             reply.status(401)
-        elif stored is None or request.query.get("generation", str(stored.generation)) != str(stored.generation):
-            reply.status(404)
         else:
             reply.whole()
 

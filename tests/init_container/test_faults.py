@@ -26,6 +26,7 @@ from faulty_bucket import (
     wrong_range,
 )
 from pull_scene import MIB, MODEL, PREFIX, Build, Puller, make_build
+from spoiling_proxy import on_both_servers
 
 BIG = f"{PREFIX}/big.ann"
 
@@ -52,6 +53,7 @@ PASSING: dict[str, Fault] = {
 
 
 @pytest.mark.parametrize("fault", PASSING.values(), ids=PASSING.keys())
+@on_both_servers
 def test_a_fault_that_passes_is_got_over(fault: Fault, bucket: FaultyBucket, build: Build, puller: Puller) -> None:
     bucket.fail(fault, times=2, match="big.ann")
     outcome = puller.run()
@@ -62,6 +64,7 @@ def test_a_fault_that_passes_is_got_over(fault: Fault, bucket: FaultyBucket, bui
 @pytest.mark.parametrize(
     "fault", [reset(0.5), close_early, status(503), nonsense], ids=["reset", "closed", "503", "nonsense"]
 )
+@on_both_servers
 def test_a_fault_of_the_manifest_that_passes_is_got_over(
     fault: Fault, bucket: FaultyBucket, build: Build, puller: Puller
 ) -> None:
@@ -100,6 +103,7 @@ LASTING: dict[str, tuple[Fault, int, str]] = {
 
 
 @pytest.mark.parametrize(("fault", "code", "said"), LASTING.values(), ids=LASTING.keys())
+@on_both_servers
 def test_a_fault_that_lasts_ends_with_its_code_and_its_reason(
     fault: Fault, code: int, said: str, bucket: FaultyBucket, puller: Puller
 ) -> None:
@@ -125,6 +129,7 @@ def test_a_refused_connection_is_tried_again_and_then_given_up(puller: Puller) -
     puller.check_nothing_there()
 
 
+@on_both_servers
 def test_the_deadline_bounds_everything(bucket: FaultyBucket, puller: Puller) -> None:
     bucket.fail(status(503, Retry_After="1"), times=float("inf"), match="big.ann")
     began = time.monotonic()
@@ -134,6 +139,7 @@ def test_the_deadline_bounds_everything(bucket: FaultyBucket, puller: Puller) ->
     assert time.monotonic() - began < 4
 
 
+@on_both_servers
 def test_retry_after_is_honoured(bucket: FaultyBucket, build: Build, puller: Puller) -> None:
     bucket.fail(status(429, Retry_After="1"), match="index.json")
     assert puller.run().code == 0
@@ -152,6 +158,7 @@ def test_retries_are_spread_and_grow(bucket: FaultyBucket, puller: Puller) -> No
     assert sum(gaps) < 3.5
 
 
+@on_both_servers
 def test_an_object_replaced_in_the_middle_is_a_clear_error(bucket: FaultyBucket, build: Build, puller: Puller) -> None:
     bucket.rate = 20e6
 
@@ -167,6 +174,7 @@ def test_an_object_replaced_in_the_middle_is_a_clear_error(bucket: FaultyBucket,
     puller.check_nothing_there()
 
 
+@on_both_servers
 def test_an_object_of_the_wrong_size_is_bad_data(bucket: FaultyBucket, build: Build, puller: Puller) -> None:
     bucket.put(BIG, build.objects[BIG][:-1000])
     outcome = puller.run()
@@ -175,6 +183,7 @@ def test_an_object_of_the_wrong_size_is_bad_data(bucket: FaultyBucket, build: Bu
     puller.check_nothing_there()
 
 
+@on_both_servers
 def test_other_bytes_of_the_same_size_are_bad_data_at_once(bucket: FaultyBucket, build: Build, puller: Puller) -> None:
     bucket.put(BIG, build.objects[BIG][::-1])
     outcome = puller.run()
@@ -183,6 +192,7 @@ def test_other_bytes_of_the_same_size_are_bad_data_at_once(bucket: FaultyBucket,
     assert len(bucket.asked("big.ann")) < 6
 
 
+@on_both_servers
 def test_another_model_than_the_index_was_built_with_is_bad_data(
     bucket: FaultyBucket, build: Build, puller: Puller
 ) -> None:
@@ -195,6 +205,7 @@ def test_another_model_than_the_index_was_built_with_is_bad_data(
     puller.check_nothing_there()
 
 
+@on_both_servers
 def test_an_index_json_of_another_digest_is_bad_data(puller: Puller) -> None:
     outcome = puller.run(INDEX_DIGEST="sha256:" + "0" * 64)
     assert outcome.code == os.EX_DATAERR
@@ -204,6 +215,7 @@ def test_an_index_json_of_another_digest_is_bad_data(puller: Puller) -> None:
 @pytest.mark.parametrize(
     "name", ["../../evil", "/etc/evil", "a/../../evil", "nul\\u0000", "x" * 300, ".journal"], ids=lambda n: n[:12]
 )
+@on_both_servers
 def test_a_name_that_leads_elsewhere_is_refused_before_a_byte_is_written(
     name: str, bucket: FaultyBucket, build: Build, puller: Puller
 ) -> None:
@@ -216,6 +228,7 @@ def test_a_name_that_leads_elsewhere_is_refused_before_a_byte_is_written(
     puller.check_nothing_there()
 
 
+@on_both_servers
 def test_a_missing_build_is_bad_data(puller: Puller) -> None:
     outcome = puller.run(INDEX_PREFIX="indexes/shop/none")
     assert outcome.code == os.EX_DATAERR
@@ -241,6 +254,7 @@ def test_a_setting_that_makes_no_sense_is_named(setting: str, value: str, puller
     assert setting in outcome.message
 
 
+@on_both_servers
 def test_sigterm_ends_at_once_and_the_next_pull_goes_on(bucket: FaultyBucket, build: Build, puller: Puller) -> None:
     bucket.rate = 1e6
     process = puller.start()

@@ -18,6 +18,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 from faulty_bucket import FaultyBucket, close_early, closing, reset, stall, status
 from pull_scene import MIB, PREFIX, Build, Puller, make_build
+from spoiling_proxy import on_both_servers_over_tls
 
 
 @pytest.fixture
@@ -92,6 +93,7 @@ def test_a_pull_over_tls_with_an_authority_of_ones_own(tls_puller: Puller, build
     tls_puller.check_whole(build)
 
 
+@on_both_servers_over_tls
 @pytest.mark.parametrize(
     "fault", [reset(0.5), close_early, stall, status(503)], ids=["reset", "closed", "stall", "503"]
 )

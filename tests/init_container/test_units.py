@@ -17,8 +17,10 @@ from init_container.config import Config, Misconfigured
 from init_container.pacing import Pacing
 from init_container.parts import Parts
 from init_container.plan import Plan, Wanted
+from init_container.pull import MANIFEST_LIMIT
 from init_container.spans import SMALLEST, Span, Spans, span_bytes, steal
 from model_repository.errors import BuildIncomplete, PermanentError, TransientError
+from model_repository.index_manifest import INDEX_MANIFEST_LIMIT
 
 MIB = 1024 * 1024
 NOW = datetime(2026, 11, 21, 12, 0, tzinfo=UTC)
@@ -109,6 +111,10 @@ def test_a_rest_that_is_not_worth_a_request_goes_with_the_last_one() -> None:
     assert first is not None
     assert first.left == 5 * MIB
     assert spans.take(4 * MIB) is None
+
+
+def test_an_index_json_is_held_in_memory_up_to_the_contract_s_own_limit() -> None:
+    assert MANIFEST_LIMIT == INDEX_MANIFEST_LIMIT
 
 
 @pytest.mark.parametrize("status", [408, 429, 500, 502, 503, 504])

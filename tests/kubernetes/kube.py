@@ -63,7 +63,7 @@ class Kube:
 
     def kill(self, pods: list[Object]) -> None:
         """SIGKILL the processes of `pods`, all at once, and take the pods away, so that no back-off delays the next."""
-        for pid in [pid for pod in pods for pid in _processes(str(pod["metadata"]["uid"]))]:
+        for pid in [pid for pod in pods for pid in processes_of(pod)]:
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         for pod in pods:
@@ -135,13 +135,18 @@ class History:
         return asked == sorted(asked)
 
 
-def _processes(pod_uid: str) -> list[int]:
-    """Processes of a pod on this machine, by their cgroup; none if the cluster's node is elsewhere."""
+def processes_of(pod: Object, command: bytes = b"") -> list[int]:
+    """Processes of a pod on this machine, by their cgroup; none if the cluster's node is elsewhere.
+
+    command: a part of the command line of those that are wanted.
+    """
+    pod_uid = str(pod["metadata"]["uid"])
     found = []
     for path in Path("/proc").glob("[0-9]*/cgroup"):
         with suppress(OSError):
             text = path.read_text()
-            if pod_uid in text or pod_uid.replace("-", "_") in text:
+            ours = pod_uid in text or pod_uid.replace("-", "_") in text
+            if ours and command in path.with_name("cmdline").read_bytes():
                 found.append(int(path.parent.name))
     return found
 

@@ -16,6 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterable
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
@@ -44,18 +45,29 @@ def main() -> int:
     try:
         return _on_node(state, tests)
     finally:
-        _lab("down", str(state))
-        shutil.rmtree(state, ignore_errors=True)
+        stop_node(state)
 
 
 def _on_node(state: Path, tests: list[str]) -> int:
-    if not (state / "ready").exists():
-        for script in ("install", "build"):
-            _lab(script)
-        _lab("up", str(state))
-        for tag, dockerfile in IMAGES:
-            _lab("image", str(state), str(ROOT), tag, "-f", str(ROOT / dockerfile))
+    start_node(state, IMAGES)
     return subprocess.run([LAB / "enter.sh", state, *tests], cwd=ROOT, check=False).returncode
+
+
+def start_node(state: Path, images: Iterable[tuple[str, str]]) -> None:
+    """Start a node in this folder, unless one is up there. images: (tag, Dockerfile below the repository's root)."""
+    if (state / "ready").exists():
+        return
+    for script in ("install", "build"):
+        _lab(script)
+    _lab("up", str(state))
+    for tag, dockerfile in images:
+        _lab("image", str(state), str(ROOT), tag, "-f", str(ROOT / dockerfile))
+
+
+def stop_node(state: Path) -> None:
+    """End the node of this folder and remove the folder."""
+    _lab("down", str(state))
+    shutil.rmtree(state, ignore_errors=True)
 
 
 def _lab(script: str, *arguments: str) -> None:

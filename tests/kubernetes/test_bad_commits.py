@@ -90,7 +90,7 @@ def test_while_the_bucket_is_down_a_pull_waits_and_goes_on_by_itself(scene: Scen
 SLOW: dict[str, tuple[dict[str, Any], dict[str, int]]] = {
     "no-memory": ({}, {"memory_mib": 4_000_000, "deadline_seconds": 15}),
     "no-image": ({"image": "localhost/nowhere:1", "image_pull_policy": "Never"}, {"deadline_seconds": 20}),
-    "crashes": ({"env": {"PYTHONHASHSEED": "nonsense"}}, {"deadline_seconds": 25}),
+    "crashes": ({"env": {"PYTHONHASHSEED": "nonsense"}}, {"deadline_seconds": 90}),
 }
 """Index: values that somebody broke (a second webhook has them), and what the request says otherwise."""
 
@@ -114,8 +114,8 @@ def failing(scene: Scene) -> Iterator[dict[str, Failing]]:
         yield found
 
 
-class TestOnlyTheDeadlineTells:
-    """Three failures that nothing but time shows, each in an index of its own, all at once."""
+class TestOnlyTimeTells:
+    """Three failures that take their time to show, each in an index of its own, all at once."""
 
     def test_what_no_node_has_memory_for_is_undone_at_its_deadline(
         self, scene: Scene, failing: dict[str, Failing]
@@ -129,8 +129,8 @@ class TestOnlyTheDeadlineTells:
 
     def test_a_pod_that_crashes_again_and_again_is_undone(self, scene: Scene, failing: dict[str, Failing]) -> None:
         receipt = failing["crashes"].untouched(scene)
-        assert receipt.code in {"deadline-exceeded", "crash-loop"}
-        undone(receipt, receipt.code, "PYTHONHASHSEED", "ended with 1")
+        undone(receipt, "crash-loop", "PYTHONHASHSEED", "ended with 1 for the 3rd time")
+        assert (receipt.finished - receipt.started).total_seconds() < 45  # long before its deadline
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,12 @@ EVICTED = "pod-evicted"
 
 _MISCONFIGURED, _BAD_DATA, _TRY_AGAIN = 64, 65, 75
 """The pods' own exit codes: only the last one may pass."""
-_RESTARTS = 3
-"""So often may a container fail without an exit code that says whether a retry helps."""
+_ENDS = 4
+"""So many ends without an exit code that says whether a retry helps are final."""
+_ENDS_AT_ONCE = 3
+_AT_ONCE = timedelta(seconds=10)
+"""A container that ends so soon after its start fails by what it is, not by what happens to it: fewer are final then.
+What may pass has 75 to say so. Kubernetes waits 10, 20, 40 s between such starts, so this end comes within a minute."""
 _PATIENCE = timedelta(seconds=60)
 """So long may an image or a configuration be missing: a registry hiccup passes, a wrong name does not."""
 _IMAGE = frozenset({"ErrImagePull", "ImagePullBackOff", "ErrImageNeverPull", "RegistryUnavailable"})
@@ -67,10 +71,12 @@ def _container_trouble(name: str, container: dict[str, Any], waited: timedelta) 
     ended = state.get("terminated") or (container.get("lastState") or {}).get("terminated")
     if not ended or int(ended.get("exitCode") or 0) == 0 or container.get("ready"):
         return None
-    return _ended_trouble(who, ended, int(container.get("restartCount") or 0))
+    # The count goes up when a container starts again, so one that waits or has ended has ended once more than that.
+    ends = int(container.get("restartCount") or 0) + ("running" not in state)
+    return _ended_trouble(who, ended, ends)
 
 
-def _ended_trouble(who: str, ended: dict[str, Any], restarts: int) -> Trouble:
+def _ended_trouble(who: str, ended: dict[str, Any], ends: int) -> Trouble:
     exit_code = int(ended["exitCode"])
     words = _short(ended.get("message")) or str(ended.get("reason") or "no last words")
     if exit_code == _BAD_DATA:
@@ -81,9 +87,16 @@ def _ended_trouble(who: str, ended: dict[str, Any], restarts: int) -> Trouble:
         return Trouble("pod-trying-again", f"{who} tries again: {words}")
     if ended.get("reason") == "OOMKilled":
         sentence = f"{who} ran out of memory and was killed"
-        return Trouble("pod-out-of-memory", sentence, hopeless=restarts >= _RESTARTS)
-    times = f" for the {_ordinal(restarts + 1)} time" if restarts else ""
-    return Trouble("crash-loop", f"{who} ended with {exit_code}{times}: {words}", hopeless=restarts >= _RESTARTS)
+        return Trouble("pod-out-of-memory", sentence, hopeless=ends >= _ENDS)
+    final = _ENDS_AT_ONCE if _lived(ended) <= _AT_ONCE else _ENDS
+    times = f" for the {_ordinal(ends)} time" if ends > 1 else ""
+    return Trouble("crash-loop", f"{who} ended with {exit_code}{times}: {words}", hopeless=ends >= final)
+
+
+def _lived(ended: dict[str, Any]) -> timedelta:
+    """How long a container ran; for ever, if nobody says."""
+    started, finished = _moment(ended.get("startedAt")), _moment(ended.get("finishedAt"))
+    return finished - started if started and finished else timedelta.max
 
 
 def _condition(status: dict[str, Any], kind: str, value: str) -> dict[str, Any] | None:

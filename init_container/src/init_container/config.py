@@ -13,6 +13,8 @@ from model_repository.errors import NameRefused, PermanentError
 from model_repository.names import IndexPrefix
 
 GOOGLE = "https://storage.googleapis.com"
+LEAST_DEADLINE = 60.0
+"""Seconds for a pull whose size isn't known yet, and besides the time for its bytes."""
 _MIB = 1024 * 1024
 
 T = TypeVar("T")

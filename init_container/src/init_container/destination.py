@@ -12,17 +12,16 @@ import os
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from init_container.config import Misconfigured
-from init_container.crc32c import Buffer
-from init_container.parts import JOURNAL, DiskTrouble, disk, file_crc32c
-from init_container.plan import INDEX_MANIFEST, Plan, plan_pull
-from model_repository.digests import sha256_digest
-from model_repository.errors import BucketUnavailable, DocumentMalformed
-from model_repository.index_manifest import parse_index_manifest
+from init_container.folder import INDEX_MANIFEST, JOURNAL, MARK, DiskTrouble, disk
+from model_repository.errors import BucketUnavailable
 from model_repository.names import IndexPrefix
 
-_MARK = ".pull.json"
+if TYPE_CHECKING:
+    from init_container.plan import Plan
+
 _BOOT = Path("/proc/sys/kernel/random/boot_id")
 _AGAIN = 0.1
 
@@ -80,49 +79,11 @@ class Destination:
         What was verified since this boot is taken by its sizes; after another boot every byte is read, since nothing
         was flushed to the disk when it was published. Raises `Misconfigured` if something else is there.
         """
-        manifest = self.path / INDEX_MANIFEST
-        try:
-            data = manifest.read_bytes()
-        except FileNotFoundError:
-            if self.path.is_dir() and any(self.path.iterdir()):
-                raise Misconfigured(f"{self.path} is there but holds no build; choose another DESTINATION") from None
+        if not os.path.lexists(self.path):
             return None
-        except OSError as error:
-            raise Misconfigured(f"{manifest}: {error.strerror}; choose another DESTINATION") from error
-        found = sha256_digest(data)
-        try:
-            plan = plan_pull(parse_index_manifest(data, prefix), found)
-        except DocumentMalformed:
-            plan = None
-        if plan is None or digest not in ("", found):
-            if self._mark().get("prefix") == str(prefix):
-                return None  # torn by a power cut
-            raise Misconfigured(f"{self.path} holds another build; remove it, or choose another DESTINATION")
-        return plan if self._whole(plan) else None
+        from init_container.published import published  # noqa: PLC0415 - much that a first pull does without
 
-    def _mark(self) -> dict[str, object]:
-        try:
-            found = json.loads((self.path / _MARK).read_bytes())
-        except (OSError, ValueError):
-            return {}
-        return found if isinstance(found, dict) else {}
-
-    def _whole(self, plan: Plan) -> bool:
-        same_boot = self._mark().get("boot") == _boot() != ""
-        buffer = Buffer()
-        for file in plan.files:
-            try:
-                descriptor = os.open(self.path / file.path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-            except OSError:
-                return False
-            try:
-                if os.fstat(descriptor).st_size != file.size:
-                    return False
-                if not same_boot and file_crc32c(descriptor, 0, file.size, buffer) != file.crc32c:
-                    return False
-            finally:
-                os.close(descriptor)
-        return True
+        return published(self.path, prefix, digest)
 
     def prepare(self, plan: Plan, manifest: bytes) -> None:
         """Make the partial folder ready for a plan: what is left of another one goes."""
@@ -151,13 +112,14 @@ class Destination:
     def publish(self, prefix: IndexPrefix, plan: Plan) -> None:
         """Let the build appear."""
         with disk(self.path):
-            mark = {"prefix": str(prefix), "digest": plan.digest, "bytes": plan.bytes, "boot": _boot()}
-            (self.partial / _MARK).write_text(json.dumps(mark) + "\n")
+            mark = {"prefix": str(prefix), "digest": plan.digest, "bytes": plan.bytes, "boot": boot()}
+            (self.partial / MARK).write_text(json.dumps(mark) + "\n")
             self.partial.rename(self.path)
             (self.path / JOURNAL).unlink(missing_ok=True)
 
 
-def _boot() -> str:
+def boot() -> str:
+    """This boot's id, or empty."""
     try:
         return _BOOT.read_text().strip()
     except OSError:

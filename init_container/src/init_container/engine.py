@@ -10,13 +10,13 @@ from collections.abc import Callable
 from urllib.parse import quote
 
 from init_container.answers import Busy, Head, TokenExpired
-from init_container.config import Config
+from init_container.config import LEAST_DEADLINE, Config
 from init_container.crc32c import Buffer
 from init_container.credentials import Credentials
+from init_container.folder import DiskTrouble
 from init_container.jobs import Job, Source
 from init_container.lane import Lane
 from init_container.pacing import Pacing
-from init_container.parts import DiskTrouble
 from init_container.transport import WRITE, Address, Connection, Route, tls_context
 from model_repository.errors import AccessDenied, BucketUnavailable, PermanentError, TransientError
 
@@ -62,10 +62,11 @@ class Engine:
         self._rows = True
         self._row_troubles = 0
         self._waited = 0.0
+        self._watched_at = time.monotonic()
         self.pacing = Pacing(_random)
         self.opened = 0
         self.received = 0
-        self.deadline = time.monotonic() + (config.deadline or 60.0)
+        self.deadline = time.monotonic() + (config.deadline or LEAST_DEADLINE)
         project = f"&userProject={quote(config.user_project, safe='')}" if config.user_project else ""
         self._query = f"?alt=media{project}"
         self._base = f"/download/storage/v1/b/{config.bucket}/o/"
@@ -81,33 +82,44 @@ class Engine:
             self._drop(lane)
         self._epoll.close()
 
+    def ask(self, source: Source) -> None:
+        """Only send the requests for what the source has; raises as `run`, which takes in the answers."""
+        self._wanted = self._begin_with(source)
+        while source.waiting:
+            self._turn(source)
+
     def run(self, source: Source) -> None:
         """Fetch until the source is finished; raises `PermanentError` or `TransientError`."""
-        self._wanted = max(len(self._lanes), min(_FIRST_LANES, self._most(source), 1 + source.waiting // _SMALL))
-        measured = time.monotonic()
+        self._wanted = self._begin_with(source)
         try:
             while not source.finished:
-                now = time.monotonic()
-                if now > self.deadline:
-                    raise BucketUnavailable(
-                        f"gs://{self._config.bucket} at {self._config.endpoint}: the deadline passed before all bytes "
-                        "came; what came is kept, try again"
-                    )
-                self._staff(source, now)
-                timeout = _TICK if now >= self.pacing.not_before else min(_TICK, self.pacing.not_before - now + 0.001)
-                events = self._epoll.poll(timeout)
-                woken = time.monotonic()
-                self._waited += woken - now
-                for descriptor, mask in events:
-                    lane = self._lanes.get(descriptor)
-                    if lane is not None:
-                        self._serve(lane, mask, source)
-                source.flush()
-                if woken - measured >= _TICK:
-                    self._watch(source, woken, woken - measured)
-                    measured = woken
+                self._turn(source)
         finally:
             source.flush()
+
+    def _begin_with(self, source: Source) -> int:
+        return max(len(self._lanes), min(_FIRST_LANES, self._most(source), 1 + source.waiting // _SMALL))
+
+    def _turn(self, source: Source) -> None:
+        now = time.monotonic()
+        if now > self.deadline:
+            raise BucketUnavailable(
+                f"gs://{self._config.bucket} at {self._config.endpoint}: the deadline passed before all bytes "
+                "came; what came is kept, try again"
+            )
+        self._staff(source, now)
+        timeout = _TICK if now >= self.pacing.not_before else min(_TICK, self.pacing.not_before - now + 0.001)
+        events = self._epoll.poll(timeout)
+        woken = time.monotonic()
+        self._waited += woken - now
+        for descriptor, mask in events:
+            lane = self._lanes.get(descriptor)
+            if lane is not None:
+                self._serve(lane, mask, source)
+        source.flush()
+        if woken - self._watched_at >= _TICK:
+            self._watch(source, woken, woken - self._watched_at)
+            self._watched_at = woken
 
     def _most(self, source: Source) -> int:
         few = self._config.connections

@@ -7,47 +7,25 @@ nothing is flushed to the disk on the way: after a power cut, a part that never 
 
 from __future__ import annotations
 
-import errno
 import os
 import struct
 import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import ClassVar
 
-from init_container.config import Misconfigured
 from init_container.crc32c import Buffer, combine, extend
+from init_container.folder import JOURNAL, disk
 from init_container.plan import Plan, Wanted
 from init_container.spans import Span
-from model_repository.errors import TransientError
 from model_repository.files import BLOCK_BYTES
 
-JOURNAL = ".journal"
 _RECORD = struct.Struct("<IQQI")
 _CHECK = struct.Struct("<I")
 _RECORD_BYTES = _RECORD.size + _CHECK.size
 _PART_BYTES = BLOCK_BYTES
 """A part that doesn't sum up is fetched again whole, so it must not be too long."""
 _PREALLOCATE = 4 * 1024 * 1024
-
-
-class DiskTrouble(TransientError):
-    """The disk is full or fails: another node, or another time, may do."""
-
-    code: ClassVar[str] = "disk-trouble"
-
-
-@contextmanager
-def disk(path: Path | str) -> Iterator[None]:
-    """Turn what the file system raises about `path` into the two families."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EIO):
-            raise DiskTrouble(f"{path}: {error.strerror}; give the volume more room, or try another node") from error
-        raise Misconfigured(f"{path}: {error.strerror}; DESTINATION must be in a writable folder") from error
 
 
 @dataclass(slots=True)

@@ -14,9 +14,6 @@ from model_repository.errors import BuildIncomplete
 from model_repository.files import File
 from model_repository.index_manifest import IndexManifest
 
-MODEL_MANIFEST = "model/model.json"
-INDEX_MANIFEST = "index/index.json"
-
 
 @dataclass(frozen=True, slots=True)
 class Wanted:

@@ -11,19 +11,14 @@ from types import FrameType
 from typing import ClassVar
 
 from init_container import credentials
-from init_container.config import Config
+from init_container.config import LEAST_DEADLINE, Config
 from init_container.destination import Destination
 from init_container.engine import Engine
-from init_container.jobs import Document, Files
-from init_container.parts import Parts, disk
-from init_container.plan import MODEL_MANIFEST, Plan, plan_pull
-from model_repository.digests import sha256_digest
-from model_repository.errors import BuildIncomplete, TransientError
-from model_repository.index_manifest import INDEX_MANIFEST_LIMIT, parse_index_manifest
+from init_container.jobs import Document
+from model_repository.errors import TransientError
 
-_SLOWEST_PULL = 20 * 1024 * 1024
-"""Bytes/s; the deadline gives up on anything slower, as the rollout's own deadline does."""
-_LEAST_DEADLINE = 60.0
+MANIFEST_LIMIT = 16 * 1024 * 1024
+"""Most bytes of an index.json that are held in memory: the contract's own limit, without importing the contract."""
 
 
 class Stopped(TransientError):
@@ -91,7 +86,7 @@ def pull(
     destination = Destination(config.destination)
     if there := destination.published(config.index_prefix, config.index_digest):
         return Summary(there.bytes, 0, time.monotonic() - began, 0, 0, already=True)
-    destination.lock(began + (config.deadline or _LEAST_DEADLINE), waiting)
+    destination.lock(began + (config.deadline or LEAST_DEADLINE), waiting)
     try:
         # The pull that we may have waited for has published it.
         if there := destination.published(config.index_prefix, config.index_digest):
@@ -111,45 +106,20 @@ def _fetch(
 ) -> Summary:
     who = credentials.from_environment(environment, anonymous=config.anonymous)
     with closing(Engine(config, who)) as engine:
-        plan, manifest = _read_plan(config, engine)
-        destination.prepare(plan, manifest)
-        engine.deadline = began + (config.deadline or _LEAST_DEADLINE + plan.bytes / _SLOWEST_PULL)
-        with closing(Parts(destination.partial, plan)) as parts:
-            parts.make_empty_files()
-            total = plan.bytes
-            files = Files(plan, parts, range_bytes=config.range_bytes)
+        document = Document(config.index_prefix.manifest, MANIFEST_LIMIT)
+        engine.ask(document)
+        # What only the answer needs is imported while the answer is on its way.
+        from init_container.fetch import fetch  # noqa: PLC0415
 
-            def tick() -> None:
-                seconds = time.monotonic() - began
-                state = engine.received, seconds, engine.pacing.retries, engine.connections
-                progress(Progress(parts.have, total, *state))
+        engine.run(document)
 
-            engine.tick = tick
-            engine.run(files)
-            tick()
-        _check_model(plan, destination)
-        destination.publish(config.index_prefix, plan)
+        def tick(have: int, total: int) -> None:
+            seconds = time.monotonic() - began
+            progress(Progress(have, total, engine.received, seconds, engine.pacing.retries, engine.connections))
+
+        plan = fetch(config, engine, destination, bytes(document.data), began=began, tick=tick)
         seconds = time.monotonic() - began
         return Summary(plan.bytes, engine.received, seconds, engine.pacing.retries, engine.opened, already=False)
-
-
-def _read_plan(config: Config, engine: Engine) -> tuple[Plan, bytes]:
-    document = Document(config.index_prefix.manifest, INDEX_MANIFEST_LIMIT)
-    engine.run(document)
-    manifest = bytes(document.data)
-    digest = sha256_digest(manifest)
-    if config.index_digest not in ("", digest):
-        raise BuildIncomplete(config.index_prefix.manifest, config.index_digest, digest)
-    return plan_pull(parse_index_manifest(manifest, config.index_prefix), digest), manifest
-
-
-def _check_model(plan: Plan, destination: Destination) -> None:
-    path = destination.partial / MODEL_MANIFEST
-    with disk(path):
-        digest = sha256_digest(path.read_bytes())
-    if digest != plan.model_digest:
-        name = next(file.name for file in plan.files if file.path == MODEL_MANIFEST)
-        raise BuildIncomplete(name, plan.model_digest, digest)
 
 
 @contextmanager

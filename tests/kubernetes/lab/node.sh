@@ -34,7 +34,7 @@ start containerd --config "$dir/containerd.toml"
 certificates=$dir/certificates
 start kube-apiserver --etcd-servers http://127.0.0.1:2379 --secure-port 6443 --advertise-address 172.30.0.1 \
   --tls-cert-file "$certificates/server.crt" --tls-private-key-file "$certificates/server.key" \
-  --client-ca-file "$certificates/ca.crt" --authorization-mode RBAC \
+  --client-ca-file "$certificates/ca.crt" --authorization-mode RBAC --allow-privileged \
   --kubelet-client-certificate "$certificates/admin.crt" --kubelet-client-key "$certificates/admin.key" \
   --kubelet-preferred-address-types InternalIP \
   --service-account-issuer https://kubernetes.default.svc --service-account-key-file "$certificates/service-accounts.pub" \

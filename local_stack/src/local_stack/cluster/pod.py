@@ -163,13 +163,13 @@ class Pod:
             if until_success and code == 0:
                 run.ready = True
                 return
-            run.restarts += 1
-            wait = self._node.restart_wait(run.restarts)
+            wait = self._node.restart_wait(run.restarts + 1)
             if wait and not self._stop.is_set():
                 message = f"back-off {wait:g}s restarting failed container={run.spec.name} pod={self.name}"
                 run.wait_for("CrashLoopBackOff", message)
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._stop.wait(), wait)
+            run.restarts += 1  # as kubelet: counted when it starts again
 
     async def _run_once(self, run: ContainerRun, interpreter: str) -> int:
         places = {mount: self._home / "volumes" / volume for mount, volume in run.spec.mounts.items()}

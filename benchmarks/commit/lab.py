@@ -1,0 +1,106 @@
+"""What both designs work on: one node, one bucket, the same builds in it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from commit.builds import Synthetic, synthetic
+from commit.node import Node
+from installation import NAMESPACE, STAND_INS
+from kube import Kube, until
+from node_scene import Scene
+
+from local_stack.demo.search import Search
+from manifests import annotations as marks
+from model_repository.digests import sha256_digest
+from model_repository.index_manifest import parse_index_manifest
+from model_repository.names import IndexPrefix
+from model_repository.repository import read_index_manifest
+
+INDEX = "bench"
+PATIENCE = 1800.0
+
+
+@dataclass(frozen=True)
+class Uploaded:
+    """A build in the bucket. manifest: its index.json."""
+
+    size: int
+    prefix: IndexPrefix
+    manifest: bytes
+
+    @property
+    def digest(self) -> str:
+        """Of index.json."""
+        return sha256_digest(self.manifest)
+
+
+@dataclass(frozen=True)
+class Lab:
+    """The node, what is installed on it, and the builds by size."""
+
+    node: Node
+    kube: Kube
+    scene: Scene
+    builds: dict[int, Uploaded]
+
+    def uids(self, namespace: str, labels: dict[str, str]) -> list[str]:
+        """Of the pods with these labels."""
+        return [pod["metadata"]["uid"] for pod in self.kube.pods(namespace, labels)]
+
+    def bucket_pods(self) -> list[str]:
+        """Uids of the bucket's."""
+        return self.uids(STAND_INS, {"app": "google"})
+
+    def function_pods(self) -> list[str]:
+        """Uids of the function's."""
+        return self.uids(STAND_INS, {"app": "on-commit"})
+
+    def webhook_pods(self) -> list[str]:
+        """Uids of the CD webhook's."""
+        return self.uids(NAMESPACE, {marks.NAME: "indexpush-cd-webhook"})
+
+    def answered(self, namespace: str, generation: int) -> float:
+        """Wait for the first answer of `generation` through the Service; gives its time in seconds since the epoch."""
+
+        def look() -> float | None:
+            address = self.kube.service_address(namespace, INDEX)
+            try:
+                served = address and Search(f"http://{address}").status()["generation"]
+            except (OSError, AssertionError, ValueError):
+                return None
+            return time.time() if str(served) == str(generation) else None
+
+        return until(look, f"an answer of {generation}", PATIENCE)
+
+    def alone(self, namespace: str, labels: dict[str, str]) -> None:
+        """Wait until the old pods are gone, then ask the new one a question."""
+        until(lambda: len(self.kube.pods(namespace, labels)) == 1, "the old pods to leave", PATIENCE)
+        address = self.kube.service_address(namespace, INDEX)
+        search = Search(f"http://{address}")
+        until(lambda: _asked(search), "neighbours", 60.0)
+
+
+def _asked(search: Search) -> bool:
+    try:
+        return len(search.similar("item-00-000007", 5)) == 5
+    except (OSError, AssertionError):
+        return False
+
+
+def upload(scene: Scene, sizes: Iterable[int]) -> dict[int, Uploaded]:
+    """Put a build of each size into the bucket, with the model of the scene's own build; each is made if need be."""
+    model = read_index_manifest(scene.store, scene.build)[0].model
+    found = {}
+    for size in sizes:
+        built: Synthetic = synthetic(size)
+        prefix = IndexPrefix(INDEX, f"b{size}")
+        manifest = built.manifest(prefix, model)
+        parse_index_manifest(manifest, prefix)
+        for file in built.files:
+            scene.store.upload(f"{prefix}/{file.name}", built.folder / file.name, if_generation_match=None)
+        scene.store.write(prefix.manifest, manifest, if_generation_match=None)
+        found[size] = Uploaded(size, prefix, manifest)
+    return found

@@ -1,0 +1,196 @@
+"""A canary on the local stack: the real webhook, function, puller and search servers, with callers asking meanwhile."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from google.auth.credentials import AnonymousCredentials
+from google.cloud import storage
+
+from local_stack.demo.client import Client
+from local_stack.demo.programs import run_batch
+from local_stack.stack import LocalStack, StackOptions
+from model_repository.names import Target
+from model_repository.receipt import Outcome, Receipt, parse_receipt
+
+ROOT = Path(__file__).resolve().parents[2]
+CATALOGUE = ROOT / "embedding_batch" / "catalogue" / "home-store"
+VALUES = ROOT / "manifests" / "src" / "manifests" / "environments" / "local.yaml"
+TARGET = Target("staging", "home-store")
+CANARY = f"{TARGET.index}.canary"
+SECONDS = 6
+
+pytestmark = pytest.mark.timeout(180)
+
+
+@dataclass
+class Scene:
+    """A stack whose values ask for a canary, and one build that serves."""
+
+    stack: LocalStack
+    prefix: str
+    items: list[str]
+    bucket: storage.Bucket
+
+    def commit(self) -> int:
+        blob = self.bucket.blob(TARGET.commit_name)
+        blob.upload_from_string(json.dumps({"index_prefix": self.prefix}))
+        return int(blob.generation)
+
+    def receipt(self, generation: int, within: float = 60.0) -> Receipt:
+        blob = self.bucket.blob(TARGET.receipt_name(generation))
+        until(blob.exists, within)
+        return parse_receipt(blob.download_as_bytes(), TARGET, generation)
+
+    def canary_pids(self) -> list[int]:
+        """The search servers of the canary's pods that are ready."""
+        ready = {
+            pod["metadata"]["name"]
+            for pod in self.stack.cluster.pods(CANARY)
+            for condition in pod["status"]["conditions"]
+            if condition["type"] == "Ready" and condition["status"] == "True"
+        }
+        return [
+            pid for pid, command in processes(str(self.stack.work_dir)) if any(f"/{name}/" in command for name in ready)
+        ]
+
+    def watched(self) -> list[int]:
+        """Wait until the canary is ready; gives the processes of its server."""
+        until(self.canary_pids, 60.0)
+        return self.canary_pids()
+
+    def settled(self, pods: int = 1) -> None:
+        """No canary is left, nor an old pod."""
+        until(lambda: self.stack.cluster.deployment(CANARY) is None, 20.0)
+        until(lambda: len(self.stack.cluster.pods(TARGET.index)) == pods, 20.0)
+        until(lambda: not self.stack.cluster.pods(CANARY), 20.0)
+
+
+def until(look: object, within: float) -> None:
+    assert callable(look)
+    end = time.monotonic() + within
+    while not look():
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.05)
+
+
+def processes(work_dir: str) -> list[tuple[int, str]]:
+    """Search servers of this stack: pid, and the environment that names its pod's folder."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            command, environment = (folder / "cmdline").read_bytes(), (folder / "environ").read_bytes().decode()
+        except OSError:
+            continue
+        if b"search_server" in command and work_dir in environment:
+            found.append((int(folder.name), environment))
+    return found
+
+
+@pytest.fixture(scope="module")
+def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
+    folder = tmp_path_factory.mktemp("canary")
+    values = folder / "values.yaml"
+    values.write_text(f"{VALUES.read_text()}\ncanary: {{seconds: {SECONDS}, latency_floor_ms: 500}}\n")
+    lines = (CATALOGUE / "catalogue.jsonl").read_text(encoding="utf-8").splitlines()[::20]
+    catalogue = folder / "catalogue"
+    catalogue.mkdir()
+    (catalogue / "images").symlink_to(CATALOGUE / "images")
+    (catalogue / "catalogue.jsonl").write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+    cache = folder / "cache"
+    cache.mkdir()
+    models = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "indexpush" / "models"
+    models.mkdir(parents=True, exist_ok=True)
+    (cache / "models").symlink_to(models)
+    with LocalStack(folder / "stack", StackOptions(environment=TARGET.environment, pod_values=values)) as stack:
+        arguments = ["--index", TARGET.index, "--environment", TARGET.environment, "--build", "first"]
+        summary = run_batch(catalogue, arguments, stack.variables(), cache, lambda *_: None)
+        anonymous = AnonymousCredentials()  # type: ignore[no-untyped-call]
+        client = storage.Client("local", anonymous, client_options={"api_endpoint": stack.bucket_url})
+        items = [json.loads(line)["id"] for line in lines]
+        scene = Scene(stack, summary["index_prefix"], items, client.bucket(stack.options.bucket))
+        first = scene.receipt(int(summary["generation"]))
+        assert (first.outcome, first.canary) == (Outcome.SERVED, None), first.detail
+        yield scene
+
+
+def test_a_good_build_is_promoted_while_callers_ask_and_none_of_them_notices(scene: Scene) -> None:
+    url = scene.stack.service_url(TARGET.index)
+    assert url
+    with Client(url, scene.items) as before_it, Client(url, scene.items, connections=4) as client:
+        generation = scene.commit()
+        scene.watched()
+        with Client(url, scene.items, connections=4) as during_it:
+            receipt = scene.receipt(generation)
+            scene.settled()
+    assert receipt.outcome is Outcome.SERVED, receipt.detail
+    assert receipt.canary is not None
+    assert receipt.canary.promoted
+    assert receipt.canary.seconds >= SECONDS
+    assert receipt.canary.canary.probes >= 40
+    assert receipt.canary.canary.probes_failed == receipt.canary.canary.errors == 0
+    assert receipt.canary.stable.requests > receipt.canary.stable.probes / 2
+    for one in (before_it, client, during_it):
+        assert one.traffic.failures == ()
+        assert one.traffic.requests > 20
+    assert generation in during_it.traffic.generations
+
+
+def test_a_canary_that_hangs_is_aborted_and_what_served_serves_on(scene: Scene) -> None:
+    scene.settled()
+    (before,) = scene.stack.cluster.pods(TARGET.index)
+    generation = scene.commit()
+    pids = scene.watched()
+    for pid in pids:
+        os.kill(pid, signal.SIGSTOP)
+    try:
+        receipt = scene.receipt(generation)
+    finally:
+        for pid in pids:
+            with_no_error(pid, signal.SIGCONT)
+    assert (receipt.outcome, receipt.code) == (Outcome.UNDONE, "canary-errors"), receipt.detail
+    assert receipt.canary is not None
+    assert receipt.canary.canary.probes_failed >= 5
+    assert receipt.canary.stable.probes_failed == 0
+    scene.settled()
+    (after,) = scene.stack.cluster.pods(TARGET.index)
+    assert after["metadata"]["name"] == before["metadata"]["name"]
+
+
+def with_no_error(pid: int, number: int) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, number)
+
+
+def test_a_webhook_that_is_killed_while_it_watches_is_followed_by_one_that_finishes(scene: Scene) -> None:
+    scene.settled()
+    generation = scene.commit()
+    scene.watched()
+    webhook = next(running for running in scene.stack._running if running.program.name == "cd-webhook")
+    os.kill(webhook.pid, signal.SIGKILL)
+    until(lambda: webhook.end is not None, 10.0)
+    assert scene.stack.revive()
+    receipt = scene.receipt(generation)
+    assert receipt.outcome is Outcome.SERVED, receipt.detail
+    assert receipt.canary is not None
+    scene.settled()
+
+
+def test_a_newer_commit_supersedes_a_canary_that_is_being_watched(scene: Scene) -> None:
+    scene.settled()
+    older = scene.commit()
+    scene.watched()
+    newer = scene.commit()
+    assert scene.receipt(older).outcome is Outcome.SUPERSEDED
+    receipt = scene.receipt(newer)
+    assert receipt.outcome is Outcome.SERVED, receipt.detail
+    assert receipt.canary is not None
+    scene.settled()
