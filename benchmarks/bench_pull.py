@@ -3,7 +3,7 @@
     python benchmarks/bench_pull.py --work FOLDER --kserve-python PYTHON --peers-python PYTHON
 
 A peer that isn't there is left out, and said so. Results are added to WORK/results.json, so a long run can be taken in
-pieces; ``--table`` prints them and draws the plot.
+pieces; ``--table`` only prints them, ``--write`` puts them into a page between its markers, ``--plot`` draws them.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ import os
 import shutil
 import signal
 import socket
-import statistics
 import subprocess
 import sys
 import threading
@@ -25,42 +24,29 @@ from pathlib import Path
 
 from pull.plot import draw
 from pull.server import PREFIX, Build, Servers, make_build, serve
+from pull.tables import CASES, FIRST_REQUEST, OURS, TRANSPORTS, Run, tables, write
 
 _MIB = 1024 * 1024
 _GIB = 1024 * _MIB
-CASES: dict[str, list[int]] = {
+SIZES: dict[str, list[int]] = {
     "1g": [_GIB],
     "4g": [4 * _GIB],
     "64": [16 * _MIB] * 64,
     "4000": [25_000] * 4000,
 }
-TRANSPORTS = ("http", "tls", "tls-held")
-OURS = "init_container"
 _PATIENCE = 240.0
 """Seconds after which a peer is given up."""
 SETTINGS = ("thread:8:32", "process:8:32", "process:16:64")
 
 
 @dataclass(frozen=True)
-class Run:
-    """One process: what it took. wall, cpu: seconds; peak: bytes resident; load: the machine's when it began."""
-
-    case: str
-    transport: str
-    peer: str
-    size: int
-    wall: float
-    cpu: float
-    peak: int
-    load: float
-
-
-@dataclass(frozen=True)
 class Bench:
-    """What a run needs to know. work: its folder."""
+    """What a run needs to know. work: its folder. python: that ours runs in; version: what that is."""
 
     work: Path
     servers: Servers
+    python: str
+    version: str
     kserve_python: str
     peers_python: str
 
@@ -86,7 +72,7 @@ class Bench:
                 "DESTINATION": str(out / "current"),
                 "TERMINATION_LOG": str(self.work / "last-words"),
             }
-            return [sys.executable, "-m", "init_container"], {**environment, **ours}
+            return [self.python, "-m", "init_container"], {**environment, **ours}
         if peer == "curl":
             urls = [f"{endpoint}/{build.bucket}/{name}" for name in build.names]
             config = self.work / "curl"
@@ -111,26 +97,32 @@ class Bench:
         """Run a peer once; None (and a word about it) if it failed or brought something else."""
         out.mkdir(parents=True)
         command, environment = self.command(peer, transport, build, out)
+        report = self.work / "report.txt"
+        report.write_text(f"{-signal.SIGKILL} 0 0 0")  # what stands there if the patience ends
+        launch = [sys.executable, "-IS", str(Path(__file__).parent / "pull" / "launch.py"), str(report)]
         load = os.getloadavg()[0]
         with (self.work / "output.txt").open("wb") as output:
-            began = time.perf_counter()
             process = subprocess.Popen(
-                command, env=environment, stdout=output, stderr=output, cwd=self.work, start_new_session=True
+                [*launch, *command],
+                env=environment,
+                stdout=output,
+                stderr=output,
+                cwd=self.work,
+                start_new_session=True,
             )
             watchdog = threading.Timer(_PATIENCE, os.killpg, (process.pid, signal.SIGKILL))
             watchdog.start()
-            _, status, usage = os.wait4(process.pid, 0)
-            wall = time.perf_counter() - began
+            process.wait()
             watchdog.cancel()
-        process.returncode = os.waitstatus_to_exitcode(status)
+        status, wall, cpu, peak = report.read_text().split()
         found = sum(path.stat().st_size for path in out.rglob("*") if path.is_file())
         wanted = 0 if peer == "curl" else 0.99 * build.bytes
-        if process.returncode or found < wanted:
+        if status != "0" or found < wanted:
             tail = (self.work / "output.txt").read_text(errors="replace")[-300:]
-            print(f"  {peer}: failed (status {process.returncode}, {found} bytes): {tail}", flush=True)
+            print(f"  {peer}: failed (status {status}, {found} bytes): {tail}", flush=True)
             return None
-        cpu = usage.ru_utime + usage.ru_stime
-        return Run(case, transport, peer, build.bytes, wall, cpu, usage.ru_maxrss * 1024, load)
+        version = self.version if peer == OURS else ""
+        return Run(case, transport, peer, build.bytes, float(wall), float(cpu), int(peak), load, version)
 
 
 def peers(case: str, transport: str, bench: Bench) -> list[str]:
@@ -148,26 +140,33 @@ def peers(case: str, transport: str, bench: Bench) -> list[str]:
     return found
 
 
-def first_request(bench: Bench) -> float:
-    """Seconds from the start of our process to the first byte of its first request; the median of nine."""
-    times = []
+def version(python: str) -> str:
+    """What an interpreter is, as ``Python 3.11.7, OpenSSL 3.0.19``."""
+    code = "import platform, ssl; print('Python', platform.python_version() + ',', *ssl.OPENSSL_VERSION.split()[:2])"
+    return subprocess.run([python, "-c", code], check=True, capture_output=True, text=True).stdout.strip()
+
+
+def first_requests(bench: Bench) -> list[Run]:
+    """Nine times from the start of our process to the first byte of its first request."""
+    runs = []
     with socket.create_server(("127.0.0.1", 0)) as listener:
         host = f"http://127.0.0.1:{listener.getsockname()[1]}"
         for number in range(9):
             out = bench.work / f"first-{number}-{time.time_ns()}"
-            build = Build("bench", 0, "", ())
-            command, environment = bench.command(OURS, "http", build, out)
+            command, environment = bench.command(OURS, "http", Build("bench", 0, "", ()), out)
             out.mkdir()
+            load = os.getloadavg()[0]
             began = time.perf_counter()
             environment["STORAGE_EMULATOR_HOST"] = host
             with subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL) as process:
                 connection, _ = listener.accept()
                 connection.recv(1)
-                times.append(time.perf_counter() - began)
+                wall = time.perf_counter() - began
                 process.kill()
                 connection.close()
             shutil.rmtree(out)
-    return statistics.median(times)
+            runs.append(Run(FIRST_REQUEST, "http", OURS, 0, wall, 0.0, 0, load, bench.version))
+    return runs
 
 
 def measure(
@@ -181,7 +180,7 @@ def measure(
 ) -> None:
     """All cases over all transports, the peers taking turns in each round."""
     runs: list[Run] = []
-    builds = {case: make_build(bench.work / "www", f"bench-{case}", CASES[case]) for case in cases}
+    builds = {case: make_build(bench.work / "www", f"bench-{case}", SIZES[case]) for case in cases}
     for case in cases:
         for transport in transports:
             left = [peer for peer in peers(case, transport, bench) if not only or peer.split(":")[0] in only]
@@ -205,32 +204,11 @@ def measure(
                     time.sleep(6 if case == "4000" else 0.2)
 
 
-def table(runs: list[Run], say: Callable[[str], None]) -> None:
-    """The medians and ratios, as Markdown."""
-    for case in CASES:
-        for transport in TRANSPORTS:
-            some = [run for run in runs if (run.case, run.transport) == (case, transport)]
-            ours = [run for run in some if run.peer == OURS]
-            if not ours:
-                continue
-            base = statistics.median(run.wall for run in ours)
-            say(f"\n### {case}, {transport}\n")
-            say("| | runs | median s | MB/s | its time / ours | CPU s/GiB | peak MiB |")
-            say("|---|---|---|---|---|---|---|")
-            names = sorted({run.peer for run in some}, key=lambda peer: (peer != OURS, peer))
-            for peer in names:
-                of = [run for run in some if run.peer == peer]
-                wall = statistics.median(run.wall for run in of)
-                cpu = statistics.median(run.cpu for run in of) / of[0].size * _GIB
-                peak = max(run.peak for run in of) / _MIB
-                rate = of[0].size / wall / 1e6
-                say(f"| {peer} | {len(of)} | {wall:.2f} | {rate:.0f} | {wall / base:.2f} | {cpu:.2f} | {peak:.0f} |")
-
-
 def main() -> None:
     """Measure, keep, print, draw."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--work", type=Path, required=True, help="folder for data, results and what is pulled (15 GiB)")
+    parser.add_argument("--python", default=sys.executable, help="the Python that ours runs in; default: this one")
     parser.add_argument("--kserve-python", default="", help="a Python that has kserve-storage")
     parser.add_argument(
         "--peers-python", default="", help="a Python that has google-cloud-storage, obstore and opendal"
@@ -240,7 +218,8 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--only", nargs="*", default=[], help="peers, by name; default: all")
     parser.add_argument("--plot", type=Path, help="draw the SVG here")
-    parser.add_argument("--table", action="store_true", help="measure nothing, only print and draw what is there")
+    parser.add_argument("--table", action="store_true", help="measure nothing, only print what is there")
+    parser.add_argument("--write", type=Path, help="put the tables into this page, between its markers")
     arguments = parser.parse_args()
     work = arguments.work.resolve()
     (work / "www").mkdir(parents=True, exist_ok=True)
@@ -248,16 +227,17 @@ def main() -> None:
     runs = [Run(**run) for run in json.loads(kept.read_text())] if kept.exists() else []
     if not arguments.table:
         for case in arguments.cases:
-            make_build(work / "www", f"bench-{case}", CASES[case])
+            make_build(work / "www", f"bench-{case}", SIZES[case])
         with serve(work / "www") as servers:
-            bench = Bench(work, servers, arguments.kserve_python, arguments.peers_python)
-            print(f"start to first request: {1000 * first_request(bench):.0f} ms (median of 9)", flush=True)
-            before = list(runs)
+            python, peers_python = arguments.python, arguments.peers_python
+            bench = Bench(work, servers, python, version(python), arguments.kserve_python, peers_python)
+            before = runs + first_requests(bench)
 
             def keep(new: list[Run]) -> None:
                 runs[:] = before + new
                 kept.write_text(json.dumps([asdict(run) for run in runs]))
 
+            keep([])
             measure(
                 bench,
                 cases=arguments.cases,
@@ -266,9 +246,12 @@ def main() -> None:
                 only=arguments.only,
                 keep=keep,
             )
-    table(runs, print)
+    text = tables(runs)
+    print(text)
+    if arguments.write:
+        write(arguments.write, text)
     if arguments.plot:
-        arguments.plot.write_text(draw([asdict(run) for run in runs], OURS))
+        arguments.plot.write_text(draw(runs))
 
 
 if __name__ == "__main__":

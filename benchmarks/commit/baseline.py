@@ -74,7 +74,7 @@ class Baseline:
     def commit(self, build: Uploaded, design: str) -> Run:
         """Put index.json into the bucket anew, and measure from when the watcher noticed."""
         lab = self._lab
-        self._work().joinpath("compression").write_text("none" if design == "baked" else "gzip")
+        self._work().joinpath("way").write_text(design)
         images, registry, load = lab.node.image_bytes(), disk_bytes(self._registry()), os.getloadavg()[0]
         parts = {
             "bucket": lab.bucket_pods(),

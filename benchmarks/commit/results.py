@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 OURS = "indexpush"
 DESIGNS = {
     OURS: "indexpush",
-    "baked": "watcher, layers not compressed",
-    "baked-gzip": "watcher, layers gzipped (buildah's default)",
+    "usual": "watcher, build and push",
+    "tuned": "watcher, tuned",
 }
 MARKS = ("<!-- measured: bench_commit.py writes from here -->", "<!-- to here -->")
 _GB = 1e9

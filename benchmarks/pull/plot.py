@@ -3,42 +3,35 @@
 from __future__ import annotations
 
 import statistics
-from typing import Any
 from xml.sax.saxutils import escape
 
-_TITLES = {
-    "1g": "1 GiB, one file",
-    "4g": "4 GiB, one file",
-    "64": "1 GiB, 64 files",
-    "4000": "100 MB, 4,000 files",
-    "http": "plain HTTP",
-    "tls": "TLS",
-    "tls-held": "TLS, each connection held to 100 MB/s, 30 ms to first byte",
-}
+from pull.tables import CASES, OURS, TRANSPORTS, Run
+
 _WIDTH, _LABEL, _ROW, _HEAD = 860, 230, 20, 34
 
 
-def draw(runs: list[dict[str, Any]], ours: str) -> str:
-    """The picture of all medians. runs: as `bench_pull.Run`; ours: the peer to be marked."""
+def draw(runs: list[Run]) -> str:
+    """The picture of all medians."""
     groups: dict[tuple[str, str], dict[str, float]] = {}
     for run in runs:
-        groups.setdefault((run["case"], run["transport"]), {})
+        if run.case in CASES:
+            groups.setdefault((run.case, run.transport), {})
     for (case, transport), rates in groups.items():
-        some = [run for run in runs if (run["case"], run["transport"]) == (case, transport)]
-        for peer in {run["peer"] for run in some}:
-            wall = statistics.median(run["wall"] for run in some if run["peer"] == peer)
-            rates[peer] = some[0]["size"] / wall / 1e6
+        some = [run for run in runs if (run.case, run.transport) == (case, transport)]
+        for peer in {run.peer for run in some}:
+            wall = statistics.median(run.wall for run in some if run.peer == peer)
+            rates[peer] = some[0].size / wall / 1e6
     body: list[str] = []
     y = 10
     for (case, transport), rates in groups.items():
         y += _HEAD
         body.append(
-            f'<text x="10" y="{y - 12}" class="title">{escape(f"{_TITLES[case]}, {_TITLES[transport]}")}</text>'
+            f'<text x="10" y="{y - 12}" class="title">{escape(f"{CASES[case]}, {TRANSPORTS[transport]}")}</text>'
         )
         most = max(rates.values())
         for peer, rate in sorted(rates.items(), key=lambda entry: -entry[1]):
             width = (_WIDTH - _LABEL - 90) * rate / most
-            kind = "ours" if peer == ours else "peer"
+            kind = "ours" if peer == OURS else "peer"
             body.append(f'<text x="{_LABEL - 8}" y="{y + 13}" text-anchor="end">{escape(peer)}</text>')
             body.append(f'<rect x="{_LABEL}" y="{y}" width="{width:.1f}" height="{_ROW - 4}" class="{kind}"/>')
             body.append(f'<text x="{_LABEL + width + 6:.1f}" y="{y + 13}">{rate:.0f} MB/s</text>')

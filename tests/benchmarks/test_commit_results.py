@@ -20,14 +20,14 @@ def run(design: str, seconds: float, image: int = 0) -> Run:
 
 
 def test_the_baseline_s_time_is_given_as_a_multiple_of_ours() -> None:
-    found = tables(Results([run(OURS, 6), run("baked", 48, 1_000_000_000), run(OURS, 4), run(OURS, 5)]))
+    found = tables(Results([run(OURS, 6), run("usual", 48, 1_000_000_000), run(OURS, 4), run(OURS, 5)]))
     ours, theirs = [line for line in found.splitlines() if line.startswith("| 1 GB")][:2]
     assert "| 3 | 5.0 (4.0 to 6.0) | 1.0 | 0 + 0 |" in ours
     assert "| 1 | 48.0 (48.0 to 48.0) | 9.6 | 1.00 GB + 2.00 GB |" in theirs
 
 
 def test_without_ours_there_is_no_ratio() -> None:
-    assert "| 48.0 (48.0 to 48.0) |  |" in tables(Results([run("baked", 48)]))
+    assert "| 48.0 (48.0 to 48.0) |  |" in tables(Results([run("usual", 48)]))
 
 
 def test_an_idle_part_is_told_once_and_by_the_hour() -> None:
