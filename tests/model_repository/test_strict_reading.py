@@ -278,9 +278,9 @@ def file(name: str, **changes: Any) -> dict[str, Any]:
         ({"files": [file("a", crc32c="AAAAAA")]}, "files[0].crc32c"),
         ({"files": [file("a", crc32c="AAAAAB==")]}, "files[0].crc32c"),  # bits beyond the four bytes
         ({"files": [file("a", crc32c="AAAA\u0410A==")]}, "files[0].crc32c"),
-        ({"files": [file("a", size=BLOCK_BYTES, blocks=["AAAAAA=="])]}, "files[0].blocks: expected a crc32c for each"),
-        ({"files": [file("a", size=2 * BLOCK_BYTES, blocks=["AAAAAA=="])]}, "files[0].blocks: expected a crc32c for"),
-        ({"files": [file("a", size=BLOCK_BYTES + 1, blocks=["AAAAAA==", "AAAA"])]}, "files[0].blocks: crc32c 'AAAA'"),
+        ({"files": [file("a", size=BLOCK_BYTES, blocks=["AAAAAA=="])]}, "files[0]: blocks: expected a crc32c for each"),
+        ({"files": [file("a", size=2 * BLOCK_BYTES, blocks=["AAAAAA=="])]}, "files[0]: blocks: expected a crc32c for"),
+        ({"files": [file("a", size=BLOCK_BYTES + 1, blocks=["AAAAAA==", "AAAA"])]}, "files[0]: blocks: crc32c 'AAAA'"),
         ({"files": [*index()["files"], file("index.json")]}, "can't list itself"),
         ({"model": reference(files=[])}, "model.json is missing"),
         ({"model": reference(digest="0" * 64)}, "model.digest"),
