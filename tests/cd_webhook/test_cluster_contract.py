@@ -24,8 +24,8 @@ from cd_webhook.local_cluster import LocalCluster
 from cd_webhook.log import Log
 from manifests.render import render
 
-NAMESPACE = os.environ.get("INDEXPUSH_TEST_NAMESPACE", "indexpush-test")
 RUN = f"{int(time.time()) % 100_000:05}"
+NAMESPACE = f"indexpush-contract-{RUN}"
 
 
 def make(name: str, generation: int) -> tuple[Object, Object]:
@@ -70,12 +70,18 @@ def test_the_local_stack(check: Callable[..., None], local_stack: Cluster) -> No
 
 
 @pytest.fixture(scope="module")
-def kubernetes() -> KubernetesCluster:
-    """The cluster that KUBECONFIG names, in a namespace that is there for tests."""
+def kubernetes() -> Iterator[KubernetesCluster]:
+    """The cluster that KUBECONFIG names, in a namespace that is made for these tests, and goes with them."""
     kubeconfig = os.environ.get("KUBECONFIG")
     if not kubeconfig:
-        pytest.skip("KUBECONFIG names no cluster")
-    return KubernetesCluster(KubernetesApi.connect(Path(kubeconfig)), NAMESPACE, Log())
+        pytest.skip("KUBECONFIG names no cluster; ./noxw -s kubernetes runs these on a node of its own")
+    api = KubernetesApi.connect(Path(kubeconfig))
+    api.post("/api/v1/namespaces", {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}})
+    # without it the cluster refuses to make pods, and nobody but an event says so
+    account = {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": values().service_account}}
+    api.post(f"/api/v1/namespaces/{NAMESPACE}/serviceaccounts", account)
+    yield KubernetesCluster(api, NAMESPACE, Log())
+    api.delete(f"/api/v1/namespaces/{NAMESPACE}", {"propagationPolicy": "Background"})
 
 
 @pytest.mark.kubernetes
