@@ -43,7 +43,7 @@ def test_a_canary_that_does_as_well_as_the_stable_pods_passes_when_its_time_is_o
 def test_one_wrong_answer_to_a_golden_query_ends_it_at_once() -> None:
     code, sentence = aborted(judge_canary(seen(1, wrong=1), RULES))
     assert code == "canary-wrong-answers"
-    assert "1 golden queries were answered otherwise than the batch recorded" in sentence
+    assert "golden queries answered otherwise than the batch recorded: 1" in sentence
 
 
 def test_a_restart_ends_it_at_once() -> None:

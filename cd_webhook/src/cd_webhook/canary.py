@@ -99,10 +99,10 @@ def _track(track: TrackFigures) -> str:
 
 def _certain(figures: CanaryFigures) -> Failed | None:
     if figures.wrong_answers:
-        what = f"{figures.wrong_answers} golden queries were answered otherwise than the batch recorded"
+        what = f"golden queries answered otherwise than the batch recorded: {figures.wrong_answers}"
         return Failed("canary-wrong-answers", f"canary: {what}: {sentence(figures)}")
     if figures.restarts:
-        return Failed("canary-restarted", f"canary: restarted {figures.restarts} times: {sentence(figures)}")
+        return Failed("canary-restarted", f"canary: restarts of its containers: {figures.restarts}: {sentence(figures)}")
     return None
 
 
