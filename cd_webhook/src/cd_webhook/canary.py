@@ -102,7 +102,8 @@ def _certain(figures: CanaryFigures) -> Failed | None:
         what = f"golden queries answered otherwise than the batch recorded: {figures.wrong_answers}"
         return Failed("canary-wrong-answers", f"canary: {what}: {sentence(figures)}")
     if figures.restarts:
-        return Failed("canary-restarted", f"canary: restarts of its containers: {figures.restarts}: {sentence(figures)}")
+        what = f"its containers restarted: {figures.restarts}"
+        return Failed("canary-restarted", f"canary: {what}: {sentence(figures)}")
     return None
 
 
