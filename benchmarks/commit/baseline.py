@@ -59,17 +59,9 @@ class Baseline:
         until(lambda: self._event("started", 0), "the watcher")
 
     def prepare(self, build: Uploaded) -> None:
-        """Set the Deployment's memory for a build; its first image comes with the watcher's first commit."""
-        live = self._lab.kube.deployment(NAMESPACE, INDEX)
+        """Make the Deployment as a build needs it, without a pod: its image comes with the watcher's commit."""
         memory = footprint(parse_index_manifest(build.manifest, build.prefix)).memory_mib
-        if live is None:
-            self._lab.kube.apply(_search(memory))
-            return
-        self._lab.kube.kubectl("-n", NAMESPACE, "scale", "deployment", INDEX, "--replicas=0")
-        until(lambda: not self._lab.kube.pods(NAMESPACE, _LABELS), "the pods to leave", PATIENCE)
-        self._lab.kube.kubectl(
-            "-n", NAMESPACE, "set", "resources", f"deployment/{INDEX}", f"--limits=memory={memory}Mi"
-        )
+        self._lab.kube.apply(_search(memory))
 
     def commit(self, build: Uploaded, design: str) -> Run:
         """Put index.json into the bucket anew, and measure from when the watcher noticed."""
@@ -111,7 +103,7 @@ class Baseline:
             load=load,
         )
         lab.alone(NAMESPACE, _LABELS)
-        self._clear(str(stored.generation))
+        self._clear()
         return run
 
     def idle(self, seconds: float, spent: list[float]) -> Idle:
@@ -125,16 +117,17 @@ class Baseline:
         """Uids of the watcher's pods."""
         return self._lab.uids(NAMESPACE, {"app": "watcher"})
 
-    def _clear(self, live: str) -> None:
-        """Take away what would fill the disk: the registry's images, and the node's but for the live one."""
+    def _clear(self) -> None:
+        """Take away what would fill the disk: the pod, and all images but the base, off the node and the registry."""
+        until(lambda: not self._work().joinpath("context").exists(), "the watcher to clear up", PATIENCE)
+        self._lab.kube.kubectl("-n", NAMESPACE, "scale", "deployment", INDEX, "--replicas=0")
+        until(lambda: not self._lab.kube.pods(NAMESPACE, _LABELS), "the pods to leave", PATIENCE)
+        self._lab.node.forget_images(REPOSITORY)
         for tag in (self._asked("GET", f"/v2/{_NAME}/tags/list") or {}).get("tags") or []:
-            if not tag.startswith("base"):
-                digest = self._digest(tag)
-                self._asked("DELETE", f"/v2/{_NAME}/manifests/{digest}")
+            if tag != "base":
+                self._asked("DELETE", f"/v2/{_NAME}/manifests/{self._digest(tag)}")
         arguments = ("exec", "deployment/registry", "--", "docker-registry", "garbage-collect", "/etc/registry.yml")
         self._lab.kube.kubectl("-n", NAMESPACE, *arguments)
-        self._lab.node.forget_images(REPOSITORY, but=live)
-        until(lambda: not self._work().joinpath("context").exists(), "the watcher to clear up", PATIENCE)
 
     def _asked(self, method: str, path: str) -> dict[str, Any] | None:
         asked = urllib.request.Request(f"http://{_HOST}{path}", method=method)

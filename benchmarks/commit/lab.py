@@ -15,7 +15,8 @@ from node_scene import Scene
 from local_stack.demo.search import Search
 from manifests import annotations as marks
 from model_repository.digests import sha256_digest
-from model_repository.index_manifest import parse_index_manifest
+from model_repository.errors import ObjectMissing
+from model_repository.index_manifest import INDEX_MANIFEST_LIMIT, parse_index_manifest
 from model_repository.names import IndexPrefix
 from model_repository.repository import read_index_manifest
 
@@ -99,8 +100,17 @@ def upload(scene: Scene, sizes: Iterable[int]) -> dict[int, Uploaded]:
         prefix = IndexPrefix(INDEX, f"b{size}")
         manifest = built.manifest(prefix, model)
         parse_index_manifest(manifest, prefix)
-        for file in built.files:
-            scene.store.upload(f"{prefix}/{file.name}", built.folder / file.name, if_generation_match=None)
-        scene.store.write(prefix.manifest, manifest, if_generation_match=None)
+        if not _is_there(scene, prefix, manifest):
+            for file in built.files:
+                scene.store.upload(f"{prefix}/{file.name}", built.folder / file.name, if_generation_match=None)
+            scene.store.write(prefix.manifest, manifest, if_generation_match=None)
         found[size] = Uploaded(size, prefix, manifest)
     return found
+
+
+def _is_there(scene: Scene, prefix: IndexPrefix, manifest: bytes) -> bool:
+    """On a kept node a watcher may be running, which would bake what is uploaded again."""
+    try:
+        return scene.store.read(prefix.manifest, limit=INDEX_MANIFEST_LIMIT).data == manifest
+    except ObjectMissing:
+        return False

@@ -76,12 +76,11 @@ class Node:
         """Push an image from the node's store to a registry without TLS."""
         self._ctr("images", "push", "--plain-http", remote, local)
 
-    def forget_images(self, repository: str, but: str = "") -> None:
-        """Take all images of a repository off the node, but the tag `but` and images whose tag is base."""
+    def forget_images(self, repository: str) -> None:
+        """Take all images of a repository off the node, but those that have the tag base."""
         rows = [line.split() for line in self._ctr("images", "ls").splitlines()[1:]]
-        kept = {f"{repository}:{tag}" for tag in (but, "base")}
-        going = {row[2] for row in rows if row[0].startswith(f"{repository}:") and row[0] not in kept}
-        staying = {row[2] for row in rows if row[0] in kept}
+        going = {row[2] for row in rows if row[0].startswith(f"{repository}:")}
+        staying = {row[2] for row in rows if row[0] == f"{repository}:base" or row[0].startswith("localhost/")}
         names = [row[0] for row in rows if row[2] in going - staying]
         if names:
             self._ctr("images", "rm", "--sync", *names)

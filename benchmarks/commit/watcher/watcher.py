@@ -9,7 +9,7 @@ There are two ways of baking; the file WORK/way says which, or else it is the fi
 
     usual   buildah build, buildah push, which gzips: what one writes down without measuring
     tuned   the working container is committed straight into the registry, not compressed: the layer is written once
-            instead of twice, the fastest way that was found
+            instead of twice, the least work that buildah can be given
 """
 
 from __future__ import annotations
