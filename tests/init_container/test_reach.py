@@ -6,6 +6,8 @@ import json
 import os
 import socket
 import ssl
+import subprocess
+import sys
 import threading
 import urllib.parse
 import urllib.request
@@ -28,6 +30,30 @@ def tls_puller(tls_bucket: FaultyBucket, authority: tuple[Path, Path], build: Bu
         tls_bucket.put(name, data)
     settings = {name: value for name, value in puller.settings.items() if name != "STORAGE_EMULATOR_HOST"}
     return Puller(puller.folder, {**settings, "STORAGE_ENDPOINT": tls_bucket.url, "SSL_CERT_FILE": str(authority[0])})
+
+
+@pytest.mark.parametrize("known", [True, False], ids=["it is in the bundle", "it is nowhere"])
+def test_an_authority_that_the_system_s_folder_lacks_is_looked_for_in_its_bundle(
+    known: bool, tls_puller: Puller, authority: tuple[Path, Path], tmp_path: Path
+) -> None:
+    (tmp_path / "certs").mkdir()
+    (tmp_path / "certs" / "00000000.0").write_bytes(b"")  # as update-ca-certificates names them, by hash
+    bundle = authority[0] if known else tmp_path / "certs" / "00000000.0"
+    settings = {name: value for name, value in tls_puller.settings.items() if name != "SSL_CERT_FILE"}
+    program = f"""
+import os, ssl, sys
+from init_container.__main__ import main
+ssl.SSLContext.load_default_certs = lambda self: {known} and self.load_verify_locations({str(bundle)!r})
+sys.exit(main(os.environ))
+"""
+    environment = Puller(tls_puller.folder, settings).environment(
+        SSL_CERT_DIR=str(tmp_path / "certs"), STORAGE_ANONYMOUS="1"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], env=environment, capture_output=True, text=True, timeout=40, check=False
+    )
+    assert done.returncode == (os.EX_OK if known else os.EX_USAGE), done.stderr
+    assert ("set SSL_CERT_FILE" in done.stderr) is not known
 
 
 class TokenServer:

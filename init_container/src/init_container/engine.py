@@ -17,7 +17,7 @@ from init_container.folder import DiskTrouble
 from init_container.jobs import Job, Source
 from init_container.lane import Lane
 from init_container.pacing import Pacing
-from init_container.transport import WRITE, Address, Connection, Route, tls_context
+from init_container.transport import WRITE, Address, Connection, Route, Trust
 from model_repository.errors import AccessDenied, BucketUnavailable, PermanentError, TransientError
 
 _TICK = 0.05
@@ -51,7 +51,7 @@ class Engine:
         self._credentials = credentials
         self.tick: Callable[[], None] = lambda: None
         self._route = Route.of(config.endpoint, config.proxy)
-        self._context: ssl.SSLContext | None = tls_context(config.certificates) if self._route.tls else None
+        self._trust = Trust(config.certificates) if self._route.tls else None
         self._addresses: list[Address] = []
         self._epoll = select.epoll()
         self._lanes: dict[int, Lane] = {}
@@ -191,7 +191,8 @@ class Engine:
             # The addresses take turns: a bucket's name has many, and one may be ill.
             address = self._addresses[self.opened % len(self._addresses)]
             self.opened += 1
-            lane = Lane(Connection(self._route, address, self._context), now)
+            context = self._trust.context if self._trust else None
+            lane = Lane(Connection(self._route, address, context), now)
         except OSError as error:
             self._unreachable(error, now, now)
             return
@@ -256,6 +257,8 @@ class Engine:
         jobs = list(lane.jobs)
         self._retire(lane, source)
         if isinstance(error, ssl.SSLCertVerificationError):
+            if self._trust and self._trust.widen():
+                return
             raise AccessDenied(f"{self._config.endpoint}: {error.verify_message}; set SSL_CERT_FILE") from error
         if isinstance(error, PermanentError | DiskTrouble):
             raise error
