@@ -48,7 +48,9 @@ def main() -> int:
     parser.add_argument("--idle-seconds", type=float, default=120.0, help="how long to look at what idles; 0: not")
     parser.add_argument("--table", action="store_true", help="measure nothing, only print what is there")
     parser.add_argument("--write", type=Path, help="put the tables into this page, between its marks")
-    parser.add_argument("--node", type=Path, help="use, or start and keep, the node in this folder")
+    parser.add_argument(
+        "--node", type=Path, help="use, or start and keep, the node in this folder; down.sh first if the code changed"
+    )
     parser.add_argument("--inside", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
     options.work.mkdir(parents=True, exist_ok=True)

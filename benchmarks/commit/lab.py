@@ -21,7 +21,7 @@ from model_repository.names import IndexPrefix
 from model_repository.repository import read_index_manifest
 
 INDEX = "bench"
-PATIENCE = 1800.0
+PATIENCE = 900.0
 
 
 @dataclass(frozen=True)
