@@ -13,10 +13,10 @@ from fake_pods import QUERIES, Behaviour
 from test_restart import Death, Killed, Mortal
 from webhook_scene import Scene, request
 
-from cd_webhook.deliver import AnswerOutcome, Delivery
+from cd_webhook.deliver import Delivery
 from cd_webhook.deployed import Rollout
 from manifests import annotations as marks
-from model_repository.deployment import DeploymentRequest
+from model_repository.deployment import AnswerOutcome, DeploymentRequest
 from model_repository.digests import sha256_digest
 from model_repository.errors import TransientError
 from model_repository.files import File

@@ -9,9 +9,9 @@ import pytest
 import webhook_scene as scenes
 from webhook_scene import Scene, request
 
-from cd_webhook.deliver import AnswerOutcome
 from cd_webhook.deployed import Rollout
 from manifests import annotations as marks
+from model_repository.deployment import AnswerOutcome
 from model_repository.errors import DocumentMalformed
 
 

@@ -13,7 +13,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 from local_stack.pubsub import PubSubServer, Topics
-from model_repository.deployment import DeploymentRequest
+from model_repository.deployment import AnswerOutcome, DeploymentRequest
 from model_repository.digests import sha256_digest
 from model_repository.files import File
 from model_repository.index_manifest import (
@@ -28,7 +28,7 @@ from model_repository.model_manifest import ModelManifest, format_model_manifest
 from model_repository.names import IndexPrefix, ModelPrefix
 from model_repository.store import ObjectInfo, Store, StoredObject
 from on_commit.notify import Report
-from on_commit.webhook import Answer, Said
+from on_commit.webhook import Answer
 
 NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
 
@@ -138,11 +138,11 @@ class RememberingWebhook:
             return self.answer
         live = self.deployed.get(str(request.target), 0)
         if request.generation == live:
-            return Answer(Said.ALREADY_DEPLOYED)
+            return Answer(AnswerOutcome.ALREADY_DEPLOYED)
         if request.generation < live:
-            return Answer(Said.SUPERSEDED)
+            return Answer(AnswerOutcome.SUPERSEDED)
         self.deployed[str(request.target)] = request.generation
-        return Answer(Said.ACCEPTED)
+        return Answer(AnswerOutcome.ACCEPTED)
 
 
 @dataclass

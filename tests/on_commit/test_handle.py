@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from model_repository.commit import Commit
+from model_repository.deployment import AnswerOutcome
 from model_repository.digests import sha256_digest
 from model_repository.errors import AccessDenied, BucketUnavailable, ObjectMissing, PermanentError
 from model_repository.index_manifest import IndexManifest, ModelReference
@@ -23,7 +24,7 @@ from on_commit.event import Look, NotOurs, Sweep, read_event
 from on_commit.handle import Handler
 from on_commit.log import Journal
 from on_commit.notify import NotifyRefused, NotifyUnavailable
-from on_commit.webhook import Answer, EnvironmentUnknown, Said, WebhookRefused, WebhookUnavailable
+from on_commit.webhook import Answer, EnvironmentUnknown, WebhookRefused, WebhookUnavailable
 
 NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
 HOME = Target("staging", "home")
@@ -224,14 +225,20 @@ def test_what_the_webhook_calls_rejected_is_told_with_its_words(
 ) -> None:
     publish_build(store)
     generation = commit(store)
-    webhook.answer = Answer(Said.REJECTED, "no such environment")
+    webhook.answer = Answer(AnswerOutcome.REJECTED, "no such environment")
     look()
     assert refusal(store, notifier, generation).detail == "no such environment"
 
 
-@pytest.mark.parametrize("said", [Said.ACCEPTED, Said.ALREADY_DEPLOYED, Said.SUPERSEDED])
+@pytest.mark.parametrize("said", [AnswerOutcome.ACCEPTED, AnswerOutcome.ALREADY_DEPLOYED, AnswerOutcome.SUPERSEDED])
 def test_any_other_answer_is_the_end_of_the_event(
-    store: Any, webhook: Any, notifier: Any, publish_build: PublishBuild, look: Any, stream: io.StringIO, said: Said
+    store: Any,
+    webhook: Any,
+    notifier: Any,
+    publish_build: PublishBuild,
+    look: Any,
+    stream: io.StringIO,
+    said: AnswerOutcome,
 ) -> None:
     publish_build(store)
     commit(store)
@@ -247,7 +254,7 @@ def test_an_answer_that_no_cd_webhook_gives_is_noted(
 ) -> None:
     publish_build(store)
     commit(store)
-    webhook.answer = Answer(Said.ACCEPTED, understood=False)
+    webhook.answer = Answer(AnswerOutcome.ACCEPTED, understood=False)
     look()
     assert "WARNING" in stream.getvalue()
     assert "CD_WEBHOOK_URL" in stream.getvalue()

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from google.auth import exceptions
 
-from model_repository.deployment import DeploymentRequest, Footprint
+from model_repository.deployment import AnswerOutcome, DeploymentRequest, Footprint
 from model_repository.names import IndexPrefix, ModelPrefix, Target
 from on_commit import webhook as webhook_module
 from on_commit.config import Config, WebhookAuth
@@ -19,7 +19,6 @@ from on_commit.webhook import (
     EnvironmentUnknown,
     HttpWebhook,
     IdTokens,
-    Said,
     WebhookRefused,
     WebhookUnavailable,
     read_answer,
@@ -47,7 +46,7 @@ def config(url: str, **fields: Any) -> Config:
 def test_the_request_arrives_whole_and_in_its_trace(webhook_server: Any) -> None:
     trace = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
     answer = HttpWebhook(config(webhook_server.url)).send(REQUEST, traceparent=trace)
-    assert answer == Answer(Said.ACCEPTED, event_id="an-event-id")
+    assert answer == Answer(AnswerOutcome.ACCEPTED, event_id="an-event-id")
     ((method, path, headers, body),) = webhook_server.requests
     assert (method, path) == ("POST", "/webhooks/webhook/indexpush")
     assert headers["Content-Type"] == "application/json"
@@ -59,7 +58,7 @@ def test_the_request_arrives_whole_and_in_its_trace(webhook_server: Any) -> None
 @pytest.mark.parametrize("outcome", ["accepted", "already-deployed", "superseded", "rejected"])
 def test_our_own_webhook_says_what_it_made_of_it(outcome: str) -> None:
     body = json.dumps({"eventProcessed": True, "eventId": "5", "outcome": outcome, "detail": "why"}).encode()
-    assert read_answer(body) == Answer(Said(outcome), "why", "5")
+    assert read_answer(body) == Answer(AnswerOutcome(outcome), "why", "5")
 
 
 @pytest.mark.parametrize(
@@ -71,7 +70,7 @@ def test_our_own_webhook_says_what_it_made_of_it(outcome: str) -> None:
 )
 def test_any_2xx_is_accepted_but_a_stranger_is_told_from_a_webhook(body: bytes) -> None:
     answer = read_answer(body)
-    assert (answer.said, answer.understood) == (Said.ACCEPTED, False)
+    assert (answer.said, answer.understood) == (AnswerOutcome.ACCEPTED, False)
 
 
 def test_a_long_answer_is_read_no_further_than_needed(webhook_server: Any) -> None:
@@ -134,7 +133,7 @@ def test_an_environment_without_a_webhook_is_refused_and_names_the_variable() ->
 
 def test_each_environment_reaches_its_own_webhook(webhook_server: Any) -> None:
     both = Config("a-bucket", "http://127.0.0.1:1/", {"staging-eu": webhook_server.url})
-    assert HttpWebhook(both).send(REQUEST).said is Said.ACCEPTED
+    assert HttpWebhook(both).send(REQUEST).said is AnswerOutcome.ACCEPTED
 
 
 def test_a_bearer_secret_goes_along(webhook_server: Any) -> None:

@@ -16,13 +16,13 @@ from starlette.concurrency import run_in_threadpool
 
 from cd_webhook.auth import Check, NotAllowed, Unauthenticated
 from cd_webhook.cluster import Cluster, name_of
-from cd_webhook.deliver import Answer, AnswerOutcome, Clock, Delivery
+from cd_webhook.deliver import Answer, Clock, Delivery
 from cd_webhook.log import Log, tracing
 from cd_webhook.metrics import Metrics
 from cd_webhook.status import describe
 from cd_webhook.watcher import Watcher
 from manifests.annotations import canary_name, is_canary
-from model_repository.deployment import DeploymentRequest
+from model_repository.deployment import AnswerOutcome, DeploymentRequest
 from model_repository.documents import parse_document
 from model_repository.errors import DeliveryError, DocumentMalformed, NameRefused, PermanentError, TransientError
 from model_repository.names import check_label

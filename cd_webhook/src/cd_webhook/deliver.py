@@ -11,7 +11,6 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
-from enum import StrEnum
 from typing import Protocol
 
 from cd_webhook import plan
@@ -26,7 +25,7 @@ from cd_webhook.pod_client import PodClient
 from cd_webhook.rollout import Failed, Progressing, Served, judge
 from manifests import annotations as marks
 from manifests.render import Rendered
-from model_repository.deployment import DeploymentRequest
+from model_repository.deployment import AnswerOutcome, DeploymentRequest
 from model_repository.errors import DeliveryError, DocumentMalformed, PermanentError
 from model_repository.receipt import Receipt
 from model_repository.repository import write_receipt
@@ -46,15 +45,6 @@ class Clock(Protocol):
     def sleep(self, seconds: float) -> None:
         """Let so many seconds pass."""
         ...
-
-
-class AnswerOutcome(StrEnum):
-    """What the sender learns."""
-
-    ACCEPTED = "accepted"
-    ALREADY_DEPLOYED = "already-deployed"
-    SUPERSEDED = "superseded"
-    REJECTED = "rejected"
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from model_repository.commit import Commit, LiveCommit, parse_commit
+from model_repository.deployment import AnswerOutcome
 from model_repository.errors import NameRefused, ObjectMissing, PermanentError, TransientError
 from model_repository.names import Target
 from model_repository.receipt import Outcome, Receipt
@@ -17,7 +18,7 @@ from on_commit.build import check_build
 from on_commit.event import COMMITS, Asked, Look, Misnamed, NotOurs, Sweep
 from on_commit.log import Journal
 from on_commit.notify import Notifier, Report
-from on_commit.webhook import Answer, Said, Webhook, WebhookRefused
+from on_commit.webhook import Answer, Webhook, WebhookRefused
 
 Clock = Callable[[], datetime]
 """The time now, in UTC."""
@@ -126,7 +127,7 @@ class Handler:
 
     def _tell(self, live: LiveCommit, answer: Answer, journal: Journal) -> None:
         """Log what the webhook said; raises `WebhookRefused` if it refused."""
-        if answer.said is Said.REJECTED:
+        if answer.said is AnswerOutcome.REJECTED:
             raise WebhookRefused(answer.detail or "the CD webhook rejected it and didn't say why; see its log")
         if not answer.understood:
             journal.warning("the webhook's answer is not a CD webhook's: check what stands at CD_WEBHOOK_URL")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from enum import StrEnum
 from http import HTTPStatus
 from typing import Any, ClassVar, Protocol
 from urllib.parse import urlsplit
@@ -15,7 +14,7 @@ from google.auth import exceptions as auth_exceptions
 from google.auth.transport.requests import Request as AuthRequest
 from google.oauth2 import id_token
 
-from model_repository.deployment import DeploymentRequest
+from model_repository.deployment import AnswerOutcome, DeploymentRequest
 from model_repository.errors import PermanentError, TransientError
 from on_commit.config import Config, WebhookAuth
 
@@ -42,15 +41,6 @@ class WebhookUnavailable(TransientError):
     code: ClassVar[str] = "webhook-unavailable"
 
 
-class Said(StrEnum):
-    """What the webhook said of a request."""
-
-    ACCEPTED = "accepted"
-    ALREADY_DEPLOYED = "already-deployed"
-    SUPERSEDED = "superseded"
-    REJECTED = "rejected"
-
-
 @dataclass(frozen=True, slots=True)
 class Answer:
     """The webhook's answer to a request that reached it.
@@ -59,7 +49,7 @@ class Answer:
     then something else may be standing at that URL.
     """
 
-    said: Said
+    said: AnswerOutcome
     detail: str = ""
     event_id: str = ""
     understood: bool = True
@@ -179,11 +169,11 @@ def read_answer(body: bytes) -> Answer:
     except (ValueError, RecursionError):
         answer = None
     if not isinstance(answer, dict):
-        return Answer(Said.ACCEPTED, understood=False)
+        return Answer(AnswerOutcome.ACCEPTED, understood=False)
     stated = answer.get("outcome")
-    known = next((said for said in Said if said.value == stated), None)
+    known = next((said for said in AnswerOutcome if said.value == stated), None)
     return Answer(
-        said=known or Said.ACCEPTED,
+        said=known or AnswerOutcome.ACCEPTED,
         detail=_text(answer, "detail", 2000),
         event_id=_text(answer, "eventId", 100),
         understood=known is not None or (stated is None and "eventProcessed" in answer),

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Any
 
 from model_repository.commit import LiveCommit
@@ -28,6 +29,15 @@ _SLOWEST_PULL = 20 * _MIB
 """Bytes a second that a pull reaches on a bad day; the deadline gives up on anything slower."""
 _START_SECONDS = 120
 """What a pod may take besides the pull: scheduling, the image on a new node, the proof, the probes."""
+
+
+class AnswerOutcome(StrEnum):
+    """What the CD side answers to a request, in the field ``outcome``."""
+
+    ACCEPTED = "accepted"
+    ALREADY_DEPLOYED = "already-deployed"
+    SUPERSEDED = "superseded"
+    REJECTED = "rejected"
 
 
 @dataclass(frozen=True, slots=True)
