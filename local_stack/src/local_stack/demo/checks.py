@@ -87,11 +87,11 @@ def was_uninterrupted(traffic: Traffic, least: int = 50) -> None:
     _expect(traffic.mixed == 0, f"{traffic.mixed} answers mixed generations")
 
 
-def moved_on(traffic: Traffic, before: int, after: int) -> None:
-    """The client saw the old generation, then the new one, and no other."""
+def moved_on(traffic: Traffic, *generations: int) -> None:
+    """The client saw these generations, one after the other, and no other."""
     _expect(
-        traffic.generations == (before, after),
-        f"the client should have seen generations {before}, then {after}; it saw {traffic.generations}",
+        traffic.generations == generations,
+        f"the client should have seen generations {generations}; it saw {traffic.generations}",
     )
 
 

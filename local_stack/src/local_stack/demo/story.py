@@ -161,8 +161,10 @@ class Story:
                 stored = read_commit_object(self.store, self.target)
                 self.store.write(self.target.commit_name, stored.data, if_generation_match=stored.generation)
 
-            traffic, after = self._replaced(upload_again, build)
-            checks.moved_on(traffic, before, after)
+            with self._asking() as client:
+                after = self._replaced(client, upload_again, build)
+                self._until_alone(after)
+            self._went_unnoticed(client.traffic, before, after)
 
     def second_build_and_rollback(self) -> None:
         """Today's catalogue goes live, and then yesterday's build again."""
@@ -170,37 +172,35 @@ class Story:
             before = self._generation()
             new = set(product_ids(self.days[1])) - set(product_ids(self.days[0]))
             summaries: list[dict[str, Any]] = []
-            traffic, second = self._replaced(lambda: summaries.append(self._batch(self.days[1])), None)
-            checks.moved_on(traffic, before, second)
-            checks.embedded_only_new(summaries[0]["embedded"], len(new))
-            self._says_status()
-            traffic, third = self._replaced(
-                lambda: self._indexpush("rollback", INDEX, "--reason", "the demo"), self.builds[0]
-            )
-            checks.moved_on(traffic, second, third)
-            self._says_status()
+            with self._asking() as client:
+                second = self._replaced(client, lambda: summaries.append(self._batch(self.days[1])), None)
+                checks.embedded_only_new(summaries[0]["embedded"], len(new))
+                self._says_status()
+                third = self._replaced(
+                    client, lambda: self._indexpush("rollback", INDEX, "--reason", "the demo"), self.builds[0]
+                )
+                self._says_status()
+                self._until_alone(third)
+            self._went_unnoticed(client.traffic, before, second, third)
             checks.were_quick(self.ready, READY_SECONDS)
 
-    def _replaced(self, act: Callable[[], object], build: IndexPrefix | None) -> tuple[Traffic, int]:
-        """Do what uploads a commit, under a client's load, until its generation answers; `build` None: the newest."""
-        with self._asking() as client:
-            began = time.time()
-            act()
-            committed = self._committed()
-            generation = self._generation()
-            receipt = self._receipt(generation)
-            if not client.wait_for(generation, _PATIENCE_SECONDS):
-                raise checks.Misbehaved(f"generation {generation} should answer; its receipt says {receipt.outcome}")
-            self._until_alone(generation)
-            checks.went_live(receipt, self._search.status(), str(build or self.builds[-1]))
-        traffic = client.traffic
-        checks.was_uninterrupted(traffic)
+    def _replaced(self, client: Client, act: Callable[[], object], build: IndexPrefix | None) -> int:
+        """Do what uploads a commit, while `client` asks, until its generation answers; `build` None: the newest."""
+        act()
+        committed = self._committed()
+        generation = self._generation()
+        receipt = self._receipt(generation)
+        if not client.wait_for(generation, _PATIENCE_SECONDS):
+            raise checks.Misbehaved(f"generation {generation} should answer; its receipt says {receipt.outcome}")
+        checks.went_live(receipt, self._search.status(), str(build or self.builds[-1]))
         self.ready.append(receipt.finished.timestamp() - committed)
-        self.console.note(
-            f"generation {generation} is live after {self.ready[-1]:.2f} s; "
-            f"{traffic.requests} requests in {time.time() - began:.1f} s, {len(traffic.failures)} failed"
-        )
-        return traffic, generation
+        self.console.note(f"generation {generation} is live after {self.ready[-1]:.2f} s")
+        return generation
+
+    def _went_unnoticed(self, traffic: Traffic, *generations: int) -> None:
+        checks.was_uninterrupted(traffic)
+        checks.moved_on(traffic, *generations)
+        self.console.note(f"{traffic.requests} requests meanwhile, {len(traffic.failures)} failed")
 
     @contextmanager
     def _asking(self) -> Iterator[Client]:
