@@ -19,6 +19,7 @@ from cd_webhook.kubernetes_api import KubernetesApi
 from cd_webhook.kubernetes_cluster import KubernetesCluster
 from cd_webhook.log import Log
 from cd_webhook.main import SystemClock
+from cd_webhook.pod_client import HttpPodClient
 from manifests import annotations as marks
 from manifests.render import Rendered, render
 from manifests.values import parse_values
@@ -87,6 +88,7 @@ class Track:
             render=self.render,
             clock=SystemClock(),
             log=log,
+            pod_client=HttpPodClient(),
         )
 
 
