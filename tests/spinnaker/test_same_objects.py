@@ -33,7 +33,6 @@ revision_history_limit: 3
 cpu: "2"
 cpu_limit: "4"
 pull_cpu: 500m
-pull_memory_mib: 333
 pre_stop_seconds: 9
 drain_seconds: 11
 service_account: search

@@ -69,7 +69,6 @@ class Values:
     cpu: str
     cpu_limit: str | None
     pull_cpu: str
-    pull_memory_mib: int
     pre_stop_seconds: int
     drain_seconds: int
     service_account: str
@@ -123,7 +122,6 @@ def parse_values(text: str, name: str, environment: str, variables: Mapping[str,
         cpu=_matching(document, "cpu", _CPU, default="250m"),
         cpu_limit=_matching(document, "cpu_limit", _CPU) if document.has("cpu_limit") else None,
         pull_cpu=_matching(document, "pull_cpu", _CPU, default="250m"),
-        pull_memory_mib=_whole(document, "pull_memory_mib", default=256, least=64, most=65536),
         pre_stop_seconds=_whole(document, "pre_stop_seconds", default=5, least=1, most=120),
         drain_seconds=_whole(document, "drain_seconds", default=5, least=0, most=600),
         service_account=_matching(document, "service_account", _DNS_NAME),
