@@ -12,10 +12,10 @@ from spinnaker_scene import INSTALLATION, TARGET, Gate, Refused, Run, Spinnaker,
 
 from manifests import annotations as marks
 from manifests.spinnaker_stages import SERVED_GENERATION
-from model_repository.deployment import DeploymentRequest
+from model_repository.deployment import AnswerOutcome, DeploymentRequest
 from model_repository.names import Target
 from on_commit.config import Config
-from on_commit.webhook import Answer, HttpWebhook, Said
+from on_commit.webhook import Answer, HttpWebhook
 
 pytestmark = [pytest.mark.spinnaker, pytest.mark.timeout(900)]
 
@@ -55,7 +55,7 @@ def test_what_the_function_sends_is_deployed(spinnaker: Spinnaker, gate: Gate) -
     answer = function.send(request_for(NEXT))
     (posted,) = gate.posted
     assert posted is not None
-    assert answer == Answer(Said.ACCEPTED, event_id=posted.event_id)
+    assert answer == Answer(AnswerOutcome.ACCEPTED, event_id=posted.event_id)
     run = spinnaker.orca.finished(posted.refs[0])
     assert run.status == "SUCCEEDED"
     assert run.fields["trigger"]["eventId"] == answer.event_id  # by which the run is found
@@ -69,7 +69,7 @@ def test_the_sender_is_not_told_that_nothing_will_happen(spinnaker: Spinnaker, g
     function = HttpWebhook(Config("acme.models", gate.url, {}))
     for nobody in (Target("production", "home-store-2"), Target("staging", "home-store")):
         answer = function.send(request_for(NEXT, target=nobody))
-        assert answer.said is Said.ACCEPTED
+        assert answer.said is AnswerOutcome.ACCEPTED
     assert [posted.refs for posted in gate.posted if posted] == [[], []]
     assert spinnaker.cluster.operations == []
 
