@@ -46,6 +46,8 @@ class Scene:
     """Of the commit that the batch made of it."""
     first_committed: float
     """When it had done so, in seconds since the epoch."""
+    first_status: dict[str, Any]
+    """What the server said of itself once it answered with that."""
     _copies: dict[tuple[str, str], IndexPrefix] = field(default_factory=dict)
 
     # Commits
@@ -251,7 +253,10 @@ def install_scene(kube: Kube, work: Path) -> Iterator[Scene]:
     summary = run_batch(catalogue, arguments, variables, cache, lambda *_: None)
     committed = time.time()
     prefix, generation = IndexPrefix.parse(summary["index_prefix"]), int(summary["generation"])
-    yield Scene(kube, GcsStore(BUCKET), prefix, items, generation, committed)
+    scene = Scene(kube, GcsStore(BUCKET), prefix, items, generation, committed, {})
+    scene.answers(INDEX, generation, 120.0)  # before other tests replace it
+    scene.first_status = scene.search(INDEX).status()
+    yield scene
 
 
 def _some_products(work: Path) -> tuple[Path, list[str]]:

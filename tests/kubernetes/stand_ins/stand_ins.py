@@ -7,6 +7,7 @@ Besides what Google's clients speak, it says what happened, and takes the bucket
     GET  /notifications                 what was published on the topic "notify", oldest first
     GET  /attempts                      every delivery to the function: object, generation, status, seconds
     POST /bucket/stop, /bucket/start    no connection to the bucket in between
+    POST /deliver-again/<object>        the object's newest event once more
 """
 
 from __future__ import annotations
@@ -115,9 +116,14 @@ class StandIns:
 
     def act(self, path: str) -> Any:
         acts = {"/bucket/stop": self.bucket.stop, "/bucket/start": self.bucket.start}
-        if path not in acts:
+        if path in acts:
+            acts[path]()
+            return "done"
+        name = path.removeprefix("/deliver-again/")
+        events = [a.message for a in self.delivery.attempts() if a.message.attributes.get("objectId") == name]
+        if not events:
             return None
-        acts[path]()
+        self.delivery.deliver(max(events, key=lambda message: message.published))
         return "done"
 
 
