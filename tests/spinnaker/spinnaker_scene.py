@@ -8,7 +8,7 @@ import time
 import urllib.error
 import urllib.request
 import uuid
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
@@ -36,20 +36,20 @@ _UNFINISHED = {"NOT_STARTED", "BUFFERED", "RUNNING"}
 
 
 def request_for(generation: int, build: str = "20261121t1200z", **changes: Any) -> DeploymentRequest:
-    fields = {
-        "target": TARGET,
-        "generation": generation,
-        "bucket": BUCKET,
-        "index_prefix": IndexPrefix("home-store", build),
-        "index_generation": 1763683200000000,
-        "index_digest": "sha256:" + "1" * 64,
-        "model_prefix": ModelPrefix("efficientnet-lite0", "v1"),
-        "model_digest": "sha256:" + "2" * 64,
-        "footprint": Footprint(memory_mib=1400, volume_mib=1139, deadline_seconds=172),
-        "by": "ann",
-        "reason": "a better model",
-    }
-    return DeploymentRequest(**(fields | changes))
+    asked = DeploymentRequest(
+        target=TARGET,
+        generation=generation,
+        bucket=BUCKET,
+        index_prefix=IndexPrefix("home-store", build),
+        index_generation=1763683200000000,
+        index_digest="sha256:" + "1" * 64,
+        model_prefix=ModelPrefix("efficientnet-lite0", "v1"),
+        model_digest="sha256:" + "2" * 64,
+        footprint=Footprint(memory_mib=1400, volume_mib=1139, deadline_seconds=172),
+        by="ann",
+        reason="a better model",
+    )
+    return replace(asked, **changes)
 
 
 class Refused(Exception):

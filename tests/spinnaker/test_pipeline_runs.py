@@ -24,6 +24,18 @@ NEXT = 1763683200000001
 """A generation as buckets give them."""
 
 
+def held(spinnaker: Spinnaker) -> tuple[threading.Event, threading.Event]:
+    """Every Deploy of a Deployment says, by the first event, that it has begun, and waits for the second."""
+    deploying, go_on = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        deploying.set()
+        go_on.wait(60)
+
+    spinnaker.cluster.while_deploying = hold
+    return deploying, go_on
+
+
 def serving(spinnaker: Spinnaker) -> str:
     """The generation that the pods of the Deployment would carry."""
     template = spinnaker.cluster.live(DEPLOYMENT)["spec"]["template"]
@@ -100,8 +112,7 @@ def test_an_older_build_under_a_newer_commit_is_a_rollback(spinnaker: Spinnaker)
 
 
 def test_two_deliveries_of_one_commit_run_once(spinnaker: Spinnaker) -> None:
-    deploying, go_on = threading.Event(), threading.Event()
-    spinnaker.cluster.while_deploying = lambda: deploying.set() or (go_on.wait(60) and None)
+    deploying, go_on = held(spinnaker)
     first = spinnaker.send(request_for(NEXT))
     assert deploying.wait(60)
     assert spinnaker.send(request_for(NEXT)) == first
@@ -113,8 +124,7 @@ def test_two_deliveries_of_one_commit_run_once(spinnaker: Spinnaker) -> None:
 
 
 def test_of_commits_that_wait_the_newest_serves_whatever_came_last(spinnaker: Spinnaker) -> None:
-    deploying, go_on = threading.Event(), threading.Event()
-    spinnaker.cluster.while_deploying = lambda: deploying.set() or (go_on.wait(60) and None)
+    deploying, go_on = held(spinnaker)
     refs = [spinnaker.send(request_for(NEXT))]
     assert deploying.wait(60)
     refs += [spinnaker.send(request_for(NEXT + more)) for more in (7, 3, 5)]
