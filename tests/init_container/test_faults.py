@@ -28,6 +28,11 @@ from faulty_bucket import (
 from pull_scene import MIB, MODEL, PREFIX, Build, Puller, make_build
 from spoiling_proxy import on_both_servers
 
+from init_container.config import Config
+from init_container.crc32c import Buffer
+from init_container.files import FileJob
+from init_container.pull import Stopped, pull, stopping
+
 BIG = f"{PREFIX}/big.ann"
 
 PASSING: dict[str, Fault] = {
@@ -252,6 +257,25 @@ def test_a_setting_that_makes_no_sense_is_named(setting: str, value: str, puller
     outcome = puller.run(**{setting: value})
     assert outcome.code == os.EX_USAGE
     assert setting in outcome.message
+
+
+def test_sigterm_ends_a_pull_that_is_at_work_on_a_connection_s_bytes(
+    bucket: FaultyBucket, build: Build, puller: Puller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    receive = FileJob.receive
+
+    def told_to_go(job: FileJob, buffer: Buffer, start: int, end: int) -> None:
+        monkeypatch.undo()
+        os.kill(os.getpid(), signal.SIGTERM)
+        receive(job, buffer, start, end)
+
+    monkeypatch.setattr(FileJob, "receive", told_to_go)
+    with stopping(), pytest.raises(Stopped, match="SIGTERM"):
+        pull(Config.from_environment(puller.environment()), puller.environment())
+    puller.check_nothing_there()
+    assert bucket.sent
+    assert puller.run().code == 0
+    puller.check_whole(build)
 
 
 @on_both_servers

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from init_container.config import Config, Misconfigured
-from init_container.pull import pull, stopping
+from init_container.pull import Stopped, pull, stopping
 from init_container.report import ProgressLines, Report
 from model_repository.errors import AccessDenied, DeliveryError, TransientError
 
@@ -27,7 +27,7 @@ def main(environment: Mapping[str, str]) -> int:
                 progress=progress,
                 waiting=lambda: report.line("INFO", "another pull is at this destination; waiting for it"),
             )
-    except DeliveryError as error:
+    except (DeliveryError, Stopped) as error:
         code = exit_code(error)
         report.line("ERROR", str(error), code=error.code, exit=code)
         report.last_words(str(error))
@@ -36,11 +36,11 @@ def main(environment: Mapping[str, str]) -> int:
     return os.EX_OK
 
 
-def exit_code(error: DeliveryError) -> int:
+def exit_code(error: DeliveryError | Stopped) -> int:
     """The exit code of a failure, by its family."""
     if isinstance(error, Misconfigured | AccessDenied):
         return os.EX_USAGE
-    if isinstance(error, TransientError):
+    if isinstance(error, TransientError | Stopped):
         return os.EX_TEMPFAIL
     return os.EX_DATAERR
 

@@ -15,14 +15,16 @@ from init_container.config import LEAST_DEADLINE, Config
 from init_container.destination import Destination
 from init_container.engine import Engine
 from init_container.jobs import Document
-from model_repository.errors import TransientError
 
 MANIFEST_LIMIT = 16 * 1024 * 1024
 """Most bytes of an index.json that are held in memory: the contract's own limit, without importing the contract."""
 
 
-class Stopped(TransientError):
-    """SIGTERM or SIGINT came: the pod is going away, or somebody pressed Ctrl-C."""
+class Stopped(BaseException):
+    """SIGTERM or SIGINT came: the pod is going away, or somebody pressed Ctrl-C.
+
+    It may be raised on any line, also where a connection's errors are caught and got over: so it isn't an Exception.
+    """
 
     code: ClassVar[str] = "stopped"
 
@@ -79,8 +81,8 @@ def pull(
     """Pull a build, verify every byte, and let it appear at the destination by one rename.
 
     environment: where credentials are looked for. progress: called about 20 times a second. waiting: called when
-    another pull is at the same destination. Raises `PermanentError` or `TransientError`; what was verified by
-    then stays in the partial folder, and the next pull goes on from there.
+    another pull is at the same destination. Raises `PermanentError`, `TransientError` or `Stopped`; what was verified
+    by then stays in the partial folder, and the next pull goes on from there.
     """
     began = time.monotonic()
     destination = Destination(config.destination)
