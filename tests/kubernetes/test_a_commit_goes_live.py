@@ -22,6 +22,8 @@ def test_the_batch_s_first_commit_becomes_an_answer_through_the_service(
 ) -> None:
     receipt = scene.receipt(INDEX, scene.first_generation)
     checks.went_live(receipt, scene.first_status, str(scene.build))
+    attempts = [one for one in scene.stand_ins("/attempts") if one["generation"] == str(scene.first_generation)]
+    assert len(attempts) == len(_acknowledged(scene, scene.first_generation)) > 0, attempts
     with capsys.disabled():
         took = receipt.finished.timestamp() - scene.first_committed
         print(f"\nfirst commit of an index -> served {took:.1f} s")  # noqa: T201
