@@ -79,8 +79,14 @@ def build() -> Build:
     return make_build({"big.ann": 6 * 1024 * 1024, **{f"small/{number}.bin": 3000 + number for number in range(40)}})
 
 
+@pytest.fixture(params=["1", "2"], ids=["one-process", "two-processes"])
+def processes(request: pytest.FixtureRequest) -> str:
+    """How many processes pull: whatever goes wrong must end the same way with each number."""
+    return str(request.param)
+
+
 @pytest.fixture
-def puller(bucket: FaultyBucket, build: Build, tmp_path: Path) -> Puller:
+def puller(bucket: FaultyBucket, build: Build, processes: str, tmp_path: Path) -> Puller:
     """A puller of `build`, which stands in `bucket`."""
     for name, data in build.objects.items():
         bucket.put(name, data)
@@ -93,5 +99,6 @@ def puller(bucket: FaultyBucket, build: Build, tmp_path: Path) -> Puller:
         "STALL_SECONDS": "0.4",
         "RANGE_MIB": "2",
         "DEADLINE_SECONDS": "30",
+        "PROCESSES": processes,
     }
     return Puller(tmp_path / "data", settings)

@@ -132,6 +132,7 @@ def test_faults_over_tls_are_got_over(
 
 
 @pytest.mark.parametrize("tls", [True, False])
+@pytest.mark.usefixtures("processes")
 def test_a_server_that_closes_after_each_answer_costs_no_retry(
     tls: bool, request: pytest.FixtureRequest, build: Build
 ) -> None:

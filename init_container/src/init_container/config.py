@@ -37,7 +37,9 @@ class Config:
         requester-pays bucket, or empty.
     deadline: seconds for the whole pull; 0: derived from the bytes. stall: seconds without a byte after which a
         connection is given up. attempts: of one range in a row without a single byte of progress.
-    connections: most connections at a time. range_bytes: most bytes asked for at once; 0: follows the connection.
+    processes: that fetch side by side; 0: as many as there are processors, and bytes for them, at most 4.
+    connections: most at a time, of all processes together; 0: 16 for each.
+    range_bytes: most bytes asked for at once; 0: follows the connection.
     certificates: PEM file of certificate authorities, or empty for the system's. proxy: ``http://host:port`` or empty.
     progress_seconds: between two progress lines; 0 for none.
     """
@@ -52,7 +54,8 @@ class Config:
     deadline: float = 0.0
     stall: float = 10.0
     attempts: int = 8
-    connections: int = 16
+    processes: int = 0
+    connections: int = 0
     range_bytes: int = 0
     certificates: str = ""
     proxy: str = ""
@@ -79,7 +82,8 @@ class Config:
             deadline=read.number("DEADLINE_SECONDS", 0.0, least=0.0, most=86_400.0),
             stall=read.number("STALL_SECONDS", 10.0, least=0.1, most=600.0),
             attempts=int(read.number("ATTEMPTS", 8, least=1, most=100)),
-            connections=int(read.number("CONNECTIONS", 16, least=1, most=64)),
+            processes=int(read.number("PROCESSES", 0, least=0, most=16)),
+            connections=int(read.number("CONNECTIONS", 0, least=0, most=64)),
             range_bytes=int(read.number("RANGE_MIB", 0, least=0, most=1024) * _MIB),
             certificates=read.text("SSL_CERT_FILE"),
             proxy=_proxy(endpoint, environment),

@@ -1,4 +1,4 @@
-"""The loop: one process, one thread, one epoll, and as many connections as it takes to be never kept waiting."""
+"""The loop: one thread, one epoll, and as many connections as it takes to be never kept waiting."""
 
 from __future__ import annotations
 
@@ -21,6 +21,8 @@ from init_container.transport import WRITE, Address, Connection, Route, Trust
 from model_repository.errors import AccessDenied, BucketUnavailable, PermanentError, TransientError
 
 _TICK = 0.05
+CONNECTIONS = 16
+"""Of one process: more than its processor can keep busy, where a connection gives 100 MB/s."""
 _FIRST_LANES = 4
 _SMALL = 256 * 1024
 """Files up to this size are asked for in a row on one connection, without waiting for the answers."""
@@ -42,16 +44,16 @@ class Engine:
     """Fetches jobs over a set of connections that live as long as the engine.
 
     tick: called some times a second. deadline: on the monotonic clock. received: bytes of bodies so far.
-    opened: connections so far.
+    opened: connections so far. limit: most connections at a time.
     """
 
-    def __init__(self, config: Config, credentials: Credentials) -> None:
-        """Connect to nothing yet."""
+    def __init__(self, config: Config, credentials: Credentials, trust: Trust | None = None) -> None:
+        """Connect to nothing yet. trust: what another engine has read already."""
         self._config = config
         self._credentials = credentials
         self.tick: Callable[[], None] = lambda: None
         self._route = Route.of(config.endpoint, config.proxy)
-        self._trust = Trust(config.certificates) if self._route.tls else None
+        self._trust = trust or (Trust(config.certificates) if self._route.tls else None)
         self._addresses: list[Address] = []
         self._epoll = select.epoll()
         self._lanes: dict[int, Lane] = {}
@@ -65,6 +67,7 @@ class Engine:
         self._watched_at = time.monotonic()
         self.pacing = Pacing(_random)
         self.opened = 0
+        self.limit = config.connections or CONNECTIONS
         self.received = 0
         self.deadline = time.monotonic() + (config.deadline or LEAST_DEADLINE)
         project = f"&userProject={quote(config.user_project, safe='')}" if config.user_project else ""
@@ -81,6 +84,18 @@ class Engine:
         for lane in list(self._lanes.values()):
             self._drop(lane)
         self._epoll.close()
+
+    def for_a_fork(self) -> Engine:
+        """An engine for the process that was forked from this one's: it trusts the same, and has no connections yet.
+
+        This one's connections are the parent's: they are let go of here without a word to the other side.
+        """
+        self._epoll.close()
+        for lane in self._lanes.values():
+            lane.connection.close()
+        other = Engine(self._config, self._credentials, self._trust)
+        other.deadline, other._addresses = self.deadline, self._addresses
+        return other
 
     def ask(self, source: Source) -> None:
         """Only send the requests for what the source has; raises as `run`, which takes in the answers."""
@@ -122,7 +137,7 @@ class Engine:
             self._watched_at = woken
 
     def _most(self, source: Source) -> int:
-        few = self._config.connections
+        few = self.limit
         return max(few, min(2 * few, _SMALL_LANES)) if source.next_bytes() <= _SMALL else few
 
     def _staff(self, source: Source, now: float) -> None:

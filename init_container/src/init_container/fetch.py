@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import closing
+from dataclasses import replace
 
+from init_container.board import Board, Counts
 from init_container.config import LEAST_DEADLINE, Config
 from init_container.destination import Destination
 from init_container.engine import Engine
 from init_container.files import Files
 from init_container.folder import MODEL_MANIFEST, disk
+from init_container.helpers import Helpers, Tell, processes_for, processors
 from init_container.parts import Parts
 from init_container.plan import Plan, plan_pull
+from init_container.spans import OwnCursor
 from model_repository.digests import sha256_digest
 from model_repository.errors import BuildIncomplete
 from model_repository.index_manifest import parse_index_manifest
@@ -27,25 +31,64 @@ def fetch(
     manifest: bytes,
     *,
     began: float,
-    tick: Callable[[int, int], None],
-) -> Plan:
-    """Fetch, verify and publish what an index.json lists; returns the plan of it.
+    tick: Callable[[Counts, int], None],
+) -> tuple[Plan, Counts]:
+    """Fetch, verify and publish what an index.json lists; returns the plan of it, and what was done.
 
     manifest: the index.json's bytes. began: on the monotonic clock, for the deadline. tick: called about 20 times a
-    second with the bytes on the disk and those of the whole build.
+    second with what was done so far, and the bytes of the whole build.
     """
     plan = _plan(config, manifest)
     destination.prepare(plan, manifest)
     engine.deadline = began + (config.deadline or LEAST_DEADLINE + plan.bytes / _SLOWEST_PULL)
     with closing(Parts(destination.partial, plan)) as parts:
         parts.make_empty_files()
-        files, total = Files(plan, parts, range_bytes=config.range_bytes), plan.bytes
-        engine.tick = lambda: tick(parts.have, total)
-        engine.run(files)
-        engine.tick()
+        done = _fetch_files(config, engine, plan, parts, lambda counts: tick(counts, plan.bytes))
     _check_model(plan, destination)
     destination.publish(config.index_prefix, plan)
-    return plan
+    return plan, done
+
+
+def _fetch_files(config: Config, engine: Engine, plan: Plan, parts: Parts, tick: Callable[[Counts], None]) -> Counts:
+    """Fetch what is missing: as many processes as are worth their while at first, then this one what they left."""
+    count = config.processes or processes_for(
+        plan.bytes - parts.have, len(plan.files) - len(parts.whole()), processors()
+    )
+    if config.connections:
+        count = min(count, config.connections)
+        engine.limit = config.connections // count
+    with closing(Board(count - 1)) as board:
+        files = Files(plan, parts, board, range_bytes=config.range_bytes, processes=count)
+        parts.share()
+        had = parts.have
+
+        def help_out(tell: Tell) -> None:
+            helper = engine.for_a_fork()
+            helper.tick = lambda: tell(_done(helper, parts.have - had))
+            helper.run(files)
+            helper.tick()
+
+        with Helpers(board, count - 1, help_out) as helpers:
+
+            def watch() -> None:
+                helpers.check()
+                tick(_done(engine, parts.have) + helpers.counts)
+
+            engine.tick = watch
+            engine.run(files)
+            helpers.wait(watch, engine.deadline)
+        helped = replace(helpers.counts, have=0, connections=0)
+        if count > 1:
+            parts.gather()
+            files.begin(OwnCursor())
+            engine.tick = lambda: tick(_done(engine, parts.have) + helped)
+            engine.run(files)
+        engine.tick()
+    return _done(engine, parts.have) + helped
+
+
+def _done(engine: Engine, have: int) -> Counts:
+    return Counts(have, engine.received, engine.pacing.retries, engine.opened, engine.connections)
 
 
 def _plan(config: Config, manifest: bytes) -> Plan:

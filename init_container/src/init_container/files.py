@@ -7,7 +7,7 @@ from init_container.crc32c import Buffer
 from init_container.jobs import Job
 from init_container.parts import Parts
 from init_container.plan import Plan, Wanted, check_whole
-from init_container.spans import Span, Spans, span_bytes, steal
+from init_container.spans import Cursor, Span, Spans, span_bytes, steal
 from model_repository.digests import format_crc32c
 from model_repository.errors import BuildIncomplete, ObjectMissing
 
@@ -73,32 +73,35 @@ class FileJob:
         """See `Job`."""
         position = self.span.start
         self.span.start += end - start
-        if self._files.parts.write(self.span.file, position, buffer, start, end):
-            self._files.complete(self.span.file)
+        whole = self._files.parts.write(self.span.file, position, buffer, start, end)
+        self._files.received(self, whole=whole)
 
 
 class Files:
-    """All files of a plan that aren't whole yet."""
+    """All files of a plan that aren't whole yet, as far as this process fetches them."""
 
-    def __init__(self, plan: Plan, parts: Parts, *, range_bytes: int) -> None:
-        """range_bytes: how much to ask for at once, or 0."""
+    def __init__(self, plan: Plan, parts: Parts, cursor: Cursor, *, range_bytes: int, processes: int = 1) -> None:
+        """range_bytes: how much to ask for at once, or 0. processes: how many share the cursor."""
         self.plan = plan
         self.parts = parts
         self.generations: dict[int, int] = {}
         self.rereads: dict[int, int] = {}
         self._range_bytes = range_bytes
-        missing = parts.missing()
-        self._spans = Spans(missing)
-        self._open = {span.file for span in missing}
-        for number in range(len(plan.files)):
-            if number not in self._open:
-                self._open.add(number)
-                self.complete(number)
+        self._processes = processes
+        self._open = set(range(len(plan.files)))
+        self.begin(cursor)
+
+    def begin(self, cursor: Cursor) -> None:
+        """Fetch what is missing, as far as the cursor gives it; raises `BuildIncomplete`."""
+        self._fetching = 0
+        for number in self._open & self.parts.whole():
+            self._settle(number)
+        self._spans = Spans(self.parts.missing(), cursor)
 
     @property
     def finished(self) -> bool:
         """See `Source`."""
-        return not self._open
+        return not self._fetching and not self._spans.left
 
     @property
     def waiting(self) -> int:
@@ -111,32 +114,45 @@ class Files:
 
     def take(self, rate: float, connections: int) -> Job | None:
         """See `Source`."""
-        span = self._spans.take(span_bytes(rate, self._spans.left, connections, self._range_bytes))
-        return None if span is None else FileJob(self, span)
+        size = span_bytes(rate, self._spans.left, self._processes * connections, self._range_bytes)
+        return self._job(self._spans.take(size))
 
     def give_back(self, job: Job) -> None:
         """See `Source`."""
         if isinstance(job, FileJob):
+            self._fetching -= 1
             self._spans.give_back(job.span)
 
     def split(self, job: Job) -> Job | None:
         """See `Source`."""
-        half = steal(job.span) if isinstance(job, FileJob) else None
-        return None if half is None else FileJob(self, half)
+        return self._job(steal(job.span)) if isinstance(job, FileJob) else None
+
+    def _job(self, span: Span | None) -> Job | None:
+        if span is None:
+            return None
+        self._fetching += 1
+        return FileJob(self, span)
 
     def flush(self) -> None:
         """See `Source`."""
         self.parts.flush()
 
-    def complete(self, number: int) -> None:
-        """A file has all its bytes: they are right, or come once more, or are given up (`BuildIncomplete`)."""
+    def received(self, job: FileJob, *, whole: bool) -> None:
+        """Bytes of a job were written. whole: all of its file are there now, written by this process."""
+        if not job.left:
+            self._fetching -= 1
+        if whole:
+            for span in self._settle(job.span.file):
+                self._spans.add(span)
+
+    def _settle(self, number: int) -> list[Span]:
+        """A file has all its bytes: they are right, or are to come once more, or are given up (`BuildIncomplete`)."""
         file = self.plan.files[number]
         crc = self.parts.crc32c(number)
         if crc == file.crc32c:
             self._open.discard(number)
-            return
+            return []
         if self.rereads.get(number, 0) >= _REREADS or not file.size:
             check_whole(file, crc)
         self.rereads[number] = self.rereads.get(number, 0) + 1
-        for span in self.parts.forget(number):
-            self._spans.add(span)
+        return self.parts.forget(number)

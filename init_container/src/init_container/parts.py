@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import struct
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -62,6 +62,7 @@ class Parts:
         self._forgotten: list[int] = []
         self._made: set[str] = set()
         self._journal = -1
+        self._shared_from = 0
         with disk(folder):
             self._open_journal()
 
@@ -72,6 +73,10 @@ class Parts:
         if self._journal >= 0:
             os.close(self._journal)
             self._journal = -1
+
+    def whole(self) -> set[int]:
+        """The files of which all bytes are on the disk, right or not."""
+        return {number for number, state in enumerate(self._states) if state.have == self._plan.files[number].size}
 
     def missing(self) -> list[Span]:
         """What is still to be fetched, in the plan's order."""
@@ -125,16 +130,20 @@ class Parts:
 
         Where the manifest has sums of blocks, that is the blocks which don't sum up, otherwise the file.
         """
-        state = self._states[number]
         good = self._good_blocks(number)
-        self.have -= state.have
-        state.by_end = {block.end: block for block in good}
-        state.have = sum(block.end - block.start for block in good)
-        self.have += state.have
+        self._hold(number, good)
         self._forgotten.append(number)
         self._touched = {key: part for key, part in self._touched.items() if key[0] != number}
         self._touched |= {(number, block.start): block for block in good}
         return list(self._missing_of(number))
+
+    def _hold(self, number: int, parts: Iterable[Part]) -> None:
+        """Know of these parts of a file and of no others."""
+        state = self._states[number]
+        self.have -= state.have
+        state.by_end = {part.end: part for part in parts}
+        state.have = sum(part.end - part.start for part in state.by_end.values())
+        self.have += state.have
 
     def _good_blocks(self, number: int) -> list[Part]:
         file = self._plan.files[number]
@@ -162,6 +171,24 @@ class Parts:
         with disk(JOURNAL):
             os.write(self._journal, b"".join(records))
 
+    def share(self) -> None:
+        """From here on forked processes write into the folder too, and note it in the same journal."""
+        self.flush()
+        self._shared_from = os.fstat(self._journal).st_size
+
+    def gather(self) -> None:
+        """Take up what all processes noted since `share`: no other pull left it, so it isn't read back."""
+        with disk(JOURNAL):
+            size = os.fstat(self._journal).st_size - self._shared_from
+            notes, _ = self._notes(os.pread(self._journal, size, self._shared_from))
+        gathered: dict[int, dict[int, Part]] = {}
+        for number, part in notes:
+            if number not in gathered:
+                gathered[number] = {held.start: held for held in self._states[number].by_end.values()}
+            _heed(gathered[number], part)
+        for number, parts in gathered.items():
+            self._hold(number, parts.values())
+
     def make_empty_files(self) -> None:
         """Make the files that have no bytes: nobody asks the bucket for them."""
         for file, state in zip(self._plan.files, self._states, strict=True):
@@ -187,19 +214,29 @@ class Parts:
 
     def _open_journal(self) -> None:
         first = f"indexpush pull 1 {self._plan.digest}\n".encode()
-        self._journal = os.open(f"{self._folder}/{JOURNAL}", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        self._journal = os.open(f"{self._folder}/{JOURNAL}", os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
         data = os.pread(self._journal, os.fstat(self._journal).st_size, 0)
         whole = 0
         if data.startswith(first):
             whole = len(first) + self._replay(data[len(first) :])
         os.ftruncate(self._journal, whole)
-        os.lseek(self._journal, whole, os.SEEK_SET)
         if not whole:
             os.write(self._journal, first)
 
     def _replay(self, data: bytes) -> int:
         """Take up the parts that are noted and still sum up; returns how many bytes of notes made sense."""
+        notes, length = self._notes(data)
         noted: dict[int, dict[int, Part]] = {}
+        for number, part in notes:
+            _heed(noted.setdefault(number, {}), part)
+        buffer = Buffer()
+        for number, parts in noted.items():
+            self._take_up(number, sorted(parts.values(), key=lambda part: part.start), buffer)
+        return length
+
+    def _notes(self, data: bytes) -> tuple[list[tuple[int, Part]], int]:
+        """The notes that make sense, in order, each a file's number and a part, and how many bytes they take."""
+        notes: list[tuple[int, Part]] = []
         offset = 0
         while offset + _RECORD_BYTES <= len(data):
             record = data[offset : offset + _RECORD.size]
@@ -208,31 +245,33 @@ class Parts:
             if check != zlib.crc32(record) or number >= len(self._states):
                 break  # the kill, or the power cut, hit this note
             offset += _RECORD_BYTES
-            if end:
-                noted.setdefault(number, {})[start] = Part(start, end, crc)
-            else:
-                noted.pop(number, None)
-        buffer = Buffer()
-        for number, parts in noted.items():
-            self._take_up(number, sorted(parts.values(), key=lambda part: part.start), buffer)
-        return offset
+            notes.append((number, Part(start, end, crc)))
+        return notes, offset
 
     def _take_up(self, number: int, parts: list[Part], buffer: Buffer) -> None:
-        file, state = self._plan.files[number], self._states[number]
+        file = self._plan.files[number]
         try:
             descriptor = os.open(f"{self._folder}/{file.path}", os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
         except OSError:
             return
+        good: list[Part] = []
         try:
             reached = 0
             for part in parts:
                 if reached <= part.start < part.end <= file.size and _sums_up(descriptor, part, buffer):
-                    state.by_end[part.end] = part
-                    state.have += part.end - part.start
-                    self.have += part.end - part.start
+                    good.append(part)
                     reached = part.end
         finally:
             os.close(descriptor)
+        self._hold(number, good)
+
+
+def _heed(parts: dict[int, Part], note: Part) -> None:
+    """Let a note say what is known of a file, by start: a part that grew, or, if it ends at 0, nothing any more."""
+    if note.end:
+        parts[note.start] = note
+    else:
+        parts.clear()
 
 
 def _record(number: int, start: int, end: int, crc: int) -> bytes:

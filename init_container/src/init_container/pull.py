@@ -8,13 +8,16 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from types import FrameType
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from init_container import credentials
 from init_container.config import LEAST_DEADLINE, Config
 from init_container.destination import Destination
 from init_container.engine import Engine
 from init_container.jobs import Document
+
+if TYPE_CHECKING:
+    from init_container.board import Counts
 
 MANIFEST_LIMIT = 16 * 1024 * 1024
 """Most bytes of an index.json that are held in memory: the contract's own limit, without importing the contract."""
@@ -115,13 +118,13 @@ def _fetch(
 
         engine.run(document)
 
-        def tick(have: int, total: int) -> None:
+        def tick(done: Counts, total: int) -> None:
             seconds = time.monotonic() - began
-            progress(Progress(have, total, engine.received, seconds, engine.pacing.retries, engine.connections))
+            progress(Progress(done.have, total, done.received, seconds, done.retries, done.connections))
 
-        plan = fetch(config, engine, destination, bytes(document.data), began=began, tick=tick)
+        plan, done = fetch(config, engine, destination, bytes(document.data), began=began, tick=tick)
         seconds = time.monotonic() - began
-        return Summary(plan.bytes, engine.received, seconds, engine.pacing.retries, engine.opened, already=False)
+        return Summary(plan.bytes, done.received, seconds, done.retries, done.opened, already=False)
 
 
 @contextmanager

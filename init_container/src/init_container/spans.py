@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from itertools import accumulate
+from typing import Protocol
 
 _MIB = 1024 * 1024
 SMALLEST = 2 * _MIB
@@ -46,40 +49,92 @@ def span_bytes(rate: float, left: int, connections: int, fixed: int = 0) -> int:
     return max(min(wanted, left // (2 * max(connections, 1))), SMALLEST)
 
 
-class Spans:
-    """The bytes that nobody fetches yet, in order."""
+class Cursor(Protocol):
+    """How far the missing bytes, laid end to end, are given out. The processes of a pull share one."""
 
-    def __init__(self, spans: Iterable[Span]) -> None:
-        """Begin with what is missing."""
-        self._waiting = deque(spans)
-        self.left = sum(span.left for span in self._waiting)
+    @property
+    def position(self) -> int:
+        """How many bytes are given out."""
+        ...
+
+    def advance(self, step: Callable[[int], int]) -> int:
+        """Give out ``step(position)`` bytes more, while nobody else does; returns the position before."""
+        ...
+
+
+class OwnCursor:
+    """The cursor of a process that shares with nobody."""
+
+    def __init__(self) -> None:
+        """Nothing is given out yet."""
+        self.position = 0
+
+    def advance(self, step: Callable[[int], int]) -> int:
+        """See `Cursor`."""
+        position = self.position
+        self.position += step(position)
+        return position
+
+
+class Spans:
+    """The bytes that nobody fetches yet: what was given back, then what is missing, in order, from the cursor on."""
+
+    def __init__(self, missing: Iterable[Span], cursor: Cursor) -> None:
+        """missing: the same for all that share the cursor."""
+        self._missing = tuple(missing)
+        self._ends = tuple(accumulate(span.left for span in self._missing))
+        self._bytes = self._ends[-1] if self._ends else 0
+        self._cursor = cursor
+        self._returned: deque[Span] = deque()
+        self._returned_bytes = 0
+
+    @property
+    def left(self) -> int:
+        """Bytes that nobody fetches yet."""
+        return self._returned_bytes + self._bytes - self._cursor.position
 
     def take(self, size: int) -> Span | None:
         """The next span, cut to about `size` bytes; None if everything is being fetched."""
-        if not self._waiting:
-            return None
-        span = self._waiting.popleft()
-        # A rest of less than half a request isn't worth one of its own.
-        if span.left > size + size // 2:
-            self._waiting.appendleft(Span(span.file, span.start + size, span.end))
-            span = Span(span.file, span.start, span.start + size, span.attempts)
-        self.left -= span.left
-        return span
+        if self._returned:
+            span = self._returned.popleft()
+            length = _cut(span.left, size)
+            if length < span.left:
+                self._returned.appendleft(Span(span.file, span.start + length, span.end))
+                span = Span(span.file, span.start, span.start + length, span.attempts)
+            self._returned_bytes -= length
+            return span
+        position = self._cursor.advance(lambda at: _cut(self._rest(at).left, size))
+        rest = self._rest(position)
+        rest.end = rest.start + _cut(rest.left, size)
+        return rest if rest.left else None
 
     def peek(self) -> int:
         """Bytes of the next span before cutting; 0 if there is none."""
-        return self._waiting[0].left if self._waiting else 0
+        return self._returned[0].left if self._returned else self._rest(self._cursor.position).left
+
+    def _rest(self, position: int) -> Span:
+        """From a position to the end of the missing span that it is in; an empty span at the very end."""
+        if position == self._bytes:
+            return Span(0, 0, 0)
+        number = bisect_right(self._ends, position)
+        span = self._missing[number]
+        return Span(span.file, span.end - (self._ends[number] - position), span.end)
 
     def give_back(self, span: Span) -> None:
-        """Take back what is left of a span whose connection failed; it is the next to be fetched."""
+        """Take back what is left of a span whose connection failed; it is the next to be fetched, by this process."""
         if span.left:
-            self._waiting.appendleft(span)
-            self.left += span.left
+            self._returned.appendleft(span)
+            self._returned_bytes += span.left
 
     def add(self, span: Span) -> None:
-        """Put a span at the end, for a file that must be read once more."""
-        self._waiting.append(span)
-        self.left += span.left
+        """Put a span behind what was given back, for a file that must be read once more."""
+        self._returned.append(span)
+        self._returned_bytes += span.left
+
+
+def _cut(left: int, size: int) -> int:
+    # A rest of less than half a request isn't worth one of its own.
+    return size if left > size + size // 2 else left
 
 
 def steal(span: Span) -> Span | None:

@@ -1,0 +1,319 @@
+"""The processes besides the first: what they share, how they end, and that a pull needs none of them."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+
+import google_crc32c
+import pytest
+from faulty_bucket import FaultyBucket, status
+from pull_scene import MIB, Build, Puller
+
+from init_container.board import Board, Counts
+from init_container.crc32c import Buffer
+from init_container.folder import DiskTrouble
+from init_container.helpers import Helpers, Tell, processes_for, processors
+from init_container.parts import Parts
+from init_container.plan import Plan, Wanted
+from init_container.spans import OwnCursor, Span, Spans
+from model_repository.errors import DeliveryError, ObjectMissing
+
+
+def _buffer(data: bytes) -> Buffer:
+    buffer = Buffer(len(data))
+    buffer.view[:] = data
+    return buffer
+
+
+def _never() -> float:
+    return time.monotonic() + 30
+
+
+def _wait_for(met: Callable[[], bool], what: str) -> None:
+    deadline = time.monotonic() + 10
+    while not met():
+        assert time.monotonic() < deadline, what
+        time.sleep(0.005)
+
+
+def _children(process: int) -> list[int]:
+    try:
+        return [int(child) for child in Path(f"/proc/{process}/task/{process}/children").read_text().split()]
+    except FileNotFoundError:
+        return []
+
+
+def _runs(process: int) -> bool:
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+@pytest.mark.parametrize(
+    ("size", "files", "available", "expected"),
+    [
+        (10**10, 3, 1, 1),
+        (10**10, 3, 2, 2),
+        (10**10, 3, 64, 4),
+        (50 * MIB, 3, 8, 1),
+        (130 * MIB, 3, 8, 2),
+        (100 * MIB, 4000, 8, 4),
+        (0, 0, 8, 1),
+    ],
+)
+def test_a_process_is_forked_only_where_it_is_worth_it(size: int, files: int, available: int, expected: int) -> None:
+    assert processes_for(size, files, available) == expected
+
+
+@pytest.mark.parametrize(
+    ("limit", "expected"), [("150000 100000", 1), ("50000 100000", 1), ("200000 100000", 2), ("max 100000", 64)]
+)
+def test_a_cgroup_s_limit_counts_as_processors(
+    limit: str, expected: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(64)))
+    (tmp_path / "cpu.max").write_text(limit + "\n")
+    assert processors(tmp_path / "cpu.max") == expected
+    assert processors(tmp_path / "missing") == 64
+
+
+def test_processes_that_share_a_cursor_get_every_byte_once(tmp_path: Path) -> None:
+    missing = [Span(0, 100, 50 * MIB), Span(1, 0, 7), Span(2, 5, 9 * MIB), *(Span(n, 0, 1000) for n in range(3, 400))]
+    with closing(Board(3)) as board:
+
+        def take_some(tell: Tell) -> None:
+            dice, spans, lines = random.Random(os.getpid()), Spans(missing, board), ""
+            while span := spans.take(dice.randrange(1, 100_000)):
+                lines += f"{span.file} {span.start} {span.end}\n"
+            (tmp_path / str(os.getpid())).write_text(lines)
+            tell(Counts(received=1))
+
+        with Helpers(board, 3, take_some) as helpers:
+            helpers.wait(lambda: None, _never())
+            assert helpers.counts == Counts(received=3)
+    taken = sorted(tuple(map(int, line.split())) for path in tmp_path.iterdir() for line in path.open())
+    at, left = iter(taken), sorted((span.file, span.start, span.end) for span in missing)
+    for file, start, end in left:
+        reached = start
+        while reached < end:
+            piece = next(at)
+            assert piece[:2] == (file, reached)
+            reached = piece[2]
+        assert reached == end
+    assert next(at, None) is None
+
+
+def test_what_came_back_is_taken_again_by_the_process_that_gave_it_back() -> None:
+    cursor = OwnCursor()
+    here, there = Spans([Span(0, 0, 9 * MIB)], cursor), Spans([Span(0, 0, 9 * MIB)], cursor)
+    first = here.take(4 * MIB)
+    assert first == Span(0, 0, 4 * MIB)
+    here.give_back(first)
+    assert (here.left, there.left) == (9 * MIB, 5 * MIB)
+    assert there.take(5 * MIB) == Span(0, 4 * MIB, 9 * MIB)
+    assert here.peek() == 4 * MIB
+    assert here.take(MIB) == Span(0, 0, MIB)
+    assert here.take(5 * MIB) == Span(0, MIB, 4 * MIB)
+    assert (here.take(MIB), here.left, here.peek()) == (None, 0, 0)
+
+
+@pytest.mark.parametrize("error", [ObjectMissing("indexes/shop/b1/p.ann"), DiskTrouble("index/p.ann: no room")])
+def test_a_helper_s_error_is_the_pull_s(error: DeliveryError) -> None:
+    def fail(_: Tell) -> None:
+        raise error
+
+    with closing(Board(1)) as board, pytest.raises(type(error)) as raised, Helpers(board, 1, fail) as helpers:
+        helpers.wait(lambda: None, _never())
+    assert str(raised.value) == str(error)
+    assert raised.value.code == error.code
+
+
+def test_a_defect_in_a_helper_is_said_and_got_over(capfd: pytest.CaptureFixture[str]) -> None:
+    def fail(_: Tell) -> None:
+        raise RuntimeError("a defect")
+
+    with closing(Board(1)) as board, Helpers(board, 1, fail) as helpers:
+        helpers.wait(lambda: None, _never())
+    assert "RuntimeError: a defect" in capfd.readouterr().err
+
+
+def test_no_helper_is_left_when_the_first_process_fails() -> None:
+    before, started = set(_children(os.getpid())), set[int]()
+
+    def fail_beside_helpers() -> None:
+        with closing(Board(2)) as board, Helpers(board, 2, lambda _: time.sleep(60)):
+            started.update(_children(os.getpid()))
+            raise KeyError("the first's own error")
+
+    with pytest.raises(KeyError, match="own error"):
+        fail_beside_helpers()
+    assert len(started - before) == 2
+    assert not any(map(_runs, started - before))
+
+
+def test_a_helper_that_never_ends_is_waited_for_until_the_deadline() -> None:
+    began = time.monotonic()
+    with closing(Board(1)) as board, Helpers(board, 1, lambda _: time.sleep(60)) as helpers:
+        helpers.wait(lambda: None, began + 0.2)
+    assert 0.2 <= time.monotonic() - began < 5
+
+
+def test_where_no_process_can_be_forked_the_pull_does_without(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse() -> int:
+        raise BlockingIOError("the limit of processes is reached")
+
+    monkeypatch.setattr(os, "fork", refuse)
+    with closing(Board(2)) as board, Helpers(board, 2, lambda _: None) as helpers:
+        helpers.wait(lambda: None, _never())
+        assert helpers.counts == Counts()
+
+
+def _plan(*contents: bytes) -> Plan:
+    files = tuple(
+        Wanted(f"o{number}", f"index/f{number}", len(data), google_crc32c.value(data))
+        for number, data in enumerate(contents)
+    )
+    return Plan("sha256:x", "sha256:y", files)
+
+
+def _in_a_child(work: Callable[[], None]) -> None:
+    with closing(Board(1)) as board, Helpers(board, 1, lambda _: work()) as helpers:
+        helpers.wait(lambda: None, _never())
+
+
+def test_what_several_processes_wrote_is_gathered_from_their_notes(tmp_path: Path) -> None:
+    data = random.Random(7).randbytes(100_000)
+    buffer = _buffer(data)
+    with closing(Parts(tmp_path, _plan(data))) as parts:
+        parts.write(0, 0, buffer, 0, 10_000)
+        parts.share()
+
+        def write() -> None:
+            # grows the part from before, and begins one of its own
+            parts.write(0, 10_000, buffer, 10_000, 30_000)
+            parts.flush()
+            parts.write(0, 70_000, buffer, 70_000, 90_000)
+            parts.flush()
+
+        _in_a_child(write)
+        parts.write(0, 30_000, buffer, 30_000, 70_000)
+        parts.flush()
+        parts.gather()
+        assert parts.have == 90_000
+        assert parts.missing() == [Span(0, 90_000, 100_000)]
+        assert parts.write(0, 90_000, buffer, 90_000, 100_000)
+        assert parts.crc32c(0) == google_crc32c.value(data)
+    assert (tmp_path / "index" / "f0").read_bytes() == data
+
+
+def test_what_a_process_found_wrong_is_gathered_too(tmp_path: Path) -> None:
+    data = random.Random(8).randbytes(10_000)
+    right, wrong = _buffer(data), _buffer(bytes(10_000))
+    with closing(Parts(tmp_path, _plan(data, data))) as parts:
+        parts.share()
+
+        def write_twice() -> None:
+            for number in range(2):
+                assert parts.write(number, 0, wrong, 0, 10_000)
+                parts.flush()
+                assert parts.forget(number) == [Span(number, 0, 10_000)]
+                parts.flush()
+            parts.write(1, 0, right, 0, 6_000)
+            parts.flush()
+
+        _in_a_child(write_twice)
+        parts.gather()
+        assert parts.missing() == [Span(0, 0, 10_000), Span(1, 6_000, 10_000)]
+
+
+def test_a_note_cut_short_by_a_kill_is_fetched_again(tmp_path: Path) -> None:
+    data = random.Random(9).randbytes(10_000)
+    with closing(Parts(tmp_path, _plan(data))) as parts:
+        parts.share()
+        parts.write(0, 0, _buffer(data), 0, 4_000)
+        parts.flush()
+        (tmp_path / ".journal").open("ab").write(b"half a note")
+        parts.gather()
+        assert parts.missing() == [Span(0, 4_000, 10_000)]
+
+
+@pytest.mark.parametrize("processes", ["3"], indirect=True)
+def test_as_many_processes_pull_as_are_asked_for(bucket: FaultyBucket, build: Build, puller: Puller) -> None:
+    bucket.rate = 1e6
+    process = puller.start(CONNECTIONS="6", RANGE_MIB="1")
+    _wait_for(lambda: len(_children(process.pid)) == 2, "two helpers")
+    outcome = puller.finish(process)
+    assert outcome.code == 0
+    puller.check_whole(build)
+    last = outcome.lines[-1]
+    assert last["fetched"] == sum(map(len, build.objects.values()))
+    assert int(str(last["connections"])) >= 3
+    assert len(bucket.asked("small/7.bin")) == 1
+
+
+@pytest.mark.parametrize("processes", ["2"], indirect=True)
+def test_one_connection_is_one_process(bucket: FaultyBucket, build: Build, puller: Puller) -> None:
+    assert puller.run(CONNECTIONS="1").lines[-1]["connections"] == 1
+    puller.check_whole(build)
+    assert bucket.requests
+
+
+def _start_with_helper(bucket: FaultyBucket, puller: Puller) -> tuple[subprocess.Popen[str], int]:
+    """A pull of some seconds that has a helper at work."""
+    bucket.rate = 1e6
+    process = puller.start(CONNECTIONS="4", RANGE_MIB="1")
+    _wait_for(lambda: len(_children(process.pid)) == 1 and bucket.sent > MIB, "a helper at work")
+    return process, _children(process.pid)[0]
+
+
+@pytest.mark.parametrize("processes", ["2"], indirect=True)
+def test_a_helper_that_is_killed_costs_time_and_nothing_else(
+    bucket: FaultyBucket, build: Build, puller: Puller
+) -> None:
+    process, helper = _start_with_helper(bucket, puller)
+    os.kill(helper, signal.SIGKILL)
+    assert puller.finish(process).code == 0
+    puller.check_whole(build)
+    assert bucket.sent < 1.3 * sum(map(len, build.objects.values()))
+
+
+@pytest.mark.parametrize("processes", ["2"], indirect=True)
+def test_helpers_end_with_a_puller_that_is_killed(bucket: FaultyBucket, build: Build, puller: Puller) -> None:
+    process, helper = _start_with_helper(bucket, puller)
+    process.kill()
+    process.communicate()
+    _wait_for(lambda: not _runs(helper), "the helper's end")
+    bucket.rate = 1e9
+    assert puller.run().code == 0
+    puller.check_whole(build)
+
+
+@pytest.mark.parametrize("processes", ["2"], indirect=True)
+def test_sigterm_leaves_no_helper(bucket: FaultyBucket, puller: Puller) -> None:
+    process, helper = _start_with_helper(bucket, puller)
+    process.terminate()
+    outcome = puller.finish(process)
+    assert outcome.code == os.EX_TEMPFAIL
+    assert len(outcome.lines) == 1
+    assert not _runs(helper)
+
+
+@pytest.mark.parametrize("processes", ["2"], indirect=True)
+def test_what_a_helper_can_t_get_ends_the_pull_at_once(bucket: FaultyBucket, puller: Puller) -> None:
+    bucket.rate = 1e6
+    bucket.fail(status(404), times=float("inf"), match="small/")
+    began = time.monotonic()
+    outcome = puller.run()
+    assert outcome.code == os.EX_DATAERR
+    assert "small/" in outcome.message
+    assert len(outcome.lines) == 1
+    puller.check_nothing_there()
+    assert time.monotonic() - began < 20
