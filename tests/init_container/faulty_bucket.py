@@ -227,7 +227,11 @@ def nonsense(reply: Reply) -> None:
 
 
 class FaultyBucket:
-    """The server. requests: what it was asked; sent: bytes of bodies it sent; rate: bytes/s a connection, or 0."""
+    """The server.
+
+    requests: what it was asked. sent: bytes of bodies it sent. rate: bytes/s a connection, or 0. most: connections at
+    a time that there have been.
+    """
 
     def __init__(self, context: ssl.SSLContext | None = None) -> None:
         self.objects: dict[str, Stored] = {}
@@ -236,6 +240,8 @@ class FaultyBucket:
         self.tokens: set[str] | None = None
         self.sent = 0
         self.rate = 0.0
+        self.most = 0
+        self._connections = 0
         self.lock = threading.Lock()
         self.closing = threading.Event()
         self._generation = itertools.count(1_700_000_000_000_000)
@@ -276,6 +282,9 @@ class FaultyBucket:
             threading.Thread(target=self._talk, args=(connection,), daemon=True).start()
 
     def _talk(self, connection: socket.socket) -> None:
+        with self.lock:
+            self._connections += 1
+            self.most = max(self.most, self._connections)
         try:
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             if self._context:
@@ -288,6 +297,8 @@ class FaultyBucket:
             pass
         finally:
             connection.close()
+            with self.lock:
+                self._connections -= 1
 
     def _answer(self, request: Request, connection: socket.socket) -> None:
         with self.lock:

@@ -164,7 +164,9 @@ def test_retries_are_spread_and_grow(bucket: FaultyBucket, puller: Puller) -> No
 
 
 @on_both_servers
-def test_an_object_replaced_in_the_middle_is_a_clear_error(bucket: FaultyBucket, build: Build, puller: Puller) -> None:
+def test_an_object_replaced_in_the_middle_is_a_clear_error(
+    bucket: FaultyBucket, build: Build, puller: Puller, processes: str
+) -> None:
     bucket.rate = 20e6
 
     def replace(reply) -> None:  # type: ignore[no-untyped-def] # noqa: ANN001
@@ -172,7 +174,7 @@ def test_an_object_replaced_in_the_middle_is_a_clear_error(bucket: FaultyBucket,
         bucket.put(BIG, build.objects[BIG][::-1])
 
     bucket.fail(replace, match="big.ann")
-    outcome = puller.run(RANGE_MIB="1", CONNECTIONS="1")
+    outcome = puller.run(RANGE_MIB="1", CONNECTIONS=processes)
     assert outcome.code == os.EX_DATAERR
     assert "replaced" in outcome.message
     assert bucket.asked("big.ann")[-1].query["generation"]

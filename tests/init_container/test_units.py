@@ -13,12 +13,13 @@ import pytest
 
 from init_container import crc32c
 from init_container.answers import AnswerMalformed, Busy, Head, check_range, check_status, parse_head, retry_after
+from init_container.board import OwnLedger
 from init_container.config import Config, Misconfigured
 from init_container.pacing import Pacing
 from init_container.parts import Parts
 from init_container.plan import Plan, Wanted
 from init_container.pull import MANIFEST_LIMIT
-from init_container.spans import SMALLEST, OwnCursor, Span, Spans, span_bytes, steal
+from init_container.spans import SMALLEST, Span, Spans, span_bytes, steal
 from model_repository.errors import BuildIncomplete, PermanentError, TransientError
 from model_repository.index_manifest import INDEX_MANIFEST_LIMIT
 
@@ -86,7 +87,7 @@ def test_requests_shrink_towards_the_end_so_that_all_connections_finish_together
 
 def test_every_byte_is_given_out_exactly_once_whatever_fails() -> None:
     dice = random.Random(3)
-    spans = Spans([Span(0, 0, 50 * MIB), Span(1, 5, 9 * MIB)], OwnCursor())
+    spans = Spans([Span(0, 0, 50 * MIB), Span(1, 5, 9 * MIB)], OwnLedger())
     working: list[Span] = []
     fetched: list[tuple[int, int, int]] = []
     while spans.left or working:
@@ -106,7 +107,7 @@ def test_every_byte_is_given_out_exactly_once_whatever_fails() -> None:
 
 
 def test_a_rest_that_is_not_worth_a_request_goes_with_the_last_one() -> None:
-    spans = Spans([Span(0, 0, 5 * MIB)], OwnCursor())
+    spans = Spans([Span(0, 0, 5 * MIB)], OwnLedger())
     first = spans.take(4 * MIB)
     assert first is not None
     assert first.left == 5 * MIB

@@ -21,9 +21,9 @@ from init_container.transport import WRITE, Address, Connection, Route, Trust
 from model_repository.errors import AccessDenied, BucketUnavailable, PermanentError, TransientError
 
 _TICK = 0.05
-CONNECTIONS = 16
-"""Of one process: more than its processor can keep busy, where a connection gives 100 MB/s."""
 _FIRST_LANES = 4
+_LANES = 16
+"""More than one processor can keep busy, where a connection gives 100 MB/s."""
 _SMALL = 256 * 1024
 """Files up to this size are asked for in a row on one connection, without waiting for the answers."""
 _ROW = 16
@@ -44,7 +44,7 @@ class Engine:
     """Fetches jobs over a set of connections that live as long as the engine.
 
     tick: called some times a second. deadline: on the monotonic clock. received: bytes of bodies so far.
-    opened: connections so far. limit: most connections at a time.
+    opened: connections so far. limit: most connections at a time; 0: as many as help.
     """
 
     def __init__(self, config: Config, credentials: Credentials, trust: Trust | None = None) -> None:
@@ -67,7 +67,7 @@ class Engine:
         self._watched_at = time.monotonic()
         self.pacing = Pacing(_random)
         self.opened = 0
-        self.limit = config.connections or CONNECTIONS
+        self.limit = config.connections
         self.received = 0
         self.deadline = time.monotonic() + (config.deadline or LEAST_DEADLINE)
         project = f"&userProject={quote(config.user_project, safe='')}" if config.user_project else ""
@@ -94,7 +94,7 @@ class Engine:
         for lane in self._lanes.values():
             lane.connection.close()
         other = Engine(self._config, self._credentials, self._trust)
-        other.deadline, other._addresses = self.deadline, self._addresses
+        other.deadline, other.limit, other._addresses = self.deadline, self.limit, self._addresses
         return other
 
     def ask(self, source: Source) -> None:
@@ -137,8 +137,9 @@ class Engine:
             self._watched_at = woken
 
     def _most(self, source: Source) -> int:
-        few = self.limit
-        return max(few, min(2 * few, _SMALL_LANES)) if source.next_bytes() <= _SMALL else few
+        if self.limit:
+            return self.limit
+        return _SMALL_LANES if source.next_bytes() <= _SMALL else _LANES
 
     def _staff(self, source: Source, now: float) -> None:
         """Give work to the connections that have none, and open the ones that are wanted."""
@@ -154,6 +155,7 @@ class Engine:
         # A row is filled up when it is half empty, so that several requests leave in one packet.
         if lane.jobs and (not self._rows or lane.closing or len(lane.jobs) > _ROW // 2 or lane.jobs[-1].left > _SMALL):
             return
+        token = self._credentials.token()  # before a job is taken: it may raise
         jobs: list[Job] = []
         room = _ROW - len(lane.jobs)
         while len(jobs) < room:
@@ -171,7 +173,6 @@ class Engine:
         if not jobs:
             return
         try:
-            token = self._credentials.token()
             lane.ask(jobs, b"".join(self._request(job, token) for job in jobs), token, now)
         except OSError as error:
             self._failed(lane, error, source)
@@ -227,23 +228,25 @@ class Engine:
     def _serve(self, lane: Lane, mask: int, source: Source) -> None:
         connection = lane.connection
         before = lane.received
+        failure: Exception | None = None
         try:
             if not connection.opened:
                 if connection.advance():
                     self._refused = 0
-                    self._fill(lane, source, time.monotonic())
             else:
                 if mask & WRITE:
                     connection.flush()
                 if mask & ~WRITE:
                     lane.pump(self._buffer, self._answered)
-                if lane.doomed:
-                    self._retire(lane, source)
-                elif source.waiting and time.monotonic() >= self.pacing.not_before:
-                    self._fill(lane, source, time.monotonic())
         except (OSError, TransientError, PermanentError) as error:
-            self._failed(lane, error, source)
+            failure = error
         self.received += lane.received - before
+        if failure is not None:
+            self._failed(lane, failure, source)
+        elif lane.doomed:
+            self._retire(lane, source)
+        elif connection.opened and source.waiting and time.monotonic() >= self.pacing.not_before:
+            self._fill(lane, source, time.monotonic())
         if connection.fileno in self._lanes and connection.wants != self._masks[connection.fileno]:
             self._masks[connection.fileno] = connection.wants
             self._epoll.modify(connection.fileno, connection.wants)

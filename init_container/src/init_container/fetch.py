@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import replace
 
-from init_container.board import Board, Counts
+from init_container.board import Board, Counts, OwnLedger
 from init_container.config import LEAST_DEADLINE, Config
 from init_container.destination import Destination
 from init_container.engine import Engine
@@ -15,7 +15,6 @@ from init_container.folder import MODEL_MANIFEST, disk
 from init_container.helpers import Helpers, Tell, processes_for, processors
 from init_container.parts import Parts
 from init_container.plan import Plan, plan_pull
-from init_container.spans import OwnCursor
 from model_repository.digests import sha256_digest
 from model_repository.errors import BuildIncomplete
 from model_repository.index_manifest import parse_index_manifest
@@ -42,7 +41,7 @@ def fetch(
     destination.prepare(plan, manifest)
     engine.deadline = began + (config.deadline or LEAST_DEADLINE + plan.bytes / _SLOWEST_PULL)
     with closing(Parts(destination.partial, plan)) as parts:
-        parts.make_empty_files()
+        parts.allocate()
         done = _fetch_files(config, engine, plan, parts, lambda counts: tick(counts, plan.bytes))
     _check_model(plan, destination)
     destination.publish(config.index_prefix, plan)
@@ -50,41 +49,62 @@ def fetch(
 
 
 def _fetch_files(config: Config, engine: Engine, plan: Plan, parts: Parts, tick: Callable[[Counts], None]) -> Counts:
-    """Fetch what is missing: as many processes as are worth their while at first, then this one what they left."""
+    """Fetch what is missing: with as many helpers as are worth their while, and then alone what they left."""
     count = config.processes or processes_for(
         plan.bytes - parts.have, len(plan.files) - len(parts.whole()), processors()
     )
     if config.connections:
         count = min(count, config.connections)
-        engine.limit = config.connections // count
-    with closing(Board(count - 1)) as board:
-        files = Files(plan, parts, board, range_bytes=config.range_bytes, processes=count)
-        parts.share()
-        had = parts.have
-
-        def help_out(tell: Tell) -> None:
-            helper = engine.for_a_fork()
-            helper.tick = lambda: tell(_done(helper, parts.have - had))
-            helper.run(files)
-            helper.tick()
-
-        with Helpers(board, count - 1, help_out) as helpers:
-
-            def watch() -> None:
-                helpers.check()
-                tick(_done(engine, parts.have) + helpers.counts)
-
-            engine.tick = watch
-            engine.run(files)
-            helpers.wait(watch, engine.deadline)
-        helped = replace(helpers.counts, have=0, connections=0)
-        if count > 1:
-            parts.gather()
-            files.begin(OwnCursor())
-            engine.tick = lambda: tick(_done(engine, parts.have) + helped)
-            engine.run(files)
+    with closing(_ledger(count, len(plan.files))) as ledger:
+        files = Files(plan, parts, ledger, range_bytes=config.range_bytes)
+        helped = Counts()
+        if isinstance(ledger, Board):
+            engine.limit = config.connections // count
+            helped = _fetch_with_helpers(count - 1, engine, files, ledger, tick)
+            engine.limit = config.connections
+            files.begin(processes=1)
+        engine.tick = lambda: tick(_done(engine, parts.have) + helped)
+        engine.run(files)
         engine.tick()
+        if not files.whole:
+            raise RuntimeError("a defect: all was fetched, but not every file was verified")
     return _done(engine, parts.have) + helped
+
+
+def _ledger(processes: int, files: int) -> Board | OwnLedger:
+    if processes > 1:
+        with suppress(OSError):  # no memory to share: then one process does it
+            return Board(processes - 1, files)
+    return OwnLedger()
+
+
+def _fetch_with_helpers(
+    count: int, engine: Engine, files: Files, board: Board, tick: Callable[[Counts], None]
+) -> Counts:
+    """Fetch side by side with helpers, and take up what they noted; returns what they did."""
+    parts = files.parts
+    files.begin(processes=count + 1)
+    parts.share()
+    had = parts.have
+
+    def help_out(tell: Tell) -> None:
+        helper = engine.for_a_fork()
+        helper.tick = lambda: tell(_done(helper, parts.have - had))
+        helper.run(files)
+        helper.tick()
+
+    with Helpers(board, help_out) as helpers:
+        helpers.start(count)
+
+        def watch() -> None:
+            helpers.check()
+            tick(_done(engine, parts.have) + helpers.counts)
+
+        engine.tick = watch
+        engine.run(files)
+        helpers.wait(watch, engine.deadline)
+    parts.gather()
+    return replace(helpers.counts, have=0, connections=0)
 
 
 def _done(engine: Engine, have: int) -> Counts:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 from init_container.answers import Head, ObjectReplaced, check_range, check_status
+from init_container.board import Ledger
 from init_container.crc32c import Buffer
 from init_container.jobs import Job
 from init_container.parts import Parts
 from init_container.plan import Plan, Wanted, check_whole
-from init_container.spans import Cursor, Span, Spans, span_bytes, steal
+from init_container.spans import Span, Spans, span_bytes, steal
 from model_repository.digests import format_crc32c
 from model_repository.errors import BuildIncomplete, ObjectMissing
 
@@ -42,7 +45,7 @@ class FileJob:
     @property
     def generation(self) -> int | None:
         """See `Job`."""
-        return self._files.generations.get(self.span.file)
+        return self._files.ledger.pinned(self.span.file)
 
     @property
     def range(self) -> tuple[int, int]:
@@ -65,8 +68,10 @@ class FileJob:
         promised = format_crc32c(self.file.crc32c)
         if head.crc32c not in (None, promised):
             raise BuildIncomplete(self.name, f"crc32c {promised}", f"crc32c {head.crc32c}")
-        if found is not None:
-            self._files.generations[self.span.file] = found
+        if found is not None and pinned is None:
+            first = self._files.ledger.pin(self.span.file, found)
+            if first != found:  # another process was told so meanwhile
+                raise ObjectReplaced(self.name, first)
         return self.span.left
 
     def receive(self, buffer: Buffer, start: int, end: int) -> None:
@@ -80,28 +85,34 @@ class FileJob:
 class Files:
     """All files of a plan that aren't whole yet, as far as this process fetches them."""
 
-    def __init__(self, plan: Plan, parts: Parts, cursor: Cursor, *, range_bytes: int, processes: int = 1) -> None:
-        """range_bytes: how much to ask for at once, or 0. processes: how many share the cursor."""
+    def __init__(self, plan: Plan, parts: Parts, ledger: Ledger, *, range_bytes: int) -> None:
+        """range_bytes: how much to ask for at once, or 0."""
         self.plan = plan
         self.parts = parts
-        self.generations: dict[int, int] = {}
-        self.rereads: dict[int, int] = {}
+        self.ledger = ledger
         self._range_bytes = range_bytes
-        self._processes = processes
+        self._rereads: dict[int, int] = {}
         self._open = set(range(len(plan.files)))
-        self.begin(cursor)
+        self.begin(processes=1)
 
-    def begin(self, cursor: Cursor) -> None:
-        """Fetch what is missing, as far as the cursor gives it; raises `BuildIncomplete`."""
-        self._fetching = 0
+    def begin(self, *, processes: int) -> None:
+        """Fetch what is missing. processes: how many share the ledger. Raises `BuildIncomplete`."""
+        self._processes = processes
+        self._fetching: Counter[int] = Counter()
         for number in self._open & self.parts.whole():
             self._settle(number)
-        self._spans = Spans(self.parts.missing(), cursor)
+        self.ledger.rewind()
+        self._spans = Spans(self.parts.missing(), self.ledger)
 
     @property
     def finished(self) -> bool:
-        """See `Source`."""
+        """See `Source`: whether this process has no more to do; `whole` says whether that was all."""
         return not self._fetching and not self._spans.left
+
+    @property
+    def whole(self) -> bool:
+        """Whether this process knows every file to be there and right."""
+        return not self._open
 
     @property
     def waiting(self) -> int:
@@ -117,12 +128,6 @@ class Files:
         size = span_bytes(rate, self._spans.left, self._processes * connections, self._range_bytes)
         return self._job(self._spans.take(size))
 
-    def give_back(self, job: Job) -> None:
-        """See `Source`."""
-        if isinstance(job, FileJob):
-            self._fetching -= 1
-            self._spans.give_back(job.span)
-
     def split(self, job: Job) -> Job | None:
         """See `Source`."""
         return self._job(steal(job.span)) if isinstance(job, FileJob) else None
@@ -130,17 +135,30 @@ class Files:
     def _job(self, span: Span | None) -> Job | None:
         if span is None:
             return None
-        self._fetching += 1
+        self._fetching[span.file] += 1
         return FileJob(self, span)
+
+    def give_back(self, job: Job) -> None:
+        """See `Source`."""
+        if isinstance(job, FileJob):
+            self._ended(job)
+            self._spans.give_back(job.span)
+
+    def _ended(self, job: FileJob) -> None:
+        number = job.span.file
+        self._fetching[number] -= 1
+        if not self._fetching[number]:
+            del self._fetching[number]
+            self.parts.shut(number)
 
     def flush(self) -> None:
         """See `Source`."""
         self.parts.flush()
 
     def received(self, job: FileJob, *, whole: bool) -> None:
-        """Bytes of a job were written. whole: all of its file are there now, written by this process."""
+        """Bytes of a job were written. whole: all of its file are there now, as far as this process knows."""
         if not job.left:
-            self._fetching -= 1
+            self._ended(job)
         if whole:
             for span in self._settle(job.span.file):
                 self._spans.add(span)
@@ -152,7 +170,7 @@ class Files:
         if crc == file.crc32c:
             self._open.discard(number)
             return []
-        if self.rereads.get(number, 0) >= _REREADS or not file.size:
+        if self._rereads.get(number, 0) >= _REREADS or not file.size:
             check_whole(file, crc)
-        self.rereads[number] = self.rereads.get(number, 0) + 1
+        self._rereads[number] = self._rereads.get(number, 0) + 1
         return self.parts.forget(number)

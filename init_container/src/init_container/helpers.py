@@ -1,19 +1,20 @@
 """The processors besides the first: forked processes that fetch from the same plan, over connections of their own.
 
-One process decrypts, sums and writes 6 to 9 Gbit/s; a node has more. What the processes share is a cursor, the folder
-and its journal. A helper's error is the pull's. One that dies without a word costs time and nothing else: what it
-didn't note is missing, and the first process fetches it.
+One process decrypts, sums and writes 5 to 9 Gbit/s; a node has more. What the processes share is a ledger (`board`),
+the folder and its journal. A helper's error is the pull's. One that dies without a word costs time and nothing else:
+what it didn't note is missing, and the first process fetches it.
 """
 
 from __future__ import annotations
 
+import ctypes
 import os
 import select
 import signal
 import sys
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import NoReturn, Self
@@ -29,6 +30,8 @@ _FILES_EACH = 500
 _TICK_MS = 50
 _ERROR_LIMIT = 64 * 1024
 _STOPS = (signal.SIGTERM, signal.SIGINT)
+_PR_SET_PDEATHSIG = 1
+"""See prctl(2)."""
 
 
 def processors(limit: Path = Path("/sys/fs/cgroup/cpu.max")) -> int:
@@ -54,45 +57,49 @@ Tell = Callable[[Counts], None]
 
 
 class Helpers:
-    """Forked processes, each doing the same work; none is left when this is left."""
+    """Forked processes that do the same work each; when this is left, none of them is."""
 
-    def __init__(self, board: Board, count: int, work: Callable[[Tell], None]) -> None:
-        """Nothing is forked yet. work: what each of `count` processes does; ``os._exit`` ends it after that."""
+    def __init__(self, board: Board, work: Callable[[Tell], None]) -> None:
+        """Nothing is forked yet. work: what each process does; it ends after that."""
         self._board = board
-        self._count = count
         self._work = work
+        self._rows = 0
         self._processes: dict[int, int] = {}
         self._poll = select.poll()
 
     def __enter__(self) -> Self:
-        """Fork as many as the system lets us: a pull can do without."""
-        with suppress(OSError):
-            for row in range(self._count):
-                self._fork(row)
+        """Fork nothing yet: what is forked from here on is ended by `__exit__`."""
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """End those that are still at work: what they noted is kept."""
-        for pipe, process in self._processes.items():
-            os.kill(process, signal.SIGKILL)
-            os.waitpid(process, 0)
-            os.close(pipe)
-        self._processes.clear()
+        with _signals_held():
+            for process in self._processes.values():
+                with suppress(ProcessLookupError):
+                    os.kill(process, signal.SIGKILL)
+            for pipe in list(self._processes):
+                self._reap(pipe)
+
+    def start(self, count: int) -> None:
+        """Fork so many, or as many as the system lets us: a pull can do without."""
+        with suppress(OSError):
+            for row in range(count):
+                with _signals_held():
+                    self._fork(row)
 
     @property
     def counts(self) -> Counts:
         """What all of them have done so far."""
-        return sum((self._board.counted(row) for row in range(self._count)), Counts())
+        return sum((self._board.counted(row) for row in range(self._rows)), Counts())
 
     def check(self, patience: int = 0) -> None:
         """Raise the error of one that met one. patience: milliseconds to wait for an end, of whatever kind."""
         for pipe, _ in self._poll.poll(patience):
             said = os.read(pipe, _ERROR_LIMIT)
-            self._poll.unregister(pipe)
-            os.close(pipe)
-            os.waitpid(self._processes.pop(pipe), 0)
+            with _signals_held():
+                self._reap(pipe)
             if said:
                 import pickle  # noqa: PLC0415 - only if there is something to say
 
@@ -105,43 +112,62 @@ class Helpers:
             self.check(_TICK_MS)
             tick()
 
+    def _reap(self, pipe: int) -> None:
+        process = self._processes.pop(pipe)
+        self._poll.unregister(pipe)
+        os.close(pipe)
+        with suppress(ChildProcessError):  # whoever started us ignores the ends of children
+            os.waitpid(process, 0)
+
     def _fork(self, row: int) -> None:
         ours, its = os.pipe()
         parent = os.getpid()
-        # A signal that came between the fork and the next line would unwind the parent's stack in the child.
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, _STOPS)
         try:
             process = os.fork()
-            if not process:
-                for number in _STOPS:
-                    signal.signal(number, signal.SIG_DFL)
-                signal.pthread_sigmask(signal.SIG_SETMASK, before)
-                self._help(row, its, parent)
-            self._processes[ours] = process
-            self._poll.register(ours, select.POLLIN)
         except OSError:
             os.close(ours)
-            raise
-        finally:
             os.close(its)
-            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+            raise
+        if not process:
+            try:
+                self._help(row, its, parent)
+            finally:
+                os._exit(os.EX_SOFTWARE)  # whatever happens, it doesn't go on as the parent
+        self._processes[ours] = process
+        self._poll.register(ours, select.POLLIN)
+        self._rows = row + 1
+        os.close(its)
 
     def _help(self, row: int, pipe: int, parent: int) -> NoReturn:
-        def tell(counts: Counts) -> None:
-            if os.getppid() != parent:
-                os._exit(os.EX_TEMPFAIL)  # nobody is left who would publish
-            self._board.count(row, counts)
-
-        status = os.EX_SOFTWARE
+        _end_with(parent)
+        for number in _STOPS:
+            signal.signal(number, signal.SIG_DFL)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOPS)
         try:
-            self._work(tell)
-            status = os.EX_OK
+            self._work(lambda counts: self._board.count(row, counts))
         except DeliveryError as error:
             import pickle  # noqa: PLC0415
 
             os.write(pipe, pickle.dumps((type(error), error.args)))
         except BaseException:  # noqa: BLE001 - a defect: said, and got over by the first process
             sys.excepthook(*sys.exc_info())
-        finally:
             sys.stderr.flush()
-            os._exit(status)
+        os._exit(os.EX_OK)
+
+
+@contextmanager
+def _signals_held() -> Iterator[None]:
+    """Within this `Stopped` isn't raised: in a child it would unwind the parent's stack, in the parent lose a child."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, ())
+    try:
+        signal.pthread_sigmask(signal.SIG_BLOCK, _STOPS)
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _end_with(parent: int) -> None:
+    """Let the kernel end this process when its parent ends: nobody would be left who publishes."""
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:  # it has ended already
+        os._exit(os.EX_TEMPFAIL)

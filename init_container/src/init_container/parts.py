@@ -113,10 +113,11 @@ class Parts:
         state.have += end - start
         self.have += end - start
         self._touched[number, part.start] = part
-        if state.have < file.size:
-            return False
-        self._shut(state)
-        return True
+        return state.have == file.size
+
+    def shut(self, number: int) -> None:
+        """Nothing is written to a file for now."""
+        self._shut(self._states[number])
 
     def crc32c(self, number: int) -> int:
         """The crc32c of a whole file, put together from its parts."""
@@ -168,8 +169,10 @@ class Parts:
         records += [_record(number, part.start, part.end, part.crc32c) for (number, _), part in self._touched.items()]
         self._forgotten.clear()
         self._touched.clear()
+        data = b"".join(records)
         with disk(JOURNAL):
-            os.write(self._journal, b"".join(records))
+            while data:  # a disk about to be full takes a part; the next call says so
+                data = data[os.write(self._journal, data) :]
 
     def share(self) -> None:
         """From here on forked processes write into the folder too, and note it in the same journal."""
@@ -180,22 +183,30 @@ class Parts:
         """Take up what all processes noted since `share`: no other pull left it, so it isn't read back."""
         with disk(JOURNAL):
             size = os.fstat(self._journal).st_size - self._shared_from
-            notes, _ = self._notes(os.pread(self._journal, size, self._shared_from))
+            data = os.pread(self._journal, size, self._shared_from)
         gathered: dict[int, dict[int, Part]] = {}
-        for number, part in notes:
+        for number, part, _ in self._notes(data):
             if number not in gathered:
                 gathered[number] = {held.start: held for held in self._states[number].by_end.values()}
             _heed(gathered[number], part)
         for number, parts in gathered.items():
             self._hold(number, parts.values())
 
-    def make_empty_files(self) -> None:
-        """Make the files that have no bytes: nobody asks the bucket for them."""
-        for file, state in zip(self._plan.files, self._states, strict=True):
-            if file.size == 0:
-                with disk(file.path):
-                    self._open(file, state)
-                self._shut(state)
+    def allocate(self) -> None:
+        """Make the files that have no bytes, which nobody asks the bucket for, and room for the large ones.
+
+        To be done before several processes write: where a file system can't allocate, the C library writes zeros
+        into the blocks that it finds empty, and they may land on bytes that have just come.
+        """
+        for number in range(len(self._states)):
+            file, state = self._plan.files[number], self._states[number]
+            if file.size and (file.size < _PREALLOCATE or state.have == file.size):
+                continue
+            with disk(file.path):
+                self._open(file, state)
+                if file.size:
+                    os.posix_fallocate(state.descriptor, 0, file.size)
+            self._shut(state)
 
     def _open(self, file: Wanted, state: _State) -> None:
         path = f"{self._folder}/{file.path}"
@@ -204,8 +215,6 @@ class Parts:
             os.makedirs(parent, exist_ok=True)  # noqa: PTH103 - thousands of files: Path costs more than the call
             self._made.add(parent)
         state.descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
-        if file.size >= _PREALLOCATE:
-            os.posix_fallocate(state.descriptor, 0, file.size)
 
     def _shut(self, state: _State) -> None:
         if state.descriptor >= 0:
@@ -225,28 +234,31 @@ class Parts:
 
     def _replay(self, data: bytes) -> int:
         """Take up the parts that are noted and still sum up; returns how many bytes of notes made sense."""
-        notes, length = self._notes(data)
+        length = 0
         noted: dict[int, dict[int, Part]] = {}
-        for number, part in notes:
+        for number, part, length in self._notes(data):  # noqa: B007 - the last one's
             _heed(noted.setdefault(number, {}), part)
         buffer = Buffer()
         for number, parts in noted.items():
             self._take_up(number, sorted(parts.values(), key=lambda part: part.start), buffer)
         return length
 
-    def _notes(self, data: bytes) -> tuple[list[tuple[int, Part]], int]:
-        """The notes that make sense, in order, each a file's number and a part, and how many bytes they take."""
-        notes: list[tuple[int, Part]] = []
-        offset = 0
-        while offset + _RECORD_BYTES <= len(data):
+    def _notes(self, data: bytes) -> Iterator[tuple[int, Part, int]]:
+        """The notes that make sense, in order: a file's number, a part, and where in `data` the note ends.
+
+        A kill or a full disk may cut a note short, and other processes write on behind it: what is left of it is
+        passed over. A power cut may leave anything: there the notes end.
+        """
+        offset = skipped = 0
+        while offset + _RECORD_BYTES <= len(data) and skipped < _RECORD_BYTES:
             record = data[offset : offset + _RECORD.size]
             (check,) = _CHECK.unpack_from(data, offset + _RECORD.size)
             number, start, end, crc = _RECORD.unpack(record)
             if check != zlib.crc32(record) or number >= len(self._states):
-                break  # the kill, or the power cut, hit this note
-            offset += _RECORD_BYTES
-            notes.append((number, Part(start, end, crc)))
-        return notes, offset
+                offset, skipped = offset + 1, skipped + 1
+                continue
+            offset, skipped = offset + _RECORD_BYTES, 0
+            yield number, Part(start, end, crc), offset
 
     def _take_up(self, number: int, parts: list[Part], buffer: Buffer) -> None:
         file = self._plan.files[number]

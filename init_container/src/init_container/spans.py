@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import accumulate
-from typing import Protocol
+
+from init_container.board import Ledger
 
 _MIB = 1024 * 1024
 SMALLEST = 2 * _MIB
@@ -49,49 +50,22 @@ def span_bytes(rate: float, left: int, connections: int, fixed: int = 0) -> int:
     return max(min(wanted, left // (2 * max(connections, 1))), SMALLEST)
 
 
-class Cursor(Protocol):
-    """How far the missing bytes, laid end to end, are given out. The processes of a pull share one."""
-
-    @property
-    def position(self) -> int:
-        """How many bytes are given out."""
-        ...
-
-    def advance(self, step: Callable[[int], int]) -> int:
-        """Give out ``step(position)`` bytes more, while nobody else does; returns the position before."""
-        ...
-
-
-class OwnCursor:
-    """The cursor of a process that shares with nobody."""
-
-    def __init__(self) -> None:
-        """Nothing is given out yet."""
-        self.position = 0
-
-    def advance(self, step: Callable[[int], int]) -> int:
-        """See `Cursor`."""
-        position = self.position
-        self.position += step(position)
-        return position
-
-
 class Spans:
-    """The bytes that nobody fetches yet: what was given back, then what is missing, in order, from the cursor on."""
+    """The bytes that nobody fetches yet: what was given back, then what is missing, as the ledger gives it."""
 
-    def __init__(self, missing: Iterable[Span], cursor: Cursor) -> None:
-        """missing: the same for all that share the cursor."""
+    def __init__(self, missing: Iterable[Span], ledger: Ledger) -> None:
+        """missing: the same for all that share the ledger."""
         self._missing = tuple(missing)
         self._ends = tuple(accumulate(span.left for span in self._missing))
         self._bytes = self._ends[-1] if self._ends else 0
-        self._cursor = cursor
+        self._ledger = ledger
         self._returned: deque[Span] = deque()
         self._returned_bytes = 0
 
     @property
     def left(self) -> int:
         """Bytes that nobody fetches yet."""
-        return self._returned_bytes + self._bytes - self._cursor.position
+        return self._returned_bytes + self._bytes - self._ledger.position
 
     def take(self, size: int) -> Span | None:
         """The next span, cut to about `size` bytes; None if everything is being fetched."""
@@ -103,14 +77,14 @@ class Spans:
                 span = Span(span.file, span.start, span.start + length, span.attempts)
             self._returned_bytes -= length
             return span
-        position = self._cursor.advance(lambda at: _cut(self._rest(at).left, size))
+        position = self._ledger.advance(lambda at: _cut(self._rest(at).left, size))
         rest = self._rest(position)
         rest.end = rest.start + _cut(rest.left, size)
         return rest if rest.left else None
 
     def peek(self) -> int:
         """Bytes of the next span before cutting; 0 if there is none."""
-        return self._returned[0].left if self._returned else self._rest(self._cursor.position).left
+        return self._returned[0].left if self._returned else self._rest(self._ledger.position).left
 
     def _rest(self, position: int) -> Span:
         """From a position to the end of the missing span that it is in; an empty span at the very end."""
