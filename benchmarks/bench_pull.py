@@ -9,8 +9,10 @@ pieces; ``--table`` only prints them, ``--write`` puts them into a page between 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -72,6 +74,8 @@ class Bench:
                 "DESTINATION": str(out / "current"),
                 "TERMINATION_LOG": str(self.work / "last-words"),
             }
+            if "PROCESSES" in os.environ:
+                ours["PROCESSES"] = os.environ["PROCESSES"]
             return [self.python, "-m", "init_container"], {**environment, **ours}
         if peer == "curl":
             urls = [f"{endpoint}/{build.bucket}/{name}" for name in build.names]
@@ -169,6 +173,26 @@ def first_requests(bench: Bench) -> list[Run]:
     return runs
 
 
+def memory(bench: Bench, case: str, transport: str, build: Build) -> int:
+    """Run ours once; returns the most bytes that its processes held at a time, what they share counted once (PSS)."""
+    out = bench.work / f"memory-{time.time_ns()}"
+    out.mkdir()
+    command, environment = bench.command(OURS, transport, build, out)
+    most, processes = 0, 1
+    with subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL) as process:
+        while process.poll() is None:
+            with contextlib.suppress(OSError):  # one of them has ended
+                children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+                rollups = [Path(f"/proc/{pid}/smaps_rollup").read_text() for pid in (process.pid, *children)]
+                held = (re.findall(r"^Pss:\s+(\d+) kB", rollup, re.MULTILINE) for rollup in rollups)
+                most = max(most, sum(int(kib) * 1024 for found in held for kib in found))
+                processes = max(processes, len(rollups))
+            time.sleep(0.02)
+    shutil.rmtree(out)
+    print(f"{case:>4} {transport:8} {processes} processes  {most / _MIB:6.1f} MiB at most", flush=True)
+    return most
+
+
 def measure(
     bench: Bench,
     *,
@@ -217,6 +241,7 @@ def main() -> None:
     parser.add_argument("--transports", nargs="*", default=list(TRANSPORTS), choices=list(TRANSPORTS))
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--only", nargs="*", default=[], help="peers, by name; default: all")
+    parser.add_argument("--memory", action="store_true", help="only measure the memory of all our processes together")
     parser.add_argument("--plot", type=Path, help="draw the SVG here")
     parser.add_argument("--table", action="store_true", help="measure nothing, only print what is there")
     parser.add_argument("--write", type=Path, help="put the tables into this page, between its markers")
@@ -231,6 +256,11 @@ def main() -> None:
         with serve(work / "www") as servers:
             python, peers_python = arguments.python, arguments.peers_python
             bench = Bench(work, servers, python, version(python), arguments.kserve_python, peers_python)
+            if arguments.memory:
+                for case in arguments.cases:
+                    for transport in arguments.transports:
+                        memory(bench, case, transport, make_build(work / "www", f"bench-{case}", SIZES[case]))
+                return
             before = runs + first_requests(bench)
 
             def keep(new: list[Run]) -> None:

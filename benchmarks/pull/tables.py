@@ -27,7 +27,8 @@ _BEGIN, _END = "<!-- figures: begin (bench_pull.py --write) -->\n", "<!-- figure
 class Run:
     """One process: what it took.
 
-    case: of `CASES`, or `FIRST_REQUEST`. wall, cpu: seconds; peak: bytes resident; load: the machine's when it began.
+    case: of `CASES`, or `FIRST_REQUEST`. wall, cpu: seconds. peak: bytes resident in its largest process. load: the
+    machine's when it began.
     python: version and OpenSSL of the Python that ours ran in, or empty.
     """
 
@@ -118,7 +119,7 @@ def _details(runs: list[Run]) -> list[str]:
             base = _wall(by_peer[OURS])
             pythons = ", ".join(sorted({run.python for run in by_peer[OURS] if run.python}))
             lines += ["", f"### {title}: {way}" + (f" ({pythons})" if pythons else ""), ""]
-            lines.append("| | runs | median s | MB/s | its time / ours | CPU s/GiB | peak MiB | load |")
+            lines.append("| | runs | median s | MB/s | its time / ours | CPU s/GiB | largest process, MiB | load |")
             lines.append("|---|---|---|---|---|---|---|---|")
             for peer, of in by_peer.items():
                 size, wall = of[0].size, _wall(of)

@@ -29,6 +29,8 @@ _SMALL = 256 * 1024
 _ROW = 16
 _SMALL_LANES = 32
 """Small files wait for first bytes, not for bandwidth: more connections then help."""
+_MOST_LANES = 48
+"""Of all processes together: each costs some 100 KiB over TLS."""
 _IDLE = 0.3
 """The share of time spent waiting above which another connection is worth opening."""
 _SLOWEST = 4096.0
@@ -44,7 +46,7 @@ class Engine:
     """Fetches jobs over a set of connections that live as long as the engine.
 
     tick: called some times a second. deadline: on the monotonic clock. received: bytes of bodies so far.
-    opened: connections so far. limit: most connections at a time; 0: as many as help.
+    opened: connections so far. processes: how many there are besides and with this one: they share what is allowed.
     """
 
     def __init__(self, config: Config, credentials: Credentials, trust: Trust | None = None) -> None:
@@ -67,7 +69,7 @@ class Engine:
         self._watched_at = time.monotonic()
         self.pacing = Pacing(_random)
         self.opened = 0
-        self.limit = config.connections
+        self.processes = 1
         self.received = 0
         self.deadline = time.monotonic() + (config.deadline or LEAST_DEADLINE)
         project = f"&userProject={quote(config.user_project, safe='')}" if config.user_project else ""
@@ -94,7 +96,7 @@ class Engine:
         for lane in self._lanes.values():
             lane.connection.close()
         other = Engine(self._config, self._credentials, self._trust)
-        other.deadline, other.limit, other._addresses = self.deadline, self.limit, self._addresses
+        other.deadline, other.processes, other._addresses = self.deadline, self.processes, self._addresses
         return other
 
     def ask(self, source: Source) -> None:
@@ -137,9 +139,9 @@ class Engine:
             self._watched_at = woken
 
     def _most(self, source: Source) -> int:
-        if self.limit:
-            return self.limit
-        return _SMALL_LANES if source.next_bytes() <= _SMALL else _LANES
+        if self._config.connections:
+            return max(1, self._config.connections // self.processes)
+        return min(_SMALL_LANES, _MOST_LANES // self.processes) if source.next_bytes() <= _SMALL else _LANES
 
     def _staff(self, source: Source, now: float) -> None:
         """Give work to the connections that have none, and open the ones that are wanted."""

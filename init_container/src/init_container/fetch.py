@@ -59,9 +59,8 @@ def _fetch_files(config: Config, engine: Engine, plan: Plan, parts: Parts, tick:
         files = Files(plan, parts, ledger, range_bytes=config.range_bytes)
         helped = Counts()
         if isinstance(ledger, Board):
-            engine.limit = config.connections // count
             helped = _fetch_with_helpers(count - 1, engine, files, ledger, tick)
-            engine.limit = config.connections
+            engine.processes = 1
             files.begin(processes=1)
         engine.tick = lambda: tick(_done(engine, parts.have) + helped)
         engine.run(files)
@@ -83,6 +82,7 @@ def _fetch_with_helpers(
 ) -> Counts:
     """Fetch side by side with helpers, and take up what they noted; returns what they did."""
     parts = files.parts
+    engine.processes = count + 1
     files.begin(processes=count + 1)
     parts.share()
     had = parts.have

@@ -1,4 +1,4 @@
-"""When to try again: exponential back-off with full jitter, shared by all connections of a process. No clock, no I/O."""
+"""When to try again: exponential back-off with full jitter, one for all connections of a process. No clock, no I/O."""
 
 from __future__ import annotations
 
