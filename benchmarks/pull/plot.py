@@ -5,7 +5,7 @@ from __future__ import annotations
 import statistics
 from xml.sax.saxutils import escape
 
-from pull.tables import CASES, OURS, TRANSPORTS, Run
+from pull.tables import ALONE, CASES, OURS, TRANSPORTS, Run
 
 _WIDTH, _LABEL, _ROW, _HEAD = 860, 230, 20, 34
 
@@ -31,7 +31,7 @@ def draw(runs: list[Run]) -> str:
         most = max(rates.values())
         for peer, rate in sorted(rates.items(), key=lambda entry: -entry[1]):
             width = (_WIDTH - _LABEL - 90) * rate / most
-            kind = "ours" if peer == OURS else "peer"
+            kind = "ours" if peer in (OURS, ALONE) else "peer"
             body.append(f'<text x="{_LABEL - 8}" y="{y + 13}" text-anchor="end">{escape(peer)}</text>')
             body.append(f'<rect x="{_LABEL}" y="{y}" width="{width:.1f}" height="{_ROW - 4}" class="{kind}"/>')
             body.append(f'<text x="{_LABEL + width + 6:.1f}" y="{y + 13}">{rate:.0f} MB/s</text>')
