@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -24,10 +25,17 @@ def shop_of_one_picture(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_a_demo_whose_step_misbehaves_ends_with_status_1_and_says_which(shop_of_one_picture: Path) -> None:
+def test_a_demo_whose_step_misbehaves_ends_with_status_1_and_keeps_its_logs(
+    shop_of_one_picture: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    work = tmp_path_factory.mktemp("demo")
     command = [sys.executable, "-m", "local_stack.demo", "--once", "--catalogue", str(shop_of_one_picture)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=110, check=False)
+    environment = {**os.environ, "TMPDIR": str(work)}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=110, check=False)
     assert done.returncode == 1, done.stdout
     assert "failed:" in done.stdout
     assert "the logs are in" in done.stdout
     assert "every step worked" not in done.stdout
+    (logs,) = work.glob("indexpush-demo-*/logs")
+    assert str(logs) in done.stdout
+    assert list(logs.glob("*.log"))
