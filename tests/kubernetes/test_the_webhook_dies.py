@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 from installation import NAMESPACE, WEBHOOK
-from kube import Object, until
+from kube import Object, processes_of, until
 from node_scene import INDEX, Scene, unbroken
 
 from local_stack.demo.sabotage import shuffle_item_ids
@@ -41,7 +41,9 @@ def pulling(scene: Scene, generation: int) -> bool:
 
 
 def proving(scene: Scene, generation: int) -> bool:
-    return any("running" in _container(pod, "containerStatuses") for pod in scene.pods(INDEX, generation))
+    """The pod's server runs; one that gives up within a second may never be reported as running, so its process counts."""
+    pods = scene.pods(INDEX, generation)
+    return any("running" in _container(pod, "containerStatuses") or processes_of(pod, b"search_server") for pod in pods)
 
 
 def decided(scene: Scene, generation: int) -> bool:
