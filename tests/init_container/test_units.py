@@ -15,11 +15,13 @@ from init_container import crc32c
 from init_container.answers import AnswerMalformed, Busy, Head, check_range, check_status, parse_head, retry_after
 from init_container.board import OwnLedger
 from init_container.config import Config, Misconfigured
+from init_container.lane import Lane
 from init_container.pacing import Pacing
 from init_container.parts import Parts
 from init_container.plan import Plan, Wanted
 from init_container.pull import MANIFEST_LIMIT
 from init_container.spans import SMALLEST, Span, Spans, span_bytes, steal
+from init_container.transport import Connection
 from model_repository.errors import BuildIncomplete, PermanentError, TransientError
 from model_repository.index_manifest import INDEX_MANIFEST_LIMIT
 
@@ -112,6 +114,65 @@ def test_a_rest_that_is_not_worth_a_request_goes_with_the_last_one() -> None:
     assert first is not None
     assert first.left == 5 * MIB
     assert spans.take(4 * MIB) is None
+
+
+class _Answered(Connection):
+    """A connection on which the whole answer has come already."""
+
+    def __init__(self, answer: bytes) -> None:
+        self._answer = answer
+
+    def send(self, data: bytes) -> None:
+        pass
+
+    def read_into(self, view: memoryview) -> int:
+        count = min(len(view), len(self._answer))
+        view[:count] = self._answer[:count]
+        self._answer = self._answer[count:]
+        return count
+
+    @property
+    def buffered(self) -> bool:
+        return bool(self._answer)
+
+
+class _Range:
+    """A job that keeps where in the file each piece of it ended."""
+
+    name = "o"
+    attempts = 0
+    generation = None
+
+    def __init__(self, start: int, end: int) -> None:
+        self.range = start, end
+        self.ends: list[int] = []
+
+    @property
+    def left(self) -> int:
+        return self.range[1] - self.range[0]
+
+    def begin(self, head: Head) -> int:
+        assert head.status == 206
+        return self.left
+
+    def receive(self, buffer: crc32c.Buffer, start: int, end: int) -> None:
+        assert bytes(buffer.view[start:end]) == bytes(end - start)
+        self.range = self.range[0] + end - start, self.range[1]
+        self.ends.append(self.range[0])
+
+
+@pytest.mark.parametrize("start", [0, 1000, 512 * 1024 - 1])
+def test_what_is_written_ends_with_a_block_of_the_file(start: int) -> None:
+    size = 3_000_000
+    head = f"HTTP/1.1 206 Partial Content\r\nContent-Length: {size}\r\n\r\n".encode()
+    lane = Lane(_Answered(head + bytes(size)), 0.0)
+    job = _Range(start, start + size)
+    lane.ask([job], b"", "", 0.0)
+    lane.pump(crc32c.Buffer(), lambda *_: None)
+    _, *blocks, last = job.ends
+    assert last == start + size
+    assert len(blocks) >= 4
+    assert all(end % (512 * 1024) == 0 for end in blocks)
 
 
 def test_an_index_json_is_held_in_memory_up_to_the_contract_s_own_limit() -> None:

@@ -41,7 +41,7 @@ def pulling(scene: Scene, generation: int) -> bool:
 
 
 def proving(scene: Scene, generation: int) -> bool:
-    """The pod's server runs; one that gives up within a second may never be reported as running, so its process counts."""
+    """The pod's server runs. One that gives up within a second may never be reported as running: its process counts."""
     pods = scene.pods(INDEX, generation)
     return any("running" in _container(pod, "containerStatuses") or processes_of(pod, b"search_server") for pod in pods)
 

@@ -11,6 +11,9 @@ from init_container.jobs import Job
 from init_container.transport import Connection
 
 _HEAD_LIMIT = 64 * 1024
+_BLOCK = 512 * 1024
+"""Writes end at multiples of this: the page cache then takes each into one folio, where one that begins or ends inside
+of a page makes a dozen, and that page is begun twice."""
 
 
 class Lane:
@@ -53,13 +56,20 @@ class Lane:
             if offset:
                 buffer.view[:offset] = self._rest
                 self._rest = b""
-            count = self.connection.read_into(buffer.view[offset:])
+            count = self.connection.read_into(buffer.view[offset : self._room(len(buffer.view))])
             end = offset + count
             position = self._consume(buffer, end, answered)
             if position < end and not self.doomed:
                 self._rest = bytes(buffer.view[position:end])
             if not count or self.doomed or not self.connection.buffered:
                 return
+
+    def _room(self, size: int) -> int:
+        """How far to fill a buffer of `size`: so that what is written of it ends with a block of the file."""
+        if not self._in_body or (wanted := self.jobs[0].range) is None:
+            return size
+        room = _BLOCK - wanted[0] % _BLOCK
+        return room + _BLOCK if room + _BLOCK <= size else room
 
     def _consume(self, buffer: Buffer, end: int, answered: Callable[[Lane, Head], None]) -> int:
         position = 0

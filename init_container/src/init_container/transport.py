@@ -261,5 +261,5 @@ class Connection:
         return self._tls is not None and (self._incoming.pending > 0 or self._tls.pending() > 0)
 
 
-_SCRATCH = memoryview(bytearray(64 * 1024))
+_SCRATCH = memoryview(bytearray(128 * 1024))
 """Encrypted bytes on their way to a BIO: one for all, as there is one loop, and small enough for the cache."""
