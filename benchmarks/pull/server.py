@@ -220,9 +220,10 @@ def serve(root: Path) -> Iterator[Servers]:
             "-addext",
             "basicConstraints=critical,CA:FALSE",
         ]
+        usage = ["-addext", "keyUsage=critical,keyCertSign"]  # Python 3.13 and later trust no authority without
         signer = ["-CA", str(root / "ca.pem"), "-CAkey", str(root / "ca-key.pem")]
         for arguments in (
-            [*ca, "-subj", "/CN=bench CA", "-keyout", str(root / "ca-key.pem"), "-out", str(root / "ca.pem")],
+            [*ca, "-subj", "/CN=bench CA", *usage, "-keyout", str(root / "ca-key.pem"), "-out", str(root / "ca.pem")],
             [*ca, "-subj", "/CN=localhost", *names, *signer, "-keyout", key, "-out", str(root / "cert.pem")],
         ):
             subprocess.run([openssl, "req", *arguments], check=True, capture_output=True)
