@@ -228,7 +228,8 @@ def serve(root: Path) -> Iterator[Servers]:
         ):
             subprocess.run([openssl, "req", *arguments], check=True, capture_output=True)
     plain, tls, slow_plain, slow_tls, waiter = _free_ports(5)
-    throttle = f"auth_request /_wait; limit_rate {_RATE};"
+    # limit_rate waits after each buffer, in whole milliseconds: with smaller ones the first second is not held at all
+    throttle = f"auth_request /_wait; limit_rate {_RATE}; output_buffers 1 256k;"
 
     def site(plain: int, tls: int, throttle: str) -> str:
         listen = f"listen 127.0.0.1:{plain}; listen 127.0.0.1:{tls} ssl;"

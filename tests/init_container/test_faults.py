@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import socket
+import threading
 import time
 from itertools import pairwise
 
@@ -12,6 +14,7 @@ import pytest
 from faulty_bucket import (
     Fault,
     FaultyBucket,
+    Reply,
     close_early,
     drip,
     flip,
@@ -151,6 +154,23 @@ def test_retry_after_is_honoured(bucket: FaultyBucket, build: Build, puller: Pul
     first, second = bucket.asked("index.json")[:2]
     assert second.at - first.at >= 1
     puller.check_whole(build)
+
+
+def test_a_few_small_files_are_not_asked_for_one_after_another(bucket: FaultyBucket, puller: Puller) -> None:
+    build = make_build({"big.ann": 6 * MIB, **{f"small/{number}.bin": 1 for number in range(3)}})
+    for name, data in build.objects.items():
+        bucket.put(name, data)
+    all_asked = threading.Barrier(3)
+
+    def slow(reply: Reply) -> None:
+        with contextlib.suppress(threading.BrokenBarrierError):
+            all_asked.wait(5)
+        reply.whole()
+
+    bucket.fail(slow, times=3, match="small/")
+    assert puller.run(INDEX_DIGEST=build.digest, STALL_SECONDS="20").code == 0
+    puller.check_whole(build)
+    assert not all_asked.broken
 
 
 def test_retries_are_spread_and_grow(bucket: FaultyBucket, puller: Puller) -> None:

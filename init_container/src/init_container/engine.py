@@ -159,7 +159,7 @@ class Engine:
             return
         token = self._credentials.token()  # before a job is taken: it may raise
         jobs: list[Job] = []
-        room = _ROW - len(lane.jobs)
+        room = self._row(source) - len(lane.jobs)
         while len(jobs) < room:
             small = 0 < source.next_bytes() <= _SMALL
             if (jobs or lane.jobs) and not (small and self._rows):
@@ -178,6 +178,14 @@ class Engine:
             lane.ask(jobs, b"".join(self._request(job, token) for job in jobs), token, now)
         except OSError as error:
             self._failed(lane, error, source)
+
+    def _row(self, source: Source) -> int:
+        """How many requests may be on their way on a connection: no more than half its fair share of what is left.
+
+        A server answers them one after another, and some take 30 ms for each.
+        """
+        connections = self.processes * max(len(self._lanes), self._wanted)
+        return max(1, min(_ROW, source.waiting_spans // (2 * connections)))
 
     def _relieve(self, source: Source) -> Job | None:
         """Half of the job that would be the last to end, if the connection that does it is what we wait for."""

@@ -119,6 +119,11 @@ class Files:
         """See `Source`."""
         return self._spans.left
 
+    @property
+    def waiting_spans(self) -> int:
+        """See `Source`."""
+        return self._spans.count
+
     def next_bytes(self) -> int:
         """See `Source`."""
         return self._spans.peek()

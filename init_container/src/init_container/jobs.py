@@ -54,6 +54,11 @@ class Source(Protocol):
         """Bytes that nobody fetches yet."""
         ...
 
+    @property
+    def waiting_spans(self) -> int:
+        """How many spans, of a file each, nobody fetches yet."""
+        ...
+
     def next_bytes(self) -> int:
         """Bytes of what `take` would begin with; 0 if there is nothing."""
         ...
@@ -130,6 +135,11 @@ class Document:
     def waiting(self) -> int:
         """See `Source`."""
         return 0 if self._taken else 1
+
+    @property
+    def waiting_spans(self) -> int:
+        """See `Source`."""
+        return self.waiting
 
     def next_bytes(self) -> int:
         """See `Source`."""

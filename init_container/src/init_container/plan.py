@@ -32,7 +32,7 @@ class Wanted:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """All files of a pull besides index.json itself, the largest first.
+    """All files of a pull besides index.json itself, in the order in which they are asked for.
 
     digest: sha256 of index.json: it names the plan, since index.json lists every file with size and crc32c.
     """
@@ -53,8 +53,8 @@ def plan_pull(manifest: IndexManifest, digest: str) -> Plan:
         *_wanted(str(manifest.prefix), "index", manifest.files),
         *_wanted(str(manifest.model.prefix), "model", manifest.model.files),
     ]
-    # Large files first: the small ones then fill the gaps at the end, when there are more connections than spans.
-    wanted.sort(key=lambda file: (-file.size, file.path))
+    # Small files first: each costs a wait for its first byte, which large ones cover; those can be cut to end together.
+    wanted.sort(key=lambda file: (file.size, file.path))
     return Plan(digest, manifest.model.digest, tuple(wanted))
 
 

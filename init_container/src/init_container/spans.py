@@ -67,6 +67,11 @@ class Spans:
         """Bytes that nobody fetches yet."""
         return self._returned_bytes + self._bytes - self._ledger.position
 
+    @property
+    def count(self) -> int:
+        """Spans that nobody fetches yet, before cutting."""
+        return len(self._returned) + len(self._missing) - bisect_right(self._ends, self._ledger.position)
+
     def take(self, size: int) -> Span | None:
         """The next span, cut to about `size` bytes; None if everything is being fetched."""
         if self._returned:
