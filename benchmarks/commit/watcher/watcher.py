@@ -158,6 +158,7 @@ class Watcher:
         asked.add_header("Authorization", f"Bearer {(_ACCOUNT / 'token').read_text()}")
         asked.add_header("Content-Type", "application/strategic-merge-patch+json")
         trust = ssl.create_default_context(cafile=str(_ACCOUNT / "ca.crt"))
+        trust.verify_flags &= ~ssl.VERIFY_X509_STRICT  # the node's authority lacks an extension
         with urllib.request.urlopen(asked, context=trust, timeout=30) as answer:
             answer.read()
 

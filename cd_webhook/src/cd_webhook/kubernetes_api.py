@@ -6,6 +6,7 @@ The client's typed models are left out: they would drop what this release of the
 from __future__ import annotations
 
 import json
+import ssl
 from collections.abc import Iterator
 from http import HTTPStatus
 from pathlib import Path
@@ -42,6 +43,11 @@ class KubernetesApi:
         configuration.retries = False
         configuration.connection_pool_maxsize = 32
         self._client = client.ApiClient(configuration)
+        # From Python 3.13 on, authorities that lack some extension of RFC 5280 are refused, and those of many clusters
+        # do: https://github.com/kubernetes-client/python/issues/2394. Chain, dates and name are checked as ever.
+        context = urllib3.util.ssl_.create_urllib3_context()
+        context.verify_flags &= ~ssl.VERIFY_X509_STRICT
+        self._client.rest_client.pool_manager.connection_pool_kw["ssl_context"] = context
 
     @classmethod
     def connect(cls, kubeconfig: Path | None) -> KubernetesApi:

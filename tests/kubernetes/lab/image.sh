@@ -11,13 +11,13 @@ need_root
 need buildah mmdebstrap ctr
 node_pid >/dev/null || fail "no node is up in $dir: run $lab/up.sh $dir"
 
-# --- the base: Debian 12 has Python 3.11; python, pip and PATH are as in the official image ---
+# --- the base: Debian 13 has Python 3.13; python, pip and PATH are as in the official image ---
 lock images
 buildah_alone rm --all >/dev/null                    # working containers of builds that were killed
 # shellcheck disable=SC2016,SC2054
 recipe=(--variant=minbase --include=ca-certificates,python3-pip,python3-venv,python-is-python3
   --dpkgopt='path-exclude=/usr/share/doc/*' --dpkgopt='path-exclude=/usr/share/man/*'
-  --dpkgopt='path-exclude=/usr/share/locale/*' --customize-hook='rm "$1"/usr/lib/python3*/EXTERNALLY-MANAGED' bookworm)
+  --dpkgopt='path-exclude=/usr/share/locale/*' --customize-hook='rm "$1"/usr/lib/python3*/EXTERNALLY-MANAGED' trixie)
 base=localhost/debian-python:$(sha256sum <<<"${recipe[*]}" | cut -c1-8)
 if ! buildah_alone inspect --type image "$base" >/dev/null 2>&1; then
   rm -rf "$cache_root"/images/base.*                 # of runs that were killed: this one holds the lock

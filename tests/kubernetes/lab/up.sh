@@ -20,6 +20,7 @@ new_certificate() {  # name, subject, extensions
 }
 (
   umask 077
+  # without a key usage, as the authorities of many clusters: clients must get along with that
   new_key ca.key; openssl req -x509 -new -key ca.key -subj /CN=lab -days 30 -out ca.crt
   new_key service-accounts.key; openssl ec -in service-accounts.key -pubout -out service-accounts.pub 2>/dev/null
   new_certificate server /CN=kube-apiserver \
