@@ -1,4 +1,4 @@
-"""What the tests of several rooms share: a real bucket server."""
+"""What the tests of several rooms share: a real bucket server, and a certificate authority."""
 
 from __future__ import annotations
 
@@ -12,10 +12,16 @@ import urllib.error
 import urllib.request
 import uuid
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
 from importlib.resources import files
+from ipaddress import ip_address
 from pathlib import Path
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
 
 
 def _free_port() -> int:
@@ -76,3 +82,33 @@ def new_bucket(bucket_server: str, monkeypatch: pytest.MonkeyPatch) -> Callable[
             return name
 
     return make
+
+
+@pytest.fixture(scope="session")
+def authority(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A test CA's certificate, and a server's chain with its key, as PEM files.
+
+    It says nothing of key usage or key identifiers, as those of many clusters and companies don't.
+    """
+    folder = tmp_path_factory.mktemp("tls")
+    ca_key, key = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
+    ca_name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "a test's authority")])
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
+    now = datetime.now(UTC)
+
+    def certificate(subject: x509.Name, public: ec.EllipticCurvePublicKey) -> x509.CertificateBuilder:
+        builder = x509.CertificateBuilder().subject_name(subject).issuer_name(ca_name).public_key(public)
+        builder = builder.serial_number(x509.random_serial_number())
+        return builder.not_valid_before(now - timedelta(days=1)).not_valid_after(now + timedelta(days=1))
+
+    ca = certificate(ca_name, ca_key.public_key())
+    ca = ca.add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+    names = x509.SubjectAlternativeName(
+        [x509.DNSName("localhost"), x509.DNSName("oauth2.googleapis.com"), x509.IPAddress(ip_address("127.0.0.1"))]
+    )
+    server = certificate(name, key.public_key()).add_extension(names, critical=False)
+    pem = serialization.Encoding.PEM
+    (folder / "ca.pem").write_bytes(ca.sign(ca_key, hashes.SHA256()).public_bytes(pem))
+    private = key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    (folder / "server.pem").write_bytes(private + server.sign(ca_key, hashes.SHA256()).public_bytes(pem))
+    return folder / "ca.pem", folder / "server.pem"

@@ -5,14 +5,17 @@ from __future__ import annotations
 import io
 import json
 import socket
+import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
+import urllib3
 from kubernetes import client
 
 from cd_webhook.cluster import ClusterForbids, ClusterRefused, ClusterUnavailable, Conflict
@@ -201,6 +204,34 @@ def test_a_server_that_is_not_there_may_pass() -> None:
         configuration.host = f"http://127.0.0.1:{probe.getsockname()[1]}"
     with pytest.raises(ClusterUnavailable):
         KubernetesApi(configuration).get("/x")
+
+
+@pytest.mark.parametrize("trusted", [True, False])
+def test_an_authority_may_lack_extensions_but_must_be_trusted(
+    server: ApiServer, authority: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch, *, trusted: bool
+) -> None:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(authority[1])
+    server.http.socket = context.wrap_socket(server.http.socket, server_side=True)
+    configuration = client.Configuration()
+    configuration.host = f"https://localhost:{server.http.server_address[1]}"
+    configuration.ssl_ca_cert = str(authority[0]) if trusted else None
+    create = urllib3.util.ssl_.create_urllib3_context
+
+    def strict(*arguments: Any, **named: Any) -> ssl.SSLContext:
+        """What Python 3.13 and later make of it."""
+        made = create(*arguments, **named)
+        made.verify_flags |= ssl.VERIFY_X509_STRICT
+        return made
+
+    monkeypatch.setattr(urllib3.util.ssl_, "create_urllib3_context", strict)
+    monkeypatch.setattr(urllib3.connection, "create_urllib3_context", strict)
+    api = KubernetesApi(configuration)
+    if trusted:
+        assert api.get(f"{DEPLOYMENTS}/shop")["metadata"]["name"] == "shop"
+    else:
+        with pytest.raises(ClusterUnavailable, match="certificate verify failed"):
+            api.get(f"{DEPLOYMENTS}/shop")
 
 
 def test_a_wait_ends_with_the_change(server: ApiServer) -> None:
