@@ -195,6 +195,20 @@ def memory(bench: Bench, case: str, transport: str, build: Build) -> int:
     return most
 
 
+def prime(work: Path, size: int) -> None:
+    """Write and delete as much as a run will, so that all runs find memory in the same state.
+
+    A virtual machine's host may take free memory back, and give it again page by page: then the first that writes after
+    a pause, or after one that doesn't write, would pay for those that follow.
+    """
+    path = work / "prime"
+    piece = bytes(4 * _MIB)
+    with path.open("wb", buffering=0) as file:
+        for _ in range(0, size, len(piece)):
+            file.write(piece)
+    path.unlink()
+
+
 def measure(
     bench: Bench,
     *,
@@ -217,6 +231,7 @@ def measure(
             left = [peer for peer in peers(case, transport, bench) if not only or peer.split(":")[0] in only]
             for number in range(rounds):
                 for peer in list(left):
+                    prime(bench.work, builds[case].bytes)
                     out = bench.work / f"out-{time.time_ns()}"
                     run = bench.run(peer, case, transport, builds[case], out)
                     shutil.rmtree(out)
