@@ -63,18 +63,18 @@ def _undisturbed(puller: Puller, build: Build) -> float:
 
 def test_what_was_verified_is_not_fetched_again(bucket: FaultyBucket, build: Build, puller: Puller) -> None:
     def last_range(reply: Reply) -> None:
-        denied = reply.request.span == (4 * MIB, 6 * MIB)
+        denied = reply.request.span == (5 * MIB, 6 * MIB)
         (status(403) if denied else Reply.whole)(reply)
 
     bucket.fail(last_range, times=float("inf"), match="big.ann")
-    assert puller.run(CONNECTIONS="1").code == os.EX_USAGE
+    assert puller.run(CONNECTIONS="1", RANGE_MIB="1").code == os.EX_USAGE
     puller.check_nothing_there()
     bucket.rules.clear()
     before = bucket.sent
     assert puller.run().code == 0
     puller.check_whole(build)
     manifest = len(build.objects[PREFIX.manifest])
-    assert bucket.sent - before < 2.1 * MIB + manifest
+    assert bucket.sent - before < 0.2 * 6 * MIB + manifest
 
 
 def test_a_part_that_changed_on_the_disk_is_fetched_again(bucket: FaultyBucket, build: Build, puller: Puller) -> None:

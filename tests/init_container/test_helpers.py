@@ -419,8 +419,10 @@ def test_what_only_a_helper_can_t_get_ends_the_pull(bucket: FaultyBucket, puller
     bucket.rate = 2e6
     bucket.fail(first, match="index.json")
     bucket.fail(gone_for_helpers, times=float("inf"), match="big.ann")
+    began = time.monotonic()
     outcome = puller.run(CONNECTIONS="2", RANGE_MIB="1")
     assert outcome.code == os.EX_DATAERR
     assert "big.ann" in outcome.message
+    assert time.monotonic() - began < 20
     assert len(outcome.lines) == 1
     puller.check_nothing_there()

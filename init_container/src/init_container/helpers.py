@@ -1,6 +1,6 @@
 """The processors besides the first: forked processes that fetch from the same plan, over connections of their own.
 
-One process decrypts, sums and writes 5 to 9 Gbit/s; a node has more. What the processes share is a ledger (`board`),
+One process decrypts, sums and writes 5 to 10 Gbit/s; a node has more. What the processes share is a ledger (`board`),
 the folder and its journal. A helper's error is the pull's. One that dies without a word costs time and nothing else:
 what it didn't note is missing, and the first process fetches it.
 """
