@@ -38,6 +38,11 @@ SIZES: dict[str, list[int]] = {
 }
 _PATIENCE = 240.0
 """Seconds after which a peer is given up."""
+_SETTLE = 2.5
+"""Seconds between a deletion and the next run: what a virtual machine's host does with freed memory, it does by then."""
+_MANY_FILES = 1000
+"""ext4 makes files up to eight times more slowly for five minutes after so many were deleted: it passes over their
+inodes. So they stay until the end."""
 SETTINGS = ("thread:8:32", "process:8:32", "process:16:64")
 
 
@@ -201,6 +206,7 @@ def prime(work: Path, size: int) -> None:
     A virtual machine's host may take free memory back, and give it again page by page: then the first that writes after
     a pause, or after one that doesn't write, would pay for those that follow.
     """
+    time.sleep(_SETTLE)
     path = work / "prime"
     piece = bytes(4 * _MIB)
     with path.open("wb", buffering=0) as file:
@@ -220,6 +226,7 @@ def measure(
 ) -> None:
     """All cases over all transports, the peers taking turns in each round."""
     runs: list[Run] = []
+    outs: list[Path] = []
     builds = {case: make_build(bench.work / "www", f"bench-{case}", SIZES[case]) for case in cases}
     for case in cases:
         for path in sorted((bench.work / "www" / "data" / builds[case].bucket).rglob("*")):
@@ -230,11 +237,15 @@ def measure(
         for transport in transports:
             left = [peer for peer in peers(case, transport, bench) if not only or peer.split(":")[0] in only]
             for number in range(rounds):
-                for peer in list(left):
+                turn = number % max(len(left), 1)  # nobody runs after the same peer each time
+                for peer in left[turn:] + left[:turn]:
                     prime(bench.work, builds[case].bytes)
                     out = bench.work / f"out-{time.time_ns()}"
                     run = bench.run(peer, case, transport, builds[case], out)
-                    shutil.rmtree(out)
+                    if len(builds[case].names) < _MANY_FILES:
+                        shutil.rmtree(out)
+                    else:
+                        outs.append(out)
                     if run is None:
                         left.remove(peer)
                         continue
@@ -246,14 +257,14 @@ def measure(
                         f"cpu {run.cpu:6.2f} s  peak {run.peak / _MIB:6.0f} MiB  load {run.load:.1f}",
                         flush=True,
                     )
-                    # ext4 is slow to make files for some seconds after many were deleted
-                    time.sleep(6 if case == "4000" else 0.2)
+    for out in outs:
+        shutil.rmtree(out)
 
 
 def main() -> None:
     """Measure, keep, print, draw."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--work", type=Path, required=True, help="folder for data, results and what is pulled (15 GiB)")
+    parser.add_argument("--work", type=Path, required=True, help="folder for data, results and what is pulled (30 GiB)")
     parser.add_argument("--python", default=sys.executable, help="the Python that ours runs in; default: this one")
     parser.add_argument("--kserve-python", default="", help="a Python that has kserve-storage")
     parser.add_argument(

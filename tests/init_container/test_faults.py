@@ -173,6 +173,25 @@ def test_a_few_small_files_are_not_asked_for_one_after_another(bucket: FaultyBuc
     assert not all_asked.broken
 
 
+def test_connections_for_the_files_open_while_index_json_is_on_its_way(
+    bucket: FaultyBucket, build: Build, puller: Puller
+) -> None:
+    opened = threading.Event()
+
+    def late(reply: Reply) -> None:
+        until = time.monotonic() + 5
+        while bucket.most < 4 and time.monotonic() < until:
+            time.sleep(0.01)
+        if bucket.most >= 4:
+            opened.set()
+        reply.whole()
+
+    bucket.fail(late, match="index.json")
+    assert puller.run(STALL_SECONDS="20").code == 0
+    puller.check_whole(build)
+    assert opened.is_set()
+
+
 def test_retries_are_spread_and_grow(bucket: FaultyBucket, puller: Puller) -> None:
     bucket.fail(status(503), times=float("inf"), match="index.json")
     puller.run(ATTEMPTS="5")

@@ -115,7 +115,10 @@ class Engine:
             source.flush()
 
     def _begin_with(self, source: Source) -> int:
-        return max(len(self._lanes), min(_FIRST_LANES, self._most(source), 1 + source.waiting // _SMALL))
+        # Also for index.json alone: the others open while it is on its way, and its files wait for none. Unless
+        # somebody counts them: the processes to come have a share, which isn't known yet.
+        needed = 1 + source.waiting // _SMALL if self._config.connections else _FIRST_LANES
+        return max(len(self._lanes), min(needed, _FIRST_LANES, self._most(source)))
 
     def _turn(self, source: Source) -> None:
         now = time.monotonic()

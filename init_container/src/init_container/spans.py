@@ -14,7 +14,7 @@ _MIB = 1024 * 1024
 SMALLEST = 2 * _MIB
 """A span isn't made smaller than this by cutting: a request costs about as long as a mebibyte."""
 _LARGEST = 256 * _MIB
-_FIRST = 8 * _MIB
+_FIRST = 32 * _MIB
 """While nobody knows how fast a connection is."""
 _SECONDS = 2.0
 """A request should keep its connection busy for this long: 30 ms to the first byte are then 1.5 %."""
