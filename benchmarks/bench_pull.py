@@ -12,6 +12,7 @@ import argparse
 import contextlib
 import json
 import os
+import random
 import re
 import shutil
 import signal
@@ -39,7 +40,7 @@ SIZES: dict[str, list[int]] = {
 _PATIENCE = 240.0
 """Seconds after which a peer is given up."""
 _SETTLE = 2.5
-"""Seconds between a deletion and the next run: what a virtual machine's host does with freed memory, it does by then."""
+"""Seconds between a deletion and the next run: by then a virtual machine's host did what it does with freed memory."""
 _MANY_FILES = 1000
 """ext4 makes files up to eight times more slowly for five minutes after so many were deleted: it passes over their
 inodes. So they stay until the end."""
@@ -200,6 +201,15 @@ def memory(bench: Bench, case: str, transport: str, build: Build) -> int:
     return most
 
 
+def read_once(folder: Path) -> None:
+    """Read what will be served: the first to run would wait for the disk."""
+    for path in sorted(folder.rglob("*")):
+        if path.is_file():
+            with path.open("rb", buffering=0) as data:
+                while data.read(4 * _MIB):
+                    pass
+
+
 def prime(work: Path, size: int) -> None:
     """Write and delete as much as a run will, so that all runs find memory in the same state.
 
@@ -208,7 +218,7 @@ def prime(work: Path, size: int) -> None:
     """
     time.sleep(_SETTLE)
     path = work / "prime"
-    piece = bytes(4 * _MIB)
+    piece = bytes(_MIB // 2)  # larger ones would leave the smaller free blocks, which most take first, untouched
     with path.open("wb", buffering=0) as file:
         for _ in range(0, size, len(piece)):
             file.write(piece)
@@ -229,16 +239,12 @@ def measure(
     outs: list[Path] = []
     builds = {case: make_build(bench.work / "www", f"bench-{case}", SIZES[case]) for case in cases}
     for case in cases:
-        for path in sorted((bench.work / "www" / "data" / builds[case].bucket).rglob("*")):
-            if path.is_file():  # the first to run would wait for the disk
-                with path.open("rb", buffering=0) as data:
-                    while data.read(4 * _MIB):
-                        pass
+        read_once(bench.work / "www" / "data" / builds[case].bucket)
         for transport in transports:
             left = [peer for peer in peers(case, transport, bench) if not only or peer.split(":")[0] in only]
             for number in range(rounds):
-                turn = number % max(len(left), 1)  # nobody runs after the same peer each time
-                for peer in left[turn:] + left[:turn]:
+                # In another order each round: what a peer leaves behind (memory, mostly) meets another one each time.
+                for peer in random.Random(number).sample(left, len(left)):
                     prime(bench.work, builds[case].bytes)
                     out = bench.work / f"out-{time.time_ns()}"
                     run = bench.run(peer, case, transport, builds[case], out)

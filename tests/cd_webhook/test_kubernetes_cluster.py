@@ -230,7 +230,7 @@ def test_an_authority_may_lack_extensions_but_must_be_trusted(
     if trusted:
         assert api.get(f"{DEPLOYMENTS}/shop")["metadata"]["name"] == "shop"
     else:
-        with pytest.raises(ClusterUnavailable, match="certificate verify failed"):
+        with pytest.raises(ClusterUnavailable, match=r"certificate verify failed.*check .* KUBECONFIG"):
             api.get(f"{DEPLOYMENTS}/shop")
 
 

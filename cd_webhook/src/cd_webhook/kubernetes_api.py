@@ -118,8 +118,11 @@ class KubernetesApi:
         )
         try:
             answer = self._client.call_api(*parameters, _request_timeout=(_CONNECT_SECONDS, read_seconds))
-        except client.ApiException as error:
-            raise ClusterUnavailable(f"{method} {path}: {error.reason}") from error
+        except client.ApiException as error:  # the client's word for a failure of TLS
+            raise ClusterUnavailable(
+                f"{method} {path}: no TLS with Kubernetes ({' '.join(str(error.reason).split())}); "
+                "check the cluster's certificate authority in KUBECONFIG, or it may pass"
+            ) from error
         except (urllib3.exceptions.HTTPError, OSError) as error:
             raise ClusterUnavailable(f"{method} {path}: no answer from Kubernetes ({error}); it may pass") from error
         if not HTTPStatus.OK <= answer.status < HTTPStatus.MULTIPLE_CHOICES:
