@@ -19,6 +19,7 @@ from model_repository.digests import format_crc32c
 
 _PATH = re.compile(r"/download/storage/v1/b/([^/]+)/o/([^/]+)")
 _PIECE = 64 * 1024
+_FALTER = 4096
 
 
 @dataclass
@@ -182,6 +183,17 @@ def drip(reply: Reply) -> None:
             break
         reply.body_part(bytes([byte]))
     raise Hangup
+
+
+def falter(reply: Reply) -> None:
+    """Send half of it fast, then a second of small pieces, then the rest."""
+    body, middle = reply.body, len(reply.body) // 2
+    reply.head()
+    reply.body_part(body[:middle])
+    for piece in range(10):
+        time.sleep(0.1)
+        reply.body_part(body[middle + piece * _FALTER : middle + (piece + 1) * _FALTER])
+    reply.body_part(body[middle + 10 * _FALTER :])
 
 
 def wrong_range(reply: Reply) -> None:

@@ -9,6 +9,7 @@ import socket
 import threading
 import time
 from itertools import pairwise
+from pathlib import Path
 
 import pytest
 from faulty_bucket import (
@@ -17,6 +18,7 @@ from faulty_bucket import (
     Reply,
     close_early,
     drip,
+    falter,
     flip,
     nonsense,
     range_dropped,
@@ -90,6 +92,21 @@ def test_a_byte_flipped_in_a_long_file_costs_its_block_not_the_file(bucket: Faul
     assert outcome.code == 0, outcome.lines
     puller.check_whole(build)
     assert bucket.sent < (100 + 32 + 1) * MIB
+
+
+def test_a_connection_that_falters_but_goes_on_is_kept(
+    tls_bucket: FaultyBucket, puller: Puller, authority: tuple[Path, Path]
+) -> None:
+    build = make_build({"big.ann": 64 * MIB})
+    for name, data in build.objects.items():
+        tls_bucket.put(name, data)
+    tls_bucket.fail(falter, times=float("inf"), match="big.ann")
+    outcome = puller.run(
+        INDEX_DIGEST=build.digest, STORAGE_EMULATOR_HOST=tls_bucket.url, SSL_CERT_FILE=str(authority[0]), RANGE_MIB="32"
+    )
+    assert outcome.code == 0, outcome.lines
+    assert outcome.lines[-1]["retries"] == 0
+    puller.check_whole(build)
 
 
 LASTING: dict[str, tuple[Fault, int, str]] = {

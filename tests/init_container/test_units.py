@@ -121,15 +121,23 @@ class _Answered(Connection):
 
     def __init__(self, answer: bytes) -> None:
         self._answer = answer
+        self.alarm = 1
 
     def send(self, data: bytes) -> None:
         pass
 
-    def read_into(self, view: memoryview) -> int:
+    def read_into(self, view: memoryview, *, sip: bool = False) -> int:
+        del sip
         count = min(len(view), len(self._answer))
         view[:count] = self._answer[:count]
         self._answer = self._answer[count:]
         return count
+
+    def come(self, data: bytes) -> None:
+        self._answer += data
+
+    def wake_at(self, size: int) -> None:
+        self.alarm = size
 
     @property
     def buffered(self) -> bool:
@@ -173,6 +181,26 @@ def test_what_is_written_ends_with_a_block_of_the_file(start: int) -> None:
     assert last == start + size
     assert len(blocks) >= 4
     assert all(end % (512 * 1024) == 0 for end in blocks)
+
+
+def test_a_fast_connection_wakes_us_for_whole_blocks_and_a_slow_or_nearly_done_one_for_every_byte() -> None:
+    block = 512 * 1024
+    connection = _Answered(f"HTTP/1.1 206 Partial Content\r\nContent-Length: {8 * block}\r\n\r\n".encode())
+    lane = Lane(connection, 0.0)
+    lane.ask([_Range(0, 8 * block)], b"", "", 0.0)
+
+    def alarm_after(blocks: int, now: float) -> int:
+        connection.come(bytes(blocks * block))
+        lane.pump(crc32c.Buffer(), lambda *_: None)
+        lane.measure(now)
+        return connection.alarm
+
+    assert connection.alarm == 1  # nobody knows yet how fast it is
+    assert alarm_after(2, 0.05) == block
+    assert alarm_after(1, 0.10) == block
+    assert [alarm_after(0, 0.15), alarm_after(0, 0.20)][-1] == 1  # it slowed down
+    assert alarm_after(3, 0.25) == block
+    assert alarm_after(1, 0.30) == 1  # less than two blocks to come
 
 
 def test_an_index_json_is_held_in_memory_up_to_the_contract_s_own_limit() -> None:

@@ -14,6 +14,8 @@ _HEAD_LIMIT = 64 * 1024
 _BLOCK = 512 * 1024
 """Writes end at multiples of this: the page cache then takes each into one folio, where one that begins or ends inside
 of a page makes a dozen, and that page is begun twice."""
+_SOON = 0.05
+"""Seconds that a connection's bytes may wait in the kernel until a block of them is there."""
 
 
 class Lane:
@@ -56,12 +58,14 @@ class Lane:
             if offset:
                 buffer.view[:offset] = self._rest
                 self._rest = b""
-            count = self.connection.read_into(buffer.view[offset : self._room(len(buffer.view))])
+            room = buffer.view[offset : self._room(len(buffer.view))]
+            count = self.connection.read_into(room, sip=len(self.jobs) > 1)
             end = offset + count
             position = self._consume(buffer, end, answered)
             if position < end and not self.doomed:
                 self._rest = bytes(buffer.view[position:end])
             if not count or self.doomed or not self.connection.buffered:
+                self._set_alarm()
                 return
 
     def _room(self, size: int) -> int:
@@ -70,6 +74,11 @@ class Lane:
             return size
         room = _BLOCK - wanted[0] % _BLOCK
         return room + _BLOCK if room + _BLOCK <= size else room
+
+    def _set_alarm(self) -> None:
+        """Wake for whole blocks where they come soon: a turn for a few bytes costs as much as one for many."""
+        soon = self.speed * _SOON >= _BLOCK
+        self.connection.wake_at(_BLOCK if soon and self._in_body and self._body >= 2 * _BLOCK else 1)
 
     def _consume(self, buffer: Buffer, end: int, answered: Callable[[Lane, Head], None]) -> int:
         position = 0
@@ -119,6 +128,7 @@ class Lane:
         speed = (self.received - self._measured) / seconds
         self.speed = speed if not self.speed else (self.speed + speed) / 2
         self._measured_at, self._measured = now, self.received
+        self._set_alarm()
 
     def stalled(self, now: float, patience: float, slowest: float) -> bool:
         """Whether in `patience` seconds less came than `slowest` bytes/s make; a drip counts as a stall."""

@@ -120,6 +120,7 @@ class Connection:
         self._proxying = route.proxy is not None
         self._said = b""
         self._connecting = True
+        self._wakes_at = 1
         self.opened = False
         code = self._socket.connect_ex(address[1])
         if code not in (0, errno.EINPROGRESS):
@@ -214,8 +215,11 @@ class Connection:
         self._incoming.write(scratch[:count])
         return True
 
-    def read_into(self, view: memoryview) -> int:
-        """Receive up to ``len(view)`` bytes; 0 if there is nothing now. Raises OSError, `Broken` at the end."""
+    def read_into(self, view: memoryview, *, sip: bool = False) -> int:
+        """Receive up to ``len(view)`` bytes; 0 if there is nothing now. Raises OSError, `Broken` at the end.
+
+        sip: in small pieces, so that TLS keeps half as much memory for this connection: for many of them.
+        """
         if self._tls is None:
             try:
                 count = self._socket.recv_into(view)
@@ -224,9 +228,9 @@ class Connection:
             if not count:
                 raise Broken(errno.ECONNRESET, "the server closed the connection")
             return count
-        return self._decrypt(self._tls, view)
+        return self._decrypt(self._tls, view, _SCRATCH[:_SIP] if sip else _SCRATCH)
 
-    def _decrypt(self, tls: ssl.SSLObject, view: memoryview) -> int:
+    def _decrypt(self, tls: ssl.SSLObject, view: memoryview, scratch: memoryview) -> int:
         read = cast(Callable[[int, memoryview], int], tls.read)  # given a buffer, it returns a count
         filled, size = 0, len(view)
         ended: OSError | None = None
@@ -235,7 +239,7 @@ class Connection:
             # A read that finds no whole record ends in an exception, which costs more than the feed that prevents it.
             if more and self._incoming.pending < _RECORD_LIMIT:
                 try:
-                    more = self._feed(_SCRATCH)
+                    more = self._feed(scratch)
                 except OSError as error:
                     ended, more = error, False
                 continue
@@ -255,6 +259,13 @@ class Connection:
             self._push(self._outgoing.read())
         return filled
 
+    def wake_at(self, size: int) -> None:
+        """Call it readable only when `size` bytes are there, or the end. A system that can't just calls earlier."""
+        if size != self._wakes_at:
+            self._wakes_at = size
+            with suppress(OSError):
+                self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, size)
+
     @property
     def buffered(self) -> bool:
         """Whether `read_into` may have more without the socket becoming readable."""
@@ -263,3 +274,5 @@ class Connection:
 
 _SCRATCH = memoryview(bytearray(128 * 1024))
 """Encrypted bytes on their way to a BIO: one for all, as there is one loop, and small enough for the cache."""
+_SIP = 16 * 1024
+"""A BIO keeps room for a third more than the most it ever held: 45 KiB when fed with this, and 190 with all of that."""
