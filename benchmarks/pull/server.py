@@ -178,7 +178,7 @@ _SITE = """
 """
 
 _NGINX = """
-worker_processes 2; pid {root}/nginx.pid; error_log {root}/nginx-error.log; daemon off; user {user};
+worker_processes {workers}; pid {root}/nginx.pid; error_log {root}/nginx-error.log; daemon off; user {user};
 events {{ worker_connections 1024; }}
 http {{
   access_log off; sendfile on; tcp_nopush on; default_type application/octet-stream;
@@ -204,9 +204,18 @@ def _free_ports(count: int) -> list[int]:
     return ports
 
 
+def _count(cores: str) -> int:
+    """How many cores a list as of taskset names: ``4-7,9`` are five."""
+    ends = [part.split("-") for part in cores.split(",")]
+    return sum(int(end[-1]) - int(end[0]) + 1 for end in ends)
+
+
 @contextmanager
-def serve(root: Path) -> Iterator[Servers]:
-    """Run the servers for all builds below `root`; raises RuntimeError if nginx or openssl is not there."""
+def serve(root: Path, cores: str = "") -> Iterator[Servers]:
+    """Run the servers for all builds below `root`; raises RuntimeError if nginx or openssl is not there.
+
+    cores: where they run, a list as of taskset, with a worker for each core; empty: two workers, wherever this runs.
+    """
     nginx, openssl = shutil.which("nginx"), shutil.which("openssl")
     if not nginx or not openssl:
         raise RuntimeError(
@@ -238,7 +247,8 @@ def serve(root: Path) -> Iterator[Servers]:
     hashes = "".join(path.read_text() for path in sorted((root / "hashes").iterdir()))
     fast, slow = site(plain, tls, ""), site(slow_plain, slow_tls, throttle)
     user = "root" if os.geteuid() == 0 else "nobody"
-    text = _NGINX.format(root=root, user=user, hashes=hashes, waiter=waiter, fast=fast, slow=slow)
+    workers = _count(cores) if cores else 2
+    text = _NGINX.format(root=root, workers=workers, user=user, hashes=hashes, waiter=waiter, fast=fast, slow=slow)
     (root / "nginx.conf").write_text(text)
     endpoints = {
         "http": f"http://localhost:{plain}",
@@ -251,9 +261,12 @@ def serve(root: Path) -> Iterator[Servers]:
         folder.mkdir()
         for path in (root / "lists").iterdir():
             (folder / path.name).write_text(path.read_text().replace("@endpoint@", endpoint))
+    there = ["taskset", "-c", cores] if cores else []
     processes = [
-        subprocess.Popen([sys.executable, __file__, str(waiter)]),
-        subprocess.Popen([nginx, "-p", str(root), "-e", str(root / "nginx-error.log"), "-c", str(root / "nginx.conf")]),
+        subprocess.Popen([*there, sys.executable, __file__, str(waiter)]),
+        subprocess.Popen(
+            [*there, nginx, "-p", str(root), "-e", str(root / "nginx-error.log"), "-c", str(root / "nginx.conf")]
+        ),
     ]
     try:
         for port in (plain, waiter):
