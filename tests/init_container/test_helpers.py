@@ -355,6 +355,16 @@ def test_as_many_processes_pull_as_are_asked_for(bucket: FaultyBucket, build: Bu
     assert 3 <= bucket.most <= 6
 
 
+@pytest.mark.parametrize("processes", ["16"], indirect=True)
+def test_the_most_processes_that_may_be_asked_for_all_have_connections(
+    bucket: FaultyBucket, build: Build, puller: Puller
+) -> None:
+    bucket.rate = 1e6
+    assert puller.run(DEADLINE_SECONDS="10").code == 0
+    puller.check_whole(build)
+    assert bucket.most >= 16
+
+
 @pytest.mark.parametrize("processes", ["2"], indirect=True)
 def test_one_connection_is_one_process(bucket: FaultyBucket, build: Build, puller: Puller) -> None:
     assert puller.run(CONNECTIONS="1").code == 0

@@ -146,8 +146,9 @@ class Engine:
     def _most(self, source: Source) -> int:
         if self._config.connections:
             return max(1, self._config.connections // self.processes)
-        most = _MOST_LANES // self.processes - _FEWER_LANES
-        return min(_SMALL_LANES, most) if source.next_bytes() <= _SMALL else _LANES
+        if source.next_bytes() > _SMALL:
+            return _LANES
+        return max(_LANES, min(_SMALL_LANES, _MOST_LANES // self.processes - _FEWER_LANES))
 
     def _staff(self, source: Source, now: float) -> None:
         """Give work to the connections that have none, and open the ones that are wanted."""
