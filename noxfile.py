@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
-import sys
 from pathlib import Path
 
 import nox
@@ -15,46 +13,33 @@ nox.options.reuse_existing_virtualenvs = True
 nox.options.sessions = ["lint", "tests"]
 
 ROOT = Path(__file__).parent
-ROOMS = (
-    "model_repository",
-    "image_embedder",
-    "embedding_batch",
-    "functions/on_commit",
-    "manifests",
-    "cd_webhook",
-    "init_container",
-    "base_image",
-    "operator_cli",
-    "local_stack",
-)
+PROJECT = nox.project.load_toml(ROOT / "pyproject.toml")
+ROOMS: list[str] = PROJECT["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"]
 CODE = (*ROOMS, "functions", "tests", "benchmarks", "noxfile.py")
-LOCKS = {
-    "requirements": ("nox", "demo", "dev"),
-    "embedding_batch": ("requirements",),
-    "cd_webhook": ("requirements",),
-    "init_container": ("requirements",),
-    "base_image": ("requirements", "build"),
-    "operator_cli": ("requirements",),
+ELSEWHERE = {
+    "on_commit": "functions/on_commit/requirements.txt",
+    "search_server": "base_image/requirements.txt",
+    "annoy_build": "base_image/build.txt",
 }
+"""Locks that stand where they are installed from; every other group's is requirements/<group>.txt."""
 
 
-def install(session: nox.Session, lock: str) -> None:
-    """Install the locked packages and the rooms, unless this environment already has exactly them."""
-    requirements = ROOT / "requirements" / f"{lock}.txt"
-    inputs = [requirements, *(ROOT / room / "pyproject.toml" for room in ROOMS)]
-    digest = hashlib.sha256(b"".join(path.read_bytes() for path in inputs)).hexdigest()
+def install(session: nox.Session, group: str) -> None:
+    """Install a group's locked packages and the rooms, unless this environment already has exactly them."""
+    requirements = ROOT / "requirements" / f"{group}.txt"
+    digest = hashlib.sha256(requirements.read_bytes() + (ROOT / "pyproject.toml").read_bytes()).hexdigest()
     stamp = Path(session.virtualenv.location) / "indexpush-installed"
     if stamp.exists() and stamp.read_text() == digest:
         return
     session.install("--require-hashes", "-r", str(requirements))
-    session.install("--no-deps", *(part for room in ROOMS for part in ("-e", str(ROOT / room))))
+    session.install("--no-deps", "-e", str(ROOT))
     stamp.write_text(digest)
 
 
 @nox.session
 def demo(session: nox.Session) -> None:
     """The whole path on this machine, with product pictures; `-- --once` makes it end by itself."""
-    install(session, "demo")
+    install(session, "local_stack")
     # After Ctrl-C it needs a moment to stop what it started and to clear up; nox would kill it after half a second.
     session.run("python", "-m", "local_stack.demo", *session.posargs, interrupt_timeout=20)
 
@@ -80,16 +65,9 @@ def lint(session: nox.Session) -> None:
     install(session, "dev")
     session.run("ruff", "format", "--check", *CODE)
     session.run("ruff", "check", *CODE)
-    session.run("mypy", *(str(path) for path in source_folders()))
-    for folder in ("tests/kubernetes", "tests/spinnaker"):  # they run seldom: here is where a slip shows first
-        session.run("mypy", folder, env={"MYPYPATH": folder})
+    session.run("mypy", *ROOMS, "functions/on_commit/main.py", "functions/vendor.py")
+    session.run("mypy", "tests/kubernetes", "tests/spinnaker")  # they run seldom: here is where a slip shows first
     session.run("lint-imports", "--config", "pyproject.toml")
-    session.run("python", "functions/vendor.py", "--check")
-
-
-def source_folders() -> list[Path]:
-    """Where the rooms' code is."""
-    return [room for name in ROOMS if (room := ROOT / name / "src").exists()] + [ROOT / "functions" / "on_commit"]
 
 
 @nox.session
@@ -97,7 +75,7 @@ def kubernetes(session: nox.Session) -> None:
     """The same path on a real Kubernetes node (or the cluster that KUBECONFIG names)."""
     install(session, "dev")
     session.run("python", "functions/vendor.py")
-    session.run("python", "tests/kubernetes/run.py", *session.posargs)
+    session.run("python", "-m", "tests.kubernetes.run", *session.posargs)
 
 
 @nox.session
@@ -110,8 +88,7 @@ def spinnaker(session: nox.Session) -> None:
 
 @nox.session
 def vendor(session: nox.Session) -> None:
-    """Build the contract's wheel into each function's folder: before `gcloud functions deploy`."""
-    install(session, "dev")
+    """Copy the contract into each function's folder: before `gcloud functions deploy`."""
     session.run("python", "functions/vendor.py", *session.posargs)
 
 
@@ -119,14 +96,14 @@ def vendor(session: nox.Session) -> None:
 def bench_search(session: nox.Session) -> None:
     """Queries a second of the search server against raw Annoy and its peers."""
     install(session, "dev")
-    session.run("python", "benchmarks/bench_search.py", *session.posargs)
+    session.run("python", "-m", "benchmarks.bench_search", *session.posargs)
 
 
 @nox.session
 def bench_pull(session: nox.Session) -> None:
     """The puller against its peers."""
     install(session, "dev")
-    session.run("python", "benchmarks/bench_pull.py", *session.posargs)
+    session.run("python", "-m", "benchmarks.bench_pull", *session.posargs)
 
 
 @nox.session
@@ -134,16 +111,16 @@ def bench_commit(session: nox.Session) -> None:
     """From a commit to an answer, beside a watcher that bakes each index into an image; on a real Kubernetes node."""
     install(session, "dev")
     session.run("python", "functions/vendor.py")
-    session.run("python", "benchmarks/bench_commit.py", *session.posargs, interrupt_timeout=20)
+    session.run("python", "-m", "benchmarks.bench_commit", *session.posargs, interrupt_timeout=20)
 
 
 @nox.session(venv_backend="none")
 def lock(session: nox.Session) -> None:
     """Resolve every lock anew (requirements files with hashes); `-- --upgrade` takes newer versions."""
     compile_lock = ("uv", "pip", "compile", "-q", "--generate-hashes", "--no-header", "--no-emit-index-url")
-    for folder, names in LOCKS.items():
-        for name in names:
-            source, target = f"{folder}/{name}.in", f"{folder}/{name}.txt"
-            arguments = ("--universal", "--python-version", "3.11", source, "-o", target)
-            session.run(*compile_lock, *arguments, *session.posargs, external=True)
-    session.run(sys.executable, "functions/vendor.py", "--lock", *session.posargs, external=True, env=dict(os.environ))
+    compile_lock += ("--universal", "--python-version", "3.11")
+    for group in PROJECT["dependency-groups"]:
+        target = ELSEWHERE.get(group, f"requirements/{group}.txt")
+        session.run(*compile_lock, "--group", group, "-o", target, *session.posargs, external=True)
+    operator = ("pyproject.toml", "-o", "requirements/operator_cli.txt")
+    session.run(*compile_lock, *operator, *session.posargs, external=True)

@@ -24,16 +24,15 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
 KUBERNETES = ROOT / "tests" / "kubernetes"
-sys.path.insert(0, str(KUBERNETES))
 
-from commit.baseline import IMAGE, Baseline  # noqa: E402 - needs the path above
-from commit.lab import Lab, upload  # noqa: E402
-from commit.node import Node  # noqa: E402
-from commit.ours import Ours  # noqa: E402
-from commit.results import DESIGNS, OURS, Idle, Results, Run, tables, written  # noqa: E402
-from kube import Kube  # noqa: E402
-from node_scene import install_scene  # noqa: E402
-from run import IMAGES, start_node, stop_node  # noqa: E402
+from benchmarks.commit.baseline import IMAGE, Baseline  # noqa: E402 - needs the path above
+from benchmarks.commit.lab import Lab, upload  # noqa: E402
+from benchmarks.commit.node import Node  # noqa: E402
+from benchmarks.commit.ours import Ours  # noqa: E402
+from benchmarks.commit.results import DESIGNS, OURS, Idle, Results, Run, tables, written  # noqa: E402
+from tests.kubernetes.kube import Kube  # noqa: E402
+from tests.kubernetes.node_scene import install_scene  # noqa: E402
+from tests.kubernetes.run import IMAGES, start_node, stop_node  # noqa: E402
 
 
 def main() -> int:

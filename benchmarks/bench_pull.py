@@ -1,6 +1,6 @@
 """How fast the puller is beside its peers: whole processes, alternating in one run, servers on the same machine.
 
-    python benchmarks/bench_pull.py --work FOLDER --kserve-python PYTHON --peers-python PYTHON
+    python -m benchmarks.bench_pull --work FOLDER --kserve-python PYTHON --peers-python PYTHON
 
 A peer that isn't there is left out, and said so. Results are added to WORK/results.json, so a long run can be taken in
 pieces; ``--table`` only prints them, ``--write`` puts them into a page between its markers, ``--plot`` draws them.
@@ -25,9 +25,9 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from pull.plot import draw
-from pull.server import PREFIX, Build, Servers, make_build, serve
-from pull.tables import ALONE, CASES, FIRST_REQUEST, OURS, TRANSPORTS, Run, tables, write
+from benchmarks.pull.plot import draw
+from benchmarks.pull.server import PREFIX, Build, Servers, make_build, serve
+from benchmarks.pull.tables import ALONE, CASES, FIRST_REQUEST, OURS, TRANSPORTS, Run, tables, write
 
 _MIB = 1024 * 1024
 _GIB = 1024 * _MIB

@@ -1,6 +1,6 @@
 """What the search server adds to Annoy: queries a second of one core, beside Annoy in a bare loop, in the same run.
 
-    python benchmarks/bench_search.py [--items 100000] [--dimensions 512] [--trees 20] [--seconds 1] [--rounds 20]
+    python -m benchmarks.bench_search [--items 100000] [--dimensions 512] [--trees 20] [--seconds 1] [--rounds 20]
 
 Makes an index (cached in build/bench-search), starts all servers, then alternates short rounds of the bare loop and of
 each server, all pinned to one core, the load generator (wrk, 16 kept-alive connections) to another. Peers answer the

@@ -10,16 +10,15 @@ import urllib.request
 from pathlib import Path
 from typing import Any
 
-from commit.lab import INDEX, PATIENCE, Lab, Uploaded
-from commit.meter import Meter
-from commit.node import disk_bytes
-from commit.pods import watched
-from commit.results import Idle, Run
-from installation import BUCKET, SEARCH_IMAGE, namespace
-from kube import Object, until
-
+from benchmarks.commit.lab import INDEX, PATIENCE, Lab, Uploaded
+from benchmarks.commit.meter import Meter
+from benchmarks.commit.node import disk_bytes
+from benchmarks.commit.pods import watched
+from benchmarks.commit.results import Idle, Run
 from model_repository.deployment import footprint
 from model_repository.index_manifest import parse_index_manifest
+from tests.kubernetes.installation import BUCKET, SEARCH_IMAGE, namespace
+from tests.kubernetes.kube import Object, until
 
 IMAGE = ("localhost/indexpush-baseline:0.1.0", "benchmarks/commit/watcher/Dockerfile")
 NAMESPACE = "indexpush-baseline"

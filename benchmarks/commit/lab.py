@@ -6,12 +6,8 @@ import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from commit.builds import Synthetic, synthetic
-from commit.node import Node
-from installation import NAMESPACE, STAND_INS
-from kube import Kube, until
-from node_scene import Scene
-
+from benchmarks.commit.builds import Synthetic, synthetic
+from benchmarks.commit.node import Node
 from local_stack.demo.search import Search
 from manifests import annotations as marks
 from model_repository.digests import sha256_digest
@@ -19,6 +15,9 @@ from model_repository.errors import ObjectMissing
 from model_repository.index_manifest import INDEX_MANIFEST_LIMIT, parse_index_manifest
 from model_repository.names import IndexPrefix
 from model_repository.repository import read_index_manifest
+from tests.kubernetes.installation import NAMESPACE, STAND_INS
+from tests.kubernetes.kube import Kube, until
+from tests.kubernetes.node_scene import Scene
 
 INDEX = "bench"
 PATIENCE = 900.0

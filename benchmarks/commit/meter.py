@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from commit.node import Node
+from benchmarks.commit.node import Node
 
 
 class Meter:

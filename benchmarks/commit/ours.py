@@ -5,15 +5,14 @@ from __future__ import annotations
 import os
 import time
 
-from commit.lab import INDEX, Lab, Uploaded
-from commit.meter import Meter
-from commit.node import disk_bytes
-from commit.pods import watched
-from commit.results import OURS, Idle, Run
-from installation import NAMESPACE
-
+from benchmarks.commit.lab import INDEX, Lab, Uploaded
+from benchmarks.commit.meter import Meter
+from benchmarks.commit.node import disk_bytes
+from benchmarks.commit.pods import watched
+from benchmarks.commit.results import OURS, Idle, Run
 from manifests import annotations as marks
 from model_repository.receipt import Outcome
+from tests.kubernetes.installation import NAMESPACE
 
 _LISTS_A_DAY = 0
 

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from kube import Kube
+from tests.kubernetes.kube import Kube
 
 
 @dataclass

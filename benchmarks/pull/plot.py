@@ -5,7 +5,7 @@ from __future__ import annotations
 import statistics
 from xml.sax.saxutils import escape
 
-from pull.tables import ALONE, CASES, OURS, TRANSPORTS, Run
+from benchmarks.pull.tables import ALONE, CASES, OURS, TRANSPORTS, Run
 
 _WIDTH, _LABEL, _ROW, _HEAD = 860, 230, 20, 34
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from commit.results import MARKS, OURS, Idle, Results, Run, tables, written
+
+from benchmarks.commit.results import MARKS, OURS, Idle, Results, Run, tables, written
 
 
 def run(design: str, seconds: float, image: int = 0) -> Run:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from bench_search import PREFIX, make_data
-
+from benchmarks.bench_search import PREFIX, make_data
 from model_repository.digests import sha256_digest
 from model_repository.index_manifest import parse_index_manifest
 

@@ -8,11 +8,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from urllib.parse import unquote, urlsplit
 
-from fake_cluster import FakeClock, FakeCluster
-
 from cd_webhook.pod_client import NO_REPLY, Reply
 from manifests import annotations as marks
 from model_repository.index_manifest import GoldenQuery
+from tests.cd_webhook.fake_cluster import FakeClock, FakeCluster
 
 QUERIES = tuple(
     GoldenQuery("all", f"i{number}", (f"i{number}", "near", "far"), (0.0, 0.25, 0.5)) for number in range(3)

@@ -8,10 +8,8 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-import fake_cluster as pods
 import pytest
 from fastapi.testclient import TestClient
-from webhook_scene import Scene, request
 
 from cd_webhook.app import Parts, create_app
 from cd_webhook.auth import bearer_check
@@ -19,6 +17,8 @@ from cd_webhook.cluster import ClusterUnavailable, Object
 from cd_webhook.log import Log
 from cd_webhook.metrics import Metrics
 from cd_webhook.watcher import Watcher
+from tests.cd_webhook import fake_cluster as pods
+from tests.cd_webhook.webhook_scene import Scene, request
 
 URL = "/webhooks/webhook/indexpush"
 

@@ -7,13 +7,13 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from webhook_scene import request, values
 
 from cd_webhook.canary import Aborted, Judgement, Passed, Watching, judge_canary, limit, rollout_started
 from manifests import annotations as marks
 from manifests.canary import Canary, canary_of
 from manifests.render import render
 from model_repository.canary_figures import CanaryFigures, TrackFigures
+from tests.cd_webhook.webhook_scene import request, values
 
 RULES = Canary(seconds=60)
 FINE = TrackFigures(pods=1, probes=500, probes_failed=0, p95_ms=4.0, requests=900, errors=0, mean_ms=2.0)

@@ -6,12 +6,7 @@ import contextlib
 import dataclasses
 from datetime import UTC, datetime, timedelta
 
-import fake_cluster as pods
 import pytest
-import webhook_scene as scenes
-from fake_pods import QUERIES, Behaviour
-from test_restart import Death, Killed, Mortal
-from webhook_scene import Scene, request
 
 from cd_webhook.deliver import Delivery
 from cd_webhook.deployed import Rollout
@@ -28,6 +23,11 @@ from model_repository.index_manifest import (
     format_index_manifest,
 )
 from model_repository.names import IndexPrefix, ModelPrefix
+from tests.cd_webhook import fake_cluster as pods
+from tests.cd_webhook import webhook_scene as scenes
+from tests.cd_webhook.fake_pods import QUERIES, Behaviour
+from tests.cd_webhook.test_restart import Death, Killed, Mortal
+from tests.cd_webhook.webhook_scene import Scene, request
 
 CANARY = scenes.VALUES + "canary: {replicas: 1, seconds: 30}\n"
 NAME = "home-store.canary"

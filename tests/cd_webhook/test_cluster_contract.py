@@ -12,10 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import cluster_contract
 import pytest
-from fake_cluster import FakeCluster
-from webhook_scene import request, values
 
 from cd_webhook.cluster import Cluster, ClusterUnavailable, Object
 from cd_webhook.kubernetes_api import KubernetesApi
@@ -23,6 +20,9 @@ from cd_webhook.kubernetes_cluster import KubernetesCluster
 from cd_webhook.local_cluster import LocalCluster
 from cd_webhook.log import Log
 from manifests.render import render
+from tests.cd_webhook import cluster_contract
+from tests.cd_webhook.fake_cluster import FakeCluster
+from tests.cd_webhook.webhook_scene import request, values
 
 RUN = f"{int(time.time()) % 100_000:05}"
 NAMESPACE = f"indexpush-contract-{RUN}"

@@ -9,8 +9,9 @@ import pytest
 from google.auth import exceptions as google_errors
 
 from cd_webhook.auth import KeysUnavailable, NotAllowed, Unauthenticated, bearer_check, google_check
-from cd_webhook.config import AuthKind, ClusterKind, Config, Misconfigured
+from cd_webhook.config import AuthKind, ClusterKind, Config
 from cd_webhook.main import main
+from model_repository.errors import Misconfigured
 
 LEAST = {"ENVIRONMENT": "staging", "MODEL_REPOSITORY": "gs://acme", "WEBHOOK_TOKEN": "0123456789abcdef"}
 

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from webhook_scene import request
-
 from cd_webhook.decide import AlreadyDeployed, Deploy, Superseded, decide
+from tests.cd_webhook.webhook_scene import request
 
 
 def test_the_first_commit_of_an_index_is_deployed() -> None:

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 
-import fake_cluster as pods
 import pytest
-import webhook_scene as scenes
-from webhook_scene import Scene, request
 
 from cd_webhook.deployed import Rollout
 from manifests import annotations as marks
 from model_repository.deployment import AnswerOutcome
 from model_repository.errors import DocumentMalformed
+from tests.cd_webhook import fake_cluster as pods
+from tests.cd_webhook import webhook_scene as scenes
+from tests.cd_webhook.webhook_scene import Scene, request
 
 
 @pytest.fixture

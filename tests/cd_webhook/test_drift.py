@@ -7,10 +7,10 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from webhook_scene import request, values
 
 from cd_webhook.drift import differences
 from manifests.render import render
+from tests.cd_webhook.webhook_scene import request, values
 
 Spec = dict[str, Any]
 

@@ -6,14 +6,14 @@ import random
 import threading
 from collections.abc import Callable
 
-import fake_cluster as pods
 import pytest
-from webhook_scene import Scene, request
 
 from cd_webhook.cluster import Conflict
 from cd_webhook.deliver import Delivery
 from cd_webhook.deployed import Rollout
 from model_repository.errors import TransientError
+from tests.cd_webhook import fake_cluster as pods
+from tests.cd_webhook.webhook_scene import Scene, request
 
 RACES = 200
 NEWEST = 6

@@ -6,13 +6,13 @@ import contextlib
 from collections.abc import Callable
 from typing import Any
 
-import fake_cluster as pods
 import pytest
-from webhook_scene import Scene, request
 
 from cd_webhook.deployed import Rollout
 from manifests import annotations as marks
 from model_repository.errors import BucketUnavailable
+from tests.cd_webhook import fake_cluster as pods
+from tests.cd_webhook.webhook_scene import Scene, request
 
 
 class Killed(BaseException):

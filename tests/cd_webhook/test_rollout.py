@@ -6,12 +6,12 @@ import copy
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-import fake_cluster as pods
 import pytest
-from webhook_scene import request, values
 
 from cd_webhook.rollout import Failed, Progressing, Served, Verdict, judge
 from manifests.render import render
+from tests.cd_webhook import fake_cluster as pods
+from tests.cd_webhook.webhook_scene import request, values
 
 START = datetime(2026, 11, 21, 12, 0, tzinfo=UTC)
 

@@ -7,9 +7,6 @@ import io
 import threading
 from pathlib import Path
 
-from fake_cluster import FakeClock, FakeCluster
-from fake_pods import FakePods
-
 from cd_webhook.cluster import Cluster
 from cd_webhook.deliver import Delivery
 from cd_webhook.deployed import Deployed, read_deployed
@@ -22,6 +19,8 @@ from model_repository.names import IndexPrefix, ModelPrefix, Target
 from model_repository.receipt import Receipt
 from model_repository.repository import list_receipts, read_receipt
 from model_repository.store import ObjectInfo, Store, StoredObject
+from tests.cd_webhook.fake_cluster import FakeClock, FakeCluster
+from tests.cd_webhook.fake_pods import FakePods
 
 VALUES = "namespace: n\nimage: indexpush:1\nservice_account: s\nreplicas: 1\n"
 TARGET = Target("test", "home-store")

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-HOME_STORE = Path(__file__).resolve().parents[2] / "embedding_batch" / "catalogue" / "home-store"
+HOME_STORE = Path(__file__).resolve().parents[2] / "local_stack" / "demo" / "home_store"
 
 
 @pytest.fixture

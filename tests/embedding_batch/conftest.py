@@ -18,7 +18,7 @@ from model_repository.memory_store import MemoryStore
 from model_repository.names import IndexPrefix, Target
 from model_repository.store import ObjectInfo
 
-HOME_STORE = Path(__file__).parents[2] / "embedding_batch" / "catalogue" / "home-store"
+HOME_STORE = Path(__file__).parents[2] / "local_stack" / "demo" / "home_store"
 NOW = datetime(2026, 11, 21, 12, 0, tzinfo=UTC)
 PRODUCTS = (
     *(f"chair-{number}" for number in range(1, 7)),

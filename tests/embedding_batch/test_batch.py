@@ -21,7 +21,7 @@ from model_repository.repository import read_index_manifest, read_live_commit, w
 from model_repository.store import ObjectInfo
 
 if TYPE_CHECKING:
-    from conftest import Shop
+    from tests.embedding_batch.conftest import Shop
 
 B1, B2 = IndexPrefix("shop", "b1"), IndexPrefix("shop", "b2")
 TARGET = Target("production", "shop")

@@ -17,16 +17,16 @@ import pytest
 
 from embedding_batch.command import exit_code_of, main
 from embedding_batch.config import read_command
-from embedding_batch.errors import CatalogueMalformed, Misconfigured
+from embedding_batch.errors import CatalogueMalformed
 from embedding_batch.logs import Log
 from embedding_batch.progress import Progress, StepEnded, Warned
-from model_repository.errors import BucketUnavailable
+from model_repository.errors import BucketUnavailable, Misconfigured
 from model_repository.gcs_store import GcsStore
 from model_repository.names import IndexPrefix, Target
 from model_repository.repository import read_index_manifest, read_live_commit
 
 if TYPE_CHECKING:
-    from conftest import Shop
+    from tests.embedding_batch.conftest import Shop
 
 NOW = datetime(2026, 11, 21, 12, 34, 56, tzinfo=UTC)
 LEAST = ("--catalogue", "shop", "--index", "shop", "--environment", "production")

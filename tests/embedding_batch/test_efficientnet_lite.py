@@ -15,7 +15,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from embedding_batch.efficientnet_lite import (
+from embedding_batch.labels import kinds
+from embedding_batch.models import local_model
+from image_embedder import Embedder, preprocess
+from tools.make_model.efficientnet_lite import (
     blocks,
     build,
     folded,
@@ -23,11 +26,8 @@ from embedding_batch.efficientnet_lite import (
     rounded_channels,
     same_padding,
 )
-from embedding_batch.labels import kinds
-from embedding_batch.legacy_torch import MAGIC, PROTOCOL, NotALegacyStream, read_tensors
-from embedding_batch.models import local_model
-from embedding_batch.variants import VARIANTS, weights_path
-from image_embedder import Embedder, preprocess
+from tools.make_model.legacy_torch import MAGIC, PROTOCOL, NotALegacyStream, read_tensors
+from tools.make_model.variants import VARIANTS, weights_path
 
 LITE0 = VARIANTS["efficientnet-lite0"]
 

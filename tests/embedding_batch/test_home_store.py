@@ -2,30 +2,17 @@
 
 from __future__ import annotations
 
-import importlib.util
 import io
 import json
-import sys
 import zipfile
 from collections import Counter
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 from PIL import Image
 
 from embedding_batch.catalogue import list_pictures, read_catalogue
-
-
-@pytest.fixture(scope="module")
-def script(home_store: Path) -> ModuleType:
-    spec = importlib.util.spec_from_file_location("make_home_store", home_store.parent / "make_home_store.py")
-    assert spec
-    assert spec.loader
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
+from tools import make_home_store as script
 
 
 def test_every_product_has_its_picture_and_every_picture_its_product(home_store: Path) -> None:
@@ -82,9 +69,7 @@ def entry(number: int, name: str, category: str = "Office", source: str = "X#y")
     return "".join(f"{key}#{number}={value}\n" for key, value in fields.items())
 
 
-def test_the_script_gives_the_same_bytes_each_time_and_believes_the_stricter_licence(
-    script: ModuleType, tmp_path: Path
-) -> None:
+def test_the_script_gives_the_same_bytes_each_time_and_believes_the_stricter_licence(tmp_path: Path) -> None:
     for one in script.LIBRARIES:
         library(tmp_path / one.file, "", {})
     entries = entry(1, "Hôi An chair") + entry(2, "Chair") + entry(3, "Chair") + entry(4, "Ann", "Characters")
@@ -105,13 +90,13 @@ def test_the_script_gives_the_same_bytes_each_time_and_believes_the_stricter_lic
     ]
 
 
-def test_a_transparent_picture_is_laid_in_the_middle_of_a_white_square(script: ModuleType) -> None:
+def test_a_transparent_picture_is_laid_in_the_middle_of_a_white_square() -> None:
     square = script.on_white(Image.new("RGBA", (200, 100), (0, 0, 0, 255)))
     assert square.size == (128, 128)
     assert square.getpixel((64, 64)) == (0, 0, 0)
     assert square.getpixel((64, 20)) == square.getpixel((64, 108)) == (255, 255, 255)
 
 
-def test_a_licence_nobody_has_read_stops_the_script(script: ModuleType) -> None:
+def test_a_licence_nobody_has_read_stops_the_script() -> None:
     with pytest.raises(ValueError, match="no known licence"):
         script.parse_licence_file("Creative Commons Attribution-NonCommercial 4.0")

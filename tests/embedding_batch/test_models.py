@@ -11,14 +11,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from embedding_batch.errors import NameTaken, WeightsMissing
+from embedding_batch.errors import NameTaken
 from embedding_batch.models import LocalModel, OnDemand, local_model, publish_model
-from embedding_batch.variants import VARIANTS, weights_path
 from image_embedder import Embedder, preprocess
 from model_repository.errors import BuildIncomplete
 from model_repository.index_manifest import ModelReference
 from model_repository.memory_store import MemoryStore
 from model_repository.repository import read_model_manifest
+from tools.make_model.variants import VARIANTS, WeightsMissing, weights_path
 
 LITE0 = "efficientnet-lite0"
 NOW = datetime(2026, 11, 21, tzinfo=UTC)

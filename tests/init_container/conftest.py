@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import ssl
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parent))  # importmode=importlib: the modules beside this file
-
-from faulty_bucket import FaultyBucket
-from pull_scene import PREFIX, Build, Puller, make_build
-from spoiling_proxy import FAKE_GCS, SpoilingProxy
+from tests.init_container.faulty_bucket import FaultyBucket
+from tests.init_container.pull_scene import PREFIX, Build, Puller, make_build
+from tests.init_container.spoiling_proxy import FAKE_GCS, SpoilingProxy
 
 
 def _bucket(request: pytest.FixtureRequest, context: ssl.SSLContext | None = None) -> Iterator[FaultyBucket]:

@@ -10,7 +10,8 @@ from http.client import HTTPConnection, HTTPResponse
 from urllib.parse import quote, urlsplit
 
 import pytest
-from faulty_bucket import FaultyBucket, Reply, Request, Stored
+
+from tests.init_container.faulty_bucket import FaultyBucket, Reply, Request, Stored
 
 FAKE_GCS = "fake-gcs-server"
 _SERVERS = ["made-up", FAKE_GCS]

@@ -11,8 +11,9 @@ import time
 from pathlib import Path
 
 import pytest
-from faulty_bucket import FaultyBucket, Reply, status
-from pull_scene import MIB, PREFIX, Build, Puller, make_build
+
+from tests.init_container.faulty_bucket import FaultyBucket, Reply, status
+from tests.init_container.pull_scene import MIB, PREFIX, Build, Puller, make_build
 
 KILLS = int(os.environ.get("PULL_KILLS", "6"))
 

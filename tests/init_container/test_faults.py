@@ -12,7 +12,12 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
-from faulty_bucket import (
+
+from init_container.config import Config
+from init_container.crc32c import Buffer
+from init_container.files import FileJob
+from init_container.pull import Stopped, pull, stopping
+from tests.init_container.faulty_bucket import (
     Fault,
     FaultyBucket,
     Reply,
@@ -30,13 +35,8 @@ from faulty_bucket import (
     wrong_length,
     wrong_range,
 )
-from pull_scene import MIB, MODEL, PREFIX, Build, Puller, make_build
-from spoiling_proxy import on_both_servers
-
-from init_container.config import Config
-from init_container.crc32c import Buffer
-from init_container.files import FileJob
-from init_container.pull import Stopped, pull, stopping
+from tests.init_container.pull_scene import MIB, MODEL, PREFIX, Build, Puller, make_build
+from tests.init_container.spoiling_proxy import on_both_servers
 
 BIG = f"{PREFIX}/big.ann"
 

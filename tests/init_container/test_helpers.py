@@ -13,8 +13,6 @@ from pathlib import Path
 
 import google_crc32c
 import pytest
-from faulty_bucket import FaultyBucket, Reply
-from pull_scene import MIB, Build, Puller
 
 from init_container.board import Board, Counts, OwnLedger
 from init_container.crc32c import Buffer
@@ -26,6 +24,8 @@ from init_container.plan import Plan, Wanted
 from init_container.pull import Stopped, stopping
 from init_container.spans import Span, Spans
 from model_repository.errors import DeliveryError, ObjectMissing
+from tests.init_container.faulty_bucket import FaultyBucket, Reply
+from tests.init_container.pull_scene import MIB, Build, Puller
 
 
 def _buffer(data: bytes) -> Buffer:

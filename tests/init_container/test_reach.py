@@ -18,9 +18,10 @@ from pathlib import Path
 import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
-from faulty_bucket import FaultyBucket, close_early, closing, reset, stall, status
-from pull_scene import MIB, PREFIX, Build, Puller, make_build
-from spoiling_proxy import on_both_servers_over_tls
+
+from tests.init_container.faulty_bucket import FaultyBucket, close_early, closing, reset, stall, status
+from tests.init_container.pull_scene import MIB, PREFIX, Build, Puller, make_build
+from tests.init_container.spoiling_proxy import on_both_servers_over_tls
 
 
 @pytest.fixture

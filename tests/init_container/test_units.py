@@ -14,7 +14,7 @@ import pytest
 from init_container import crc32c
 from init_container.answers import AnswerMalformed, Busy, Head, check_range, check_status, parse_head, retry_after
 from init_container.board import OwnLedger
-from init_container.config import Config, Misconfigured
+from init_container.config import Config
 from init_container.lane import Lane
 from init_container.pacing import Pacing
 from init_container.parts import Parts
@@ -22,7 +22,7 @@ from init_container.plan import Plan, Wanted
 from init_container.pull import MANIFEST_LIMIT
 from init_container.spans import SMALLEST, Span, Spans, span_bytes, steal
 from init_container.transport import Connection
-from model_repository.errors import BuildIncomplete, PermanentError, TransientError
+from model_repository.errors import BuildIncomplete, Misconfigured, PermanentError, TransientError
 from model_repository.index_manifest import INDEX_MANIFEST_LIMIT
 
 MIB = 1024 * 1024

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 # the modules of this folder, as plain modules
-sys.path.insert(0, str(Path(__file__).parent))
-
-from kube import Kube
-from node_scene import Scene, install_scene
+from tests.kubernetes.kube import Kube
+from tests.kubernetes.node_scene import Scene, install_scene
 
 
 @pytest.fixture(scope="session")

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from kube import Kube, Object, until
 
 from manifests import annotations as marks
+from tests.kubernetes.kube import Kube, Object, until
 
 ROOT = Path(__file__).resolve().parents[2]
 ENVIRONMENT = "production"
@@ -54,7 +54,7 @@ def install(kube: Kube) -> str:
 
 def install_webhook(kube: Kube, values: dict[str, Any], storage: dict[str, str]) -> None:
     """Apply manifests/cd_webhook in the order of its file names."""
-    shipped = [one for path in sorted((ROOT / "manifests" / "cd_webhook").glob("*.yaml")) for one in documents(path)]
+    shipped = [one for path in sorted((ROOT / "manifests" / "webhook").glob("*.yaml")) for one in documents(path)]
     kube.apply(*(one for one in shipped if one["kind"] == "Namespace"))
     secret = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": WEBHOOK, "namespace": NAMESPACE}}
     kube.apply(secret | {"stringData": {"token": TOKEN}}, values_map(WEBHOOK, values))
@@ -66,7 +66,7 @@ def second_webhook(kube: Kube, name: str, values: dict[str, Any]) -> Iterator[st
     """Another webhook in the same namespace, which renders with other values; gives the address of its one pod."""
     storage = {"STORAGE_EMULATOR_HOST": os.environ["STORAGE_EMULATOR_HOST"]}
     chosen = {**VALUES, **values, "env": storage | values.get("env", {})}
-    (shipped,) = documents(ROOT / "manifests" / "cd_webhook" / "deployment.yaml")
+    (shipped,) = documents(ROOT / "manifests" / "webhook" / "deployment.yaml")
     deployment = prepared(shipped, name, storage)
     deployment["metadata"]["name"] = name
     deployment["spec"] |= {"replicas": 1, "selector": {"matchLabels": {"app": name}}}

@@ -13,9 +13,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from installation import BUCKET, ENVIRONMENT, NAMESPACE, STAND_INS, TOKEN, install
-from kube import Kube, Object, until
-
 from local_stack.demo.client import Client, Traffic
 from local_stack.demo.programs import run_batch
 from local_stack.demo.sabotage import Files, Manifest, copy_build
@@ -28,9 +25,11 @@ from model_repository.gcs_store import GcsStore
 from model_repository.names import IndexPrefix, Target
 from model_repository.receipt import Outcome, Receipt
 from model_repository.repository import list_receipts, read_index_manifest, read_receipt
+from tests.kubernetes.installation import BUCKET, ENVIRONMENT, NAMESPACE, STAND_INS, TOKEN, install
+from tests.kubernetes.kube import Kube, Object, until
 
 INDEX = "home-store"
-CATALOGUE = Path(__file__).resolve().parents[2] / "embedding_batch" / "catalogue" / "home-store"
+CATALOGUE = Path(__file__).resolve().parents[2] / "local_stack" / "demo" / "home_store"
 PRODUCTS = 60
 
 

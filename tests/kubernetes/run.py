@@ -1,6 +1,6 @@
 """Starts a node, puts the images on it, runs the tests in its network, and takes it away again.
 
-    python tests/kubernetes/run.py [--keep DIR] [PYTEST ARGUMENTS...]
+    python -m tests.kubernetes.run [--keep DIR] [PYTEST ARGUMENTS...]
 
 With KUBECONFIG set it uses that cluster, on which the images must be already (README.md beside says how). --keep: the
 node's folder; the node stays up afterwards, and a node that is up there already is used, with the images it has.

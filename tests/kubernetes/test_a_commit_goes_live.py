@@ -6,13 +6,13 @@ import json
 from datetime import UTC, datetime
 
 import pytest
-from installation import ENVIRONMENT, NAMESPACE, SEARCH_IMAGE
-from kube import Object, until
-from node_scene import CATALOGUE, INDEX, PRODUCTS, Scene, ready, restarts
 
 from local_stack.demo import checks
 from model_repository.names import Target
 from model_repository.receipt import Outcome
+from tests.kubernetes.installation import ENVIRONMENT, NAMESPACE, SEARCH_IMAGE
+from tests.kubernetes.kube import Object, until
+from tests.kubernetes.node_scene import CATALOGUE, INDEX, PRODUCTS, Scene, ready, restarts
 
 pytestmark = [pytest.mark.kubernetes, pytest.mark.timeout(300)]
 

@@ -14,15 +14,15 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
-from installation import NAMESPACE, second_webhook
-from kube import Object, processes_of, until
-from node_scene import Scene, ready, restarts, unbroken
 
 from local_stack.demo import checks
 from local_stack.demo.client import Client
 from manifests import annotations as marks
 from model_repository.names import IndexPrefix
 from model_repository.receipt import Receipt
+from tests.kubernetes.installation import NAMESPACE, second_webhook
+from tests.kubernetes.kube import Object, processes_of, until
+from tests.kubernetes.node_scene import Scene, ready, restarts, unbroken
 
 pytestmark = [pytest.mark.kubernetes, pytest.mark.timeout(300)]
 

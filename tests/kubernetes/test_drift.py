@@ -6,11 +6,11 @@ import json
 from collections.abc import Iterator
 
 import pytest
-from installation import NAMESPACE, SEARCH_IMAGE, second_webhook
-from kube import until
-from node_scene import INDEX, Scene, unbroken
 
 from local_stack.demo.sabotage import shuffle_item_ids
+from tests.kubernetes.installation import NAMESPACE, SEARCH_IMAGE, second_webhook
+from tests.kubernetes.kube import until
+from tests.kubernetes.node_scene import INDEX, Scene, unbroken
 
 pytestmark = [pytest.mark.kubernetes, pytest.mark.timeout(300)]
 

@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from installation import SEARCH_IMAGE
-from kube import Kube
-from node_scene import INDEX, Scene
+
+from tests.kubernetes.installation import SEARCH_IMAGE
+from tests.kubernetes.kube import Kube
+from tests.kubernetes.node_scene import INDEX, Scene
 
 pytestmark = [pytest.mark.kubernetes, pytest.mark.timeout(300)]
 

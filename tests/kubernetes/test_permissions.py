@@ -9,9 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from installation import NAMESPACE, ROOT, WEBHOOK, documents
-from kube import Kube, until
-from node_scene import INDEX, Scene
 
 from cd_webhook.cluster import ClusterForbids, Conflict
 from cd_webhook.kubernetes_api import KubernetesApi
@@ -19,10 +16,13 @@ from cd_webhook.kubernetes_cluster import KubernetesCluster
 from cd_webhook.log import Log
 from manifests.render import Rendered, render
 from manifests.values import parse_values
+from tests.kubernetes.installation import NAMESPACE, ROOT, WEBHOOK, documents
+from tests.kubernetes.kube import Kube, until
+from tests.kubernetes.node_scene import INDEX, Scene
 
 pytestmark = [pytest.mark.kubernetes, pytest.mark.timeout(300)]
 
-ROLE, BINDING = documents(ROOT / "manifests" / "cd_webhook" / "role.yaml")
+ROLE, BINDING = documents(ROOT / "manifests" / "webhook" / "role.yaml")
 RULES = [
     (group, resource, verb)
     for rule in ROLE["rules"]
@@ -71,7 +71,7 @@ VERBS = ("get", "list", "watch", "create", "update", "patch", "delete", "deletec
 @pytest.fixture(scope="module")
 def identity(kube: Kube, tmp_path_factory: pytest.TempPathFactory) -> Iterator[KubernetesApi]:
     """The webhook's ServiceAccount in a namespace of its own, and a connection as it."""
-    accounts = documents(ROOT / "manifests" / "cd_webhook" / "service-accounts.yaml")
+    accounts = documents(ROOT / "manifests" / "webhook" / "service-accounts.yaml")
     kube.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": ALONE}})
     kube.apply(*(_moved(one) for one in (*accounts, ROLE, BINDING)))
     token = kube.kubectl("-n", ALONE, "create", "token", WEBHOOK).strip()

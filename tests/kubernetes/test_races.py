@@ -10,9 +10,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from installation import BUCKET, ENVIRONMENT, NAMESPACE
-from kube import Kube
-from node_scene import INDEX, Scene
 
 from cd_webhook.deliver import Delivery
 from cd_webhook.kubernetes_api import KubernetesApi
@@ -27,6 +24,9 @@ from model_repository.deployment import DeploymentRequest, Footprint
 from model_repository.errors import TransientError
 from model_repository.gcs_store import GcsStore
 from model_repository.names import IndexPrefix, ModelPrefix, Target
+from tests.kubernetes.installation import BUCKET, ENVIRONMENT, NAMESPACE
+from tests.kubernetes.kube import Kube
+from tests.kubernetes.node_scene import INDEX, Scene
 
 pytestmark = [pytest.mark.kubernetes, pytest.mark.timeout(300)]
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import pytest
-from installation import NAMESPACE
-from node_scene import INDEX, Scene, unbroken
 
 from local_stack.demo import checks
 from model_repository.names import IndexPrefix
+from tests.kubernetes.installation import NAMESPACE
+from tests.kubernetes.node_scene import INDEX, Scene, unbroken
 
 pytestmark = [pytest.mark.kubernetes, pytest.mark.timeout(300)]
 

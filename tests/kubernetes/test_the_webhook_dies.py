@@ -6,12 +6,12 @@ import time
 from collections.abc import Callable
 
 import pytest
-from installation import NAMESPACE, WEBHOOK
-from kube import Object, processes_of, until
-from node_scene import INDEX, Scene, unbroken
 
 from local_stack.demo.sabotage import shuffle_item_ids
 from manifests import annotations as marks
+from tests.kubernetes.installation import NAMESPACE, WEBHOOK
+from tests.kubernetes.kube import Object, processes_of, until
+from tests.kubernetes.node_scene import INDEX, Scene, unbroken
 
 pytestmark = [pytest.mark.kubernetes, pytest.mark.timeout(300)]
 

@@ -22,8 +22,8 @@ from model_repository.names import Target
 from model_repository.receipt import Outcome, Receipt, parse_receipt
 
 ROOT = Path(__file__).resolve().parents[2]
-CATALOGUE = ROOT / "embedding_batch" / "catalogue" / "home-store"
-VALUES = ROOT / "manifests" / "src" / "manifests" / "environments" / "local.yaml"
+CATALOGUE = ROOT / "local_stack" / "demo" / "home_store"
+VALUES = ROOT / "manifests" / "environments" / "local.yaml"
 TARGET = Target("staging", "home-store")
 CANARY = f"{TARGET.index}.canary"
 SECONDS = 6

@@ -52,7 +52,7 @@ def test_what_is_rendered_is_valid_in_every_kubernetes_we_support(
 
 @pytest.mark.parametrize("version", VERSIONS)
 def test_the_webhooks_own_manifests_are_valid(version: str) -> None:
-    folder = Path(__file__).parents[2] / "manifests" / "cd_webhook"
+    folder = Path(__file__).parents[2] / "manifests" / "webhook"
     objects = [value for file in sorted(folder.glob("*.yaml")) for value in yaml.safe_load_all(file.read_text())]
     assert {value["kind"] for value in objects} == {
         "Namespace", "Deployment", "Service", "ServiceAccount", "Role", "RoleBinding", "PodDisruptionBudget",
@@ -62,7 +62,7 @@ def test_the_webhooks_own_manifests_are_valid(version: str) -> None:
 
 
 def test_the_webhooks_role_covers_deployments_services_and_reading_pods_and_no_more() -> None:
-    file = Path(__file__).parents[2] / "manifests" / "cd_webhook" / "role.yaml"
+    file = Path(__file__).parents[2] / "manifests" / "webhook" / "role.yaml"
     role, binding = yaml.safe_load_all(file.read_text())
     granted = {(r, v) for rule in role["rules"] for r in rule["resources"] for v in rule["verbs"]}
     assert {resource for resource, _ in granted} == {"deployments", "services", "pods"}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -31,7 +32,9 @@ def codes_in(path: Path) -> Iterator[str]:
 
 
 def sources() -> list[Path]:
-    return [*ROOT.glob("*/src/**/*.py"), *ROOT.glob("functions/*/*/*.py")]
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    rooms = project["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"]
+    return [path for room in rooms for path in (ROOT / room).rglob("*.py")]
 
 
 def codes_of_the_rooms() -> dict[str, Path]:
@@ -46,8 +49,8 @@ def literals_of_the_rooms() -> set[str]:
 def codes_of_rollouts() -> set[str]:
     """What `Trouble` and `Failed` are made with in cd_webhook."""
     found = set()
-    for name in ("rollout.py", "pod_troubles.py", "canary.py", "canary_rollout.py"):
-        for node in ast.walk(ast.parse((ROOT / "cd_webhook" / "src" / "cd_webhook" / name).read_text())):
+    for path in (ROOT / "cd_webhook").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in {"Trouble", "Failed"}:
                 found |= {arg.value for arg in node.args[:1] if isinstance(arg, ast.Constant)}
     return found

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import base64
 import json
-import os
 import shutil
 import socket
 import subprocess
@@ -55,7 +54,7 @@ def deployed(tmp_path_factory: pytest.TempPathFactory) -> Deployed:
         line.strip("/ ") for line in (FUNCTION / ".gcloudignore").read_text().splitlines() if not line.startswith("#")
     ]
     shutil.copytree(FUNCTION, folder, ignore=shutil.ignore_patterns(*ignored))
-    vendor = [sys.executable, str(ROOT / "functions" / "vendor.py"), "--folder", str(folder)]
+    vendor = [sys.executable, str(ROOT / "functions" / "vendor.py"), str(folder)]
     subprocess.run(vendor, check=True, capture_output=True)
     uv = shutil.which("uv") or str(Path(sys.executable).parent / "uv")
     subprocess.run([uv, "venv", "--quiet", "--python", sys.executable, str(top / "venv")], check=True)
@@ -322,27 +321,9 @@ def test_the_set_up_check_runs_where_the_function_does(deployed: Deployed, entry
     ]
 
 
-def test_the_committed_hash_is_that_of_the_contract(tmp_path: Path) -> None:
-    check = [sys.executable, str(ROOT / "functions" / "vendor.py"), "--check"]
-    found = subprocess.run(check, capture_output=True, text=True, check=False)
-    assert found.returncode == 0, found.stderr
-    stale = tmp_path / "a_function"
-    stale.mkdir()
-    (stale / "requirements.txt").write_text("./vendor/indexpush_model_repository-0.1.0-py3-none-any.whl --hash=x\n")
-    found = subprocess.run([*check, "--folder", str(stale)], capture_output=True, text=True, check=False)
-    assert found.returncode == 1
-    assert "stale; run python functions/vendor.py" in found.stderr
-
-
-def test_the_wheel_is_the_same_wherever_and_whenever_it_is_built(tmp_path: Path) -> None:
-    wheels = []
-    for number, umask in enumerate((0o022, 0o077)):
-        folder = tmp_path / str(number)
-        folder.mkdir()
-        (folder / "requirements.txt").write_text("")
-        vendor = [sys.executable, str(ROOT / "functions" / "vendor.py"), "--folder", str(folder)]
-        subprocess.run(vendor, check=True, capture_output=True, umask=umask, env=os.environ | {"TZ": f"UTC{number}"})
-        (wheel,) = (folder / "vendor").glob("*.whl")
-        wheels.append(wheel.read_bytes())
-        assert wheel.name in (folder / "requirements.txt").read_text()
-    assert wheels[0] == wheels[1]
+def test_a_copy_of_an_older_contract_is_replaced_whole(tmp_path: Path) -> None:
+    (tmp_path / "model_repository").mkdir()
+    (tmp_path / "model_repository" / "gone.py").write_text("")
+    subprocess.run([sys.executable, str(ROOT / "functions" / "vendor.py"), str(tmp_path)], check=True)
+    copied = {path.name: path.read_bytes() for path in (tmp_path / "model_repository").iterdir()}
+    assert copied == {path.name: path.read_bytes() for path in (ROOT / "model_repository").iterdir() if path.is_file()}

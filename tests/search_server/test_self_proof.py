@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from model_repository.errors import Misconfigured
 from model_repository.index_manifest import GoldenQuery
-from search_server.config import Config, Misconfigured
+from search_server.config import Config
 from search_server.prove import difference
 
 Start = Callable[..., Any]

@@ -7,7 +7,7 @@ import subprocess
 from dataclasses import dataclass
 from typing import Any
 
-from clouddriver_stand_in import Clouddriver, OperationFailed, mark
+from tests.spinnaker.clouddriver_stand_in import Clouddriver, OperationFailed, mark
 
 Fields = dict[str, Any]
 

@@ -7,7 +7,6 @@ import os
 import shutil
 import socket
 import subprocess
-import sys
 import time
 import urllib.error
 import uuid
@@ -19,13 +18,11 @@ import pytest
 
 HERE = Path(__file__).parent
 # the stand-ins of this folder, as plain modules
-sys.path.insert(0, str(HERE))
-
-from clouddriver_stand_in import Clouddriver, Server  # noqa: E402
-from spinnaker_scene import BUCKET, DIRECT, INSTALLATION, TARGET, Gate, Orca, Spinnaker  # noqa: E402
 
 from manifests.spinnaker import pipeline  # noqa: E402
 from manifests.values import Values, load_values  # noqa: E402
+from tests.spinnaker.clouddriver_stand_in import Clouddriver, Server  # noqa: E402
+from tests.spinnaker.spinnaker_scene import BUCKET, DIRECT, INSTALLATION, TARGET, Gate, Orca, Spinnaker  # noqa: E402
 
 LAB = HERE / "lab"
 VERSION = "8.56.0"

@@ -12,12 +12,11 @@ from dataclasses import dataclass, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-from clouddriver_stand_in import Clouddriver
-from echo_stand_in import triggered
-
 from manifests.spinnaker_stages import Installation
 from model_repository.deployment import DeploymentRequest, Footprint
 from model_repository.names import IndexPrefix, ModelPrefix, Target
+from tests.spinnaker.clouddriver_stand_in import Clouddriver
+from tests.spinnaker.echo_stand_in import triggered
 
 Fields = dict[str, Any]
 

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from echo_stand_in import triggered
+
+from tests.spinnaker.echo_stand_in import triggered
 
 pytestmark = pytest.mark.spinnaker
 

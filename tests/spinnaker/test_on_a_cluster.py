@@ -12,9 +12,6 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from clouddriver_kubectl import KubectlClouddriver
-from clouddriver_stand_in import Server, mark
-from spinnaker_scene import BUCKET, INSTALLATION, Orca, Spinnaker, request_for
 
 from manifests import annotations as marks
 from manifests.render import render
@@ -22,6 +19,9 @@ from manifests.spinnaker import pipeline
 from manifests.values import Values, parse_values
 from model_repository.deployment import Footprint
 from model_repository.names import Target
+from tests.spinnaker.clouddriver_kubectl import KubectlClouddriver
+from tests.spinnaker.clouddriver_stand_in import Server, mark
+from tests.spinnaker.spinnaker_scene import BUCKET, INSTALLATION, Orca, Spinnaker, request_for
 
 pytestmark = [
     pytest.mark.spinnaker,

@@ -7,8 +7,6 @@ import threading
 from typing import Any
 
 import pytest
-from echo_stand_in import triggered
-from spinnaker_scene import INSTALLATION, TARGET, Gate, Refused, Run, Spinnaker, request_for
 
 from manifests import annotations as marks
 from manifests.spinnaker_stages import SERVED_GENERATION
@@ -16,6 +14,8 @@ from model_repository.deployment import AnswerOutcome, DeploymentRequest
 from model_repository.names import Target
 from on_commit.config import Config
 from on_commit.webhook import Answer, HttpWebhook
+from tests.spinnaker.echo_stand_in import triggered
+from tests.spinnaker.spinnaker_scene import INSTALLATION, TARGET, Gate, Refused, Run, Spinnaker, request_for
 
 pytestmark = [pytest.mark.spinnaker, pytest.mark.timeout(900)]
 

@@ -8,8 +8,6 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from clouddriver_stand_in import mark
-from spinnaker_scene import BUCKET, INSTALLATION, Spinnaker, request_for
 
 from cd_webhook.plan import deployment_to_apply
 from manifests import annotations as marks
@@ -18,6 +16,8 @@ from manifests.spinnaker import pipeline
 from manifests.values import Values, parse_values
 from model_repository.deployment import DeploymentRequest, Footprint
 from model_repository.names import Target
+from tests.spinnaker.clouddriver_stand_in import mark
+from tests.spinnaker.spinnaker_scene import BUCKET, INSTALLATION, Spinnaker, request_for
 
 pytestmark = [pytest.mark.spinnaker, pytest.mark.timeout(900)]
 

@@ -1,0 +1,155 @@
+"""One run of the batch: one frozen value, built from the command line and a mapping that is passed in."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import NoReturn
+
+from embedding_batch.guards import DEFAULT_LIMITS, Limits
+from model_repository.errors import Misconfigured, NameRefused
+from model_repository.names import IndexPrefix, Target
+from tools.make_model.variants import VARIANTS
+
+DEFAULT_MODEL = "efficientnet-lite0"
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """What to index, where to, and when not to.
+
+    repository: gs://bucket. catalogue: folder, see `catalogue`. target: what the commit decides about. prefix: of the
+    new build. cache: folder for models and embeddings, kept between runs.
+    trees, seed: Annoy's. workers: cores to use. by, reason: of the commit, for people.
+    commits: False: publish the build, and leave the commit to somebody else.
+    """
+
+    repository: str
+    catalogue: Path
+    target: Target
+    prefix: IndexPrefix
+    cache: Path
+    model: str = DEFAULT_MODEL
+    trees: int = 20
+    seed: int = 1
+    workers: int = 1
+    limits: Limits = DEFAULT_LIMITS
+    by: str = "embedding_batch"
+    reason: str = ""
+    commits: bool = True
+
+    @property
+    def model_cache(self) -> Path:
+        """Where model files are kept."""
+        return self.cache / "models"
+
+    @property
+    def feature_cache(self) -> Path:
+        """Where embeddings are kept."""
+        return self.cache / "features"
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """What the command line asks for. check: say what is misconfigured, and do nothing."""
+
+    config: Config
+    check: bool
+
+
+def build_name(now: datetime) -> str:
+    """Return the build's name for a time in UTC, such as 20261121t120000z."""
+    return now.strftime("%Y%m%dt%H%M%Sz")
+
+
+def read_command(arguments: Sequence[str], environment: Mapping[str, str], now: datetime) -> Command:
+    """Read the command line; raises Misconfigured naming the option. `--help` prints and exits."""
+    options = _parser(environment).parse_args(arguments)
+    if not options.repository:
+        raise Misconfigured("--repository: name the bucket, gs://<bucket>, or set MODEL_REPOSITORY")
+    try:
+        target = Target(options.environment, options.index)
+        prefix = IndexPrefix(options.index, options.build or build_name(now))
+    except NameRefused as error:
+        raise Misconfigured(str(error)) from None
+    limits = Limits(options.most_broken, options.most_dropped, options.least_recall)
+    config = Config(
+        repository=options.repository,
+        catalogue=options.catalogue,
+        target=target,
+        prefix=prefix,
+        cache=options.cache or _default_cache(environment),
+        model=options.model,
+        trees=options.trees,
+        seed=options.seed,
+        workers=options.workers,
+        limits=limits,
+        by=options.by,
+        reason=options.reason,
+        commits=not options.no_commit,
+    )
+    return Command(config, options.check)
+
+
+def _default_cache(environment: Mapping[str, str]) -> Path:
+    home = environment.get("XDG_CACHE_HOME") or str(Path(environment.get("HOME") or "~").expanduser() / ".cache")
+    return Path(home) / "indexpush"
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        """Raise instead of printing the usage: a failure is one line."""
+        raise Misconfigured(f"{message}; see {self.prog} --help")
+
+
+def _parser(environment: Mapping[str, str]) -> argparse.ArgumentParser:
+    parser = _Parser(
+        prog="python -m embedding_batch",
+        description="Build an index from a catalogue of pictures, publish it, and commit it.",
+        epilog="exit status: 0 done (also on hold), 64 misconfigured, 65 the data is bad, 75 try again",
+    )
+    limits = DEFAULT_LIMITS
+    add = parser.add_argument
+    add("--catalogue", type=Path, required=True, help="folder with catalogue.jsonl and its pictures")
+    add("--index", required=True, help="name of the index")
+    add("--environment", required=True, help="where the build is to serve")
+    add("--repository", default=environment.get("MODEL_REPOSITORY", ""), help="gs://<bucket> (MODEL_REPOSITORY)")
+    add("--build", default="", help="name of the build (the time, as 20261121t120000z)")
+    add("--model", choices=sorted(VARIANTS), default=DEFAULT_MODEL, help="what embeds (%(default)s)")
+    add("--trees", type=_whole(1, 10_000), default=20, help="of each Annoy file (%(default)s)")
+    add("--seed", type=_whole(0, 2**31 - 1), default=1, help="of Annoy (%(default)s)")
+    add("--workers", type=_whole(1, 1024), default=len(os.sched_getaffinity(0)), help="cores to use (%(default)s)")
+    add("--cache", type=Path, help="folder for models and embeddings ($XDG_CACHE_HOME/indexpush)")
+    add("--most-broken", type=_share, default=limits.most_broken, help="share of broken photos (%(default)s)")
+    add("--most-dropped", type=_share, default=limits.most_dropped, help="share of items that may go (%(default)s)")
+    add("--least-recall", type=_share, default=limits.least_recall, help="recall@10 against exact search (%(default)s)")
+    add("--by", default="embedding_batch", help="who commits, for people")
+    add("--reason", default="", help="why, for people")
+    add("--no-commit", action="store_true", help="publish the build, and don't commit it")
+    add("--check", action="store_true", help="say what is misconfigured, and do nothing")
+    return parser
+
+
+class _whole:  # noqa: N801 - argparse prints the type's name when it refuses
+    def __init__(self, least: int, most: int) -> None:
+        self._range = range(least, most + 1)
+
+    def __repr__(self) -> str:
+        return f"whole number from {self._range.start} to {self._range.stop - 1}"
+
+    def __call__(self, text: str) -> int:
+        number = int(text)
+        if number not in self._range:
+            raise argparse.ArgumentTypeError(f"expected a {self!r}, found {text}")
+        return number
+
+
+def _share(text: str) -> float:
+    number = float(text)
+    if not 0 <= number <= 1:
+        raise argparse.ArgumentTypeError(f"expected a share from 0 to 1, found {text}")
+    return number

@@ -1,0 +1,43 @@
+"""What stops a batch before it commits. Each has a stable code; see `model_repository.errors` for the two families."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from model_repository.errors import PermanentError
+
+
+class CatalogueMalformed(PermanentError):
+    """The catalogue can't be read, or isn't what it should be."""
+
+    code: ClassVar[str] = "catalogue-malformed"
+
+
+class TooManyBroken(PermanentError):
+    """More photos can't be read than a careful shop would drop in silence."""
+
+    code: ClassVar[str] = "too-many-broken"
+
+
+class ItemsDropped(PermanentError):
+    """The new build has far fewer items than the one that serves."""
+
+    code: ClassVar[str] = "items-dropped"
+
+
+class RecallTooLow(PermanentError):
+    """Annoy finds too little of what an exact search finds."""
+
+    code: ClassVar[str] = "recall-too-low"
+
+
+class IndexUnsound(PermanentError):
+    """An Annoy file, read back, isn't what was put into it."""
+
+    code: ClassVar[str] = "index-unsound"
+
+
+class NameTaken(PermanentError):
+    """A build or a model stands under this name with other bytes; what is published is never changed."""
+
+    code: ClassVar[str] = "name-taken"

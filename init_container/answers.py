@@ -1,0 +1,172 @@
+"""What an HTTP answer of the bucket means: decided on its head alone, without a network.
+
+Which family a failure belongs to is decided here, once: `TransientError` is tried again, `PermanentError` is not.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from http import HTTPStatus
+from typing import ClassVar
+
+from model_repository.errors import (
+    AccessDenied,
+    BucketUnavailable,
+    BuildIncomplete,
+    Misconfigured,
+    ObjectMissing,
+    PermanentError,
+    TransientError,
+)
+
+_TRANSIENT = frozenset({408, 425, 429, 500, 502, 503, 504})
+_CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+)", re.ASCII)
+_LONGEST_WAIT = 60.0
+
+
+class ObjectReplaced(PermanentError):
+    """The object was written again while it was being pulled: builds are immutable, so this one can't be trusted."""
+
+    code: ClassVar[str] = "object-replaced"
+
+    def __init__(self, name: str, expected: int) -> None:
+        super().__init__(
+            f"{name}: generation {expected} was replaced while it was pulled; upload the build under a new name"
+        )
+
+
+class TokenExpired(TransientError):
+    """The bucket answered 401: a fresh token may do."""
+
+    code: ClassVar[str] = "token-expired"
+
+
+class AnswerMalformed(BucketUnavailable):
+    """The answer isn't what was asked for: something on the way tampers with it."""
+
+    code: ClassVar[str] = "answer-malformed"
+
+
+class Busy(BucketUnavailable):
+    """The bucket answered 408, 429 or 5xx. wait: seconds that it asked for, or None."""
+
+    def __init__(self, name: str, status: int, wait: float | None) -> None:
+        super().__init__(f"{name}: the bucket answered {status}; it may pass")
+        self.wait = wait
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """Status and headers of an answer; header names in lower case, of repeated ones the last."""
+
+    status: int
+    headers: Mapping[str, str]
+
+    @property
+    def length(self) -> int | None:
+        """Bytes of the body, or None if the head doesn't say."""
+        text = self.headers.get("content-length", "")
+        return int(text) if text.isascii() and text.isdigit() and "transfer-encoding" not in self.headers else None
+
+    @property
+    def generation(self) -> int | None:
+        """The object's generation, or None."""
+        text = self.headers.get("x-goog-generation", "")
+        return int(text) if text.isascii() and text.isdigit() else None
+
+    @property
+    def closes(self) -> bool:
+        """Whether the server closes the connection after this answer."""
+        return self.headers.get("connection", "").lower() == "close"
+
+    @property
+    def crc32c(self) -> str | None:
+        """The whole object's crc32c as GCS writes it, or None."""
+        for entry in self.headers.get("x-goog-hash", "").split(","):
+            if entry.strip().startswith("crc32c="):
+                return entry.strip()[len("crc32c=") :]
+        return None
+
+
+def parse_head(data: bytes) -> Head:
+    """Read a head up to but without its empty line; raises `AnswerMalformed`."""
+    lines = data.decode("latin-1").split("\r\n")
+    version, _, rest = lines[0].partition(" ")
+    if version not in ("HTTP/1.1", "HTTP/1.0") or not rest[:3].isdigit():
+        raise AnswerMalformed(f"an answer began with {lines[0][:40]!r}, not HTTP")
+    headers: dict[str, str] = {}
+    for line in lines[1:]:
+        name, colon, value = line.partition(":")
+        if colon:
+            name = name.lower()
+            # GCS may give x-goog-hash as two headers, one for each digest.
+            joined = name == "x-goog-hash" and name in headers
+            headers[name] = f"{headers[name]},{value.strip()}" if joined else value.strip()
+    return Head(int(rest[:3]), headers)
+
+
+def check_status(name: str, head: Head, *, now: datetime | None = None) -> None:
+    """Raise what the status of an answer about object `name` means, unless it brings the object."""
+    status = head.status
+    if status in (HTTPStatus.OK, HTTPStatus.PARTIAL_CONTENT):
+        return
+    if status in _TRANSIENT:
+        raise Busy(name, status, retry_after(head.headers.get("retry-after", ""), now or datetime.now(UTC)))
+    if status == HTTPStatus.UNAUTHORIZED:
+        raise TokenExpired(f"{name}: the bucket answered 401")
+    if status == HTTPStatus.FORBIDDEN:
+        raise AccessDenied(f"{name}: the bucket answered 403; grant this service account roles/storage.objectViewer")
+    if status == HTTPStatus.NOT_FOUND:
+        raise ObjectMissing(name)
+    if status == HTTPStatus.PRECONDITION_FAILED:
+        raise BuildIncomplete(name, "the object of that generation", "another one (412)")
+    if status == HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
+        raise BuildIncomplete(name, "more bytes", "fewer (416)")
+    if 300 <= status < 400:  # noqa: PLR2004
+        # Following would carry the token to wherever the answer points.
+        raise Misconfigured(
+            f"{name}: answered {status} to {head.headers.get('location', 'nowhere')[:200]!r}, which is not followed; "
+            "check STORAGE_EMULATOR_HOST, STORAGE_ENDPOINT and HTTPS_PROXY"
+        )
+    raise Misconfigured(f"{name}: the bucket answered {status}; check MODEL_REPOSITORY and the endpoint")
+
+
+def check_range(name: str, head: Head, size: int, start: int, end: int) -> None:
+    """Raise unless the answer brings ``[start, end)`` of an object of `size` bytes, as it is stored."""
+    length = head.length
+    whole = start == 0 and end == size
+    if head.status == HTTPStatus.PARTIAL_CONTENT:
+        match = _CONTENT_RANGE.fullmatch(head.headers.get("content-range", ""))
+        if match is None:
+            raise AnswerMalformed(f"{name}: answered 206 without a Content-Range")
+        first, last, total = map(int, match.groups())
+        if total != size:
+            raise BuildIncomplete(name, f"{size} bytes", f"{total} bytes")
+        if (first, last) != (start, end - 1) or length not in (None, end - start):
+            raise AnswerMalformed(
+                f"{name}: asked for bytes {start}-{end - 1}, answered {first}-{last}, length {length}"
+            )
+    elif length is None or "gunzipped" in head.headers.get("warning", ""):
+        raise AnswerMalformed(f"{name}: answered without a length: something on the way unpacks or rewrites it")
+    elif length != size:
+        raise BuildIncomplete(name, f"{size} bytes", f"{length} bytes")
+    elif not whole:
+        raise AnswerMalformed(f"{name}: answered 200 to a ranged request: something on the way drops the Range header")
+
+
+def retry_after(text: str, now: datetime) -> float | None:
+    """Seconds to wait by a Retry-After header (seconds or a date), at most a minute; None if it doesn't say."""
+    if text.isascii() and text.isdigit():
+        return min(float(text), _LONGEST_WAIT)
+    if not text:
+        return None
+    from email.utils import parsedate_to_datetime  # noqa: PLC0415 - 25 ms that only a rare answer needs
+
+    try:
+        moment = parsedate_to_datetime(text)
+    except ValueError:
+        return None
+    return min(max((moment - now).total_seconds(), 0.0), _LONGEST_WAIT) if moment.tzinfo else None

@@ -1,0 +1,35 @@
+"""What stands where below a destination, and what the file system's errors about it mean."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import ClassVar
+
+from model_repository.errors import Misconfigured, TransientError
+
+INDEX_MANIFEST = "index/index.json"
+MODEL_MANIFEST = "model/model.json"
+JOURNAL = ".journal"
+"""In a partial folder: which parts of it are known to be good."""
+MARK = ".pull.json"
+"""In a published one: that all of it was verified, and since which boot."""
+
+
+class DiskTrouble(TransientError):
+    """The disk is full or fails: another node, or another time, may do."""
+
+    code: ClassVar[str] = "disk-trouble"
+
+
+@contextmanager
+def disk(path: Path | str) -> Iterator[None]:
+    """Turn what the file system raises about `path` into the two families."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EIO):
+            raise DiskTrouble(f"{path}: {error.strerror}; give the volume more room, or try another node") from error
+        raise Misconfigured(f"{path}: {error.strerror}; DESTINATION must be in a writable folder") from error

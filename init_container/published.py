@@ -1,0 +1,66 @@
+"""Whether a build is at the destination, whole."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+from init_container.crc32c import Buffer
+from init_container.destination import boot
+from init_container.folder import INDEX_MANIFEST, MARK
+from init_container.parts import file_crc32c
+from init_container.plan import Plan, plan_pull
+from model_repository.digests import sha256_digest
+from model_repository.errors import DocumentMalformed, Misconfigured
+from model_repository.index_manifest import parse_index_manifest
+from model_repository.names import IndexPrefix
+
+
+def published(path: Path, prefix: IndexPrefix, digest: str) -> Plan | None:
+    """The plan of the build at `path`, whole; see `Destination.published`."""
+    manifest = path / INDEX_MANIFEST
+    try:
+        data = manifest.read_bytes()
+    except FileNotFoundError:
+        if path.is_dir() and any(path.iterdir()):
+            raise Misconfigured(f"{path} is there but holds no build; choose another DESTINATION") from None
+        return None
+    except OSError as error:
+        raise Misconfigured(f"{manifest}: {error.strerror}; choose another DESTINATION") from error
+    found = sha256_digest(data)
+    try:
+        plan = plan_pull(parse_index_manifest(data, prefix), found)
+    except DocumentMalformed:
+        plan = None
+    if plan is None or digest not in ("", found):
+        if _mark(path).get("prefix") == str(prefix):
+            return None  # torn by a power cut
+        raise Misconfigured(f"{path} holds another build; remove it, or choose another DESTINATION")
+    return plan if _whole(path, plan) else None
+
+
+def _mark(path: Path) -> dict[str, object]:
+    try:
+        found = json.loads((path / MARK).read_bytes())
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _whole(path: Path, plan: Plan) -> bool:
+    same_boot = _mark(path).get("boot") == boot() != ""
+    buffer = Buffer()
+    for file in plan.files:
+        try:
+            descriptor = os.open(path / file.path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        except OSError:
+            return False
+        try:
+            if os.fstat(descriptor).st_size != file.size:
+                return False
+            if not same_boot and file_crc32c(descriptor, 0, file.size, buffer) != file.crc32c:
+                return False
+        finally:
+            os.close(descriptor)
+    return True

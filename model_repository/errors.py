@@ -1,0 +1,100 @@
+"""Two families of failure, shared by every part.
+
+Whether a retry can help is known where the failure is met, so it is said there, by type; no caller reads a message to
+find out. Every message names the object that is wrong and the mend. `docs/errors.md` lists the codes.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class DeliveryError(Exception):
+    """Something kept an index from going live. The message names the object and the mend.
+
+    code: stable, the same in logs, receipts and termination messages.
+    """
+
+    code: ClassVar[str] = "delivery-error"
+
+
+class PermanentError(DeliveryError):
+    """The same input will fail the same way: report it, and don't retry."""
+
+    code: ClassVar[str] = "permanent"
+
+
+class TransientError(DeliveryError):
+    """Another try may pass: raise it to whoever retries."""
+
+    code: ClassVar[str] = "transient"
+
+
+class Misconfigured(PermanentError):
+    """A setting is missing or makes no sense."""
+
+    code: ClassVar[str] = "misconfigured"
+
+
+class NameRefused(PermanentError):
+    """A name that may not be used in a path, a label or a resource name."""
+
+    code: ClassVar[str] = "name-refused"
+
+
+class DocumentMalformed(PermanentError):
+    """A document in the bucket, or a request, isn't what the contract says."""
+
+    code: ClassVar[str] = "document-malformed"
+
+    def __init__(self, name: str, what: str) -> None:
+        super().__init__(f"{name}: {what}")
+
+
+class ObjectMissing(PermanentError):
+    """The bucket has no such object (or no such generation of it)."""
+
+    code: ClassVar[str] = "object-missing"
+
+    def __init__(self, name: str, hint: str = "check the name, or upload it") -> None:
+        super().__init__(f"{name}: no such object in the bucket; {hint}")
+
+
+class BuildIncomplete(PermanentError):
+    """A manifest lists a file that the bucket doesn't have, or has with another size or digest."""
+
+    code: ClassVar[str] = "build-incomplete"
+
+    def __init__(self, name: str, expected: str, found: str) -> None:
+        super().__init__(
+            f"{name}: the manifest says {expected}, the bucket has {found}; "
+            "upload the build again under a new name and commit that"
+        )
+
+
+class GenerationConflict(PermanentError):
+    """A write's generation precondition did not hold: somebody else wrote the object first."""
+
+    code: ClassVar[str] = "generation-conflict"
+
+    def __init__(self, name: str, expected: int) -> None:
+        wanted = "be absent" if expected == 0 else f"still have generation {expected}"
+        super().__init__(f"{name}: should {wanted}, but was written meanwhile; read it again, then decide anew")
+
+
+class AccessDenied(PermanentError):
+    """The bucket answered 401 or 403."""
+
+    code: ClassVar[str] = "access-denied"
+
+
+class BucketRefused(PermanentError):
+    """The bucket answered another 4xx: the request itself is wrong."""
+
+    code: ClassVar[str] = "bucket-refused"
+
+
+class BucketUnavailable(TransientError):
+    """The bucket didn't answer, or answered 408, 429 or 5xx."""
+
+    code: ClassVar[str] = "bucket-unavailable"

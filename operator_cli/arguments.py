@@ -1,0 +1,185 @@
+"""The command line: what can be said, and the help that explains it."""
+
+from __future__ import annotations
+
+import argparse
+import math
+from collections.abc import Sequence
+from importlib.metadata import version
+from typing import NoReturn, Protocol
+
+from operator_cli.errors import UsageRefused
+
+_DESCRIPTION = """\
+Deploy, redeploy and roll back indexes by uploading one small object, and see what became of it.
+It talks to the bucket alone: to what MODEL_REPOSITORY or --repository names, with Application Default Credentials, or
+to the emulator that STORAGE_EMULATOR_HOST names.
+"""
+_EXIT_CODES = """\
+exit codes: 0 done; 1 --wait: the commit did not go live; 64 usage; 65 the data is bad; 66 no such build, commit or
+receipt; 69 no such bucket; 75 try again; 77 access denied, or on hold. docs/operations.md says what to do about each.
+"""
+_ROLLBACK = """\
+Commit an older build. With --to, that one. Without, the build that served last before the live one, as the receipts
+say, if it is still whole in the bucket: what is picked, and why, is printed. Receipts are written by indexpush's own
+webhook; where a real Spinnaker deploys there are none, so there --to is needed. The next batch replaces a rollback,
+unless it is on hold (--hold).
+"""
+
+
+class _Command(Protocol):
+    def __call__(self, name: str, summary: str, description: str = "") -> argparse.ArgumentParser: ...
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        """Raise instead of printing pages: a failure is one line."""
+        raise UsageRefused(f"{message}; see {self.prog} --help")
+
+
+def parse_arguments(argv: Sequence[str]) -> argparse.Namespace:
+    """Read a command line. Raises `UsageRefused`; ``--help`` and ``--version`` print and exit."""
+    return _parser().parse_args(argv)
+
+
+def _parser() -> argparse.ArgumentParser:
+    common = _common()
+    form = argparse.RawDescriptionHelpFormatter
+    parser = _Parser(
+        prog="indexpush", description=_DESCRIPTION, epilog=_EXIT_CODES, formatter_class=form, parents=[common]
+    )
+    parser.add_argument("--version", action="version", version=version("indexpush"))
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    def command(name: str, summary: str, description: str = "") -> argparse.ArgumentParser:
+        return commands.add_parser(
+            name, help=summary, description=description or summary, parents=[common], formatter_class=form
+        )
+
+    _add_changes(command)
+    look = command("status", "what is committed, what became of it, what serves")
+    look.add_argument("index", nargs="?", help="one index; else all")
+    _environment(look, "only this environment (default: INDEXPUSH_ENVIRONMENT, else all)")
+
+    past = command("history", "the receipts, newest first")
+    past.add_argument("index")
+    past.add_argument("--limit", type=_count, default=20, metavar="N", help="most receipts to show (default: 20)")
+    _environment(past)
+
+    pull = command("pull", "fetch a build and its model into a folder, verified, as a pod does")
+    pull.add_argument("index_prefix", metavar="INDEX_PREFIX", help="indexes/<index>/<build>")
+    pull.add_argument("destination", metavar="DESTINATION", help="the folder that appears when all is verified")
+    _add_spinnaker(command)
+    return parser
+
+
+def _add_spinnaker(command: _Command) -> None:
+    spinnaker = command(
+        "spinnaker-pipeline",
+        "what a Spinnaker needs to deploy indexes",
+        "Print the Spinnaker application, and one pipeline for each index, as JSON. Nothing is read from the bucket.",
+    )
+    _environment(spinnaker)
+    spinnaker.add_argument("--index", nargs="+", required=True, metavar="INDEX", help="one pipeline for each")
+    spinnaker.add_argument("--application", default="indexpush", help="default: indexpush")
+    spinnaker.add_argument("--account", default="", help="Spinnaker's Kubernetes account (default: the environment)")
+    spinnaker.add_argument("--source", default="indexpush", help="last part of the webhook's URL (default: indexpush)")
+    spinnaker.add_argument("--email", default="indexpush@example.com", help="of the application's owner")
+    spinnaker.add_argument("--slack", default="", metavar="CHANNEL", help="say there what failed and what serves")
+    spinnaker.add_argument("--run-as", default="", metavar="ACCOUNT", help="where Spinnaker authorizes: run as this")
+    spinnaker.add_argument(
+        "--values", default="", metavar="FOLDER", help="of <environment>.yaml (default: ENVIRONMENTS, else the shipped)"
+    )
+    spinnaker.add_argument("--into", default="", metavar="FOLDER", help="write a file for each definition as well")
+
+
+def _add_changes(command: _Command) -> None:
+    commit = command("commit", "deploy a build", "Check that a build is whole in the bucket, then commit it.")
+    commit.add_argument("index")
+    commit.add_argument("build", metavar="BUILD", help="a build's name, or its prefix indexes/<index>/<build>")
+    _environment(commit)
+    _order(commit)
+
+    redeploy = command(
+        "redeploy",
+        "roll the live build out again",
+        "Upload the live commit again: a new generation, so a new rollout. A hold stays; --hold adds one, --release\n"
+        "ends it (and the batch may commit again).",
+    )
+    redeploy.add_argument("index")
+    _environment(redeploy)
+    _order(redeploy, release="end the hold of the live commit")
+
+    rollback = command("rollback", "commit an older build", _ROLLBACK)
+    rollback.add_argument("index")
+    rollback.add_argument("--to", metavar="BUILD", help="the build to go back to: its name or its prefix")
+    _environment(rollback)
+    _order(rollback)
+
+    promote = command(
+        "promote",
+        "commit to one environment what another one serves",
+        "Commit to one environment the build that another one SERVES, as its newest receipt says: not what is merely\n"
+        "committed there. Nothing is written if it stands there already.",
+    )
+    promote.add_argument("index")
+    promote.add_argument("--from", dest="source", required=True, metavar="ENVIRONMENT")
+    promote.add_argument("--to", dest="environment", required=True, metavar="ENVIRONMENT")
+    _order(promote)
+
+
+def _common() -> _Parser:
+    # SUPPRESS: said before or after the command, and neither default overwrites the other
+    common = _Parser(add_help=False, argument_default=argparse.SUPPRESS)
+    common.add_argument("--repository", metavar="URL", help="gs://<bucket> (default: MODEL_REPOSITORY)")
+    common.add_argument("--output", choices=("text", "json"), help="default: text")
+    common.add_argument(
+        "--patience",
+        type=_seconds,
+        metavar="SECONDS",
+        help="how long to retry a bucket that doesn't answer (default: 15)",
+    )
+    return common
+
+
+def _environment(parser: argparse.ArgumentParser, text: str = "default: INDEXPUSH_ENVIRONMENT") -> None:
+    parser.add_argument("--environment", "-e", metavar="NAME", help=text)
+
+
+def _order(parser: argparse.ArgumentParser, release: str = "replace a commit that is on hold") -> None:
+    parser.add_argument("--by", metavar="WHO", help="for the record (default: gcloud's account, or user@host)")
+    parser.add_argument("--reason", default="", metavar="TEXT", help="for the record")
+    parser.add_argument(
+        "--hold",
+        action=argparse.BooleanOptionalAction,
+        help="the batch must not replace the new commit",
+    )
+    parser.add_argument("--release", action="store_true", help=release)
+    parser.add_argument("--dry-run", action="store_true", help="check and explain, write nothing")
+    parser.add_argument(
+        "--wait",
+        nargs="?",
+        type=_seconds,
+        const=0.0,
+        metavar="SECONDS",
+        help="wait for the receipt and say what became of the commit (default: the rollout's own deadline and a "
+        "minute); useless where no receipts are written",
+    )
+
+
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = math.nan
+    if not 0 < seconds < math.inf:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is no number of seconds; write for example 60 (and --wait alone last)"
+        )
+    return seconds
+
+
+def _count(text: str) -> int:
+    if not (text.isascii() and text.isdigit()) or int(text[:6]) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no count of receipts; it must be at least 1")
+    return int(text[:6])

@@ -1,0 +1,1 @@
+"""What makes things that the rooms take as they are."""

@@ -1,0 +1,1 @@
+"""The recipe that turns published EfficientNet-Lite weights into an ONNX file."""
