@@ -23,8 +23,8 @@ from cd_webhook.status import describe
 from cd_webhook.watcher import Watcher
 from manifests.annotations import canary_name, is_canary
 from model_repository.deployment import AnswerOutcome, DeploymentRequest
-from model_repository.documents import parse_document
 from model_repository.errors import DeliveryError, DocumentMalformed, NameRefused, PermanentError, TransientError
+from model_repository.fields import parse_document
 from model_repository.names import check_label
 
 _BODY_LIMIT = 64 * 1024

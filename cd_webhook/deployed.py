@@ -14,8 +14,8 @@ from manifests import annotations as marks
 from manifests.canary import Canary, parse_canary
 from model_repository.canary_figures import CanaryFigures, format_canary_figures, parse_canary_figures
 from model_repository.deployment import DeploymentRequest
-from model_repository.documents import Document
 from model_repository.errors import PermanentError
+from model_repository.fields import Fields
 from model_repository.names import Target, parse_generation
 from model_repository.receipt import Receipt, format_receipt, parse_receipt
 
@@ -151,11 +151,11 @@ def _parse_object(text: str) -> dict[str, Any]:
 
 
 def _parse_canary(text: str) -> Canary:
-    return parse_canary(Document(_parse_object(text), "the canary's annotation", ""))
+    return parse_canary(Fields(_parse_object(text), "the canary's annotation", ""))
 
 
 def _parse_figures(text: str) -> CanaryFigures:
-    return parse_canary_figures(Document(_parse_object(text), "the canary's figures", ""))
+    return parse_canary_figures(Fields(_parse_object(text), "the canary's figures", ""))
 
 
 def _parse_receipts(text: str) -> tuple[Receipt, ...]:

@@ -29,7 +29,7 @@ from manifests.canary import Canary
 from manifests.render import Rendered
 from model_repository.canary_figures import CanaryFigures
 from model_repository.deployment import DeploymentRequest
-from model_repository.documents import format_moment
+from model_repository.fields import format_moment
 from model_repository.receipt import Outcome, Receipt
 
 _NO_CANARY = dict.fromkeys((marks.CANARY, marks.CANARY_SPEC, marks.CANARY_FIGURES, marks.PROMOTED), "")

@@ -13,7 +13,7 @@ from cd_webhook.drift import differences
 from cd_webhook.rollout import Served, judge
 from manifests import annotations as marks
 from model_repository.deployment import DeploymentRequest
-from model_repository.documents import format_moment
+from model_repository.fields import format_moment
 
 
 def describe(

@@ -16,6 +16,7 @@ from embedding_batch.logs import Log, summary_object
 from embedding_batch.models import local_model
 from model_repository.errors import DeliveryError, Misconfigured, NameRefused, TransientError
 from model_repository.gcs_store import GcsStore
+from model_repository.names import parse_bucket_url
 
 
 class ExitCode(IntEnum):
@@ -43,7 +44,8 @@ def main(arguments: Sequence[str], environment: Mapping[str, str]) -> ExitCode:
         if command.check:
             answer = _check(command.config)
         else:
-            answer = summary_object(run(command.config, GcsStore.from_url(command.config.repository), now, log))
+            store = GcsStore(parse_bucket_url(command.config.repository))
+            answer = summary_object(run(command.config, store, now, log))
     except DeliveryError as error:
         log.stopped(error)
         return exit_code_of(error)
@@ -55,7 +57,7 @@ def _check(config: Config) -> dict[str, object]:
     """Touch everything that a run needs, and change nothing in the bucket."""
     items = read_catalogue(config.catalogue)
     model = local_model(config.model, config.model_cache)
-    builds = GcsStore.from_url(config.repository).folders(f"indexes/{config.target.index}/")
+    builds = GcsStore(parse_bucket_url(config.repository)).folders(f"indexes/{config.target.index}/")
     config.feature_cache.mkdir(parents=True, exist_ok=True)
     if not os.access(config.feature_cache, os.W_OK):
         raise Misconfigured(f"--cache: {config.feature_cache} isn't writable")

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from manifests import annotations as marks
-from model_repository.documents import Document
+from model_repository.fields import Fields
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +31,7 @@ class Canary:
         return asdict(self)
 
 
-def parse_canary(document: Document) -> Canary:
+def parse_canary(document: Fields) -> Canary:
     """Read the `canary` of an environment's values; what is left out has its default. Raises `DocumentMalformed`."""
     default = Canary()
 

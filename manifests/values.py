@@ -15,8 +15,8 @@ from typing import Any
 
 from manifests.canary import Canary, parse_canary
 from manifests.yaml_documents import parse_yaml
-from model_repository.documents import Document
 from model_repository.errors import DocumentMalformed
+from model_repository.fields import REQUIRED, Fields
 from model_repository.names import check_label
 
 _DNS_LABEL = re.compile(r"[a-z0-9](?:[-a-z0-9]{0,61}[a-z0-9])?", re.ASCII)
@@ -109,7 +109,7 @@ def parse_values(text: str, name: str, environment: str, variables: Mapping[str,
     if "replicas" not in fields:
         raise DocumentMalformed(name, "field 'replicas' is missing; a number, or null if an autoscaler owns them")
     given = {str(key): value for key, value in fields.items() if value is not None}
-    document = Document(given, name, "")
+    document = Fields(given, name, "")
     values = Values(
         environment=environment,
         namespace=_matching(document, "namespace", _DNS_LABEL),
@@ -137,39 +137,39 @@ def parse_values(text: str, name: str, environment: str, variables: Mapping[str,
     return values
 
 
-def _matching(document: Document, field: str, form: re.Pattern[str], *, default: str | None = None) -> str:
+def _matching(document: Fields, field: str, form: re.Pattern[str], *, default: str = REQUIRED) -> str:
     text = document.text(field, longest=500, default=default)
     if not form.fullmatch(text):
         document.refuse(f"{field}: {text[:80]!r} doesn't have the form that Kubernetes wants")
     return text
 
 
-def _one_of(document: Document, field: str, choices: tuple[str, ...]) -> str:
+def _one_of(document: Fields, field: str, choices: tuple[str, ...]) -> str:
     text = document.text(field, default=choices[0])
     if text not in choices:
         document.refuse(f"{field}: {text[:80]!r}; use one of {', '.join(choices)}")
     return text
 
 
-def _whole(document: Document, field: str, *, default: int, most: int, least: int = 0) -> int:
+def _whole(document: Fields, field: str, *, default: int, most: int, least: int = 0) -> int:
     return document.whole(field, least=least, most=most) if document.has(field) else default
 
 
-def _max_surge(document: Document, given: Mapping[str, Any]) -> int | str:
+def _max_surge(document: Fields, given: Mapping[str, Any]) -> int | str:
     if isinstance(given.get("max_surge"), str):
         return _matching(document, "max_surge", _PERCENT)
     return _whole(document, "max_surge", default=1, least=1, most=1000)
 
 
-def _strings(document: Document, field: str) -> dict[str, str]:
+def _strings(document: Fields, field: str) -> dict[str, str]:
     return dict(document.strings(field)) if document.has(field) else {}
 
 
-def _objects(document: Document, field: str) -> list[Document]:
+def _objects(document: Fields, field: str) -> list[Fields]:
     return document.objects(field, most=50) if document.has(field) else []
 
 
-def _labels(document: Document, field: str) -> dict[str, str]:
+def _labels(document: Fields, field: str) -> dict[str, str]:
     found = _strings(document, field)
     for key, value in found.items():
         if not _LABEL_KEY.fullmatch(key) or not _LABEL_VALUE.fullmatch(value):
@@ -177,7 +177,7 @@ def _labels(document: Document, field: str) -> dict[str, str]:
     return found
 
 
-def _own_labels(document: Document) -> dict[str, str]:
+def _own_labels(document: Fields) -> dict[str, str]:
     found = _labels(document, "labels")
     for key in found:
         if key.startswith(_OURS):
@@ -185,7 +185,7 @@ def _own_labels(document: Document) -> dict[str, str]:
     return found
 
 
-def _toleration(document: Document) -> Toleration:
+def _toleration(document: Fields) -> Toleration:
     toleration = Toleration(
         key=document.text("key", default=""),
         operator=_one_of(document, "operator", ("Equal", "Exists")),
@@ -196,7 +196,7 @@ def _toleration(document: Document) -> Toleration:
     return toleration
 
 
-def _env(document: Document, variables: Mapping[str, str]) -> dict[str, str]:
+def _env(document: Fields, variables: Mapping[str, str]) -> dict[str, str]:
     env = _strings(document, "env")
     passed = document.texts("pass_env", most=50) if document.has("pass_env") else ()
     for name in (*env, *passed):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from model_repository.documents import Document
+from model_repository.fields import Fields
 
 _MOST_MS = 1e9
 
@@ -44,7 +44,7 @@ class CanaryFigures:
     stable: TrackFigures
 
 
-def parse_canary_figures(document: Document) -> CanaryFigures:
+def parse_canary_figures(document: Fields) -> CanaryFigures:
     """Read what `format_canary_figures` wrote; raises `DocumentMalformed`."""
     figures = CanaryFigures(
         promoted=document.flag("promoted", default=False),
@@ -66,7 +66,7 @@ def format_canary_figures(figures: CanaryFigures) -> dict[str, Any]:
     return value
 
 
-def _parse_track(document: Document) -> TrackFigures:
+def _parse_track(document: Fields) -> TrackFigures:
     def milliseconds(field: str) -> float | None:
         return document.number(field, least=0, most=_MOST_MS) if document.has(field) else None
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from model_repository.documents import format_document, parse_document
+from model_repository.fields import format_document, parse_document
 from model_repository.names import IndexPrefix, Target
 
 COMMIT_LIMIT = 64 * 1024

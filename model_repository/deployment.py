@@ -16,7 +16,7 @@ from model_repository.commit import LiveCommit
 from model_repository.digests import check_sha256
 from model_repository.errors import DocumentMalformed, NameRefused
 from model_repository.index_manifest import IndexManifest
-from model_repository.names import IndexPrefix, ModelPrefix, Target, parse_generation
+from model_repository.names import IndexPrefix, ModelPrefix, Target, check_bucket, parse_generation
 
 _MIB = 1024 * 1024
 _SERVER_MIB = 256
@@ -25,7 +25,7 @@ _MODEL_COPIES = 3
 """onnxruntime keeps the file's weights, its own packed copy and work space."""
 _COUNT_DIGITS = 15
 """More than any footprint has, and short enough for every reader's integers."""
-_SLOWEST_PULL = 20 * _MIB
+SLOWEST_PULL = 20 * _MIB
 """Bytes a second that a pull reaches on a bad day; the deadline gives up on anything slower."""
 _START_SECONDS = 120
 """What a pod may take besides the pull: scheduling, the image on a new node, the proof, the probes."""
@@ -60,7 +60,7 @@ def footprint(manifest: IndexManifest) -> Footprint:
     return Footprint(
         memory_mib=_SERVER_MIB + math.ceil((index_bytes * 1.1 + model_bytes * _MODEL_COPIES) / _MIB),
         volume_mib=64 + math.ceil((index_bytes + model_bytes) * 1.05 / _MIB),
-        deadline_seconds=_START_SECONDS + math.ceil((index_bytes + model_bytes) / _SLOWEST_PULL),
+        deadline_seconds=_START_SECONDS + math.ceil((index_bytes + model_bytes) / SLOWEST_PULL),
     )
 
 
@@ -153,7 +153,7 @@ class DeploymentRequest:
             request = cls(
                 target=Target(take("environment"), take("index")),
                 generation=parse_generation(take("generation")),
-                bucket=_check_bucket(take("bucket")),
+                bucket=check_bucket(take("bucket")),
                 index_prefix=IndexPrefix.parse(take("index_prefix")),
                 index_generation=parse_generation(take("index_generation")),
                 index_digest=check_sha256(take("index_digest")),
@@ -181,12 +181,6 @@ class DeploymentRequest:
 def _inert(text: str) -> str:
     # A Spinnaker evaluates ${...} wherever it finds it in a trigger. What a person writes into a commit is no program.
     return text.replace("${", "$ {")
-
-
-def _check_bucket(name: str) -> str:
-    if not name or len(name) > 222 or not all(c.isascii() and (c.isalnum() or c in "-_.") for c in name):  # noqa: PLR2004 - GCS's own limit
-        raise NameRefused(f"bucket {name[:80]!r}: expected a bucket's name, without gs://")
-    return name
 
 
 def _count(text: str) -> int:

@@ -8,14 +8,17 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+from model_repository.exit_codes import ExitCode
+
 
 class DeliveryError(Exception):
     """Something kept an index from going live. The message names the object and the mend.
 
-    code: stable, the same in logs, receipts and termination messages.
+    code: stable, the same in logs, receipts and termination messages. exit_code: what a command that met it ends with.
     """
 
     code: ClassVar[str] = "delivery-error"
+    exit_code: ClassVar[ExitCode] = ExitCode.DATA
 
 
 class PermanentError(DeliveryError):
@@ -28,18 +31,25 @@ class TransientError(DeliveryError):
     """Another try may pass: raise it to whoever retries."""
 
     code: ClassVar[str] = "transient"
+    exit_code: ClassVar[ExitCode] = ExitCode.TRY_AGAIN
 
 
 class Misconfigured(PermanentError):
-    """A setting is missing or makes no sense."""
+    """Settings are missing or make no sense. problems: a sentence for each, which names the setting."""
 
     code: ClassVar[str] = "misconfigured"
+    exit_code: ClassVar[ExitCode] = ExitCode.USAGE
+
+    def __init__(self, *problems: str) -> None:
+        super().__init__("; ".join(problems))
+        self.problems = problems
 
 
 class NameRefused(PermanentError):
     """A name that may not be used in a path, a label or a resource name."""
 
     code: ClassVar[str] = "name-refused"
+    exit_code: ClassVar[ExitCode] = ExitCode.USAGE
 
 
 class DocumentMalformed(PermanentError):
@@ -55,9 +65,28 @@ class ObjectMissing(PermanentError):
     """The bucket has no such object (or no such generation of it)."""
 
     code: ClassVar[str] = "object-missing"
+    what: ClassVar[str] = "no such object in the bucket"
+    exit_code: ClassVar[ExitCode] = ExitCode.NO_INPUT
 
     def __init__(self, name: str, hint: str = "check the name, or upload it") -> None:
-        super().__init__(f"{name}: no such object in the bucket; {hint}")
+        super().__init__(f"{name}: {self.what}; {hint}")
+
+
+class BucketMissing(ObjectMissing):
+    """There is no such bucket."""
+
+    code: ClassVar[str] = "bucket-missing"
+    what: ClassVar[str] = "no such bucket"
+    exit_code: ClassVar[ExitCode] = ExitCode.UNAVAILABLE
+
+    def __init__(self, bucket: str) -> None:
+        super().__init__(f"gs://{bucket}", "make the bucket, or correct MODEL_REPOSITORY or --repository")
+
+
+class ModelUnknown(PermanentError):
+    """index.json names a model that isn't in the bucket, or is another one than it was built with."""
+
+    code: ClassVar[str] = "model-unknown"
 
 
 class BuildIncomplete(PermanentError):
@@ -76,6 +105,7 @@ class GenerationConflict(PermanentError):
     """A write's generation precondition did not hold: somebody else wrote the object first."""
 
     code: ClassVar[str] = "generation-conflict"
+    exit_code: ClassVar[ExitCode] = ExitCode.TRY_AGAIN
 
     def __init__(self, name: str, expected: int) -> None:
         wanted = "be absent" if expected == 0 else f"still have generation {expected}"
@@ -86,6 +116,7 @@ class AccessDenied(PermanentError):
     """The bucket answered 401 or 403."""
 
     code: ClassVar[str] = "access-denied"
+    exit_code: ClassVar[ExitCode] = ExitCode.NOT_ALLOWED
 
 
 class BucketRefused(PermanentError):

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from model_repository.digests import check_crc32c
-from model_repository.documents import Document
 from model_repository.errors import BuildIncomplete, NameRefused
+from model_repository.fields import Fields
 from model_repository.names import check_file
 from model_repository.store import ObjectInfo
 
@@ -38,7 +38,7 @@ class File:
     blocks: tuple[str, ...] = ()
 
 
-def parse_files(document: Document, field: str = "files") -> tuple[File, ...]:
+def parse_files(document: Fields, field: str = "files") -> tuple[File, ...]:
     """Read a list of files; names must be unique and none may be a folder of another."""
     files = []
     for entry in document.objects(field, most=FILES_LIMIT):
@@ -57,7 +57,7 @@ def parse_files(document: Document, field: str = "files") -> tuple[File, ...]:
     return tuple(files)
 
 
-def _parse_blocks(entry: Document, size: int) -> tuple[str, ...]:
+def _parse_blocks(entry: Fields, size: int) -> tuple[str, ...]:
     if not entry.has("blocks"):
         return ()
     count = -(-size // BLOCK_BYTES)

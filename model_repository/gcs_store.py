@@ -21,12 +21,12 @@ from google.cloud.storage.retry import DEFAULT_RETRY
 from model_repository.digests import format_crc32c
 from model_repository.errors import (
     AccessDenied,
+    BucketMissing,
     BucketRefused,
     BucketUnavailable,
     DeliveryError,
     DocumentMalformed,
     GenerationConflict,
-    NameRefused,
     ObjectMissing,
 )
 from model_repository.store import ObjectInfo, StoredObject
@@ -44,14 +44,6 @@ class GcsStore:
         self._client = storage.Client(project=None)
         self._bucket = self._client.bucket(bucket)
         self._retry = DEFAULT_RETRY.with_timeout(patience).with_delay(initial=0.2, maximum=5.0)
-
-    @classmethod
-    def from_url(cls, url: str, *, patience: float = 30.0) -> GcsStore:
-        """Open the bucket named by a ``gs://bucket`` URL, as in MODEL_REPOSITORY."""
-        name = url.removeprefix("gs://").rstrip("/")
-        if not url.startswith("gs://") or not name or "/" in name:
-            raise NameRefused(f"MODEL_REPOSITORY {url[:200]!r}: expected gs://<bucket>, without a path")
-        return cls(name, patience=patience)
 
     @property
     def bucket(self) -> str:
@@ -89,7 +81,7 @@ class GcsStore:
 
     def listing(self, prefix: str) -> list[ObjectInfo]:
         """See `store.Store.listing`."""
-        with _errors(prefix):
+        with _errors(prefix, listed=self.bucket):
             blobs = self._client.list_blobs(
                 self._bucket, prefix=prefix, fields=_FIELDS, retry=self._retry, timeout=_CONNECT_AND_READ_SECONDS
             )
@@ -97,7 +89,7 @@ class GcsStore:
 
     def folders(self, prefix: str) -> list[str]:
         """See `store.Store.folders`."""
-        with _errors(prefix):
+        with _errors(prefix, listed=self.bucket):
             blobs = self._client.list_blobs(
                 self._bucket,
                 prefix=prefix,
@@ -146,13 +138,15 @@ def _info(blob: Any) -> ObjectInfo:  # noqa: ANN401 - the client is untyped
 
 
 @contextmanager
-def _errors(name: str, if_generation_match: int | None = None) -> Iterator[None]:
-    """Turn what the client raises into the two families, by type and status."""
+def _errors(name: str, if_generation_match: int | None = None, *, listed: str = "") -> Iterator[None]:
+    """Turn what the client raises into the two families, by type and status. listed: the bucket, when it is listed."""
     try:
         yield
     except api_retry.exceptions.RetryError as error:
         raise BucketUnavailable(f"{name}: gave up retrying: {error.cause or error}; it may pass") from error
     except api.GoogleAPICallError as error:
+        if listed and error.code == HTTPStatus.NOT_FOUND:
+            raise BucketMissing(listed) from error
         raise _by_status(name, error.code, if_generation_match or 0) from error
     except (auth.DefaultCredentialsError, auth.RefreshError) as error:
         raise AccessDenied(f"{name}: no valid credentials ({error}); set up Application Default Credentials") from error

@@ -8,7 +8,7 @@ from datetime import datetime
 from functools import partial
 
 from model_repository.digests import check_sha256
-from model_repository.documents import Document, format_document, format_moment, parse_document
+from model_repository.fields import Fields, format_document, format_moment, parse_document
 from model_repository.files import File, format_files, parse_files
 from model_repository.names import IndexPrefix, ModelPrefix, check_file, check_label, check_name
 
@@ -134,7 +134,7 @@ def parse_index_manifest(data: bytes, prefix: IndexPrefix) -> IndexManifest:
     return manifest
 
 
-def _parse_model(document: Document) -> ModelReference:
+def _parse_model(document: Fields) -> ModelReference:
     reference = ModelReference(
         prefix=document.parsed("prefix", ModelPrefix.parse),
         digest=document.parsed("digest", check_sha256),
@@ -147,7 +147,7 @@ def _parse_model(document: Document) -> ModelReference:
     return reference
 
 
-def _parse_recall(document: Document) -> Recall:
+def _parse_recall(document: Fields) -> Recall:
     recall = Recall(
         at=document.whole("at", least=1, most=1000),
         value=document.number("value", least=0.0, most=1.0),
@@ -157,7 +157,7 @@ def _parse_recall(document: Document) -> Recall:
     return recall
 
 
-def _parse_partitions(document: Document) -> Iterator[Partition]:
+def _parse_partitions(document: Fields) -> Iterator[Partition]:
     for entry in document.objects("partitions", most=_MANY):
         yield Partition(
             category=entry.text("category", longest=100),
@@ -168,7 +168,7 @@ def _parse_partitions(document: Document) -> Iterator[Partition]:
         entry.done()
 
 
-def _parse_golden(document: Document) -> Iterator[GoldenQuery]:
+def _parse_golden(document: Fields) -> Iterator[GoldenQuery]:
     for entry in document.objects("golden_queries", most=_MANY):
         golden = GoldenQuery(
             category=entry.text("category", longest=100),
@@ -182,7 +182,7 @@ def _parse_golden(document: Document) -> Iterator[GoldenQuery]:
         yield golden
 
 
-def _check_consistent(manifest: IndexManifest, document: Document) -> None:
+def _check_consistent(manifest: IndexManifest, document: Fields) -> None:
     if manifest.metric not in _METRICS:
         document.refuse(f"metric {manifest.metric!r}; this release knows {', '.join(_METRICS)}")
     if manifest.dimensions != manifest.model.dimensions:

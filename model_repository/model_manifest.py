@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
 
-from model_repository.documents import Document, format_document, format_moment, parse_document
+from model_repository.fields import Fields, format_document, format_moment, parse_document
 from model_repository.files import File, format_files, parse_files
 from model_repository.names import ModelPrefix, check_file, check_name
 
@@ -83,7 +83,7 @@ def parse_model_manifest(data: bytes, prefix: ModelPrefix) -> ModelManifest:
     return manifest
 
 
-def _parse_golden(document: Document) -> Iterator[GoldenImage]:
+def _parse_golden(document: Fields) -> Iterator[GoldenImage]:
     for entry in document.objects("golden_images", most=100):
         yield GoldenImage(entry.parsed("image", check_file), entry.parsed("embedding", check_file))
         entry.done()

@@ -16,6 +16,7 @@ from model_repository.errors import NameRefused
 _NAME = re.compile(r"[a-z0-9](?:[-a-z0-9.]*[a-z0-9])?", re.ASCII)
 _LABEL = re.compile(r"[a-z](?:[-a-z0-9]*[a-z0-9])?", re.ASCII)
 _FILE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*(?:/[A-Za-z0-9_][A-Za-z0-9._-]*)*", re.ASCII)
+_BUCKET = re.compile(r"[a-z0-9][-a-z0-9_.]{1,220}[a-z0-9]", re.ASCII)
 _GENERATION = re.compile(r"[1-9][0-9]{0,18}", re.ASCII)
 
 NAME_LIMIT = 63
@@ -62,6 +63,21 @@ def check_file(name: str) -> str:
             f"file {name[:80]!r}: use at most {FILE_LIMIT} of letters, digits, '.', '_', '-', with '/' between parts; "
             "no part may begin with '.' or '-'"
         )
+    return name
+
+
+def check_bucket(name: str) -> str:
+    """Return `name`, a bucket's, or raise `NameRefused`."""
+    if not _BUCKET.fullmatch(name):
+        raise NameRefused(f"bucket {name[:80]!r}: expected a bucket's name, without gs://")
+    return name
+
+
+def parse_bucket_url(url: str) -> str:
+    """Read ``gs://<bucket>`` (a slash at the end is fine): the bucket's name. Raises `NameRefused`."""
+    name = url.removeprefix("gs://").removesuffix("/")
+    if not url.startswith("gs://") or not _BUCKET.fullmatch(name):
+        raise NameRefused(f"{url[:200]!r}: expected gs://<bucket>, without a path")
     return name
 
 

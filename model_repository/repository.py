@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from model_repository.commit import COMMIT_LIMIT, Commit, LiveCommit, format_commit, parse_commit
 from model_repository.digests import sha256_digest
 from model_repository.errors import GenerationConflict, NameRefused
@@ -10,6 +12,9 @@ from model_repository.model_manifest import MODEL_MANIFEST_LIMIT, ModelManifest,
 from model_repository.names import IndexPrefix, ModelPrefix, Target, parse_generation
 from model_repository.receipt import RECEIPT_LIMIT, Receipt, format_receipt, parse_receipt
 from model_repository.store import Store, StoredObject
+
+COMMITS = "commits/"
+"""The folder of all commits."""
 
 
 def read_commit_object(store: Store, target: Target) -> StoredObject:
@@ -72,9 +77,19 @@ def _generation(text: str) -> int | None:
         return None
 
 
-def list_targets(store: Store) -> list[Target]:
-    """Every target that has a commit, by name. Objects whose names no commit may have are passed over."""
-    return [target for info in store.listing("commits/") if (target := _target(info.name)) is not None]
+@dataclass(frozen=True, slots=True)
+class CommitObject:
+    """An object in commits/. target: None if its name is no commit's, so that nobody will ever act on it."""
+
+    name: str
+    generation: int
+    target: Target | None
+
+
+def list_commits(store: Store) -> list[CommitObject]:
+    """The objects in commits/, by name; the "folders" that browsers of buckets make are passed over."""
+    found = (info for info in store.listing(COMMITS) if not info.name.endswith("/"))
+    return [CommitObject(info.name, info.generation, _target(info.name)) for info in found]
 
 
 def _target(name: str) -> Target | None:

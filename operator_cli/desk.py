@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any, TextIO
 
 from model_repository.errors import AccessDenied
+from model_repository.names import parse_bucket_url
 from model_repository.store import Store
 from operator_cli.clock import Clock, SystemClock
 
@@ -22,7 +23,7 @@ def open_bucket(url: str, patience: float) -> Store:
     from model_repository.gcs_store import GcsStore  # noqa: PLC0415
 
     try:
-        return GcsStore.from_url(url, patience=patience)
+        return GcsStore(parse_bucket_url(url), patience=patience)
     except GoogleAuthError as error:
         raise AccessDenied(
             f"{url}: no valid credentials ({error}); run: gcloud auth application-default login"

@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from model_repository.canary_figures import CanaryFigures, TrackFigures, format_canary_figures
-from model_repository.documents import format_moment
+from model_repository.fields import format_moment
 from model_repository.receipt import Receipt
 from operator_cli.changes import Change
 from operator_cli.live import UnreadableReceipt

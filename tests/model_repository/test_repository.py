@@ -13,8 +13,8 @@ from model_repository.memory_store import MemoryStore
 from model_repository.names import IndexPrefix, Target
 from model_repository.receipt import Outcome, Receipt
 from model_repository.repository import (
+    list_commits,
     list_receipts,
-    list_targets,
     read_index_manifest,
     read_live_commit,
     read_receipt,
@@ -69,9 +69,16 @@ def test_targets_are_those_with_a_commit_and_strangers_do_not_stop_the_list() ->
     store = MemoryStore()
     for name in ("staging/home", "production/home", "staging/garden"):
         store.write(f"commits/{name}.json", b"not even JSON", if_generation_match=0)
-    for stranger in ("staging/Home.json", "readme.txt", "staging/", "a/b/c.json"):
+    strangers = ("a/b/c.json", "readme.txt", "staging/Home.json")
+    for stranger in (*strangers, "staging/"):
         store.write(f"commits/{stranger}", b"", if_generation_match=0)
-    assert list_targets(store) == [Target("production", "home"), Target("staging", "garden"), TARGET]
+    found = list_commits(store)
+    assert [one.target for one in found if one.target] == [
+        Target("production", "home"),
+        Target("staging", "garden"),
+        TARGET,
+    ]
+    assert [one.name for one in found if not one.target] == [f"commits/{stranger}" for stranger in strangers]
 
 
 def test_a_manifest_that_is_not_there_or_not_one_is_named() -> None:

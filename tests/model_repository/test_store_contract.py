@@ -13,6 +13,7 @@ import pytest
 
 from model_repository.digests import format_crc32c, parse_crc32c
 from model_repository.errors import (
+    BucketMissing,
     BucketUnavailable,
     DocumentMalformed,
     GenerationConflict,
@@ -21,6 +22,7 @@ from model_repository.errors import (
 )
 from model_repository.gcs_store import GcsStore
 from model_repository.memory_store import MemoryStore
+from model_repository.names import parse_bucket_url
 from model_repository.store import Store
 
 
@@ -29,7 +31,7 @@ def store(request: pytest.FixtureRequest) -> Store:
     if request.param == "memory":
         return MemoryStore("a-bucket")
     new_bucket: Callable[[], str] = request.getfixturevalue("new_bucket")
-    return GcsStore.from_url(f"gs://{new_bucket()}")
+    return GcsStore(new_bucket())
 
 
 def test_what_was_written_is_read_back_with_its_generation(store: Store) -> None:
@@ -141,12 +143,19 @@ def test_a_listing_of_many_objects_is_whole(store: Store) -> None:
 def test_a_bucket_is_named_by_a_url_without_a_path() -> None:
     for url in ("home", "gs://", "gs://home/indexes", "https://home", "s3://home"):
         with pytest.raises(NameRefused, match="gs://<bucket>"):
-            GcsStore.from_url(url)
+            parse_bucket_url(url)
+
+
+def test_a_bucket_that_is_not_there_is_named_when_it_is_listed(new_bucket: Callable[[], str]) -> None:
+    store = GcsStore(f"{new_bucket()}-gone")
+    for act in (store.listing, store.folders):
+        with pytest.raises(BucketMissing, match=f"gs://{store.bucket}: no such bucket"):
+            act("commits/")
 
 
 def test_a_bucket_that_does_not_answer_may_answer_later(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("STORAGE_EMULATOR_HOST", "http://127.0.0.1:1")  # nothing listens on port 1
-    store = GcsStore.from_url("gs://home", patience=0.1)
+    store = GcsStore("home", patience=0.1)
     with pytest.raises(BucketUnavailable):
         store.read("c.json", limit=10)
     with pytest.raises(BucketUnavailable):

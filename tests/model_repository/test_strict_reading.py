@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from model_repository.commit import COMMIT_LIMIT, parse_commit
-from model_repository.documents import parse_document
 from model_repository.errors import DocumentMalformed
+from model_repository.fields import parse_document
 from model_repository.files import BLOCK_BYTES
 from model_repository.index_manifest import INDEX_MANIFEST_LIMIT, parse_index_manifest
 from model_repository.model_manifest import parse_model_manifest

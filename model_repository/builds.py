@@ -1,0 +1,59 @@
+"""Is the build whole? The one answer for whoever commits it and for whoever deploys it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from model_repository.digests import sha256_digest
+from model_repository.errors import ModelUnknown, ObjectMissing
+from model_repository.files import check_files
+from model_repository.index_manifest import IndexManifest
+from model_repository.names import IndexPrefix
+from model_repository.repository import read_index_manifest, read_model_manifest
+from model_repository.store import Store
+
+
+@dataclass(frozen=True, slots=True)
+class Build:
+    """A build that is whole. digest: sha256 of the bytes of index.json; generation: of that object."""
+
+    manifest: IndexManifest
+    generation: int
+    digest: str
+
+
+def check_build(store: Store, prefix: IndexPrefix) -> Build:
+    """Return a build once every file of index and model was seen in the bucket as index.json promises.
+
+    Four reads of the bucket, always: index.json, model.json, and a listing of each one's folder. Raises `ObjectMissing`
+    when there is no index.json, `DocumentMalformed`, `BuildIncomplete` or `ModelUnknown`, and what the store raises.
+    """
+    try:
+        manifest, stored = read_index_manifest(store, prefix)
+    except ObjectMissing:
+        hint = "no such build, or its upload did not finish; commit one that is there"
+        raise ObjectMissing(prefix.manifest, hint) from None
+    check_files(str(prefix), manifest.files, store.listing(f"{prefix}/"))
+    _check_model(store, manifest)
+    return Build(manifest, stored.generation, sha256_digest(stored.data))
+
+
+def _check_model(store: Store, manifest: IndexManifest) -> None:
+    reference = manifest.model
+    try:
+        model, digest = read_model_manifest(store, reference.prefix)
+    except ObjectMissing:
+        raise ModelUnknown(
+            f"{manifest.prefix.manifest}: its model {reference.prefix} isn't in the bucket; upload that, then commit"
+        ) from None
+    if digest != reference.digest:
+        raise ModelUnknown(
+            f"{manifest.prefix.manifest}: was built with a {reference.prefix.manifest} of digest {reference.digest}, "
+            f"the bucket has {digest}; models are immutable: put the old one back, or build the index again"
+        )
+    if model.dimensions != reference.dimensions:
+        raise ModelUnknown(
+            f"{manifest.prefix.manifest}: says that {reference.prefix} makes vectors of {reference.dimensions} "
+            f"dimensions, but it makes {model.dimensions}; build the index again"
+        )
+    check_files(str(reference.prefix), reference.files, store.listing(f"{reference.prefix}/"))

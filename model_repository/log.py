@@ -1,0 +1,93 @@
+"""Log lines: one JSON object a line on standard error, in the names of Google Cloud's structured logging."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import re
+import sys
+import traceback
+from collections.abc import Iterator, Mapping
+from contextvars import ContextVar
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from typing import Any, TextIO
+
+_TRACEPARENT = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-([0-9a-f]{16})-[0-9a-f]{2}(?:-.*)?", re.ASCII)
+_CLOUD_TRACE = re.compile(r"([0-9a-fA-F]{32})(?:/([0-9]+))?(?:;.*)?", re.ASCII)
+_TRACE: ContextVar[Mapping[str, str]] = ContextVar("trace", default={})  # noqa: B039 - never changed in place
+
+
+@dataclass(frozen=True, slots=True)
+class Log:
+    """Writes lines with fixed fields; immutable, so that no line carries another's. May be shared by threads.
+
+    fields: of every line. stream: where the lines go; None: standard error as it is then.
+    """
+
+    fields: Mapping[str, Any] = field(default_factory=dict)
+    stream: TextIO | None = None
+
+    def bind(self, **fields: object) -> Log:
+        """A log whose lines carry these fields too."""
+        return replace(self, fields={**self.fields, **fields})
+
+    def debug(self, message: str, **fields: object) -> None:
+        """Write what only somebody who looks for a fault wants to know."""
+        self.line("DEBUG", message, **fields)
+
+    def info(self, message: str, **fields: object) -> None:
+        """Write what went as it should."""
+        self.line("INFO", message, **fields)
+
+    def warning(self, message: str, **fields: object) -> None:
+        """Write what may pass, or what somebody should know."""
+        self.line("WARNING", message, **fields)
+
+    def error(self, message: str, **fields: object) -> None:
+        """Write what somebody must mend."""
+        self.line("ERROR", message, **fields)
+
+    def crash(self, message: str, error: BaseException) -> None:
+        """Write an error that nobody expected, with its stack, so that Error Reporting finds it."""
+        self.line("ERROR", message, stack_trace="".join(traceback.format_exception(error)))
+
+    def line(self, severity: str, message: str, **fields: object) -> None:
+        """Write one line. severity: DEBUG, INFO, WARNING or ERROR."""
+        now = datetime.now(UTC).isoformat().replace("+00:00", "Z")
+        line = {"severity": severity, "message": message, "time": now, **_TRACE.get(), **self.fields, **fields}
+        stream = self.stream or sys.stderr
+        stream.write(json.dumps(line, default=str) + "\n")  # one write: lines of other threads can't mix in
+        stream.flush()
+
+
+@contextlib.contextmanager
+def tracing(attributes: Mapping[str, object], headers: Mapping[str, str], project: str) -> Iterator[None]:
+    """Within this, lines belong to the trace that an event or a request names, if it names one.
+
+    attributes: of a CloudEvent; its own ``traceparent`` comes first. headers: of the request, in any case.
+    project: whose traces they are; may be empty, where nobody said so.
+    """
+    token = _TRACE.set(_trace_fields(attributes, {name.lower(): value for name, value in headers.items()}, project))
+    try:
+        yield
+    finally:
+        _TRACE.reset(token)
+
+
+def _trace_fields(attributes: Mapping[str, object], headers: Mapping[str, str], project: str) -> dict[str, str]:
+    trace = span = ""
+    for stated in (attributes.get("traceparent"), headers.get("traceparent")):
+        found = _TRACEPARENT.fullmatch(stated.strip()) if isinstance(stated, str) else None
+        if found and found[1].strip("0"):
+            trace, span = found[1], found[2]
+            break
+    else:
+        found = _CLOUD_TRACE.fullmatch(headers.get("x-cloud-trace-context", "").strip())
+        if found:
+            number = int(found[2] or 0)
+            trace, span = found[1].lower(), f"{number:016x}" if 0 < number < 2**64 else ""
+    if not trace:
+        return {}
+    name = f"projects/{project}/traces/{trace}" if project else trace
+    return {"logging.googleapis.com/trace": name} | ({"logging.googleapis.com/spanId": span} if span else {})
