@@ -21,18 +21,16 @@ import time
 from dataclasses import asdict
 from pathlib import Path
 
-HERE = Path(__file__).resolve().parent
-ROOT = HERE.parent
-KUBERNETES = ROOT / "tests" / "kubernetes"
+from benchmarks.commit.baseline import IMAGE, Baseline
+from benchmarks.commit.lab import Lab, upload
+from benchmarks.commit.node import Node
+from benchmarks.commit.ours import Ours
+from benchmarks.commit.results import DESIGNS, OURS, Idle, Results, Run, tables, written
+from tests.kubernetes.kube import Kube
+from tests.kubernetes.node_scene import install_scene
+from tests.kubernetes.run import IMAGES, start_node, stop_node
 
-from benchmarks.commit.baseline import IMAGE, Baseline  # noqa: E402 - needs the path above
-from benchmarks.commit.lab import Lab, upload  # noqa: E402
-from benchmarks.commit.node import Node  # noqa: E402
-from benchmarks.commit.ours import Ours  # noqa: E402
-from benchmarks.commit.results import DESIGNS, OURS, Idle, Results, Run, tables, written  # noqa: E402
-from tests.kubernetes.kube import Kube  # noqa: E402
-from tests.kubernetes.node_scene import install_scene  # noqa: E402
-from tests.kubernetes.run import IMAGES, start_node, stop_node  # noqa: E402
+ENTER = Path(__file__).resolve().parents[1] / "tests" / "kubernetes" / "lab" / "enter.sh"
 
 
 def main() -> int:
@@ -71,8 +69,8 @@ def on_a_node(kept: Path | None, arguments: list[str]) -> int:
     state = kept or Path(tempfile.mkdtemp(prefix="kubernetes-"))
     try:
         start_node(state, (*IMAGES, IMAGE))
-        program = [sys.executable, str(HERE / "bench_commit.py"), *arguments, "--inside", str(state)]
-        return subprocess.run([KUBERNETES / "lab" / "enter.sh", state, *program], check=False).returncode
+        program = [sys.executable, "-m", "benchmarks.bench_commit", *arguments, "--inside", str(state)]
+        return subprocess.run([ENTER, state, *program], check=False).returncode
     finally:
         if not kept:
             stop_node(state)

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 
-# the modules of this folder, as plain modules
 from tests.kubernetes.kube import Kube
 from tests.kubernetes.node_scene import Scene, install_scene
 
