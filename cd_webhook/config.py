@@ -8,6 +8,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import TypeVar
 
+from manifests.values import FOLDER
 from model_repository.errors import Misconfigured, NameRefused
 from model_repository.names import check_label
 
@@ -33,7 +34,7 @@ class AuthKind(StrEnum):
 class Config:
     """The webhook of one environment.
 
-    bucket: of the Model Repository. environments: folder of the values files; None: the shipped ones.
+    bucket: of the Model Repository. environments: folder of the values files.
     local_cluster: URL of the local stack's cluster. kubeconfig: None: the pod's own service account.
     token: for `bearer`. audience, callers: for `google-id-token`: who the token must be for, and the e-mail addresses
         of the service accounts that may call.
@@ -41,7 +42,7 @@ class Config:
 
     environment: str
     bucket: str
-    environments: Path | None
+    environments: Path
     cluster: ClusterKind
     local_cluster: str
     kubeconfig: Path | None
@@ -60,11 +61,10 @@ class Config:
         cluster = read.one_of("CLUSTER", ClusterKind, ClusterKind.KUBERNETES)
         auth = read.one_of("WEBHOOK_AUTH", AuthKind, AuthKind.BEARER)
         kubeconfig = read.text("KUBECONFIG")
-        folder = read.text("ENVIRONMENTS")
         config = cls(
             environment=read.label("ENVIRONMENT"),
             bucket=read.bucket("MODEL_REPOSITORY"),
-            environments=Path(folder) if folder else None,
+            environments=Path(read.text("ENVIRONMENTS") or FOLDER),
             cluster=cluster,
             local_cluster=read.needed_if("LOCAL_CLUSTER_URL", "CLUSTER=local", needed=cluster is ClusterKind.LOCAL),
             kubeconfig=Path(kubeconfig) if kubeconfig else None,
@@ -90,8 +90,6 @@ class Config:
     def _check(self) -> None:
         if self.local_cluster and not self.local_cluster.startswith("http://"):
             raise Misconfigured(f"LOCAL_CLUSTER_URL {self.local_cluster[:200]!r}: expected http://127.0.0.1:<port>")
-        if self.environments is not None and not self.environments.is_dir():
-            raise Misconfigured(f"ENVIRONMENTS {str(self.environments)!r}: no such folder; it holds <environment>.yaml")
         if self.auth is AuthKind.BEARER and len(self.token) < 16:  # noqa: PLR2004 - shorter ones are guessed
             raise Misconfigured("WEBHOOK_TOKEN: use at least 16 random characters")
 

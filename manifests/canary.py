@@ -31,24 +31,17 @@ class Canary:
         return asdict(self)
 
 
-def parse_canary(document: Fields) -> Canary:
+def parse_canary(fields: Fields) -> Canary:
     """Read the `canary` of an environment's values; what is left out has its default. Raises `DocumentMalformed`."""
-    default = Canary()
-
-    def whole(field: str, otherwise: int, most: int) -> int:
-        return document.whole(field, least=1, most=most) if document.has(field) else otherwise
-
-    def number(field: str, otherwise: float, least: float, most: float) -> float:
-        return document.number(field, least=least, most=most) if document.has(field) else otherwise
-
+    usual = Canary()
     canary = Canary(
-        replicas=whole("replicas", default.replicas, 100),
-        seconds=whole("seconds", default.seconds, 3600),
-        max_error_rate=number("max_error_rate", default.max_error_rate, 0, 1),
-        max_latency_ratio=number("max_latency_ratio", default.max_latency_ratio, 1, 1000),
-        latency_floor_ms=number("latency_floor_ms", default.latency_floor_ms, 0, 60_000),
+        replicas=fields.whole("replicas", least=1, most=100, default=usual.replicas),
+        seconds=fields.whole("seconds", least=1, most=3600, default=usual.seconds),
+        max_error_rate=fields.number("max_error_rate", least=0, most=1, default=usual.max_error_rate),
+        max_latency_ratio=fields.number("max_latency_ratio", least=1, most=1000, default=usual.max_latency_ratio),
+        latency_floor_ms=fields.number("latency_floor_ms", least=0, most=60_000, default=usual.latency_floor_ms),
     )
-    document.done()
+    fields.done()
     return canary
 
 

@@ -57,11 +57,7 @@ def render(request: DeploymentRequest, values: Values) -> Rendered:
 
 
 def _context(request: DeploymentRequest, values: Values) -> dict[str, Any]:
-    chosen = {
-        key: value
-        for key, value in asdict(values).items()
-        if key not in {"environment", "labels", "tolerations", "canary"}
-    }
+    chosen = {key: value for key, value in asdict(values).items() if key not in {"environment", "labels", "canary"}}
     return {
         **chosen,
         "name": request.target.index,
@@ -75,7 +71,6 @@ def _context(request: DeploymentRequest, values: Values) -> dict[str, Any]:
             marks.INDEX_DIGEST: request.index_digest,
             marks.MODEL_DIGEST: request.model_digest,
         },
-        "tolerations": [{k: v for k, v in asdict(item).items() if v} for item in values.tolerations],
         "bucket": request.bucket,
         "generation": str(request.generation),
         "index_prefix": str(request.index_prefix),

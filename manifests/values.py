@@ -1,7 +1,7 @@
 """What an environment decides: one YAML file per environment, read strictly.
 
 Everything that depends on the index (memory, disk, deadline) is computed from the request; here stands only what a
-platform team chooses: where, how many, as whom, with which image.
+platform team chooses: where, how many, as whom, with which image. `environments/` beside has examples.
 """
 
 from __future__ import annotations
@@ -9,15 +9,16 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from importlib import resources
 from pathlib import Path
-from typing import Any
 
 from manifests.canary import Canary, parse_canary
 from manifests.yaml_documents import parse_yaml
-from model_repository.errors import DocumentMalformed
+from model_repository.errors import DocumentMalformed, Misconfigured
 from model_repository.fields import REQUIRED, Fields
 from model_repository.names import check_label
+
+FOLDER = Path("/etc/indexpush/environments")
+"""Where the values are unless ENVIRONMENTS says otherwise: there the webhook's Deployment mounts its ConfigMap."""
 
 _DNS_LABEL = re.compile(r"[a-z0-9](?:[-a-z0-9]{0,61}[a-z0-9])?", re.ASCII)
 _DNS_NAME = re.compile(r"[a-z0-9](?:[-a-z0-9.]{0,251}[a-z0-9])?", re.ASCII)
@@ -27,21 +28,13 @@ _ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
 _LABEL_KEY = re.compile(r"(?:[a-z0-9](?:[-a-z0-9.]{0,251}[a-z0-9])?/)?[A-Za-z0-9](?:[-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?")
 _LABEL_VALUE = re.compile(r"(?:[A-Za-z0-9](?:[-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?)?", re.ASCII)
 _PERCENT = re.compile(r"[1-9][0-9]?%|100%", re.ASCII)
+_MOST_PODS = 1000
 _OURS = ("app.kubernetes.io/", "indexpush.dev/")
-_SET_BY_TEMPLATE = frozenset(
+SET_BY_TEMPLATE = frozenset(
     {"MODEL_REPOSITORY", "INDEX_PREFIX", "INDEX_DIGEST", "DESTINATION", "COMMIT_GENERATION", "DATA", "PORT"}
     | {"DRAIN_SECONDS", "TMPDIR"}
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Toleration:
-    """Lets the pods onto tainted nodes; empty fields are left out."""
-
-    key: str
-    operator: str
-    value: str
-    effect: str
+"""Variables of the containers that no environment may set."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +47,7 @@ class Values:
     cpu, cpu_limit: Kubernetes quantities; cpu_limit None: no limit (idle CPU may be used).
     pre_stop_seconds: a leaving pod goes on serving so long while it is taken out of the endpoints.
     drain_seconds: then, told to stop, it answers so long with ``Connection: close``.
+    tolerations: as Kubernetes takes them; they let the pods onto tainted nodes.
     env: extra variables of both containers, passed ones included.
     canary: how a new build is tried out beside what serves; None: not at all.
     """
@@ -74,30 +68,36 @@ class Values:
     service_account: str
     priority_class: str | None
     node_selector: Mapping[str, str]
-    tolerations: tuple[Toleration, ...]
+    tolerations: tuple[Mapping[str, str], ...]
     labels: Mapping[str, str]
     service_annotations: Mapping[str, str]
     env: Mapping[str, str]
     canary: Canary | None = None
 
 
-def load_values(environment: str, *, folder: Path | None, variables: Mapping[str, str]) -> Values:
-    """Read ``<environment>.yaml`` from `folder` (None: the shipped ones).
+class _Fields(Fields):
+    """Null means absent, as it does in Kubernetes' own YAML."""
+
+    null_is_absent = True
+
+
+def load_values(environment: str, *, folder: Path, variables: Mapping[str, str]) -> Values:
+    """Read ``<environment>.yaml`` in `folder`.
 
     variables: what `pass_env` may take over from the process that renders.
-    Raises `DocumentMalformed` naming the file and the field.
+    Raises `Misconfigured` where there is no such file, `DocumentMalformed` naming the file and the field.
     """
-    check_label("environment", environment)
-    files = resources.files("manifests") / "environments" if folder is None else folder
-    file = files / f"{environment}.yaml"
-    name = f"environments/{environment}.yaml" if folder is None else str(file)
-    if not file.is_file():
-        raise DocumentMalformed(name, f"no such file; write one for the environment {environment!r}")
+    file = folder / f"{check_label('environment', environment)}.yaml"
     try:
         text = file.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
-        raise DocumentMalformed(name, f"not UTF-8 (byte {error.start})") from None
-    return parse_values(text, name, environment, variables)
+        raise DocumentMalformed(str(file), f"not UTF-8 (byte {error.start})") from None
+    except OSError as error:
+        raise Misconfigured(
+            f"{file}: {error.strerror}; the values of {environment!r} belong there (the webhook mounts them from a "
+            "ConfigMap: manifests/webhook/1-values.yaml), or let ENVIRONMENTS name the folder that has them"
+        ) from None
+    return parse_values(text, str(file), environment, variables)
 
 
 def parse_values(text: str, name: str, environment: str, variables: Mapping[str, str]) -> Values:
@@ -105,103 +105,92 @@ def parse_values(text: str, name: str, environment: str, variables: Mapping[str,
     documents = parse_yaml(text, name)
     if len(documents) != 1 or not isinstance(documents[0], dict):
         raise DocumentMalformed(name, "expected one YAML mapping")
-    fields: dict[str, Any] = documents[0]
-    if "replicas" not in fields:
-        raise DocumentMalformed(name, "field 'replicas' is missing; a number, or null if an autoscaler owns them")
-    given = {str(key): value for key, value in fields.items() if value is not None}
-    document = Fields(given, name, "")
+    given = {str(key): value for key, value in documents[0].items()}
+    fields = _Fields(given, name)
+    if "replicas" not in given:
+        fields.refuse("field 'replicas' is missing; a number, or null if an autoscaler owns them")
     values = Values(
         environment=environment,
-        namespace=_matching(document, "namespace", _DNS_LABEL),
-        image=_matching(document, "image", _IMAGE),
-        image_pull_policy=_one_of(document, "image_pull_policy", ("IfNotPresent", "Always", "Never")),
-        replicas=document.whole("replicas", least=1, most=1000) if document.has("replicas") else None,
-        max_surge=_max_surge(document, given),
-        min_ready_seconds=_whole(document, "min_ready_seconds", default=0, most=600),
-        revision_history_limit=_whole(document, "revision_history_limit", default=5, least=1, most=50),
-        cpu=_matching(document, "cpu", _CPU, default="250m"),
-        cpu_limit=_matching(document, "cpu_limit", _CPU) if document.has("cpu_limit") else None,
-        pull_cpu=_matching(document, "pull_cpu", _CPU, default="250m"),
-        pre_stop_seconds=_whole(document, "pre_stop_seconds", default=5, least=1, most=120),
-        drain_seconds=_whole(document, "drain_seconds", default=5, least=0, most=600),
-        service_account=_matching(document, "service_account", _DNS_NAME),
-        priority_class=_matching(document, "priority_class", _DNS_NAME) if document.has("priority_class") else None,
-        node_selector=_labels(document, "node_selector"),
-        tolerations=tuple(_toleration(item) for item in _objects(document, "tolerations")),
-        labels=_own_labels(document),
-        service_annotations=_strings(document, "service_annotations"),
-        env=_env(document, variables),
-        canary=parse_canary(document.object("canary")) if document.has("canary") else None,
+        namespace=_matching(fields, "namespace", _DNS_LABEL),
+        image=_matching(fields, "image", _IMAGE),
+        image_pull_policy=_one_of(fields, "image_pull_policy", "IfNotPresent", "Always", "Never"),
+        replicas=fields.whole("replicas", least=1, most=_MOST_PODS) if fields.has("replicas") else None,
+        max_surge=_max_surge(fields),
+        min_ready_seconds=fields.whole("min_ready_seconds", most=600, default=0),
+        revision_history_limit=fields.whole("revision_history_limit", least=1, most=50, default=5),
+        cpu=_matching(fields, "cpu", _CPU, default="250m"),
+        cpu_limit=_matching(fields, "cpu_limit", _CPU) if fields.has("cpu_limit") else None,
+        pull_cpu=_matching(fields, "pull_cpu", _CPU, default="250m"),
+        pre_stop_seconds=fields.whole("pre_stop_seconds", least=1, most=120, default=5),
+        drain_seconds=fields.whole("drain_seconds", most=600, default=5),
+        service_account=_matching(fields, "service_account", _DNS_NAME),
+        priority_class=_matching(fields, "priority_class", _DNS_NAME) if fields.has("priority_class") else None,
+        node_selector=_labels(fields, "node_selector"),
+        tolerations=tuple(_toleration(item) for item in fields.objects("tolerations", most=50, default=[])),
+        labels=_own_labels(fields),
+        service_annotations=fields.strings("service_annotations", default={}),
+        env=_env(fields, variables),
+        canary=parse_canary(fields.object("canary")) if fields.has("canary") else None,
     )
-    document.done()
+    fields.done()
     return values
 
 
-def _matching(document: Fields, field: str, form: re.Pattern[str], *, default: str = REQUIRED) -> str:
-    text = document.text(field, longest=500, default=default)
+def _matching(fields: Fields, field: str, form: re.Pattern[str], *, default: str = REQUIRED) -> str:
+    text = fields.text(field, longest=500, default=default)
     if not form.fullmatch(text):
-        document.refuse(f"{field}: {text[:80]!r} doesn't have the form that Kubernetes wants")
+        fields.refuse(f"{text[:80]!r} doesn't have the form that Kubernetes wants", field)
     return text
 
 
-def _one_of(document: Fields, field: str, choices: tuple[str, ...]) -> str:
-    text = document.text(field, default=choices[0])
+def _one_of(fields: Fields, field: str, *choices: str) -> str:
+    text = fields.text(field, default=choices[0])
     if text not in choices:
-        document.refuse(f"{field}: {text[:80]!r}; use one of {', '.join(choices)}")
+        fields.refuse(f"{text[:80]!r}; use one of {', '.join(choices)}", field)
     return text
 
 
-def _whole(document: Fields, field: str, *, default: int, most: int, least: int = 0) -> int:
-    return document.whole(field, least=least, most=most) if document.has(field) else default
+def _max_surge(fields: Fields) -> int | str:
+    surge = fields.take("max_surge", 1)
+    number = isinstance(surge, int) and not isinstance(surge, bool) and 1 <= surge <= _MOST_PODS
+    if not number and not (isinstance(surge, str) and _PERCENT.fullmatch(surge)):
+        fields.refuse(f"expected 1 to {_MOST_PODS} pods, or 1% to 100%, found {str(surge)[:80]!r}", "max_surge")
+    chosen: int | str = surge
+    return chosen
 
 
-def _max_surge(document: Fields, given: Mapping[str, Any]) -> int | str:
-    if isinstance(given.get("max_surge"), str):
-        return _matching(document, "max_surge", _PERCENT)
-    return _whole(document, "max_surge", default=1, least=1, most=1000)
-
-
-def _strings(document: Fields, field: str) -> dict[str, str]:
-    return dict(document.strings(field)) if document.has(field) else {}
-
-
-def _objects(document: Fields, field: str) -> list[Fields]:
-    return document.objects(field, most=50) if document.has(field) else []
-
-
-def _labels(document: Fields, field: str) -> dict[str, str]:
-    found = _strings(document, field)
+def _labels(fields: Fields, field: str) -> Mapping[str, str]:
+    found = fields.strings(field, default={})
     for key, value in found.items():
         if not _LABEL_KEY.fullmatch(key) or not _LABEL_VALUE.fullmatch(value):
-            document.refuse(f"{field}: {key[:80]!r}: {value[:80]!r} can't be a Kubernetes label")
+            fields.refuse(f"{key[:80]!r}: {value[:80]!r} can't be a Kubernetes label", field)
     return found
 
 
-def _own_labels(document: Fields) -> dict[str, str]:
-    found = _labels(document, "labels")
+def _own_labels(fields: Fields) -> Mapping[str, str]:
+    found = _labels(fields, "labels")
     for key in found:
         if key.startswith(_OURS):
-            document.refuse(f"labels: {key!r} is set by the template")
+            fields.refuse(f"{key!r} is set by the template", "labels")
     return found
 
 
-def _toleration(document: Fields) -> Toleration:
-    toleration = Toleration(
-        key=document.text("key", default=""),
-        operator=_one_of(document, "operator", ("Equal", "Exists")),
-        value=document.text("value", default=""),
-        effect=document.text("effect", default=""),
-    )
-    document.done()
-    return toleration
+def _toleration(fields: Fields) -> Mapping[str, str]:
+    toleration = {
+        "key": fields.text("key", default=""),
+        "operator": _one_of(fields, "operator", "Equal", "Exists"),
+        "value": fields.text("value", default=""),
+        "effect": fields.text("effect", default=""),
+    }
+    fields.done()
+    return {key: text for key, text in toleration.items() if text}
 
 
-def _env(document: Fields, variables: Mapping[str, str]) -> dict[str, str]:
-    env = _strings(document, "env")
-    passed = document.texts("pass_env", most=50) if document.has("pass_env") else ()
+def _env(fields: Fields, variables: Mapping[str, str]) -> Mapping[str, str]:
+    env, passed = fields.strings("env", default={}), fields.texts("pass_env", most=50, default=())
     for name in (*env, *passed):
         if not _ENV_NAME.fullmatch(name):
-            document.refuse(f"env: {name[:80]!r} can't name a variable")
-        if name in _SET_BY_TEMPLATE:
-            document.refuse(f"env: {name} is set by the template")
+            fields.refuse(f"{name[:80]!r} can't name a variable", "env")
+        if name in SET_BY_TEMPLATE:
+            fields.refuse(f"{name} is set by the template", "env")
     return {**{name: variables[name] for name in passed if name in variables}, **env}

@@ -88,7 +88,10 @@ def _add_spinnaker(command: _Command) -> None:
     spinnaker.add_argument("--slack", default="", metavar="CHANNEL", help="say there what failed and what serves")
     spinnaker.add_argument("--run-as", default="", metavar="ACCOUNT", help="where Spinnaker authorizes: run as this")
     spinnaker.add_argument(
-        "--values", default="", metavar="FOLDER", help="of <environment>.yaml (default: ENVIRONMENTS, else the shipped)"
+        "--values",
+        default="",
+        metavar="FOLDER",
+        help="of <environment>.yaml (default: ENVIRONMENTS, else /etc/indexpush/environments)",
     )
     spinnaker.add_argument("--into", default="", metavar="FOLDER", help="write a file for each definition as well")
 

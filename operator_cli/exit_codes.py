@@ -8,6 +8,7 @@ from model_repository.errors import (
     AccessDenied,
     DeliveryError,
     GenerationConflict,
+    Misconfigured,
     NameRefused,
     ObjectMissing,
     TransientError,
@@ -50,6 +51,7 @@ class ExitCode(IntEnum):
 
 _CODES: tuple[tuple[type[DeliveryError], ExitCode], ...] = (
     (UsageRefused, ExitCode.USAGE),
+    (Misconfigured, ExitCode.USAGE),
     (NameRefused, ExitCode.USAGE),
     (BuildMissing, ExitCode.NO_INPUT),
     (CommitMissing, ExitCode.NO_INPUT),

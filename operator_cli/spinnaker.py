@@ -9,7 +9,7 @@ from typing import Any
 
 from manifests.spinnaker import application, pipeline
 from manifests.spinnaker_stages import Installation
-from manifests.values import load_values
+from manifests.values import FOLDER, load_values
 from model_repository.errors import NameRefused
 from model_repository.names import Target
 from operator_cli.desk import Desk
@@ -22,8 +22,8 @@ def spinnaker_pipeline(arguments: argparse.Namespace, environment: str, url: str
 
     url: of the bucket. Raises `NameRefused`, `DocumentMalformed` when the environment's values don't do.
     """
-    folder = arguments.values or desk.environ.get("ENVIRONMENTS") or ""
-    values = load_values(environment, folder=Path(folder) if folder else None, variables=desk.environ)
+    folder = Path(arguments.values or desk.environ.get("ENVIRONMENTS") or FOLDER)
+    values = load_values(environment, folder=folder, variables=desk.environ)
     installation = Installation(
         application=_plain("--application", arguments.application),
         account=_plain("--account", arguments.account or environment),

@@ -35,7 +35,6 @@ def test_the_least_is_enough_and_asks_for_a_token() -> None:
         ({"WEBHOOK_TOKEN": "short"}, "at least 16"),
         ({"WEBHOOK_AUTH": "google-id-token"}, "WEBHOOK_AUDIENCE is not set"),
         ({"WEBHOOK_AUTH": "google-id-token", "WEBHOOK_AUDIENCE": "x"}, "WEBHOOK_CALLERS is not set"),
-        ({"ENVIRONMENTS": "/does/not/exist"}, "no such folder"),
         ({"PORT": "http"}, "expected a port number"),
     ],
 )
@@ -50,6 +49,16 @@ def test_check_says_what_is_misconfigured(tmp_path: Path, capsys: pytest.Capture
     environment = {**LEAST, "ENVIRONMENTS": str(tmp_path), "CLUSTER": "local"}
     assert main(["--check"], environment) == 64
     assert "LOCAL_CLUSTER_URL is not set" in capsys.readouterr().err
+
+
+def test_values_are_looked_for_where_the_deployment_mounts_them_and_missing_ones_are_named_with_the_mend(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert Config.from_environment(LEAST).environments == Path("/etc/indexpush/environments")
+    assert main([], {**LEAST, "ENVIRONMENTS": str(tmp_path)}) == 64
+    said = capsys.readouterr().err
+    assert f"{tmp_path}/staging.yaml: No such file or directory" in said
+    assert "manifests/webhook/1-values.yaml" in said
 
 
 def bearer(token: str) -> str:

@@ -53,12 +53,12 @@ def install(kube: Kube) -> str:
 
 
 def install_webhook(kube: Kube, values: dict[str, Any], storage: dict[str, str]) -> None:
-    """Apply manifests/cd_webhook in the order of its file names."""
+    """Apply manifests/webhook in the order of its file names, with these values in its ConfigMap."""
     shipped = [one for path in sorted((ROOT / "manifests" / "webhook").glob("*.yaml")) for one in documents(path)]
     kube.apply(*(one for one in shipped if one["kind"] == "Namespace"))
     secret = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": WEBHOOK, "namespace": NAMESPACE}}
-    kube.apply(secret | {"stringData": {"token": TOKEN}}, values_map(WEBHOOK, values))
-    kube.apply(*(prepared(one, WEBHOOK, storage) for one in shipped if one["kind"] != "Namespace"))
+    kube.apply(secret | {"stringData": {"token": TOKEN}})
+    kube.apply(*(prepared(one, WEBHOOK, values, storage) for one in shipped if one["kind"] != "Namespace"))
 
 
 @contextmanager
@@ -66,12 +66,13 @@ def second_webhook(kube: Kube, name: str, values: dict[str, Any]) -> Iterator[st
     """Another webhook in the same namespace, which renders with other values; gives the address of its one pod."""
     storage = {"STORAGE_EMULATOR_HOST": os.environ["STORAGE_EMULATOR_HOST"]}
     chosen = {**VALUES, **values, "env": storage | values.get("env", {})}
-    (shipped,) = documents(ROOT / "manifests" / "webhook" / "deployment.yaml")
-    deployment = prepared(shipped, name, storage)
+    folder = ROOT / "manifests" / "webhook"
+    shipped = [*documents(folder / "1-values.yaml"), *documents(folder / "deployment.yaml")]
+    values_map, deployment = (prepared(one, name, chosen, storage) for one in shipped)
     deployment["metadata"]["name"] = name
     deployment["spec"] |= {"replicas": 1, "selector": {"matchLabels": {"app": name}}}
     deployment["spec"]["template"]["metadata"]["labels"] = {"app": name}
-    kube.apply(values_map(name, chosen), deployment)
+    kube.apply(values_map, deployment)
     try:
         kube.rolled_out(NAMESPACE, name)
         (pod,) = kube.pods(NAMESPACE, {"app": name})
@@ -84,28 +85,20 @@ def documents(path: Path) -> list[Object]:
     return [one for one in yaml.safe_load_all(path.read_text(encoding="utf-8")) if one]
 
 
-def values_map(name: str, values: dict[str, Any]) -> Object:
-    """A ConfigMap with the values of the environment."""
-    metadata = {"name": f"{name}-values", "namespace": NAMESPACE}
-    return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata} | {
-        "data": {f"{ENVIRONMENT}.yaml": yaml.safe_dump(values)}
-    }
-
-
-def prepared(value: Object, name: str, storage: dict[str, str]) -> Object:
-    """A shipped object; of the webhook's Deployment, what everybody must fill in is filled in."""
-    if value["kind"] != "Deployment":
-        return value
-    pod = value["spec"]["template"]["spec"]
-    container = pod["containers"][0]
-    container["image"] = WEBHOOK_IMAGE
-    for variable in container["env"]:
-        if variable["name"] == "MODEL_REPOSITORY":
-            variable["value"] = f"gs://{BUCKET}"
-    more = storage | {"ENVIRONMENTS": "/etc/indexpush/environments"}
-    container["env"] += [{"name": key, "value": text} for key, text in more.items()]
-    container["volumeMounts"] = [{"name": "values", "mountPath": "/etc/indexpush/environments"}]
-    pod["volumes"] = [{"name": "values", "configMap": {"name": f"{name}-values"}}]
+def prepared(value: Object, name: str, values: dict[str, Any], storage: dict[str, str]) -> Object:
+    """A shipped object, with what everybody must fill in filled in: the values, the bucket, the image."""
+    if value["kind"] == "ConfigMap":
+        value["metadata"]["name"] = f"{name}-values"
+        value["data"] = {f"{ENVIRONMENT}.yaml": yaml.safe_dump(values)}
+    if value["kind"] == "Deployment":
+        pod = value["spec"]["template"]["spec"]
+        pod["volumes"][0]["configMap"]["name"] = f"{name}-values"
+        container = pod["containers"][0]
+        container["image"] = WEBHOOK_IMAGE
+        for variable in container["env"]:
+            if variable["name"] == "MODEL_REPOSITORY":
+                variable["value"] = f"gs://{BUCKET}"
+        container["env"] += [{"name": key, "value": text} for key, text in storage.items()]
     return value
 
 

@@ -12,10 +12,11 @@ import yaml
 
 from manifests import annotations as marks
 from manifests.render import _TEMPLATES, _render_one, render
-from manifests.values import Values, load_values, parse_values
+from manifests.values import FOLDER, Values, load_values, parse_values
 from model_repository.deployment import DeploymentRequest
 from model_repository.errors import DocumentMalformed
 from search_server.config import Limits
+from tests.manifests import EXAMPLES
 
 GOLDEN = Path(__file__).parent / "golden"
 VERSIONS = ("1.30", "1.33", "1.36")
@@ -25,7 +26,7 @@ Make = Callable[..., DeploymentRequest]
 def values(environment: str, text: str = "") -> Values:
     if text:
         return parse_values(text, "values", environment, {})
-    return load_values(environment, folder=None, variables={"STORAGE_EMULATOR_HOST": "http://127.0.0.1:4443"})
+    return load_values(environment, folder=EXAMPLES, variables={"STORAGE_EMULATOR_HOST": "http://127.0.0.1:4443"})
 
 
 @pytest.mark.parametrize("environment", ["local", "staging", "production"])
@@ -55,10 +56,21 @@ def test_the_webhooks_own_manifests_are_valid(version: str) -> None:
     folder = Path(__file__).parents[2] / "manifests" / "webhook"
     objects = [value for file in sorted(folder.glob("*.yaml")) for value in yaml.safe_load_all(file.read_text())]
     assert {value["kind"] for value in objects} == {
-        "Namespace", "Deployment", "Service", "ServiceAccount", "Role", "RoleBinding", "PodDisruptionBudget",
+        "Namespace", "ConfigMap", "Deployment", "PodDisruptionBudget",
+        "Role", "RoleBinding", "Service", "ServiceAccount",
     }  # fmt: skip
     for value in objects:
         kubernetes_validate.validate(value, version, strict=True)
+
+
+def test_the_webhook_mounts_the_shipped_values_where_it_looks_for_them() -> None:
+    folder = Path(__file__).parents[2] / "manifests" / "webhook"
+    config_map = yaml.safe_load((folder / "1-values.yaml").read_text())
+    assert config_map["data"] == {"production.yaml": (EXAMPLES / "production.yaml").read_text()}
+    pod = yaml.safe_load((folder / "deployment.yaml").read_text())["spec"]["template"]["spec"]
+    assert pod["volumes"] == [{"name": "values", "configMap": {"name": config_map["metadata"]["name"]}}]
+    (mount,) = pod["containers"][0]["volumeMounts"]
+    assert (mount["name"], mount["mountPath"]) == ("values", str(FOLDER))
 
 
 def test_the_webhooks_role_covers_deployments_services_and_reading_pods_and_no_more() -> None:

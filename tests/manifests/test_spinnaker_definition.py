@@ -17,6 +17,7 @@ from manifests.values import Values, load_values, parse_values
 from model_repository.deployment import DeploymentRequest, Footprint
 from model_repository.errors import DocumentMalformed
 from model_repository.names import IndexPrefix, ModelPrefix, Target
+from tests.manifests import EXAMPLES
 
 TARGET = Target("production", "home-store")
 BUCKET = "acme.models"
@@ -40,7 +41,7 @@ def request_for(target: Target = TARGET, footprint: Footprint = Footprint(1400, 
 
 @pytest.fixture(scope="module")
 def values() -> Values:
-    return load_values("production", folder=None, variables={})
+    return load_values("production", folder=EXAMPLES, variables={})
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +71,7 @@ def evaluated(value: Any, parameters: dict[str, str]) -> Any:
 @pytest.mark.parametrize("environment", ["local", "staging", "production"])
 @pytest.mark.parametrize("memory", [1, 1400, 99_999_999])
 def test_the_expressions_say_what_the_templates_compute(environment: str, memory: int) -> None:
-    values = load_values(environment, folder=None, variables={})
+    values = load_values(environment, folder=EXAMPLES, variables={})
     request = request_for(Target(environment, "home-store"), Footprint(memory, memory + 1, memory + 2))
     expressed = render_expressions(request.target, BUCKET, values)
     rendered = render(request, values)

@@ -8,7 +8,7 @@ import pytest
 
 from manifests.canary import Canary
 from manifests.values import load_values, parse_values
-from model_repository.errors import DocumentMalformed, NameRefused
+from model_repository.errors import DocumentMalformed, Misconfigured, NameRefused
 
 LEAST = "namespace: n\nimage: i:1\nservice_account: s\nreplicas: 2\n"
 
@@ -32,8 +32,9 @@ def test_the_least_values_are_enough() -> None:
         (LEAST.replace("replicas: 2", "replicas: 0"), "replicas"),
         (LEAST.replace("replicas: 2", "replicas: many"), "replicas: expected a whole number"),
         (LEAST + "cpu: lots\n", "cpu: 'lots'"),
-        (LEAST + "max_surge: 0\n", "max_surge"),
-        (LEAST + "max_surge: 250%\n", "max_surge: '250%'"),
+        (LEAST + "max_surge: 0\n", "max_surge: expected 1 to 1000 pods"),
+        (LEAST + "max_surge: true\n", "max_surge: expected 1 to 1000 pods"),
+        (LEAST + "max_surge: 250%\n", "max_surge: expected 1 to 1000 pods, or 1% to 100%, found '250%'"),
         (LEAST + "image_pull_policy: Sometimes\n", "image_pull_policy: 'Sometimes'"),
         (LEAST + "env: {PORT: '1'}\n", "PORT is set by the template"),
         (LEAST + "env: {A: 1}\n", "env: expected"),
@@ -73,7 +74,7 @@ def test_a_team_can_point_at_its_own_folder(tmp_path: Path) -> None:
 
 
 def test_an_environment_without_a_file_is_refused_with_the_mend(tmp_path: Path) -> None:
-    with pytest.raises(DocumentMalformed, match="no such file; write one for the environment 'dev'"):
+    with pytest.raises(Misconfigured, match=rf"^{tmp_path}/dev.yaml: No such file .* the values of 'dev' belong there"):
         load_values("dev", folder=tmp_path, variables={})
 
 

@@ -13,6 +13,7 @@ from manifests.spinnaker_stages import Installation
 from manifests.values import load_values
 from model_repository.names import Target
 from operator_cli.exit_codes import ExitCode
+from tests.manifests import EXAMPLES
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -32,7 +33,7 @@ class Untouched:
 @pytest.fixture
 def command(operator_of: Callable[[Any], Operator]) -> Callable[..., Said]:
     operator = operator_of(Untouched())
-    return lambda *arguments: operator("spinnaker-pipeline", *arguments)
+    return lambda *arguments: operator("spinnaker-pipeline", "--values", str(EXAMPLES), *arguments)
 
 
 def test_the_command_prints_what_spinnaker_takes(command: Callable[..., Said]) -> None:
@@ -40,7 +41,7 @@ def test_the_command_prints_what_spinnaker_takes(command: Callable[..., Said]) -
     said = command("--index", "home-store", "bags", *chosen)
     assert said.code == ExitCode.OK
     installation = Installation("indexpush", "prod-gke", "indexpush", "team@example.com", "indexes", "")
-    values = load_values("production", folder=None, variables={})
+    values = load_values("production", folder=EXAMPLES, variables={})
     targets = [Target("production", "home-store"), Target("production", "bags")]
     assert said.value == {
         "application": application(installation),
@@ -90,7 +91,7 @@ def test_values_of_ones_own_are_taken_from_their_folder(command: Callable[..., S
     [
         (["--index", "Home"], "index 'Home'", ExitCode.USAGE),
         (["--index", "a", "--application", "${1}"], "--application '${1}'", ExitCode.USAGE),
-        (["--index", "a", "--environment", "nowhere"], "environments/nowhere.yaml: no such file", ExitCode.DATA),
+        (["--index", "a", "--environment", "nowhere"], "environments/nowhere.yaml: No such file", ExitCode.USAGE),
         ([], "--index", ExitCode.USAGE),
     ],
 )

@@ -21,6 +21,7 @@ HERE = Path(__file__).parent
 
 from manifests.spinnaker import pipeline  # noqa: E402
 from manifests.values import Values, load_values  # noqa: E402
+from tests.manifests import EXAMPLES  # noqa: E402
 from tests.spinnaker.clouddriver_stand_in import Clouddriver, Server  # noqa: E402
 from tests.spinnaker.spinnaker_scene import BUCKET, DIRECT, INSTALLATION, TARGET, Gate, Orca, Spinnaker  # noqa: E402
 
@@ -31,7 +32,7 @@ VERSION = "8.56.0"
 
 @pytest.fixture(scope="session")
 def values() -> Values:
-    return load_values("production", folder=None, variables={})
+    return load_values("production", folder=EXAMPLES, variables={})
 
 
 @pytest.fixture(scope="session")
