@@ -21,7 +21,7 @@ from cd_webhook.log import Log, tracing
 from cd_webhook.metrics import Metrics
 from cd_webhook.status import describe
 from cd_webhook.watcher import Watcher
-from manifests.annotations import canary_name, is_canary
+from manifests.metadata import canary_name, is_canary
 from model_repository.deployment import AnswerOutcome, DeploymentRequest
 from model_repository.errors import DeliveryError, DocumentMalformed, NameRefused, PermanentError, TransientError
 from model_repository.fields import parse_document

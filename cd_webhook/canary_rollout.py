@@ -20,7 +20,7 @@ from cd_webhook.golden import Question, questions
 from cd_webhook.observe import Observation
 from cd_webhook.pod_client import PodClient
 from cd_webhook.rollout import Failed, Progressing, judge, new_pods
-from manifests import annotations as marks
+from manifests import metadata as marks
 from manifests.canary import Canary, canary_of
 from model_repository.canary_figures import CanaryFigures
 from model_repository.deployment import DeploymentRequest

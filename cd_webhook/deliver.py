@@ -23,7 +23,8 @@ from cd_webhook.log import Log
 from cd_webhook.observe import ROUND_SECONDS
 from cd_webhook.pod_client import PodClient
 from cd_webhook.rollout import Failed, Progressing, Served, judge
-from manifests import annotations as marks
+from cd_webhook.state.annotations import RECEIPTS_OWED
+from manifests import metadata as marks
 from manifests.render import Rendered
 from model_repository.deployment import AnswerOutcome, DeploymentRequest
 from model_repository.errors import DeliveryError, DocumentMalformed, PermanentError
@@ -251,7 +252,7 @@ class Delivery:
             left = tuple(receipt for receipt in now_owed if receipt not in owed)
             if left == now_owed:
                 return
-            noted = {marks.RECEIPTS_OWED: format_receipts(left)}
+            noted = {RECEIPTS_OWED: format_receipts(left)}
             try:
                 self._cluster.annotate(name_of(live), noted, resource_version=version_of(live))
             except Conflict:

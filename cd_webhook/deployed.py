@@ -10,7 +10,21 @@ from enum import StrEnum
 from typing import Any, TypeVar
 
 from cd_webhook.cluster import Object
-from manifests import annotations as marks
+from cd_webhook.state.annotations import (
+    CANARY,
+    CANARY_FIGURES,
+    CANARY_SPEC,
+    DETAIL,
+    LAST_GOOD,
+    LAST_GOOD_MANIFEST,
+    MANIFEST,
+    PROMOTED,
+    RECEIPTS_OWED,
+    REQUEST,
+    ROLLOUT,
+    STARTED,
+)
+from manifests import metadata as marks
 from manifests.canary import Canary, parse_canary
 from model_repository.canary_figures import CanaryFigures, format_canary_figures, parse_canary_figures
 from model_repository.deployment import DeploymentRequest
@@ -88,25 +102,25 @@ def read_deployed(value: Object) -> Deployed:
         except (PermanentError, ValueError, TypeError, KeyError, AttributeError):
             return None
 
-    rollout = read(marks.ROLLOUT, Rollout) or Rollout.UNKNOWN
-    request, canary = read(marks.REQUEST, _parse_request), read(marks.CANARY, _parse_canary)
-    canary_spec = read(marks.CANARY_SPEC, _parse_object)
+    rollout = read(ROLLOUT, Rollout) or Rollout.UNKNOWN
+    request, canary = read(REQUEST, _parse_request), read(CANARY, _parse_canary)
+    canary_spec = read(CANARY_SPEC, _parse_object)
     if rollout is Rollout.CANARY and not (request and canary and canary_spec):
         rollout = Rollout.UNKNOWN
     return Deployed(
         generation=read(marks.COMMIT_GENERATION, parse_generation) or 0,
         request=request,
         rollout=rollout,
-        started=read(marks.STARTED, _parse_moment) or NEVER,
-        spec=read(marks.MANIFEST, _parse_object),
-        last_good=read(marks.LAST_GOOD, _parse_request),
-        last_good_spec=read(marks.LAST_GOOD_MANIFEST, _parse_object),
-        owed=read(marks.RECEIPTS_OWED, _parse_receipts) or (),
-        detail=annotations.get(marks.DETAIL, ""),
+        started=read(STARTED, _parse_moment) or NEVER,
+        spec=read(MANIFEST, _parse_object),
+        last_good=read(LAST_GOOD, _parse_request),
+        last_good_spec=read(LAST_GOOD_MANIFEST, _parse_object),
+        owed=read(RECEIPTS_OWED, _parse_receipts) or (),
+        detail=annotations.get(DETAIL, ""),
         canary=canary,
         canary_spec=canary_spec,
-        figures=read(marks.CANARY_FIGURES, _parse_figures),
-        promoted=read(marks.PROMOTED, _parse_moment),
+        figures=read(CANARY_FIGURES, _parse_figures),
+        promoted=read(PROMOTED, _parse_moment),
     )
 
 

@@ -9,7 +9,7 @@ from cd_webhook.kubernetes_api import APPLY, JSON_PATCH, MERGE, KubernetesApi, M
 from cd_webhook.kubernetes_feed import ChangeFeed
 from cd_webhook.log import Log
 from cd_webhook.managed_fields import taken_over
-from manifests import annotations as marks
+from manifests import metadata as marks
 
 _PAGE = "250"
 

@@ -16,7 +16,7 @@ from http import HTTPStatus
 from cd_webhook.cluster import ClusterUnavailable
 from cd_webhook.kubernetes_api import Expired, KubernetesApi
 from cd_webhook.log import Log
-from manifests import annotations as marks
+from manifests import metadata as marks
 from model_repository.errors import DeliveryError
 
 _SERVER_SECONDS = 240

@@ -12,7 +12,7 @@ from __future__ import annotations
 import copy
 from typing import Any
 
-from manifests.annotations import MANAGER
+from manifests.metadata import MANAGER
 
 Fields = dict[str, Any]
 

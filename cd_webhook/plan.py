@@ -24,7 +24,21 @@ from cd_webhook.deployed import (
     format_spec,
 )
 from cd_webhook.rollout import Failed
-from manifests import annotations as marks
+from cd_webhook.state.annotations import (
+    CANARY,
+    CANARY_FIGURES,
+    CANARY_SPEC,
+    DETAIL,
+    LAST_GOOD,
+    LAST_GOOD_MANIFEST,
+    MANIFEST,
+    PROMOTED,
+    RECEIPTS_OWED,
+    REQUEST,
+    ROLLOUT,
+    STARTED,
+)
+from manifests import metadata as marks
 from manifests.canary import Canary
 from manifests.render import Rendered
 from model_repository.canary_figures import CanaryFigures
@@ -32,7 +46,7 @@ from model_repository.deployment import DeploymentRequest
 from model_repository.fields import format_moment
 from model_repository.receipt import Outcome, Receipt
 
-_NO_CANARY = dict.fromkeys((marks.CANARY, marks.CANARY_SPEC, marks.CANARY_FIGURES, marks.PROMOTED), "")
+_NO_CANARY = dict.fromkeys((CANARY, CANARY_SPEC, CANARY_FIGURES, PROMOTED), "")
 
 
 def goes_through_canary(rendered: Rendered, live: Object, deployed: Deployed) -> bool:
@@ -76,7 +90,7 @@ def annotations_for_canary(
         good=deployed.last_good,
         good_spec=deployed.last_good_spec,
         owed=_owed_when_replaced(request, deployed, now),
-        canary={marks.CANARY: format_canary(rules), marks.CANARY_SPEC: format_spec(rendered["spec"])},
+        canary={CANARY: format_canary(rules), CANARY_SPEC: format_spec(rendered["spec"])},
     )
 
 
@@ -97,7 +111,7 @@ def deployment_to_promote(live: Object, deployed: Deployed, figures: CanaryFigur
         good=deployed.last_good,
         good_spec=deployed.last_good_spec,
         owed=deployed.owed,
-        canary={marks.CANARY_FIGURES: format_figures(figures), marks.PROMOTED: format_moment(now)},
+        canary={CANARY_FIGURES: format_figures(figures), PROMOTED: format_moment(now)},
     )
     return _whole(live, annotations, deployed.canary_spec)
 
@@ -118,9 +132,9 @@ def annotations_when_aborted(
         canary=aborted.figures,
     )
     return {
-        marks.ROLLOUT: Rollout.UNDONE.value,
-        marks.DETAIL: receipt.detail,
-        marks.RECEIPTS_OWED: format_receipts((*deployed.owed, receipt)),
+        ROLLOUT: Rollout.UNDONE.value,
+        DETAIL: receipt.detail,
+        RECEIPTS_OWED: format_receipts((*deployed.owed, receipt)),
         **_NO_CANARY,
     }
 
@@ -136,11 +150,11 @@ def annotations_when_served(deployed: Deployed, request: DeploymentRequest, now:
         canary=deployed.figures,
     )
     return {
-        marks.ROLLOUT: Rollout.SERVED.value,
-        marks.DETAIL: receipt.detail,
-        marks.LAST_GOOD: format_request(request),
-        marks.LAST_GOOD_MANIFEST: format_spec(deployed.spec),
-        marks.RECEIPTS_OWED: format_receipts((*deployed.owed, receipt)),
+        ROLLOUT: Rollout.SERVED.value,
+        DETAIL: receipt.detail,
+        LAST_GOOD: format_request(request),
+        LAST_GOOD_MANIFEST: format_spec(deployed.spec),
+        RECEIPTS_OWED: format_receipts((*deployed.owed, receipt)),
         **_NO_CANARY,
     }
 
@@ -201,14 +215,14 @@ def _marks(
         marks.INDEX_PREFIX: str(request.index_prefix),
         marks.INDEX_DIGEST: request.index_digest,
         marks.MODEL_DIGEST: request.model_digest,
-        marks.REQUEST: format_request(request),
-        marks.MANIFEST: format_spec(spec),
-        marks.LAST_GOOD: format_request(good),
-        marks.LAST_GOOD_MANIFEST: format_spec(good_spec),
-        marks.ROLLOUT: rollout.value,
-        marks.DETAIL: detail,
-        marks.STARTED: format_moment(started),
-        marks.RECEIPTS_OWED: format_receipts(owed),
+        REQUEST: format_request(request),
+        MANIFEST: format_spec(spec),
+        LAST_GOOD: format_request(good),
+        LAST_GOOD_MANIFEST: format_spec(good_spec),
+        ROLLOUT: rollout.value,
+        DETAIL: detail,
+        STARTED: format_moment(started),
+        RECEIPTS_OWED: format_receipts(owed),
         **_NO_CANARY,
         **canary,
     }

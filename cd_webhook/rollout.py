@@ -10,7 +10,7 @@ from typing import Any
 from cd_webhook import pod_troubles
 from cd_webhook.cluster import Object
 from cd_webhook.pod_troubles import Trouble
-from manifests import annotations as marks
+from manifests import metadata as marks
 
 
 @dataclass(frozen=True, slots=True)

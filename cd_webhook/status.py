@@ -11,7 +11,7 @@ from cd_webhook.cluster import Object, name_of
 from cd_webhook.deployed import NEVER, Rollout, read_deployed
 from cd_webhook.drift import differences
 from cd_webhook.rollout import Served, judge
-from manifests import annotations as marks
+from manifests import metadata as marks
 from model_repository.deployment import DeploymentRequest
 from model_repository.fields import format_moment
 

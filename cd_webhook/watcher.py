@@ -14,7 +14,7 @@ from cd_webhook.cluster import Cluster, Conflict, name_of
 from cd_webhook.deliver import Delivery
 from cd_webhook.deployed import read_deployed
 from cd_webhook.log import Log
-from manifests.annotations import index_of, is_canary
+from manifests.metadata import index_of, is_canary
 from model_repository.errors import DeliveryError, TransientError
 
 _LEAST_SECONDS = 0.05

@@ -6,7 +6,7 @@ import copy
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from manifests import annotations as marks
+from manifests import metadata as marks
 from model_repository.fields import Fields
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from manifests import annotations as marks
+from manifests import metadata as marks
 from model_repository.errors import DocumentMalformed
 
 _DNS_1035 = re.compile(r"[a-z](?:[-a-z0-9]{0,61}[a-z0-9])?", re.ASCII)

@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 
 import jinja2
 
-from manifests import annotations as marks
+from manifests import metadata as marks
 from manifests.canary import Canary
 from manifests.check import check_deployment, check_service
 from manifests.values import Values

@@ -19,7 +19,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from manifests import annotations as marks
+from manifests import metadata as marks
 from manifests.render import Rendered
 from manifests.spinnaker_expressions import parameter
 from model_repository.names import Target

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from benchmarks.commit.builds import Synthetic, synthetic
 from benchmarks.commit.node import Node
 from local_stack.demo.search import Search
-from manifests import annotations as marks
+from manifests import metadata as marks
 from model_repository.digests import sha256_digest
 from model_repository.errors import ObjectMissing
 from model_repository.index_manifest import INDEX_MANIFEST_LIMIT, parse_index_manifest

@@ -10,7 +10,7 @@ from benchmarks.commit.meter import Meter
 from benchmarks.commit.node import disk_bytes
 from benchmarks.commit.pods import watched
 from benchmarks.commit.results import OURS, Idle, Run
-from manifests import annotations as marks
+from manifests import metadata as marks
 from model_repository.receipt import Outcome
 from tests.kubernetes.installation import NAMESPACE
 

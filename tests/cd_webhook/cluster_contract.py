@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from cd_webhook.cluster import Cluster, ClusterRefused, Conflict, Object, version_of
-from manifests import annotations as marks
+from manifests import metadata as marks
 from manifests.canary import canary_of
 
 Make = Callable[[str, int], tuple[Object, Object]]

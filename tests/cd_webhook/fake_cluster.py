@@ -10,7 +10,8 @@ from datetime import UTC, datetime
 from typing import Any
 
 from cd_webhook.cluster import Conflict, Object
-from manifests import annotations as marks
+from cd_webhook.state.annotations import ROLLOUT
+from manifests import metadata as marks
 
 Fate = Callable[[], dict[str, Any]]
 """What a new pod's status becomes."""
@@ -207,7 +208,7 @@ class FakeCluster:
         annotations = value["metadata"].get("annotations") or {}
         generation = annotations.get(marks.COMMIT_GENERATION, "0")
         if not marks.is_canary(value["metadata"]["name"]):
-            self.history.append((int(generation), annotations.get(marks.ROLLOUT, "")))
+            self.history.append((int(generation), annotations.get(ROLLOUT, "")))
         return copy.deepcopy(value)
 
     def _touch(self, value: Object) -> None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from urllib.parse import unquote, urlsplit
 
 from cd_webhook.pod_client import NO_REPLY, Reply
-from manifests import annotations as marks
+from manifests import metadata as marks
 from model_repository.index_manifest import GoldenQuery
 from tests.cd_webhook.fake_cluster import FakeClock, FakeCluster
 

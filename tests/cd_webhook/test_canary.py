@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from cd_webhook.canary import Aborted, Judgement, Passed, Watching, judge_canary, limit, rollout_started
-from manifests import annotations as marks
+from manifests import metadata as marks
 from manifests.canary import Canary, canary_of
 from manifests.render import render
 from model_repository.canary_figures import CanaryFigures, TrackFigures

@@ -10,7 +10,7 @@ import pytest
 
 from cd_webhook.deliver import Delivery
 from cd_webhook.deployed import Rollout
-from manifests import annotations as marks
+from manifests import metadata as marks
 from model_repository.deployment import AnswerOutcome, DeploymentRequest
 from model_repository.digests import sha256_digest
 from model_repository.errors import TransientError

@@ -7,7 +7,7 @@ import dataclasses
 import pytest
 
 from cd_webhook.deployed import Rollout
-from manifests import annotations as marks
+from manifests import metadata as marks
 from model_repository.deployment import AnswerOutcome
 from model_repository.errors import DocumentMalformed
 from tests.cd_webhook import fake_cluster as pods

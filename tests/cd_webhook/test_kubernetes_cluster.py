@@ -22,7 +22,7 @@ from cd_webhook.cluster import ClusterForbids, ClusterRefused, ClusterUnavailabl
 from cd_webhook.kubernetes_api import Expired, KubernetesApi, Missing, error_of
 from cd_webhook.kubernetes_cluster import KubernetesCluster
 from cd_webhook.log import Log
-from manifests import annotations as marks
+from manifests import metadata as marks
 
 DEPLOYMENTS = "/apis/apps/v1/namespaces/search/deployments"
 PODS = "/api/v1/namespaces/search/pods"

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from cd_webhook.deployed import Rollout
-from manifests import annotations as marks
+from manifests import metadata as marks
 from model_repository.errors import BucketUnavailable
 from tests.cd_webhook import fake_cluster as pods
 from tests.cd_webhook.webhook_scene import Scene, request

@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from manifests import annotations as marks
+from manifests import metadata as marks
 from tests.kubernetes.kube import Kube, Object, until
 
 ROOT = Path(__file__).resolve().parents[2]

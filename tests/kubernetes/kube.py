@@ -15,7 +15,8 @@ from threading import Thread
 from typing import Any, TypeVar
 
 from cd_webhook.kubernetes_api import KubernetesApi, Missing
-from manifests import annotations as marks
+from cd_webhook.state.annotations import ROLLOUT
+from manifests import metadata as marks
 
 Object = dict[str, Any]
 T = TypeVar("T")
@@ -119,7 +120,7 @@ class History:
         version = (
             int(noted.get(marks.COMMIT_GENERATION, 0)),
             int(template.get(marks.COMMIT_GENERATION, 0)),
-            str(noted.get(marks.ROLLOUT)),
+            str(noted.get(ROLLOUT)),
         )
         if not self.versions or self.versions[-1] != version:
             self.versions.append(version)

@@ -13,11 +13,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from cd_webhook.state.annotations import ROLLOUT
 from local_stack.demo.client import Client, Traffic
 from local_stack.demo.programs import run_batch
 from local_stack.demo.sabotage import Files, Manifest, copy_build
 from local_stack.demo.search import Search
-from manifests import annotations as marks
+from manifests import metadata as marks
 from model_repository.deployment import DeploymentRequest, Footprint, footprint
 from model_repository.digests import sha256_digest
 from model_repository.errors import ObjectMissing
@@ -79,7 +80,7 @@ class Scene:
         noted = (self.kube.deployment(NAMESPACE, prefix.index) or {"metadata": {"annotations": {}}})["metadata"][
             "annotations"
         ]
-        if noted.get(marks.ROLLOUT) != "served":
+        if noted.get(ROLLOUT) != "served":
             self.serve(prefix)
         self.alone(prefix.index)
         generation = int(self.deployment(prefix.index)["metadata"]["annotations"][marks.COMMIT_GENERATION])

@@ -17,7 +17,7 @@ import pytest
 
 from local_stack.demo import checks
 from local_stack.demo.client import Client
-from manifests import annotations as marks
+from manifests import metadata as marks
 from model_repository.names import IndexPrefix
 from model_repository.receipt import Receipt
 from tests.kubernetes.installation import NAMESPACE, second_webhook

@@ -17,7 +17,8 @@ from cd_webhook.kubernetes_cluster import KubernetesCluster
 from cd_webhook.log import Log
 from cd_webhook.main import SystemClock
 from cd_webhook.pod_client import HttpPodClient
-from manifests import annotations as marks
+from cd_webhook.state.annotations import REQUEST
+from manifests import metadata as marks
 from manifests.render import Rendered, render
 from manifests.values import parse_values
 from model_repository.deployment import DeploymentRequest, Footprint
@@ -144,7 +145,7 @@ def test_in_every_one_of_200_races_of_two_webhooks_the_newest_commit_wins(
                     template = live["spec"]["template"]["metadata"]["annotations"]
                     seen = live["metadata"]["annotations"][marks.COMMIT_GENERATION], template[marks.COMMIT_GENERATION]
                     assert seen == (str(fresh[-1]), str(fresh[-1])), (index, orders)
-                    assert json.loads(live["metadata"]["annotations"][marks.REQUEST])["generation"] == str(fresh[-1])
+                    assert json.loads(live["metadata"]["annotations"][REQUEST])["generation"] == str(fresh[-1])
             assert history.only_grew(), history.versions
 
         return act

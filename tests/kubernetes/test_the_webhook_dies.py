@@ -7,8 +7,9 @@ from collections.abc import Callable
 
 import pytest
 
+from cd_webhook.state.annotations import RECEIPTS_OWED, ROLLOUT
 from local_stack.demo.sabotage import shuffle_item_ids
-from manifests import annotations as marks
+from manifests import metadata as marks
 from tests.kubernetes.installation import NAMESPACE, WEBHOOK
 from tests.kubernetes.kube import Object, processes_of, until
 from tests.kubernetes.node_scene import INDEX, Scene, unbroken
@@ -48,7 +49,7 @@ def proving(scene: Scene, generation: int) -> bool:
 
 def decided(scene: Scene, generation: int) -> bool:
     """The Deployment says how it ended; its receipt may be owed still."""
-    return began(scene, generation) and annotation(scene, marks.ROLLOUT) != "in-progress"
+    return began(scene, generation) and annotation(scene, ROLLOUT) != "in-progress"
 
 
 def _container(pod: Object, kind: str) -> Object:
@@ -74,6 +75,6 @@ def test_killed_at_this_step_the_rollout_ends_with_exactly_one_receipt(scene: Sc
     time.sleep(1)  # whoever would write a second receipt
     assert scene.times_written(INDEX, generation) == 1
     # killed between the receipt and crossing it off, the next webhook does that once it is up
-    until(lambda: annotation(scene, marks.RECEIPTS_OWED) == "[]", "the receipt to be crossed off")
+    until(lambda: annotation(scene, RECEIPTS_OWED) == "[]", "the receipt to be crossed off")
     assert int(scene.search(INDEX).status()["generation"]) == (generation if good else before)
     scene.kube.rolled_out(NAMESPACE, WEBHOOK)

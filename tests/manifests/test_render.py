@@ -10,7 +10,7 @@ import kubernetes_validate
 import pytest
 import yaml
 
-from manifests import annotations as marks
+from manifests import metadata as marks
 from manifests.render import _TEMPLATES, _render_one, render
 from manifests.values import FOLDER, Values, load_values, parse_values
 from model_repository.deployment import DeploymentRequest

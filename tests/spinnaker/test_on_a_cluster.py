@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from manifests import annotations as marks
+from manifests import metadata as marks
 from manifests.render import render
 from manifests.spinnaker import pipeline
 from manifests.values import Values, parse_values

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from manifests import annotations as marks
+from manifests import metadata as marks
 from manifests.spinnaker_stages import SERVED_GENERATION
 from model_repository.deployment import AnswerOutcome, DeploymentRequest
 from model_repository.names import Target

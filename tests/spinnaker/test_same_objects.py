@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from cd_webhook.plan import deployment_to_apply
-from manifests import annotations as marks
+from cd_webhook.state.annotations import LAST_GOOD, RECEIPTS_OWED, REQUEST, ROLLOUT
+from manifests import metadata as marks
 from manifests.render import render
 from manifests.spinnaker import pipeline
 from manifests.values import Values, parse_values
@@ -88,7 +89,7 @@ def test_what_stands_in_the_cluster_differs_only_in_who_manages_it(spinnaker: Sp
 
     # Ours writes the state of the rollout on the Deployment, and nothing else; Spinnaker has runs for that.
     state = ours["metadata"]["annotations"].keys() - rendered.deployment["metadata"]["annotations"].keys()
-    assert {marks.REQUEST, marks.LAST_GOOD, marks.ROLLOUT, marks.RECEIPTS_OWED} <= state
+    assert {REQUEST, LAST_GOOD, ROLLOUT, RECEIPTS_OWED} <= state
     assert not state & theirs["metadata"]["annotations"].keys()
     for mark_ in state:
         del ours["metadata"]["annotations"][mark_]

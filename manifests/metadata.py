@@ -1,40 +1,17 @@
-"""The names that this project writes on Kubernetes objects, and nowhere else are they spelled out."""
+"""What names an index's objects on Kubernetes: their names, labels and selectors, and which build they are of.
+
+Nowhere else are they spelled out. The annotations that hold the state of a rollout are `cd_webhook.state`'s.
+"""
 
 from __future__ import annotations
 
 PREFIX = "indexpush.dev/"
 
-# On the Deployment and on its pod template: what is asked for, and what this pod serves.
+# Annotations of the Deployment and of its pod template: what is asked for, and what this pod serves.
 COMMIT_GENERATION = f"{PREFIX}commit-generation"
 INDEX_PREFIX = f"{PREFIX}index-prefix"
 INDEX_DIGEST = f"{PREFIX}index-digest"
 MODEL_DIGEST = f"{PREFIX}model-digest"
-
-# On the Deployment alone: the state of its rollout, which is all the state that the CD side has.
-REQUEST = f"{PREFIX}request"
-"""JSON: the parameters of the newest request."""
-MANIFEST = f"{PREFIX}manifest"
-"""JSON: the Deployment's spec as it was last applied; what differs from it was changed by hand."""
-LAST_GOOD = f"{PREFIX}last-good"
-"""JSON: the parameters of the request that served last; empty: none ever did."""
-LAST_GOOD_MANIFEST = f"{PREFIX}last-good-manifest"
-"""JSON: the spec that `LAST_GOOD` was served with, so that an undo also takes back a bad image or bad values."""
-ROLLOUT = f"{PREFIX}rollout"
-"""canary, in-progress, served or undone."""
-DETAIL = f"{PREFIX}detail"
-"""One sentence for people: how the newest request ended."""
-STARTED = f"{PREFIX}started"
-"""RFC 3339: when the newest request was taken up."""
-CANARY = f"{PREFIX}canary"
-"""JSON: by what rules the canary of the newest request is judged; empty: there is none to judge."""
-CANARY_SPEC = f"{PREFIX}canary-spec"
-"""JSON: the spec that the canary tries out, and that its promotion makes the Deployment's own; else empty."""
-CANARY_FIGURES = f"{PREFIX}canary-figures"
-"""JSON: what the promoted canary of the newest request showed; else empty."""
-PROMOTED = f"{PREFIX}promoted"
-"""RFC 3339: when that canary was promoted; else empty."""
-RECEIPTS_OWED = f"{PREFIX}receipts-owed"
-"""JSON: receipts that are decided and perhaps not yet in the bucket; a restart writes them."""
 
 MANAGED_BY = "app.kubernetes.io/managed-by"
 MANAGER = "indexpush"

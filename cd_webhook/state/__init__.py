@@ -1,0 +1,1 @@
+"""The state of a rollout: annotations of its Deployment, as values."""

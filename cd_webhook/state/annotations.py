@@ -1,0 +1,30 @@
+"""The annotations of a Deployment that hold the state of its rollout: all the state that the CD side has."""
+
+from __future__ import annotations
+
+from manifests.metadata import PREFIX
+
+REQUEST = f"{PREFIX}request"
+"""JSON: the parameters of the newest request."""
+MANIFEST = f"{PREFIX}manifest"
+"""JSON: the Deployment's spec as it was last applied; what differs from it was changed by hand."""
+LAST_GOOD = f"{PREFIX}last-good"
+"""JSON: the parameters of the request that served last; empty: none ever did."""
+LAST_GOOD_MANIFEST = f"{PREFIX}last-good-manifest"
+"""JSON: the spec that `LAST_GOOD` was served with, so that an undo also takes back a bad image or bad values."""
+ROLLOUT = f"{PREFIX}rollout"
+"""canary, in-progress, served or undone."""
+DETAIL = f"{PREFIX}detail"
+"""One sentence for people: how the newest request ended."""
+STARTED = f"{PREFIX}started"
+"""RFC 3339: when the newest request was taken up."""
+CANARY = f"{PREFIX}canary"
+"""JSON: by what rules the canary of the newest request is judged; empty: there is none to judge."""
+CANARY_SPEC = f"{PREFIX}canary-spec"
+"""JSON: the spec that the canary tries out, and that its promotion makes the Deployment's own; else empty."""
+CANARY_FIGURES = f"{PREFIX}canary-figures"
+"""JSON: what the promoted canary of the newest request showed; else empty."""
+PROMOTED = f"{PREFIX}promoted"
+"""RFC 3339: when that canary was promoted; else empty."""
+RECEIPTS_OWED = f"{PREFIX}receipts-owed"
+"""JSON: receipts that are decided and perhaps not yet in the bucket; a restart writes them."""
