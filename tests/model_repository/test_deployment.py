@@ -3,46 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import UTC, datetime
 
 import pytest
 
 from model_repository.deployment import DeploymentRequest, Footprint, footprint
 from model_repository.errors import DocumentMalformed
 from model_repository.files import File
-from model_repository.index_manifest import IndexManifest, ModelReference, Partition, Recall
-from model_repository.names import IndexPrefix, ModelPrefix, Target
+from model_repository.index_manifest import IndexManifest
+from tests import builds
 
 MIB = 1024 * 1024
-DIGEST = "sha256:" + "ab" * 32
-REQUEST = DeploymentRequest(
-    target=Target("staging", "home"),
-    generation=1763683200000001,
-    bucket="a-bucket",
-    index_prefix=IndexPrefix("home", "b1"),
-    index_generation=1763683200000000,
-    index_digest=DIGEST,
-    model_prefix=ModelPrefix("lite", "1"),
-    model_digest=DIGEST,
-    footprint=Footprint(300, 100, 120),
-    by="batch",
-)
+REQUEST = builds.request(by="batch")
 
 
 def manifest(index_bytes: int, model_bytes: int) -> IndexManifest:
-    return IndexManifest(
-        prefix=IndexPrefix("home", "b1"),
-        created=datetime(2026, 11, 21, tzinfo=UTC),
-        model=ModelReference(ModelPrefix("lite", "1"), DIGEST, 4, (File("model.json", model_bytes, "AAAAAA=="),)),
-        dimensions=4,
-        metric="angular",
-        trees=1,
-        recall=Recall(10, 1.0, 1),
-        lookup="items.lookup",
-        partitions=(Partition("chair", "chair.annoy", "chair.ids", 1),),
-        golden_queries=(),
-        files=(File("chair.annoy", index_bytes, "AAAAAA=="),),
-    )
+    model = builds.model_reference(builds.model_manifest(), files=(File("model.json", model_bytes, "AAAAAA=="),))
+    return builds.index_manifest(model=model, files=(File("0.annoy", index_bytes, "AAAAAA=="),))
 
 
 def test_an_empty_build_still_needs_a_server() -> None:
@@ -104,7 +80,7 @@ def test_who_and_why_may_be_left_out() -> None:
         ("index_generation", "-1"),
         ("index_digest", "ab" * 32),
         ("model_prefix", "models/lite"),
-        ("model_digest", DIGEST.upper()),
+        ("model_digest", builds.DIGEST.upper()),
         ("memory_mib", "0"),
         ("memory_mib", "1Gi"),
         ("memory_mib", "-5"),

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
-
 import pytest
 
 from model_repository.commit import Commit
@@ -11,7 +9,7 @@ from model_repository.errors import BuildIncomplete, DocumentMalformed, Generati
 from model_repository.files import File, check_files
 from model_repository.memory_store import MemoryStore
 from model_repository.names import IndexPrefix, Target
-from model_repository.receipt import Outcome, Receipt
+from model_repository.receipt import Outcome
 from model_repository.repository import (
     list_commits,
     list_receipts,
@@ -21,13 +19,9 @@ from model_repository.repository import (
     write_commit,
     write_receipt,
 )
+from tests import builds
 
-TARGET = Target("staging", "home")
-NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
-
-
-def receipt(generation: int, outcome: Outcome = Outcome.SERVED) -> Receipt:
-    return Receipt(TARGET, generation, outcome, IndexPrefix("home", "b1"), "", NOW, NOW)
+TARGET = builds.TARGET
 
 
 def test_the_same_commit_uploaded_again_is_a_newer_one() -> None:
@@ -49,8 +43,8 @@ def test_a_commit_does_not_replace_one_that_its_author_has_not_seen() -> None:
 
 def test_the_first_receipt_of_a_commit_stands() -> None:
     store = MemoryStore()
-    assert write_receipt(store, receipt(5, Outcome.UNDONE))
-    assert not write_receipt(store, receipt(5, Outcome.SERVED))
+    assert write_receipt(store, builds.receipt(5, outcome=Outcome.UNDONE))
+    assert not write_receipt(store, builds.receipt(5))
     assert read_receipt(store, TARGET, 5).outcome is Outcome.UNDONE
     with pytest.raises(ObjectMissing):
         read_receipt(store, TARGET, 6)
@@ -59,7 +53,7 @@ def test_the_first_receipt_of_a_commit_stands() -> None:
 def test_receipts_are_listed_newest_first_by_number_not_by_text() -> None:
     store = MemoryStore()
     for generation in (9, 10, 100):
-        write_receipt(store, receipt(generation))
+        write_receipt(store, builds.receipt(generation))
     for stranger in ("notes.txt", "x.json", "1/2.json", "007.json", "12"):
         store.write(f"{TARGET.receipts_prefix}{stranger}", b"", if_generation_match=0)
     assert list_receipts(store, TARGET) == [100, 9 + 1, 9]
