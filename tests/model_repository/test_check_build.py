@@ -50,9 +50,7 @@ def test_a_file_of_the_model_that_vanished_is_named(store: MemoryStore) -> None:
 def test_a_model_that_vanished_is_named(store: MemoryStore) -> None:
     builds.publish_build(store)
     store.delete(builds.MODEL.manifest)
-    with pytest.raises(
-        ModelUnknown, match=r"its model models/lite/v1 isn't in the bucket"
-    ):
+    with pytest.raises(ModelUnknown, match=r"its model models/lite/v1 isn't in the bucket"):
         check_build(store, builds.BUILD)
 
 
