@@ -1,8 +1,8 @@
-"""The sequence: decide, render, apply; then look until it serves or is undone; then the receipt.
+"""The sequence: decide, render, apply; then step by step until it serves or is undone; then the receipt.
 
 Every write names the version that its decision was made on. Where somebody else wrote first, the answer is `Conflict`,
 and the whole decision is made anew, so two webhooks, or two deliveries, can't both win. Any step may be the last one
-before a crash: `look` goes on from what the Deployment says.
+before a crash: `advance` goes on from what the Deployment says.
 """
 
 from __future__ import annotations
@@ -13,21 +13,29 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
-from cd_webhook import plan
-from cd_webhook.canary import Passed, Watching, rollout_started
-from cd_webhook.canary_rollout import Canaries
+from cd_webhook.canary import Canaries, tried_out
 from cd_webhook.cluster import Cluster, Conflict, Object, name_of, version_of
-from cd_webhook.decide import AlreadyDeployed, Superseded, decide
-from cd_webhook.deployed import NEVER, Deployed, Rollout, format_receipts, read_deployed
-from cd_webhook.log import Log
-from cd_webhook.observe import ROUND_SECONDS
-from cd_webhook.pod_client import PodClient
-from cd_webhook.rollout import Failed, Progressing, Served, judge
-from cd_webhook.state.annotations import RECEIPTS_OWED
-from manifests import metadata as marks
+from cd_webhook.rules import plan
+from cd_webhook.rules.decide import (
+    AlreadyDeployed,
+    Deploy,
+    Refuse,
+    Situation,
+    Superseded,
+    TakeBack,
+    TryOut,
+    check_addressee,
+    decide,
+)
+from cd_webhook.rules.rollout import Failed, Progressing, Served, judge
+from cd_webhook.state import Deployed, Rollout, changed_annotations, read_deployed
+from cd_webhook.state.annotations import RECEIPTS_OWED, format_receipts
+from cd_webhook.step import Step
+from manifests.metadata import MANAGED_BY, MANAGER
 from manifests.render import Rendered
 from model_repository.deployment import AnswerOutcome, DeploymentRequest
 from model_repository.errors import DeliveryError, DocumentMalformed, PermanentError
+from model_repository.log import Log
 from model_repository.receipt import Receipt
 from model_repository.repository import write_receipt
 from model_repository.store import Store
@@ -49,26 +57,11 @@ class Clock(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
-    """The outcome of a delivery, and one sentence about it."""
+class DeliveryResult:
+    """What became of a delivery, and one sentence about it."""
 
     outcome: AnswerOutcome
     detail: str
-
-
-@dataclass(frozen=True, slots=True)
-class Look:
-    """What one look at a rollout found.
-
-    finished: nothing is left to do. waits_for, version: the Deployment whose change ends the wait for the next look;
-    empty: the index's own. pause: the longest wait, in seconds.
-    """
-
-    finished: bool
-    sentence: str
-    version: str = ""
-    waits_for: str = ""
-    pause: float = 5.0
 
 
 class Delivery:
@@ -81,28 +74,29 @@ class Delivery:
         cluster: Cluster,
         store: Store,
         render: Callable[[DeploymentRequest], Rendered],
+        canaries: Canaries,
         clock: Clock,
         log: Log,
-        pod_client: PodClient,
         on_receipt: Callable[[Receipt], None] = lambda _: None,
     ) -> None:
-        """pod_client: asks canaries. on_receipt: called for each receipt that this process wrote."""
+        """on_receipt: called for each receipt that this process wrote."""
         self._environment = environment
         self._cluster = cluster
         self._store = store
         self._render = render
+        self._canaries = canaries
         self._clock = clock
         self._log = log
         self._on_receipt = on_receipt
-        self._canaries = Canaries(cluster, store, pod_client)
 
-    def deliver(self, request: DeploymentRequest) -> Answer:
+    def deliver(self, request: DeploymentRequest) -> DeliveryResult:
         """Start the rollout of `request`, if it is the newest. Returns as soon as the cluster has taken it.
 
         Raises `PermanentError` (after writing the receipt) when the request can never be applied, `TransientError`
         when another try may pass.
         """
-        self._check(request)
+        if refused := check_addressee(request, self._environment, self._store.bucket):
+            raise DocumentMalformed(refused.what, refused.why)
         for attempt in range(_TRIES):
             try:
                 return self._deliver_once(request)
@@ -110,137 +104,101 @@ class Delivery:
                 self._clock.sleep(random.uniform(0, 0.02 * min(attempt, 10)))  # noqa: S311 - only to spread rivals
         raise Conflict(f"Deployment {request.target.index}: written by others {_TRIES} times in a row; try again")
 
-    def _check(self, request: DeploymentRequest) -> None:
-        if request.target.environment != self._environment:
-            raise DocumentMalformed(
-                "parameters",
-                f"environment {request.target.environment!r}: this webhook deploys {self._environment!r}; "
-                "point the sender at the other environment's webhook",
-            )
-        if request.bucket != self._store.bucket:
-            raise DocumentMalformed(
-                "parameters", f"bucket {request.bucket!r}: this webhook's Model Repository is {self._store.bucket!r}"
-            )
-
-    def _deliver_once(self, request: DeploymentRequest) -> Answer:
+    def _deliver_once(self, request: DeploymentRequest) -> DeliveryResult:
         live = self._cluster.deployment(request.target.index)
         try:
-            deployed = self._ours(live) if live else None
-            decision = decide(request, deployed.generation if deployed else None)
-            if isinstance(decision, AlreadyDeployed) and deployed:
-                how = f"commit {decision.generation}: {deployed.rollout.value}: {deployed.detail}".removesuffix(": ")
-                return Answer(AnswerOutcome.ALREADY_DEPLOYED, how)
-            if isinstance(decision, Superseded):
-                return self._superseded(request, decision)
-            applied = self._start(request, live, deployed)
+            return self._act(request, live, read_deployed(live))
         except PermanentError as error:
             self._write(plan.rejected(request, str(error), error.code, self._clock.now()))
             raise
-        how = "as a canary" if read_deployed(applied).rollout is Rollout.CANARY else "at once"
-        self._log.line("INFO", f"rolling out {request.index_prefix} {how}", **_fields(request))
-        try:
-            self._settle(applied)
-        except DeliveryError as error:  # the rollout has begun; who watches it settles
-            self._log.line("WARNING", f"receipts of {request.target} are still owed: {error}", **_fields(request))
-        return Answer(AnswerOutcome.ACCEPTED, f"rolling out {request.index_prefix} as commit {request.generation}")
 
-    def _superseded(self, request: DeploymentRequest, decision: Superseded) -> Answer:
+    def _act(self, request: DeploymentRequest, live: Object | None, before: Deployed) -> DeliveryResult:
         now = self._clock.now()
-        receipt = plan.superseded(request, decision.by_generation, started=now, now=now)
-        self._write(receipt)
-        return Answer(AnswerOutcome.SUPERSEDED, receipt.detail)
+        match decide(request, self._situation(live, before)):
+            case Refuse(what, why):
+                raise DocumentMalformed(what, why)
+            case AlreadyDeployed(how):
+                return DeliveryResult(AnswerOutcome.ALREADY_DEPLOYED, how)
+            case Superseded(by_generation):
+                receipt = plan.superseded(request, by_generation, started=now, now=now)
+                self._write(receipt)
+                return DeliveryResult(AnswerOutcome.SUPERSEDED, receipt.detail)
+            case Deploy():
+                rendered = self._prepare(request)
+                after = plan.deployment_of(rendered, plan.begun(before, request, rendered["spec"], now))
+                written = self._apply(after, live) if live else self._cluster.create(after)
+            case TryOut(rules):
+                state = tried_out(before, request, rules, self._prepare(request)["spec"], now)
+                written = self._annotate(_existing(live), state)
+            case TakeBack(rules):
+                state = tried_out(before, request, rules, self._prepare(request)["spec"], now)
+                written = self._apply(plan.deployment_of(_existing(live), state), _existing(live))
+        how = "as a canary" if read_deployed(written).rollout is Rollout.CANARY else "at once"
+        self._log.info(f"rolling out {request.index_prefix} {how}", **_fields(request))
+        try:
+            self._settle(written)
+        except DeliveryError as error:  # the rollout has begun; who watches it settles
+            self._log.warning(f"receipts of {request.target} are still owed: {error}", **_fields(request))
+        return DeliveryResult(
+            AnswerOutcome.ACCEPTED, f"rolling out {request.index_prefix} as commit {request.generation}"
+        )
 
-    def _ours(self, live: Object) -> Deployed:
-        labels = live["metadata"].get("labels") or {}
-        if labels.get(marks.MANAGED_BY) != marks.MANAGER:
-            raise DocumentMalformed(
-                f"Deployment {name_of(live)}",
-                f"isn't managed by {marks.MANAGER}; rename the index, or delete that Deployment",
-            )
-        return read_deployed(live)
+    def _situation(self, live: Object | None, deployed: Deployed) -> Situation:
+        found = live or {"metadata": {"labels": {MANAGED_BY: MANAGER}}}
+        return Situation(
+            deployed,
+            foreign=(found["metadata"].get("labels") or {}).get(MANAGED_BY) != MANAGER,
+            serving=int((found.get("status") or {}).get("readyReplicas") or 0),
+            canary=self._canaries.rules,
+        )
 
-    def _start(self, request: DeploymentRequest, live: Object | None, deployed: Deployed | None) -> Object:
+    def _prepare(self, request: DeploymentRequest) -> Object:
+        """The Deployment as the values and templates make it, once its Service is there."""
         rendered = self._render(request)
         # The Service is the same for every generation, so it needs no guard; with it first, no Deployment lacks one.
         self._cluster.apply(rendered.service, resource_version=None)
-        now = self._clock.now()
-        if live and deployed and rendered.canary and plan.goes_through_canary(rendered, live, deployed):
-            noted = plan.annotations_for_canary(rendered.deployment, rendered.canary, request, deployed, now)
-            if deployed.rollout is Rollout.IN_PROGRESS:
-                taken_back = plan.deployment_taken_back(live, deployed, noted)
-                return self._cluster.apply(taken_back, resource_version=version_of(live))
-            return self._cluster.annotate(name_of(live), noted, resource_version=version_of(live))
-        value = plan.deployment_to_apply(rendered.deployment, request, deployed, now)
-        if live is None:
-            return self._cluster.create(value)
-        return self._cluster.apply(value, resource_version=version_of(live))
+        return rendered.deployment
 
-    def look(self, name: str) -> Look:
-        """Look at the rollout of the index `name`, and do what is due: note that it serves, undo it, write receipts.
+    def advance(self, name: str) -> Step:
+        """Take the rollout of the index `name` a step on: note that it serves, undo it, write receipts, or only look.
 
-        Raises `TransientError`, also `Conflict`: look again.
+        Raises `TransientError`, also `Conflict`: try again.
         """
         live = self._cluster.deployment(name)
         if live is None:
             self._canaries.remove(name)
-            return Look(finished=True, sentence="the Deployment is gone")
-        deployed = read_deployed(live)
+            return Step(finished=True, sentence="the Deployment is gone")
+        deployed, now = read_deployed(live), self._clock.now()
         if deployed.rollout is Rollout.CANARY:
-            return self._look_at_canary(live, deployed)
-        self._canaries.remove(name)
-        if deployed.rollout is not Rollout.IN_PROGRESS or deployed.request is None:
-            self._settle(live)
-            return Look(finished=True, sentence=deployed.rollout.value)
-        now = self._clock.now()
-        started = deployed.started if deployed.started > NEVER else now
-        started = rollout_started(started, deployed.promoted)
-        verdict = judge(live, self._cluster.pods(name), started=started, now=now)
-        if isinstance(verdict, Progressing):
-            self._settle(live)
-            return Look(finished=False, sentence=verdict.sentence, version=version_of(live))
-        self._finish(live, deployed, deployed.request, verdict)
-        return Look(finished=True, sentence=verdict.sentence)
-
-    def _look_at_canary(self, live: Object, deployed: Deployed) -> Look:
-        request, rules, spec = deployed.request, deployed.canary, deployed.canary_spec
-        if request is None or rules is None or spec is None:  # `read_deployed` calls that unknown
-            raise ValueError("a canary without its rules")
-        now = self._clock.now()
-        found = self._canaries.look(live, deployed, request, rules, spec, now)
-        if isinstance(found, Watching):
-            self._settle(live)
-            canary = marks.canary_name(name_of(live))
-            return Look(
-                finished=False, sentence=found.sentence, version=found.version, waits_for=canary, pause=ROUND_SECONDS
-            )
-        if isinstance(found, Passed):
-            promoted = plan.deployment_to_promote(live, deployed, found.figures, now)
-            done = self._cluster.apply(promoted, resource_version=version_of(live))
-            self._log.line("INFO", f"promoted: {request.index_prefix}: {found.sentence}", **_fields(request))
-            return Look(finished=False, sentence=found.sentence, version=version_of(done), pause=ROUND_SECONDS)
-        noted = plan.annotations_when_aborted(deployed, request, found, now)
-        done = self._cluster.annotate(name_of(live), noted, resource_version=version_of(live))
-        sentence = found.failed.sentence
-        self._log.line(
-            "ERROR", f"aborted: {request.index_prefix}: {sentence}", code=found.failed.code, **_fields(request)
-        )
-        self._canaries.remove(name_of(live))
-        self._settle(done)
-        return Look(finished=True, sentence=sentence)
-
-    def _finish(self, live: Object, deployed: Deployed, request: DeploymentRequest, verdict: Served | Failed) -> None:
-        now = self._clock.now()
-        if isinstance(verdict, Served):
-            noted = plan.annotations_when_served(deployed, request, now)
-            done = self._cluster.annotate(name_of(live), noted, resource_version=version_of(live))
-            self._log.line("INFO", f"{request.index_prefix} serves", **_fields(request))
+            live, step = self._canaries.advance(live, deployed, now)
         else:
-            undone = plan.deployment_to_undo(live, deployed, request, verdict, now)
-            done = self._cluster.apply(undone, resource_version=version_of(live))
-            self._log.line(
-                "ERROR", f"undone: {request.index_prefix}: {verdict.sentence}", code=verdict.code, **_fields(request)
-            )
-        self._settle(done)
+            self._canaries.remove(name)
+            live, step = self._advance(live, deployed, now)
+        self._settle(live)
+        return step
+
+    def _advance(self, live: Object, deployed: Deployed, now: datetime) -> tuple[Object, Step]:
+        if deployed.rollout is not Rollout.IN_PROGRESS:
+            return live, Step(finished=True, sentence=deployed.rollout.value)
+        request = plan.newest_of(deployed)
+        verdict = judge(live, self._cluster.pods(name_of(live)), started=deployed.rolling_since(now), now=now)
+        match verdict:
+            case Progressing(sentence):
+                return live, Step(finished=False, sentence=sentence, version=version_of(live))
+            case Served(sentence):
+                live = self._annotate(live, plan.served(deployed, now))
+                self._log.info(f"{request.index_prefix} serves", **_fields(request))
+            case Failed(code, sentence):
+                live = self._apply(plan.deployment_of(live, plan.undone(deployed, live, verdict, now)), live)
+                self._log.error(f"undone: {request.index_prefix}: {sentence}", code=code, **_fields(request))
+        return live, Step(finished=True, sentence=sentence)
+
+    def _apply(self, value: Object, live: Object) -> Object:
+        return self._cluster.apply(value, resource_version=version_of(live))
+
+    def _annotate(self, live: Object, state: Deployed) -> Object:
+        noted = changed_annotations(live, state)
+        return self._cluster.annotate(name_of(live), noted, resource_version=version_of(live))
 
     def _settle(self, live: Object) -> None:
         """Write the receipts that the Deployment owes, then forget them there."""
@@ -262,18 +220,23 @@ class Delivery:
                 live = again
             else:
                 return
-        # Not forgotten, then: the next look writes them again, and the bucket keeps the first.
+        # Not forgotten, then: the next step writes them again, and the bucket keeps the first.
 
     def _write(self, receipt: Receipt) -> None:
         if write_receipt(self._store, receipt):
             self._on_receipt(receipt)
-            self._log.line(
-                "INFO",
+            self._log.info(
                 f"receipt: {receipt.outcome.value}: {receipt.detail}",
                 index=receipt.target.index,
                 generation=str(receipt.generation),
                 outcome=receipt.outcome.value,
             )
+
+
+def _existing(live: Object | None) -> Object:
+    if live is None:
+        raise ValueError("nothing is there that a canary could be compared with")
+    return live
 
 
 def _fields(request: DeploymentRequest) -> dict[str, str]:

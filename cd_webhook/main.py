@@ -1,4 +1,4 @@
-"""Wiring."""
+"""Wires the webhook up, and serves."""
 
 from __future__ import annotations
 
@@ -7,26 +7,29 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
+from typing import TypeVar
 
 import uvicorn
 
-from cd_webhook.app import Parts, create_app
+from cd_webhook.app import Dependencies, create_app
 from cd_webhook.auth import make_check
-from cd_webhook.cluster import Cluster
-from cd_webhook.config import ClusterKind, Config
+from cd_webhook.canary import Canaries, HttpPodClient
+from cd_webhook.cluster import Cluster, load_connect
+from cd_webhook.config import Config
 from cd_webhook.deliver import Delivery
-from cd_webhook.local_cluster import LocalCluster
-from cd_webhook.log import Log
 from cd_webhook.metrics import Metrics
-from cd_webhook.pod_client import HttpPodClient
 from cd_webhook.watcher import Watcher
 from manifests.render import Rendered, render
 from manifests.values import Values, load_values
 from model_repository.deployment import DeploymentRequest
 from model_repository.errors import DeliveryError
+from model_repository.exit_codes import ExitCode
 from model_repository.gcs_store import GcsStore
+from model_repository.log import Log
+
+T = TypeVar("T")
 
 _PATIENCE_SECONDS = 20.0
 """For the bucket: the sender retries what takes longer."""
@@ -44,21 +47,35 @@ class SystemClock:
         time.sleep(seconds)
 
 
-def connect(config: Config, values: Values, log: Log) -> Cluster:
-    """The configured cluster."""
-    if config.cluster is ClusterKind.LOCAL:
-        return LocalCluster(config.local_cluster)
-    # here, because importing the client takes longer than everything else together
-    from cd_webhook.kubernetes_api import KubernetesApi  # noqa: PLC0415
-    from cd_webhook.kubernetes_cluster import KubernetesCluster  # noqa: PLC0415
+def main(arguments: Sequence[str] | None = None, environment: Mapping[str, str] | None = None) -> int:
+    """Serve, or with --check say what is misconfigured. Returns the exit status: 0, or 64 when misconfigured."""
+    parser = argparse.ArgumentParser(prog="python -m cd_webhook", description="The CD webhook of one environment.")
+    parser.add_argument("--check", action="store_true", help="say what is misconfigured, and end")
+    options = parser.parse_args(arguments)
+    variables = os.environ if environment is None else environment
+    log = Log()
+    try:
+        config = Config.from_environment(variables)
+        if options.check:
+            return _check(config, variables, log)
+        app = create_app(assemble(config, variables, log))
+    except DeliveryError as error:
+        log.error(str(error), code=error.code)
+        return ExitCode.USAGE
+    log.info(f"deploying {config.environment} from gs://{config.bucket}", host=config.host, port=config.port)
+    # uvicorn drains on SIGTERM and then raises it again; that must not turn an orderly end into a failure
+    signal.signal(signal.SIGTERM, lambda *_: None)
+    uvicorn.run(
+        app, host=config.host, port=config.port, log_level="warning", access_log=False, timeout_graceful_shutdown=25
+    )
+    return ExitCode.OK
 
-    return KubernetesCluster(KubernetesApi.connect(config.kubeconfig), values.namespace, log)
 
-
-def assemble(config: Config, variables: Mapping[str, str], log: Log) -> Parts:
-    """Everything that the door opens to. variables: what the values may pass on to the pods."""
-    values = load_values(config.environment, folder=config.environments, variables=variables)
-    cluster = connect(config, values, log)
+def assemble(config: Config, variables: Mapping[str, str], log: Log) -> Dependencies:
+    """Everything that the door opens to. variables: what cluster and values may read besides."""
+    values = _values(config, variables)
+    cluster = _cluster(config, values, variables, log)
+    store = GcsStore(config.bucket, patience=_PATIENCE_SECONDS)
     clock, metrics = SystemClock(), Metrics()
 
     def rendered(request: DeploymentRequest) -> Rendered:
@@ -67,14 +84,14 @@ def assemble(config: Config, variables: Mapping[str, str], log: Log) -> Parts:
     delivery = Delivery(
         environment=config.environment,
         cluster=cluster,
-        store=GcsStore(config.bucket, patience=_PATIENCE_SECONDS),
+        store=store,
         render=rendered,
+        canaries=Canaries(values.canary, cluster, store, HttpPodClient(), log),
         clock=clock,
         log=log,
-        pod_client=HttpPodClient(),
         on_receipt=metrics.ended,
     )
-    return Parts(
+    return Dependencies(
         environment=config.environment,
         project=config.project,
         check=make_check(config),
@@ -87,58 +104,41 @@ def assemble(config: Config, variables: Mapping[str, str], log: Log) -> Parts:
     )
 
 
-def main(arguments: Sequence[str] | None = None, environment: Mapping[str, str] | None = None) -> int:
-    """Serve, or with --check say what is misconfigured. Returns the exit status: 0, or 64 when misconfigured."""
-    parser = argparse.ArgumentParser(prog="python -m cd_webhook", description="The CD webhook of one environment.")
-    parser.add_argument("--check", action="store_true", help="say what is misconfigured, and end")
-    options = parser.parse_args(arguments)
-    variables = os.environ if environment is None else environment
-    log = Log()
-    try:
-        config = Config.from_environment(variables)
-        if options.check:
-            return _check(config, variables, log)
-        parts = assemble(config, variables, log)
-    except DeliveryError as error:
-        log.line("ERROR", str(error), code=error.code)
-        return os.EX_USAGE
-    log.line("INFO", f"deploying {config.environment} from gs://{config.bucket}", host=config.host, port=config.port)
-    # uvicorn drains on SIGTERM and then raises it again; that must not turn an orderly end into a failure
-    signal.signal(signal.SIGTERM, lambda *_: None)
-    uvicorn.run(
-        create_app(parts),
-        host=config.host,
-        port=config.port,
-        log_level="warning",
-        access_log=False,
-        timeout_graceful_shutdown=25,
-    )
-    return 0
+def _values(config: Config, variables: Mapping[str, str]) -> Values:
+    return load_values(config.environment, folder=config.environments, variables=variables)
+
+
+def _cluster(config: Config, values: Values, variables: Mapping[str, str], log: Log) -> Cluster:
+    return load_connect(config.cluster)(variables, values.namespace, log)
 
 
 def _check(config: Config, variables: Mapping[str, str], log: Log) -> int:
-    """Try everything once, and print one line for each."""
-    status = 0
+    """Try everything once, and print one line for each; without values nobody knows the cluster's namespace."""
+    wrong: list[str] = []
 
-    def tried(what: str, act: object) -> None:
-        nonlocal status
+    def tried(what: str, act: Callable[[], T], said: Callable[[T], str]) -> T | None:
         try:
-            found = act() if callable(act) else act
+            found = act()
         except DeliveryError as error:
-            status = os.EX_USAGE
+            wrong.append(what)
             sys.stdout.write(f"WRONG  {what}: {error}\n")
-        else:
-            sys.stdout.write(f"ok     {what}: {found}\n")
+            return None
+        sys.stdout.write(f"ok     {what}: {said(found)}\n")
+        return found
 
-    values: list[Values] = []
-
-    def read_values() -> str:
-        values.append(load_values(config.environment, folder=config.environments, variables=variables))
-        return f"namespace {values[0].namespace}, image {values[0].image}"
-
-    tried("values", read_values)
-    store = GcsStore(config.bucket, patience=5.0)
-    tried("bucket", lambda: f"{len(store.folders('commits/'))} environments have commits in gs://{config.bucket}")
+    values = tried(
+        "values", lambda: _values(config, variables), lambda it: f"namespace {it.namespace}, image {it.image}"
+    )
+    commits = f"environments have commits in gs://{config.bucket}"
+    tried(
+        "bucket",
+        lambda: GcsStore(config.bucket, patience=5.0).folders("commits/"),
+        lambda found: f"{len(found)} {commits}",
+    )
     if values:
-        tried("cluster", lambda: f"{len(connect(config, values[0], log).deployments())} indexes deployed")
-    return status
+        tried(
+            "cluster",
+            lambda: _cluster(config, values, variables, log).deployments(),
+            lambda found: f"{len(found)} indexes deployed",
+        )
+    return ExitCode.USAGE if wrong else ExitCode.OK

@@ -6,12 +6,12 @@ from collections import Counter
 from datetime import datetime
 from typing import Any
 
-from cd_webhook.canary import rollout_started
 from cd_webhook.cluster import Object, name_of
-from cd_webhook.deployed import NEVER, Rollout, read_deployed
-from cd_webhook.drift import differences
-from cd_webhook.rollout import Served, judge
-from manifests import metadata as marks
+from cd_webhook.rules.drift import differences
+from cd_webhook.rules.pods import is_ready
+from cd_webhook.rules.rollout import Served, judge
+from cd_webhook.state import NEVER, Rollout, read_deployed
+from manifests.metadata import COMMIT_GENERATION, INDEX_PREFIX
 from model_repository.deployment import DeploymentRequest
 from model_repository.fields import format_moment
 
@@ -23,7 +23,7 @@ def describe(
     deployed = read_deployed(live)
     spec, status = live["spec"], live.get("status") or {}
     sentence = deployed.detail
-    started = rollout_started(deployed.started if deployed.started > NEVER else now, deployed.promoted)
+    started = deployed.rolling_since(now)
     if deployed.rollout is Rollout.IN_PROGRESS:
         sentence = judge(live, pods, started=started, now=now).sentence
     elif deployed.rollout is Rollout.CANARY:
@@ -35,7 +35,7 @@ def describe(
         "detail": sentence,
         "requested": _request(deployed.request),
         "started": format_moment(deployed.started) if deployed.started > NEVER else None,
-        "canary": deployed.canary.to_json() if deployed.canary else None,
+        "canary": deployed.trial.rules.to_json() if deployed.trial else None,
         "last_good": _request(deployed.last_good),
         "serving": _serving(pods),
         "replicas": {
@@ -72,10 +72,9 @@ def _serving(pods: list[Object]) -> list[dict[str, Any]]:
     """What the ready pods serve: one entry, but during a rollout."""
     ready: Counter[tuple[str, str]] = Counter()
     for pod in pods:
-        conditions = (pod.get("status") or {}).get("conditions") or []
-        if any(condition.get("type") == "Ready" and condition.get("status") == "True" for condition in conditions):
+        if is_ready(pod):
             annotations = pod["metadata"].get("annotations") or {}
-            ready[annotations.get(marks.COMMIT_GENERATION, ""), annotations.get(marks.INDEX_PREFIX, "")] += 1
+            ready[annotations.get(COMMIT_GENERATION, ""), annotations.get(INDEX_PREFIX, "")] += 1
     return [
         {"generation": generation, "index_prefix": prefix, "pods": count}
         for (generation, prefix), count in sorted(ready.items())

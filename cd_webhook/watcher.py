@@ -12,13 +12,13 @@ from dataclasses import dataclass
 
 from cd_webhook.cluster import Cluster, Conflict, name_of
 from cd_webhook.deliver import Delivery
-from cd_webhook.deployed import read_deployed
-from cd_webhook.log import Log
+from cd_webhook.state import read_deployed
 from manifests.metadata import index_of, is_canary
 from model_repository.errors import DeliveryError, TransientError
+from model_repository.log import Log
 
 _LEAST_SECONDS = 0.05
-"""Shortest time between two looks: a cluster in motion must not keep a core busy."""
+"""Shortest time between two steps: a cluster in motion must not keep a core busy."""
 _LONGEST_PAUSE = 30.0
 
 
@@ -91,10 +91,10 @@ class Watcher:
             try:
                 self.sweep()
             except DeliveryError as error:
-                self._log.line("WARNING", f"sweep: {error}", code=error.code)
+                self._log.warning(f"sweep: {error}", code=error.code)
                 pause = min(pause, 5.0)
             except Exception as error:  # noqa: BLE001 - the sweep must outlive whatever happens
-                self._log.line("ERROR", f"sweep: {error!r}")
+                self._log.crash(f"sweep: {error!r}", error)
             if self._stopped.wait(pause):
                 return
 
@@ -103,16 +103,16 @@ class Watcher:
         sentence = ""
         while not self._stopped.is_set():
             try:
-                look = self._delivery.look(name)
+                step = self._delivery.advance(name)
                 failures = 0
-                if look.finished:
+                if step.finished:
                     if self._leave(name):
                         return
                     continue
-                if look.sentence != sentence:
-                    sentence = look.sentence
-                    self._log.line("INFO", f"{name}: {sentence}", index=name)
-                self._cluster.wait(look.waits_for or name, look.version, look.pause)
+                if step.sentence != sentence:
+                    sentence = step.sentence
+                    self._log.info(f"{name}: {sentence}", index=name)
+                self._cluster.wait(step.waits_for or name, step.version, step.pause)
                 self._stopped.wait(_LEAST_SECONDS)
             except Conflict:
                 self._stopped.wait(_LEAST_SECONDS)

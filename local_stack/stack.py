@@ -256,7 +256,7 @@ class LocalStack:
             **self.variables(),
             "ENVIRONMENT": self.options.environment,
             "ENVIRONMENTS": str(values.parent),
-            "CLUSTER": "local",
+            "CLUSTER": "local_stack.webhook_cluster:connect",
             "LOCAL_CLUSTER_URL": self._url("cluster"),
             "WEBHOOK_AUTH": "bearer",
             "WEBHOOK_TOKEN": self._token,

@@ -5,6 +5,8 @@ Nowhere else are they spelled out. The annotations that hold the state of a roll
 
 from __future__ import annotations
 
+from model_repository.deployment import DeploymentRequest
+
 PREFIX = "indexpush.dev/"
 
 # Annotations of the Deployment and of its pod template: what is asked for, and what this pod serves.
@@ -58,3 +60,13 @@ def index_of(deployment: str) -> str:
 def labels(index: str) -> dict[str, str]:
     """The recommended labels of the objects of an index."""
     return {**selector(index), MANAGED_BY: MANAGER, COMPONENT: "search-server", PART_OF: "indexpush"}
+
+
+def build_annotations(request: DeploymentRequest) -> dict[str, str]:
+    """What a Deployment and its pods say of the build that `request` asks for."""
+    return {
+        COMMIT_GENERATION: str(request.generation),
+        INDEX_PREFIX: str(request.index_prefix),
+        INDEX_DIGEST: request.index_digest,
+        MODEL_DIGEST: request.model_digest,
+    }

@@ -65,12 +65,7 @@ def _context(request: DeploymentRequest, values: Values) -> dict[str, Any]:
         "deployment_labels": {**values.labels, **marks.labels(request.target.index), marks.TRACK: marks.STABLE},
         "selector": marks.selector(request.target.index),
         "deployment_selector": marks.deployment_selector(request.target.index),
-        "annotations": {
-            marks.COMMIT_GENERATION: str(request.generation),
-            marks.INDEX_PREFIX: str(request.index_prefix),
-            marks.INDEX_DIGEST: request.index_digest,
-            marks.MODEL_DIGEST: request.model_digest,
-        },
+        "annotations": marks.build_annotations(request),
         "bucket": request.bucket,
         "generation": str(request.generation),
         "index_prefix": str(request.index_prefix),

@@ -40,8 +40,12 @@ class GcsStore:
     """Implements `store.Store` with Google's own client."""
 
     def __init__(self, bucket: str, *, patience: float = 30.0) -> None:
-        """Open a bucket by its name. patience: seconds to go on retrying what may pass."""
-        self._client = storage.Client(project=None)
+        """Open a bucket by its name. patience: seconds to go on retrying what may pass.
+
+        Raises `AccessDenied` where there are no credentials.
+        """
+        with _errors(f"gs://{bucket}"):
+            self._client = storage.Client(project=None)
         self._bucket = self._client.bucket(bucket)
         self._retry = DEFAULT_RETRY.with_timeout(patience).with_delay(initial=0.2, maximum=5.0)
 

@@ -1,1 +1,17 @@
-"""The state of a rollout: annotations of its Deployment, as values."""
+"""The state of a rollout as values, and as the annotations of its Deployment that hold it."""
+
+from __future__ import annotations
+
+from cd_webhook.state.annotations import changed_annotations, format_deployed, format_receipts, read_deployed
+from cd_webhook.state.deployed import NEVER, Deployed, Rollout, Trial
+
+__all__ = [
+    "NEVER",
+    "Deployed",
+    "Rollout",
+    "Trial",
+    "changed_annotations",
+    "format_deployed",
+    "format_receipts",
+    "read_deployed",
+]

@@ -1,8 +1,24 @@
-"""The annotations of a Deployment that hold the state of its rollout: all the state that the CD side has."""
+"""The annotations of a Deployment that hold the state of its rollout: their names, and how a value becomes them."""
 
 from __future__ import annotations
 
-from manifests.metadata import PREFIX
+import json
+from collections.abc import Callable, Iterable
+from datetime import UTC, datetime
+from typing import Any, TypeVar
+
+from cd_webhook.cluster import Object
+from cd_webhook.state.deployed import NEVER, Deployed, Rollout, Trial
+from manifests.canary import Canary, parse_canary
+from manifests.metadata import COMMIT_GENERATION, PREFIX, build_annotations
+from model_repository.canary_figures import CanaryFigures, format_canary_figures, parse_canary_figures
+from model_repository.deployment import DeploymentRequest
+from model_repository.errors import PermanentError
+from model_repository.fields import Fields, format_moment
+from model_repository.names import Target, parse_generation
+from model_repository.receipt import Receipt, format_receipt, parse_receipt
+
+T = TypeVar("T")
 
 REQUEST = f"{PREFIX}request"
 """JSON: the parameters of the newest request."""
@@ -28,3 +44,115 @@ PROMOTED = f"{PREFIX}promoted"
 """RFC 3339: when that canary was promoted; else empty."""
 RECEIPTS_OWED = f"{PREFIX}receipts-owed"
 """JSON: receipts that are decided and perhaps not yet in the bucket; a restart writes them."""
+
+
+def read_deployed(live: Object | None) -> Deployed:
+    """Read the state from a Deployment; None: there is none.
+
+    What a person broke by hand reads as missing, and the next deploy mends it.
+    """
+    annotations: dict[str, str] = (live or {"metadata": {}})["metadata"].get("annotations") or {}
+
+    def read(name: str, parse: Callable[[str], T]) -> T | None:
+        text = annotations.get(name)
+        if not text:
+            return None
+        try:
+            return parse(text)
+        except (PermanentError, ValueError, TypeError, KeyError, AttributeError):
+            return None
+
+    rollout = read(ROLLOUT, Rollout) or Rollout.UNKNOWN
+    request = read(REQUEST, _parse_request)
+    rules, spec = read(CANARY, _parse_canary), read(CANARY_SPEC, _parse_object)
+    trial = Trial(rules, spec) if rules and spec else None
+    if (rollout is Rollout.IN_PROGRESS and not request) or (rollout is Rollout.CANARY and not (request and trial)):
+        rollout = Rollout.UNKNOWN  # nobody can say any more what is rolled out
+    return Deployed(
+        generation=read(COMMIT_GENERATION, parse_generation) or 0,
+        request=request,
+        rollout=rollout,
+        started=read(STARTED, _parse_moment) or NEVER,
+        spec=read(MANIFEST, _parse_object),
+        last_good=read(LAST_GOOD, _parse_request),
+        last_good_spec=read(LAST_GOOD_MANIFEST, _parse_object),
+        owed=read(RECEIPTS_OWED, _parse_receipts) or (),
+        detail=annotations.get(DETAIL, ""),
+        trial=trial,
+        figures=read(CANARY_FIGURES, _parse_figures),
+        promoted=read(PROMOTED, _parse_moment),
+    )
+
+
+def format_deployed(deployed: Deployed) -> dict[str, str]:
+    """All annotations of a state. What isn't there is empty, so that nothing of an earlier one stays."""
+    trial = deployed.trial
+    return {
+        **(build_annotations(deployed.request) if deployed.request else {}),
+        REQUEST: _format_request(deployed.request),
+        MANIFEST: _compact(deployed.spec),
+        LAST_GOOD: _format_request(deployed.last_good),
+        LAST_GOOD_MANIFEST: _compact(deployed.last_good_spec),
+        ROLLOUT: deployed.rollout.value,
+        DETAIL: deployed.detail,
+        STARTED: _format_moment(deployed.started),
+        RECEIPTS_OWED: format_receipts(deployed.owed),
+        CANARY: _compact(trial.rules.to_json() if trial else None),
+        CANARY_SPEC: _compact(trial.spec if trial else None),
+        CANARY_FIGURES: _compact(format_canary_figures(deployed.figures) if deployed.figures else None),
+        PROMOTED: _format_moment(deployed.promoted or NEVER),
+    }
+
+
+def changed_annotations(live: Object, deployed: Deployed) -> dict[str, str]:
+    """Those that must be written for the Deployment `live` to hold this state."""
+    annotations: dict[str, str] = live["metadata"].get("annotations") or {}
+    return {name: text for name, text in format_deployed(deployed).items() if annotations.get(name, "") != text}
+
+
+def format_receipts(receipts: Iterable[Receipt]) -> str:
+    """`RECEIPTS_OWED`."""
+    return _compact([json.loads(format_receipt(receipt)) for receipt in receipts])
+
+
+def _compact(value: object) -> str:
+    return "" if value is None else json.dumps(value, separators=(",", ":"), ensure_ascii=False)
+
+
+def _format_request(request: DeploymentRequest | None) -> str:
+    return _compact(request.to_parameters() if request else None)
+
+
+def _format_moment(moment: datetime) -> str:
+    return format_moment(moment) if moment > NEVER else ""
+
+
+def _parse_request(text: str) -> DeploymentRequest:
+    return DeploymentRequest.from_parameters(json.loads(text))
+
+
+def _parse_object(text: str) -> dict[str, Any]:
+    value = json.loads(text)
+    if not isinstance(value, dict):
+        raise TypeError("not an object")
+    return value
+
+
+def _parse_canary(text: str) -> Canary:
+    return parse_canary(Fields(_parse_object(text), "the canary's annotation"))
+
+
+def _parse_figures(text: str) -> CanaryFigures:
+    return parse_canary_figures(Fields(_parse_object(text), "the canary's figures"))
+
+
+def _parse_receipts(text: str) -> tuple[Receipt, ...]:
+    return tuple(
+        parse_receipt(json.dumps(value).encode(), Target(value["environment"], value["index"]), value["generation"])
+        for value in json.loads(text)
+    )
+
+
+def _parse_moment(text: str) -> datetime:
+    moment = datetime.fromisoformat(text)
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)

@@ -9,14 +9,14 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from fastapi.testclient import TestClient
+from starlette.testclient import TestClient
 
-from cd_webhook.app import Parts, create_app
+from cd_webhook.app import Dependencies, create_app
 from cd_webhook.auth import bearer_check
 from cd_webhook.cluster import ClusterUnavailable, Object
-from cd_webhook.log import Log
 from cd_webhook.metrics import Metrics
 from cd_webhook.watcher import Watcher
+from model_repository.log import Log
 from tests.cd_webhook import fake_cluster as pods
 from tests.cd_webhook.webhook_scene import Scene, request
 
@@ -29,8 +29,8 @@ class Stage:
     def __init__(self, scene: Scene, token: str = "") -> None:
         self.scene = scene
         self.lines = io.StringIO()
-        self.watcher = Watcher(scene.delivery, scene.cluster, Log(self.lines), sweep_seconds=0.1)
-        parts = Parts(
+        self.watcher = Watcher(scene.delivery, scene.cluster, Log(stream=self.lines), sweep_seconds=0.1)
+        dependencies = Dependencies(
             environment="test",
             project="acme",
             check=bearer_check(token) if token else lambda _: "anyone",
@@ -39,9 +39,9 @@ class Stage:
             cluster=scene.cluster,
             clock=scene.clock,
             metrics=Metrics(),
-            log=Log(self.lines),
+            log=Log(stream=self.lines),
         )
-        self.client = TestClient(create_app(parts))
+        self.client = TestClient(create_app(dependencies))
 
     def until(self, generation: int, outcome: str) -> None:
         end = time.monotonic() + 20
@@ -106,7 +106,7 @@ def test_a_restart_resumes_what_is_in_progress() -> None:
             "as the parameters say",
         ),
         (json.dumps({**request(1).to_payload(), "index": "another"}).encode(), "index: expected '"),
-        (b" " * 70_000, "more than the 65536 bytes"),
+        (b" " * 70_000, "more than the 65536 allowed"),
     ],
 )
 def test_a_malformed_request_is_rejected_with_the_reason(stage: Stage, body: bytes, complaint: str) -> None:

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from cd_webhook.canary import Aborted, Judgement, Passed, Watching, judge_canary, limit, rollout_started
+from cd_webhook.canary.judgement import Aborted, Judgement, Passed, Watching, judge_canary, limit
+from cd_webhook.state import Deployed, Trial
 from manifests import metadata as marks
 from manifests.canary import Canary, canary_of
 from manifests.render import render
@@ -99,13 +100,14 @@ def test_too_few_answers_judge_nothing_and_are_waited_for(few: dict[str, Any]) -
 
 def test_the_limit_holds_the_time_to_get_ready_and_twice_the_time_of_watching() -> None:
     spec = render(request(5), values()).deployment["spec"]
-    assert limit(spec, Canary(replicas=2, seconds=100)) == timedelta(seconds=60 * 3 + 200 + 60)
+    assert limit(Trial(Canary(replicas=2, seconds=100), spec)) == timedelta(seconds=60 * 3 + 200 + 60)
 
 
 def test_the_time_of_a_canary_is_not_taken_from_its_rollouts_deadline() -> None:
     start = datetime(2026, 11, 21, 12, 0, tzinfo=UTC)
-    assert rollout_started(start, None) == start
-    assert rollout_started(start, start + timedelta(seconds=60)) == start + timedelta(seconds=60)
+    later = start + timedelta(seconds=60)
+    assert Deployed(started=start).rolling_since(later) == start
+    assert Deployed(started=start, promoted=later).rolling_since(later + timedelta(seconds=1)) == later
 
 
 def test_a_canarys_deployment_is_the_stable_one_but_for_name_track_and_size() -> None:

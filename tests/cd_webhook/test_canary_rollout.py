@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from cd_webhook.deliver import Delivery
-from cd_webhook.deployed import Rollout
+from cd_webhook.state import Rollout
 from manifests import metadata as marks
 from model_repository.deployment import AnswerOutcome, DeploymentRequest
 from model_repository.digests import sha256_digest
@@ -38,7 +38,7 @@ class CanaryScene(Scene):
 
     def __init__(self) -> None:
         super().__init__()
-        self.values = scenes.values(CANARY)
+        self.configure(scenes.values(CANARY))
         self.digests = {number: self._publish(IndexPrefix("home-store", f"b{number}")) for number in range(1, 10)}
 
     def _publish(self, prefix: IndexPrefix) -> str:
@@ -75,7 +75,7 @@ class CanaryScene(Scene):
     def finish(self, delivery: Delivery | None = None, looks: int = 600) -> str:
         """Look as the watcher does, half a second apart, until the rollout is finished."""
         for _ in range(looks):
-            look = (delivery or self.delivery).look("home-store")
+            look = (delivery or self.delivery).advance("home-store")
             if look.finished:
                 return look.sentence
             self.pass_seconds(0.5)
@@ -83,7 +83,7 @@ class CanaryScene(Scene):
 
     def look(self, times: int) -> None:
         for _ in range(times):
-            assert not self.delivery.look("home-store").finished
+            assert not self.delivery.advance("home-store").finished
             self.pass_seconds(0.5)
 
     def pass_seconds(self, seconds: float) -> None:
@@ -277,7 +277,7 @@ def test_a_promoted_build_whose_rollout_fails_is_undone_and_its_receipt_has_the_
 def test_values_that_no_longer_ask_for_a_canary_end_the_one_that_goes_on(scene: CanaryScene) -> None:
     scene.deliver(2)
     scene.look(10)
-    scene.values = scenes.values()
+    scene.configure(scenes.values())
     scene.deliver(3)
     scene.finish()
     assert scene.outcomes() == {3: "served", 2: "superseded", 1: "served"}
@@ -313,7 +313,7 @@ def test_a_canary_whose_index_was_deleted_by_hand_is_removed(scene: CanaryScene)
     live = scene.cluster.deployment("home-store")
     assert live is not None
     scene.cluster.delete(live)
-    assert scene.delivery.look("home-store").finished
+    assert scene.delivery.advance("home-store").finished
     assert scene.names == []
 
 
@@ -324,7 +324,7 @@ def test_a_canary_that_a_slow_webhook_left_behind_is_removed_by_the_next_look(sc
     scene.finish()
     assert orphan is not None
     scene.cluster.create(orphan)
-    scene.delivery.look("home-store")
+    scene.delivery.advance("home-store")
     assert scene.names == ["home-store"]
 
 
@@ -346,7 +346,7 @@ def test_killed_at_any_step_of_a_canary_it_ends_with_one_receipt_and_no_canary(b
     expected = "undone" if behaviour.error_every else "served"
     for step in range(2000):
         scene = CanaryScene()
-        scene.values = scenes.values(scenes.VALUES + "canary: {seconds: 5}\n")
+        scene.configure(scenes.values(scenes.VALUES + "canary: {seconds: 5}\n"))
         scene.serve(1)
         scene.pods.behaviours["2"] = behaviour
         death = Death(step)
@@ -357,7 +357,7 @@ def test_killed_at_any_step_of_a_canary_it_ends_with_one_receipt_and_no_canary(b
             scene.finish(mortal)
             lived = True
         heir = scene.webhook()
-        heir.look("home-store")
+        heir.advance("home-store")
         scene.deliver(2, heir)
         scene.finish(heir)
         assert scene.outcomes() == {2: expected, 1: "served"}, step
@@ -375,7 +375,7 @@ def test_two_webhooks_that_watch_one_canary_end_it_once(scene: CanaryScene) -> N
     for _ in range(80):
         for webhook in (first, second):
             with contextlib.suppress(TransientError):
-                webhook.look("home-store")
+                webhook.advance("home-store")
         scene.pass_seconds(0.5)
     assert scene.outcomes() == {2: "served", 1: "served"}
     assert scene.names == ["home-store"]

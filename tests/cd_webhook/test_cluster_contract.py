@@ -15,11 +15,11 @@ from pathlib import Path
 import pytest
 
 from cd_webhook.cluster import Cluster, ClusterUnavailable, Object
-from cd_webhook.kubernetes_api import KubernetesApi
-from cd_webhook.kubernetes_cluster import KubernetesCluster
-from cd_webhook.local_cluster import LocalCluster
-from cd_webhook.log import Log
+from cd_webhook.cluster.api import KubernetesApi
+from cd_webhook.cluster.kubernetes import KubernetesCluster
+from local_stack.webhook_cluster import LocalCluster
 from manifests.render import render
+from model_repository.log import Log
 from tests.cd_webhook import cluster_contract
 from tests.cd_webhook.fake_cluster import FakeCluster
 from tests.cd_webhook.webhook_scene import request, values

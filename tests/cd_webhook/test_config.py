@@ -9,16 +9,19 @@ import pytest
 from google.auth import exceptions as google_errors
 
 from cd_webhook.auth import KeysUnavailable, NotAllowed, Unauthenticated, bearer_check, google_check
-from cd_webhook.config import AuthKind, ClusterKind, Config
+from cd_webhook.cluster import load_connect
+from cd_webhook.config import AuthKind, Config
 from cd_webhook.main import main
+from local_stack import webhook_cluster
 from model_repository.errors import Misconfigured
+from model_repository.log import Log
 
 LEAST = {"ENVIRONMENT": "staging", "MODEL_REPOSITORY": "gs://acme", "WEBHOOK_TOKEN": "0123456789abcdef"}
 
 
 def test_the_least_is_enough_and_asks_for_a_token() -> None:
     config = Config.from_environment(LEAST)
-    assert (config.cluster, config.auth, config.port) == (ClusterKind.KUBERNETES, AuthKind.BEARER, 8080)
+    assert (config.cluster, config.auth, config.port) == ("kubernetes", AuthKind.BEARER, 8080)
 
 
 @pytest.mark.parametrize(
@@ -28,14 +31,11 @@ def test_the_least_is_enough_and_asks_for_a_token() -> None:
         ({"ENVIRONMENT": "Prod_1"}, "ENVIRONMENT: environment 'Prod_1'"),
         ({"MODEL_REPOSITORY": "acme"}, "expected gs://<bucket>"),
         ({"MODEL_REPOSITORY": "gs://acme/x"}, "without a path"),
-        ({"CLUSTER": "docker"}, "use one of kubernetes, local"),
-        ({"CLUSTER": "local"}, "LOCAL_CLUSTER_URL is not set, but CLUSTER=local needs it"),
-        ({"CLUSTER": "local", "LOCAL_CLUSTER_URL": "file:///etc"}, "expected http://"),
         ({"WEBHOOK_TOKEN": ""}, "WEBHOOK_TOKEN is not set"),
         ({"WEBHOOK_TOKEN": "short"}, "at least 16"),
         ({"WEBHOOK_AUTH": "google-id-token"}, "WEBHOOK_AUDIENCE is not set"),
         ({"WEBHOOK_AUTH": "google-id-token", "WEBHOOK_AUDIENCE": "x"}, "WEBHOOK_CALLERS is not set"),
-        ({"PORT": "http"}, "expected a port number"),
+        ({"PORT": "http"}, "expected a whole number from 1 to 65535"),
     ],
 )
 def test_a_mistake_is_named(change: dict[str, str], complaint: str) -> None:
@@ -44,11 +44,33 @@ def test_a_mistake_is_named(change: dict[str, str], complaint: str) -> None:
     assert complaint in str(raised.value)
 
 
-def test_check_says_what_is_misconfigured(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (tmp_path / "staging.yaml").write_text("namespace: n\nimage: i\nservice_account: s\nreplicas: 1\nx: 1\n")
-    environment = {**LEAST, "ENVIRONMENTS": str(tmp_path), "CLUSTER": "local"}
+def test_check_says_what_is_misconfigured(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(tmp_path / "missing"))  # Google's client reads it itself
+    (tmp_path / "staging.yaml").write_text("namespace: n\nimage: i\nservice_account: s\nreplicas: 1\n")
+    environment = {**LEAST, "ENVIRONMENTS": str(tmp_path), "CLUSTER": "local_stack.webhook_cluster:connect"}
     assert main(["--check"], environment) == 64
-    assert "LOCAL_CLUSTER_URL is not set" in capsys.readouterr().err
+    values, bucket, cluster = capsys.readouterr().out.splitlines()
+    assert values == "ok     values: namespace n, image i"
+    assert bucket.startswith("WRONG  bucket: gs://acme: no valid credentials")
+    assert cluster.startswith("WRONG  cluster: LOCAL_CLUSTER_URL is not set")
+
+
+@pytest.mark.parametrize("named", ["docker", "no_such_module:connect", "cd_webhook.cluster:nothing", ":x", "os:"])
+def test_a_cluster_that_cannot_be_loaded_is_named_with_what_is_expected(named: str) -> None:
+    with pytest.raises(Misconfigured, match=f"CLUSTER is '{named}': expected kubernetes, or <module>:<callable>"):
+        load_connect(named)
+
+
+def test_any_module_may_bring_the_cluster() -> None:
+    assert load_connect("local_stack.webhook_cluster:connect") is webhook_cluster.connect
+
+
+@pytest.mark.parametrize("url", ["", "file:///etc"])
+def test_the_local_cluster_says_what_its_address_must_be(url: str) -> None:
+    with pytest.raises(Misconfigured, match=r"LOCAL_CLUSTER_URL is .*: expected http://127"):
+        webhook_cluster.connect({"LOCAL_CLUSTER_URL": url}, "n", Log())
 
 
 def test_values_are_looked_for_where_the_deployment_mounts_them_and_missing_ones_are_named_with_the_mend(

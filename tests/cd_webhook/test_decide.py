@@ -1,28 +1,98 @@
-"""The rule of what goes live, one sentence a test."""
+"""The rule of what goes live: each row is a situation, and what is done."""
 
 from __future__ import annotations
 
-from cd_webhook.decide import AlreadyDeployed, Deploy, Superseded, decide
+from datetime import UTC, datetime
+
+import pytest
+
+from cd_webhook.rules.decide import (
+    AlreadyDeployed,
+    Decision,
+    Deploy,
+    Refuse,
+    Situation,
+    Superseded,
+    TakeBack,
+    TryOut,
+    check_addressee,
+    decide,
+)
+from cd_webhook.state import Deployed, Rollout, Trial
+from manifests.canary import Canary
+from model_repository.deployment import DeploymentRequest
 from tests.cd_webhook.webhook_scene import request
 
-
-def test_the_first_commit_of_an_index_is_deployed() -> None:
-    assert decide(request(1), None) == Deploy(request(1))
-
-
-def test_an_older_build_under_a_newer_generation_is_a_rollback_and_is_deployed() -> None:
-    rollback = request(3, build="b1")
-    assert decide(rollback, 2) == Deploy(rollback)
+CANARY = Canary(replicas=2)
+SPEC = {"replicas": 1}
+NOTHING = Deployed()
 
 
-def test_the_same_commit_uploaded_again_is_deployed_again() -> None:
-    again = request(3, build="b2")
-    assert decide(again, 2) == Deploy(again)
+def at(generation: int, rollout: Rollout, *, good: int = 1, detail: str = "") -> Deployed:
+    """A cluster that was asked for `generation`; `good` served last, 0: nothing ever did."""
+    trial = Trial(CANARY, SPEC) if rollout is Rollout.CANARY else None
+    last_good, spec = (request(good), SPEC) if good else (None, None)
+    started = datetime(2026, 11, 21, tzinfo=UTC)
+    newest = request(generation)
+    return Deployed(generation, newest, rollout, started, SPEC, last_good, spec, detail=detail, trial=trial)
 
 
-def test_a_duplicate_delivery_changes_nothing() -> None:
-    assert decide(request(2), 2) == AlreadyDeployed(2)
+SERVED, UNDONE = at(2, Rollout.SERVED, good=2, detail="b2 serves"), at(2, Rollout.UNDONE, detail="bad")
+ROLLING, TRIED = at(2, Rollout.IN_PROGRESS), at(2, Rollout.CANARY)
+FOREIGN = Refuse("Deployment home-store", "isn't managed by indexpush; rename the index, or delete that Deployment")
+
+RULE: list[tuple[str, DeploymentRequest, Situation, Decision]] = [
+    # Whose it is
+    ("a Deployment of somebody else is left alone", request(3), Situation(SERVED, foreign=True), FOREIGN),
+    ("even if it can't be read", request(3), Situation(NOTHING, foreign=True, serving=1, canary=CANARY), FOREIGN),
+    # Which commit is the newest
+    ("the first commit of an index is deployed", request(1), Situation(NOTHING), Deploy()),
+    ("a newer commit is deployed", request(3), Situation(SERVED, serving=1), Deploy()),
+    ("an older build under a newer generation is a rollback", request(3, "b1"), Situation(SERVED, serving=1), Deploy()),
+    ("the same build under a newer one is a redeploy", request(3, "b2"), Situation(SERVED, serving=1), Deploy()),
+    ("a duplicate changes nothing", request(2), Situation(SERVED), AlreadyDeployed("commit 2: served: b2 serves")),
+    ("nor while it rolls out", request(2), Situation(ROLLING), AlreadyDeployed("commit 2: in-progress")),
+    ("what was undone is not tried again", request(2), Situation(UNDONE), AlreadyDeployed("commit 2: undone: bad")),
+    ("a late delivery never puts an old commit over a newer one", request(1), Situation(SERVED), Superseded(2)),
+    ("nor over one that was undone", request(1), Situation(UNDONE), Superseded(2)),
+    ("a rollout in progress is replaced at once", request(3), Situation(ROLLING, serving=1), Deploy()),
+    ("state that somebody removed doesn't stand in the way", request(3), Situation(NOTHING, serving=1), Deploy()),
+    # Whether a canary comes first
+    ("where values ask, it is tried out", request(3), Situation(SERVED, serving=1, canary=CANARY), TryOut(CANARY)),
+    ("after one that was undone too", request(3), Situation(UNDONE, serving=1, canary=CANARY), TryOut(CANARY)),
+    ("a newer commit takes a canary's place", request(3), Situation(TRIED, serving=1, canary=CANARY), TryOut(CANARY)),
+    ("a redeploy is tried out", request(3, "b2"), Situation(SERVED, serving=1, canary=CANARY), TryOut(CANARY)),
+    (
+        "a rollout that it meets is taken back",
+        request(3),
+        Situation(ROLLING, serving=1, canary=CANARY),
+        TakeBack(CANARY),
+    ),
+    ("the first commit has nothing beside it", request(1), Situation(NOTHING, canary=CANARY), Deploy()),
+    (
+        "nor has one before which nothing served",
+        request(3),
+        Situation(at(2, Rollout.IN_PROGRESS, good=0), serving=1, canary=CANARY),
+        Deploy(),
+    ),
+    ("when no pod serves, the mend doesn't wait", request(3), Situation(SERVED, serving=0, canary=CANARY), Deploy()),
+    ("a canary that goes on ends where values no longer ask", request(3), Situation(TRIED, serving=1), Deploy()),
+    ("a canary makes no old commit new", request(1), Situation(SERVED, serving=1, canary=CANARY), Superseded(2)),
+    # What the bucket says now is known, and decides nothing yet
+    ("a commit that is no longer live", request(3), Situation(SERVED, serving=1, live_generation=4), Deploy()),
+]
 
 
-def test_a_late_delivery_never_puts_an_old_commit_over_a_newer_one() -> None:
-    assert decide(request(1), 2) == Superseded(by_generation=2)
+@pytest.mark.parametrize(("asked", "situation", "expected"), [row[1:] for row in RULE], ids=[row[0] for row in RULE])
+def test_the_rule(asked: DeploymentRequest, situation: Situation, expected: Decision) -> None:
+    assert decide(asked, situation) == expected
+
+
+def test_what_is_meant_for_another_webhook_is_refused() -> None:
+    assert check_addressee(request(1), "test", "memory") is None
+    elsewhere = check_addressee(request(1), "production", "memory")
+    assert elsewhere is not None
+    assert elsewhere.why.startswith("environment 'test': this webhook deploys 'production'")
+    other = check_addressee(request(1), "test", "other")
+    assert other is not None
+    assert other.why == "bucket 'memory': this webhook's Model Repository is 'other'"

@@ -6,7 +6,7 @@ import dataclasses
 
 import pytest
 
-from cd_webhook.deployed import Rollout
+from cd_webhook.state import Rollout
 from manifests import metadata as marks
 from model_repository.deployment import AnswerOutcome
 from model_repository.errors import DocumentMalformed
@@ -128,7 +128,7 @@ def test_a_bad_build_in_progress_that_a_worse_one_replaces_still_ends_at_the_goo
 
 def test_an_undo_also_takes_back_the_image_that_the_values_brought(scene: Scene) -> None:
     scene.serve(1)
-    scene.values = scenes.values(scenes.VALUES.replace("indexpush:1", "indexpush:missing"))
+    scene.configure(scenes.values(scenes.VALUES.replace("indexpush:1", "indexpush:missing")))
     scene.cluster.fates["2"] = pods.waiting("InvalidImageName")
     scene.serve(2)
     live = scene.cluster.deployment("home-store")
@@ -151,7 +151,7 @@ def test_a_rollout_that_passes_its_deadline_is_undone(scene: Scene) -> None:
     scene.serve(1)
     scene.cluster.fates["2"] = pods.unschedulable("no node has the memory")
     scene.delivery.deliver(request(2))
-    assert not scene.delivery.look("home-store").finished
+    assert not scene.delivery.advance("home-store").finished
     scene.clock.moment += scene.clock.moment.resolution * 1_000_000 * 151
     scene.look_until_finished()
     assert scene.receipt(2).code == "deadline-exceeded"
@@ -160,7 +160,7 @@ def test_a_rollout_that_passes_its_deadline_is_undone(scene: Scene) -> None:
 
 
 def test_replicas_that_an_autoscaler_owns_are_kept(scene: Scene) -> None:
-    scene.values = scenes.values(scenes.VALUES.replace("replicas: 1", "replicas: null"))
+    scene.configure(scenes.values(scenes.VALUES.replace("replicas: 1", "replicas: null")))
     scene.serve(1)
     scene.cluster.by_hand("home-store", lambda live: live["spec"].update(replicas=3))
     scene.serve(2)
@@ -208,7 +208,7 @@ def test_a_request_for_another_webhook_is_refused(scene: Scene, change: dict[str
 
 
 def test_a_request_that_cannot_be_rendered_is_rejected_with_a_receipt(scene: Scene) -> None:
-    scene.values = dataclasses.replace(scene.values, environment="other")
+    scene.configure(dataclasses.replace(scene.values, environment="other"))
     with pytest.raises(DocumentMalformed):
         scene.delivery.deliver(request(1))
     assert scene.outcomes() == {1: "rejected"}

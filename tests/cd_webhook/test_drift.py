@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from cd_webhook.drift import differences
+from cd_webhook.rules.drift import differences
 from manifests.render import render
 from tests.cd_webhook.webhook_scene import request, values
 

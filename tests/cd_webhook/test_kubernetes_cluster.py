@@ -19,10 +19,10 @@ import urllib3
 from kubernetes import client
 
 from cd_webhook.cluster import ClusterForbids, ClusterRefused, ClusterUnavailable, Conflict
-from cd_webhook.kubernetes_api import Expired, KubernetesApi, Missing, error_of
-from cd_webhook.kubernetes_cluster import KubernetesCluster
-from cd_webhook.log import Log
+from cd_webhook.cluster.api import Expired, KubernetesApi, Missing, error_of
+from cd_webhook.cluster.kubernetes import KubernetesCluster
 from manifests import metadata as marks
+from model_repository.log import Log
 
 DEPLOYMENTS = "/apis/apps/v1/namespaces/search/deployments"
 PODS = "/api/v1/namespaces/search/pods"
@@ -106,7 +106,7 @@ class ApiServer:
             time.sleep(0.2)
 
     def cluster(self) -> KubernetesCluster:
-        return KubernetesCluster(self.api(), "search", Log(io.StringIO()))
+        return KubernetesCluster(self.api(), "search", Log(stream=io.StringIO()))
 
     def api(self) -> KubernetesApi:
         configuration = client.Configuration()
@@ -299,7 +299,7 @@ def test_a_watch_that_always_breaks_at_once_is_not_tried_without_pause(server: A
 
 def test_a_server_that_is_down_is_not_asked_without_pause(server: ApiServer) -> None:
     lines = io.StringIO()
-    cluster = KubernetesCluster(server.api(), "search", Log(lines))
+    cluster = KubernetesCluster(server.api(), "search", Log(stream=lines))
     server.http.shutdown()
     server.http.server_close()
     cluster.wait("shop", "", 2)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from cd_webhook.managed_fields import taken_over
+from cd_webhook.cluster.managed_fields import taken_over
 
 
 def entry(manager: str, operation: str, fields: dict[str, Any], **more: str) -> dict[str, Any]:

@@ -10,7 +10,7 @@ import pytest
 
 from cd_webhook.cluster import Conflict
 from cd_webhook.deliver import Delivery
-from cd_webhook.deployed import Rollout
+from cd_webhook.state import Rollout
 from model_repository.errors import TransientError
 from tests.cd_webhook import fake_cluster as pods
 from tests.cd_webhook.webhook_scene import Scene, request
@@ -58,7 +58,7 @@ def look_often(webhook: Delivery, times: int) -> Callable[[], None]:
     def act() -> None:
         for _ in range(times):
             try:
-                webhook.look("home-store")
+                webhook.advance("home-store")
             except Conflict:
                 continue
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from cd_webhook.deployed import Rollout
+from cd_webhook.state import Rollout
 from manifests import metadata as marks
 from model_repository.errors import BucketUnavailable
 from tests.cd_webhook import fake_cluster as pods
@@ -68,7 +68,7 @@ def resume(scene: Scene, generation: int) -> None:
     heir = scene.webhook()
     for deployment in scene.cluster.deployments():
         for _ in range(3):
-            heir.look(deployment["metadata"]["name"])
+            heir.advance(deployment["metadata"]["name"])
     heir.deliver(request(generation))
     scene.look_until_finished(heir)
 

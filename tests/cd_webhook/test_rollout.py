@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from cd_webhook.rollout import Failed, Progressing, Served, Verdict, judge
+from cd_webhook.rules.rollout import Failed, Progressing, Served, Verdict, judge
 from manifests.render import render
 from tests.cd_webhook import fake_cluster as pods
 from tests.cd_webhook.webhook_scene import request, values

@@ -7,13 +7,14 @@ import io
 import threading
 from pathlib import Path
 
+from cd_webhook.canary import Canaries
 from cd_webhook.cluster import Cluster
 from cd_webhook.deliver import Delivery
-from cd_webhook.deployed import Deployed, read_deployed
-from cd_webhook.log import Log
+from cd_webhook.state import Deployed, read_deployed
 from manifests.render import Rendered, render
 from manifests.values import Values, parse_values
 from model_repository.deployment import DeploymentRequest, Footprint
+from model_repository.log import Log
 from model_repository.memory_store import MemoryStore
 from model_repository.names import IndexPrefix, ModelPrefix, Target
 from model_repository.receipt import Receipt
@@ -106,25 +107,33 @@ class Scene:
     def webhook(self, cluster: Cluster | None = None, store: Store | None = None) -> Delivery:
         """A webhook process, freshly started."""
 
-        def rendered(asked: DeploymentRequest) -> Rendered:
-            return rendered_once(asked, self.values)
+        chosen, log = self.values, Log(stream=self.lines)
 
+        def rendered(asked: DeploymentRequest) -> Rendered:
+            return rendered_once(asked, chosen)
+
+        cluster, store = cluster or self.cluster, store or self.store
         return Delivery(
             environment="test",
-            cluster=cluster or self.cluster,
-            store=store or self.store,
+            cluster=cluster,
+            store=store,
             render=rendered,
+            canaries=Canaries(chosen.canary, cluster, store, self.pods, log),
             clock=self.clock,
-            log=Log(self.lines),
-            pod_client=self.pods,
+            log=log,
         )
+
+    def configure(self, chosen: Values) -> None:
+        """The environment's values change, and the webhook starts anew with them."""
+        self.values = chosen
+        self.delivery = self.webhook()
 
     def look_until_finished(self, delivery: Delivery | None = None, name: str = "home-store") -> str:
         for _ in range(50):
-            look = (delivery or self.delivery).look(name)
-            if look.finished:
-                return look.sentence
-        raise AssertionError(f"still in progress: {look.sentence}")
+            step = (delivery or self.delivery).advance(name)
+            if step.finished:
+                return step.sentence
+        raise AssertionError(f"still in progress: {step.sentence}")
 
     def serve(self, generation: int) -> None:
         self.delivery.deliver(request(generation))

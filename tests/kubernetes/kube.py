@@ -14,7 +14,7 @@ from pathlib import Path
 from threading import Thread
 from typing import Any, TypeVar
 
-from cd_webhook.kubernetes_api import KubernetesApi, Missing
+from cd_webhook.cluster.api import KubernetesApi, Missing
 from cd_webhook.state.annotations import ROLLOUT
 from manifests import metadata as marks
 

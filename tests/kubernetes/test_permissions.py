@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 
 from cd_webhook.cluster import ClusterForbids, Conflict
-from cd_webhook.kubernetes_api import KubernetesApi
-from cd_webhook.kubernetes_cluster import KubernetesCluster
-from cd_webhook.log import Log
+from cd_webhook.cluster.api import KubernetesApi
+from cd_webhook.cluster.kubernetes import KubernetesCluster
 from manifests.render import Rendered, render
 from manifests.values import parse_values
+from model_repository.log import Log
 from tests.kubernetes.installation import NAMESPACE, ROOT, WEBHOOK, documents
 from tests.kubernetes.kube import Kube, until
 from tests.kubernetes.node_scene import INDEX, Scene
@@ -94,7 +94,7 @@ def test_without_one_rule_something_is_refused(
 
 
 def _everything_that_the_webhook_does(api: KubernetesApi, rendered: Rendered) -> None:
-    cluster = KubernetesCluster(api, ALONE, Log(io.StringIO()))
+    cluster = KubernetesCluster(api, ALONE, Log(stream=io.StringIO()))
     name = rendered.deployment["metadata"]["name"]
     cluster.apply(rendered.service, resource_version=None)
     cluster.apply(rendered.service, resource_version=None)

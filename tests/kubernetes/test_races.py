@@ -11,12 +11,11 @@ from pathlib import Path
 
 import pytest
 
+from cd_webhook.canary import Canaries, HttpPodClient
+from cd_webhook.cluster.api import KubernetesApi
+from cd_webhook.cluster.kubernetes import KubernetesCluster
 from cd_webhook.deliver import Delivery
-from cd_webhook.kubernetes_api import KubernetesApi
-from cd_webhook.kubernetes_cluster import KubernetesCluster
-from cd_webhook.log import Log
 from cd_webhook.main import SystemClock
-from cd_webhook.pod_client import HttpPodClient
 from cd_webhook.state.annotations import REQUEST
 from manifests import metadata as marks
 from manifests.render import Rendered, render
@@ -24,6 +23,7 @@ from manifests.values import parse_values
 from model_repository.deployment import DeploymentRequest, Footprint
 from model_repository.errors import TransientError
 from model_repository.gcs_store import GcsStore
+from model_repository.log import Log
 from model_repository.names import IndexPrefix, ModelPrefix, Target
 from tests.kubernetes.installation import BUCKET, ENVIRONMENT, NAMESPACE
 from tests.kubernetes.kube import Kube
@@ -81,15 +81,16 @@ class Track:
 
     def webhook(self, kubeconfig: Path) -> Delivery:
         """A replica with connections of its own."""
-        log = Log(io.StringIO())
+        log = Log(stream=io.StringIO())
+        cluster, store = KubernetesCluster(KubernetesApi.connect(kubeconfig), TRACK, log), GcsStore(BUCKET)
         return Delivery(
             environment=ENVIRONMENT,
-            cluster=KubernetesCluster(KubernetesApi.connect(kubeconfig), TRACK, log),
-            store=GcsStore(BUCKET),
+            cluster=cluster,
+            store=store,
             render=self.render,
+            canaries=Canaries(None, cluster, store, HttpPodClient(), log),
             clock=SystemClock(),
             log=log,
-            pod_client=HttpPodClient(),
         )
 
 

@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from cd_webhook.plan import deployment_to_apply
+from cd_webhook.rules.plan import begun, deployment_of
+from cd_webhook.state import Deployed
 from cd_webhook.state.annotations import LAST_GOOD, RECEIPTS_OWED, REQUEST, ROLLOUT
 from manifests import metadata as marks
 from manifests.render import render
@@ -83,7 +84,8 @@ def test_every_choice_of_an_environment_gives_the_same_objects(spinnaker: Spinna
 def test_what_stands_in_the_cluster_differs_only_in_who_manages_it(spinnaker: Spinnaker, values: Values) -> None:
     request = request_for(NEXT)
     rendered = render(request, values)
-    ours = deployment_to_apply(rendered.deployment, request, None, datetime.now(UTC))
+    state = begun(Deployed(), request, rendered.deployment["spec"], datetime.now(UTC))
+    ours = deployment_of(rendered.deployment, state)
     deployed(spinnaker, request, values)
     theirs = spinnaker.cluster.live("deployment home-store")
 

@@ -1,7 +1,7 @@
 """The one narrow interface to a cluster.
 
-Objects are plain dicts as the Kubernetes API gives them. Two implementations: `kubernetes_cluster.KubernetesCluster`,
-and `local_cluster.LocalCluster` for the local stack; both are held to one contract test.
+Objects are plain dicts as the Kubernetes API gives them. `kubernetes.KubernetesCluster` implements it, and so may
+others, which CLUSTER names (see `connect`); all of them are held to one contract test.
 """
 
 from __future__ import annotations

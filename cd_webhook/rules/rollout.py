@@ -7,10 +7,9 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from cd_webhook import pod_troubles
 from cd_webhook.cluster import Object
-from cd_webhook.pod_troubles import Trouble
-from manifests import metadata as marks
+from cd_webhook.rules.pods import EVICTED, Trouble, condition, trouble_of
+from manifests.metadata import COMMIT_GENERATION
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,8 +62,8 @@ def judge(deployment: Object, pods: Sequence[Object], *, started: datetime, now:
     hopeless = next((trouble for trouble in troubles if trouble.hopeless), None)
     if hopeless:
         return Failed(hopeless.code, hopeless.sentence)
-    why = troubles[0].sentence if troubles else _condition(status, "ReplicaFailure", "True", "message")
-    if _condition(status, "Progressing", "False", "reason") == "ProgressDeadlineExceeded":
+    why = troubles[0].sentence if troubles else str(condition(status, "ReplicaFailure", "True").get("message") or "")
+    if condition(status, "Progressing", "False").get("reason") == "ProgressDeadlineExceeded":
         return Failed("deadline-exceeded", _late(spec["progressDeadlineSeconds"], why))
     late = _out_of_time(spec, started, now, why)
     return late or Progressing(why or _count(spec, status))
@@ -78,7 +77,7 @@ def new_pods(deployment_spec: dict[str, Any], pods: Sequence[Object]) -> list[Ob
 
 def _generation(value: Object) -> str:
     annotations: dict[str, str] = value["metadata"].get("annotations") or {}
-    return annotations.get(marks.COMMIT_GENERATION, "")
+    return annotations.get(COMMIT_GENERATION, "")
 
 
 def _wanted(spec: dict[str, Any]) -> int:
@@ -93,18 +92,11 @@ def _complete(spec: dict[str, Any], status: dict[str, Any]) -> bool:
 
 def _troubles(spec: dict[str, Any], pods: Sequence[Object], now: datetime) -> list[Trouble]:
     fresh = new_pods(spec, pods)
-    troubles = [trouble for pod in fresh if (trouble := pod_troubles.of(pod, now))]
-    evicted = [trouble for trouble in troubles if trouble.code == pod_troubles.EVICTED]
+    troubles = [trouble for pod in fresh if (trouble := trouble_of(pod, now))]
+    evicted = [trouble for trouble in troubles if trouble.code == EVICTED]
     if len(evicted) >= _EVICTIONS:
         troubles.append(Trouble(evicted[0].code, f"{len(evicted)} pods: {evicted[0].sentence}", hopeless=True))
     return troubles
-
-
-def _condition(status: dict[str, Any], kind: str, value: str, field: str) -> str:
-    for condition in status.get("conditions") or []:
-        if condition.get("type") == kind and condition.get("status") == value:
-            return str(condition.get(field) or "")
-    return ""
 
 
 def _late(seconds: int, why: str) -> str:

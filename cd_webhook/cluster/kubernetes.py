@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import suppress
+from pathlib import Path
 
-from cd_webhook.cluster import ClusterRefused, Conflict, Object, name_of, version_of
-from cd_webhook.kubernetes_api import APPLY, JSON_PATCH, MERGE, KubernetesApi, Missing
-from cd_webhook.kubernetes_feed import ChangeFeed
-from cd_webhook.log import Log
-from cd_webhook.managed_fields import taken_over
-from manifests import metadata as marks
+from cd_webhook.cluster.api import APPLY, JSON_PATCH, MERGE, KubernetesApi, Missing
+from cd_webhook.cluster.feed import ChangeFeed
+from cd_webhook.cluster.interface import ClusterRefused, Conflict, Object, name_of, version_of
+from cd_webhook.cluster.managed_fields import taken_over
+from manifests.metadata import MANAGED_BY, MANAGER, deployment_selector, index_of
+from model_repository.environment import Environment
+from model_repository.log import Log
 
 _PAGE = "250"
+
+
+def connect(variables: Mapping[str, str], namespace: str, log: Log) -> KubernetesCluster:
+    """The cluster that KUBECONFIG names, or else the one that this pod runs in; see `connect.Connect`."""
+    kubeconfig = Environment(variables).text("KUBECONFIG")
+    return KubernetesCluster(KubernetesApi.connect(Path(kubeconfig) if kubeconfig else None), namespace, log)
 
 
 class KubernetesCluster:
@@ -22,7 +31,7 @@ class KubernetesCluster:
         self._deployments = f"/apis/apps/v1/namespaces/{namespace}/deployments"
         self._services = f"/api/v1/namespaces/{namespace}/services"
         self._pods = f"/api/v1/namespaces/{namespace}/pods"
-        self._managed = f"{marks.MANAGED_BY}={marks.MANAGER}"
+        self._managed = f"{MANAGED_BY}={MANAGER}"
         self._feed = ChangeFeed(api, (self._deployments, self._pods), self._managed, log)
 
     def deployments(self) -> list[Object]:
@@ -38,12 +47,12 @@ class KubernetesCluster:
 
     def pods(self, name: str) -> list[Object]:
         """See `cluster.Cluster.pods`."""
-        selector = ",".join(f"{key}={value}" for key, value in marks.deployment_selector(name).items())
+        selector = ",".join(f"{key}={value}" for key, value in deployment_selector(name).items())
         return self._list(self._pods, selector, "v1", "Pod")
 
     def create(self, value: Object) -> Object:
         """See `cluster.Cluster.create`."""
-        return self._api.post(self._collection(value), value, fieldManager=marks.MANAGER)
+        return self._api.post(self._collection(value), value, fieldManager=MANAGER)
 
     def apply(self, value: Object, *, resource_version: str | None) -> Object:
         """See `cluster.Cluster.apply`.
@@ -54,13 +63,13 @@ class KubernetesCluster:
         if resource_version is not None:
             version = self._take_over(path, resource_version)
             value = {**value, "metadata": {**value["metadata"], "resourceVersion": version}}
-        return self._api.patch(path, value, APPLY, fieldManager=marks.MANAGER, force="true")
+        return self._api.patch(path, value, APPLY, fieldManager=MANAGER, force="true")
 
     def annotate(self, name: str, annotations: dict[str, str], *, resource_version: str) -> Object:
         """See `cluster.Cluster.annotate`."""
         body = {"metadata": {"resourceVersion": resource_version, "annotations": annotations}}
         try:
-            return self._api.patch(f"{self._deployments}/{name}", body, MERGE, fieldManager=marks.MANAGER)
+            return self._api.patch(f"{self._deployments}/{name}", body, MERGE, fieldManager=MANAGER)
         except Missing as error:
             raise Conflict(str(error)) from error
 
@@ -73,7 +82,7 @@ class KubernetesCluster:
 
     def wait(self, name: str, resource_version: str, timeout_s: float) -> None:  # noqa: ARG002 - the feed keeps count
         """See `cluster.Cluster.wait`."""
-        self._feed.wait(marks.index_of(name), timeout_s)
+        self._feed.wait(index_of(name), timeout_s)
 
     def _take_over(self, path: str, version: str) -> str:
         """See `managed_fields`; returns the version that the Deployment has then."""
@@ -90,7 +99,7 @@ class KubernetesCluster:
             {"op": "replace", "path": "/metadata/managedFields", "value": managed},
             {"op": "replace", "path": "/metadata/resourceVersion", "value": version},
         ]
-        return version_of(self._api.patch(path, patch, JSON_PATCH, fieldManager=marks.MANAGER))
+        return version_of(self._api.patch(path, patch, JSON_PATCH, fieldManager=MANAGER))
 
     def _collection(self, value: Object) -> str:
         paths = {"Deployment": self._deployments, "Service": self._services}

@@ -7,11 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote, urlencode
 
+from model_repository.golden import same_distance
 from model_repository.index_manifest import GoldenQuery, IndexManifest
 
-DISTANCE_TOLERANCE = 1e-4
-"""By how much a distance may differ from the recorded one; the search server's own proof allows the same."""
-_COSINE_TOLERANCE = 1e-6
 _MOST = 200
 
 
@@ -50,11 +48,8 @@ def is_right(question: Question, body: bytes) -> bool:
     if len(found) != len(question.expected):
         return False
     recorded = dict(question.expected)
-    fits = all(_alike(distance, recorded.get(item, distance)) for item, distance in found)
+    fits = all(same_distance(distance, recorded.get(item, distance)) for item, distance in found)
     return fits and all(
-        mine <= theirs or _alike(mine, theirs) for (_, mine), (_, theirs) in zip(found, question.expected, strict=True)
+        mine <= theirs or same_distance(mine, theirs)
+        for (_, mine), (_, theirs) in zip(found, question.expected, strict=True)
     )
-
-
-def _alike(a: float, b: float) -> bool:
-    return abs(a - b) <= DISTANCE_TOLERANCE or abs(a * a - b * b) / 2 <= _COSINE_TOLERANCE

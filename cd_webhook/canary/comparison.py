@@ -1,7 +1,7 @@
 """Watches a canary beside the stable pods: asks both the golden queries, and reads what both counted.
 
-An observation is a process' own. A webhook that is killed forgets it, and the next one begins anew: the pods' counters
-go on, and nothing of the old observation is needed to judge a new one.
+A comparison is a process' own. A webhook that is killed forgets it, and the next one begins anew: the pods' counters
+go on, and nothing of the old comparison is needed to judge a new one.
 """
 
 from __future__ import annotations
@@ -12,10 +12,11 @@ from datetime import datetime, timedelta
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from cd_webhook.canary import LEAST_SAMPLES
+from cd_webhook.canary.golden import Question, is_right
+from cd_webhook.canary.judgement import LEAST_SAMPLES
+from cd_webhook.canary.pod_client import NO_REPLY, PodClient, Reply, address_of
 from cd_webhook.cluster import Object
-from cd_webhook.golden import Question, is_right
-from cd_webhook.pod_client import PodClient, Reply, address_of, is_ready, restarts
+from cd_webhook.rules.pods import is_ready
 from model_repository.canary_figures import CanaryFigures, TrackFigures
 
 ROUND_SECONDS = 0.5
@@ -87,13 +88,21 @@ class _Track:
         )
 
 
-class Observation:
+class Comparison:
     """One canary and the stable pods, from `started` on."""
 
     def __init__(
-        self, client: PodClient, canary: tuple[Question, ...], stable: tuple[Question, ...], started: datetime
+        self,
+        client: PodClient,
+        generation: int,
+        canary: tuple[Question, ...],
+        stable: tuple[Question, ...],
+        started: datetime,
     ) -> None:
-        """canary, stable: the golden queries of the build of each."""
+        """generation: of the commit that is tried out. canary, stable: the golden queries of the build of each."""
+        self.generation = generation
+        self.figures: CanaryFigures | None = None
+        """The newest ones."""
         self._client = client
         self._started = started
         self._canary, self._stable = _Track(canary), _Track(stable)
@@ -101,7 +110,7 @@ class Observation:
         self._scraped: datetime | None = None
         self._round = 0
 
-    def look(self, canary: Sequence[Object], stable: Sequence[Object], now: datetime) -> CanaryFigures:
+    def ask(self, canary: Sequence[Object], stable: Sequence[Object], now: datetime) -> CanaryFigures:
         """Ask every pod once more; gives all figures so far.
 
         A canary's pod that isn't ready counts as if it had failed to answer; a stable one is passed over, as the
@@ -112,13 +121,13 @@ class Observation:
             self._scraped = now
         for pod in canary[:_MOST_PODS]:
             self._note_restarts(pod)
-            self._ask(self._canary, pod, scrape=scrape, must_be_ready=True)
+            self._ask_pod(self._canary, pod, scrape=scrape, must_be_ready=True)
         for pod in stable[:_MOST_PODS]:
-            self._ask(self._stable, pod, scrape=scrape, must_be_ready=False)
+            self._ask_pod(self._stable, pod, scrape=scrape, must_be_ready=False)
         self._canary.pods = max(self._canary.pods, len(canary))
         self._stable.pods = max(self._stable.pods, sum(is_ready(pod) for pod in stable))
         self._round += 1
-        return CanaryFigures(
+        self.figures = CanaryFigures(
             promoted=False,
             seconds=round((now - self._started) / timedelta(seconds=1), 1),
             wrong_answers=self._canary.wrong,
@@ -126,21 +135,23 @@ class Observation:
             canary=self._canary.figures(),
             stable=self._stable.figures(),
         )
+        return self.figures
 
     def _note_restarts(self, pod: Object) -> None:
-        name, found = str(pod["metadata"]["name"]), restarts(pod)
+        statuses = (pod.get("status") or {}).get("containerStatuses") or []  # not of those that prepare it
+        name, found = str(pod["metadata"]["name"]), sum(int(status.get("restartCount") or 0) for status in statuses)
         first, _ = self._restarts.get(name, (found, found))
         self._restarts[name] = first, found
 
-    def _ask(self, track: _Track, pod: Object, *, scrape: bool, must_be_ready: bool) -> None:
+    def _ask_pod(self, track: _Track, pod: Object, *, scrape: bool, must_be_ready: bool) -> None:
         if not track.questions:
             return
         start = self._round * _QUESTIONS
-        asked = [track.questions[(start + turn) % len(track.questions)] for turn in range(_QUESTIONS)]
+        asked = [track.questions[place % len(track.questions)] for place in range(start, start + _QUESTIONS)]
         address = address_of(pod) if is_ready(pod) else None
         if address is None:
             if must_be_ready:
-                track.add(asked, [Reply(0, b"", 0.0)] * len(asked))
+                track.add(asked, [NO_REPLY] * len(asked))
             return
         paths = [question.path for question in asked]
         replies = self._client.ask(address, [*paths, "/metrics"] if scrape else paths)

@@ -13,11 +13,11 @@ from collections import defaultdict
 from collections.abc import Iterator
 from http import HTTPStatus
 
-from cd_webhook.cluster import ClusterUnavailable
-from cd_webhook.kubernetes_api import Expired, KubernetesApi
-from cd_webhook.log import Log
-from manifests import metadata as marks
+from cd_webhook.cluster.api import Expired, KubernetesApi
+from cd_webhook.cluster.interface import ClusterUnavailable
+from manifests.metadata import INSTANCE
 from model_repository.errors import DeliveryError
+from model_repository.log import Log
 
 _SERVER_SECONDS = 240
 """After this the server ends a watch, and it is taken up again."""
@@ -72,7 +72,7 @@ class ChangeFeed:
             except Exception as error:  # noqa: BLE001 - the feed must outlive whatever happens
                 if not isinstance(error, DeliveryError):
                     version = ""
-                self._log.line("WARNING", f"watch of {path}: {error}; taking it up again", failures=failures)
+                self._log.warning(f"watch of {path}: {error}; taking it up again", failures=failures)
                 self._note_everything()  # something may be missed meanwhile: whoever waits shall look
             # However a watch ended: one that doesn't last is not taken up again at once.
             failures = 0 if time.monotonic() - begun > _STEADY_SECONDS else failures + 1
@@ -100,7 +100,7 @@ class ChangeFeed:
                 raise Expired(sentence) if value.get("code") == HTTPStatus.GONE else ClusterUnavailable(sentence)
             metadata = value.get("metadata") or {}
             if event.get("type") != "BOOKMARK":
-                self._note((metadata.get("labels") or {}).get(marks.INSTANCE, ""))
+                self._note((metadata.get("labels") or {}).get(INSTANCE, ""))
             yield str(metadata.get("resourceVersion") or "")
 
     def _note(self, name: str) -> None:

@@ -66,15 +66,3 @@ def address_of(pod: Object) -> str | None:
     if not ip or port is None:
         return None
     return f"[{ip}]:{port}" if ":" in ip else f"{ip}:{port}"
-
-
-def is_ready(pod: Object) -> bool:
-    """Whether the Service sends to it."""
-    conditions = (pod.get("status") or {}).get("conditions") or []
-    return any(condition.get("type") == "Ready" and condition.get("status") == "True" for condition in conditions)
-
-
-def restarts(pod: Object) -> int:
-    """How often its containers, not those that prepare it, were started again."""
-    statuses = (pod.get("status") or {}).get("containerStatuses") or []
-    return sum(int(status.get("restartCount") or 0) for status in statuses)

@@ -15,7 +15,8 @@ from typing import Any
 import urllib3
 from kubernetes import client, config
 
-from cd_webhook.cluster import ClusterForbids, ClusterRefused, ClusterUnavailable, Conflict
+from cd_webhook.cluster.interface import ClusterForbids, ClusterRefused, ClusterUnavailable, Conflict
+from model_repository.errors import Misconfigured
 
 APPLY = "application/apply-patch+yaml"
 MERGE = "application/merge-patch+json"
@@ -51,15 +52,17 @@ class KubernetesApi:
 
     @classmethod
     def connect(cls, kubeconfig: Path | None) -> KubernetesApi:
-        """Use the kubeconfig, or without one the pod's own service account; raises `ClusterRefused`."""
+        """Use the kubeconfig, or without one the pod's own service account; raises `Misconfigured`."""
         configuration = client.Configuration()
         try:
-            if kubeconfig is None:
-                config.load_incluster_config(client_configuration=configuration)
-            else:
+            if kubeconfig:
                 config.load_kube_config(str(kubeconfig), client_configuration=configuration)
+            else:
+                config.load_incluster_config(client_configuration=configuration)
         except (config.ConfigException, OSError) as error:
-            raise ClusterRefused(f"no credentials for Kubernetes: {error}; set KUBECONFIG, or run in a pod") from error
+            raise Misconfigured(
+                f"KUBECONFIG: no credentials for Kubernetes ({error}); set it, or run in a pod"
+            ) from error
         return cls(configuration)
 
     def get(self, path: str, **query: str) -> dict[str, Any]:

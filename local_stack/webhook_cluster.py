@@ -1,4 +1,7 @@
-"""The local stack's cluster of process pods, over its HTTP interface. For one machine and one webhook."""
+"""The local stack's cluster of process pods as the CD webhook sees a cluster, over its HTTP interface.
+
+For one machine and one webhook, which loads it by ``CLUSTER=local_stack.webhook_cluster:connect``.
+"""
 
 from __future__ import annotations
 
@@ -7,14 +10,27 @@ import json
 import threading
 import urllib.error
 import urllib.request
+from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any
 from urllib.parse import quote, urlencode
 
 from cd_webhook.cluster import ClusterRefused, ClusterUnavailable, Conflict, Object, name_of
+from model_repository.environment import Environment
+from model_repository.log import Log
 
 _TIMEOUT_SECONDS = 10.0
 _MAY_PASS = frozenset({408, 429, 500, 502, 503, 504})
+
+
+def connect(variables: Mapping[str, str], namespace: str, log: Log) -> LocalCluster:  # noqa: ARG001 - as all of them
+    """The cluster at LOCAL_CLUSTER_URL; raises `Misconfigured`."""
+    read = Environment(variables)
+    url = read.required("LOCAL_CLUSTER_URL", "http://127.0.0.1:<port>")
+    if url and not url.startswith("http://"):
+        read.expected("LOCAL_CLUSTER_URL", "http://127.0.0.1:<port>")
+    read.done()
+    return LocalCluster(url)
 
 
 class LocalCluster:

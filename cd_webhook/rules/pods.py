@@ -8,11 +8,10 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from cd_webhook.cluster import Object
+from model_repository.exit_codes import ExitCode
 
 EVICTED = "pod-evicted"
 
-_MISCONFIGURED, _BAD_DATA, _TRY_AGAIN = 64, 65, 75
-"""The pods' own exit codes: only the last one may pass."""
 _ENDS = 4
 """So many ends without an exit code that says whether a retry helps are final."""
 _ENDS_AT_ONCE = 3
@@ -34,11 +33,24 @@ class Trouble:
     hopeless: bool = False
 
 
-def of(pod: Object, now: datetime) -> Trouble | None:
+def condition(status: dict[str, Any], kind: str, value: str) -> dict[str, Any]:
+    """The condition of that kind in a Deployment's or a pod's status if it has that value, else an empty one."""
+    found = (
+        each for each in status.get("conditions") or [] if each.get("type") == kind and each.get("status") == value
+    )
+    return next(found, {})
+
+
+def is_ready(pod: Object) -> bool:
+    """Whether the Service sends to it."""
+    return bool(condition(pod.get("status") or {}, "Ready", "True"))
+
+
+def trouble_of(pod: Object, now: datetime) -> Trouble | None:
     """The trouble of a pod; None if it is ready or on its way without complaint."""
     status = pod.get("status") or {}
     name = f"pod {pod['metadata'].get('name', '?')}"
-    if _is_true(status, "Ready"):
+    if is_ready(pod):
         return None
     if status.get("phase") == "Failed" and status.get("reason"):
         return Trouble(EVICTED, f"{name}: {status['reason']}: {_short(status.get('message'))}")
@@ -47,7 +59,7 @@ def of(pod: Object, now: datetime) -> Trouble | None:
         trouble = _container_trouble(name, container, waited)
         if trouble:
             return trouble
-    unscheduled = _condition(status, "PodScheduled", "False")
+    unscheduled = condition(status, "PodScheduled", "False")
     if unscheduled:
         return Trouble("pod-unschedulable", f"{name} has no node: {_short(unscheduled.get('message'))}")
     return None
@@ -79,11 +91,11 @@ def _container_trouble(name: str, container: dict[str, Any], waited: timedelta) 
 def _ended_trouble(who: str, ended: dict[str, Any], ends: int) -> Trouble:
     exit_code = int(ended["exitCode"])
     words = _short(ended.get("message")) or str(ended.get("reason") or "no last words")
-    if exit_code == _BAD_DATA:
+    if exit_code == ExitCode.DATA:
         return Trouble("pod-refused-data", f"{who} refused the build: {words}", hopeless=True)
-    if exit_code == _MISCONFIGURED:
+    if exit_code == ExitCode.USAGE:
         return Trouble("pod-misconfigured", f"{who} is misconfigured: {words}", hopeless=True)
-    if exit_code == _TRY_AGAIN:
+    if exit_code == ExitCode.TRY_AGAIN:
         return Trouble("pod-trying-again", f"{who} tries again: {words}")
     if ended.get("reason") == "OOMKilled":
         sentence = f"{who} ran out of memory and was killed"
@@ -97,18 +109,6 @@ def _lived(ended: dict[str, Any]) -> timedelta:
     """How long a container ran; for ever, if nobody says."""
     started, finished = _moment(ended.get("startedAt")), _moment(ended.get("finishedAt"))
     return finished - started if started and finished else timedelta.max
-
-
-def _condition(status: dict[str, Any], kind: str, value: str) -> dict[str, Any] | None:
-    for condition in status.get("conditions") or []:
-        if condition.get("type") == kind and condition.get("status") == value:
-            found: dict[str, Any] = condition
-            return found
-    return None
-
-
-def _is_true(status: dict[str, Any], kind: str) -> bool:
-    return _condition(status, kind, "True") is not None
 
 
 def _moment(text: object) -> datetime | None:

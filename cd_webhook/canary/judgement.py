@@ -8,10 +8,10 @@ by both, the probes and what the pods themselves counted.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
-from typing import Any
+from datetime import timedelta
 
-from cd_webhook.rollout import Failed
+from cd_webhook.rules.rollout import Failed
+from cd_webhook.state import Trial
 from manifests.canary import Canary
 from model_repository.canary_figures import CanaryFigures, TrackFigures
 
@@ -49,8 +49,11 @@ class Passed:
 Judgement = Watching | Aborted | Passed
 
 
-def judge_canary(figures: CanaryFigures, rules: Canary) -> Judgement:
-    """Judge what was seen so far. Too few answers are waited for; whoever calls says when that has been long enough."""
+def judge_canary(figures: CanaryFigures, rules: Canary, version: str = "") -> Judgement:
+    """Judge what was seen so far. Too few answers are waited for; whoever calls says when that has been long enough.
+
+    version: of the canary's Deployment, for waiting.
+    """
     failed = _certain(figures) or _too_many_errors(figures, rules, least_failures=_EARLY_FAILURES)
     over = figures.seconds >= rules.seconds
     if over and not failed:
@@ -58,9 +61,9 @@ def judge_canary(figures: CanaryFigures, rules: Canary) -> Judgement:
     if failed:
         return Aborted(failed, figures)
     if not over:
-        return Watching(f"canary: compared with the stable pods for {rules.seconds} s")
+        return Watching(f"canary: compared with the stable pods for {rules.seconds} s", version)
     if figures.canary.p95_ms is None or figures.stable.p95_ms is None:
-        return Watching(f"canary: fewer than {LEAST_SAMPLES} answers of one side, too few to judge")
+        return Watching(f"canary: fewer than {LEAST_SAMPLES} answers of one side, too few to judge", version)
     said = f"canary passed after {figures.seconds:.0f} s: {sentence(figures)}"
     return Passed(said, replace(figures, promoted=True))
 
@@ -71,19 +74,14 @@ def undecided(figures: CanaryFigures | None) -> Aborted:
     return Aborted(Failed("canary-undecided", f"canary: not judged in time: {said}"), figures)
 
 
-def limit(canary_spec: dict[str, Any], rules: Canary) -> timedelta:
+def limit(trial: Trial) -> timedelta:
     """From taking a request up, the longest time until its canary is judged.
 
     The canary's own deadline to become ready (see `rollout.judge`), twice the time of watching it, so that a webhook
     that was killed on the way may begin anew once, and a minute.
     """
-    ready = int(canary_spec["progressDeadlineSeconds"]) * (rules.replicas + 1)
-    return timedelta(seconds=ready + 2 * rules.seconds + _GRACE_SECONDS)
-
-
-def rollout_started(started: datetime, promoted: datetime | None) -> datetime:
-    """From when a rollout's own deadline counts: the canary's time is not the rollout's."""
-    return max(started, promoted) if promoted else started
+    ready = int(trial.spec["progressDeadlineSeconds"]) * (trial.rules.replicas + 1)
+    return timedelta(seconds=ready + 2 * trial.rules.seconds + _GRACE_SECONDS)
 
 
 def sentence(figures: CanaryFigures) -> str:

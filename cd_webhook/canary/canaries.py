@@ -1,0 +1,125 @@
+"""Keeps the canary's Deployment as the stable one's annotations want it, watches it, and ends it.
+
+What is wanted stands on the stable Deployment alone. The canary's own is made from it as often as it is missing or
+another commit's, and removed as soon as nothing wants it; so whichever step a webhook dies after, the next one ends at
+the same place, and two of them do no harm to each other.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from cd_webhook.canary import plan
+from cd_webhook.canary.comparison import ROUND_SECONDS, Comparison
+from cd_webhook.canary.golden import Question, questions
+from cd_webhook.canary.judgement import Aborted, Judgement, Passed, Watching, judge_canary, limit, undecided
+from cd_webhook.canary.pod_client import PodClient
+from cd_webhook.cluster import Cluster, Object, name_of, version_of
+from cd_webhook.rules.plan import deployment_of, newest_of, with_annotations
+from cd_webhook.rules.rollout import Failed, Progressing, judge, new_pods
+from cd_webhook.state import Deployed, Trial, changed_annotations, read_deployed
+from cd_webhook.step import Step
+from manifests.canary import Canary, canary_of
+from manifests.metadata import build_annotations, canary_name
+from model_repository.deployment import DeploymentRequest
+from model_repository.digests import sha256_digest
+from model_repository.errors import PermanentError
+from model_repository.log import Log
+from model_repository.repository import read_index_manifest
+from model_repository.store import Store
+
+
+class Canaries:
+    """The canaries of one environment. rules: by which new builds are tried out; None: they aren't.
+
+    Also where no new ones are asked for, those that go on are watched to their end.
+    """
+
+    def __init__(self, rules: Canary | None, cluster: Cluster, store: Store, client: PodClient, log: Log) -> None:
+        self.rules = rules
+        self._cluster = cluster
+        self._store = store
+        self._client = client
+        self._log = log
+        self._comparisons: dict[str, Comparison] = {}
+        """By index; each operation on it is atomic."""
+
+    def advance(self, live: Object, deployed: Deployed, now: datetime) -> tuple[Object, Step]:
+        """Make the canary that the stable Deployment `live` wants, wait for it, watch it, promote or remove it.
+
+        Gives the stable Deployment as it is then. Raises as the cluster and the bucket do, also `Conflict`.
+        """
+        index = name_of(live)
+        if deployed.trial is None:  # `read_deployed` calls that unknown
+            raise ValueError("a canary without its rules")
+        request = newest_of(deployed)
+        about = {"index": index, "generation": str(request.generation), "prefix": str(request.index_prefix)}
+        match self._judge(live, deployed, deployed.trial, now):
+            case Watching(sentence, version):
+                return live, Step(
+                    finished=False,
+                    sentence=sentence,
+                    version=version,
+                    waits_for=canary_name(index),
+                    pause=ROUND_SECONDS,
+                )
+            case Passed(sentence, figures):
+                after = deployment_of(live, plan.promoted(deployed, deployed.trial, figures, now))
+                live = self._cluster.apply(after, resource_version=version_of(live))
+                self._log.info(f"promoted: {request.index_prefix}: {sentence}", **about)
+                return live, Step(finished=False, sentence=sentence, version=version_of(live), pause=ROUND_SECONDS)
+            case Aborted(failed, figures):
+                noted = changed_annotations(live, plan.aborted(deployed, failed, figures, now))
+                live = self._cluster.annotate(index, noted, resource_version=version_of(live))
+                self._log.error(f"aborted: {request.index_prefix}: {failed.sentence}", code=failed.code, **about)
+                self.remove(index)
+                return live, Step(finished=True, sentence=failed.sentence)
+
+    def remove(self, index: str) -> None:
+        """Remove the index's canary if there is one; raises `Conflict` if somebody writes to it meanwhile."""
+        self._comparisons.pop(index, None)
+        canary = self._cluster.deployment(canary_name(index))
+        if canary is not None:
+            self._cluster.delete(canary)
+
+    def _judge(self, live: Object, deployed: Deployed, trial: Trial, now: datetime) -> Judgement:
+        index, request = name_of(live), newest_of(deployed)
+        comparison = self._comparisons.get(index)
+        if comparison and comparison.generation != request.generation:
+            comparison = None
+        figures = comparison.figures if comparison else None
+        if now - deployed.started > limit(trial):
+            return undecided(figures)
+        wanted = canary_of(with_annotations(live, build_annotations(request), trial.spec), trial.rules.replicas)
+        canary = self._cluster.deployment(name_of(wanted))
+        if canary is None:
+            self._cluster.create(wanted)
+            return Watching("canary: created")
+        found = read_deployed(canary).generation
+        if found != request.generation:
+            if found < request.generation:
+                self._cluster.apply(wanted, resource_version=version_of(canary))
+            return Watching(f"canary: commit {found}'s is replaced")
+        pods = self._cluster.pods(name_of(wanted))
+        verdict = judge(canary, pods, started=deployed.started, now=now)
+        if isinstance(verdict, Failed):
+            return Aborted(Failed(verdict.code, f"canary: {verdict.sentence}"), figures)
+        if comparison is None:
+            if isinstance(verdict, Progressing):
+                return Watching(f"canary: {verdict.sentence}", version_of(canary))
+            comparison = self._comparisons[index] = self._begin(request, deployed.last_good, now)
+        stable = self._cluster.pods(index)
+        figures = comparison.ask(new_pods(canary["spec"], pods), new_pods(live["spec"], stable), now)
+        return judge_canary(figures, trial.rules, version_of(canary))
+
+    def _begin(self, request: DeploymentRequest, good: DeploymentRequest | None, now: datetime) -> Comparison:
+        mine = self._questions(request)
+        try:
+            theirs = self._questions(good) if good else mine
+        except PermanentError:  # that build is no longer in the bucket: what both have is asked
+            theirs = mine
+        return Comparison(self._client, request.generation, mine, theirs, now)
+
+    def _questions(self, request: DeploymentRequest) -> tuple[Question, ...]:
+        manifest, stored = read_index_manifest(self._store, request.index_prefix)
+        return questions(manifest) if sha256_digest(stored.data) == request.index_digest else ()

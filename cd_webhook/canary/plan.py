@@ -1,0 +1,35 @@
+"""How the state of an index goes on where a canary comes first; `rules.plan` has the rest."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import datetime
+
+from cd_webhook.cluster import Object
+from cd_webhook.rules.plan import begun, given_up, serves_on
+from cd_webhook.rules.rollout import Failed
+from cd_webhook.state import Deployed, Rollout, Trial
+from manifests.canary import Canary
+from model_repository.canary_figures import CanaryFigures
+from model_repository.deployment import DeploymentRequest
+
+
+def tried_out(before: Deployed, request: DeploymentRequest, rules: Canary, spec: Object, now: datetime) -> Deployed:
+    """The state when `request` begins with a canary of `spec`.
+
+    The pods that serve aren't touched; but a rollout that is in progress is taken back to what served last.
+    """
+    stable = before.last_good_spec if before.rollout is Rollout.IN_PROGRESS else before.spec
+    after = begun(before, request, spec, now)
+    return replace(after, rollout=Rollout.CANARY, spec=stable, trial=Trial(rules, spec))
+
+
+def promoted(before: Deployed, trial: Trial, figures: CanaryFigures, now: datetime) -> Deployed:
+    """The state when the canary was no worse than what serves, and what it tried out rolls out."""
+    return replace(before, rollout=Rollout.IN_PROGRESS, spec=trial.spec, trial=None, figures=figures, promoted=now)
+
+
+def aborted(before: Deployed, failed: Failed, figures: CanaryFigures | None, now: datetime) -> Deployed:
+    """The state when the canary was worse; the pods that serve were never touched."""
+    good = before.last_good
+    return given_up(before, failed, serves_on(good) if good else "what served serves on", figures, now)

@@ -1,0 +1,155 @@
+"""How the state of an index goes on: pure functions from one `Deployed` to the next, and to the object to apply.
+
+A step of a rollout is one write, and the state stands in that same write, so a process that is killed between any two
+steps leaves a state that the next one understands. Receipts are decided in it too: they are owed until the bucket has
+them.
+"""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import replace
+from datetime import datetime
+
+from cd_webhook.cluster import Object
+from cd_webhook.rules.rollout import Failed
+from cd_webhook.state import Deployed, Rollout, format_deployed
+from model_repository.canary_figures import CanaryFigures
+from model_repository.deployment import DeploymentRequest
+from model_repository.receipt import Outcome, Receipt
+
+
+def begun(before: Deployed, request: DeploymentRequest, spec: Object, now: datetime) -> Deployed:
+    """The state when `request` begins to roll out with `spec`.
+
+    What is still pending is replaced at once; its receipt says by what.
+    """
+    owed = before.owed
+    if before.pending and before.request:
+        owed += (superseded(before.request, request.generation, started=before.started, now=now),)
+    return replace(
+        before,
+        generation=request.generation,
+        request=request,
+        rollout=Rollout.IN_PROGRESS,
+        started=now,
+        spec=spec,
+        owed=owed,
+        detail="",
+        trial=None,
+        figures=None,
+        promoted=None,
+    )
+
+
+def served(before: Deployed, now: datetime) -> Deployed:
+    """The state when the newest request serves."""
+    request = newest_of(before)
+    receipt = _receipt(
+        request, Outcome.SERVED, f"{request.index_prefix} serves", (before.started, now), canary=before.figures
+    )
+    return replace(_ended(before, Rollout.SERVED, receipt), last_good=request, last_good_spec=before.spec)
+
+
+def undone(before: Deployed, live: Object, failed: Failed, now: datetime) -> Deployed:
+    """The state when the rollout of the newest request failed, and what served last serves again.
+
+    The spec is the very one that served, so that its ReplicaSet, whose pods never stopped, is used again; the
+    generation stays the failed one's, so that no older request gets in. When nothing ever served there are no pods to
+    go back to: the failing ones are stopped.
+    """
+    good, spec = before.last_good, before.last_good_spec
+    if good and spec:
+        aftermath = serves_on(good)
+    else:
+        spec = {**(before.spec or live["spec"]), "replicas": 0}
+        aftermath = "nothing served before, so no pod runs now; commit a good build"
+    return replace(given_up(before, failed, aftermath, before.figures, now), spec=spec)
+
+
+def given_up(
+    before: Deployed, failed: Failed, aftermath: str, figures: CanaryFigures | None, now: datetime
+) -> Deployed:
+    """The state when the newest request failed. aftermath: what serves now, for a person."""
+    detail = f"{failed.sentence}; {aftermath}"
+    receipt = _receipt(
+        newest_of(before), Outcome.UNDONE, detail, (before.started, now), code=failed.code, canary=figures
+    )
+    return _ended(before, Rollout.UNDONE, receipt)
+
+
+def serves_on(good: DeploymentRequest) -> str:
+    """The aftermath of a failure where something served before."""
+    return f"{good.index_prefix} (commit {good.generation}) serves on"
+
+
+def newest_of(deployed: Deployed) -> DeploymentRequest:
+    """The newest request, which whatever is pending has."""
+    if deployed.request is None:
+        raise ValueError("nothing was asked for")
+    return deployed.request
+
+
+def deployment_of(base: Object, deployed: Deployed) -> Object:
+    """The Deployment with this state and its spec. base: a rendered or live one, for name and labels."""
+    return with_annotations(base, format_deployed(deployed), deployed.spec or base["spec"])
+
+
+def with_annotations(base: Object, annotations: dict[str, str], spec: Object) -> Object:
+    """A Deployment to apply: name and labels of `base`, these annotations and no others, this spec."""
+    head = {key: base["metadata"][key] for key in ("name", "namespace", "labels") if key in base["metadata"]}
+    metadata = {**head, "annotations": annotations}
+    return {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": metadata, "spec": copy.deepcopy(spec)}
+
+
+def superseded(request: DeploymentRequest, by_generation: int, *, started: datetime, now: datetime) -> Receipt:
+    """The receipt of a request that a newer one overtook."""
+    detail = f"commit {by_generation} of {request.target} is newer and was taken up instead"
+    return _receipt(request, Outcome.SUPERSEDED, detail, (started, now))
+
+
+def rejected(request: DeploymentRequest, detail: str, code: str, now: datetime) -> Receipt:
+    """The receipt of a request that could not be applied."""
+    return _receipt(request, Outcome.REJECTED, detail, (now, now), code=code)
+
+
+def _ended(before: Deployed, rollout: Rollout, receipt: Receipt) -> Deployed:
+    return replace(
+        before,
+        rollout=rollout,
+        owed=(*before.owed, receipt),
+        detail=receipt.detail,
+        trial=None,
+        figures=None,
+        promoted=None,
+    )
+
+
+def _receipt(
+    request: DeploymentRequest,
+    outcome: Outcome,
+    detail: str,
+    time: tuple[datetime, datetime],
+    *,
+    code: str = "",
+    canary: CanaryFigures | None = None,
+) -> Receipt:
+    # A receipt passes through an annotation: only what format and parse keep as it is may stand in it.
+    return Receipt(
+        target=request.target,
+        generation=request.generation,
+        outcome=outcome,
+        index_prefix=request.index_prefix,
+        detail=_printable(detail),
+        started=time[0],
+        finished=time[1],
+        code=code,
+        by=_printable(request.by)[:1000],
+        reason=_printable(request.reason)[:1000],
+        canary=canary,
+    )
+
+
+def _printable(text: str) -> str:
+    """The text on one line, without what a terminal would act on."""
+    return "".join(character if character.isprintable() else " " for character in text)[:4000]
