@@ -1,6 +1,6 @@
 """The one narrow interface to the bucket.
 
-Two implementations are held to one contract test: `gcs_store.GcsStore`, and `memory_store.MemoryStore` for unit tests.
+Two implementations are held to one contract test: `gcs_store.GcsStore`, and the bucket in memory that unit tests use.
 """
 
 from __future__ import annotations

@@ -15,13 +15,13 @@ from manifests.render import Rendered, render
 from manifests.values import Values, parse_values
 from model_repository.deployment import DeploymentRequest, Footprint
 from model_repository.log import Log
-from model_repository.memory_store import MemoryStore
 from model_repository.names import IndexPrefix, ModelPrefix, Target
 from model_repository.receipt import Receipt
 from model_repository.repository import list_receipts, read_receipt
 from model_repository.store import ObjectInfo, Store, StoredObject
 from tests.cd_webhook.fake_cluster import FakeClock, FakeCluster
 from tests.cd_webhook.fake_pods import FakePods
+from tests.memory_store import MemoryStore
 
 VALUES = "namespace: n\nimage: indexpush:1\nservice_account: s\nreplicas: 1\n"
 TARGET = Target("test", "home-store")

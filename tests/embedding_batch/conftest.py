@@ -14,9 +14,9 @@ import pytest
 from embedding_batch.batch import Summary, run
 from embedding_batch.config import Config
 from embedding_batch.progress import Event
-from model_repository.memory_store import MemoryStore
 from model_repository.names import IndexPrefix, Target
 from model_repository.store import ObjectInfo
+from tests.memory_store import MemoryStore
 
 HOME_STORE = Path(__file__).parents[2] / "local_stack" / "demo" / "home_store"
 NOW = datetime(2026, 11, 21, 12, 0, tzinfo=UTC)

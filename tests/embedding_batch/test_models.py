@@ -16,8 +16,8 @@ from embedding_batch.models import LocalModel, OnDemand, local_model, publish_mo
 from image_embedder import Embedder, preprocess
 from model_repository.errors import BuildIncomplete
 from model_repository.index_manifest import ModelReference
-from model_repository.memory_store import MemoryStore
 from model_repository.repository import read_model_manifest
+from tests.memory_store import MemoryStore
 from tools.make_model.variants import VARIANTS, WeightsMissing, weights_path
 
 LITE0 = "efficientnet-lite0"

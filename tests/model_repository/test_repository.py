@@ -7,7 +7,6 @@ import pytest
 from model_repository.commit import Commit
 from model_repository.errors import BuildIncomplete, DocumentMalformed, GenerationConflict, ObjectMissing
 from model_repository.files import File, check_files
-from model_repository.memory_store import MemoryStore
 from model_repository.names import IndexPrefix, Target
 from model_repository.receipt import Outcome
 from model_repository.repository import (
@@ -20,6 +19,7 @@ from model_repository.repository import (
     write_receipt,
 )
 from tests import builds
+from tests.memory_store import MemoryStore
 
 TARGET = builds.TARGET
 

@@ -21,9 +21,9 @@ from model_repository.errors import (
     ObjectMissing,
 )
 from model_repository.gcs_store import GcsStore
-from model_repository.memory_store import MemoryStore
 from model_repository.names import parse_bucket_url
 from model_repository.store import Store
+from tests.memory_store import MemoryStore
 
 
 @pytest.fixture(params=["memory", "gcs"])

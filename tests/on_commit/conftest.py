@@ -23,12 +23,12 @@ from model_repository.index_manifest import (
     Recall,
     format_index_manifest,
 )
-from model_repository.memory_store import MemoryStore
 from model_repository.model_manifest import ModelManifest, format_model_manifest
 from model_repository.names import IndexPrefix, ModelPrefix
 from model_repository.store import ObjectInfo, Store, StoredObject
 from on_commit.notify import Report
 from on_commit.webhook import Answer
+from tests.memory_store import MemoryStore
 
 NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
 

@@ -16,7 +16,6 @@ from model_repository.commit import Commit
 from model_repository.digests import format_crc32c, sha256_digest
 from model_repository.files import File
 from model_repository.index_manifest import IndexManifest, ModelReference, Partition, Recall, format_index_manifest
-from model_repository.memory_store import MemoryStore
 from model_repository.model_manifest import ModelManifest, format_model_manifest
 from model_repository.names import IndexPrefix, ModelPrefix, Target
 from model_repository.receipt import Outcome, Receipt
@@ -24,6 +23,7 @@ from model_repository.repository import write_commit, write_receipt
 from model_repository.store import Store
 from operator_cli.desk import Desk
 from operator_cli.main import main
+from tests.memory_store import MemoryStore
 
 NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
 MODEL = ModelPrefix("effnet", "v1")

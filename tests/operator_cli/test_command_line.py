@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from model_repository.errors import DeliveryError, ObjectMissing, PermanentError, TransientError
-from model_repository.memory_store import MemoryStore
 from operator_cli.exit_codes import ExitCode, exit_code_of
 from operator_cli.signature import default_signature
+from tests.memory_store import MemoryStore
 
 if TYPE_CHECKING:
     from collections.abc import Callable

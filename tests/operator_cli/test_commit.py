@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from model_repository.errors import AccessDenied, BucketUnavailable
-from model_repository.memory_store import MemoryStore
 from model_repository.receipt import Outcome
 from model_repository.store import ObjectInfo, Store
+from tests.memory_store import MemoryStore
 
 if TYPE_CHECKING:
     from tests.operator_cli.conftest import Operator

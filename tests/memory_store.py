@@ -1,4 +1,4 @@
-"""A bucket in memory, for unit tests: it behaves as the real one does, generations and preconditions included."""
+"""A bucket in memory: it behaves as the real one does, generations and preconditions included."""
 
 from __future__ import annotations
 
