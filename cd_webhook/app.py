@@ -23,13 +23,11 @@ from cd_webhook.metrics import Metrics
 from cd_webhook.status import describe
 from cd_webhook.watcher import Watcher
 from manifests.metadata import canary_name, is_canary
-from model_repository.deployment import AnswerOutcome, DeploymentRequest
-from model_repository.errors import DeliveryError, DocumentMalformed, NameRefused, PermanentError, TransientError
-from model_repository.fields import parse_document
+from model_repository.deployment import PAYLOAD_LIMIT, AnswerOutcome, parse_payload
+from model_repository.errors import DeliveryError, NameRefused, PermanentError, TransientError
 from model_repository.log import Log, tracing
 from model_repository.names import check_label
 
-_BODY_LIMIT = 64 * 1024
 _PROMETHEUS = "text/plain; version=0.0.4; charset=utf-8"
 
 STATUS: tuple[tuple[type[Exception], HTTPStatus], ...] = (
@@ -91,8 +89,8 @@ class _Door:
             body = bytearray()
             async for chunk in request.stream():
                 body += chunk
-                if len(body) > _BODY_LIMIT:
-                    break  # `parse_document` says so
+                if len(body) > PAYLOAD_LIMIT:
+                    break  # `parse_payload` says so
             return await run_in_threadpool(self._guarded, request, lambda: self._deliver(request, bytes(body)))
 
     def deployments(self, request: Request) -> Response:
@@ -125,7 +123,7 @@ class _Door:
             return _answer(HTTPStatus.INTERNAL_SERVER_ERROR, said, processed=False)
 
     def _deliver(self, http: Request, body: bytes) -> JSONResponse:
-        request = parse_webhook(body)
+        request = parse_payload(body)
         result = self._given.delivery.deliver(request)
         outcome = result.outcome.value
         if result.outcome is not AnswerOutcome.SUPERSEDED:
@@ -170,26 +168,6 @@ class _Door:
         if permanent:
             said = {"outcome": AnswerOutcome.REJECTED.value, **said}
         return _answer(status, said, processed=False)
-
-
-def parse_webhook(body: bytes) -> DeploymentRequest:
-    """Read the body of a webhook; raises `DocumentMalformed`.
-
-    Of the artifacts only the reference counts, as in Spinnaker, and it must name what the parameters name; so must
-    environment and index at the top, by which a Spinnaker chooses its pipeline.
-    """
-    fields = parse_document(body, "the request", limit=_BODY_LIMIT)
-    request = DeploymentRequest.from_parameters(fields.strings("parameters"))
-    for field, said in (("environment", request.target.environment), ("index", request.target.index)):
-        if fields.text(field, default=said) != said:
-            raise DocumentMalformed("the request", f"{field}: expected {said!r}, as the parameters say")
-    expected = request.to_payload()["artifacts"][0]["reference"]
-    if any(
-        each.text("reference", longest=2000) != expected for each in fields.objects("artifacts", most=10, default=[])
-    ):
-        raise DocumentMalformed("the request", f"artifacts: expected {expected}, as the parameters say")
-    fields.done()
-    return request
 
 
 def _answer(status: HTTPStatus, said: dict[str, str], *, processed: bool) -> JSONResponse:

@@ -28,7 +28,7 @@ from cd_webhook.rules.decide import (
     decide,
 )
 from cd_webhook.rules.rollout import Failed, Progressing, Served, judge
-from cd_webhook.state import Deployed, Rollout, changed_annotations, read_deployed
+from cd_webhook.state import Deployed, Rollout, Trial, changed_annotations, read_deployed
 from cd_webhook.state.annotations import RECEIPTS_OWED, format_receipts
 from cd_webhook.step import Step
 from manifests.metadata import MANAGED_BY, MANAGER
@@ -128,11 +128,12 @@ class Delivery:
                 after = plan.deployment_of(rendered, plan.begun(before, request, rendered["spec"], now))
                 written = self._apply(after, live) if live else self._cluster.create(after)
             case TryOut(rules):
-                state = tried_out(before, request, rules, self._prepare(request)["spec"], now)
-                written = self._annotate(_existing(live), state)
+                trial = Trial(rules, self._prepare(request)["spec"])
+                written = self._annotate(_existing(live), tried_out(before, request, trial, before.spec, now))
             case TakeBack(rules):
-                state = tried_out(before, request, rules, self._prepare(request)["spec"], now)
-                written = self._apply(plan.deployment_of(_existing(live), state), _existing(live))
+                trial, live = Trial(rules, self._prepare(request)["spec"]), _existing(live)
+                after = plan.deployment_of(live, tried_out(before, request, trial, before.last_good_spec, now))
+                written = self._apply(after, live)
         how = "as a canary" if read_deployed(written).rollout is Rollout.CANARY else "at once"
         self._log.info(f"rolling out {request.index_prefix} {how}", **_fields(request))
         try:

@@ -1,4 +1,4 @@
-"""What one step of a rollout found, and what to wait for before the next one."""
+"""What one step of a rollout found, and how long to wait before the next one."""
 
 from __future__ import annotations
 
@@ -10,12 +10,11 @@ class Step:
     """One step.
 
     finished: nothing is left to do. sentence: how it goes, for a person.
-    waits_for, version: the Deployment whose change from this version ends the wait for the next step; empty: the
-    index's own. pause: the longest wait, in seconds.
+    pause: the longest wait for the next step, in seconds; a change of the Deployment from `version` ends it. An empty
+    version: nothing does.
     """
 
     finished: bool
     sentence: str
     version: str = ""
-    waits_for: str = ""
     pause: float = 5.0

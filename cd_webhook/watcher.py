@@ -112,8 +112,9 @@ class Watcher:
                 if step.sentence != sentence:
                     sentence = step.sentence
                     self._log.info(f"{name}: {sentence}", index=name)
-                self._cluster.wait(step.waits_for or name, step.version, step.pause)
-                self._stopped.wait(_LEAST_SECONDS)
+                if step.version:
+                    self._cluster.wait(name, step.version, step.pause)
+                self._stopped.wait(_LEAST_SECONDS if step.version else step.pause)
             except Conflict:
                 self._stopped.wait(_LEAST_SECONDS)
             except Exception as error:  # noqa: BLE001 - a rollout is watched to its end whatever happens

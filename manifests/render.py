@@ -13,7 +13,6 @@ from typing import Any, NoReturn
 import jinja2
 
 from manifests import metadata as marks
-from manifests.canary import Canary
 from manifests.check import check_deployment, check_service
 from manifests.values import Values
 from manifests.yaml_documents import parse_yaml
@@ -31,11 +30,10 @@ _STARTUP_SECONDS = 120
 
 @dataclass(frozen=True, slots=True)
 class Rendered:
-    """The objects of one index, checked, as Kubernetes takes them. canary: how to try the Deployment out first."""
+    """The objects of one index, checked, as Kubernetes takes them."""
 
     deployment: dict[str, Any]
     service: dict[str, Any]
-    canary: Canary | None = None
 
 
 def render(request: DeploymentRequest, values: Values) -> Rendered:
@@ -53,7 +51,7 @@ def render(request: DeploymentRequest, values: Values) -> Rendered:
     service = _render_one("service.yaml.j2", context)
     check_deployment(deployment, name=request.target.index, namespace=values.namespace)
     check_service(service, name=request.target.index, namespace=values.namespace)
-    return Rendered(deployment, service, values.canary)
+    return Rendered(deployment, service)
 
 
 def _context(request: DeploymentRequest, values: Values) -> dict[str, Any]:

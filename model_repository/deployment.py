@@ -15,8 +15,12 @@ from typing import Any
 from model_repository.commit import LiveCommit
 from model_repository.digests import check_sha256
 from model_repository.errors import DocumentMalformed, NameRefused
+from model_repository.fields import parse_document
 from model_repository.index_manifest import IndexManifest
 from model_repository.names import IndexPrefix, ModelPrefix, Target, check_bucket, parse_generation
+
+PAYLOAD_LIMIT = 64 * 1024
+"""Bytes of the longest body that the CD side reads."""
 
 _MIB = 1024 * 1024
 _SERVER_MIB = 256
@@ -176,6 +180,26 @@ class DeploymentRequest:
                 "parameters", f"{request.index_prefix} is a build of another index than {request.target.index!r}"
             )
         return request
+
+
+def parse_payload(body: bytes) -> DeploymentRequest:
+    """Read the body that `DeploymentRequest.to_payload` makes; raises `DocumentMalformed`.
+
+    Of the artifacts only the reference counts, as in Spinnaker, and it must name what the parameters name; so must
+    environment and index at the top.
+    """
+    fields = parse_document(body, "the request", limit=PAYLOAD_LIMIT)
+    request = DeploymentRequest.from_parameters(fields.strings("parameters"))
+    for field, said in (("environment", request.target.environment), ("index", request.target.index)):
+        if fields.text(field, default=said) != said:
+            fields.refuse(f"expected {said!r}, as the parameters say", field)
+    expected = request.to_payload()["artifacts"][0]["reference"]
+    if any(
+        each.text("reference", longest=2000) != expected for each in fields.objects("artifacts", most=10, default=[])
+    ):
+        fields.refuse(f"expected {expected}, as the parameters say", "artifacts")
+    fields.done()
+    return request
 
 
 def _inert(text: str) -> str:

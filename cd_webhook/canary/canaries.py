@@ -55,19 +55,13 @@ class Canaries:
         request = newest_of(deployed)
         about = {"index": index, "generation": str(request.generation), "prefix": str(request.index_prefix)}
         match self._judge(live, deployed, deployed.trial, now):
-            case Watching(sentence, version):
-                return live, Step(
-                    finished=False,
-                    sentence=sentence,
-                    version=version,
-                    waits_for=canary_name(index),
-                    pause=ROUND_SECONDS,
-                )
+            case Watching(sentence):
+                return live, Step(finished=False, sentence=sentence, pause=ROUND_SECONDS)
             case Passed(sentence, figures):
                 after = deployment_of(live, plan.promoted(deployed, deployed.trial, figures, now))
                 live = self._cluster.apply(after, resource_version=version_of(live))
                 self._log.info(f"promoted: {request.index_prefix}: {sentence}", **about)
-                return live, Step(finished=False, sentence=sentence, version=version_of(live), pause=ROUND_SECONDS)
+                return live, Step(finished=False, sentence=sentence, version=version_of(live))
             case Aborted(failed, figures):
                 noted = changed_annotations(live, plan.aborted(deployed, failed, figures, now))
                 live = self._cluster.annotate(index, noted, resource_version=version_of(live))
@@ -106,11 +100,11 @@ class Canaries:
             return Aborted(Failed(verdict.code, f"canary: {verdict.sentence}"), figures)
         if comparison is None:
             if isinstance(verdict, Progressing):
-                return Watching(f"canary: {verdict.sentence}", version_of(canary))
+                return Watching(f"canary: {verdict.sentence}")
             comparison = self._comparisons[index] = self._begin(request, deployed.last_good, now)
         stable = self._cluster.pods(index)
         figures = comparison.ask(new_pods(canary["spec"], pods), new_pods(live["spec"], stable), now)
-        return judge_canary(figures, trial.rules, version_of(canary))
+        return judge_canary(figures, trial.rules)
 
     def _begin(self, request: DeploymentRequest, good: DeploymentRequest | None, now: datetime) -> Comparison:
         mine = self._questions(request)

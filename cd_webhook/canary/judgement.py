@@ -24,10 +24,9 @@ _GRACE_SECONDS = 60
 
 @dataclass(frozen=True, slots=True)
 class Watching:
-    """Not decided yet. version: of the canary's Deployment, for waiting."""
+    """Not decided yet."""
 
     sentence: str
-    version: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,11 +48,8 @@ class Passed:
 Judgement = Watching | Aborted | Passed
 
 
-def judge_canary(figures: CanaryFigures, rules: Canary, version: str = "") -> Judgement:
-    """Judge what was seen so far. Too few answers are waited for; whoever calls says when that has been long enough.
-
-    version: of the canary's Deployment, for waiting.
-    """
+def judge_canary(figures: CanaryFigures, rules: Canary) -> Judgement:
+    """Judge what was seen so far. Too few answers are waited for; whoever calls says when that has been long enough."""
     failed = _certain(figures) or _too_many_errors(figures, rules, least_failures=_EARLY_FAILURES)
     over = figures.seconds >= rules.seconds
     if over and not failed:
@@ -61,9 +57,9 @@ def judge_canary(figures: CanaryFigures, rules: Canary, version: str = "") -> Ju
     if failed:
         return Aborted(failed, figures)
     if not over:
-        return Watching(f"canary: compared with the stable pods for {rules.seconds} s", version)
+        return Watching(f"canary: compared with the stable pods for {rules.seconds} s")
     if figures.canary.p95_ms is None or figures.stable.p95_ms is None:
-        return Watching(f"canary: fewer than {LEAST_SAMPLES} answers of one side, too few to judge", version)
+        return Watching(f"canary: fewer than {LEAST_SAMPLES} answers of one side, too few to judge")
     said = f"canary passed after {figures.seconds:.0f} s: {sentence(figures)}"
     return Passed(said, replace(figures, promoted=True))
 

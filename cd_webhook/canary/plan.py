@@ -9,19 +9,15 @@ from cd_webhook.cluster import Object
 from cd_webhook.rules.plan import begun, given_up, serves_on
 from cd_webhook.rules.rollout import Failed
 from cd_webhook.state import Deployed, Rollout, Trial
-from manifests.canary import Canary
 from model_repository.canary_figures import CanaryFigures
 from model_repository.deployment import DeploymentRequest
 
 
-def tried_out(before: Deployed, request: DeploymentRequest, rules: Canary, spec: Object, now: datetime) -> Deployed:
-    """The state when `request` begins with a canary of `spec`.
-
-    The pods that serve aren't touched; but a rollout that is in progress is taken back to what served last.
-    """
-    stable = before.last_good_spec if before.rollout is Rollout.IN_PROGRESS else before.spec
-    after = begun(before, request, spec, now)
-    return replace(after, rollout=Rollout.CANARY, spec=stable, trial=Trial(rules, spec))
+def tried_out(
+    before: Deployed, request: DeploymentRequest, trial: Trial, stable: Object | None, now: datetime
+) -> Deployed:
+    """The state when `request` begins with a canary. stable: the spec of the Deployment that it is compared with."""
+    return replace(begun(before, request, trial.spec, now), rollout=Rollout.CANARY, spec=stable, trial=trial)
 
 
 def promoted(before: Deployed, trial: Trial, figures: CanaryFigures, now: datetime) -> Deployed:
