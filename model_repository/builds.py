@@ -2,24 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from model_repository.digests import sha256_digest
 from model_repository.errors import ModelUnknown, ObjectMissing
 from model_repository.files import check_files
-from model_repository.index_manifest import IndexManifest
+from model_repository.index_manifest import Build, IndexManifest
 from model_repository.names import IndexPrefix
 from model_repository.repository import read_index_manifest, read_model_manifest
 from model_repository.store import Store
-
-
-@dataclass(frozen=True, slots=True)
-class Build:
-    """A build that is whole. digest: sha256 of the bytes of index.json; generation: of that object."""
-
-    manifest: IndexManifest
-    generation: int
-    digest: str
 
 
 def check_build(store: Store, prefix: IndexPrefix) -> Build:

@@ -16,7 +16,7 @@ from model_repository.commit import LiveCommit
 from model_repository.digests import check_sha256
 from model_repository.errors import DocumentMalformed, NameRefused
 from model_repository.fields import parse_document
-from model_repository.index_manifest import IndexManifest
+from model_repository.index_manifest import Build, IndexManifest
 from model_repository.names import IndexPrefix, ModelPrefix, Target, check_bucket, parse_generation
 
 PAYLOAD_LIMIT = 64 * 1024
@@ -90,20 +90,18 @@ class DeploymentRequest:
     reason: str = ""
 
     @classmethod
-    def of(
-        cls, live: LiveCommit, manifest: IndexManifest, *, bucket: str, index_generation: int, index_digest: str
-    ) -> DeploymentRequest:
-        """The request that a live commit and the manifest of its build make."""
+    def of(cls, live: LiveCommit, build: Build, *, bucket: str) -> DeploymentRequest:
+        """The request that a live commit and the build that it names make."""
         return cls(
             target=live.target,
             generation=live.generation,
             bucket=bucket,
-            index_prefix=manifest.prefix,
-            index_generation=index_generation,
-            index_digest=index_digest,
-            model_prefix=manifest.model.prefix,
-            model_digest=manifest.model.digest,
-            footprint=footprint(manifest),
+            index_prefix=build.manifest.prefix,
+            index_generation=build.generation,
+            index_digest=build.digest,
+            model_prefix=build.manifest.model.prefix,
+            model_digest=build.manifest.model.digest,
+            footprint=footprint(build.manifest),
             by=live.commit.by,
             reason=live.commit.reason,
         )

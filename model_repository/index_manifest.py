@@ -106,6 +106,15 @@ class IndexManifest:
         return sum(file.size for file in (*self.files, *self.model.files))
 
 
+@dataclass(frozen=True, slots=True)
+class Build:
+    """A build as it stands in the bucket. generation: of the object index.json. digest: sha256 of its bytes."""
+
+    manifest: IndexManifest
+    generation: int
+    digest: str
+
+
 def parse_index_manifest(data: bytes, prefix: IndexPrefix) -> IndexManifest:
     """Read the index.json that stands below `prefix`; raises `DocumentMalformed`."""
     document = parse_document(data, prefix.manifest, limit=INDEX_MANIFEST_LIMIT)

@@ -15,7 +15,7 @@ from typing import Any, TextIO
 
 _TRACEPARENT = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-([0-9a-f]{16})-[0-9a-f]{2}(?:-.*)?", re.ASCII)
 _CLOUD_TRACE = re.compile(r"([0-9a-fA-F]{32})(?:/([0-9]+))?(?:;.*)?", re.ASCII)
-_TRACE: ContextVar[Mapping[str, str]] = ContextVar("trace", default={})  # noqa: B039 - never changed in place
+_TRACE: ContextVar[_Trace | None] = ContextVar("trace", default=None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,10 +55,26 @@ class Log:
     def line(self, severity: str, message: str, **fields: object) -> None:
         """Write one line. severity: DEBUG, INFO, WARNING or ERROR."""
         now = datetime.now(UTC).isoformat().replace("+00:00", "Z")
-        line = {"severity": severity, "message": message, "time": now, **_TRACE.get(), **self.fields, **fields}
+        trace = found.fields() if (found := _TRACE.get()) else {}
+        line = {"severity": severity, "message": message, "time": now, **trace, **self.fields, **fields}
         stream = self.stream or sys.stderr
         stream.write(json.dumps(line, default=str) + "\n")  # one write: lines of other threads can't mix in
         stream.flush()
+
+
+@dataclass(frozen=True, slots=True)
+class _Trace:
+    """trace: 32 hex digits. span: 16 hex digits, or empty. project: whose traces they are, or empty."""
+
+    trace: str
+    span: str
+    project: str
+
+    def fields(self) -> dict[str, str]:
+        """As log lines say it."""
+        name = f"projects/{self.project}/traces/{self.trace}" if self.project else self.trace
+        spans = {"logging.googleapis.com/spanId": self.span} if self.span else {}
+        return {"logging.googleapis.com/trace": name, **spans}
 
 
 @contextlib.contextmanager
@@ -68,26 +84,26 @@ def tracing(attributes: Mapping[str, object], headers: Mapping[str, str], projec
     attributes: of a CloudEvent; its own ``traceparent`` comes first. headers: of the request, in any case.
     project: whose traces they are; may be empty, where nobody said so.
     """
-    token = _TRACE.set(_trace_fields(attributes, {name.lower(): value for name, value in headers.items()}, project))
+    token = _TRACE.set(_find(attributes, {name.lower(): value for name, value in headers.items()}, project))
     try:
         yield
     finally:
         _TRACE.reset(token)
 
 
-def _trace_fields(attributes: Mapping[str, object], headers: Mapping[str, str], project: str) -> dict[str, str]:
-    trace = span = ""
+def trace_headers() -> dict[str, str]:
+    """The headers that make a request part of this trace; none where there is no trace."""
+    found = _TRACE.get()
+    return {"traceparent": f"00-{found.trace}-{found.span}-01"} if found and found.span else {}
+
+
+def _find(attributes: Mapping[str, object], headers: Mapping[str, str], project: str) -> _Trace | None:
     for stated in (attributes.get("traceparent"), headers.get("traceparent")):
         found = _TRACEPARENT.fullmatch(stated.strip()) if isinstance(stated, str) else None
         if found and found[1].strip("0"):
-            trace, span = found[1], found[2]
-            break
-    else:
-        found = _CLOUD_TRACE.fullmatch(headers.get("x-cloud-trace-context", "").strip())
-        if found:
-            number = int(found[2] or 0)
-            trace, span = found[1].lower(), f"{number:016x}" if 0 < number < 2**64 else ""
-    if not trace:
-        return {}
-    name = f"projects/{project}/traces/{trace}" if project else trace
-    return {"logging.googleapis.com/trace": name} | ({"logging.googleapis.com/spanId": span} if span else {})
+            return _Trace(found[1], found[2], project)
+    found = _CLOUD_TRACE.fullmatch(headers.get("x-cloud-trace-context", "").strip())
+    if found is None:
+        return None
+    number = int(found[2] or 0)
+    return _Trace(found[1].lower(), f"{number:016x}" if 0 < number < 2**64 else "", project)

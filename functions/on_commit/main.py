@@ -1,7 +1,7 @@
 """Cloud Function `on_commit`: hears of a commit, checks that the build is whole, calls the CD webhook.
 
-Wiring alone. Deploy with ``--entry-point on_commit`` and this folder as the source; ``python main.py --check`` says
-what is misconfigured.
+The entry point alone. Deploy with ``--entry-point on_commit`` and this folder as the source; ``python main.py --check``
+says what is misconfigured.
 """
 
 from __future__ import annotations
@@ -14,20 +14,19 @@ import flask
 import functions_framework
 from cloudevents.http import CloudEvent
 
-from on_commit.__main__ import run
-from on_commit.service import Service
+from on_commit.main import Function, main
 
 
 @cache
-def _service() -> Service:
-    return Service.from_environment(os.environ)
+def _function() -> Function:
+    return Function.from_environment(os.environ)
 
 
 @functions_framework.cloud_event  # type: ignore[untyped-decorator]
 def on_commit(event: CloudEvent) -> None:
     """Take one event: Cloud Storage's own, or a Pub/Sub message that carries a bucket's notification."""
-    _service().take(event.get_attributes(), event.get_data(), dict(flask.request.headers))
+    _function().take(event.get_attributes(), event.get_data(), dict(flask.request.headers))
 
 
 if __name__ == "__main__":
-    sys.exit(run(sys.argv[1:]))
+    sys.exit(main())

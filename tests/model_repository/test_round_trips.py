@@ -16,6 +16,7 @@ from model_repository.digests import format_crc32c, parse_crc32c
 from model_repository.errors import DocumentMalformed
 from model_repository.files import BLOCK_BYTES, File
 from model_repository.index_manifest import (
+    Build,
     GoldenQuery,
     IndexManifest,
     ModelReference,
@@ -186,9 +187,7 @@ def test_what_any_readable_build_needs_can_be_asked_for(
 ) -> None:
     target = Target("staging", manifest.prefix.index)
     live = LiveCommit(target, commit_generation, Commit(manifest.prefix))
-    request = DeploymentRequest.of(
-        live, manifest, bucket="a-bucket", index_generation=index_generation, index_digest=digest
-    )
+    request = DeploymentRequest.of(live, Build(manifest, index_generation, digest), bucket="a-bucket")
     assert request.footprint == footprint(manifest)
     assert DeploymentRequest.from_parameters(request.to_parameters()) == request
 

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import pytest
 
 from local_stack.pubsub import Topics
 from on_commit.check import check
-from on_commit.service import open_store
-
-TOPIC = "projects/tests/topics/refusals"
+from on_commit.main import open_store
+from tests.on_commit.doubles import TOPIC, WebhookServer
 
 
 def wrong(environ: dict[str, str]) -> list[str]:
@@ -19,7 +17,7 @@ def wrong(environ: dict[str, str]) -> list[str]:
 
 
 @pytest.fixture
-def well(new_bucket: Callable[[], str], webhook_server: Any, refusals: Topics) -> dict[str, str]:
+def well(new_bucket: Callable[[], str], webhook_server: WebhookServer, refusals: Topics) -> dict[str, str]:
     del refusals
     return {
         "MODEL_REPOSITORY": f"gs://{new_bucket()}",
@@ -29,18 +27,20 @@ def well(new_bucket: Callable[[], str], webhook_server: Any, refusals: Topics) -
 
 
 @pytest.mark.parametrize("status", [200, 405])
-def test_all_is_well_when_everything_answers(well: dict[str, str], webhook_server: Any, status: int) -> None:
+def test_all_is_well_when_everything_answers(well: dict[str, str], webhook_server: WebhookServer, status: int) -> None:
     webhook_server.status = status  # a webhook takes POSTs: 405 is its right answer to a look
     assert wrong(well) == []
     assert [method for method, *_ in webhook_server.requests] == ["GET"]
 
 
-def test_everything_that_is_wrong_is_said_at_once(well: dict[str, str], refusals: Topics, webhook_server: Any) -> None:
+def test_everything_that_is_wrong_is_said_at_once(
+    well: dict[str, str], refusals: Topics, webhook_server: WebhookServer
+) -> None:
     refusals.delete(TOPIC)
     webhook_server.status = 404
     found = wrong(well | {"MODEL_REPOSITORY": "gs://no-such-bucket", "CD_WEBHOOK_URL_STAGING": "http://127.0.0.1:1/"})
     assert len(found) == 4
-    assert "There is no bucket gs://no-such-bucket" in found[0]
+    assert "gs://no-such-bucket: no such bucket" in found[0]
     assert "correct CD_WEBHOOK_URL" in found[1]
     assert "of staging (http://127.0.0.1:1/) does not answer" in found[2]
     assert f"NOTIFY_TOPIC {TOPIC}: there is no such topic" in found[3]
@@ -51,7 +51,7 @@ def test_an_environment_that_says_nothing_is_told_what_is_needed() -> None:
     assert [sentence.split(" ")[0] for sentence in found] == ["MODEL_REPOSITORY", "CD_WEBHOOK_URL"]
 
 
-def test_a_webhook_that_does_not_let_us_in_is_wrong(well: dict[str, str], webhook_server: Any) -> None:
+def test_a_webhook_that_does_not_let_us_in_is_wrong(well: dict[str, str], webhook_server: WebhookServer) -> None:
     webhook_server.status = 403
     (found,) = wrong(well)
     assert "CD_WEBHOOK_AUTH" in found

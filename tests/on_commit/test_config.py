@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from on_commit.config import Config, Misconfigured, WebhookAuth
+from model_repository.errors import Misconfigured
+from on_commit.config import Config, WebhookAuth
 
 ENOUGH = {"MODEL_REPOSITORY": "gs://a-bucket", "CD_WEBHOOK_URL": "http://cd.internal:8080/webhooks/webhook/indexpush"}
 
@@ -61,7 +62,7 @@ def test_an_empty_environment_names_both_that_are_needed() -> None:
         ("CD_WEBHOOK_URL", "ftp://cd.internal/hook"),
         ("CD_WEBHOOK_URL", "http://"),
         ("CD_WEBHOOK_URL", "http://cd:port/"),
-        ("CD_WEBHOOK_URL", "http://cd/\n"),
+        ("CD_WEBHOOK_URL", "http://cd/\nhook"),
         ("CD_WEBHOOK_URL_STAGING", ""),
         ("CD_WEBHOOK_URL_STAGING_", "http://cd/"),
         ("CD_WEBHOOK_AUTH", "basic"),

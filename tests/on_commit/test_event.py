@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from model_repository.names import Target
-from on_commit.event import Look, Misnamed, NotOurs, Sweep, read_event
+from on_commit.event import CommitUploaded, Misnamed, Sweep, Unrelated, read_event
 
 STORAGE = {
     "id": "1",
@@ -21,7 +21,7 @@ PUBSUB = {
     "type": "google.cloud.pubsub.topic.v1.messagePublished",
     "source": "//pubsub.googleapis.com/projects/p/topics/commits",
 }
-HOME = Look(Target("staging", "home"))
+HOME = CommitUploaded(Target("staging", "home"))
 
 
 def notification(**changes: Any) -> dict[str, Any]:
@@ -50,7 +50,7 @@ def test_a_storage_event_with_damaged_data_is_read_by_its_attributes(data: objec
 
 def test_an_event_of_another_bucket_is_of_no_concern() -> None:
     for found in (read_event(STORAGE, STORAGE_DATA, "other"), read_event(PUBSUB, notification(), "other")):
-        assert isinstance(found, NotOurs)
+        assert isinstance(found, Unrelated)
         assert "a-bucket" in found.why
         assert "gs://other" in found.why
 
@@ -68,8 +68,8 @@ def test_an_event_of_another_bucket_is_of_no_concern() -> None:
     ],
 )
 def test_other_objects_are_of_no_concern(name: str) -> None:
-    assert isinstance(read_event(STORAGE, STORAGE_DATA | {"name": name} if name else {}, "x" * 5), NotOurs)
-    assert isinstance(read_event(PUBSUB, notification(objectId=name), "a-bucket"), NotOurs)
+    assert isinstance(read_event(STORAGE, STORAGE_DATA | {"name": name} if name else {}, "x" * 5), Unrelated)
+    assert isinstance(read_event(PUBSUB, notification(objectId=name), "a-bucket"), Unrelated)
 
 
 @pytest.mark.parametrize(
@@ -84,7 +84,7 @@ def test_a_commit_under_a_name_that_none_may_have_is_said_so(name: str) -> None:
 
 @pytest.mark.parametrize("kind", ["OBJECT_METADATA_UPDATE", "OBJECT_DELETE", "OBJECT_ARCHIVE", ""])
 def test_only_finished_uploads_count(kind: str) -> None:
-    assert isinstance(read_event(PUBSUB, notification(eventType=kind), "a-bucket"), NotOurs)
+    assert isinstance(read_event(PUBSUB, notification(eventType=kind), "a-bucket"), Unrelated)
 
 
 @pytest.mark.parametrize("attributes", [{"sweep": "true"}, {"sweep": "TRUE", "by": "scheduler"}])
@@ -110,9 +110,9 @@ def test_a_message_may_ask_for_a_sweep(attributes: dict[str, str]) -> None:
     ],
 )
 def test_a_message_that_is_anything_else_is_passed_over(data: object) -> None:
-    assert isinstance(read_event(PUBSUB, data, "a-bucket"), NotOurs)
+    assert isinstance(read_event(PUBSUB, data, "a-bucket"), Unrelated)
 
 
 @pytest.mark.parametrize("kind", ["google.cloud.storage.object.v1.deleted", "com.example.anything", None, 5])
 def test_an_event_of_another_kind_is_passed_over(kind: object) -> None:
-    assert isinstance(read_event(STORAGE | {"type": kind}, STORAGE_DATA, "a-bucket"), NotOurs)
+    assert isinstance(read_event(STORAGE | {"type": kind}, STORAGE_DATA, "a-bucket"), Unrelated)

@@ -1,4 +1,4 @@
-"""Reports through Google's own client to a Pub/Sub behind gRPC."""
+"""Refusals through Google's own client to a Pub/Sub behind gRPC."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ import pytest
 from local_stack.pubsub import Topics
 from model_repository.names import IndexPrefix, Target
 from on_commit import notify
-from on_commit.notify import NotifyRefused, NotifyUnavailable, PubSubNotifier, Report
+from on_commit.notify import NotifyRefused, NotifyUnavailable, PubSubNotifier, Refusal
+from tests.on_commit.doubles import TOPIC
 
-TOPIC = "projects/tests/topics/refusals"
-REPORT = Report(
+REFUSAL = Refusal(
     bucket="a-bucket",
     name="commits/staging/home.json",
     generation=5,
@@ -23,10 +23,10 @@ REPORT = Report(
 )
 
 
-def test_a_report_arrives_with_attributes_to_filter_on(refusals: Topics) -> None:
+def test_a_refusal_arrives_with_attributes_to_filter_on(refusals: Topics) -> None:
     notifier = PubSubNotifier(TOPIC)
-    notifier.publish(REPORT)
-    notifier.publish(REPORT)
+    notifier.publish(REFUSAL)
+    notifier.publish(REFUSAL)
     first, _second = refusals.messages(TOPIC)
     assert first.attributes == {
         "outcome": "rejected",
@@ -42,7 +42,7 @@ def test_a_topic_that_is_not_there_is_permanent(refusals: Topics) -> None:
     refusals.delete(TOPIC)
     notifier = PubSubNotifier(TOPIC)
     with pytest.raises(NotifyRefused, match=TOPIC):
-        notifier.publish(REPORT)
+        notifier.publish(REFUSAL)
     with pytest.raises(NotifyRefused, match="no such topic"):
         notifier.check()
 
@@ -56,6 +56,6 @@ def test_a_pubsub_that_does_not_answer_is_transient(monkeypatch: pytest.MonkeyPa
     monkeypatch.setenv("PUBSUB_EMULATOR_HOST", "127.0.0.1:1")
     monkeypatch.setattr(notify, "_PUBLISH_SECONDS", 0.5)
     with pytest.raises(NotifyUnavailable):
-        PubSubNotifier(TOPIC).publish(REPORT)
+        PubSubNotifier(TOPIC).publish(REFUSAL)
     with pytest.raises(NotifyUnavailable):
         PubSubNotifier(TOPIC).check()

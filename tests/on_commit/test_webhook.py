@@ -4,49 +4,41 @@ from __future__ import annotations
 
 import json
 import socket
-import time
 from typing import Any
 
 import pytest
 from google.auth import exceptions
 
-from model_repository.deployment import AnswerOutcome, DeploymentRequest, Footprint
-from model_repository.names import IndexPrefix, ModelPrefix, Target
+from model_repository.deployment import AnswerOutcome
+from model_repository.log import tracing
+from model_repository.names import Target
 from on_commit import webhook as webhook_module
 from on_commit.config import Config, WebhookAuth
 from on_commit.webhook import (
-    Answer,
     EnvironmentUnknown,
     HttpWebhook,
     IdTokens,
+    WebhookAnswer,
     WebhookRefused,
     WebhookUnavailable,
     read_answer,
 )
+from tests import builds
+from tests.on_commit.doubles import WebhookServer
 
 auth: Any = exceptions  # its classes are untyped
-DIGEST = "sha256:" + "ab" * 32
-REQUEST = DeploymentRequest(
-    target=Target("staging-eu", "home"),
-    generation=1763683200000001,
-    bucket="a-bucket",
-    index_prefix=IndexPrefix("home", "b1"),
-    index_generation=1763683200000000,
-    index_digest=DIGEST,
-    model_prefix=ModelPrefix("lite", "1"),
-    model_digest=DIGEST,
-    footprint=Footprint(300, 100, 120),
-)
+REQUEST = builds.request(target=Target("staging-eu", "home"))
 
 
 def config(url: str, **fields: Any) -> Config:
     return Config("a-bucket", url, {}, **fields)
 
 
-def test_the_request_arrives_whole_and_in_its_trace(webhook_server: Any) -> None:
+def test_the_request_arrives_whole_and_in_its_trace(webhook_server: WebhookServer) -> None:
     trace = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
-    answer = HttpWebhook(config(webhook_server.url)).send(REQUEST, traceparent=trace)
-    assert answer == Answer(AnswerOutcome.ACCEPTED, event_id="an-event-id")
+    with tracing({"traceparent": trace}, {}, ""):
+        answer = HttpWebhook(config(webhook_server.url)).send(REQUEST)
+    assert answer == WebhookAnswer(AnswerOutcome.ACCEPTED, event_id="an-event-id")
     ((method, path, headers, body),) = webhook_server.requests
     assert (method, path) == ("POST", "/webhooks/webhook/indexpush")
     assert headers["Content-Type"] == "application/json"
@@ -58,7 +50,7 @@ def test_the_request_arrives_whole_and_in_its_trace(webhook_server: Any) -> None
 @pytest.mark.parametrize("outcome", ["accepted", "already-deployed", "superseded", "rejected"])
 def test_our_own_webhook_says_what_it_made_of_it(outcome: str) -> None:
     body = json.dumps({"eventProcessed": True, "eventId": "5", "outcome": outcome, "detail": "why"}).encode()
-    assert read_answer(body) == Answer(AnswerOutcome(outcome), "why", "5")
+    assert read_answer(body) == WebhookAnswer(AnswerOutcome(outcome), "why", "5")
 
 
 @pytest.mark.parametrize(
@@ -73,13 +65,13 @@ def test_any_2xx_is_accepted_but_a_stranger_is_told_from_a_webhook(body: bytes) 
     assert (answer.said, answer.understood) == (AnswerOutcome.ACCEPTED, False)
 
 
-def test_a_long_answer_is_read_no_further_than_needed(webhook_server: Any) -> None:
+def test_a_long_answer_is_read_no_further_than_needed(webhook_server: WebhookServer) -> None:
     webhook_server.body = b" " * 10_000_000
     assert not HttpWebhook(config(webhook_server.url)).send(REQUEST).understood
 
 
 @pytest.mark.parametrize("status", [500, 502, 503, 504, 429, 408, 425, 599])
-def test_what_may_pass_is_transient(webhook_server: Any, status: int) -> None:
+def test_what_may_pass_is_transient(webhook_server: WebhookServer, status: int) -> None:
     webhook_server.status = status
     with pytest.raises(WebhookUnavailable, match=str(status)):
         HttpWebhook(config(webhook_server.url)).send(REQUEST)
@@ -96,14 +88,16 @@ def test_what_may_pass_is_transient(webhook_server: Any, status: int) -> None:
         (422, "its release"),
     ],
 )
-def test_what_will_not_pass_is_permanent_and_says_the_mend(webhook_server: Any, status: int, mend: str) -> None:
+def test_what_will_not_pass_is_permanent_and_says_the_mend(
+    webhook_server: WebhookServer, status: int, mend: str
+) -> None:
     webhook_server.status = status
     webhook_server.body = b"503 Service Unavailable, please retry"  # the text decides nothing
     with pytest.raises(WebhookRefused, match=mend):
         HttpWebhook(config(webhook_server.url)).send(REQUEST)
 
 
-def test_a_redirect_is_not_followed_because_the_post_would_arrive_as_a_get(webhook_server: Any) -> None:
+def test_a_redirect_is_not_followed_because_the_post_would_arrive_as_a_get(webhook_server: WebhookServer) -> None:
     webhook_server.status = 302
     webhook_server.headers = {"Location": "/elsewhere"}
     with pytest.raises(WebhookRefused, match="final URL"):
@@ -118,11 +112,8 @@ def test_nobody_listening_is_transient() -> None:
 
 def test_a_webhook_that_never_answers_is_transient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(webhook_module, "_CONNECT_AND_READ_SECONDS", (0.2, 0.2))
-    with socket.create_server(("127.0.0.1", 0)) as silent:
-        started = time.monotonic()
-        with pytest.raises(WebhookUnavailable):
-            HttpWebhook(config(f"http://127.0.0.1:{silent.getsockname()[1]}/")).send(REQUEST)
-        assert time.monotonic() - started < 5
+    with socket.create_server(("127.0.0.1", 0)) as silent, pytest.raises(WebhookUnavailable):
+        HttpWebhook(config(f"http://127.0.0.1:{silent.getsockname()[1]}/")).send(REQUEST)
 
 
 def test_an_environment_without_a_webhook_is_refused_and_names_the_variable() -> None:
@@ -131,17 +122,17 @@ def test_an_environment_without_a_webhook_is_refused_and_names_the_variable() ->
         HttpWebhook(only_production).send(REQUEST)
 
 
-def test_each_environment_reaches_its_own_webhook(webhook_server: Any) -> None:
+def test_each_environment_reaches_its_own_webhook(webhook_server: WebhookServer) -> None:
     both = Config("a-bucket", "http://127.0.0.1:1/", {"staging-eu": webhook_server.url})
     assert HttpWebhook(both).send(REQUEST).said is AnswerOutcome.ACCEPTED
 
 
-def test_a_bearer_secret_goes_along(webhook_server: Any) -> None:
+def test_a_bearer_secret_goes_along(webhook_server: WebhookServer) -> None:
     HttpWebhook(config(webhook_server.url, webhook_auth=WebhookAuth.BEARER, webhook_token="s3cret")).send(REQUEST)
     assert webhook_server.requests[0][2]["Authorization"] == "Bearer s3cret"
 
 
-def test_an_identity_token_is_for_the_webhooks_origin(webhook_server: Any) -> None:
+def test_an_identity_token_is_for_the_webhooks_origin(webhook_server: WebhookServer) -> None:
     audiences: list[str] = []
 
     def tokens(audience: str) -> str:

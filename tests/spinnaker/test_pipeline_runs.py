@@ -13,7 +13,7 @@ from manifests.spinnaker_stages import SERVED_GENERATION
 from model_repository.deployment import AnswerOutcome, DeploymentRequest
 from model_repository.names import Target
 from on_commit.config import Config
-from on_commit.webhook import Answer, HttpWebhook
+from on_commit.webhook import HttpWebhook, WebhookAnswer
 from tests.spinnaker.echo_stand_in import triggered
 from tests.spinnaker.spinnaker_scene import INSTALLATION, TARGET, Gate, Refused, Run, Spinnaker, request_for
 
@@ -67,7 +67,7 @@ def test_what_the_function_sends_is_deployed(spinnaker: Spinnaker, gate: Gate) -
     answer = function.send(request_for(NEXT))
     (posted,) = gate.posted
     assert posted is not None
-    assert answer == Answer(AnswerOutcome.ACCEPTED, event_id=posted.event_id)
+    assert answer == WebhookAnswer(AnswerOutcome.ACCEPTED, event_id=posted.event_id)
     run = spinnaker.orca.finished(posted.refs[0])
     assert run.status == "SUCCEEDED"
     assert run.fields["trigger"]["eventId"] == answer.event_id  # by which the run is found

@@ -7,18 +7,17 @@ from dataclasses import dataclass
 
 from model_repository.errors import NameRefused
 from model_repository.names import Target
+from model_repository.repository import COMMITS
 
 FINALIZED = "google.cloud.storage.object.v1.finalized"
 MESSAGE_PUBLISHED = "google.cloud.pubsub.topic.v1.messagePublished"
 _SOURCE = "//storage.googleapis.com/projects/_/buckets/"
 _SUBJECT = "objects/"
-COMMITS = "commits/"
-"""Where commits stand; only what is below is of concern."""
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
-    """Look at this target's commit."""
+class CommitUploaded:
+    """Somebody uploaded this target's commit: look at it."""
 
     target: Target
 
@@ -29,7 +28,7 @@ class Sweep:
 
 
 @dataclass(frozen=True, slots=True)
-class NotOurs:
+class Unrelated:
     """Nothing to look at: another object, another bucket, another kind of event."""
 
     why: str
@@ -46,10 +45,10 @@ class Misnamed:
     error: NameRefused
 
 
-Asked = Look | Sweep | NotOurs | Misnamed
+Event = CommitUploaded | Sweep | Unrelated | Misnamed
 
 
-def read_event(attributes: Mapping[str, object], data: object, bucket: str) -> Asked:
+def read_event(attributes: Mapping[str, object], data: object, bucket: str) -> Event:
     """What a CloudEvent with these `attributes` and `data` asks for, where `bucket` is the Model Repository's.
 
     Both forms are taken: Cloud Storage's own event, and a Pub/Sub message that carries a bucket's notification. A
@@ -59,13 +58,13 @@ def read_event(attributes: Mapping[str, object], data: object, bucket: str) -> A
     if kind == FINALIZED:
         return _of_object(*_from_storage(attributes, data), bucket)
     if kind != MESSAGE_PUBLISHED:
-        return NotOurs(f"events of type {str(kind)[:200]!r} are of no concern here")
+        return Unrelated(f"events of type {str(kind)[:200]!r} are of no concern here")
     message = _field(data, "message")
     stated = _field(message, "attributes")
     if _text(stated, "sweep").lower() == "true":
         return Sweep()
     if _text(stated, "eventType") != "OBJECT_FINALIZE":
-        return NotOurs("a message that is neither a bucket's notification of a finished upload nor a sweep")
+        return Unrelated("a message that is neither a bucket's notification of a finished upload nor a sweep")
     return _of_object(_text(stated, "bucketId"), _text(stated, "objectId"), bucket)
 
 
@@ -76,13 +75,13 @@ def _from_storage(attributes: Mapping[str, object], data: object) -> tuple[str, 
     return in_bucket, name
 
 
-def _of_object(in_bucket: str, name: str, bucket: str) -> Asked:
+def _of_object(in_bucket: str, name: str, bucket: str) -> Event:
     if in_bucket != bucket:
-        return NotOurs(f"{name[:200]!r} is in the bucket {in_bucket[:200]!r}, and MODEL_REPOSITORY is gs://{bucket}")
+        return Unrelated(f"{name[:200]!r} is in the bucket {in_bucket[:200]!r}, and MODEL_REPOSITORY is gs://{bucket}")
     if not name.startswith(COMMITS) or name.endswith("/"):
-        return NotOurs(f"{name[:200]!r} is no commit")
+        return Unrelated(f"{name[:200]!r} is no commit")
     try:
-        return Look(Target.from_commit_name(name))
+        return CommitUploaded(Target.from_commit_name(name))
     except NameRefused as error:
         return Misnamed(name, error)
 

@@ -13,6 +13,7 @@ from google.auth import exceptions as auth
 
 from model_repository.errors import PermanentError, TransientError
 from model_repository.names import IndexPrefix, Target
+from model_repository.receipt import Receipt
 
 _PUBLISH_SECONDS = 15.0
 
@@ -24,27 +25,33 @@ class NotifyRefused(PermanentError):
 
 
 class NotifyUnavailable(TransientError):
-    """Pub/Sub didn't take the report in time."""
+    """Pub/Sub didn't take the refusal in time."""
 
     code: ClassVar[str] = "notify-unavailable"
 
 
 @dataclass(frozen=True, slots=True)
-class Report:
+class Refusal:
     """A commit was refused.
 
-    bucket, name: of the commit object. generation: 0 if it isn't known. target: None if the name is no commit's.
-    index_prefix: what the commit asked for; None if it couldn't be read.
-    code: the stable code of the error. detail: what is wrong and the mend, for a person.
+    bucket, name: of the commit object. code: the stable code of the error. detail: what is wrong and the mend, for a
+    person. generation: 0 if it isn't known. target: None if the name is no commit's. index_prefix: what the commit
+    asked for; None if it couldn't be read.
     """
 
     bucket: str
     name: str
-    generation: int
-    target: Target | None
-    index_prefix: IndexPrefix | None
     code: str
     detail: str
+    generation: int = 0
+    target: Target | None = None
+    index_prefix: IndexPrefix | None = None
+
+    @classmethod
+    def of(cls, bucket: str, receipt: Receipt) -> Refusal:
+        """The refusal that a receipt tells of."""
+        name, target = receipt.target.commit_name, receipt.target
+        return cls(bucket, name, receipt.code, receipt.detail, receipt.generation, target, receipt.index_prefix)
 
     def attributes(self) -> dict[str, str]:
         """What subscriptions filter on; Pub/Sub takes strings of 1 to 1024 bytes."""
@@ -68,17 +75,17 @@ class Report:
 
 
 class Notifier(Protocol):
-    """Where reports go."""
+    """Where refusals are told."""
 
-    def publish(self, report: Report) -> None:
-        """Publish a report. Raises `NotifyUnavailable` or `NotifyRefused`."""
+    def publish(self, refusal: Refusal) -> None:
+        """Publish a refusal. Raises `NotifyUnavailable` or `NotifyRefused`."""
         ...
 
 
 class NoNotifier:
     """Implements `Notifier` where NOTIFY_TOPIC is not set: the log and the receipt have to do."""
 
-    def publish(self, report: Report) -> None:
+    def publish(self, refusal: Refusal) -> None:
         """See `Notifier.publish`."""
 
 
@@ -90,11 +97,13 @@ class PubSubNotifier:
         self._topic = topic
         self._client: Any = None
 
-    def publish(self, report: Report) -> None:
+    def publish(self, refusal: Refusal) -> None:
         """See `Notifier.publish`."""
         with self._errors():
             # waited for: the function may be frozen as soon as it has answered
-            self._open().publish(self._topic, report.to_json(), **report.attributes()).result(timeout=_PUBLISH_SECONDS)
+            self._open().publish(self._topic, refusal.to_json(), **refusal.attributes()).result(
+                timeout=_PUBLISH_SECONDS
+            )
 
     def check(self) -> None:
         """Look the topic up. Raises as `publish`."""

@@ -16,6 +16,7 @@ from google.oauth2 import id_token
 
 from model_repository.deployment import AnswerOutcome, DeploymentRequest
 from model_repository.errors import PermanentError, TransientError
+from model_repository.log import trace_headers
 from on_commit.config import Config, WebhookAuth
 
 _CONNECT_AND_READ_SECONDS = (5.0, 30.0)
@@ -42,7 +43,7 @@ class WebhookUnavailable(TransientError):
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class WebhookAnswer:
     """The webhook's answer to a request that reached it.
 
     event_id: finds the run on the CD side; may be empty. understood: False if the body isn't what a CD webhook says:
@@ -58,7 +59,7 @@ class Answer:
 class Webhook(Protocol):
     """The CD side."""
 
-    def send(self, request: DeploymentRequest, *, traceparent: str = "") -> Answer:
+    def send(self, request: DeploymentRequest) -> WebhookAnswer:
         """Ask for a deployment. Raises `WebhookUnavailable`, `WebhookRefused` or `EnvironmentUnknown`."""
         ...
 
@@ -71,7 +72,7 @@ class HttpWebhook:
         self._config = config
         self._tokens = tokens or IdTokens()
 
-    def send(self, request: DeploymentRequest, *, traceparent: str = "") -> Answer:
+    def send(self, request: DeploymentRequest) -> WebhookAnswer:
         """See `Webhook.send`."""
         environment = request.target.environment
         url = self._config.webhook_for(environment)
@@ -81,8 +82,7 @@ class HttpWebhook:
                 f"no CD webhook is configured for the environment {environment!r}; commit to another one, "
                 f"or set {variable} on the function and upload the commit again"
             )
-        headers = self.credentials(url) | ({"traceparent": traceparent} if traceparent else {})
-        status, body = _post(url, request.to_payload(), headers)
+        status, body = _post(url, request.to_payload(), self.credentials(url) | trace_headers())
         if status < HTTPStatus.OK or status >= HTTPStatus.MULTIPLE_CHOICES:
             raise failure(url, status)
         return read_answer(body)
@@ -162,17 +162,17 @@ def failure(url: str, status: int) -> WebhookUnavailable | WebhookRefused:
     return WebhookRefused(f"{url}: answered {status}; {mend}; then upload the commit again")
 
 
-def read_answer(body: bytes) -> Answer:
+def read_answer(body: bytes) -> WebhookAnswer:
     """Read a 2xx answer. A Spinnaker says `eventProcessed` and `eventId` alone, and has then accepted."""
     try:
         answer = json.loads(body)
     except (ValueError, RecursionError):
         answer = None
     if not isinstance(answer, dict):
-        return Answer(AnswerOutcome.ACCEPTED, understood=False)
+        return WebhookAnswer(AnswerOutcome.ACCEPTED, understood=False)
     stated = answer.get("outcome")
     known = next((said for said in AnswerOutcome if said.value == stated), None)
-    return Answer(
+    return WebhookAnswer(
         said=known or AnswerOutcome.ACCEPTED,
         detail=_text(answer, "detail", 2000),
         event_id=_text(answer, "eventId", 100),

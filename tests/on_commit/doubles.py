@@ -1,0 +1,145 @@
+"""What stands around the function in its tests: doubles that behave, a real webhook server, a real Pub/Sub."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+from local_stack.pubsub import PubSubServer, Topics
+from model_repository.deployment import AnswerOutcome, DeploymentRequest
+from model_repository.store import ObjectInfo, StoredObject
+from on_commit.notify import Refusal
+from on_commit.webhook import WebhookAnswer
+from tests.memory_store import MemoryStore
+
+
+class CountingStore(MemoryStore):
+    """A bucket that counts the requests made to it, and can be told to fail some."""
+
+    def __init__(self, bucket: str = "a-bucket") -> None:
+        super().__init__(bucket)
+        self.reads: list[str] = []
+        self.fail: Callable[[str, str], Exception | None] = lambda _kind, _name: None
+
+    def _met(self, kind: str, name: str) -> None:
+        if kind != "write":
+            self.reads.append(f"{kind} {name}")
+        if (failure := self.fail(kind, name)) is not None:
+            raise failure
+
+    def read(self, name: str, *, limit: int) -> StoredObject:
+        self._met("read", name)
+        return super().read(name, limit=limit)
+
+    def stat(self, name: str) -> ObjectInfo | None:
+        self._met("stat", name)
+        return super().stat(name)
+
+    def listing(self, prefix: str) -> list[ObjectInfo]:
+        self._met("listing", prefix)
+        return super().listing(prefix)
+
+    def write(self, name: str, data: bytes, *, if_generation_match: int | None) -> ObjectInfo:
+        self._met("write", name)
+        return super().write(name, data, if_generation_match=if_generation_match)
+
+
+@dataclass
+class RememberingWebhook:
+    """Deploys as the real one does: only what is newer than what it has; remembers what it was asked."""
+
+    asked: list[DeploymentRequest] = field(default_factory=list)
+    deployed: dict[str, int] = field(default_factory=dict)
+    failure: Exception | None = None
+    answer: WebhookAnswer | None = None
+
+    def send(self, request: DeploymentRequest) -> WebhookAnswer:
+        if self.failure is not None:
+            raise self.failure
+        self.asked.append(request)
+        if self.answer is not None:
+            return self.answer
+        live = self.deployed.get(str(request.target), 0)
+        if request.generation == live:
+            return WebhookAnswer(AnswerOutcome.ALREADY_DEPLOYED)
+        if request.generation < live:
+            return WebhookAnswer(AnswerOutcome.SUPERSEDED)
+        self.deployed[str(request.target)] = request.generation
+        return WebhookAnswer(AnswerOutcome.ACCEPTED)
+
+
+@dataclass
+class RememberingNotifier:
+    """Remembers the refusals."""
+
+    refusals: list[Refusal] = field(default_factory=list)
+    failure: Exception | None = None
+
+    def publish(self, refusal: Refusal) -> None:
+        if self.failure is not None:
+            raise self.failure
+        self.refusals.append(refusal)
+
+
+TOPIC = "projects/tests/topics/refusals"
+
+
+@dataclass
+class WebhookServer:
+    """A real HTTP server that answers as it was told, and remembers what it was sent."""
+
+    url: str
+    status: int = 200
+    body: bytes = b'{"eventProcessed": true, "eventId": "an-event-id"}'
+    headers: dict[str, str] = field(default_factory=dict)
+    requests: list[tuple[str, str, dict[str, str], bytes]] = field(default_factory=list)
+
+    def parameters(self) -> list[dict[str, str]]:
+        """The parameters of every POST."""
+        return [json.loads(body)["parameters"] for method, _, _, body in self.requests if method == "POST"]
+
+
+@contextmanager
+def serve_webhook() -> Iterator[WebhookServer]:
+    """A CD webhook behind HTTP, for as long as the context lasts."""
+
+    class Answering(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            found.requests.append((self.command, self.path, dict(self.headers), body))
+            self.send_response(found.status)
+            for name, value in found.headers.items():
+                self.send_header(name, value)
+            self.send_header("Content-Length", str(len(found.body)))
+            self.end_headers()
+            with suppress(ConnectionError):  # who has read enough hangs up
+                self.wfile.write(found.body)
+
+        do_GET = do_POST  # noqa: N815
+
+        def log_message(self, *_arguments: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Answering)
+    found = WebhookServer(f"http://127.0.0.1:{server.server_port}/webhooks/webhook/indexpush")
+    thread = threading.Thread(target=server.serve_forever, args=(0.02,))
+    thread.start()
+    yield found
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+@contextmanager
+def serve_pubsub() -> Iterator[tuple[Topics, str]]:
+    """Pub/Sub behind gRPC with the topic TOPIC; the text is for PUBSUB_EMULATOR_HOST."""
+    topics = Topics()
+    topics.create(TOPIC)
+    server = PubSubServer(topics)
+    server.start()
+    yield topics, server.address
+    server.stop()
