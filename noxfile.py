@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import shutil
 from pathlib import Path
 
 import nox
@@ -34,6 +35,13 @@ def install(session: nox.Session, group: str) -> None:
     session.install("--require-hashes", "-r", str(requirements))
     session.install("--no-deps", "-e", str(ROOT))
     stamp.write_text(digest)
+
+
+def needs(session: nox.Session, *programs: str, mend: str) -> None:
+    """End the session, before it does anything else, with one line that says which programs are missing."""
+    missing = [program for program in programs if shutil.which(program) is None]
+    if missing:
+        session.error(f"{', '.join(missing)}: not installed; {mend}")
 
 
 @nox.session
@@ -81,6 +89,7 @@ def kubernetes(session: nox.Session) -> None:
 @nox.session
 def spinnaker(session: nox.Session) -> None:
     """The generated pipeline on Spinnaker's real orchestration engine."""
+    needs(session, "redis-server", "mvn", "javac", mend="tests/spinnaker/lab/install.sh does it (Debian, as root)")
     install(session, "dev")
     session.run("python", "functions/vendor.py")
     session.run("pytest", "-m", "spinnaker", "tests/spinnaker", *session.posargs)

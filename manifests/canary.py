@@ -6,7 +6,7 @@ import copy
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from manifests import metadata as marks
+from manifests.metadata import CANARY_TRACK, TRACK, canary_name, deployment_selector
 from model_repository.fields import Fields
 
 
@@ -52,10 +52,10 @@ def canary_of(deployment: dict[str, Any], replicas: int) -> dict[str, Any]:
     """
     value = copy.deepcopy(deployment)
     index = value["metadata"]["name"]
-    value["metadata"]["name"] = marks.canary_name(index)
-    value["metadata"]["labels"][marks.TRACK] = marks.CANARY_TRACK
+    value["metadata"]["name"] = canary_name(index)
+    value["metadata"]["labels"][TRACK] = CANARY_TRACK
     spec = value["spec"]
     spec["replicas"] = replicas
-    spec["selector"] = {"matchLabels": marks.deployment_selector(value["metadata"]["name"])}
-    spec["template"]["metadata"]["labels"][marks.TRACK] = marks.CANARY_TRACK
+    spec["selector"] = {"matchLabels": deployment_selector(value["metadata"]["name"])}
+    spec["template"]["metadata"]["labels"][TRACK] = CANARY_TRACK
     return value

@@ -5,7 +5,7 @@ Nowhere else are they spelled out. The annotations that hold the state of a roll
 
 from __future__ import annotations
 
-from model_repository.deployment import DeploymentRequest
+from typing import Protocol
 
 PREFIX = "indexpush.dev/"
 
@@ -62,11 +62,31 @@ def labels(index: str) -> dict[str, str]:
     return {**selector(index), MANAGED_BY: MANAGER, COMPONENT: "search-server", PART_OF: "indexpush"}
 
 
-def build_annotations(request: DeploymentRequest) -> dict[str, str]:
-    """What a Deployment and its pods say of the build that `request` asks for."""
+class Build(Protocol):
+    """A build as a request names it: by values, or by a Spinnaker's expressions for them."""
+
+    @property
+    def generation(self) -> object:
+        """Of the commit."""
+
+    @property
+    def index_prefix(self) -> object:
+        """Where it stands in the bucket."""
+
+    @property
+    def index_digest(self) -> str:
+        """Of index.json."""
+
+    @property
+    def model_digest(self) -> str:
+        """Of model.json."""
+
+
+def build_annotations(build: Build) -> dict[str, str]:
+    """What a Deployment and its pods say of the build that they serve."""
     return {
-        COMMIT_GENERATION: str(request.generation),
-        INDEX_PREFIX: str(request.index_prefix),
-        INDEX_DIGEST: request.index_digest,
-        MODEL_DIGEST: request.model_digest,
+        COMMIT_GENERATION: str(build.generation),
+        INDEX_PREFIX: str(build.index_prefix),
+        INDEX_DIGEST: build.index_digest,
+        MODEL_DIGEST: build.model_digest,
     }

@@ -1,35 +1,47 @@
 """A Spinnaker application, and one pipeline per index, that deploy what the function asks for.
 
-The objects are the templates' own (`spinnaker_expressions`); the order of things is in `spinnaker_stages`.
+The pipeline is `spinnaker_pipeline.yaml.j2`, to be read there. The objects that it deploys are those of the ordinary
+templates, with Spinnaker's expressions in the places of what a request decides.
 """
 
 from __future__ import annotations
 
-from manifests.spinnaker_expressions import parameter, render_expressions
-from manifests.spinnaker_stages import COMMIT, GENERATION, Fields, Installation, notifications, stages
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from manifests.render import LOG_MIB, Requested, render_objects
+from manifests.templates import PLAIN, render_template
 from manifests.values import Values
-from model_repository.errors import DocumentMalformed
+from model_repository.errors import DocumentMalformed, NameRefused
 from model_repository.names import Target
 
-_ARTIFACT = "index-json"
-_REQUIRED = {
-    "environment": "where to",
-    "index": "which index",
-    "generation": "of the commit object: the version of the deployment",
-    "bucket": "the Model Repository",
-    "index_prefix": "the build",
-    "index_generation": "of index.json",
-    "index_digest": "of index.json",
-    "model_prefix": "the model",
-    "model_digest": "of model.json",
-    "memory_mib": "memory of the server",
-    "volume_mib": "disk for index and model",
-    "deadline_seconds": "after which a rollout without progress is undone",
-}
-_OPTIONAL = {"by": "who committed", "reason": "why"}
+
+@dataclass(frozen=True, slots=True)
+class Installation:
+    """How a team's Spinnaker is set up.
+
+    account: the Kubernetes account to deploy with. source: last part of the webhook's URL.
+    slack: a channel, without the #; empty: no notifications. run_as: the service account that a trigger runs as where
+    authorization is on; empty: none.
+    """
+
+    application: str
+    account: str
+    source: str
+    email: str
+    slack: str
+    run_as: str
+
+    def __post_init__(self) -> None:
+        """Refuse what Spinnaker would evaluate, which it does with ${...} wherever it stands."""
+        for field, text in asdict(self).items():
+            if not PLAIN.fullmatch(text):
+                option = field.replace("_", "-")
+                raise NameRefused(f"--{option} {text[:80]!r}: use letters, digits, blanks and '-_.@' alone")
 
 
-def application(installation: Installation) -> Fields:
+def application(installation: Installation) -> dict[str, Any]:
     """The application that owns the pipelines."""
     return {
         "name": installation.application,
@@ -39,63 +51,61 @@ def application(installation: Installation) -> Fields:
     }
 
 
-def pipeline(target: Target, bucket: str, values: Values, installation: Installation) -> Fields:
+def pipeline(target: Target, bucket: str, values: Values, installation: Installation) -> dict[str, Any]:
     """The pipeline that deploys `target` from `bucket`.
 
-    Raises `DocumentMalformed` as `render_expressions` does, and for values that ask for a canary: a Spinnaker judges
-    canaries by a service of its own, and a pipeline that passed over it would promise what it doesn't do.
+    Raises `DocumentMalformed` for values that Spinnaker would evaluate, and for values that ask for a canary: a
+    Spinnaker judges canaries by a service of its own, and a pipeline that passed over it would promise what it doesn't.
     """
+    _check(values)
+    expressions = _expressions(values)
+    rendered = render_objects(target.index, bucket, expressions, values)
+    return render_template(
+        "spinnaker_pipeline.yaml.j2",
+        {
+            **asdict(installation),
+            "environment": target.environment,
+            "index": target.index,
+            "bucket": bucket,
+            "namespace": values.namespace,
+            "expressions": asdict(expressions),
+            "service": rendered.service,
+            "deployment": rendered.deployment,
+        },
+    )
+
+
+def _expressions(values: Values) -> Requested:
+    return Requested(
+        generation="${trigger['parameters']['generation']}",
+        index_prefix="${trigger['parameters']['index_prefix']}",
+        index_digest="${trigger['parameters']['index_digest']}",
+        model_digest="${trigger['parameters']['model_digest']}",
+        memory="${trigger['parameters']['memory_mib']}Mi",
+        volume="${trigger['parameters']['volume_mib']}Mi",
+        disk=f"${{#toInt(trigger['parameters']['volume_mib']) + {LOG_MIB}}}Mi",
+        progress_deadline=f"${{#toInt(trigger['parameters']['deadline_seconds']) + {values.min_ready_seconds}}}",
+    )
+
+
+def _check(values: Values) -> None:
+    name = f"{values.environment}.yaml"
     if values.canary is not None:
-        what = f"canary: the pipeline has none; take it out of {target.environment}'s values for Spinnaker"
-        raise DocumentMalformed(f"environments/{target.environment}.yaml", f"{what}, or deploy with cd_webhook")
-    rendered = render_expressions(target, bucket, values)
-    failed = f"{target}: {COMMIT} (${{{parameter('index_prefix')}}}) did not go live"
-    return {
-        "application": installation.application,
-        "name": f"{target.environment}-{target.index}",
-        "description": "Generated by indexpush spinnaker-pipeline: generate it anew instead of editing it",
-        "schema": "1",
-        "spelEvaluator": "v4",
-        "disabled": False,
-        # One after the other, and none dropped: of two that wait, the later arrival need not be the newer commit.
-        "limitConcurrent": True,
-        "keepWaitingPipelines": True,
-        "parameterConfig": _parameters(),
-        "expectedArtifacts": [_expected_artifact(target, bucket)],
-        "triggers": [_trigger(target, installation)],
-        "notifications": notifications(installation, "pipeline", "pipeline.failed", failed),
-        "stages": stages(target, bucket, values.namespace, installation, rendered),
-    }
+        raise DocumentMalformed(
+            name, "canary: the pipeline has none; take it out of the values for Spinnaker, or deploy with cd_webhook"
+        )
+    for place, text in _texts(asdict(values)):
+        # There is no way to write it so that it stays: Spinnaker evaluates what an evaluation gave once more.
+        if "${" in text:
+            raise DocumentMalformed(name, f"{place}: {text[:80]!r} would be evaluated by Spinnaker; take ${{ out of it")
 
 
-def _parameters() -> list[Fields]:
-    fields = [(name, text, True) for name, text in _REQUIRED.items()]
-    fields += [(name, text, False) for name, text in _OPTIONAL.items()]
-    return [{"name": name, "description": text, "required": needed, "default": ""} for name, text, needed in fields]
-
-
-def _expected_artifact(target: Target, bucket: str) -> Fields:
-    # A Java regular expression for the whole name.
-    name = f"gs://{bucket}/indexes/{target.index}/".replace(".", "\\.") + r"[^/]+/index\.json"
-    return {
-        "id": _ARTIFACT,
-        "displayName": "index.json",
-        "matchArtifact": {"id": f"{_ARTIFACT}-match", "type": "gcs/object", "name": name},
-        "useDefaultArtifact": False,
-        "usePriorArtifact": False,
-        "defaultArtifact": {"id": f"{_ARTIFACT}-default", "customKind": True},
-    }
-
-
-def _trigger(target: Target, installation: Installation) -> Fields:
-    trigger: Fields = {
-        "type": "webhook",
-        "enabled": True,
-        "source": installation.source,
-        # Java regular expressions that are searched for, over the payload's top-level fields.
-        "payloadConstraints": {"environment": f"^{target.environment}$", "index": f"^{target.index}$"},
-        "expectedArtifactIds": [_ARTIFACT],
-        # While a run of this commit is going on, another delivery of it is that run.
-        "correlationId": f"{installation.application}/{target.environment}/{target.index}/{GENERATION}",
-    }
-    return trigger | ({"runAsUser": installation.run_as} if installation.run_as else {})
+def _texts(value: object, place: str = "") -> Iterator[tuple[str, str]]:
+    if isinstance(value, str):
+        yield place, value
+    elif isinstance(value, Mapping):
+        for key, inner in value.items():
+            yield from _texts(inner, f"{place}.{key}" if place else str(key))
+    elif isinstance(value, tuple):
+        for number, inner in enumerate(value):
+            yield from _texts(inner, f"{place}[{number}]")

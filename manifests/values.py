@@ -128,7 +128,7 @@ def parse_values(text: str, name: str, environment: str, variables: Mapping[str,
         node_selector=_labels(fields, "node_selector"),
         tolerations=tuple(_toleration(item) for item in fields.objects("tolerations", most=50, default=[])),
         labels=_own_labels(fields),
-        service_annotations=fields.strings("service_annotations", default={}),
+        service_annotations=_annotations(fields),
         env=_env(fields, variables),
         canary=parse_canary(fields.object("canary")) if fields.has("canary") else None,
     )
@@ -172,6 +172,14 @@ def _own_labels(fields: Fields) -> Mapping[str, str]:
     for key in found:
         if key.startswith(_OURS):
             fields.refuse(f"{key!r} is set by the template", "labels")
+    return found
+
+
+def _annotations(fields: Fields) -> Mapping[str, str]:
+    found = fields.strings("service_annotations", default={})
+    for key in found:
+        if not _LABEL_KEY.fullmatch(key.lower()):
+            fields.refuse(f"{key[:80]!r} can't name a Kubernetes annotation", "service_annotations")
     return found
 
 

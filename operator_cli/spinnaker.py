@@ -7,14 +7,11 @@ import json
 from pathlib import Path
 from typing import Any
 
-from manifests.spinnaker import application, pipeline
-from manifests.spinnaker_stages import Installation
+from manifests.spinnaker import Installation, application, pipeline
 from manifests.values import FOLDER, load_values
 from model_repository.errors import NameRefused
 from model_repository.names import Target
 from operator_cli.desk import Desk
-
-_PLAIN = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.@ ")
 
 
 def spinnaker_pipeline(arguments: argparse.Namespace, environment: str, url: str, desk: Desk) -> dict[str, Any]:
@@ -25,12 +22,12 @@ def spinnaker_pipeline(arguments: argparse.Namespace, environment: str, url: str
     folder = Path(arguments.values or desk.environ.get("ENVIRONMENTS") or FOLDER)
     values = load_values(environment, folder=folder, variables=desk.environ)
     installation = Installation(
-        application=_plain("--application", arguments.application),
-        account=_plain("--account", arguments.account or environment),
-        source=_plain("--source", arguments.source),
-        email=_plain("--email", arguments.email),
-        slack=_plain("--slack", arguments.slack.removeprefix("#")),
-        run_as=_plain("--run-as", arguments.run_as),
+        application=arguments.application,
+        account=arguments.account or environment,
+        source=arguments.source,
+        email=arguments.email,
+        slack=arguments.slack.removeprefix("#"),
+        run_as=arguments.run_as,
     )
     bucket = url.removeprefix("gs://")
     targets = [Target(environment, index) for index in dict.fromkeys(arguments.index)]
@@ -41,13 +38,6 @@ def spinnaker_pipeline(arguments: argparse.Namespace, environment: str, url: str
     if arguments.into:
         _write(Path(arguments.into), found)
     return found
-
-
-def _plain(option: str, text: str) -> str:
-    # They stand in the definition as they are, and Spinnaker evaluates ${...} wherever it stands.
-    if not set(text) <= _PLAIN:
-        raise NameRefused(f"{option} {text[:80]!r}: use letters, digits, '-', '_', '.', '@' and blanks alone")
-    return text
 
 
 def _write(folder: Path, found: dict[str, Any]) -> None:

@@ -4,63 +4,56 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from manifests import spinnaker_expressions
-from manifests.render import Rendered, render
-from manifests.spinnaker import pipeline
-from manifests.spinnaker_expressions import render_expressions
-from manifests.spinnaker_stages import Installation
-from manifests.values import Values, load_values, parse_values
+from manifests.metadata import COMMIT_GENERATION
+from manifests.render import render
+from manifests.spinnaker import Installation, pipeline
+from manifests.values import Values, parse_values
 from model_repository.deployment import DeploymentRequest, Footprint
-from model_repository.errors import DocumentMalformed
-from model_repository.names import IndexPrefix, ModelPrefix, Target
-from tests.manifests import EXAMPLES
+from model_repository.errors import DocumentMalformed, NameRefused
+from model_repository.names import Target
+from tests.manifests import LEAST, everything, request_for, shipped
 
 TARGET = Target("production", "home-store")
 BUCKET = "acme.models"
 INSTALLATION = Installation("indexpush", "prod-gke", "indexpush", "team@example.com", "indexes", "")
-VALUES = "namespace: n\nimage: indexpush:1\nservice_account: s\nreplicas: 1\n"
-
-
-def request_for(target: Target = TARGET, footprint: Footprint = Footprint(1400, 1139, 172)) -> DeploymentRequest:  # noqa: B008 - frozen
-    return DeploymentRequest(
-        target=target,
-        generation=1763683200000001,
-        bucket=BUCKET,
-        index_prefix=IndexPrefix("home-store", "b1"),
-        index_generation=1763683200000000,
-        index_digest="sha256:" + "1" * 64,
-        model_prefix=ModelPrefix("lite", "v1"),
-        model_digest="sha256:" + "2" * 64,
-        footprint=footprint,
-    )
 
 
 @pytest.fixture(scope="module")
-def values() -> Values:
-    return load_values("production", folder=EXAMPLES, variables={})
+def generated() -> dict[str, Any]:
+    return pipeline(TARGET, BUCKET, shipped("production"), INSTALLATION)
 
 
-@pytest.fixture(scope="module")
-def generated(values: Values) -> dict[str, Any]:
-    return pipeline(TARGET, BUCKET, values, INSTALLATION)
+def request_in(environment: str, footprint: Footprint = Footprint(1400, 1139, 172)) -> DeploymentRequest:  # noqa: B008 - frozen
+    return replace(request_for(environment, bucket=BUCKET), footprint=footprint)
+
+
+def stage(generated: dict[str, Any], name: str) -> dict[str, Any]:
+    (found,) = (stage for stage in generated["stages"] if stage["name"] == name)
+    return dict(found)
+
+
+def expressions(value: object) -> set[str]:
+    """What Spinnaker would evaluate."""
+    return set(re.findall(r"\$\{[^}]*\}", json.dumps(value)))
 
 
 def evaluated(value: Any, parameters: dict[str, str]) -> Any:
-    """What Spinnaker makes of the expressions that the generator writes; nothing else is understood."""
+    """What Spinnaker makes of the expressions that stand in the manifests; nothing else is understood."""
     if isinstance(value, dict):
         return {key: evaluated(item, parameters) for key, item in value.items()}
     if isinstance(value, list):
         return [evaluated(item, parameters) for item in value]
     if not isinstance(value, str):
         return value
-    number = re.compile(r"\$\{#toInt\(trigger\['parameters'\]\['(\w+)'\]\)(?: ([+-]) (\d+))?\}")
+    number = re.compile(r"\$\{#toInt\(trigger\['parameters'\]\['(\w+)'\]\) \+ (\d+)\}")
 
     def compute(found: re.Match[str]) -> int:
-        return int(parameters[found[1]]) + int(f"{found[2] or '+'}{found[3] or 0}")
+        return int(parameters[found[1]]) + int(found[2])
 
     if found := number.fullmatch(value):
         return compute(found)
@@ -68,54 +61,54 @@ def evaluated(value: Any, parameters: dict[str, str]) -> Any:
     return re.sub(r"\$\{trigger\['parameters'\]\['(\w+)'\]\}", lambda found: parameters[found[1]], text)
 
 
-@pytest.mark.parametrize("environment", ["local", "staging", "production"])
+@pytest.mark.parametrize("values", [shipped("local"), shipped("staging"), shipped("production"), everything("qa")])
 @pytest.mark.parametrize("memory", [1, 1400, 99_999_999])
-def test_the_expressions_say_what_the_templates_compute(environment: str, memory: int) -> None:
-    values = load_values(environment, folder=EXAMPLES, variables={})
-    request = request_for(Target(environment, "home-store"), Footprint(memory, memory + 1, memory + 2))
-    expressed = render_expressions(request.target, BUCKET, values)
+def test_the_expressions_say_what_our_webhook_would_render(values: Values, memory: int) -> None:
+    request = request_in(values.environment, Footprint(memory, memory + 1, memory + 2))
+    generated = pipeline(request.target, BUCKET, values, INSTALLATION)
+    manifests = [manifest for name in ("Service", "Deploy") for manifest in stage(generated, name)["manifests"]]
     rendered = render(request, values)
-    assert evaluated(expressed.deployment, request.to_parameters()) == rendered.deployment
-    assert evaluated(expressed.service, request.to_parameters()) == rendered.service
+    assert evaluated(manifests, request.to_parameters()) == [rendered.service, rendered.deployment]
 
 
-def test_nothing_of_the_made_up_requests_is_left(generated: dict[str, Any]) -> None:
-    text = json.dumps(generated)
-    assert not re.search(r"probe|9[12]0000000000|sha256:[0-9a-f]{64}", text)
+def test_every_expression_of_the_manifests_is_tried_before_anything_is_deployed(generated: dict[str, Any]) -> None:
+    deployed = expressions([stage(generated, name)["manifests"] for name in ("Service", "Deploy")])
+    assert len(deployed) >= 8
+    assert deployed <= expressions(stage(generated, "Compare")["variables"])
+
+
+def test_the_record_goes_by_the_name_that_the_deployment_itself_carries(generated: dict[str, Any]) -> None:
+    ((name, generation),) = stage(generated, "Write the record")["patchBody"][0]["metadata"]["annotations"].items()
+    deployment = stage(generated, "Deploy")["manifests"][0]
+    assert deployment["metadata"]["annotations"][COMMIT_GENERATION] == generation
+    assert name == COMMIT_GENERATION
+    for reads_it in ("Compare", "Undo", "Stop"):
+        assert f"['{COMMIT_GENERATION}']" in json.dumps(stage(generated, reads_it))
 
 
 def test_text_that_spinnaker_would_evaluate_is_refused_by_its_place() -> None:
-    values = parse_values(VALUES + 'env: {GREETING: "hello ${USER}"}\n', "qa.yaml", "qa", {})
-    with pytest.raises(DocumentMalformed, match=r"initContainers\[0\].env\[6\].value: .*evaluated by Spinnaker"):
-        render_expressions(Target("qa", "home-store"), BUCKET, values)
+    for place, text in (
+        ("env.GREETING", 'env: {GREETING: "hello ${USER}"}\n'),
+        ("service_annotations.note", 'service_annotations: {note: "${USER}"}\n'),
+        (r"tolerations\[0\].value", "tolerations: [{key: a, value: '${USER}'}]\n"),
+    ):
+        values = parse_values(LEAST + text, "qa.yaml", "qa", {})
+        with pytest.raises(DocumentMalformed, match=rf"^qa\.yaml: {place}: .*would be evaluated by Spinnaker"):
+            pipeline(Target("qa", "home-store"), BUCKET, values, INSTALLATION)
+    with pytest.raises(NameRefused, match=r"--run-as '\${x}': use letters"):
+        replace(INSTALLATION, run_as="${x}")
 
 
 def test_values_that_ask_for_a_canary_are_refused_by_name_because_the_pipeline_has_none() -> None:
-    values = parse_values(VALUES + "canary: {}\n", "qa.yaml", "qa", {})
-    with pytest.raises(DocumentMalformed, match=r"qa\.yaml: canary: the pipeline has none; take it out of qa's values"):
+    values = parse_values(LEAST + "canary: {}\n", "qa.yaml", "qa", {})
+    with pytest.raises(DocumentMalformed, match=r"qa\.yaml: canary: the pipeline has none; take it out of the values"):
         pipeline(Target("qa", "home-store"), BUCKET, values, INSTALLATION)
-
-
-@pytest.mark.parametrize("compute", [lambda memory: memory * 2, lambda memory: memory + 20_000])
-def test_a_template_that_computes_something_else_is_refused_not_guessed_at(
-    monkeypatch: pytest.MonkeyPatch, compute: Any
-) -> None:
-    def rendering(request: DeploymentRequest, values: Values) -> Rendered:
-        rendered = render(request, values)
-        (server,) = rendered.deployment["spec"]["template"]["spec"]["containers"]
-        server["resources"]["limits"]["memory"] = f"{compute(request.footprint.memory_mib)}Mi"
-        return rendered
-
-    monkeypatch.setattr(spinnaker_expressions, "render", rendering)
-    values = parse_values(VALUES, "qa.yaml", "qa", {})
-    with pytest.raises(DocumentMalformed, match=r"limits.memory: .* no parameter plus a constant"):
-        render_expressions(Target("qa", "home-store"), BUCKET, values)
 
 
 def test_the_trigger_fires_for_this_index_in_this_environment_alone(generated: dict[str, Any]) -> None:
     (trigger,) = generated["triggers"]
     constraints = trigger["payloadConstraints"]
-    payload = request_for().to_payload()
+    payload = request_in("production").to_payload()
     assert all(re.search(pattern, payload[key]) for key, pattern in constraints.items())
     for key, pattern in constraints.items():
         assert not re.search(pattern, f"{payload[key]}-2")
@@ -125,7 +118,7 @@ def test_the_trigger_fires_for_this_index_in_this_environment_alone(generated: d
 def test_the_artifact_is_the_index_json_of_a_build_of_this_index(generated: dict[str, Any]) -> None:
     (expected,) = generated["expectedArtifacts"]
     name = expected["matchArtifact"]["name"]
-    assert re.fullmatch(name, request_for().to_payload()["artifacts"][0]["name"])
+    assert re.fullmatch(name, request_in("production").to_payload()["artifacts"][0]["name"])
     for other in (
         "gs://acme.models/indexes/other/b1/index.json",
         "gs://acme-models/indexes/home-store/b1/index.json",
@@ -147,8 +140,12 @@ def test_runs_of_an_index_wait_for_one_another_and_none_is_dropped(generated: di
     assert (generated["limitConcurrent"], generated["keepWaitingPipelines"]) == (True, True)
 
 
-def test_the_pipeline_is_for_one_bucket_and_pods_read_no_other(values: Values) -> None:
-    generated = pipeline(TARGET, BUCKET, values, INSTALLATION)
+def test_the_pipeline_is_for_one_bucket_and_pods_read_no_other(generated: dict[str, Any]) -> None:
     text = json.dumps(generated)
     assert "trigger['parameters']['bucket']}" not in text
     assert f'"value": "gs://{BUCKET}"' in text
+
+
+def test_the_parameters_are_those_that_the_function_sends(generated: dict[str, Any]) -> None:
+    declared = {each["name"]: each["required"] for each in generated["parameterConfig"]}
+    assert declared == {name: name not in {"by", "reason"} for name in request_in("production").to_parameters()}

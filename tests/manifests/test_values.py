@@ -9,8 +9,7 @@ import pytest
 from manifests.canary import Canary
 from manifests.values import load_values, parse_values
 from model_repository.errors import DocumentMalformed, Misconfigured, NameRefused
-
-LEAST = "namespace: n\nimage: i:1\nservice_account: s\nreplicas: 2\n"
+from tests.manifests import LEAST
 
 
 def parse(text: str, **variables: str) -> object:
@@ -41,6 +40,8 @@ def test_the_least_values_are_enough() -> None:
         (LEAST + "env: {'A B': x}\n", "'A B' can't name a variable"),
         (LEAST + "labels: {app.kubernetes.io/name: x}\n", "is set by the template"),
         (LEAST + "labels: {team: 'a b'}\n", "can't be a Kubernetes label"),
+        (LEAST + "service_annotations: {'a b': x}\n", "service_annotations: 'a b' can't name a Kubernetes annotation"),
+        (LEAST + f"service_annotations: {{{'a' * 64}: x}}\n", "can't name a Kubernetes annotation"),
         (LEAST + "tolerations: [{keys: x}]\n", "unknown field 'keys'"),
         (LEAST + "canary: {second: 30}\n", "canary: unknown field 'second'"),
         (LEAST + "canary: {replicas: 0}\n", "canary.replicas: expected 1 to 100"),

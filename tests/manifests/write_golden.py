@@ -1,20 +1,9 @@
-"""Write the golden files anew: run it, then read the difference before committing it."""
+"""Write the golden files anew: python -m tests.manifests.write_golden; read the difference before committing it."""
 
 from __future__ import annotations
 
-import sys
-
-import pytest
+from tests.manifests.test_golden import ENVIRONMENTS, GOLDEN, golden_text
 
 if __name__ == "__main__":
-
-    class _Option:
-        @staticmethod
-        def pytest_addoption(parser: pytest.Parser) -> None:
-            parser.addoption("--write-golden", action="store_true", default=False)
-
-    sys.exit(
-        pytest.main(
-            ["--write-golden", "-q", "-k", "golden", __file__.replace("write_golden", "test_render")], [_Option()]
-        )
-    )
+    for environment in ENVIRONMENTS:
+        (GOLDEN / f"{environment}.yaml").write_text(golden_text(environment))

@@ -8,12 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from manifests.spinnaker import application, pipeline
-from manifests.spinnaker_stages import Installation
-from manifests.values import load_values
+from manifests.spinnaker import Installation, application, pipeline
 from model_repository.names import Target
 from operator_cli.exit_codes import ExitCode
-from tests.manifests import EXAMPLES
+from tests.manifests import EXAMPLES, shipped
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -41,7 +39,7 @@ def test_the_command_prints_what_spinnaker_takes(command: Callable[..., Said]) -
     said = command("--index", "home-store", "bags", *chosen)
     assert said.code == ExitCode.OK
     installation = Installation("indexpush", "prod-gke", "indexpush", "team@example.com", "indexes", "")
-    values = load_values("production", folder=EXAMPLES, variables={})
+    values = shipped("production")
     targets = [Target("production", "home-store"), Target("production", "bags")]
     assert said.value == {
         "application": application(installation),

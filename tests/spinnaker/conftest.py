@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import socket
 import subprocess
 import time
@@ -16,23 +15,20 @@ from typing import Any
 
 import pytest
 
-HERE = Path(__file__).parent
-# the stand-ins of this folder, as plain modules
+from manifests.spinnaker import pipeline
+from manifests.values import Values
+from tests.manifests import shipped
+from tests.spinnaker.clouddriver_stand_in import Clouddriver, Server
+from tests.spinnaker.spinnaker_scene import BUCKET, DIRECT, INSTALLATION, TARGET, Gate, Orca, Spinnaker
 
-from manifests.spinnaker import pipeline  # noqa: E402
-from manifests.values import Values, load_values  # noqa: E402
-from tests.manifests import EXAMPLES  # noqa: E402
-from tests.spinnaker.clouddriver_stand_in import Clouddriver, Server  # noqa: E402
-from tests.spinnaker.spinnaker_scene import BUCKET, DIRECT, INSTALLATION, TARGET, Gate, Orca, Spinnaker  # noqa: E402
-
-LAB = HERE / "lab"
+LAB = Path(__file__).parent / "lab"
 VERSION = "8.56.0"
 """Of Orca; as in lab/pom.xml."""
 
 
 @pytest.fixture(scope="session")
 def values() -> Values:
-    return load_values("production", folder=EXAMPLES, variables={})
+    return shipped("production")
 
 
 @pytest.fixture(scope="session")
@@ -51,9 +47,6 @@ def clouddriver() -> Iterator[Server]:
 @pytest.fixture(scope="session")
 def orca(clouddriver: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Orca]:
     """Orca's engine, from its published jars, with a Redis of its own."""
-    missing = [program for program in ("redis-server", "mvn", "javac") if shutil.which(program) is None]
-    if missing:
-        pytest.fail(f"{', '.join(missing)}: not installed; tests/spinnaker/lab/install.sh does it (Debian)")
     home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     cache = home / "indexpush" / f"spinnaker-{VERSION}"
     folder = tmp_path_factory.mktemp("orca")

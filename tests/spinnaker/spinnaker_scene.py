@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-from manifests.spinnaker_stages import Installation
+from manifests.spinnaker import Installation
 from model_repository.deployment import DeploymentRequest, Footprint
 from model_repository.names import IndexPrefix, ModelPrefix, Target
 from tests.spinnaker.clouddriver_stand_in import Clouddriver
@@ -30,6 +30,10 @@ INSTALLATION = Installation(
     slack="indexes",
     run_as="",
 )
+SERVED_GENERATION = "indexpush.dev/served-generation"
+"""The Service's annotation of what served last, as the pipeline writes it."""
+PATIENCE = 300
+"""Seconds that nothing needs, however busy the machine is."""
 DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 _UNFINISHED = {"NOT_STARTED", "BUFFERED", "RUNNING"}
 
@@ -104,7 +108,7 @@ class Orca:
             raise Refused(error.code, error.read().decode()) from None
 
     def finished(self, ref: str) -> Run:
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + PATIENCE
         while (run := self.look(ref)).status in _UNFINISHED and time.monotonic() < deadline:
             time.sleep(0.1)
         assert run.status not in _UNFINISHED, run.statuses()

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from manifests import metadata as marks
+from manifests.metadata import COMMIT_GENERATION
 from manifests.render import render
 from manifests.spinnaker import pipeline
 from manifests.values import Values, parse_values
@@ -21,7 +21,7 @@ from model_repository.deployment import Footprint
 from model_repository.names import Target
 from tests.spinnaker.clouddriver_kubectl import KubectlClouddriver
 from tests.spinnaker.clouddriver_stand_in import Server, mark
-from tests.spinnaker.spinnaker_scene import BUCKET, INSTALLATION, Orca, Spinnaker, request_for
+from tests.spinnaker.spinnaker_scene import BUCKET, INSTALLATION, SERVED_GENERATION, Orca, Spinnaker, request_for
 
 pytestmark = [
     pytest.mark.spinnaker,
@@ -61,12 +61,12 @@ def spinnaker(orca: Orca, clouddriver: Server, cluster: KubectlClouddriver, auto
 
 def serving(cluster: KubectlClouddriver) -> str:
     template = cluster.live(DEPLOYMENT)["spec"]["template"]
-    return str(template["metadata"]["annotations"][marks.COMMIT_GENERATION])
+    return str(template["metadata"]["annotations"][COMMIT_GENERATION])
 
 
 def record(cluster: KubectlClouddriver) -> tuple[str | None, str | None]:
     read = cluster.live(SERVICE)["metadata"]["annotations"].get
-    return read(marks.COMMIT_GENERATION), read("indexpush.dev/served-generation")
+    return read(COMMIT_GENERATION), read(SERVED_GENERATION)
 
 
 def test_first_failure_then_served_then_undone_and_the_objects_are_our_webhooks(

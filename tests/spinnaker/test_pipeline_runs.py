@@ -8,14 +8,23 @@ from typing import Any
 
 import pytest
 
-from manifests import metadata as marks
-from manifests.spinnaker_stages import SERVED_GENERATION
+from manifests.metadata import COMMIT_GENERATION, INDEX_PREFIX
 from model_repository.deployment import AnswerOutcome, DeploymentRequest
 from model_repository.names import Target
 from on_commit.config import Config
 from on_commit.webhook import HttpWebhook, WebhookAnswer
 from tests.spinnaker.echo_stand_in import triggered
-from tests.spinnaker.spinnaker_scene import INSTALLATION, TARGET, Gate, Refused, Run, Spinnaker, request_for
+from tests.spinnaker.spinnaker_scene import (
+    INSTALLATION,
+    PATIENCE,
+    SERVED_GENERATION,
+    TARGET,
+    Gate,
+    Refused,
+    Run,
+    Spinnaker,
+    request_for,
+)
 
 pytestmark = [pytest.mark.spinnaker, pytest.mark.timeout(900)]
 
@@ -30,7 +39,7 @@ def held(spinnaker: Spinnaker) -> tuple[threading.Event, threading.Event]:
 
     def hold() -> None:
         deploying.set()
-        go_on.wait(60)
+        go_on.wait(PATIENCE)
 
     spinnaker.cluster.while_deploying = hold
     return deploying, go_on
@@ -39,19 +48,19 @@ def held(spinnaker: Spinnaker) -> tuple[threading.Event, threading.Event]:
 def serving(spinnaker: Spinnaker) -> str:
     """The generation that the pods of the Deployment would carry."""
     template = spinnaker.cluster.live(DEPLOYMENT)["spec"]["template"]
-    return str(template["metadata"]["annotations"][marks.COMMIT_GENERATION])
+    return str(template["metadata"]["annotations"][COMMIT_GENERATION])
 
 
 def record(spinnaker: Spinnaker) -> tuple[str | None, str | None]:
     """What was asked for last, and what served last."""
     read = spinnaker.cluster.annotation
-    return read(SERVICE, marks.COMMIT_GENERATION), read(SERVICE, SERVED_GENERATION)
+    return read(SERVICE, COMMIT_GENERATION), read(SERVICE, SERVED_GENERATION)
 
 
 def rollouts(spinnaker: Spinnaker) -> list[str]:
     """The generations of the Deployments that were handed to the cluster, in order."""
     deployments = [each for each in spinnaker.cluster.deployed if each["kind"] == "Deployment"]
-    return [each["metadata"]["annotations"][marks.COMMIT_GENERATION] for each in deployments]
+    return [each["metadata"]["annotations"][COMMIT_GENERATION] for each in deployments]
 
 
 def message(run: Run, stage: str) -> str:
@@ -107,14 +116,14 @@ def test_an_older_build_under_a_newer_commit_is_a_rollback(spinnaker: Spinnaker)
     spinnaker.deliver(request_for(NEXT, "b2"))
     spinnaker.deliver(request_for(NEXT + 1, "b1"))
     live = spinnaker.cluster.live(DEPLOYMENT)["metadata"]["annotations"]
-    assert live[marks.INDEX_PREFIX] == "indexes/home-store/b1"
+    assert live[INDEX_PREFIX] == "indexes/home-store/b1"
     assert rollouts(spinnaker) == [str(NEXT), str(NEXT + 1)]
 
 
 def test_two_deliveries_of_one_commit_run_once(spinnaker: Spinnaker) -> None:
     deploying, go_on = held(spinnaker)
     first = spinnaker.send(request_for(NEXT))
-    assert deploying.wait(60)
+    assert deploying.wait(PATIENCE)
     assert spinnaker.send(request_for(NEXT)) == first
     go_on.set()
     assert spinnaker.orca.finished(first).status == "SUCCEEDED"
@@ -126,7 +135,7 @@ def test_two_deliveries_of_one_commit_run_once(spinnaker: Spinnaker) -> None:
 def test_of_commits_that_wait_the_newest_serves_whatever_came_last(spinnaker: Spinnaker) -> None:
     deploying, go_on = held(spinnaker)
     refs = [spinnaker.send(request_for(NEXT))]
-    assert deploying.wait(60)
+    assert deploying.wait(PATIENCE)
     refs += [spinnaker.send(request_for(NEXT + more)) for more in (7, 3, 5)]
     assert {spinnaker.orca.look(ref).status for ref in refs[1:]} <= {"NOT_STARTED", "BUFFERED"}
     go_on.set()

@@ -12,39 +12,19 @@ import pytest
 from cd_webhook.rules.plan import begun, deployment_of
 from cd_webhook.state import Deployed
 from cd_webhook.state.annotations import LAST_GOOD, RECEIPTS_OWED, REQUEST, ROLLOUT
-from manifests import metadata as marks
+from manifests.metadata import MANAGED_BY
 from manifests.render import render
 from manifests.spinnaker import pipeline
-from manifests.values import Values, parse_values
+from manifests.values import Values
 from model_repository.deployment import DeploymentRequest, Footprint
 from model_repository.names import Target
+from tests.manifests import everything
 from tests.spinnaker.clouddriver_stand_in import mark
 from tests.spinnaker.spinnaker_scene import BUCKET, INSTALLATION, Spinnaker, request_for
 
 pytestmark = [pytest.mark.spinnaker, pytest.mark.timeout(900)]
 
 NEXT = 1763683200000001
-EVERYTHING = """
-namespace: search
-image: registry.example/indexpush@sha256:abc
-image_pull_policy: Always
-replicas: null
-max_surge: 25%
-min_ready_seconds: 7
-revision_history_limit: 3
-cpu: "2"
-cpu_limit: "4"
-pull_cpu: 500m
-pre_stop_seconds: 9
-drain_seconds: 11
-service_account: search
-priority_class: serving
-node_selector: {pool: search}
-tolerations: [{key: search, operator: Equal, value: "true", effect: NoSchedule}]
-labels: {team: discovery}
-service_annotations: {cloud.google.com/neg: '{"ingress": true}'}
-env: {LOG_LEVEL: DEBUG, TEXT: "a \\"quoted\\" $(NAME) {{ 1 }} \\\\ text", NUMBER: "172"}
-"""
 
 
 def deployed(spinnaker: Spinnaker, request: DeploymentRequest, values: Values) -> list[dict[str, Any]]:
@@ -74,7 +54,7 @@ def test_every_request_gives_the_same_objects(
 
 
 def test_every_choice_of_an_environment_gives_the_same_objects(spinnaker: Spinnaker) -> None:
-    values = parse_values(EVERYTHING, "qa.yaml", "qa", {})
+    values = everything("qa")
     request = request_for(NEXT, target=Target("qa", "home-store"))
     rendered = render(request, values)
     assert deployed(spinnaker, request, values) == [rendered.service, rendered.deployment]
@@ -100,10 +80,10 @@ def test_what_stands_in_the_cluster_differs_only_in_who_manages_it(spinnaker: Sp
     # Clouddriver signs for what it deploys, on the Deployment and on its pods; the selector needs neither mark.
     expected = copy.deepcopy(rendered.deployment)
     for metadata in (expected["metadata"], expected["spec"]["template"]["metadata"]):
-        metadata["labels"][marks.MANAGED_BY] = "spinnaker"
+        metadata["labels"][MANAGED_BY] = "spinnaker"
         metadata["annotations"]["moniker.spinnaker.io/application"] = "indexpush"
     assert theirs == expected == mark(rendered.deployment, "indexpush")
-    assert marks.MANAGED_BY not in theirs["spec"]["selector"]["matchLabels"]
+    assert MANAGED_BY not in theirs["spec"]["selector"]["matchLabels"]
 
 
 def test_the_service_carries_the_record_besides(spinnaker: Spinnaker, values: Values) -> None:
