@@ -10,14 +10,15 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import partial
 from typing import Any
 
 from model_repository.commit import LiveCommit
 from model_repository.digests import check_sha256
-from model_repository.errors import DocumentMalformed, NameRefused
-from model_repository.fields import parse_document
+from model_repository.errors import NameRefused
+from model_repository.fields import Fields, parse_document
 from model_repository.index_manifest import Build, IndexManifest
-from model_repository.names import IndexPrefix, ModelPrefix, Target, check_bucket, parse_generation
+from model_repository.names import IndexPrefix, ModelPrefix, Target, check_bucket, check_label, parse_generation
 
 PAYLOAD_LIMIT = 64 * 1024
 """Bytes of the longest body that the CD side reads."""
@@ -143,40 +144,30 @@ class DeploymentRequest:
     @classmethod
     def from_parameters(cls, parameters: Mapping[str, str]) -> DeploymentRequest:
         """Read what `to_parameters` wrote; raises `DocumentMalformed` naming the parameter."""
-        fields = dict(parameters)
-
-        def take(field: str) -> str:
-            try:
-                return fields.pop(field)
-            except KeyError:
-                raise DocumentMalformed("parameters", f"{field!r} is missing") from None
-
-        try:
-            request = cls(
-                target=Target(take("environment"), take("index")),
-                generation=parse_generation(take("generation")),
-                bucket=check_bucket(take("bucket")),
-                index_prefix=IndexPrefix.parse(take("index_prefix")),
-                index_generation=parse_generation(take("index_generation")),
-                index_digest=check_sha256(take("index_digest")),
-                model_prefix=ModelPrefix.parse(take("model_prefix")),
-                model_digest=check_sha256(take("model_digest")),
-                footprint=Footprint(
-                    memory_mib=_count(take("memory_mib")),
-                    volume_mib=_count(take("volume_mib")),
-                    deadline_seconds=_count(take("deadline_seconds")),
-                ),
-                by=fields.pop("by", ""),
-                reason=fields.pop("reason", ""),
-            )
-        except NameRefused as error:
-            raise DocumentMalformed("parameters", str(error)) from None
-        if fields:
-            raise DocumentMalformed("parameters", f"unknown {min(fields)[:80]!r}; check the spelling")
+        fields = Fields(dict(parameters), "parameters")
+        request = cls(
+            target=Target(
+                fields.parsed("environment", partial(check_label, "environment")),
+                fields.parsed("index", partial(check_label, "index")),
+            ),
+            generation=fields.parsed("generation", parse_generation),
+            bucket=fields.parsed("bucket", check_bucket),
+            index_prefix=fields.parsed("index_prefix", IndexPrefix.parse),
+            index_generation=fields.parsed("index_generation", parse_generation),
+            index_digest=fields.parsed("index_digest", check_sha256),
+            model_prefix=fields.parsed("model_prefix", ModelPrefix.parse),
+            model_digest=fields.parsed("model_digest", check_sha256),
+            footprint=Footprint(
+                memory_mib=fields.parsed("memory_mib", _count),
+                volume_mib=fields.parsed("volume_mib", _count),
+                deadline_seconds=fields.parsed("deadline_seconds", _count),
+            ),
+            by=fields.take("by", ""),
+            reason=fields.take("reason", ""),
+        )
+        fields.done()
         if request.index_prefix.index != request.target.index:
-            raise DocumentMalformed(
-                "parameters", f"{request.index_prefix} is a build of another index than {request.target.index!r}"
-            )
+            fields.refuse(f"{request.index_prefix} is a build of another index than {request.target.index!r}")
         return request
 
 

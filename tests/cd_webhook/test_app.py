@@ -100,7 +100,7 @@ def test_a_restart_resumes_what_is_in_progress() -> None:
         (b'{"parameters": {}}', "'environment' is missing"),
         (b'{"parameters": {"index": 3}}', "all strings"),
         (json.dumps({**request(1).to_payload(), "extra": 1}).encode(), "unknown field 'extra'"),
-        (json.dumps({"parameters": request(1).to_parameters() | {"typo": ""}}).encode(), "unknown 'typo'"),
+        (json.dumps({"parameters": request(1).to_parameters() | {"typo": ""}}).encode(), "unknown field 'typo'"),
         (
             json.dumps({**request(1).to_payload(), "artifacts": [{"reference": "gs://memory/other#1"}]}).encode(),
             "as the parameters say",

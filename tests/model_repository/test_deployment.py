@@ -56,7 +56,7 @@ def test_a_parameter_that_is_missing_or_unknown_is_named() -> None:
     for field in set(parameters) - {"by", "reason"}:
         with pytest.raises(DocumentMalformed, match=f"'{field}' is missing"):
             DeploymentRequest.from_parameters({k: v for k, v in parameters.items() if k != field})
-    with pytest.raises(DocumentMalformed, match="unknown 'extra'"):
+    with pytest.raises(DocumentMalformed, match="unknown field 'extra'"):
         DeploymentRequest.from_parameters(parameters | {"extra": "1"})
 
 
