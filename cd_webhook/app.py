@@ -17,15 +17,15 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
 from cd_webhook.auth import Check, NotAllowed, Unauthenticated
-from cd_webhook.cluster import Cluster, Object, name_of
-from cd_webhook.deliver import Clock, Delivery
+from cd_webhook.cluster import Object, name_of
+from cd_webhook.deliver import Delivery
 from cd_webhook.metrics import Metrics
 from cd_webhook.status import describe
 from cd_webhook.watcher import Watcher
 from manifests.metadata import canary_name, is_canary
 from model_repository.deployment import PAYLOAD_LIMIT, AnswerOutcome, parse_payload
 from model_repository.errors import DeliveryError, NameRefused, PermanentError, TransientError
-from model_repository.log import Log, tracing
+from model_repository.log import tracing
 from model_repository.names import check_label
 
 _PROMETHEUS = "text/plain; version=0.0.4; charset=utf-8"
@@ -41,17 +41,13 @@ STATUS: tuple[tuple[type[Exception], HTTPStatus], ...] = (
 
 @dataclass(frozen=True, slots=True)
 class Dependencies:
-    """What the door opens to."""
+    """What the door opens to. project: of the traces that log lines link to; may be empty."""
 
-    environment: str
     project: str
     check: Check
     delivery: Delivery
     watcher: Watcher
-    cluster: Cluster
-    clock: Clock
     metrics: Metrics
-    log: Log
 
 
 def create_app(given: Dependencies) -> Starlette:
@@ -83,6 +79,7 @@ class _Door:
 
     def __init__(self, given: Dependencies) -> None:
         self._given = given
+        self._delivery = given.delivery
 
     async def webhook(self, request: Request) -> Response:
         with tracing({}, request.headers, self._given.project):
@@ -118,18 +115,18 @@ class _Door:
         except DeliveryError as error:
             return self._failure(request, error)
         except Exception as error:  # noqa: BLE001 - the sender must learn that it was not done
-            self._given.log.crash(f"{request.url.path}: {error!r}", error)
+            self._delivery.log.crash(f"{request.url.path}: {error!r}", error)
             said = {"detail": "unexpected; the log says more"}
             return _answer(HTTPStatus.INTERNAL_SERVER_ERROR, said, processed=False)
 
     def _deliver(self, http: Request, body: bytes) -> JSONResponse:
         request = parse_payload(body)
-        result = self._given.delivery.deliver(request)
+        result = self._delivery.deliver(request)
         outcome = result.outcome.value
         if result.outcome is not AnswerOutcome.SUPERSEDED:
             self._given.watcher.watch(request.target.index)
         self._given.metrics.delivered(outcome)
-        self._given.log.info(
+        self._delivery.log.info(
             f"{request.target} commit {request.generation}: {outcome}: {result.detail}",
             source=http.path_params["source"][:100],
             index=request.target.index,
@@ -139,12 +136,12 @@ class _Door:
         return _answer(HTTPStatus.OK, {"outcome": outcome, "detail": result.detail}, processed=True)
 
     def _all_deployments(self) -> JSONResponse:
-        found = self._given.cluster.deployments()
+        found = self._delivery.cluster.deployments()
         return JSONResponse({"deployments": [self._described(live) for live in found if not is_canary(name_of(live))]})
 
     def _one_deployment(self, index: str) -> JSONResponse:
         try:
-            live = self._given.cluster.deployment(check_label("index", index))
+            live = self._delivery.cluster.deployment(check_label("index", index))
         except NameRefused:
             live = None
         if live is None:
@@ -153,9 +150,9 @@ class _Door:
         return JSONResponse(self._described(live))
 
     def _described(self, live: Object) -> dict[str, Any]:
-        cluster, canary = self._given.cluster, canary_name(name_of(live))
+        cluster, canary = self._delivery.cluster, canary_name(name_of(live))
         pods = [*cluster.pods(name_of(live)), *cluster.pods(canary)]
-        return describe(self._given.environment, live, cluster.deployment(canary), pods, self._given.clock.now())
+        return describe(self._delivery.environment, live, cluster.deployment(canary), pods, self._delivery.clock.now())
 
     def _failure(self, request: Request, error: DeliveryError) -> JSONResponse:
         status = next(status for family, status in STATUS if isinstance(error, family))
@@ -163,7 +160,7 @@ class _Door:
         if request.method == "POST":
             self._given.metrics.delivered(AnswerOutcome.REJECTED.value if permanent else "try-again")
         severity = "ERROR" if permanent else "WARNING"
-        self._given.log.line(severity, f"{request.url.path}: {error}", code=error.code, status=int(status))
+        self._delivery.log.line(severity, f"{request.url.path}: {error}", code=error.code, status=int(status))
         said = {"detail": str(error), "code": error.code}
         if permanent:
             said = {"outcome": AnswerOutcome.REJECTED.value, **said}

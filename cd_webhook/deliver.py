@@ -64,30 +64,21 @@ class DeliveryResult:
     detail: str
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Delivery:
-    """Acts on decisions, for the indexes of one environment."""
+    """Acts on decisions, for the indexes of one environment.
 
-    def __init__(
-        self,
-        *,
-        environment: str,
-        cluster: Cluster,
-        store: Store,
-        render: Callable[[DeploymentRequest], Rendered],
-        canaries: Canaries,
-        clock: Clock,
-        log: Log,
-        on_receipt: Callable[[Receipt], None] = lambda _: None,
-    ) -> None:
-        """on_receipt: called for each receipt that this process wrote."""
-        self._environment = environment
-        self._cluster = cluster
-        self._store = store
-        self._render = render
-        self._canaries = canaries
-        self._clock = clock
-        self._log = log
-        self._on_receipt = on_receipt
+    render: what the templates make of a request. on_receipt: called for each receipt that this process wrote.
+    """
+
+    environment: str
+    cluster: Cluster
+    store: Store
+    render: Callable[[DeploymentRequest], Rendered]
+    canaries: Canaries
+    clock: Clock
+    log: Log
+    on_receipt: Callable[[Receipt], None] = lambda _: None
 
     def deliver(self, request: DeploymentRequest) -> DeliveryResult:
         """Start the rollout of `request`, if it is the newest. Returns as soon as the cluster has taken it.
@@ -95,25 +86,25 @@ class Delivery:
         Raises `PermanentError` (after writing the receipt) when the request can never be applied, `TransientError`
         when another try may pass.
         """
-        if refused := check_addressee(request, self._environment, self._store.bucket):
+        if refused := check_addressee(request, self.environment, self.store.bucket):
             raise DocumentMalformed(refused.what, refused.why)
         for attempt in range(_TRIES):
             try:
                 return self._deliver_once(request)
             except Conflict:
-                self._clock.sleep(random.uniform(0, 0.02 * min(attempt, 10)))  # noqa: S311 - only to spread rivals
+                self.clock.sleep(random.uniform(0, 0.02 * min(attempt, 10)))  # noqa: S311 - only to spread rivals
         raise Conflict(f"Deployment {request.target.index}: written by others {_TRIES} times in a row; try again")
 
     def _deliver_once(self, request: DeploymentRequest) -> DeliveryResult:
-        live = self._cluster.deployment(request.target.index)
+        live = self.cluster.deployment(request.target.index)
         try:
             return self._act(request, live, read_deployed(live))
         except PermanentError as error:
-            self._write(plan.rejected(request, str(error), error.code, self._clock.now()))
+            self._write(plan.rejected(request, str(error), error.code, self.clock.now()))
             raise
 
     def _act(self, request: DeploymentRequest, live: Object | None, before: Deployed) -> DeliveryResult:
-        now = self._clock.now()
+        now = self.clock.now()
         match decide(request, self._situation(live, before)):
             case Refuse(what, why):
                 raise DocumentMalformed(what, why)
@@ -126,7 +117,7 @@ class Delivery:
             case Deploy():
                 rendered = self._prepare(request)
                 after = plan.deployment_of(rendered, plan.begun(before, request, rendered["spec"], now))
-                written = self._apply(after, live) if live else self._cluster.create(after)
+                written = self._apply(after, live) if live else self.cluster.create(after)
             case TryOut(rules):
                 trial = Trial(rules, self._prepare(request)["spec"])
                 written = self._annotate(_existing(live), tried_out(before, request, trial, before.spec, now))
@@ -135,11 +126,11 @@ class Delivery:
                 after = plan.deployment_of(live, tried_out(before, request, trial, before.last_good_spec, now))
                 written = self._apply(after, live)
         how = "as a canary" if read_deployed(written).rollout is Rollout.CANARY else "at once"
-        self._log.info(f"rolling out {request.index_prefix} {how}", **_fields(request))
+        self.log.info(f"rolling out {request.index_prefix} {how}", **_fields(request))
         try:
             self._settle(written)
         except DeliveryError as error:  # the rollout has begun; who watches it settles
-            self._log.warning(f"receipts of {request.target} are still owed: {error}", **_fields(request))
+            self.log.warning(f"receipts of {request.target} are still owed: {error}", **_fields(request))
         return DeliveryResult(
             AnswerOutcome.ACCEPTED, f"rolling out {request.index_prefix} as commit {request.generation}"
         )
@@ -150,14 +141,14 @@ class Delivery:
             deployed,
             foreign=(found["metadata"].get("labels") or {}).get(MANAGED_BY) != MANAGER,
             serving=int((found.get("status") or {}).get("readyReplicas") or 0),
-            canary=self._canaries.rules,
+            canary=self.canaries.rules,
         )
 
     def _prepare(self, request: DeploymentRequest) -> Object:
         """The Deployment as the values and templates make it, once its Service is there."""
-        rendered = self._render(request)
+        rendered = self.render(request)
         # The Service is the same for every generation, so it needs no guard; with it first, no Deployment lacks one.
-        self._cluster.apply(rendered.service, resource_version=None)
+        self.cluster.apply(rendered.service, resource_version=None)
         return rendered.deployment
 
     def advance(self, name: str) -> Step:
@@ -165,15 +156,15 @@ class Delivery:
 
         Raises `TransientError`, also `Conflict`: try again.
         """
-        live = self._cluster.deployment(name)
+        live = self.cluster.deployment(name)
         if live is None:
-            self._canaries.remove(name)
+            self.canaries.remove(name)
             return Step(finished=True, sentence="the Deployment is gone")
-        deployed, now = read_deployed(live), self._clock.now()
+        deployed, now = read_deployed(live), self.clock.now()
         if deployed.rollout is Rollout.CANARY:
-            live, step = self._canaries.advance(live, deployed, now)
+            live, step = self.canaries.advance(live, deployed, now)
         else:
-            self._canaries.remove(name)
+            self.canaries.remove(name)
             live, step = self._advance(live, deployed, now)
         self._settle(live)
         return step
@@ -182,24 +173,24 @@ class Delivery:
         if deployed.rollout is not Rollout.IN_PROGRESS:
             return live, Step(finished=True, sentence=deployed.rollout.value)
         request = plan.newest_of(deployed)
-        verdict = judge(live, self._cluster.pods(name_of(live)), started=deployed.rolling_since(now), now=now)
+        verdict = judge(live, self.cluster.pods(name_of(live)), started=deployed.rolling_since(now), now=now)
         match verdict:
             case Progressing(sentence):
                 return live, Step(finished=False, sentence=sentence, version=version_of(live))
             case Served(sentence):
                 live = self._annotate(live, plan.served(deployed, now))
-                self._log.info(f"{request.index_prefix} serves", **_fields(request))
+                self.log.info(f"{request.index_prefix} serves", **_fields(request))
             case Failed(code, sentence):
                 live = self._apply(plan.deployment_of(live, plan.undone(deployed, live, verdict, now)), live)
-                self._log.error(f"undone: {request.index_prefix}: {sentence}", code=code, **_fields(request))
+                self.log.error(f"undone: {request.index_prefix}: {sentence}", code=code, **_fields(request))
         return live, Step(finished=True, sentence=sentence)
 
     def _apply(self, value: Object, live: Object) -> Object:
-        return self._cluster.apply(value, resource_version=version_of(live))
+        return self.cluster.apply(value, resource_version=version_of(live))
 
     def _annotate(self, live: Object, state: Deployed) -> Object:
         noted = changed_annotations(live, state)
-        return self._cluster.annotate(name_of(live), noted, resource_version=version_of(live))
+        return self.cluster.annotate(name_of(live), noted, resource_version=version_of(live))
 
     def _settle(self, live: Object) -> None:
         """Write the receipts that the Deployment owes, then forget them there."""
@@ -213,9 +204,9 @@ class Delivery:
                 return
             noted = {RECEIPTS_OWED: format_receipts(left)}
             try:
-                self._cluster.annotate(name_of(live), noted, resource_version=version_of(live))
+                self.cluster.annotate(name_of(live), noted, resource_version=version_of(live))
             except Conflict:
-                again = self._cluster.deployment(name_of(live))
+                again = self.cluster.deployment(name_of(live))
                 if again is None:
                     return
                 live = again
@@ -224,9 +215,9 @@ class Delivery:
         # Not forgotten, then: the next step writes them again, and the bucket keeps the first.
 
     def _write(self, receipt: Receipt) -> None:
-        if write_receipt(self._store, receipt):
-            self._on_receipt(receipt)
-            self._log.info(
+        if write_receipt(self.store, receipt):
+            self.on_receipt(receipt)
+            self.log.info(
                 f"receipt: {receipt.outcome.value}: {receipt.detail}",
                 index=receipt.target.index,
                 generation=str(receipt.generation),

@@ -76,7 +76,7 @@ def assemble(config: Config, variables: Mapping[str, str], log: Log) -> Dependen
     values = _values(config, variables)
     cluster = _cluster(config, values, variables, log)
     store = GcsStore(config.bucket, patience=_PATIENCE_SECONDS)
-    clock, metrics = SystemClock(), Metrics()
+    metrics = Metrics()
 
     def rendered(request: DeploymentRequest) -> Rendered:
         return render(request, values)
@@ -87,21 +87,11 @@ def assemble(config: Config, variables: Mapping[str, str], log: Log) -> Dependen
         store=store,
         render=rendered,
         canaries=Canaries(values.canary, cluster, store, HttpPodClient(), log),
-        clock=clock,
+        clock=SystemClock(),
         log=log,
         on_receipt=metrics.ended,
     )
-    return Dependencies(
-        environment=config.environment,
-        project=config.project,
-        check=make_check(config),
-        delivery=delivery,
-        watcher=Watcher(delivery, cluster, log),
-        cluster=cluster,
-        clock=clock,
-        metrics=metrics,
-        log=log,
-    )
+    return Dependencies(config.project, make_check(config), delivery, Watcher(delivery), metrics)
 
 
 def _values(config: Config, variables: Mapping[str, str]) -> Values:

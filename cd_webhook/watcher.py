@@ -10,12 +10,11 @@ import contextvars
 import threading
 from dataclasses import dataclass
 
-from cd_webhook.cluster import Cluster, Conflict, name_of
+from cd_webhook.cluster import Conflict, name_of
 from cd_webhook.deliver import Delivery
 from cd_webhook.state import read_deployed
 from manifests.metadata import index_of, is_canary
 from model_repository.errors import DeliveryError, TransientError
-from model_repository.log import Log
 
 _LEAST_SECONDS = 0.05
 """Shortest time between two steps: a cluster in motion must not keep a core busy."""
@@ -31,10 +30,10 @@ class _Watched:
 class Watcher:
     """Watches rollouts in the background."""
 
-    def __init__(self, delivery: Delivery, cluster: Cluster, log: Log, *, sweep_seconds: float = 30.0) -> None:
+    def __init__(self, delivery: Delivery, *, sweep_seconds: float = 30.0) -> None:
         self._delivery = delivery
-        self._cluster = cluster
-        self._log = log
+        self._cluster = delivery.cluster
+        self._log = delivery.log
         self._sweep_seconds = sweep_seconds
         self._stopped = threading.Event()
         self._lock = threading.Lock()

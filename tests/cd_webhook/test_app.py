@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import time
 from collections.abc import Iterator
@@ -16,7 +15,6 @@ from cd_webhook.auth import bearer_check
 from cd_webhook.cluster import ClusterUnavailable, Object
 from cd_webhook.metrics import Metrics
 from cd_webhook.watcher import Watcher
-from model_repository.log import Log
 from tests.cd_webhook import fake_cluster as pods
 from tests.cd_webhook.webhook_scene import Scene, request
 
@@ -28,19 +26,10 @@ class Stage:
 
     def __init__(self, scene: Scene, token: str = "") -> None:
         self.scene = scene
-        self.lines = io.StringIO()
-        self.watcher = Watcher(scene.delivery, scene.cluster, Log(stream=self.lines), sweep_seconds=0.1)
-        dependencies = Dependencies(
-            environment="test",
-            project="acme",
-            check=bearer_check(token) if token else lambda _: "anyone",
-            delivery=scene.delivery,
-            watcher=self.watcher,
-            cluster=scene.cluster,
-            clock=scene.clock,
-            metrics=Metrics(),
-            log=Log(stream=self.lines),
-        )
+        self.lines = scene.lines
+        check = bearer_check(token) if token else lambda _: "anyone"
+        watcher = Watcher(scene.delivery, sweep_seconds=0.1)
+        dependencies = Dependencies("acme", check, scene.delivery, watcher, Metrics())
         self.client = TestClient(create_app(dependencies))
 
     def until(self, generation: int, outcome: str) -> None:
