@@ -10,7 +10,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from http import HTTPStatus
 
 from cd_webhook.cluster.api import Expired, KubernetesApi
@@ -31,8 +31,16 @@ _STEADY_SECONDS = 5.0
 class ChangeFeed:
     """Counts changes by index."""
 
-    def __init__(self, api: KubernetesApi, paths: tuple[str, ...], selector: str, log: Log) -> None:
+    def __init__(
+        self,
+        api: KubernetesApi,
+        paths: tuple[str, ...],
+        selector: str,
+        log: Log,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
         """paths: the collections to watch. selector: label selector of the objects that count."""
+        self._sleep = sleep
         self._api = api
         self._selector = selector
         self._log = log
@@ -76,7 +84,7 @@ class ChangeFeed:
                 self._note_everything()  # something may be missed meanwhile: whoever waits shall look
             # However a watch ended: one that doesn't last is not taken up again at once.
             failures = 0 if time.monotonic() - begun > _STEADY_SECONDS else failures + 1
-            time.sleep(min(_LONGEST_PAUSE, 0.1 * 2 ** min(failures, 10)))
+            self._sleep(min(_LONGEST_PAUSE, 0.1 * 2 ** min(failures, 10)))
 
     def _list(self, path: str) -> str:
         found = self._api.get(path, labelSelector=self._selector, limit="1")

@@ -33,7 +33,7 @@ class Stage:
         self.client = TestClient(create_app(dependencies))
 
     def until(self, generation: int, outcome: str) -> None:
-        end = time.monotonic() + 20
+        end = time.monotonic() + 60
         while time.monotonic() < end:
             if self.scene.outcomes().get(generation) == outcome:
                 return
@@ -179,7 +179,7 @@ def test_an_unknown_index_is_not_found(stage: Stage, name: str) -> None:
 
 
 def test_it_is_ready_once_it_knows_what_is_in_progress(stage: Stage) -> None:
-    end = time.monotonic() + 10
+    end = time.monotonic() + 60
     while stage.client.get("/readyz").status_code != 200:
         assert time.monotonic() < end
         time.sleep(0.01)

@@ -45,16 +45,18 @@ def local_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalClust
         process = subprocess.Popen(command, stdout=log, stderr=log)
     cluster = LocalCluster(f"http://127.0.0.1:{port}")
     try:
-        for _ in range(200):
+        end = time.monotonic() + 60
+        while True:
             try:
                 cluster.deployments()
                 break
             except ClusterUnavailable:
+                assert time.monotonic() < end, (folder / "log").read_text()
                 time.sleep(0.1)
         yield cluster
     finally:
         process.send_signal(signal.SIGTERM)
-        process.wait(20)
+        process.wait(60)
 
 
 @pytest.mark.parametrize("check", cluster_contract.CHECKS, ids=lambda check: check.__name__)

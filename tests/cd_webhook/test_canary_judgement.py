@@ -10,8 +10,7 @@ import pytest
 
 from cd_webhook.canary.judgement import Aborted, Judgement, Passed, Watching, judge_canary, limit
 from cd_webhook.state import Deployed, Trial
-from manifests import metadata as marks
-from manifests.canary import Canary, canary_of
+from manifests.canary import Canary
 from manifests.render import render
 from model_repository.canary_figures import CanaryFigures, TrackFigures
 from tests.cd_webhook.webhook_scene import request, values
@@ -108,33 +107,3 @@ def test_the_time_of_a_canary_is_not_taken_from_its_rollouts_deadline() -> None:
     later = start + timedelta(seconds=60)
     assert Deployed(started=start).rolling_since(later) == start
     assert Deployed(started=start, promoted=later).rolling_since(later + timedelta(seconds=1)) == later
-
-
-def test_a_canarys_deployment_is_the_stable_one_but_for_name_track_and_size() -> None:
-    stable = render(request(5), values()).deployment
-    canary = canary_of(stable, 2)
-    assert canary["metadata"]["name"] == "home-store.canary"
-    assert canary["spec"]["replicas"] == 2
-    for value, track in ((stable, "stable"), (canary, "canary")):
-        wanted = {**marks.selector("home-store"), marks.TRACK: track}
-        assert value["spec"]["selector"]["matchLabels"] == wanted
-        assert wanted.items() <= value["spec"]["template"]["metadata"]["labels"].items()
-    assert canary["spec"]["template"]["spec"] == stable["spec"]["template"]["spec"]
-    assert (
-        canary["spec"]["template"]["metadata"]["annotations"] == stable["spec"]["template"]["metadata"]["annotations"]
-    )
-
-
-def test_the_service_sends_to_both_and_neither_deployment_to_the_others_pods() -> None:
-    rendered = render(request(5), values())
-    canary = canary_of(rendered.deployment, 1)
-    labels = [value["spec"]["template"]["metadata"]["labels"] for value in (rendered.deployment, canary)]
-    selected = rendered.service["spec"]["selector"]
-    assert all(selected.items() <= label.items() for label in labels)
-    assert not rendered.deployment["spec"]["selector"]["matchLabels"].items() <= labels[1].items()
-    assert not canary["spec"]["selector"]["matchLabels"].items() <= labels[0].items()
-
-
-def test_no_index_can_have_the_name_of_anothers_canary() -> None:
-    assert "." in marks.canary_name("home-store")  # which no label, so no index's name, may have
-    assert marks.index_of(marks.canary_name("home-store")) == "home-store"

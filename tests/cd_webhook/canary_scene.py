@@ -1,0 +1,93 @@
+"""An environment whose values ask for a canary, and nine builds in its bucket."""
+
+from __future__ import annotations
+
+import dataclasses
+from datetime import UTC, datetime, timedelta
+
+from cd_webhook.deliver import Delivery
+from manifests.metadata import COMMIT_GENERATION
+from model_repository.deployment import AnswerOutcome, DeploymentRequest
+from model_repository.digests import sha256_digest
+from model_repository.files import File
+from model_repository.index_manifest import IndexManifest, ModelReference, Partition, Recall, format_index_manifest
+from model_repository.names import IndexPrefix, ModelPrefix
+from tests.cd_webhook import webhook_scene as scenes
+from tests.cd_webhook.fake_pods import QUERIES
+from tests.cd_webhook.webhook_scene import Scene, request
+
+CANARY = scenes.VALUES + "canary: {replicas: 1, seconds: 30}\n"
+NAME = "home-store.canary"
+
+
+class CanaryScene(Scene):
+    """An environment whose values ask for a canary, with the builds b1 to b9 in the bucket."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.configure(scenes.values(CANARY))
+        self.digests = {number: self._publish(IndexPrefix("home-store", f"b{number}")) for number in range(1, 10)}
+
+    def _publish(self, prefix: IndexPrefix) -> str:
+        names = ("all.annoy", "all.ids", "items.lookup")
+        manifest = IndexManifest(
+            prefix=prefix,
+            created=datetime(2026, 11, 21, tzinfo=UTC),
+            model=ModelReference(
+                ModelPrefix("lite0", "v1"), "sha256:" + "2" * 64, 4, (File("model.json", 1, "AAAAAA=="),)
+            ),
+            dimensions=4,
+            metric="angular",
+            trees=10,
+            recall=Recall(10, 1.0, 3),
+            lookup="items.lookup",
+            partitions=(Partition("all", "all.annoy", "all.ids", 9),),
+            golden_queries=QUERIES,
+            files=tuple(File(name, 1, "AAAAAA==") for name in names),
+        )
+        data = format_index_manifest(manifest)
+        self.store.write(prefix.manifest, data, if_generation_match=0)
+        return sha256_digest(data)
+
+    def request(self, generation: int) -> DeploymentRequest:
+        return dataclasses.replace(request(generation), index_digest=self.digests[generation])
+
+    def deliver(self, generation: int, delivery: Delivery | None = None) -> AnswerOutcome:
+        return (delivery or self.delivery).deliver(self.request(generation)).outcome
+
+    def serve(self, generation: int) -> None:
+        self.deliver(generation)
+        self.finish()
+
+    def finish(self, delivery: Delivery | None = None, looks: int = 600) -> str:
+        """Look as the watcher does, half a second apart, until the rollout is finished."""
+        for _ in range(looks):
+            look = (delivery or self.delivery).advance("home-store")
+            if look.finished:
+                return look.sentence
+            self.pass_seconds(0.5)
+        raise AssertionError(f"still in progress: {look.sentence}")
+
+    def look(self, times: int) -> None:
+        for _ in range(times):
+            assert not self.delivery.advance("home-store").finished
+            self.pass_seconds(0.5)
+
+    def pass_seconds(self, seconds: float) -> None:
+        self.clock.moment += timedelta(seconds=seconds)
+
+    @property
+    def names(self) -> list[str]:
+        return [found["metadata"]["name"] for found in self.cluster.deployments()]
+
+    def stable_generation(self) -> str:
+        live = self.cluster.deployment("home-store")
+        assert live is not None
+        return str(live["spec"]["template"]["metadata"]["annotations"][COMMIT_GENERATION])
+
+
+def serving() -> CanaryScene:
+    """Commit 1 serves; it had nothing to be compared with."""
+    scene = CanaryScene()
+    scene.serve(1)
+    return scene

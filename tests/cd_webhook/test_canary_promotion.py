@@ -1,0 +1,75 @@
+"""Commits that a canary shows to be no worse: they roll out; and when there is no canary."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+
+from cd_webhook.state import Rollout
+from tests.cd_webhook import fake_cluster as pods
+from tests.cd_webhook.canary_scene import NAME, CanaryScene, serving
+
+
+@pytest.fixture
+def scene() -> CanaryScene:
+    return serving()
+
+
+def test_the_first_commit_of_an_index_has_no_canary_because_there_is_nothing_to_compare_with(
+    scene: CanaryScene,
+) -> None:
+    assert scene.receipt(1).outcome == "served"
+    assert scene.receipt(1).canary is None
+    assert scene.pods.asked == 0
+
+
+def test_a_good_build_is_promoted_and_its_receipt_has_the_figures(scene: CanaryScene) -> None:
+    scene.deliver(2)
+    scene.look(20)
+    assert scene.names == ["home-store", NAME]
+    assert (scene.deployed().rollout, scene.stable_generation()) == (Rollout.CANARY, "1")
+    scene.finish()
+    assert scene.names == ["home-store"]
+    assert scene.stable_generation() == "2"
+    receipt = scene.receipt(2)
+    assert receipt.outcome == "served"
+    assert receipt.canary is not None
+    assert receipt.canary.promoted
+    assert 30 <= receipt.canary.seconds <= 31
+    assert receipt.canary.canary.probes == receipt.canary.stable.probes > 200
+    assert receipt.canary.canary.p95_ms == receipt.canary.stable.p95_ms == 4.0
+    assert receipt.canary.canary.requests > 200
+    assert scene.deployed().last_good == scene.request(2)
+
+
+def test_while_the_canary_is_watched_the_stable_deployment_is_not_touched(scene: CanaryScene) -> None:
+    before = scene.cluster.deployment("home-store")
+    scene.deliver(2)
+    scene.look(10)
+    after = scene.cluster.deployment("home-store")
+    assert before is not None
+    assert after is not None
+    assert (after["spec"], after["metadata"]["generation"]) == (before["spec"], before["metadata"]["generation"])
+
+
+def test_a_redeploy_of_the_same_build_goes_through_a_canary_too(scene: CanaryScene) -> None:
+    again = dataclasses.replace(scene.request(1), generation=2)
+    scene.delivery.deliver(again)
+    scene.finish()
+    assert scene.receipt(2).canary is not None
+    assert scene.stable_generation() == "2"
+
+
+def test_when_no_pod_serves_the_mend_does_not_wait_for_a_canary(scene: CanaryScene) -> None:
+    scene.cluster.fates["1"] = pods.ended(1, "crash", container="search-server")
+    scene.cluster.tick()
+    scene.serve(2)
+    assert scene.receipt(2).outcome == "served"
+    assert scene.receipt(2).canary is None
+
+
+def test_a_build_that_is_gone_from_the_bucket_can_still_be_compared_with(scene: CanaryScene) -> None:
+    scene.store.forget("indexes/home-store/b1/index.json")
+    scene.serve(2)
+    assert scene.receipt(2).outcome == "served"

@@ -1,0 +1,130 @@
+"""The Kubernetes client against a small API server: versions, conflicts, refusals, TLS."""
+
+from __future__ import annotations
+
+import socket
+import ssl
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import urllib3
+from kubernetes import client
+
+from cd_webhook.cluster import ClusterForbids, ClusterRefused, ClusterUnavailable, Conflict
+from cd_webhook.cluster.api import Expired, KubernetesApi, Missing, error_of
+from tests.cd_webhook.api_server import DEPLOYMENTS, ApiServer
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[ApiServer]:
+    for name in ("HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    server = ApiServer()
+    yield server
+    server.http.shutdown()
+
+
+def manifest() -> dict[str, Any]:
+    return {"kind": "Deployment", "metadata": {"name": "shop"}, "spec": {}}
+
+
+def test_an_apply_names_the_version_its_decision_was_made_on(server: ApiServer) -> None:
+    server.cluster().apply(manifest(), resource_version="7")
+    kind, query, body = server.patches[-1]
+    assert kind == "application/apply-patch+yaml"
+    assert (query["fieldManager"], query["force"]) == (["indexpush"], ["true"])
+    assert body["metadata"]["resourceVersion"] == "7"
+    with pytest.raises(Conflict):
+        server.cluster().apply(manifest(), resource_version="7")
+
+
+def test_what_others_wrote_into_the_pod_template_is_taken_over_first_under_the_same_guard(server: ApiServer) -> None:
+    theirs = {"manager": "kubectl", "operation": "Update", "fieldsV1": {"f:spec": {"f:template": {"f:x": {}}}}}
+    server.live["metadata"]["managedFields"] = [theirs]
+    server.cluster().apply(manifest(), resource_version="7")
+    (first, _, patch), (second, _, applied) = server.patches
+    assert (first, second) == ("application/json-patch+json", "application/apply-patch+yaml")
+    assert patch[1] == {"op": "replace", "path": "/metadata/resourceVersion", "value": "7"}
+    assert applied["metadata"]["resourceVersion"] == "8"
+
+
+def test_an_unguarded_apply_names_no_version(server: ApiServer) -> None:
+    server.cluster().apply({"kind": "Service", "metadata": {"name": "shop"}}, resource_version=None)
+    assert "resourceVersion" not in server.patches[-1][2]["metadata"]
+
+
+def test_nothing_but_deployments_and_services_is_applied(server: ApiServer) -> None:
+    with pytest.raises(ClusterRefused):
+        server.cluster().apply({"kind": "Secret", "metadata": {"name": "x"}}, resource_version=None)
+
+
+def test_a_list_is_read_to_its_last_page(server: ApiServer) -> None:
+    found = server.cluster().deployments()
+    assert len(found) == 2
+    assert found[0]["kind"] == "Deployment"
+
+
+def test_an_unknown_deployment_is_none(server: ApiServer) -> None:
+    assert server.cluster().deployment("other") is None
+
+
+@pytest.mark.parametrize(
+    ("status", "family"),
+    [
+        (409, Conflict),
+        (404, Missing),
+        (410, Expired),
+        (401, ClusterForbids),
+        (403, ClusterForbids),
+        (422, ClusterRefused),
+        (400, ClusterRefused),
+        (408, ClusterUnavailable),
+        (429, ClusterUnavailable),
+        (500, ClusterUnavailable),
+        (503, ClusterUnavailable),
+    ],
+)
+def test_each_answer_belongs_to_a_family(status: int, family: type[Exception]) -> None:
+    error = error_of(status, "GET /x", b'{"message": "the reason"}')
+    assert isinstance(error, family)
+    assert "the reason" in str(error)
+
+
+@pytest.mark.usefixtures("server")
+def test_a_server_that_is_not_there_may_pass() -> None:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        configuration = client.Configuration()
+        configuration.host = f"http://127.0.0.1:{probe.getsockname()[1]}"
+    with pytest.raises(ClusterUnavailable):
+        KubernetesApi(configuration).get("/x")
+
+
+@pytest.mark.parametrize("trusted", [True, False])
+def test_an_authority_may_lack_extensions_but_must_be_trusted(
+    server: ApiServer, authority: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch, *, trusted: bool
+) -> None:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(authority[1])
+    server.http.socket = context.wrap_socket(server.http.socket, server_side=True)
+    configuration = client.Configuration()
+    configuration.host = f"https://localhost:{server.http.server_address[1]}"
+    configuration.ssl_ca_cert = str(authority[0]) if trusted else None
+    create = urllib3.util.ssl_.create_urllib3_context
+
+    def strict(*arguments: Any, **named: Any) -> ssl.SSLContext:
+        """What Python 3.13 and later make of it."""
+        made = create(*arguments, **named)
+        made.verify_flags |= ssl.VERIFY_X509_STRICT
+        return made
+
+    monkeypatch.setattr(urllib3.util.ssl_, "create_urllib3_context", strict)
+    monkeypatch.setattr(urllib3.connection, "create_urllib3_context", strict)
+    api = KubernetesApi(configuration)
+    if trusted:
+        assert api.get(f"{DEPLOYMENTS}/shop")["metadata"]["name"] == "shop"
+    else:
+        with pytest.raises(ClusterUnavailable, match=r"certificate verify failed.*check .* KUBECONFIG"):
+            api.get(f"{DEPLOYMENTS}/shop")
