@@ -18,7 +18,7 @@ from manifests.yaml_documents import parse_yaml
 from model_repository.errors import DocumentMalformed
 
 PLAIN = re.compile(r"[-A-Za-z0-9_.@ ]*", re.ASCII)
-_PAIR = re.compile(r"\\\\|\\u(d[89ab]..)\\u(d[c-f]..)")
+_NOT_ASCII = re.compile(r"[^ -~]")
 
 
 def render_template(template: str, context: Mapping[str, Any]) -> dict[str, Any]:
@@ -37,17 +37,9 @@ def render_template(template: str, context: Mapping[str, Any]) -> dict[str, Any]
 def _to_json(value: object) -> Markup:
     if isinstance(value, jinja2.Undefined):
         str(value)  # raises, and says which
-    # ASCII only: no line separator or control character gets through unescaped. YAML reads JSON's escapes, but not the
-    # pairs that JSON needs beyond 16 bits.
-    text = json.dumps(value, ensure_ascii=True, allow_nan=False)
-    return Markup(_PAIR.sub(_yaml_escape, text))  # noqa: S704 - to YAML, JSON is safe
-
-
-def _yaml_escape(found: re.Match[str]) -> str:
-    if found[1] is None:  # an escaped backslash: what follows it is no escape
-        return found[0]
-    character = bytes.fromhex(found[1] + found[2]).decode("utf-16-be")
-    return f"\\U{ord(character):08x}"
+    text = json.dumps(value, ensure_ascii=False, allow_nan=False)
+    # To YAML some characters beyond ASCII are ends of lines or not allowed; escaped, all are themselves.
+    return Markup(_NOT_ASCII.sub(lambda found: f"\\U{ord(found[0]):08x}", text))  # noqa: S704 - to YAML, JSON is safe
 
 
 def _finalize(value: object) -> Markup:

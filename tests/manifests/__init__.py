@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from manifests.values import Values, load_values, parse_values
 from model_repository.deployment import DeploymentRequest, Footprint
-from model_repository.names import IndexPrefix, ModelPrefix, Target
+from model_repository.names import IndexPrefix, Target
+from tests import builds
 
 EXAMPLES = Path(__file__).parents[2] / "manifests" / "environments"
 """The values that are shipped."""
@@ -27,19 +30,17 @@ def everything(environment: str) -> Values:
     return parse_values(EVERYTHING.read_text(), EVERYTHING.name, environment, {"PASSED": "on"})
 
 
-def request_for(environment: str, **changes: str) -> DeploymentRequest:
-    """A request for home-store there. changes: of its parameters."""
-    parameters = DeploymentRequest(
-        target=Target(environment, "home-store"),
-        generation=1700000000000001,
+def request_for(environment: str, **fields: Any) -> DeploymentRequest:
+    """A request for home-store there."""
+    asked = builds.request(
+        1700000000000001,
+        Target(environment, "home-store"),
         bucket="acme-models",
         index_prefix=IndexPrefix("home-store", "20261121t1200z"),
-        index_generation=1700000000000000,
         index_digest="sha256:" + "1" * 64,
-        model_prefix=ModelPrefix("efficientnet-lite0", "v1"),
         model_digest="sha256:" + "2" * 64,
         footprint=Footprint(memory_mib=1400, volume_mib=1139, deadline_seconds=172),
         by="ann",
         reason='a "quoted" reason: # with {{ everything }}',
-    ).to_parameters()
-    return DeploymentRequest.from_parameters({**parameters, **changes})
+    )
+    return replace(asked, **fields)

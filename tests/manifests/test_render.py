@@ -9,7 +9,7 @@ import pytest
 from manifests.metadata import COMMIT_GENERATION
 from manifests.render import render
 from manifests.values import Values, parse_values
-from model_repository.deployment import DeploymentRequest
+from model_repository.deployment import DeploymentRequest, Footprint
 from model_repository.errors import DocumentMalformed
 from search_server.config import Limits
 from tests.manifests import LEAST, request_for, shipped
@@ -21,7 +21,7 @@ def pod_of(request: DeploymentRequest, values: Values) -> dict[str, Any]:
 
 
 def test_a_pod_gets_the_memory_disk_and_deadline_of_its_index() -> None:
-    request = request_for("staging", memory_mib="5000", volume_mib="4200", deadline_seconds="333")
+    request = request_for("staging", footprint=Footprint(5000, 4200, 333))
     spec = render(request, shipped("staging")).deployment["spec"]
     pod = spec["template"]["spec"]
     server = pod["containers"][0]["resources"]
@@ -58,7 +58,7 @@ def test_every_container_is_locked_down() -> None:
 
 def test_a_new_generation_of_the_same_build_makes_new_pods() -> None:
     first = render(request_for("local"), shipped("local")).deployment
-    again = render(request_for("local", generation="1700000000000009"), shipped("local")).deployment
+    again = render(request_for("local", generation=1700000000000009), shipped("local")).deployment
     assert first["spec"]["template"] != again["spec"]["template"]
     assert again["metadata"]["annotations"][COMMIT_GENERATION] == "1700000000000009"
     assert first["spec"]["selector"] == again["spec"]["selector"]

@@ -13,7 +13,7 @@ from manifests.metadata import COMMIT_GENERATION
 from manifests.render import render
 from manifests.spinnaker import Installation, pipeline
 from manifests.values import Values, parse_values
-from model_repository.deployment import DeploymentRequest, Footprint
+from model_repository.deployment import Footprint
 from model_repository.errors import DocumentMalformed, NameRefused
 from model_repository.names import Target
 from tests.manifests import LEAST, everything, request_for, shipped
@@ -26,10 +26,6 @@ INSTALLATION = Installation("indexpush", "prod-gke", "indexpush", "team@example.
 @pytest.fixture(scope="module")
 def generated() -> dict[str, Any]:
     return pipeline(TARGET, BUCKET, shipped("production"), INSTALLATION)
-
-
-def request_in(environment: str, footprint: Footprint = Footprint(1400, 1139, 172)) -> DeploymentRequest:  # noqa: B008 - frozen
-    return replace(request_for(environment, bucket=BUCKET), footprint=footprint)
 
 
 def stage(generated: dict[str, Any], name: str) -> dict[str, Any]:
@@ -64,7 +60,7 @@ def evaluated(value: Any, parameters: dict[str, str]) -> Any:
 @pytest.mark.parametrize("values", [shipped("local"), shipped("staging"), shipped("production"), everything("qa")])
 @pytest.mark.parametrize("memory", [1, 1400, 99_999_999])
 def test_the_expressions_say_what_our_webhook_would_render(values: Values, memory: int) -> None:
-    request = request_in(values.environment, Footprint(memory, memory + 1, memory + 2))
+    request = request_for(values.environment, bucket=BUCKET, footprint=Footprint(memory, memory + 1, memory + 2))
     generated = pipeline(request.target, BUCKET, values, INSTALLATION)
     manifests = [manifest for name in ("Service", "Deploy") for manifest in stage(generated, name)["manifests"]]
     rendered = render(request, values)
@@ -108,7 +104,7 @@ def test_values_that_ask_for_a_canary_are_refused_by_name_because_the_pipeline_h
 def test_the_trigger_fires_for_this_index_in_this_environment_alone(generated: dict[str, Any]) -> None:
     (trigger,) = generated["triggers"]
     constraints = trigger["payloadConstraints"]
-    payload = request_in("production").to_payload()
+    payload = request_for("production", bucket=BUCKET).to_payload()
     assert all(re.search(pattern, payload[key]) for key, pattern in constraints.items())
     for key, pattern in constraints.items():
         assert not re.search(pattern, f"{payload[key]}-2")
@@ -118,7 +114,7 @@ def test_the_trigger_fires_for_this_index_in_this_environment_alone(generated: d
 def test_the_artifact_is_the_index_json_of_a_build_of_this_index(generated: dict[str, Any]) -> None:
     (expected,) = generated["expectedArtifacts"]
     name = expected["matchArtifact"]["name"]
-    assert re.fullmatch(name, request_in("production").to_payload()["artifacts"][0]["name"])
+    assert re.fullmatch(name, request_for("production", bucket=BUCKET).to_payload()["artifacts"][0]["name"])
     for other in (
         "gs://acme.models/indexes/other/b1/index.json",
         "gs://acme-models/indexes/home-store/b1/index.json",
@@ -148,4 +144,6 @@ def test_the_pipeline_is_for_one_bucket_and_pods_read_no_other(generated: dict[s
 
 def test_the_parameters_are_those_that_the_function_sends(generated: dict[str, Any]) -> None:
     declared = {each["name"]: each["required"] for each in generated["parameterConfig"]}
-    assert declared == {name: name not in {"by", "reason"} for name in request_in("production").to_parameters()}
+    assert declared == {
+        name: name not in {"by", "reason"} for name in request_for("production", bucket=BUCKET).to_parameters()
+    }

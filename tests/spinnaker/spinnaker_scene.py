@@ -13,8 +13,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 from manifests.spinnaker import Installation
-from model_repository.deployment import DeploymentRequest, Footprint
-from model_repository.names import IndexPrefix, ModelPrefix, Target
+from model_repository.deployment import DeploymentRequest
+from model_repository.names import IndexPrefix, Target
+from tests import builds
 from tests.spinnaker.clouddriver_stand_in import Clouddriver
 from tests.spinnaker.echo_stand_in import triggered
 
@@ -38,21 +39,16 @@ DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 _UNFINISHED = {"NOT_STARTED", "BUFFERED", "RUNNING"}
 
 
-def request_for(generation: int, build: str = "20261121t1200z", **changes: Any) -> DeploymentRequest:
-    asked = DeploymentRequest(
-        target=TARGET,
-        generation=generation,
+def request_for(generation: int, build: str = "20261121t1200z", **fields: Any) -> DeploymentRequest:
+    asked = builds.request(
+        generation,
+        TARGET,
         bucket=BUCKET,
         index_prefix=IndexPrefix("home-store", build),
-        index_generation=1763683200000000,
-        index_digest="sha256:" + "1" * 64,
-        model_prefix=ModelPrefix("efficientnet-lite0", "v1"),
-        model_digest="sha256:" + "2" * 64,
-        footprint=Footprint(memory_mib=1400, volume_mib=1139, deadline_seconds=172),
         by="ann",
         reason="a better model",
     )
-    return replace(asked, **changes)
+    return replace(asked, **fields)
 
 
 class Refused(Exception):
