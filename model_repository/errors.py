@@ -107,9 +107,9 @@ class GenerationConflict(PermanentError):
     code: ClassVar[str] = "generation-conflict"
     exit_code: ClassVar[ExitCode] = ExitCode.TRY_AGAIN
 
-    def __init__(self, name: str, expected: int) -> None:
+    def __init__(self, name: str, expected: int, hint: str = "read it again, then decide anew") -> None:
         wanted = "be absent" if expected == 0 else f"still have generation {expected}"
-        super().__init__(f"{name}: should {wanted}, but was written meanwhile; read it again, then decide anew")
+        super().__init__(f"{name}: should {wanted}, but was written meanwhile; {hint}")
 
 
 class AccessDenied(PermanentError):

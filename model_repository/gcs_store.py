@@ -85,7 +85,7 @@ class GcsStore:
 
     def listing(self, prefix: str) -> list[ObjectInfo]:
         """See `store.Store.listing`."""
-        with _errors(prefix, listed=self.bucket):
+        with _errors(prefix, whole=self.bucket):
             blobs = self._client.list_blobs(
                 self._bucket, prefix=prefix, fields=_FIELDS, retry=self._retry, timeout=_CONNECT_AND_READ_SECONDS
             )
@@ -93,7 +93,7 @@ class GcsStore:
 
     def folders(self, prefix: str) -> list[str]:
         """See `store.Store.folders`."""
-        with _errors(prefix, listed=self.bucket):
+        with _errors(prefix, whole=self.bucket):
             blobs = self._client.list_blobs(
                 self._bucket,
                 prefix=prefix,
@@ -108,14 +108,14 @@ class GcsStore:
 
     def write(self, name: str, data: bytes, *, if_generation_match: int | None) -> ObjectInfo:
         """See `store.Store.write`."""
-        with _errors(name, if_generation_match):
+        with _errors(name, if_generation_match, whole=self.bucket):
             blob = self._bucket.blob(name)
             blob.upload_from_string(data, **self._writing(name, if_generation_match))
             return _info(blob)
 
     def upload(self, name: str, path: Path, *, if_generation_match: int | None) -> ObjectInfo:
         """See `store.Store.upload`."""
-        with _errors(name, if_generation_match):
+        with _errors(name, if_generation_match, whole=self.bucket):
             blob = self._bucket.blob(name)
             blob.upload_from_filename(str(path), **self._writing(name, if_generation_match))
             return _info(blob)
@@ -142,18 +142,22 @@ def _info(blob: Any) -> ObjectInfo:  # noqa: ANN401 - the client is untyped
 
 
 @contextmanager
-def _errors(name: str, if_generation_match: int | None = None, *, listed: str = "") -> Iterator[None]:
-    """Turn what the client raises into the two families, by type and status. listed: the bucket, when it is listed."""
+def _errors(name: str, if_generation_match: int | None = None, *, whole: str = "") -> Iterator[None]:
+    """Turn what the client raises into the two families, by type and status.
+
+    whole: the bucket, where a 404 can only be about all of it: when it is listed or written to.
+    """
     try:
         yield
     except api_retry.exceptions.RetryError as error:
         raise BucketUnavailable(f"{name}: gave up retrying: {error.cause or error}; it may pass") from error
     except api.GoogleAPICallError as error:
-        if listed and error.code == HTTPStatus.NOT_FOUND:
-            raise BucketMissing(listed) from error
+        if whole and error.code == HTTPStatus.NOT_FOUND:
+            raise BucketMissing(whole) from error
         raise _by_status(name, error.code, if_generation_match or 0) from error
     except (auth.DefaultCredentialsError, auth.RefreshError) as error:
-        raise AccessDenied(f"{name}: no valid credentials ({error}); set up Application Default Credentials") from error
+        mend = "set up Application Default Credentials: gcloud auth application-default login"
+        raise AccessDenied(f"{name}: no valid credentials ({error}); {mend}") from error
     except DataCorruption as error:
         raise BucketUnavailable(f"{name}: the bytes were damaged on the way; it may pass") from error
     except (requests.RequestException, auth.TransportError, ConnectionError, TimeoutError) as error:

@@ -36,7 +36,11 @@ class StoredObject:
 
 
 class Store(Protocol):
-    """A bucket. Every method raises `BucketUnavailable` or `AccessDenied` when the bucket doesn't let it work."""
+    """A bucket.
+
+    Every method raises `BucketUnavailable` or `AccessDenied` when the bucket doesn't let it work. Where there is no
+    such bucket, listing and writing raise `BucketMissing`, while an object of it is as absent as any.
+    """
 
     @property
     def bucket(self) -> str:

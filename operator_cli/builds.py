@@ -4,36 +4,14 @@ from __future__ import annotations
 
 import difflib
 
-from model_repository.errors import NameRefused, ObjectMissing
-from model_repository.files import check_files
+from model_repository.builds import check_build
+from model_repository.errors import BucketMissing, NameRefused, ObjectMissing
 from model_repository.index_manifest import IndexManifest
 from model_repository.names import IndexPrefix
-from model_repository.repository import read_index_manifest, read_model_manifest
-from model_repository.store import ObjectInfo, Store
-from operator_cli.errors import BucketMissing, BuildMissing, ModelUnknown
+from model_repository.store import Store
+from operator_cli.errors import BuildMissing
 
 _SUGGESTIONS = 3
-
-
-def listing(store: Store, prefix: str) -> list[ObjectInfo]:
-    """`Store.listing`; a bucket that isn't there raises `BucketMissing`, not that an object is missing."""
-    try:
-        return store.listing(prefix)
-    except ObjectMissing:
-        raise bucket_missing(store) from None
-
-
-def folders(store: Store, prefix: str) -> list[str]:
-    """The names (not paths) of the folders below `prefix`; raises `BucketMissing`."""
-    try:
-        return [path[len(prefix) :].rstrip("/") for path in store.folders(prefix)]
-    except ObjectMissing:
-        raise bucket_missing(store) from None
-
-
-def bucket_missing(store: Store) -> BucketMissing:
-    """The error for a bucket that isn't there."""
-    return BucketMissing(f"gs://{store.bucket}: no such bucket; check MODEL_REPOSITORY or --repository")
 
 
 def parse_build(text: str, index: str, bucket: str) -> IndexPrefix:
@@ -53,51 +31,34 @@ def parse_build(text: str, index: str, bucket: str) -> IndexPrefix:
     return prefix
 
 
-def check_build(store: Store, prefix: IndexPrefix) -> IndexManifest:
-    """The manifest of a build that is whole: every file of index and model stands in the bucket as promised.
+def whole_build(store: Store, prefix: IndexPrefix) -> IndexManifest:
+    """The manifest of a build that `check_build` finds whole, and raises as that does.
 
-    Raises `BuildMissing`, `DocumentMalformed`, `BuildIncomplete` or `ModelUnknown`.
+    A build that isn't there is `BuildMissing`, which names those that are.
     """
     try:
-        manifest, _ = read_index_manifest(store, prefix)
+        return check_build(store, prefix).manifest
+    except BucketMissing:
+        raise
     except ObjectMissing:
-        raise _missing(store, prefix) from None
-    check_files(str(prefix), manifest.files, listing(store, f"{prefix}/"))
-    _check_model(store, manifest)
-    return manifest
+        raise build_missing(store, prefix) from None
 
 
-def _check_model(store: Store, manifest: IndexManifest) -> None:
-    reference = manifest.model
-    try:
-        model, digest = read_model_manifest(store, reference.prefix)
-    except ObjectMissing:
-        raise ModelUnknown(
-            f"{manifest.prefix.manifest}: its model {reference.prefix} isn't in the bucket; upload that, then commit"
-        ) from None
-    if digest != reference.digest:
-        raise ModelUnknown(
-            f"{manifest.prefix.manifest}: was built with a {reference.prefix.manifest} of digest {reference.digest}, "
-            f"the bucket has {digest}; models are immutable: put the old one back, or build the index again"
-        )
-    if model.dimensions != reference.dimensions:
-        raise ModelUnknown(
-            f"{manifest.prefix.manifest}: says that {reference.prefix} makes vectors of {reference.dimensions} "
-            f"dimensions, but it makes {model.dimensions}; build the index again"
-        )
-    check_files(str(reference.prefix), reference.files, listing(store, f"{reference.prefix}/"))
-
-
-def _missing(store: Store, prefix: IndexPrefix) -> BuildMissing:
-    builds = folders(store, f"indexes/{prefix.index}/")
+def build_missing(store: Store, prefix: IndexPrefix) -> BuildMissing:
+    """The error for a build that isn't there. Raises `BucketMissing`."""
+    builds = _folders(store, f"indexes/{prefix.index}/")
     if not builds:
         what = f"{prefix}: the index {prefix.index!r} has no builds"
-        return BuildMissing(sentence(what, near_names(prefix.index, folders(store, "indexes/"))))
+        return BuildMissing(sentence(what, near_names(prefix.index, _folders(store, "indexes/"))))
     others = [build for build in builds if build != prefix.build]
     if prefix.build in builds:
         what = f"{prefix}: has no index.json, so it is still being uploaded or was given up"
         return BuildMissing(sentence(what, "wait for it, or take another build", _newest(others)))
     return BuildMissing(sentence(f"{prefix}: no such build", near_names(prefix.build, others), _newest(others)))
+
+
+def _folders(store: Store, prefix: str) -> list[str]:
+    return [path.removeprefix(prefix).rstrip("/") for path in store.folders(prefix)]
 
 
 def _newest(builds: list[str]) -> str:

@@ -6,20 +6,20 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from model_repository.commit import Commit, format_commit, parse_commit
-from model_repository.errors import DocumentMalformed, GenerationConflict, NameRefused, ObjectMissing, PermanentError
+from model_repository.errors import DocumentMalformed, GenerationConflict, NameRefused, PermanentError
 from model_repository.index_manifest import IndexManifest
 from model_repository.names import IndexPrefix, Target
 from model_repository.receipt import Outcome, Receipt
 from model_repository.repository import read_index_manifest, write_commit
 from model_repository.store import Store
-from operator_cli.builds import bucket_missing, check_build, parse_build
+from operator_cli.builds import parse_build, whole_build
 from operator_cli.errors import CommitOnHold, NothingServed
 from operator_cli.live import Live, commit_missing, read_live, read_receipt_or_none, recent_receipts, served
 from operator_cli.rollback import pick_rollback
 
 
 @dataclass(frozen=True, slots=True)
-class Order:
+class Options:
     """What a person said, beside the build.
 
     reason: empty: the command finds one. hold: the new commit is on hold; None: as the command does by itself.
@@ -52,19 +52,19 @@ class Change:
     notes: tuple[str, ...] = ()
 
 
-def commit(store: Store, target: Target, build: str, order: Order) -> Change:
+def commit(store: Store, target: Target, build: str, options: Options) -> Change:
     """Commit a build that a person names."""
     live = read_live(store, target)
-    _respect_hold(live, order)
-    manifest = check_build(store, parse_build(build, target.index, store.bucket))
-    wanted = Commit(manifest.prefix, order.by, order.reason, hold=bool(order.hold))
-    return _write(store, live, wanted, order, action="commit", manifest=manifest)
+    _respect_hold(live, options)
+    manifest = whole_build(store, parse_build(build, target.index, store.bucket))
+    wanted = Commit(manifest.prefix, options.by, options.reason, hold=bool(options.hold))
+    return _write(store, live, wanted, options, action="commit", manifest=manifest)
 
 
-def redeploy(store: Store, target: Target, order: Order) -> Change:
+def redeploy(store: Store, target: Target, options: Options) -> Change:
     """Upload the live commit again: a new generation, so a new rollout of the same build.
 
-    A hold stays unless the order says otherwise; so does the reason.
+    A hold stays unless the options says otherwise; so does the reason.
     """
     live = read_live(store, target)
     if live.malformed:
@@ -75,18 +75,18 @@ def redeploy(store: Store, target: Target, order: Order) -> Change:
         )
     if live.commit is None:
         raise commit_missing(store, target)
-    manifest = check_build(store, live.commit.index_prefix)
-    hold = order.hold if order.hold is not None else live.commit.hold and not order.release
-    wanted = replace(live.commit, by=order.by, reason=order.reason or live.commit.reason, hold=hold)
-    return _write(store, live, wanted, order, action="redeploy", manifest=manifest)
+    manifest = whole_build(store, live.commit.index_prefix)
+    hold = options.hold if options.hold is not None else live.commit.hold and not options.release
+    wanted = replace(live.commit, by=options.by, reason=options.reason or live.commit.reason, hold=hold)
+    return _write(store, live, wanted, options, action="redeploy", manifest=manifest)
 
 
-def rollback(store: Store, target: Target, build: str | None, order: Order) -> Change:
+def rollback(store: Store, target: Target, build: str | None, options: Options) -> Change:
     """Commit an older build: the one that is named, or the one that served last before the live one."""
     live = read_live(store, target)
-    _respect_hold(live, order)
+    _respect_hold(live, options)
     if build is not None:
-        manifest = check_build(store, parse_build(build, target.index, store.bucket))
+        manifest = whole_build(store, parse_build(build, target.index, store.bucket))
         notes: tuple[str, ...] = ()
     else:
         receipt = read_receipt_or_none(store, target, live.generation)
@@ -95,18 +95,18 @@ def rollback(store: Store, target: Target, build: str | None, order: Order) -> C
             receipt.outcome if isinstance(receipt, Receipt) else None,
             recent_receipts(store, target),
             live_created=_created(store, live),
-            check=lambda prefix: check_build(store, prefix),
+            check=lambda prefix: whole_build(store, prefix),
         )
         manifest = pick.manifest
         notes = (*(f"passed over: {what}" for what in pick.passed_over), f"picked {manifest.prefix}: {pick.why}")
     left = f"rollback from {live.commit.index_prefix}" if live.commit else "rollback"
-    wanted = Commit(manifest.prefix, order.by, order.reason or left, hold=bool(order.hold))
-    if not order.hold:
+    wanted = Commit(manifest.prefix, options.by, options.reason or left, hold=bool(options.hold))
+    if not options.hold:
         notes += ("not on hold: the next batch replaces it; roll back with --hold to make it stick",)
-    return _write(store, live, wanted, order, action="rollback", manifest=manifest, notes=notes)
+    return _write(store, live, wanted, options, action="rollback", manifest=manifest, notes=notes)
 
 
-def promote(store: Store, source: Target, target: Target, order: Order) -> Change:
+def promote(store: Store, source: Target, target: Target, options: Options) -> Change:
     """Commit to `target` what `source` serves, which is not always what `source` has committed."""
     serving = served(store, source)
     if serving is None or serving.index_prefix is None:
@@ -115,17 +115,17 @@ def promote(store: Store, source: Target, target: Target, order: Order) -> Chang
             f"wait until then, or name one: indexpush commit {target.index} <build> --environment {target.environment}"
         )
     live = read_live(store, target)
-    _respect_hold(live, order)
-    manifest = check_build(store, serving.index_prefix)
+    _respect_hold(live, options)
+    manifest = whole_build(store, serving.index_prefix)
     notes = _behind(store, source, serving.index_prefix)
-    reason = order.reason or f"promoted from {source.environment}, generation {serving.generation}"
-    wanted = Commit(serving.index_prefix, order.by, reason, hold=bool(order.hold))
+    reason = options.reason or f"promoted from {source.environment}, generation {serving.generation}"
+    wanted = Commit(serving.index_prefix, options.by, reason, hold=bool(options.hold))
     if live.commit and (live.commit.index_prefix, live.commit.hold) == (wanted.index_prefix, wanted.hold):
         receipt = read_receipt_or_none(store, target, live.generation)
         if not isinstance(receipt, Receipt) or receipt.outcome is Outcome.SERVED:
             notes += (f"{target.environment} has it already; indexpush redeploy would roll it out again",)
             return Change("promote", target, live.generation, live.commit, live, manifest, written=False, notes=notes)
-    return _write(store, live, wanted, order, action="promote", manifest=manifest, notes=notes)
+    return _write(store, live, wanted, options, action="promote", manifest=manifest, notes=notes)
 
 
 def _behind(store: Store, source: Target, prefix: IndexPrefix) -> tuple[str, ...]:
@@ -146,8 +146,8 @@ def _created(store: Store, live: Live) -> datetime | None:
         return None
 
 
-def _respect_hold(live: Live, order: Order) -> None:
-    if live.commit is None or not live.commit.hold or order.release:
+def _respect_hold(live: Live, options: Options) -> None:
+    if live.commit is None or not live.commit.hold or options.release:
         return
     said = ": ".join(part for part in (live.commit.by, live.commit.reason) if part) or "nobody says why"
     raise CommitOnHold(
@@ -160,7 +160,7 @@ def _write(
     store: Store,
     live: Live,
     wanted: Commit,
-    order: Order,
+    options: Options,
     *,
     action: str,
     manifest: IndexManifest,
@@ -168,12 +168,10 @@ def _write(
 ) -> Change:
     _check_readable(live.target, wanted)
     change = Change(action, live.target, 0, wanted, live, manifest, written=False, notes=notes)
-    if order.dry_run:
+    if options.dry_run:
         return change
     try:
         written = write_commit(store, live.target, wanted, if_generation_match=live.generation)
-    except ObjectMissing:
-        raise bucket_missing(store) from None
     except GenerationConflict:
         return replace(change, generation=_whose(store, live, wanted), written=True)
     return replace(change, generation=written.generation, written=True)
@@ -197,6 +195,5 @@ def _whose(store: Store, live: Live, wanted: Commit) -> int:
         return now.generation
     by = f" (by {now.commit.by})" if now.commit and now.commit.by else ""
     what = f"{now.commit.index_prefix}{by}" if now.commit else "something else"
-    conflict = GenerationConflict(live.target.commit_name, live.generation)
-    conflict.args = (f"{conflict}; it is now {what}, generation {now.generation}: nothing of yours was written",)
-    raise conflict
+    hint = f"it is now {what}, generation {now.generation}: nothing of yours was written"
+    raise GenerationConflict(live.target.commit_name, live.generation, hint)

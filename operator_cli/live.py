@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from itertools import islice
 
 from model_repository.commit import Commit, parse_commit
-from model_repository.errors import DocumentMalformed, NameRefused, ObjectMissing
-from model_repository.names import Target, parse_generation
+from model_repository.errors import DocumentMalformed, ObjectMissing
+from model_repository.names import Target
 from model_repository.receipt import Outcome, Receipt
-from model_repository.repository import read_commit_object, read_receipt
+from model_repository.repository import list_commits, list_receipts, read_commit_object, read_receipt
 from model_repository.store import Store
-from operator_cli.builds import listing, near_names, sentence
+from operator_cli.builds import near_names, sentence
 from operator_cli.errors import CommitMissing
 
 RECEIPTS_READ = 500
@@ -43,26 +43,23 @@ class UnreadableReceipt:
 
 def read_live(store: Store, target: Target) -> Live:
     """The live commit of `target`: absent, malformed or fine."""
+    generation = 0
     try:
         stored = read_commit_object(store, target)
+        generation = stored.generation
+        return Live(target, generation, parse_commit(stored.data, target))
     except ObjectMissing:
         return Live(target, 0, None)
-    except DocumentMalformed as error:  # too large to be read: its generation is all that is needed
-        info = store.stat(target.commit_name)
-        return Live(target, info.generation if info else 0, None, _why(error, target))
-    try:
-        return Live(target, stored.generation, parse_commit(stored.data, target))
     except DocumentMalformed as error:
-        return Live(target, stored.generation, None, _why(error, target))
-
-
-def _why(error: DocumentMalformed, target: Target) -> str:
-    return str(error).removeprefix(f"{target.commit_name}: ")
+        if not generation:  # too large to be read: its generation is all that is needed
+            info = store.stat(target.commit_name)
+            generation = info.generation if info else 0
+        return Live(target, generation, None, str(error).removeprefix(f"{target.commit_name}: "))
 
 
 def commit_missing(store: Store, target: Target) -> CommitMissing:
     """The error for a target that nobody ever committed to; it names those that there are."""
-    known = [target_ for target_, _ in list_commits(store) if target_]
+    known = [found.target for found in list_commits(store) if found.target]
     here = sorted(other.index for other in known if other.environment == target.environment)
     environments = sorted({other.environment for other in known if other.index == target.index})
     return CommitMissing(
@@ -75,25 +72,10 @@ def commit_missing(store: Store, target: Target) -> CommitMissing:
     )
 
 
-def list_commits(store: Store) -> list[tuple[Target | None, str]]:
-    """The objects in commits/ by name, each with its target, or None if its name is no commit's."""
-    found: list[tuple[Target | None, str]] = []
-    for info in listing(store, "commits/"):
-        if info.name.endswith("/"):  # a "folder" that a browser of buckets made
-            continue
-        try:
-            found.append((Target.from_commit_name(info.name), info.name))
-        except NameRefused:
-            found.append((None, info.name))
-    return found
-
-
 def read_receipt_or_none(store: Store, target: Target, generation: int) -> Receipt | UnreadableReceipt | None:
-    """What became of one commit; None while nobody said."""
-    if generation == 0:
-        return None
+    """What became of one commit; None while nobody said, or there is no commit (generation 0)."""
     try:
-        return read_receipt(store, target, generation)
+        return read_receipt(store, target, generation) if generation else None
     except ObjectMissing:
         return None
     except DocumentMalformed as error:
@@ -102,10 +84,8 @@ def read_receipt_or_none(store: Store, target: Target, generation: int) -> Recei
 
 def receipts(store: Store, target: Target) -> Iterator[Receipt | UnreadableReceipt]:
     """The receipts of a target, newest first, read one by one as they are asked for."""
-    for generation in _generations(store, target):
-        receipt = read_receipt_or_none(store, target, generation)
-        if receipt is not None:
-            yield receipt
+    found = (read_receipt_or_none(store, target, generation) for generation in list_receipts(store, target))
+    return (receipt for receipt in found if receipt is not None)
 
 
 def recent_receipts(store: Store, target: Target) -> Iterator[Receipt]:
@@ -119,14 +99,3 @@ def served(store: Store, target: Target) -> Receipt | None:
     An undone or rejected commit leaves what was there before it; a waiting one hasn't replaced it yet.
     """
     return next((receipt for receipt in recent_receipts(store, target) if receipt.outcome is Outcome.SERVED), None)
-
-
-def _generations(store: Store, target: Target) -> list[int]:
-    prefix = target.receipts_prefix
-    found = []
-    for info in listing(store, prefix):
-        try:
-            found.append(parse_generation(info.name[len(prefix) :].removesuffix(".json")))
-        except NameRefused:  # nobody's receipt
-            continue
-    return sorted(found, reverse=True)

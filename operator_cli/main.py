@@ -4,29 +4,29 @@ from __future__ import annotations
 
 import argparse
 import os
-import re
 import sys
 import traceback
 from collections.abc import Sequence
 from functools import partial
 from itertools import pairwise
+from typing import Any
 
 from model_repository.deployment import footprint
-from model_repository.errors import DeliveryError, NameRefused
-from model_repository.names import Target
+from model_repository.errors import DeliveryError
+from model_repository.exit_codes import ExitCode
+from model_repository.names import Target, parse_bucket_url
 from model_repository.store import Store
 from operator_cli import changes
 from operator_cli.arguments import parse_arguments
-from operator_cli.changes import Change, Order
-from operator_cli.desk import Desk
+from operator_cli.changes import Change, Options
+from operator_cli.context import Context
 from operator_cli.errors import UsageRefused
-from operator_cli.exit_codes import ExitCode, exit_code_of
 from operator_cli.pull import pull
 from operator_cli.render import (
     change_text,
     change_value,
     history_text,
-    receipt_value,
+    history_value,
     status_text,
     status_value,
     verdict_text,
@@ -35,78 +35,75 @@ from operator_cli.signature import default_signature
 from operator_cli.status import history, status
 from operator_cli.waiting import Verdict, wait_for_receipt
 
-_BUCKET = re.compile(r"gs://[a-z0-9][a-z0-9._-]{0,221}/?", re.ASCII)
 _PATIENCE = 15.0
 _AFTER_THE_DEADLINE = 60.0
 """Seconds beyond a rollout's deadline in which its undoing is known as well."""
 
 
-def main(argv: Sequence[str] | None = None, desk: Desk | None = None) -> int:
+def main(argv: Sequence[str] | None = None, context: Context | None = None) -> int:
     """Run one command; returns the exit code."""
     argv = sys.argv[1:] if argv is None else argv
-    desk = desk or Desk.here()
+    context = context or Context.of_this_process()
     try:
-        arguments = parse_arguments(argv)
-        return _run(arguments, desk)
+        return _run(parse_arguments(argv), context)
     except DeliveryError as error:
-        _fail(desk, argv, error.code, str(error))
-        return exit_code_of(error)
+        return _fail(context, argv, error.exit_code, error.code, str(error))
     except KeyboardInterrupt:
-        _fail(desk, argv, "interrupted", "interrupted; indexpush status shows what stands in the bucket")
-        return ExitCode.INTERRUPTED
+        message = "interrupted; indexpush status shows what stands in the bucket"
+        return _fail(context, argv, ExitCode.INTERRUPTED, "interrupted", message)
     except BrokenPipeError:  # `indexpush history | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return ExitCode.OK
     except Exception as error:  # noqa: BLE001 - a defect: shown whole, with a status of its own
-        traceback.print_exc(file=desk.stderr)
-        _fail(desk, argv, "defect", f"a defect of indexpush: {error!r}; please report the lines above")
-        return ExitCode.SOFTWARE
+        traceback.print_exc(file=context.stderr)
+        message = f"a defect of indexpush: {error!r}; please report the lines above"
+        return _fail(context, argv, ExitCode.SOFTWARE, "defect", message)
 
 
-def _fail(desk: Desk, argv: Sequence[str], code: str, message: str) -> None:
-    desk.warn(f"indexpush: {message}")
+def _fail(context: Context, argv: Sequence[str], exit_code: ExitCode, code: str, message: str) -> ExitCode:
+    context.warn(f"indexpush: {message}")
     # the command line itself may be what is wrong, so the wish for JSON is looked up in its raw form
     if "--output=json" in argv or ("--output", "json") in pairwise(argv):
-        desk.say_value({"error": {"code": code, "message": " ".join(message.split())}})
+        context.say_value({"error": {"code": code, "message": " ".join(message.split())}})
+    return exit_code
 
 
-def _run(arguments: argparse.Namespace, desk: Desk) -> int:
-    url = _repository(arguments, desk)
-    open_store = partial(desk.open_store, url, getattr(arguments, "patience", _PATIENCE))
+def _run(arguments: argparse.Namespace, context: Context) -> int:
+    bucket = _bucket(arguments, context)
+    open_store = partial(context.open_store, bucket, getattr(arguments, "patience", _PATIENCE))
     as_json = getattr(arguments, "output", "text") == "json"
+
+    def show(value: dict[str, Any], text: str) -> None:
+        if as_json:
+            context.say_value(value)
+        else:
+            context.say(text)
+
     match arguments.command:
         case "status":
-            found = status(open_store(), _environment(arguments, desk, needed=False), arguments.index)
-            now = desk.clock.now()
-            if as_json:
-                desk.say_value(status_value(found, now))
-            else:
-                desk.say(status_text(found, now) or f"nothing is committed in {url}")
+            found = status(open_store(), _environment(arguments, context), arguments.index)
+            now = context.clock.now()
+            show(status_value(found, now), status_text(found, now) or f"nothing is committed in gs://{bucket}")
         case "history":
-            target = _target(arguments, desk)
+            target = _target(arguments, context)
             receipts = history(open_store(), target, arguments.limit)
-            if as_json:
-                rows = [receipt_value(receipt) for receipt in receipts]
-                desk.say_value({"environment": target.environment, "index": target.index, "receipts": rows})
-            else:
-                desk.say(history_text(receipts) or f"{target}: no receipts yet")
+            show(history_value(target, receipts), history_text(receipts) or f"{target}: no receipts yet")
         case "pull":
-            return pull(open_store(), arguments.index_prefix, arguments.destination, url, desk, as_json=as_json)
+            return pull(open_store(), arguments.index_prefix, arguments.destination, context, as_json=as_json)
         case "spinnaker-pipeline":
-            # the templates' engine takes a while to import, and no other command needs it
+            # the templates' engine takes a while to import, and no other command needs it (docs/operations.md)
             from operator_cli.spinnaker import spinnaker_pipeline  # noqa: PLC0415
 
-            environment = str(_environment(arguments, desk, needed=True))
-            desk.say_value(spinnaker_pipeline(arguments, environment, url, desk))
+            context.say_value(spinnaker_pipeline(arguments, _named_environment(arguments, context), bucket, context))
         case _:
-            return _change(arguments, desk, open_store(), as_json=as_json)
+            return _change(arguments, context, open_store(), as_json=as_json)
     return ExitCode.OK
 
 
-def _change(arguments: argparse.Namespace, desk: Desk, store: Store, *, as_json: bool) -> int:
-    target = _target(arguments, desk)
-    order = Order(
-        by=default_signature(desk.environ) if arguments.by is None else arguments.by,
+def _change(arguments: argparse.Namespace, context: Context, store: Store, *, as_json: bool) -> int:
+    target = _target(arguments, context)
+    options = Options(
+        by=default_signature(context.environ) if arguments.by is None else arguments.by,
         reason=arguments.reason,
         hold=arguments.hold,
         release=arguments.release,
@@ -114,57 +111,61 @@ def _change(arguments: argparse.Namespace, desk: Desk, store: Store, *, as_json:
     )
     match arguments.command:
         case "commit":
-            change = changes.commit(store, target, arguments.build, order)
+            change = changes.commit(store, target, arguments.build, options)
         case "redeploy":
-            change = changes.redeploy(store, target, order)
+            change = changes.redeploy(store, target, options)
         case "rollback":
-            change = changes.rollback(store, target, arguments.to, order)
+            change = changes.rollback(store, target, arguments.to, options)
         case _:
-            change = changes.promote(store, Target(arguments.source, target.index), target, order)
+            change = changes.promote(store, Target(arguments.source, target.index), target, options)
     if not as_json:
-        desk.say(change_text(change))
-    verdict = _wait(arguments.wait, desk, store, change)
+        context.say(change_text(change))
+    verdict = _wait(arguments.wait, context, store, change)
     if as_json:
-        desk.say_value(change_value(change, verdict))
+        context.say_value(change_value(change, verdict))
     elif verdict is not None:
-        desk.say(verdict_text(verdict))
+        context.say(verdict_text(verdict))
     elif change.written:
-        desk.say(f"  see         indexpush status {target.index} --environment {target.environment}")
+        context.say(f"  see         indexpush status {target.index} --environment {target.environment}")
     return verdict.exit_code if verdict else ExitCode.OK
 
 
-def _wait(wanted: float | None, desk: Desk, store: Store, change: Change) -> Verdict | None:
+def _wait(wanted: float | None, context: Context, store: Store, change: Change) -> Verdict | None:
     if wanted is None or not change.generation:
         return None
     patience = wanted or footprint(change.manifest).deadline_seconds + _AFTER_THE_DEADLINE
     receipt = change.target.receipt_name(change.generation)
 
     def tick(passed: float) -> None:
-        desk.transient(f"waiting for {receipt} ({passed:.0f} of {patience:.0f} s)")
+        context.transient(f"waiting for {receipt} ({passed:.0f} of {patience:.0f} s)")
 
     try:
-        return wait_for_receipt(store, change.target, change.generation, patience=patience, clock=desk.clock, tick=tick)
+        return wait_for_receipt(
+            store, change.target, change.generation, patience=patience, clock=context.clock, tick=tick
+        )
     except KeyboardInterrupt:
         return Verdict(None, "interrupted; the commit stands, and may still go live", ExitCode.INTERRUPTED, 0.0)
     finally:
-        desk.clear_transient()
+        context.clear_transient()
 
 
-def _repository(arguments: argparse.Namespace, desk: Desk) -> str:
-    url = str(getattr(arguments, "repository", None) or desk.environ.get("MODEL_REPOSITORY") or "")
+def _bucket(arguments: argparse.Namespace, context: Context) -> str:
+    url = getattr(arguments, "repository", None) or context.environ.get("MODEL_REPOSITORY")
     if not url:
         raise UsageRefused("no bucket is named; say --repository gs://<bucket>, or set MODEL_REPOSITORY")
-    if not _BUCKET.fullmatch(url):
-        raise NameRefused(f"MODEL_REPOSITORY {url[:200]!r}: expected gs://<bucket>, without a path")
-    return url.rstrip("/")
+    return parse_bucket_url(url)
 
 
-def _environment(arguments: argparse.Namespace, desk: Desk, *, needed: bool) -> str | None:
-    environment = arguments.environment or desk.environ.get("INDEXPUSH_ENVIRONMENT") or None
-    if environment is None and needed:
+def _environment(arguments: argparse.Namespace, context: Context) -> str | None:
+    return arguments.environment or context.environ.get("INDEXPUSH_ENVIRONMENT") or None
+
+
+def _named_environment(arguments: argparse.Namespace, context: Context) -> str:
+    environment = _environment(arguments, context)
+    if environment is None:
         raise UsageRefused("no environment is named; say --environment <name>, or set INDEXPUSH_ENVIRONMENT")
     return environment
 
 
-def _target(arguments: argparse.Namespace, desk: Desk) -> Target:
-    return Target(str(_environment(arguments, desk, needed=True)), arguments.index)
+def _target(arguments: argparse.Namespace, context: Context) -> Target:
+    return Target(_named_environment(arguments, context), arguments.index)

@@ -14,13 +14,13 @@ from typing import Any
 
 from model_repository.digests import sha256_digest
 from model_repository.errors import NameRefused, ObjectMissing
+from model_repository.exit_codes import ExitCode
 from model_repository.names import IndexPrefix
 from model_repository.repository import read_index_manifest
 from model_repository.store import Store
-from operator_cli.builds import check_build, parse_build
-from operator_cli.desk import Desk
+from operator_cli.builds import build_missing, parse_build
+from operator_cli.context import Context
 from operator_cli.errors import PullerMissing
-from operator_cli.exit_codes import ExitCode
 
 _PULLER = "init_container"
 _CODES = (ExitCode.OK, ExitCode.USAGE, ExitCode.DATA, ExitCode.TRY_AGAIN)
@@ -29,7 +29,7 @@ _BAR = 30
 _NARROW = 80
 
 
-def pull(store: Store, prefix_text: str, destination: str, url: str, desk: Desk, *, as_json: bool) -> int:
+def pull(store: Store, prefix_text: str, destination: str, context: Context, *, as_json: bool) -> int:
     """Pull a build and its model to `destination`; returns the puller's own exit code.
 
     A puller that died (a signal, a defect) is `ExitCode.SOFTWARE`: its status would say something else here.
@@ -40,29 +40,28 @@ def pull(store: Store, prefix_text: str, destination: str, url: str, desk: Desk,
     try:
         manifest, stored = read_index_manifest(store, prefix)
     except ObjectMissing:
-        check_build(store, prefix)  # raises, naming the builds that there are
-        raise
+        raise build_missing(store, prefix) from None
     folder = Path(destination).absolute()
     environment = {
-        **desk.environ,
-        "MODEL_REPOSITORY": url,
+        **context.environ,
+        "MODEL_REPOSITORY": f"gs://{store.bucket}",
         "INDEX_PREFIX": str(prefix),
         "INDEX_DIGEST": sha256_digest(stored.data),
         "DESTINATION": str(folder),
         "PROGRESS_SECONDS": "0.2",
         "TERMINATION_LOG": os.devnull,
     }
-    status, last = _follow(environment, manifest.bytes_to_pull, desk)
+    status, last = _follow(environment, manifest.bytes_to_pull, context)
     code = status if status in _CODES else ExitCode.SOFTWARE
     if status != ExitCode.OK and last.get("severity") != "ERROR":  # it died without last words
         last = {"message": f"{prefix}: the puller ended with status {status} and didn't say why"}
     message = str(last.get("message", f"pulled {prefix}"))
     if as_json:
-        desk.say_value(_value(code, prefix, folder, last, message))
+        context.say_value(_value(code, prefix, folder, last, message))
     elif code == ExitCode.OK:
-        desk.say(f"{message}\n  folder      {folder}")
+        context.say(f"{message}\n  folder      {folder}")
     if code != ExitCode.OK:
-        desk.warn(f"indexpush: {message}")
+        context.warn(f"indexpush: {message}")
     return code
 
 
@@ -73,7 +72,7 @@ def _prefix(text: str, bucket: str) -> IndexPrefix:
     return parse_build(text, parts[1], bucket)
 
 
-def _follow(environment: dict[str, str], total: int, desk: Desk) -> tuple[int, dict[str, Any]]:
+def _follow(environment: dict[str, str], total: int, context: Context) -> tuple[int, dict[str, Any]]:
     """Run the puller to its end: its exit status and the last thing it said.
 
     total: bytes to pull; `bytes` of a log line is how many of them have come.
@@ -90,15 +89,15 @@ def _follow(environment: dict[str, str], total: int, desk: Desk) -> tuple[int, d
                     continue
                 last = record
                 if isinstance(done := record.get("bytes"), int):
-                    desk.transient(progress_bar(done, total, shutil.get_terminal_size().columns))
+                    context.transient(progress_bar(done, total, shutil.get_terminal_size().columns))
             code = child.wait()
         except KeyboardInterrupt:
             child.wait()  # the terminal interrupted it too
             raise
         finally:
-            desk.clear_transient()
+            context.clear_transient()
     if code:
-        desk.stderr.writelines(strange)
+        context.stderr.writelines(strange)
     return code, last
 
 

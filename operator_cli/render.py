@@ -7,10 +7,12 @@ from typing import Any
 
 from model_repository.canary_figures import CanaryFigures, TrackFigures, format_canary_figures
 from model_repository.fields import format_moment
+from model_repository.names import Target
 from model_repository.receipt import Receipt
+from model_repository.repository import CommitObject
 from operator_cli.changes import Change
 from operator_cli.live import UnreadableReceipt
-from operator_cli.status import Stray, TargetStatus
+from operator_cli.status import TargetStatus
 from operator_cli.waiting import Verdict
 
 _MINUTE, _HOUR, _DAY = 60, 3600, 86400
@@ -74,14 +76,16 @@ def verdict_text(verdict: Verdict) -> str:
     return f"  outcome     {outcome} after {verdict.seconds:.1f} s{detail}"
 
 
-def status_text(found: list[TargetStatus | Stray], now: datetime) -> str:
+def status_text(found: list[TargetStatus | CommitObject], now: datetime) -> str:
     """A paragraph per target."""
-    return "\n".join(_stray_text(each) if isinstance(each, Stray) else _target_text(each, now) for each in found)
+    return "\n".join(
+        _ignored_text(each) if isinstance(each, CommitObject) else _target_text(each, now) for each in found
+    )
 
 
-def _stray_text(stray: Stray) -> str:
+def _ignored_text(found: CommitObject) -> str:
     why = "its name isn't commits/<environment>/<index>.json, so nobody acts on it: move it, or delete it"
-    return f"{stray.name!r}\n  {'IGNORED':<12}{why}"
+    return f"{found.name!r}\n  {'IGNORED':<12}{why}"
 
 
 def _target_text(status: TargetStatus, now: datetime) -> str:
@@ -128,10 +132,10 @@ def _serving(status: TargetStatus, now: datetime) -> str:
     return f"{serving.index_prefix}  generation {serving.generation}  for {_age(serving.finished, now)}"
 
 
-def status_value(found: list[TargetStatus | Stray], now: datetime) -> dict[str, Any]:
+def status_value(found: list[TargetStatus | CommitObject], now: datetime) -> dict[str, Any]:
     """The same for programs: targets by name, and the names that are no commit's."""
     targets = [_target_value(each, now) for each in found if isinstance(each, TargetStatus)]
-    return {"targets": targets, "ignored": [each.name for each in found if isinstance(each, Stray)]}
+    return {"targets": targets, "ignored": [each.name for each in found if isinstance(each, CommitObject)]}
 
 
 def _target_value(status: TargetStatus, now: datetime) -> dict[str, Any]:
@@ -172,6 +176,12 @@ def history_text(found: list[Receipt | UnreadableReceipt]) -> str:
         canary = f"canary {_canary(receipt.canary)}" if receipt.canary else ""
         lines += [f"{'':<18}{text}" for text in (receipt.reason, receipt.detail, canary) if text]
     return "\n".join(lines)
+
+
+def history_value(target: Target, found: list[Receipt | UnreadableReceipt]) -> dict[str, Any]:
+    """The same for programs."""
+    rows = [receipt_value(receipt) for receipt in found]
+    return {"environment": target.environment, "index": target.index, "receipts": rows}
 
 
 def receipt_value(receipt: Receipt | UnreadableReceipt) -> dict[str, Any]:

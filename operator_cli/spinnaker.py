@@ -11,16 +11,18 @@ from manifests.spinnaker import Installation, application, pipeline
 from manifests.values import FOLDER, load_values
 from model_repository.errors import NameRefused
 from model_repository.names import Target
-from operator_cli.desk import Desk
+from operator_cli.context import Context
 
 
-def spinnaker_pipeline(arguments: argparse.Namespace, environment: str, url: str, desk: Desk) -> dict[str, Any]:
+def spinnaker_pipeline(
+    arguments: argparse.Namespace, environment: str, bucket: str, context: Context
+) -> dict[str, Any]:
     """The application and one pipeline for each index, as Spinnaker's own JSON; with --into, written there as well.
 
-    url: of the bucket. Raises `NameRefused`, `DocumentMalformed` when the environment's values don't do.
+    Raises `NameRefused`, `DocumentMalformed` when the environment's values don't do.
     """
-    folder = Path(arguments.values or desk.environ.get("ENVIRONMENTS") or FOLDER)
-    values = load_values(environment, folder=folder, variables=desk.environ)
+    folder = Path(arguments.values or context.environ.get("ENVIRONMENTS") or FOLDER)
+    values = load_values(environment, folder=folder, variables=context.environ)
     installation = Installation(
         application=arguments.application,
         account=arguments.account or environment,
@@ -29,7 +31,6 @@ def spinnaker_pipeline(arguments: argparse.Namespace, environment: str, url: str
         slack=arguments.slack.removeprefix("#"),
         run_as=arguments.run_as,
     )
-    bucket = url.removeprefix("gs://")
     targets = [Target(environment, index) for index in dict.fromkeys(arguments.index)]
     found: dict[str, Any] = {
         "application": application(installation),

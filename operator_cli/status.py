@@ -8,12 +8,12 @@ from itertools import islice
 
 from model_repository.names import Target
 from model_repository.receipt import Outcome, Receipt
+from model_repository.repository import COMMITS, CommitObject, list_commits
 from model_repository.store import Store
 from operator_cli.live import (
     Live,
     UnreadableReceipt,
     commit_missing,
-    list_commits,
     read_live,
     read_receipt_or_none,
     receipts,
@@ -35,32 +35,25 @@ class TargetStatus:
     serving: Receipt | None
 
 
-@dataclass(frozen=True, slots=True)
-class Stray:
-    """An object in commits/ whose name is no commit's: nobody will ever act on it."""
+def status(store: Store, environment: str | None, index: str | None) -> list[TargetStatus | CommitObject]:
+    """The targets that the filters leave, by name, and the objects among them whose names are no commit's.
 
-    name: str
-
-
-def status(store: Store, environment: str | None, index: str | None) -> list[TargetStatus | Stray]:
-    """The targets that the filters leave, by name. Raises `CommitMissing` if both are given and nothing is there."""
+    Raises `CommitMissing` if both filters are given and nothing is there.
+    """
     if environment is not None and index is not None:
         target = Target(environment, index)
         found = _status(store, target)
         if found.live.generation == 0:
             raise commit_missing(store, target)
         return [found]
-    return [
-        Stray(name) if target is None else _status(store, target)
-        for target, name in list_commits(store)
-        if _wanted(target, name, environment, index)
-    ]
+    wanted = (found for found in list_commits(store) if _wanted(found, environment, index))
+    return [_status(store, found.target) if found.target else found for found in wanted]
 
 
-def _wanted(target: Target | None, name: str, environment: str | None, index: str | None) -> bool:
-    if target is None:
-        return index is None and (environment is None or name.startswith(f"commits/{environment}/"))
-    return environment in (None, target.environment) and index in (None, target.index)
+def _wanted(found: CommitObject, environment: str | None, index: str | None) -> bool:
+    if found.target is None:
+        return index is None and (environment is None or found.name.startswith(f"{COMMITS}{environment}/"))
+    return environment in (None, found.target.environment) and index in (None, found.target.index)
 
 
 def _status(store: Store, target: Target) -> TargetStatus:

@@ -6,12 +6,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
 
+from model_repository.clock import Clock
 from model_repository.errors import DeliveryError, TransientError
+from model_repository.exit_codes import ExitCode
 from model_repository.names import Target
 from model_repository.receipt import Outcome
 from model_repository.store import Store
-from operator_cli.clock import Clock
-from operator_cli.exit_codes import ExitCode, exit_code_of
 from operator_cli.live import UnreadableReceipt, read_live, read_receipt_or_none
 
 _FIRST_PAUSE = 0.25
@@ -49,7 +49,7 @@ def wait_for_receipt(
         except TransientError as error:
             verdict, trouble = None, f" ({error})"
         except DeliveryError as error:
-            return Verdict(None, f"the commit is written, but: {error}", exit_code_of(error), passed)
+            return Verdict(None, f"the commit is written, but: {error}", error.exit_code, passed)
         if verdict is not None:
             return verdict
         if passed >= patience:

@@ -146,11 +146,19 @@ def test_a_bucket_is_named_by_a_url_without_a_path() -> None:
             parse_bucket_url(url)
 
 
-def test_a_bucket_that_is_not_there_is_named_when_it_is_listed(new_bucket: Callable[[], str]) -> None:
+def test_a_bucket_that_is_not_there_is_named_when_it_is_listed_or_written_to(
+    new_bucket: Callable[[], str], tmp_path: Path
+) -> None:
     store = GcsStore(f"{new_bucket()}-gone")
-    for act in (store.listing, store.folders):
+    (tmp_path / "c.json").touch()
+    for act in (
+        lambda: store.listing("commits/"),
+        lambda: store.folders("commits/"),
+        lambda: store.write("c.json", b"", if_generation_match=0),
+        lambda: store.upload("c.json", tmp_path / "c.json", if_generation_match=None),
+    ):
         with pytest.raises(BucketMissing, match=f"gs://{store.bucket}: no such bucket"):
-            act("commits/")
+            act()
 
 
 def test_a_bucket_that_does_not_answer_may_answer_later(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,31 +1,26 @@
-"""An operator at a desk of their own: a bucket with builds and receipts, a clock that jumps, captured output."""
+"""An operator with a context of their own: a bucket with builds and receipts, a clock that jumps, captured output."""
 
 from __future__ import annotations
 
 import io
 import json
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-import google_crc32c
 import pytest
 
 from model_repository.commit import Commit
-from model_repository.digests import format_crc32c, sha256_digest
-from model_repository.files import File
-from model_repository.index_manifest import IndexManifest, ModelReference, Partition, Recall, format_index_manifest
-from model_repository.model_manifest import ModelManifest, format_model_manifest
 from model_repository.names import IndexPrefix, ModelPrefix, Target
-from model_repository.receipt import Outcome, Receipt
+from model_repository.receipt import Outcome
 from model_repository.repository import write_commit, write_receipt
 from model_repository.store import Store
-from operator_cli.desk import Desk
+from operator_cli.context import Context
 from operator_cli.main import main
+from tests import builds
 from tests.memory_store import MemoryStore
 
-NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
 MODEL = ModelPrefix("effnet", "v1")
 
 
@@ -70,37 +65,14 @@ class Operator:
 
     def __call__(self, *argv: str) -> Said:
         out, err = io.StringIO(), io.StringIO()
-        code = main(list(argv), Desk(self.environ, lambda _url, _patience: self.store, self.clock, out, err))
+        code = main(list(argv), Context(self.environ, lambda _url, _patience: self.store, self.clock, out, err))
         return Said(code, out.getvalue(), err.getvalue())
 
-    def model(self, dimensions: int) -> ModelReference:
-        """Upload the model, whose vectors have 4 dimensions; a reference that claims `dimensions` for it."""
-        data = b"onnx"
-        file = self._put(MODEL, "model.onnx", data)
-        manifest = ModelManifest(MODEL, NOW, "onnx", "model.onnx", 224, 4, (), (file,))
-        document = format_model_manifest(manifest)
-        return ModelReference(
-            MODEL, sha256_digest(document), dimensions, (file, self._put(MODEL, "model.json", document))
-        )
-
     def build(self, name: str, *, age: float = 0, index: str = "clothing", dimensions: int = 4) -> IndexPrefix:
-        """Upload a whole build, made `age` hours before now."""
+        """Upload a whole build, made `age` hours before now; `dimensions`: what it claims of its model, which has 4."""
         prefix = IndexPrefix(index, name)
-        files = tuple(self._put(prefix, file, f"{name} {file}".encode()) for file in ("a.ann", "a.ids", "items.lookup"))
-        manifest = IndexManifest(
-            prefix=prefix,
-            created=NOW - timedelta(hours=age),
-            model=self.model(dimensions),
-            dimensions=dimensions,
-            metric="angular",
-            trees=10,
-            recall=Recall(10, 0.99, 100),
-            lookup="items.lookup",
-            partitions=(Partition("shirts", "a.ann", "a.ids", 7),),
-            golden_queries=(),
-            files=files,
-        )
-        self._put(prefix, "index.json", format_index_manifest(manifest))
+        model = replace(builds.publish_model(self.store, MODEL), dimensions=dimensions)
+        builds.publish_build(self.store, prefix, model, created=builds.NOW - timedelta(hours=age))
         return prefix
 
     def commit(self, prefix: IndexPrefix, target: Target | None = None, **fields: Any) -> int:
@@ -112,15 +84,8 @@ class Operator:
 
     def receipt(self, generation: int, outcome: Outcome, prefix: IndexPrefix | None, **fields: Any) -> None:
         """Say what became of a commit, as the CD side does."""
-        defaults: dict[str, Any] = {
-            "target": self.target,
-            "detail": "",
-            "started": NOW,
-            "finished": NOW + timedelta(seconds=2),
-        }
-        write_receipt(
-            self.store, Receipt(generation=generation, outcome=outcome, index_prefix=prefix, **(defaults | fields))
-        )
+        said = {"target": self.target, "finished": builds.NOW + timedelta(seconds=2)} | fields
+        write_receipt(self.store, builds.receipt(generation, outcome=outcome, index_prefix=prefix, **said))
 
     def deployed(self, prefix: IndexPrefix, outcome: Outcome = Outcome.SERVED, **fields: Any) -> int:
         """A commit and its receipt; the generation."""
@@ -137,10 +102,6 @@ class Operator:
         """The live commit's generation; 0 if there is none."""
         info = self.store.stat(self.target.commit_name)
         return info.generation if info else 0
-
-    def _put(self, prefix: IndexPrefix | ModelPrefix, name: str, data: bytes) -> File:
-        self.store.write(f"{prefix}/{name}", data, if_generation_match=None)
-        return File(name, len(data), format_crc32c(google_crc32c.value(data)))
 
 
 @pytest.fixture

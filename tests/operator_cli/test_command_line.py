@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from model_repository.errors import DeliveryError, ObjectMissing, PermanentError, TransientError
-from operator_cli.exit_codes import ExitCode, exit_code_of
+from model_repository.errors import BucketMissing, DeliveryError, PermanentError, TransientError
+from model_repository.exit_codes import ExitCode
 from operator_cli.signature import default_signature
 from tests.memory_store import MemoryStore
 
@@ -77,11 +77,10 @@ def test_a_bucket_that_is_not_there_is_named_and_69(
     operator_of: Callable[[Any], Operator], argv: tuple[str, ...]
 ) -> None:
     class Gone(MemoryStore):
-        def listing(self, prefix: str) -> Any:
-            raise ObjectMissing(prefix)
+        def listing(self, *_: Any) -> Any:
+            raise BucketMissing(self.bucket)
 
-        def folders(self, prefix: str) -> Any:
-            raise ObjectMissing(prefix)
+        folders = listing
 
     result = operator_of(Gone("shop"))(*argv, "--output", "json")
 
@@ -120,7 +119,7 @@ def test_every_error_has_an_exit_code() -> None:
         return {kind}.union(*(descendants(child) for child in kind.__subclasses__()))
 
     for kind in descendants(PermanentError) | descendants(TransientError):
-        code = exit_code_of(kind.__new__(kind))
+        code = kind.exit_code
         assert code not in (ExitCode.OK, ExitCode.NOT_LIVE, ExitCode.SOFTWARE)
         assert (code is ExitCode.TRY_AGAIN) >= issubclass(kind, TransientError)
 

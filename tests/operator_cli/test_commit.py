@@ -69,7 +69,7 @@ def test_a_wrong_index_suggests_near_indexes(operator: Operator) -> None:
 
 def test_a_build_that_is_still_being_uploaded_is_refused(operator: Operator) -> None:
     operator.build("b1")
-    operator.store.write("indexes/clothing/b2/a.ann", b"half", if_generation_match=0)
+    operator.store.write("indexes/clothing/b2/0.annoy", b"half", if_generation_match=0)
 
     result = operator("commit", "clothing", "b2")
 
@@ -81,8 +81,8 @@ def test_a_build_that_is_still_being_uploaded_is_refused(operator: Operator) -> 
 @pytest.mark.parametrize(
     ("spoil", "words"),
     [
-        (lambda store: store.delete("indexes/clothing/b1/a.ann"), "a.ann"),
-        (lambda store: store.write("indexes/clothing/b1/a.ann", b"x", if_generation_match=None), "a.ann"),
+        (lambda store: store.delete("indexes/clothing/b1/0.annoy"), "0.annoy"),
+        (lambda store: store.write("indexes/clothing/b1/0.annoy", b"x", if_generation_match=None), "0.annoy"),
         (lambda store: store.write("indexes/clothing/b1/index.json", b"{", if_generation_match=None), "not JSON"),
         (lambda store: store.delete("models/effnet/v1/model.json"), "isn't in the bucket"),
         (lambda store: store.delete("models/effnet/v1/model.onnx"), "model.onnx"),

@@ -33,7 +33,7 @@ def indexpush(shop: Operator, *argv: str, **more: str) -> subprocess.CompletedPr
         "INDEXPUSH_ENVIRONMENT": "production",
     }
     return subprocess.run(
-        [INDEXPUSH, *argv], env=environment | more, capture_output=True, text=True, timeout=60, check=False
+        [INDEXPUSH, *argv], env=environment | more, capture_output=True, text=True, timeout=110, check=False
     )
 
 
@@ -60,13 +60,13 @@ def test_commit_redeploy_status_history_and_rollback_against_a_real_bucket_serve
 
 def test_wait_sees_a_receipt_that_is_written_meanwhile(shop: Operator) -> None:
     b1 = shop.build("b1")
-    command = [str(INDEXPUSH), "commit", "clothing", "b1", "--wait", "30", "--output", "json"]
+    command = [str(INDEXPUSH), "commit", "clothing", "b1", "--wait", "100", "--output", "json"]
     environment = os.environ | {"MODEL_REPOSITORY": f"gs://{shop.store.bucket}", "INDEXPUSH_ENVIRONMENT": "production"}
     with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as waiting:
         while not shop.generation():
             assert waiting.poll() is None
         shop.receipt(shop.generation(), Outcome.UNDONE, b1, detail="pods died")
-        out, _ = waiting.communicate(timeout=40)
+        out, _ = waiting.communicate(timeout=110)
 
     assert waiting.returncode == 1
     assert json.loads(out)["detail"] == "pods died"
@@ -108,14 +108,14 @@ def test_pull_brings_a_build_and_its_model_and_says_why_it_can_not(shop: Operato
 
     good = indexpush(shop, "pull", "indexes/clothing/b1", str(tmp_path / "here"))
     assert good.returncode == 0, good.stderr
-    assert (tmp_path / "here/index/a.ann").read_bytes() == b"b1 a.ann"
-    assert (tmp_path / "here/model/model.onnx").read_bytes() == b"onnx"
+    assert (tmp_path / "here/index/0.annoy").read_bytes() == b"0.annoy of indexes/clothing/b1"
+    assert (tmp_path / "here/model/model.onnx").read_bytes() == b"weights"
 
-    shop.store.write("indexes/clothing/b1/a.ann", b"b1 A.ann", if_generation_match=None)
+    shop.store.write("indexes/clothing/b1/0.annoy", b"0.ANNOY of indexes/clothing/b1", if_generation_match=None)
     bad = indexpush(shop, "pull", "indexes/clothing/b1", str(tmp_path / "there"), "--output", "json")
     assert bad.returncode == 65
     assert json.loads(bad.stdout)["error"]["code"] == "build-incomplete"
-    assert "a.ann" in bad.stderr
+    assert "0.annoy" in bad.stderr
     assert not (tmp_path / "there").exists()
 
 

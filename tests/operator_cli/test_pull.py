@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from operator_cli.desk import Desk
+from operator_cli.context import Context
 from operator_cli.main import main
 from operator_cli.pull import progress_bar
 
@@ -36,8 +36,8 @@ def pull(operator: Operator, tmp_path: Path) -> Puller:
         (package / "__main__.py").write_text(f"import json, os, sys\n{statements}\n")
         out, terminal = io.StringIO(), Terminal()
         environ = operator.environ | {"PYTHONPATH": str(tmp_path)}
-        desk = Desk(environ, lambda _url, _patience: operator.store, operator.clock, out, terminal)
-        code = main(["pull", "indexes/clothing/b1", "relative/folder", "--output", "json"], desk)
+        context = Context(environ, lambda _url, _patience: operator.store, operator.clock, out, terminal)
+        code = main(["pull", "indexes/clothing/b1", "relative/folder", "--output", "json"], context)
         return code, out.getvalue(), terminal.getvalue()
 
     return run

@@ -61,7 +61,7 @@ def test_a_malformed_commit_is_not_redeployed_and_the_mend_is_named(operator: Op
 
 def test_a_broken_build_is_not_redeployed(operator: Operator) -> None:
     operator.commit(operator.build("b1"))
-    operator.store.write("indexes/clothing/b1/a.ann", b"", if_generation_match=None)
+    operator.store.write("indexes/clothing/b1/0.annoy", b"", if_generation_match=None)
 
     assert operator("redeploy", "clothing").code == 65
 

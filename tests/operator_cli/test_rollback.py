@@ -108,7 +108,7 @@ def test_a_build_that_is_no_longer_whole_is_passed_over_aloud(operator: Operator
     for prefix in builds:
         operator.deployed(prefix)
     store: Any = operator.store
-    store.delete("indexes/clothing/b2/a.ann")
+    store.delete("indexes/clothing/b2/0.annoy")
 
     result = operator("rollback", "clothing", "--output", "json")
 
@@ -137,7 +137,7 @@ def test_without_receipts_a_target_must_be_named(operator: Operator) -> None:
 def test_a_named_target_must_be_whole(operator: Operator) -> None:
     operator.commit(three_builds(operator)[2])
     store: Any = operator.store
-    store.delete("indexes/clothing/b2/a.ann")
+    store.delete("indexes/clothing/b2/0.annoy")
 
     assert operator("rollback", "clothing", "--to", "b2").code == 65
 

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from manifests.spinnaker import Installation, application, pipeline
+from model_repository.exit_codes import ExitCode
 from model_repository.names import Target
-from operator_cli.exit_codes import ExitCode
 from tests.manifests import EXAMPLES, shipped
 
 if TYPE_CHECKING:

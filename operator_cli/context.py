@@ -1,4 +1,4 @@
-"""What the commands touch beside the bucket: the environment, the clock and the terminal."""
+"""What a command runs in: the environment, the buckets, the clock and the terminal."""
 
 from __future__ import annotations
 
@@ -9,33 +9,21 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, TextIO
 
-from model_repository.errors import AccessDenied
-from model_repository.names import parse_bucket_url
+from model_repository.clock import Clock, SystemClock
 from model_repository.store import Store
-from operator_cli.clock import Clock, SystemClock
 
 
-def open_bucket(url: str, patience: float) -> Store:
-    """The bucket that a gs:// URL names. Raises `NameRefused` or `AccessDenied`."""
-    # Google's client takes a third of a second to import: --help and wrong usage don't pay for it
-    from google.auth.exceptions import GoogleAuthError  # noqa: PLC0415
-
+def open_bucket(name: str, patience: float) -> Store:
+    """A bucket by its name. Raises `AccessDenied` where there are no credentials."""
+    # Google's client takes half a second to import: --help and wrong usage don't pay for it (docs/operations.md)
     from model_repository.gcs_store import GcsStore  # noqa: PLC0415
 
-    try:
-        return GcsStore(parse_bucket_url(url), patience=patience)
-    except GoogleAuthError as error:
-        raise AccessDenied(
-            f"{url}: no valid credentials ({error}); run: gcloud auth application-default login"
-        ) from error
+    return GcsStore(name, patience=patience)
 
 
 @dataclass(frozen=True, slots=True)
-class Desk:
-    """Where the operator sits; tests make their own.
-
-    open_store: from a gs:// URL and the seconds to retry.
-    """
+class Context:
+    """What a command runs in; tests make their own. open_store: from a bucket's name and the seconds to retry."""
 
     environ: Mapping[str, str]
     open_store: Callable[[str, float], Store]
@@ -44,7 +32,7 @@ class Desk:
     stderr: TextIO
 
     @classmethod
-    def here(cls) -> Desk:
+    def of_this_process(cls) -> Context:
         """This process's own."""
         return cls(os.environ, open_bucket, SystemClock(), sys.stdout, sys.stderr)
 

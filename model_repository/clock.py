@@ -1,4 +1,4 @@
-"""Time, as an interface: waiting is tested without waiting."""
+"""Time, as an interface: what waits is tested without waiting."""
 
 from __future__ import annotations
 
