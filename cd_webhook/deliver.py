@@ -129,7 +129,9 @@ class Delivery:
         self.log.info(f"rolling out {request.index_prefix} {how}", **_fields(request))
         try:
             self._settle(written)
-        except DeliveryError as error:  # the rollout has begun; who watches it settles
+        except Conflict:  # the rollout has begun: who watches it settles
+            pass
+        except DeliveryError as error:
             self.log.warning(f"receipts of {request.target} are still owed: {error}", **_fields(request))
         return DeliveryResult(
             AnswerOutcome.ACCEPTED, f"rolling out {request.index_prefix} as commit {request.generation}"
@@ -193,26 +195,16 @@ class Delivery:
         return self.cluster.annotate(name_of(live), noted, resource_version=version_of(live))
 
     def _settle(self, live: Object) -> None:
-        """Write the receipts that the Deployment owes, then forget them there."""
+        """Write the receipts that the Deployment owes, then forget them there; raises `Conflict` if others wrote first.
+
+        Not forgotten, then: the next step writes them again, and the bucket keeps the first.
+        """
         owed = read_deployed(live).owed
         for receipt in owed:
             self._write(receipt)
-        for _ in range(_TRIES):
-            now_owed = read_deployed(live).owed
-            left = tuple(receipt for receipt in now_owed if receipt not in owed)
-            if left == now_owed:
-                return
-            noted = {RECEIPTS_OWED: format_receipts(left)}
-            try:
-                self.cluster.annotate(name_of(live), noted, resource_version=version_of(live))
-            except Conflict:
-                again = self.cluster.deployment(name_of(live))
-                if again is None:
-                    return
-                live = again
-            else:
-                return
-        # Not forgotten, then: the next step writes them again, and the bucket keeps the first.
+        if owed:
+            none = {RECEIPTS_OWED: format_receipts(())}
+            self.cluster.annotate(name_of(live), none, resource_version=version_of(live))
 
     def _write(self, receipt: Receipt) -> None:
         if write_receipt(self.store, receipt):

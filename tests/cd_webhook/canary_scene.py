@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 
 from cd_webhook.deliver import Delivery
 from manifests.metadata import COMMIT_GENERATION
 from model_repository.deployment import AnswerOutcome, DeploymentRequest
 from model_repository.digests import sha256_digest
-from model_repository.files import File
-from model_repository.index_manifest import IndexManifest, ModelReference, Partition, Recall, format_index_manifest
-from model_repository.names import IndexPrefix, ModelPrefix
+from model_repository.index_manifest import format_index_manifest
+from model_repository.names import IndexPrefix
+from tests import builds
 from tests.cd_webhook import webhook_scene as scenes
 from tests.cd_webhook.fake_pods import QUERIES
 from tests.cd_webhook.webhook_scene import Scene, request
@@ -29,23 +29,8 @@ class CanaryScene(Scene):
         self.digests = {number: self._publish(IndexPrefix("home-store", f"b{number}")) for number in range(1, 10)}
 
     def _publish(self, prefix: IndexPrefix) -> str:
-        names = ("all.annoy", "all.ids", "items.lookup")
-        manifest = IndexManifest(
-            prefix=prefix,
-            created=datetime(2026, 11, 21, tzinfo=UTC),
-            model=ModelReference(
-                ModelPrefix("lite0", "v1"), "sha256:" + "2" * 64, 4, (File("model.json", 1, "AAAAAA=="),)
-            ),
-            dimensions=4,
-            metric="angular",
-            trees=10,
-            recall=Recall(10, 1.0, 3),
-            lookup="items.lookup",
-            partitions=(Partition("all", "all.annoy", "all.ids", 9),),
-            golden_queries=QUERIES,
-            files=tuple(File(name, 1, "AAAAAA==") for name in names),
-        )
-        data = format_index_manifest(manifest)
+        parts = (builds.partition(category="all"),)
+        data = format_index_manifest(builds.index_manifest(prefix, partitions=parts, golden_queries=QUERIES))
         self.store.write(prefix.manifest, data, if_generation_match=0)
         return sha256_digest(data)
 

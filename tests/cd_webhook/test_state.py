@@ -13,6 +13,7 @@ from cd_webhook.rules.plan import begun, deployment_of, rejected, served
 from cd_webhook.state import Deployed, Rollout, Trial, changed_annotations, format_deployed, read_deployed
 from manifests.canary import Canary
 from model_repository.canary_figures import CanaryFigures, TrackFigures
+from tests.builds import DIGEST
 from tests.cd_webhook.webhook_scene import request
 
 START, LATER = datetime(2026, 11, 21, 12, 0, tzinfo=UTC), datetime(2026, 11, 21, 12, 5, tzinfo=UTC)
@@ -20,18 +21,18 @@ SPEC, NEXT = {"replicas": 1, "template": {}}, {"replicas": 2, "progressDeadlineS
 
 REQUEST = (
     '{"environment":"test","index":"home-store","generation":"%d","bucket":"memory",'
-    '"index_prefix":"indexes/home-store/b%d","index_generation":"10%d","index_digest":"sha256:%s",'
-    '"model_prefix":"models/lite0/v1","model_digest":"sha256:%s","memory_mib":"300","volume_mib":"100",'
+    '"index_prefix":"indexes/home-store/b%d","index_generation":"10%d","index_digest":"%s",'
+    '"model_prefix":"models/lite/v1","model_digest":"%s","memory_mib":"300","volume_mib":"100",'
     '"deadline_seconds":"60","by":"ann","reason":"because"}'
 )
 RELEASED = {
     "indexpush.dev/commit-generation": "2",
     "indexpush.dev/index-prefix": "indexes/home-store/b2",
-    "indexpush.dev/index-digest": "sha256:" + "1" * 64,
-    "indexpush.dev/model-digest": "sha256:" + "2" * 64,
-    "indexpush.dev/request": REQUEST % (2, 2, 2, "1" * 64, "2" * 64),
+    "indexpush.dev/index-digest": DIGEST,
+    "indexpush.dev/model-digest": DIGEST,
+    "indexpush.dev/request": REQUEST % (2, 2, 2, DIGEST, DIGEST),
     "indexpush.dev/manifest": '{"replicas":1,"template":{}}',
-    "indexpush.dev/last-good": REQUEST % (1, 1, 1, "1" * 64, "2" * 64),
+    "indexpush.dev/last-good": REQUEST % (1, 1, 1, DIGEST, DIGEST),
     "indexpush.dev/last-good-manifest": '{"replicas":1,"template":{}}',
     "indexpush.dev/rollout": "canary",
     "indexpush.dev/detail": "",

@@ -15,10 +15,11 @@ from manifests.render import Rendered, render
 from manifests.values import Values, parse_values
 from model_repository.deployment import DeploymentRequest, Footprint
 from model_repository.log import Log
-from model_repository.names import IndexPrefix, ModelPrefix, Target
+from model_repository.names import IndexPrefix, Target
 from model_repository.receipt import Receipt
 from model_repository.repository import list_receipts, read_receipt
 from model_repository.store import ObjectInfo, Store, StoredObject
+from tests import builds
 from tests.cd_webhook.fake_cluster import FakeClock, FakeCluster
 from tests.cd_webhook.fake_pods import FakePods
 from tests.memory_store import MemoryStore
@@ -43,15 +44,12 @@ def rendered_once(asked: DeploymentRequest, chosen: Values) -> Rendered:
 
 
 def request(generation: int, build: str = "", index: str = "home-store") -> DeploymentRequest:
-    return DeploymentRequest(
-        target=Target("test", index),
-        generation=generation,
+    return builds.request(
+        generation,
+        Target("test", index),
         bucket="memory",
         index_prefix=IndexPrefix(index, build or f"b{generation}"),
         index_generation=100 + generation,
-        index_digest="sha256:" + "1" * 64,
-        model_prefix=ModelPrefix("lite0", "v1"),
-        model_digest="sha256:" + "2" * 64,
         footprint=Footprint(memory_mib=300, volume_mib=100, deadline_seconds=60),
         by="ann",
         reason="because",
