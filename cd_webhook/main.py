@@ -15,7 +15,7 @@ import uvicorn
 
 from cd_webhook.app import Dependencies, create_app
 from cd_webhook.auth import make_check
-from cd_webhook.canary import Canaries, HttpPodClient
+from cd_webhook.canary import Canaries
 from cd_webhook.cluster import Cluster, load_connect
 from cd_webhook.config import Config
 from cd_webhook.deliver import Delivery
@@ -86,7 +86,7 @@ def assemble(config: Config, variables: Mapping[str, str], log: Log) -> Dependen
         cluster=cluster,
         store=store,
         render=rendered,
-        canaries=Canaries(values.canary, cluster, store, HttpPodClient(), log),
+        canaries=Canaries(values.canary, cluster, store, log),
         clock=SystemClock(),
         log=log,
         on_receipt=metrics.ended,

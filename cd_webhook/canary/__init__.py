@@ -9,6 +9,5 @@ from __future__ import annotations
 
 from cd_webhook.canary.canaries import Canaries
 from cd_webhook.canary.plan import tried_out
-from cd_webhook.canary.pod_client import HttpPodClient, PodClient
 
-__all__ = ["Canaries", "HttpPodClient", "PodClient", "tried_out"]
+__all__ = ["Canaries", "tried_out"]

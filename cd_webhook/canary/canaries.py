@@ -13,7 +13,7 @@ from cd_webhook.canary import plan
 from cd_webhook.canary.comparison import ROUND_SECONDS, Comparison
 from cd_webhook.canary.golden import Question, questions
 from cd_webhook.canary.judgement import Aborted, Judgement, Passed, Watching, judge_canary, limit, undecided
-from cd_webhook.canary.pod_client import PodClient
+from cd_webhook.canary.pod_client import Ask, ask_pod
 from cd_webhook.cluster import Cluster, Object, name_of, version_of
 from cd_webhook.rules.plan import deployment_of, newest_of, with_annotations
 from cd_webhook.rules.rollout import Failed, Progressing, judge, new_pods
@@ -35,11 +35,11 @@ class Canaries:
     Also where no new ones are asked for, those that go on are watched to their end.
     """
 
-    def __init__(self, rules: Canary | None, cluster: Cluster, store: Store, client: PodClient, log: Log) -> None:
+    def __init__(self, rules: Canary | None, cluster: Cluster, store: Store, log: Log, ask: Ask = ask_pod) -> None:
         self.rules = rules
         self._cluster = cluster
         self._store = store
-        self._client = client
+        self._ask = ask
         self._log = log
         self._comparisons: dict[str, Comparison] = {}
         """By index; each operation on it is atomic."""
@@ -112,7 +112,7 @@ class Canaries:
             theirs = self._questions(good) if good else mine
         except PermanentError:  # that build is no longer in the bucket: what both have is asked
             theirs = mine
-        return Comparison(self._client, request.generation, mine, theirs, now)
+        return Comparison(self._ask, request.generation, mine, theirs, now)
 
     def _questions(self, request: DeploymentRequest) -> tuple[Question, ...]:
         manifest, stored = read_index_manifest(self._store, request.index_prefix)

@@ -14,7 +14,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from cd_webhook.canary.golden import Question, is_right
 from cd_webhook.canary.judgement import LEAST_SAMPLES
-from cd_webhook.canary.pod_client import NO_REPLY, PodClient, Reply, address_of
+from cd_webhook.canary.pod_client import NO_REPLY, Ask, Reply, address_of
 from cd_webhook.cluster import Object
 from cd_webhook.rules.pods import is_ready
 from model_repository.canary_figures import CanaryFigures, TrackFigures
@@ -93,7 +93,7 @@ class Comparison:
 
     def __init__(
         self,
-        client: PodClient,
+        ask: Ask,
         generation: int,
         canary: tuple[Question, ...],
         stable: tuple[Question, ...],
@@ -103,7 +103,7 @@ class Comparison:
         self.generation = generation
         self.figures: CanaryFigures | None = None
         """The newest ones."""
-        self._client = client
+        self._ask = ask
         self._started = started
         self._canary, self._stable = _Track(canary), _Track(stable)
         self._restarts: dict[str, tuple[int, int]] = {}
@@ -154,7 +154,7 @@ class Comparison:
                 track.add(asked, [NO_REPLY] * len(asked))
             return
         paths = [question.path for question in asked]
-        replies = self._client.ask(address, [*paths, "/metrics"] if scrape else paths)
+        replies = self._ask(address, [*paths, "/metrics"] if scrape else paths)
         track.add(asked, replies[: len(asked)])
         if scrape and replies[-1].status == _OK:
             track.count(str(pod["metadata"]["name"]), read_counts(replies[-1].body))

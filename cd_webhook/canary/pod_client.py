@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import http.client
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 from cd_webhook.cluster import Object
 
@@ -28,34 +27,30 @@ class Reply:
 NO_REPLY = Reply(0, b"", 0.0)
 
 
-class PodClient(Protocol):
-    """Asks pods."""
-
-    def ask(self, address: str, paths: Sequence[str]) -> list[Reply]:
-        """GET each of `paths` at ``<ip>:<port>``, one after the other; never raises."""
-        ...
+Ask = Callable[[str, Sequence[str]], list[Reply]]
+"""GETs each of some paths at ``<ip>:<port>``, one after the other; never raises."""
 
 
-class HttpPodClient:
-    """Implements `PodClient` with one connection for all paths of a call; no proxy is asked on the way."""
+def ask_pod(address: str, paths: Sequence[str]) -> list[Reply]:
+    """The `Ask` over HTTP: one connection for all paths of a call, and no proxy on the way.
 
-    def ask(self, address: str, paths: Sequence[str]) -> list[Reply]:
-        """See `PodClient.ask`; after one that isn't answered, those that follow are not asked."""
-        connection = http.client.HTTPConnection(address, timeout=_TIMEOUT_SECONDS)
-        replies: list[Reply] = []
-        try:
-            connection.connect()
-            for path in paths:
-                begun = time.perf_counter()
-                connection.request("GET", path)
-                answer = connection.getresponse()
-                body = answer.read(_LONGEST)
-                replies.append(Reply(answer.status, body, time.perf_counter() - begun))
-        except (OSError, http.client.HTTPException):
-            pass
-        finally:
-            connection.close()
-        return [*replies, *[NO_REPLY] * (len(paths) - len(replies))]
+    After a path that isn't answered, those that follow are not asked.
+    """
+    connection = http.client.HTTPConnection(address, timeout=_TIMEOUT_SECONDS)
+    replies: list[Reply] = []
+    try:
+        connection.connect()
+        for path in paths:
+            begun = time.perf_counter()
+            connection.request("GET", path)
+            answer = connection.getresponse()
+            body = answer.read(_LONGEST)
+            replies.append(Reply(answer.status, body, time.perf_counter() - begun))
+    except (OSError, http.client.HTTPException):
+        pass
+    finally:
+        connection.close()
+    return [*replies, *[NO_REPLY] * (len(paths) - len(replies))]
 
 
 def address_of(pod: Object) -> str | None:

@@ -31,7 +31,7 @@ class Behaviour:
 
 
 class FakePods:
-    """Implements `pod_client.PodClient` for the pods of a `FakeCluster`; time goes on by the answers, and a round."""
+    """`ask` is a `pod_client.Ask` for the pods of a `FakeCluster`; time goes on by the answers, and a round."""
 
     def __init__(self, cluster: FakeCluster, clock: FakeClock) -> None:
         self.behaviours: dict[str, Behaviour] = {}

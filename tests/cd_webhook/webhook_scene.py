@@ -116,7 +116,7 @@ class Scene:
             cluster=cluster,
             store=store,
             render=rendered,
-            canaries=Canaries(chosen.canary, cluster, store, self.pods, log),
+            canaries=Canaries(chosen.canary, cluster, store, log, self.pods.ask),
             clock=self.clock,
             log=log,
         )

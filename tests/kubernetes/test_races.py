@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from cd_webhook.canary import Canaries, HttpPodClient
+from cd_webhook.canary import Canaries
 from cd_webhook.cluster.api import KubernetesApi
 from cd_webhook.cluster.kubernetes import KubernetesCluster
 from cd_webhook.deliver import Delivery
@@ -88,7 +88,7 @@ class Track:
             cluster=cluster,
             store=store,
             render=self.render,
-            canaries=Canaries(None, cluster, store, HttpPodClient(), log),
+            canaries=Canaries(None, cluster, store, log),
             clock=SystemClock(),
             log=log,
         )
