@@ -10,7 +10,8 @@ from google.auth import exceptions as google_errors
 from google.auth.transport import requests as google_requests
 from google.oauth2 import id_token
 
-from cd_webhook.config import AuthKind, Config
+from cd_webhook.config import Config
+from model_repository.deployment import AuthKind
 from model_repository.errors import PermanentError, TransientError
 
 Check = Callable[[str], str]

@@ -4,24 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from enum import StrEnum
 from functools import partial
 from pathlib import Path
 
 from manifests.values import FOLDER
+from model_repository.deployment import AuthKind
 from model_repository.environment import Environment
 from model_repository.names import check_label
 
 _LEAST_TOKEN = 16
 """Characters; shorter ones are guessed."""
-
-
-class AuthKind(StrEnum):
-    """How a sender proves who it is."""
-
-    NONE = "none"
-    BEARER = "bearer"
-    GOOGLE_ID_TOKEN = "google-id-token"  # noqa: S105 - the name of a method
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,6 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Protocol
 
 from cd_webhook.canary import Canaries, tried_out
 from cd_webhook.cluster import Cluster, Conflict, Object, name_of, version_of
@@ -33,6 +32,7 @@ from cd_webhook.state.annotations import RECEIPTS_OWED, format_receipts
 from cd_webhook.step import Step
 from manifests.metadata import MANAGED_BY, MANAGER
 from manifests.render import Rendered
+from model_repository.clock import Clock
 from model_repository.deployment import AnswerOutcome, DeploymentRequest
 from model_repository.errors import DeliveryError, DocumentMalformed, PermanentError
 from model_repository.log import Log
@@ -42,18 +42,6 @@ from model_repository.store import Store
 
 _TRIES = 25
 """How often a decision is made anew when others write meanwhile; a busy rollout changes its status often."""
-
-
-class Clock(Protocol):
-    """The time, and waiting for it."""
-
-    def now(self) -> datetime:
-        """The time in UTC."""
-        ...
-
-    def sleep(self, seconds: float) -> None:
-        """Let so many seconds pass."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)

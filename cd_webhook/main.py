@@ -6,9 +6,7 @@ import argparse
 import os
 import signal
 import sys
-import time
 from collections.abc import Callable, Mapping, Sequence
-from datetime import UTC, datetime
 from typing import TypeVar
 
 import uvicorn
@@ -23,6 +21,7 @@ from cd_webhook.metrics import Metrics
 from cd_webhook.watcher import Watcher
 from manifests.render import Rendered, render
 from manifests.values import Values, load_values
+from model_repository.clock import SystemClock
 from model_repository.deployment import DeploymentRequest
 from model_repository.errors import DeliveryError
 from model_repository.exit_codes import ExitCode
@@ -33,18 +32,6 @@ T = TypeVar("T")
 
 _PATIENCE_SECONDS = 20.0
 """For the bucket: the sender retries what takes longer."""
-
-
-class SystemClock:
-    """Implements `deliver.Clock`."""
-
-    def now(self) -> datetime:
-        """The time in UTC."""
-        return datetime.now(UTC)
-
-    def sleep(self, seconds: float) -> None:
-        """Let so many seconds pass."""
-        time.sleep(seconds)
 
 
 def main(arguments: Sequence[str] | None = None, environment: Mapping[str, str] | None = None) -> int:

@@ -36,6 +36,16 @@ _START_SECONDS = 120
 """What a pod may take besides the pull: scheduling, the image on a new node, the proof, the probes."""
 
 
+class AuthKind(StrEnum):
+    """How whoever asks for a deployment proves to the CD side who it is."""
+
+    NONE = "none"
+    BEARER = "bearer"
+    """A secret that both sides hold."""
+    GOOGLE_ID_TOKEN = "google-id-token"  # noqa: S105 - a kind of token, not one
+    """An identity token of the sender's service account."""
+
+
 class AnswerOutcome(StrEnum):
     """What the CD side answers to a request, in the field ``outcome``."""
 

@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 
 from cd_webhook.cluster import load_connect
-from cd_webhook.config import AuthKind, Config
+from cd_webhook.config import Config
 from cd_webhook.main import main
 from local_stack import webhook_cluster
+from model_repository.deployment import AuthKind
 from model_repository.errors import Misconfigured
 from model_repository.log import Log
 

@@ -15,11 +15,11 @@ from cd_webhook.canary import Canaries
 from cd_webhook.cluster.api import KubernetesApi
 from cd_webhook.cluster.kubernetes import KubernetesCluster
 from cd_webhook.deliver import Delivery
-from cd_webhook.main import SystemClock
 from cd_webhook.state.annotations import REQUEST
 from manifests import metadata as marks
 from manifests.render import Rendered, render
 from manifests.values import parse_values
+from model_repository.clock import SystemClock
 from model_repository.deployment import DeploymentRequest, Footprint
 from model_repository.errors import TransientError
 from model_repository.gcs_store import GcsStore

@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from model_repository import item_ids
@@ -90,7 +90,6 @@ def test_the_one_kind_of_file_is_not_taken_for_the_other() -> None:
 
 
 @given(st.binary(max_size=100), st.sampled_from([b"IDXIDS1\n", b"IDXLKP1\n", b""]))
-@settings(deadline=None)
 def test_no_bytes_crash_the_opening(rest: bytes, magic: bytes) -> None:
     for kind in (ItemIds, ItemLookup):
         with contextlib.suppress(DocumentMalformed):

@@ -148,32 +148,32 @@ def requests(draw: st.DrawFn) -> DeploymentRequest:
 
 
 @given(targets, names, printable(200), printable(1000), st.booleans())
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 def test_a_commit_is_read_as_it_was_written(target: Target, build: str, by: str, reason: str, hold: bool) -> None:
     commit = Commit(IndexPrefix(target.index, build), by, reason, hold)
     assert parse_commit(format_commit(commit), target) == commit
 
 
 @given(index_manifests())
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 def test_an_index_manifest_is_read_as_it_was_written(manifest: IndexManifest) -> None:
     assert parse_index_manifest(format_index_manifest(manifest), manifest.prefix) == manifest
 
 
 @given(model_manifests)
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 def test_a_model_manifest_is_read_as_it_was_written(manifest: ModelManifest) -> None:
     assert parse_model_manifest(format_model_manifest(manifest), manifest.prefix) == manifest
 
 
 @given(receipts)
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 def test_a_receipt_is_read_as_it_was_written(receipt: Receipt) -> None:
     assert parse_receipt(format_receipt(receipt), receipt.target, receipt.generation) == receipt
 
 
 @given(requests())
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 def test_a_request_is_read_from_the_parameters_that_it_wrote(request: DeploymentRequest) -> None:
     parameters = request.to_parameters()
     assert all(isinstance(value, str) for value in parameters.values())
@@ -181,7 +181,7 @@ def test_a_request_is_read_from_the_parameters_that_it_wrote(request: Deployment
 
 
 @given(index_manifests(), generations, generations, digests)
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 def test_what_any_readable_build_needs_can_be_asked_for(
     manifest: IndexManifest, commit_generation: int, index_generation: int, digest: str
 ) -> None:

@@ -15,6 +15,7 @@ from model_repository.repository import read_receipt, write_commit
 from on_commit.event import CommitUploaded, Event, Sweep
 from on_commit.handle import Handler
 from tests import builds
+from tests.fake_clock import FakeClock
 from tests.on_commit.doubles import CountingStore, RememberingNotifier, RememberingWebhook
 
 HOME = builds.TARGET
@@ -28,7 +29,7 @@ class Scene:
         self.webhook = RememberingWebhook()
         self.notifier = RememberingNotifier()
         self.stream = io.StringIO()
-        self._handler = Handler(self.store, self.webhook, self.notifier, lambda: builds.NOW)
+        self._handler = Handler(self.store, self.webhook, self.notifier, FakeClock())
 
     def publish(self, build: str = "b1", index: str = "home", **fields: Any) -> IndexManifest:
         """Upload a whole build, with its model."""

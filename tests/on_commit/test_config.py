@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from model_repository.deployment import AuthKind
 from model_repository.errors import Misconfigured
-from on_commit.config import Config, WebhookAuth
+from on_commit.config import Config
 
 ENOUGH = {"MODEL_REPOSITORY": "gs://a-bucket", "CD_WEBHOOK_URL": "http://cd.internal:8080/webhooks/webhook/indexpush"}
 
@@ -42,7 +43,7 @@ def test_a_bearer_secret_is_taken_only_for_bearer() -> None:
     assert Config.from_environment(ENOUGH | bearer).webhook_token == "s3cret"
     assert Config.from_environment(ENOUGH | bearer | {"CD_WEBHOOK_AUTH": "none"}).webhook_token == ""
     google = Config.from_environment(ENOUGH | {"CD_WEBHOOK_AUTH": "google-id-token"})
-    assert google.webhook_auth is WebhookAuth.GOOGLE_ID_TOKEN
+    assert google.webhook_auth is AuthKind.GOOGLE_ID_TOKEN
 
 
 def test_an_empty_environment_names_both_that_are_needed() -> None:

@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 from google.auth import exceptions
 
-from model_repository.deployment import AnswerOutcome
+from model_repository.deployment import AnswerOutcome, AuthKind
 from model_repository.log import tracing
 from model_repository.names import Target
 from on_commit import webhook as webhook_module
-from on_commit.config import Config, WebhookAuth
+from on_commit.config import Config
 from on_commit.webhook import (
     EnvironmentUnknown,
     HttpWebhook,
@@ -128,7 +128,7 @@ def test_each_environment_reaches_its_own_webhook(webhook_server: WebhookServer)
 
 
 def test_a_bearer_secret_goes_along(webhook_server: WebhookServer) -> None:
-    HttpWebhook(config(webhook_server.url, webhook_auth=WebhookAuth.BEARER, webhook_token="s3cret")).send(REQUEST)
+    HttpWebhook(config(webhook_server.url, webhook_auth=AuthKind.BEARER, webhook_token="s3cret")).send(REQUEST)
     assert webhook_server.requests[0][2]["Authorization"] == "Bearer s3cret"
 
 
@@ -139,7 +139,7 @@ def test_an_identity_token_is_for_the_webhooks_origin(webhook_server: WebhookSer
         audiences.append(audience)
         return "a-token"
 
-    HttpWebhook(config(webhook_server.url, webhook_auth=WebhookAuth.GOOGLE_ID_TOKEN), tokens).send(REQUEST)
+    HttpWebhook(config(webhook_server.url, webhook_auth=AuthKind.GOOGLE_ID_TOKEN), tokens).send(REQUEST)
     assert webhook_server.requests[0][2]["Authorization"] == "Bearer a-token"
     assert audiences == [webhook_server.url.removesuffix("/webhooks/webhook/indexpush")]
 

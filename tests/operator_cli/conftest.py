@@ -19,24 +19,10 @@ from model_repository.store import Store
 from operator_cli.context import Context
 from operator_cli.main import main
 from tests import builds
+from tests.fake_clock import FakeClock
 from tests.memory_store import MemoryStore
 
 MODEL = ModelPrefix("effnet", "v1")
-
-
-class JumpingClock:
-    """Implements `Clock`; sleeping takes no time, and `meanwhile` happens in it."""
-
-    def __init__(self) -> None:
-        self.time = datetime.now(UTC)
-        self.meanwhile: Callable[[], None] = lambda: None
-
-    def now(self) -> datetime:
-        return self.time
-
-    def sleep(self, seconds: float) -> None:
-        self.time += timedelta(seconds=seconds)
-        self.meanwhile()
 
 
 @dataclass
@@ -57,7 +43,7 @@ class Operator:
     """Runs commands against `store`, in the environment production unless they say otherwise."""
 
     store: Store = field(default_factory=lambda: MemoryStore("shop"))
-    clock: JumpingClock = field(default_factory=JumpingClock)
+    clock: FakeClock = field(default_factory=lambda: FakeClock(datetime.now(UTC)))
     environ: dict[str, str] = field(
         default_factory=lambda: {"MODEL_REPOSITORY": "gs://shop", "INDEXPUSH_ENVIRONMENT": "production"}
     )

@@ -26,7 +26,7 @@ def test_status_of_a_served_commit_names_build_generation_and_who(operator: Oper
 
 def test_a_commit_without_a_receipt_is_waiting_and_says_how_long(operator: Operator) -> None:
     operator.commit(operator.build("b1"))
-    operator.clock.time += timedelta(seconds=42)
+    operator.clock.moment += timedelta(seconds=42)
 
     result = operator("status", "clothing")
 

@@ -5,25 +5,15 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from enum import StrEnum
 from urllib.parse import urlsplit
 
+from model_repository.deployment import AuthKind
 from model_repository.environment import Environment
 from model_repository.errors import NameRefused
 from model_repository.names import check_label
 
 _URL = "CD_WEBHOOK_URL"
 _TOPIC = re.compile(r"projects/[^/\s]+/topics/[A-Za-z][-A-Za-z0-9._~+%]{2,254}", re.ASCII)
-
-
-class WebhookAuth(StrEnum):
-    """How the function shows the webhook who it is."""
-
-    NONE = "none"
-    BEARER = "bearer"
-    """The secret of CD_WEBHOOK_TOKEN."""
-    GOOGLE_ID_TOKEN = "google-id-token"  # noqa: S105 - a kind of token, not one
-    """An identity token of the function's own service account, for the webhook's origin."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +23,7 @@ class Config:
     bucket: of the Model Repository, without gs://.
     webhook_url: for environments that have no URL of their own; empty: only those that have one may deploy.
     webhook_urls: by environment.
-    webhook_token: the bearer secret, or empty.
+    webhook_token: the bearer secret, or empty. An identity token is for the webhook's origin.
     notify_topic: ``projects/<project>/topics/<topic>``, or empty: refusals are then told by log and receipt alone.
     project: the project whose traces the logs name, or empty.
     """
@@ -41,7 +31,7 @@ class Config:
     bucket: str
     webhook_url: str
     webhook_urls: Mapping[str, str]
-    webhook_auth: WebhookAuth = WebhookAuth.NONE
+    webhook_auth: AuthKind = AuthKind.NONE
     webhook_token: str = ""
     notify_topic: str = ""
     project: str = ""
@@ -53,7 +43,7 @@ class Config:
         bucket = read.bucket()
         own = {name: _environment_of(read, name) for name in sorted(variables) if name.startswith(f"{_URL}_")}
         default = _url(read, _URL) if read.text(_URL) or not own else ""
-        auth = read.one_of("CD_WEBHOOK_AUTH", WebhookAuth, WebhookAuth.NONE)
+        auth = read.one_of("CD_WEBHOOK_AUTH", AuthKind, AuthKind.NONE)
         topic = read.text("NOTIFY_TOPIC")
         if topic and not _TOPIC.fullmatch(topic):
             read.expected("NOTIFY_TOPIC", "projects/<project>/topics/<topic>")
@@ -62,7 +52,7 @@ class Config:
             webhook_url=default,
             webhook_urls={environment: _url(read, name) for name, environment in own.items()},
             webhook_auth=auth,
-            webhook_token=_token(read) if auth is WebhookAuth.BEARER else "",
+            webhook_token=_token(read) if auth is AuthKind.BEARER else "",
             notify_topic=topic,
             project=read.text("GOOGLE_CLOUD_PROJECT") or read.text("GCP_PROJECT"),
         )

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
 
 from model_repository.builds import check_build
+from model_repository.clock import Clock
 from model_repository.commit import Commit, LiveCommit, parse_commit
 from model_repository.deployment import AnswerOutcome, DeploymentRequest
 from model_repository.errors import ObjectMissing, PermanentError, TransientError
@@ -18,9 +19,6 @@ from model_repository.store import Store
 from on_commit.event import CommitUploaded, Event, Misnamed, Sweep, Unrelated
 from on_commit.notify import Notifier, Refusal
 from on_commit.webhook import Webhook, WebhookAnswer, WebhookRefused
-
-Clock = Callable[[], datetime]
-"""The time now, in UTC."""
 
 
 class Handler:
@@ -54,7 +52,7 @@ class Handler:
     def _deploy(self, target: Target, log: Log) -> None:
         """Have the live commit deployed, or refuse it; five reads of the bucket while all is well."""
         log = log.bind(environment=target.environment, index=target.index)
-        started = self._clock()
+        started = self._clock.now()
         try:
             stored = read_commit_object(self._store, target)
         except ObjectMissing:
@@ -121,7 +119,7 @@ class Handler:
             index_prefix=commit.index_prefix if commit else None,
             detail=str(error),
             started=started,
-            finished=self._clock(),
+            finished=self._clock.now(),
             code=error.code,
             by=commit.by if commit else "",
             reason=commit.reason if commit else "",

@@ -6,10 +6,10 @@ import argparse
 import os
 import sys
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
 
 from werkzeug.exceptions import InternalServerError, ServiceUnavailable
 
+from model_repository.clock import SystemClock
 from model_repository.errors import Misconfigured, TransientError
 from model_repository.exit_codes import ExitCode
 from model_repository.gcs_store import GcsStore
@@ -38,7 +38,7 @@ class Function:
         """Make the function. Opens no connection yet."""
         self._config = config
         notifier = PubSubNotifier(config.notify_topic) if config.notify_topic else NoNotifier()
-        self._handler = Handler(open_store(config), HttpWebhook(config), notifier, lambda: datetime.now(UTC))
+        self._handler = Handler(open_store(config), HttpWebhook(config), notifier, SystemClock())
 
     @classmethod
     def from_environment(cls, variables: Mapping[str, str]) -> Function:

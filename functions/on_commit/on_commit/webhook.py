@@ -14,10 +14,10 @@ from google.auth import exceptions as auth_exceptions
 from google.auth.transport.requests import Request as AuthRequest
 from google.oauth2 import id_token
 
-from model_repository.deployment import AnswerOutcome, DeploymentRequest
+from model_repository.deployment import AnswerOutcome, AuthKind, DeploymentRequest
 from model_repository.errors import PermanentError, TransientError
 from model_repository.log import trace_headers
-from on_commit.config import Config, WebhookAuth
+from on_commit.config import Config
 
 _CONNECT_AND_READ_SECONDS = (5.0, 30.0)
 _ANSWER_LIMIT = 64 * 1024
@@ -90,11 +90,11 @@ class HttpWebhook:
     def credentials(self, url: str) -> dict[str, str]:
         """The headers that tell the webhook at `url` who we are. Raises as `Webhook.send`."""
         match self._config.webhook_auth:
-            case WebhookAuth.NONE:
+            case AuthKind.NONE:
                 return {}
-            case WebhookAuth.BEARER:
+            case AuthKind.BEARER:
                 return {"Authorization": f"Bearer {self._config.webhook_token}"}
-            case WebhookAuth.GOOGLE_ID_TOKEN:
+            case AuthKind.GOOGLE_ID_TOKEN:
                 parts = urlsplit(url)
                 return {"Authorization": f"Bearer {self._tokens(f'{parts.scheme}://{parts.netloc}')}"}
 
