@@ -1,5 +1,6 @@
 """Decides, renders, applies, watches the rollout, undoes a bad one, says what happened.
 
-Start at `decide` (what to do), `rollout` (how it goes) and `plan` (what to write): the rules, without I/O. `deliver`
-acts on them through `cluster` and the bucket; `watcher` keeps looking; `app` is the door, `main` the wiring.
+Start at `rules.decide`: what to do about a request. `rules` has the rest of what is decided, without I/O; `state` what
+stands on a Deployment; `cluster` the interface to one, and Kubernetes; `canary` what tries a build out first. `deliver`
+acts on the rules, `watcher` takes every rollout to its end, `status` tells people. `app` is the door, `main` starts it.
 """
