@@ -44,17 +44,17 @@ class CanaryFigures:
     stable: TrackFigures
 
 
-def parse_canary_figures(document: Fields) -> CanaryFigures:
+def parse_canary_figures(fields: Fields) -> CanaryFigures:
     """Read what `format_canary_figures` wrote; raises `DocumentMalformed`."""
     figures = CanaryFigures(
-        promoted=document.flag("promoted", default=False),
-        seconds=document.number("seconds", least=0, most=_MOST_MS),
-        wrong_answers=document.whole("wrong_answers"),
-        restarts=document.whole("restarts"),
-        canary=_parse_track(document.object("canary")),
-        stable=_parse_track(document.object("stable")),
+        promoted=fields.flag("promoted", default=False),
+        seconds=fields.number("seconds", least=0, most=_MOST_MS),
+        wrong_answers=fields.whole("wrong_answers"),
+        restarts=fields.whole("restarts"),
+        canary=_parse_track(fields.object("canary")),
+        stable=_parse_track(fields.object("stable")),
     )
-    document.done()
+    fields.done()
     return figures
 
 
@@ -66,18 +66,18 @@ def format_canary_figures(figures: CanaryFigures) -> dict[str, Any]:
     return value
 
 
-def _parse_track(document: Fields) -> TrackFigures:
+def _parse_track(fields: Fields) -> TrackFigures:
     def milliseconds(field: str) -> float | None:
-        return document.number(field, least=0, most=_MOST_MS) if document.has(field) else None
+        return fields.number(field, least=0, most=_MOST_MS) if fields.has(field) else None
 
     figures = TrackFigures(
-        pods=document.whole("pods"),
-        probes=document.whole("probes"),
-        probes_failed=document.whole("probes_failed"),
+        pods=fields.whole("pods"),
+        probes=fields.whole("probes"),
+        probes_failed=fields.whole("probes_failed"),
         p95_ms=milliseconds("p95_ms"),
-        requests=document.whole("requests"),
-        errors=document.whole("errors"),
+        requests=fields.whole("requests"),
+        errors=fields.whole("errors"),
         mean_ms=milliseconds("mean_ms"),
     )
-    document.done()
+    fields.done()
     return figures

@@ -45,16 +45,16 @@ def parse_commit(data: bytes, target: Target) -> Commit:
 
     Raises `DocumentMalformed`, also when the commit names a build of another index.
     """
-    document = parse_document(data, target.commit_name, limit=COMMIT_LIMIT)
+    fields = parse_document(data, target.commit_name, limit=COMMIT_LIMIT)
     commit = Commit(
-        index_prefix=document.parsed("index_prefix", IndexPrefix.parse),
-        by=document.text("by", longest=200, default=""),
-        reason=document.text("reason", longest=1000, default=""),
-        hold=document.flag("hold", default=False),
+        index_prefix=fields.parsed("index_prefix", IndexPrefix.parse),
+        by=fields.text("by", longest=200, default=""),
+        reason=fields.text("reason", longest=1000, default=""),
+        hold=fields.flag("hold", default=False),
     )
-    document.done()
+    fields.done()
     if commit.index_prefix.index != target.index:
-        document.refuse(
+        fields.refuse(
             f"index_prefix: {commit.index_prefix} is a build of another index than {target.index!r}; "
             f"commit it to commits/{target.environment}/{commit.index_prefix.index}.json"
         )

@@ -38,10 +38,10 @@ class File:
     blocks: tuple[str, ...] = ()
 
 
-def parse_files(document: Fields, field: str = "files") -> tuple[File, ...]:
+def parse_files(fields: Fields, field: str = "files") -> tuple[File, ...]:
     """Read a list of files; names must be unique and none may be a folder of another."""
     files = []
-    for entry in document.objects(field, most=FILES_LIMIT):
+    for entry in fields.objects(field, most=FILES_LIMIT):
         name = entry.parsed("name", check_file)
         size = entry.whole("size", most=SIZE_LIMIT)
         files.append(File(name, size, entry.parsed("crc32c", check_crc32c), _parse_blocks(entry, size)))
@@ -51,9 +51,9 @@ def parse_files(document: Fields, field: str = "files") -> tuple[File, ...]:
         "/".join(parts[:depth]) for parts in (name.split("/") for name in names) for depth in range(1, len(parts))
     }
     if len(names) != len(files):
-        document.refuse(f"{field}: a name stands twice")
+        fields.refuse(f"{field}: a name stands twice")
     if clash := names & folders:
-        document.refuse(f"{field}: {min(clash)!r} is both a file and a folder")
+        fields.refuse(f"{field}: {min(clash)!r} is both a file and a folder")
     return tuple(files)
 
 

@@ -117,57 +117,57 @@ class Build:
 
 def parse_index_manifest(data: bytes, prefix: IndexPrefix) -> IndexManifest:
     """Read the index.json that stands below `prefix`; raises `DocumentMalformed`."""
-    document = parse_document(data, prefix.manifest, limit=INDEX_MANIFEST_LIMIT)
-    document.schema_version(_SCHEMA)
+    fields = parse_document(data, prefix.manifest, limit=INDEX_MANIFEST_LIMIT)
+    fields.schema_version(_SCHEMA)
     stated = IndexPrefix(
-        document.parsed("index", partial(check_label, "index")),
-        document.parsed("build", partial(check_name, "build")),
+        fields.parsed("index", partial(check_label, "index")),
+        fields.parsed("build", partial(check_name, "build")),
     )
     if stated != prefix:
-        document.refuse(f"says it is {stated}; a build must stand where its manifest says")
+        fields.refuse(f"says it is {stated}; a build must stand where its manifest says")
     manifest = IndexManifest(
         prefix=prefix,
-        created=document.moment("created"),
-        model=_parse_model(document.object("model")),
-        dimensions=document.whole("dimensions", least=1, most=65536),
-        metric=document.text("metric"),
-        trees=document.whole("trees", least=1, most=100_000),
-        recall=_parse_recall(document.object("recall")),
-        lookup=document.parsed("lookup", check_file),
-        partitions=tuple(_parse_partitions(document)),
-        golden_queries=tuple(_parse_golden(document)),
-        files=parse_files(document),
+        created=fields.moment("created"),
+        model=_parse_model(fields.object("model")),
+        dimensions=fields.whole("dimensions", least=1, most=65536),
+        metric=fields.text("metric"),
+        trees=fields.whole("trees", least=1, most=100_000),
+        recall=_parse_recall(fields.object("recall")),
+        lookup=fields.parsed("lookup", check_file),
+        partitions=tuple(_parse_partitions(fields)),
+        golden_queries=tuple(_parse_golden(fields)),
+        files=parse_files(fields),
     )
-    document.done()
-    _check_consistent(manifest, document)
+    fields.done()
+    _check_consistent(manifest, fields)
     return manifest
 
 
-def _parse_model(document: Fields) -> ModelReference:
+def _parse_model(fields: Fields) -> ModelReference:
     reference = ModelReference(
-        prefix=document.parsed("prefix", ModelPrefix.parse),
-        digest=document.parsed("digest", check_sha256),
-        dimensions=document.whole("dimensions", least=1, most=65536),
-        files=parse_files(document),
+        prefix=fields.parsed("prefix", ModelPrefix.parse),
+        digest=fields.parsed("digest", check_sha256),
+        dimensions=fields.whole("dimensions", least=1, most=65536),
+        files=parse_files(fields),
     )
-    document.done()
+    fields.done()
     if "model.json" not in {file.name for file in reference.files}:
-        document.refuse("files: model.json is missing")
+        fields.refuse("files: model.json is missing")
     return reference
 
 
-def _parse_recall(document: Fields) -> Recall:
+def _parse_recall(fields: Fields) -> Recall:
     recall = Recall(
-        at=document.whole("at", least=1, most=1000),
-        value=document.number("value", least=0.0, most=1.0),
-        queries=document.whole("queries", least=1),
+        at=fields.whole("at", least=1, most=1000),
+        value=fields.number("value", least=0.0, most=1.0),
+        queries=fields.whole("queries", least=1),
     )
-    document.done()
+    fields.done()
     return recall
 
 
-def _parse_partitions(document: Fields) -> Iterator[Partition]:
-    for entry in document.objects("partitions", most=_MANY):
+def _parse_partitions(fields: Fields) -> Iterator[Partition]:
+    for entry in fields.objects("partitions", most=_MANY):
         yield Partition(
             category=entry.text("category", longest=100),
             file=entry.parsed("file", check_file),
@@ -177,8 +177,8 @@ def _parse_partitions(document: Fields) -> Iterator[Partition]:
         entry.done()
 
 
-def _parse_golden(document: Fields) -> Iterator[GoldenQuery]:
-    for entry in document.objects("golden_queries", most=_MANY):
+def _parse_golden(fields: Fields) -> Iterator[GoldenQuery]:
+    for entry in fields.objects("golden_queries", most=_MANY):
         golden = GoldenQuery(
             category=entry.text("category", longest=100),
             item=entry.text("item", longest=500),
@@ -191,28 +191,28 @@ def _parse_golden(document: Fields) -> Iterator[GoldenQuery]:
         yield golden
 
 
-def _check_consistent(manifest: IndexManifest, document: Fields) -> None:
+def _check_consistent(manifest: IndexManifest, fields: Fields) -> None:
     if manifest.metric not in _METRICS:
-        document.refuse(f"metric {manifest.metric!r}; this release knows {', '.join(_METRICS)}")
+        fields.refuse(f"metric {manifest.metric!r}; this release knows {', '.join(_METRICS)}")
     if manifest.dimensions != manifest.model.dimensions:
-        document.refuse(
+        fields.refuse(
             f"vectors of {manifest.dimensions} dimensions, but {manifest.model.prefix} makes "
             f"{manifest.model.dimensions}: build the index again with that model"
         )
     categories = {partition.category for partition in manifest.partitions}
     if not categories:
-        document.refuse("partitions: at least one is needed")
+        fields.refuse("partitions: at least one is needed")
     if len(categories) != len(manifest.partitions):
-        document.refuse("partitions: a category stands twice")
+        fields.refuse("partitions: a category stands twice")
     if strangers := {golden.category for golden in manifest.golden_queries} - categories:
-        document.refuse(f"golden_queries: no partition has the category {min(strangers)!r}")
+        fields.refuse(f"golden_queries: no partition has the category {min(strangers)!r}")
     used = [manifest.lookup] + [name for p in manifest.partitions for name in (p.file, p.ids)]
     if len(set(used)) != len(used):
-        document.refuse("partitions: a file is used twice")
+        fields.refuse("partitions: a file is used twice")
     if missing := set(used) - {file.name for file in manifest.files}:
-        document.refuse(f"{min(missing)!r} is used but not listed in files")
+        fields.refuse(f"{min(missing)!r} is used but not listed in files")
     if "index.json" in {file.name for file in manifest.files}:
-        document.refuse("files: index.json can't list itself")
+        fields.refuse("files: index.json can't list itself")
 
 
 def format_index_manifest(manifest: IndexManifest) -> bytes:

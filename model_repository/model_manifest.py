@@ -53,38 +53,38 @@ class ModelManifest:
 
 def parse_model_manifest(data: bytes, prefix: ModelPrefix) -> ModelManifest:
     """Read the model.json that stands below `prefix`; raises `DocumentMalformed`."""
-    document = parse_document(data, prefix.manifest, limit=MODEL_MANIFEST_LIMIT)
-    document.schema_version(_SCHEMA)
+    fields = parse_document(data, prefix.manifest, limit=MODEL_MANIFEST_LIMIT)
+    fields.schema_version(_SCHEMA)
     stated = ModelPrefix(
-        document.parsed("model", partial(check_name, "model")),
-        document.parsed("version", partial(check_name, "version")),
+        fields.parsed("model", partial(check_name, "model")),
+        fields.parsed("version", partial(check_name, "version")),
     )
     if stated != prefix:
-        document.refuse(f"says it is {stated}; a model must stand where its manifest says")
+        fields.refuse(f"says it is {stated}; a model must stand where its manifest says")
     manifest = ModelManifest(
         prefix=prefix,
-        created=document.moment("created"),
-        runtime=document.text("runtime"),
-        file=document.parsed("file", check_file),
-        input_size=document.whole("input_size", least=8, most=4096),
-        dimensions=document.whole("dimensions", least=1, most=65536),
-        golden_images=tuple(_parse_golden(document)),
-        files=parse_files(document),
+        created=fields.moment("created"),
+        runtime=fields.text("runtime"),
+        file=fields.parsed("file", check_file),
+        input_size=fields.whole("input_size", least=8, most=4096),
+        dimensions=fields.whole("dimensions", least=1, most=65536),
+        golden_images=tuple(_parse_golden(fields)),
+        files=parse_files(fields),
     )
-    document.done()
+    fields.done()
     if manifest.runtime not in _RUNTIMES:
-        document.refuse(f"runtime {manifest.runtime!r}; this release knows {', '.join(_RUNTIMES)}")
+        fields.refuse(f"runtime {manifest.runtime!r}; this release knows {', '.join(_RUNTIMES)}")
     names = {file.name for file in manifest.files}
     used = {manifest.file} | {name for golden in manifest.golden_images for name in (golden.image, golden.embedding)}
     if missing := used - names:
-        document.refuse(f"{min(missing)!r} is used but not listed in files")
+        fields.refuse(f"{min(missing)!r} is used but not listed in files")
     if "model.json" in names:
-        document.refuse("files: model.json can't list itself")
+        fields.refuse("files: model.json can't list itself")
     return manifest
 
 
-def _parse_golden(document: Fields) -> Iterator[GoldenImage]:
-    for entry in document.objects("golden_images", most=100):
+def _parse_golden(fields: Fields) -> Iterator[GoldenImage]:
+    for entry in fields.objects("golden_images", most=100):
         yield GoldenImage(entry.parsed("image", check_file), entry.parsed("embedding", check_file))
         entry.done()
 

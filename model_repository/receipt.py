@@ -56,28 +56,28 @@ class Receipt:
 
 def parse_receipt(data: bytes, target: Target, generation: int) -> Receipt:
     """Read a receipt that stands at `target.receipt_name(generation)`; raises `DocumentMalformed`."""
-    document = parse_document(data, target.receipt_name(generation), limit=RECEIPT_LIMIT)
-    document.schema_version(_SCHEMA)
-    stated = (document.text("environment"), document.text("index"), document.whole("generation"))
+    fields = parse_document(data, target.receipt_name(generation), limit=RECEIPT_LIMIT)
+    fields.schema_version(_SCHEMA)
+    stated = (fields.text("environment"), fields.text("index"), fields.whole("generation"))
     if stated != (target.environment, target.index, generation):
-        document.refuse("says it belongs elsewhere; a receipt must stand where it says")
-    outcome = document.text("outcome")
+        fields.refuse("says it belongs elsewhere; a receipt must stand where it says")
+    outcome = fields.text("outcome")
     if outcome not in {known.value for known in Outcome}:
-        document.refuse(f"outcome {outcome!r}; this release knows {', '.join(Outcome)}")
+        fields.refuse(f"outcome {outcome!r}; this release knows {', '.join(Outcome)}")
     receipt = Receipt(
         target=target,
         generation=generation,
         outcome=Outcome(outcome),
-        index_prefix=document.parsed("index_prefix", IndexPrefix.parse) if document.has("index_prefix") else None,
-        detail=document.text("detail", longest=10_000, default=""),
-        started=document.moment("started"),
-        finished=document.moment("finished"),
-        code=document.text("code", default=""),
-        by=document.text("by", default=""),
-        reason=document.text("reason", default=""),
-        canary=parse_canary_figures(document.object("canary")) if document.has("canary") else None,
+        index_prefix=fields.parsed("index_prefix", IndexPrefix.parse) if fields.has("index_prefix") else None,
+        detail=fields.text("detail", longest=10_000, default=""),
+        started=fields.moment("started"),
+        finished=fields.moment("finished"),
+        code=fields.text("code", default=""),
+        by=fields.text("by", default=""),
+        reason=fields.text("reason", default=""),
+        canary=parse_canary_figures(fields.object("canary")) if fields.has("canary") else None,
     )
-    document.done()
+    fields.done()
     return receipt
 
 

@@ -100,20 +100,6 @@ def test_a_defect_shows_its_traceback_and_has_a_code_of_its_own(operator_of: Cal
     assert "Traceback" in result.err
 
 
-def test_ctrl_c_while_waiting_says_that_the_commit_stands(operator: Operator) -> None:
-    operator.build("b1")
-
-    def interrupt() -> None:
-        raise KeyboardInterrupt
-
-    operator.clock.meanwhile = interrupt
-    result = operator("commit", "clothing", "b1", "--wait")
-
-    assert result.code == 130
-    assert "the commit stands" in result.out
-    assert operator.generation() > 0
-
-
 def test_every_error_has_an_exit_code() -> None:
     def descendants(kind: type[DeliveryError]) -> set[type[DeliveryError]]:
         return {kind}.union(*(descendants(child) for child in kind.__subclasses__()))
