@@ -5,7 +5,7 @@
 Makes an index (cached in build/bench-search), starts all servers, then alternates short rounds of the bare loop and of
 each server, all pinned to one core, the load generator (wrk, 16 kept-alive connections) to another. Peers answer the
 same question from the same file with the same answer, ids in a dict: FastAPI as in its tutorial, Flask under gunicorn,
-and bare ASGI on uvicorn. Needs wrk (apt-get install wrk), and beside the rooms fastapi, flask, gunicorn, onnx, uvicorn.
+and bare ASGI on uvicorn and on granian. Needs wrk (apt-get install wrk), and the packages of the group dev.
 
 Use a Python that was built with optimisation, such as Debian's: `sysconfig.get_config_var("CONFIG_ARGS")` should have
 --enable-optimizations. One built without it, as pyenv does unasked, takes twice as long for everything but the search.
@@ -111,6 +111,15 @@ async def app(scope, receive, send):
     await send({{"type": "http.response.start", "status": 200, "headers": headers}})
     await send({{"type": "http.response.body", "body": body}})
 {UVICORN}"""
+
+GRANIAN = f"""{PEER}
+import orjson
+async def app(scope, receive, send):
+    body = orjson.dumps(similar(scope["path"].split("/")[3], int(scope["query_string"][2:])))
+    headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
+    await send({{"type": "http.response.start", "status": 200, "headers": headers}})
+    await send({{"type": "http.response.body", "body": body}})
+"""
 
 FLASK = f"""{PEER}
 from flask import Flask, jsonify, request
@@ -304,13 +313,21 @@ def contestants(scratch: Path, environment: dict[str, str], shape: tuple[int, in
     ours = {**environment, "HOST": "127.0.0.1", "DRAIN_SECONDS": "0", "TERMINATION_LOG": "/dev/null"}
     found = [Contestant("search_server", [python, "-m", "search_server"], PORT, ours)]
     if peers:
-        for name, source in (("asgi", ASGI), ("fastapi_peer", FASTAPI), ("flask_peer", FLASK)):
+        for name, source in (
+            ("asgi", ASGI),
+            ("granian_peer", GRANIAN),
+            ("fastapi_peer", FASTAPI),
+            ("flask_peer", FLASK),
+        ):
             (scratch / f"{name}.py").write_text(source)
         theirs = {"ANNOY": f"{environment['DATA']}/index/all.ann", "SHAPE": f"{shape[0]} {shape[1]}"}
         gunicorn = ["gunicorn", "--workers=1", "--threads=16", "--worker-class=gthread", "--keep-alive=60"]
         gunicorn += [f"--bind=127.0.0.1:{PORT + 3}", f"--chdir={scratch}", "flask_peer:app"]
+        granian = ["granian", "--interface=asgi", "--loop=uvloop", "--no-ws", "--host=127.0.0.1"]
+        granian += [f"--port={PORT + 4}", f"--working-dir={scratch}", "granian_peer:app"]
         found += [
             Contestant("ASGI on uvicorn", [python, str(scratch / "asgi.py")], PORT + 1, theirs),
+            Contestant("ASGI on granian", [python, "-m", *granian], PORT + 4, theirs),
             Contestant("FastAPI", [python, str(scratch / "fastapi_peer.py")], PORT + 2, theirs),
             Contestant("Flask, gunicorn", [python, "-m", *gunicorn], PORT + 3, theirs),
         ]
@@ -367,6 +384,8 @@ def main() -> None:
     parser.add_argument("--no-peers", action="store_true")
     parser.add_argument("--at-least", type=float, default=0.0, help="fail below this ratio by CPU")
     options = parser.parse_args()
+    if shutil.which("wrk") is None:
+        raise SystemExit("bench_search needs wrk, which asks the servers: apt-get install wrk")
     with tempfile.TemporaryDirectory() as scratch:
         found = measure(options, Path(scratch))
     if found < options.at_least:

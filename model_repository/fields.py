@@ -12,7 +12,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any, ClassVar, NoReturn, Self, TypeVar
 
-from model_repository.errors import DeliveryError, DocumentMalformed, NameRefused
+from model_repository.errors import DocumentMalformed, NameRefused
 
 T = TypeVar("T")
 
@@ -79,7 +79,7 @@ class Fields:
             key: inner for key, inner in value.items() if not (self.null_is_absent and inner is None)
         }
 
-    def error(self, path: str, what: str) -> DeliveryError:
+    def error(self, path: str, what: str) -> Exception:
         """The error about the place at `path`."""
         return DocumentMalformed(self.name, f"{path}: {what}" if path else what)
 

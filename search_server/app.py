@@ -1,48 +1,66 @@
-"""What can be asked, and who answers: the routes, and the state that decides whether they are open."""
+"""What can be asked, and who answers: the routes, and the state that decides whether they are open. Bare ASGI."""
 
 from __future__ import annotations
 
 import asyncio
 import re
 import time
-from collections.abc import Callable, Coroutine
+from collections import deque
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from http import HTTPStatus
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from search_server.answers import search_json
+from model_repository.log import Log
+from search_server.build.index import MappedIndex, neighbors
+from search_server.build.model import Model
 from search_server.config import Config
-from search_server.connections import Connections
-from search_server.errors import MethodRefused, NotReady, RequestRefused, RouteUnknown, status_of
+from search_server.errors import MethodRefused, NotReady, RequestRefused, RouteUnknown
 from search_server.find_neighbors import format_error, format_neighbors, parse_find_neighbors
-from search_server.index import MappedIndex, neighbors
-from search_server.logs import log
-from search_server.messages import Reply, Request, Response, json_body_response, json_response
+from search_server.http.requests import (
+    ClientGone,
+    Request,
+    parse_item,
+    parse_listing,
+    parse_picture,
+    parse_query,
+    parse_search,
+)
+from search_server.http.responses import (
+    Response,
+    json_body_response,
+    json_response,
+    response,
+    search_json,
+    similar_json,
+)
 from search_server.metrics import Metrics, Reading
-from search_server.model import Model
 from search_server.page import read_page
 from search_server.pictures import PictureQueue
-from search_server.requests import parse_item, parse_listing, parse_picture, parse_query, parse_search
-from search_server.turns import ItemSearch, Turns
 
-Answer = Response | ItemSearch | Coroutine[Any, Any, Response]
+if TYPE_CHECKING:
+    from search_server.http.protocol import BoundedProtocol
 
 _ITEM_HEAD = b"/v1/items/"
 _ITEM_TAIL = b"/similar"
 _ITEM_SHORTEST = len(_ITEM_HEAD) + 1 + len(_ITEM_TAIL)
 _FIND_NEIGHBORS = "find-neighbors"
 _VERTEX_PATH = re.compile(rb"/v1/projects/[^/]+/locations/[^/]+/indexEndpoints/[^/]+:findNeighbors")
+_SEARCHES_A_TURN = 16
+"""So many are made before the event loop looks at its sockets again: probes and new connections wait no longer."""
+_CLOSE = (b"connection", b"close")
+
+Message = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
-class Serving:
+class Opened:
     """A build that has proved itself."""
 
     index: MappedIndex
     model: Model
     pictures: PictureQueue
-    turns: Turns
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,21 +69,55 @@ class Route:
 
     name: str
     method: str
-    answer: Callable[[Request], Answer]
+    answer: Callable[[Request], Awaitable[Response]]
 
 
-class Application:
-    """Answers requests about one build; closed until `open` is called with one that has proved itself."""
+class Turn:
+    """Lets so many pass in one turn of the event loop, in the order in which they came."""
 
-    def __init__(self, config: Config, connections: Connections) -> None:
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._passed = 0
+        self._waiting: deque[asyncio.Future[None]] = deque()
+
+    async def __call__(self) -> None:
+        """Wait until it is one's turn."""
+        loop = asyncio.get_running_loop()
+        if not self._passed:
+            loop.call_soon(self._next)
+        self._passed += 1
+        if self._passed > self._most:
+            waits = loop.create_future()
+            self._waiting.append(waits)
+            await waits
+
+    def _next(self) -> None:
+        passing = [self._waiting.popleft() for _ in range(min(self._most, len(self._waiting)))]
+        self._passed = len(passing) + len(self._waiting)
+        for waits in passing:
+            if not waits.done():
+                waits.set_result(None)
+        if self._passed:
+            asyncio.get_running_loop().call_soon(self._next)
+
+
+class SearchApplication:
+    """Answers requests about one build; closed until `open` is called with one that has proved itself.
+
+    connections: tells those that are open; the server sets it. now: by `time.monotonic`, as of its last tick.
+    """
+
+    def __init__(self, config: Config, log: Log) -> None:
         self.limits = config.limits
+        self.now = time.monotonic()
         self.metrics = Metrics(self._read)
+        self.connections: Callable[[], list[BoundedProtocol]] = list
         self._config = config
-        self._connections = connections
-        self._serving: Serving | None = None
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._log = log
+        self._opened: Opened | None = None
+        self._draining = False
         self._closed_because = "the index is being opened and proved"
-        self._page = read_page(config.item_image_url)
+        self._turn = Turn(_SEARCHES_A_TURN)
         # callers ask in the same few ways again and again
         self._parse_search = lru_cache(maxsize=4096)(partial(parse_search, limits=config.limits))
         self._similar = Route("similar", "GET", self._answer_similar)
@@ -75,65 +127,60 @@ class Application:
             b"/v1/search": Route("search", "POST", self._answer_search),
             b"/v1/findNeighbors": self._find_neighbors,
             b"/v1/status": Route("status", "GET", self._answer_status),
-            b"/livez": Route("livez", "GET", lambda _: json_response({"live": True})),
+            b"/livez": Route("livez", "GET", self._answer_live),
             b"/readyz": Route("readyz", "GET", self._answer_ready),
             b"/metrics": Route("metrics", "GET", self._answer_metrics),
-            **{path: Route("page", "GET", file.answer) for path, file in self._page.items()},
         }
+        self._page = read_page(config.item_image_url)
+        self._routes |= dict.fromkeys(self._page, Route("page", "GET", self._answer_page))
 
     # the state
 
     def open(self, index: MappedIndex, model: Model) -> None:
         """Answer about this build from now on."""
-        answer_error = partial(self._answer_error, route=self._similar)
-        turns = Turns(index, self._config.generation, self._similar.name, answer_error)
-        self._serving = Serving(index, model, PictureQueue(model, self.limits.pictures), turns)
+        self._opened = Opened(index, model, PictureQueue(model, self.limits.pictures))
 
     def drain(self) -> None:
         """Go on answering, but ask to be sent nothing new."""
-        self._connections.draining = True
+        self._draining = True
         self._closed_because = "the server is leaving"
 
     @property
     def ready(self) -> bool:
         """Whether new requests should be sent here."""
-        return self._serving is not None and not self._connections.draining
+        return self._opened is not None and not self._draining
 
-    def _open(self) -> Serving:
-        if self._serving is None:
+    def _open(self) -> Opened:
+        if self._opened is None:
             raise NotReady(self._closed_because)
-        return self._serving
+        return self._opened
 
     # requests in, answers out
 
-    def answer(self, request: Request, reply: Reply) -> None:
-        """Answer a request: call `reply` once, now or later. Raises nothing."""
+    async def __call__(
+        self,
+        scope: Message,
+        receive: Callable[[], Awaitable[Message]],
+        send: Callable[[Message], Awaitable[None]],
+    ) -> None:
+        """Answer a request, as ASGI has it. Raises nothing."""
+        begun = time.perf_counter()
+        request = Request(scope, receive)
         route: Route | None = None
         try:
             route = self._route(request)
-            answer = route.answer(request)
-        except Exception as error:  # noqa: BLE001 - whatever it is, the client gets an answer
-            reply(request, self._answer_error(request, error, route))
+            answer = await route.answer(request)
+        except ClientGone:
             return
-        if isinstance(answer, ItemSearch):
-            self._open().turns.add(answer, request, reply)
-        elif isinstance(answer, Response):
-            answer.route = route.name
-            reply(request, answer)
-        else:
-            task = asyncio.get_running_loop().create_task(self._answer_later(request, reply, route, answer))
-            self._tasks.add(task)  # the loop itself holds no more than a weak reference
-            task.add_done_callback(self._tasks.discard)
-
-    async def _answer_later(
-        self, request: Request, reply: Reply, route: Route, answer: Coroutine[Any, Any, Response]
-    ) -> None:
-        try:
-            response = await answer
-        except Exception as error:  # noqa: BLE001
-            response = self._answer_error(request, error, route)
-        response.route = route.name
-        reply(request, response)
+        except Exception as error:  # noqa: BLE001 - whatever it is, the client gets an answer
+            answer = self._answer_error(request, error, route)
+        headers = answer.headers
+        if self._draining and not scope["extensions"]["connection"].pipeline:
+            # a client that sent more requests at once gets all their answers before it is told to go
+            headers = [*headers, _CLOSE]
+        await send({"type": "http.response.start", "status": answer.status, "headers": headers})
+        await send({"type": "http.response.body", "body": answer.body})
+        self.metrics.count(route.name if route else "none", answer.status, time.perf_counter() - begun)
 
     def _route(self, request: Request) -> Route:
         path = request.path
@@ -149,53 +196,42 @@ class Application:
             raise MethodRefused(request.method, route.method)
         return route
 
-    def refuse_connection(self, refusal: Exception) -> Response:
-        """Answer what was no whole request."""
-        return self._answer_error(None, refusal)
+    def refuse(self, refusal: RequestRefused) -> Response:
+        """The answer to what was no whole request."""
+        self.metrics.count("none", refusal.status, 0.0)
+        return self._answer_error(None, refusal, None)
 
-    def answered(self, request: Request | None, response: Response) -> None:
-        """Note that an answer was written."""
-        seconds = time.perf_counter() - request.started if request else 0.0
-        self.metrics.count(response.route, response.status, seconds)
-
-    def _answer_error(self, request: Request | None, error: Exception, route: Route | None = None) -> Response:
-        headers = b""
+    def _answer_error(self, request: Request | None, error: Exception, route: Route | None) -> Response:
+        headers = []
         if isinstance(error, RequestRefused):
-            status, code, message = status_of(error), error.code, str(error)
+            status, code, message = error.status, error.code, str(error)
             if isinstance(error, MethodRefused):
-                headers = b"allow: %b\r\n" % error.allowed.encode()
+                headers = [(b"allow", error.allowed.encode())]
             elif status is HTTPStatus.SERVICE_UNAVAILABLE:
-                headers = b"retry-after: 1\r\n"
+                headers = [(b"retry-after", b"1")]
         else:
-            status, code, message = (
-                HTTPStatus.INTERNAL_SERVER_ERROR,
-                "internal",
-                "this is a fault of the server; see its log",
-            )
-            trace = request.headers.get(b"x-cloud-trace-context", b"") if request else b""
-            log(
-                "ERROR",
-                f"request failed: {error!r}",
-                route=route.name if route else None,
-                **{"logging.googleapis.com/trace": trace.partition(b"/")[0].decode("latin-1")},
-            )
+            status, code = HTTPStatus.INTERNAL_SERVER_ERROR, "internal"
+            message = "this is a fault of the server; see its log"
+            trace = request.header(b"x-cloud-trace-context") if request else b""
+            fields = {"logging.googleapis.com/trace": trace.partition(b"/")[0].decode("latin-1")}
+            self._log.error(f"request failed: {error!r}", route=route.name if route else None, **fields)
         google = route is not None and route.name == _FIND_NEIGHBORS
         body = format_error(status, message) if google else {"error": {"code": code, "message": message}}
-        response = json_response(body, status, headers)
-        response.route = route.name if route else "none"
-        return response
+        return json_response(body, status, *headers)
 
     # the routes
 
-    def _answer_similar(self, request: Request) -> ItemSearch:
+    async def _answer_similar(self, request: Request) -> Response:
         index = self._open().index
         search = self._parse_search(request.query)
         item = parse_item(request.path[len(_ITEM_HEAD) : -len(_ITEM_TAIL)])
         partitions = index.select(search.category)
         home, position = index.place(item)
-        return ItemSearch(item, home, position, search.k, partitions)
+        await self._turn()
+        found = neighbors(index.similar(home, position, search.k, partitions), search.k)
+        return json_body_response(similar_json(item, home.category, self._config.generation, found))
 
-    def _answer_items(self, request: Request) -> Response:
+    async def _answer_items(self, request: Request) -> Response:
         index = self._open().index
         listing = parse_listing(request.query, self.limits)
         found = index.listed(listing.category, listing.after, listing.limit + 1)
@@ -209,33 +245,34 @@ class Application:
         )
 
     async def _answer_search(self, request: Request) -> Response:
-        serving = self._open()
+        opened = self._open()
         search = self._parse_search(request.query)
-        partitions = serving.index.select(search.category)
-        vector = await serving.pictures.embed(parse_picture(request))
-        found = neighbors(serving.index.nearest(vector, search.k, partitions), search.k)
+        partitions = opened.index.select(search.category)
+        picture = parse_picture(request.header(b"content-type"), await request.body())
+        vector = await opened.pictures.embed(picture)
+        await self._turn()
+        found = neighbors(opened.index.nearest(vector, search.k, partitions), search.k)
         return json_body_response(search_json(self._config.generation, found))
 
     async def _answer_find_neighbors(self, request: Request) -> Response:
         index = self._open().index
-        wanted = parse_find_neighbors(request.body, index, self.limits)
+        wanted = parse_find_neighbors(await request.body(), index, self.limits)
         answers: list[dict[str, Any]] = []
         for query in wanted.queries:
-            if answers:
-                await asyncio.sleep(0)  # others are waiting, the probes among them
+            await self._turn()
             found = neighbors(index.nearest(query.vector, query.neighbors, query.partitions), query.neighbors)
             answers.append(format_neighbors(query, found, index, full=wanted.full))
         return json_response({"nearestNeighbors": answers})
 
-    def _answer_status(self, request: Request) -> Response:
+    async def _answer_status(self, request: Request) -> Response:
         parse_query(request.query, ())
-        serving = self._open()
-        index, model = serving.index.manifest, serving.model.manifest
+        opened = self._open()
+        index, model = opened.index.manifest, opened.model.manifest
         return json_response(
             {
                 "generation": self._config.generation,
                 "index_prefix": str(index.prefix),
-                "index_digest": serving.index.digest,
+                "index_digest": opened.index.digest,
                 "index": index.prefix.index,
                 "build": index.prefix.build,
                 "created": index.created,
@@ -253,23 +290,31 @@ class Application:
             }
         )
 
-    def _answer_ready(self, request: Request) -> Response:
+    async def _answer_ready(self, request: Request) -> Response:
         del request
         if not self.ready:
             raise NotReady(self._closed_because)
         return json_response({"ready": True, "generation": self._config.generation})
 
-    def _answer_metrics(self, request: Request) -> Response:
+    async def _answer_metrics(self, request: Request) -> Response:
         del request
-        return Response(200, self.metrics.exposition(), b"content-type: text/plain; version=0.0.4; charset=utf-8\r\n")
+        kind = (b"content-type", b"text/plain; version=0.0.4; charset=utf-8")
+        return response(HTTPStatus.OK, self.metrics.exposition(), kind)
+
+    async def _answer_live(self, request: Request) -> Response:
+        del request
+        return json_response({"live": True})
+
+    async def _answer_page(self, request: Request) -> Response:
+        return self._page[request.path].answer(request)
 
     def _read(self) -> Reading:
-        serving = self._serving
+        opened, connections = self._opened, self.connections()
         return Reading(
             ready=self.ready,
-            connections=len(self._connections),
-            answering=self._connections.answering,
-            pictures=serving.pictures.length if serving else 0,
-            items=serving.index.manifest.items if serving else 0,
+            connections=len(connections),
+            answering=sum(connection.answering for connection in connections),
+            pictures=opened.pictures.length if opened else 0,
+            items=opened.index.manifest.items if opened else 0,
             labels={"generation": str(self._config.generation), "index_prefix": str(self._config.prefix)},
         )

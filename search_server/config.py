@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeVar
 from urllib.parse import urlsplit
 
 from model_repository.digests import check_sha256
-from model_repository.errors import Misconfigured, NameRefused
+from model_repository.environment import Environment
 from model_repository.names import IndexPrefix, parse_generation
-
-_T = TypeVar("_T")
 
 _MEBIBYTE = 1024 * 1024
 
@@ -71,43 +68,28 @@ class Config:
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str]) -> Config:
-        """Read the variables that `docs/search-api.md` lists; raises `Misconfigured` with the name of a wrong one."""
-        return cls(
-            data=Path(environment.get("DATA") or "/data/current"),
-            generation=_required(environment, "COMMIT_GENERATION", parse_generation),
-            prefix=_required(environment, "INDEX_PREFIX", IndexPrefix.parse),
-            digest=_required(environment, "INDEX_DIGEST", check_sha256),
-            host=environment.get("HOST") or "0.0.0.0",  # noqa: S104
-            port=int(_number(environment, "PORT", default=8080, most=65535)),
-            item_image_url=_template(environment.get("ITEM_IMAGE_URL", "")),
-            termination_log=Path(environment.get("TERMINATION_LOG") or "/dev/termination-log"),
-            drain_seconds=_number(environment, "DRAIN_SECONDS", default=5, most=3600),
+        """Read the variables that `docs/search-api.md` lists; raises `Misconfigured` with all that is wrong."""
+        read = Environment(environment)
+        manifest = "what the Deployment's manifest says"
+        config = cls(
+            data=Path(read.text("DATA", "/data/current")),
+            generation=read.parsed("COMMIT_GENERATION", parse_generation, manifest),
+            prefix=read.parsed("INDEX_PREFIX", IndexPrefix.parse, manifest),
+            digest=read.parsed("INDEX_DIGEST", check_sha256, manifest),
+            host=read.text("HOST", "0.0.0.0"),  # noqa: S104
+            port=read.whole("PORT", 8080, least=0, most=65535),
+            item_image_url=read.text("ITEM_IMAGE_URL"),
+            termination_log=Path(read.text("TERMINATION_LOG", "/dev/termination-log")),
+            drain_seconds=read.number("DRAIN_SECONDS", 5, least=0, most=3600),
         )
+        if config.item_image_url and not _is_template(config.item_image_url):
+            read.expected("ITEM_IMAGE_URL", "such as https://pictures.example/{id}.jpg")
+        read.done()
+        return config
 
 
-def _required(environment: Mapping[str, str], name: str, parse: Callable[[str], _T]) -> _T:
-    text = environment.get(name, "")
-    if not text:
-        raise Misconfigured(f"{name} is not set; the Deployment's manifest sets it")
-    try:
-        return parse(text)
-    except NameRefused as error:
-        raise Misconfigured(f"{name}: {error}") from None
-
-
-def _number(environment: Mapping[str, str], name: str, *, default: float, most: float) -> float:
-    text = environment.get(name) or str(default)
-    if not re.fullmatch(r"[0-9]{1,6}(\.[0-9]{1,3})?", text, re.ASCII) or float(text) > most:
-        raise Misconfigured(f"{name}={text[:40]!r}: expected a number from 0 to {most:g}")
-    return float(text)
-
-
-def _template(url: str) -> str:
-    """An absolute http(s) URL with {id} in its path, or a path on this server's own origin, or nothing."""
-    if not url:
-        return ""
+def _is_template(url: str) -> bool:
+    """Whether it is an absolute http(s) URL with {id} in its path, or a path on this server's own origin."""
     parts = urlsplit(url)
     fine = parts.scheme in ("http", "https") and parts.netloc if parts.scheme or parts.netloc else url.startswith("/")
-    if not fine or "{id}" not in parts.path + parts.query or re.search(r"[\s;,'\"<>\\]", url):
-        raise Misconfigured(f"ITEM_IMAGE_URL={url[:200]!r}: expected such as https://pictures.example/{{id}}.jpg")
-    return url
+    return bool(fine) and "{id}" in parts.path + parts.query and not re.search(r"[\s;,'\"<>\\]", url)

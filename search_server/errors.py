@@ -1,4 +1,4 @@
-"""Why a request was refused, and the one table that turns it into a status."""
+"""Why a request was refused, and the status that says so."""
 
 from __future__ import annotations
 
@@ -9,22 +9,25 @@ from typing import ClassVar
 class RequestRefused(Exception):
     """The request can't be answered. The message tells the caller what to change.
 
-    code: stable, for programs.
+    code: stable, for programs. status: what it is answered with.
     """
 
     code: ClassVar[str] = "request-refused"
+    status: ClassVar[HTTPStatus] = HTTPStatus.BAD_REQUEST
 
 
 class RouteUnknown(RequestRefused):
     """Nothing is served at this path."""
 
     code = "route-unknown"
+    status = HTTPStatus.NOT_FOUND
 
 
 class MethodRefused(RequestRefused):
     """The path is served, but not by this method. `allowed`: those by which it is."""
 
     code = "method-refused"
+    status = HTTPStatus.METHOD_NOT_ALLOWED
 
     def __init__(self, method: str, allowed: str) -> None:
         super().__init__(f"{method} is not served here; use {allowed}")
@@ -41,6 +44,7 @@ class ItemUnknown(RequestRefused):
     """The index has no such item."""
 
     code = "item-unknown"
+    status = HTTPStatus.NOT_FOUND
 
     def __init__(self, item: str) -> None:
         super().__init__(f"this index has no item {item[:200]!r}; GET /v1/items lists those it has")
@@ -56,6 +60,7 @@ class MediaUnsupported(RequestRefused):
     """The body has a content type that isn't served here."""
 
     code = "media-unsupported"
+    status = HTTPStatus.UNSUPPORTED_MEDIA_TYPE
 
 
 class ImageUnreadable(RequestRefused):
@@ -68,48 +73,32 @@ class BodyTooLarge(RequestRefused):
     """The body has more bytes than are read."""
 
     code = "body-too-large"
+    status = HTTPStatus.REQUEST_ENTITY_TOO_LARGE
 
 
 class HeadTooLarge(RequestRefused):
     """The request's head has more bytes than are read."""
 
     code = "head-too-large"
+    status = HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE
 
 
 class RequestTooSlow(RequestRefused):
     """The client didn't send the rest of the request in time."""
 
     code = "request-too-slow"
+    status = HTTPStatus.REQUEST_TIMEOUT
 
 
 class Overloaded(RequestRefused):
     """Too much is waiting already: another try, later or at another pod, may pass."""
 
     code = "overloaded"
+    status = HTTPStatus.SERVICE_UNAVAILABLE
 
 
 class NotReady(RequestRefused):
     """The server has not proved itself yet, or is leaving."""
 
     code = "not-ready"
-
-
-_STATUS: dict[type[RequestRefused], HTTPStatus] = {
-    RouteUnknown: HTTPStatus.NOT_FOUND,
-    MethodRefused: HTTPStatus.METHOD_NOT_ALLOWED,
-    ParameterRefused: HTTPStatus.BAD_REQUEST,
-    ItemUnknown: HTTPStatus.NOT_FOUND,
-    RequestMalformed: HTTPStatus.BAD_REQUEST,
-    MediaUnsupported: HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
-    ImageUnreadable: HTTPStatus.BAD_REQUEST,
-    BodyTooLarge: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
-    HeadTooLarge: HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE,
-    RequestTooSlow: HTTPStatus.REQUEST_TIMEOUT,
-    Overloaded: HTTPStatus.SERVICE_UNAVAILABLE,
-    NotReady: HTTPStatus.SERVICE_UNAVAILABLE,
-}
-
-
-def status_of(refusal: RequestRefused) -> HTTPStatus:
-    """The status that a refusal is answered with."""
-    return _STATUS[type(refusal)]
+    status = HTTPStatus.SERVICE_UNAVAILABLE

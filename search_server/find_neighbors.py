@@ -9,17 +9,17 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from http import HTTPStatus
-from typing import Any, NoReturn, TypeVar
+from typing import Any
 
 import orjson
 
+from model_repository.fields import Fields
+from search_server.build.index import MappedIndex, Neighbors, Partition
 from search_server.config import Limits
 from search_server.errors import ParameterRefused, RequestMalformed
-from search_server.index import MappedIndex, Neighbors, Partition
-from search_server.requests import DEFAULT_NEIGHBORS, parse_vector
+from search_server.http.requests import DEFAULT_NEIGHBORS, parse_vector
 
 _CATEGORY = "category"
-_T = TypeVar("_T")
 
 _GOOGLE_STATUS = {
     HTTPStatus.BAD_REQUEST: "INVALID_ARGUMENT",
@@ -49,78 +49,54 @@ class FindNeighbors:
     full: bool
 
 
-class _Message:
-    """A protobuf message in JSON, read field by field."""
+class _Message(Fields):
+    """A protobuf message in JSON."""
 
-    def __init__(self, value: object, path: str) -> None:
-        self._path = path
-        if not isinstance(value, dict):
-            self.refuse("expected an object")
-        self._fields = {key: field for key, field in value.items() if field is not None}
+    null_is_absent = True
 
-    def refuse(self, what: str) -> NoReturn:
-        raise ParameterRefused(f"{self._path}: {what}" if self._path else what)
+    def error(self, path: str, what: str) -> ParameterRefused:
+        return ParameterRefused(f"{path}: {what}" if path else what)
 
-    def _take(self, name: str) -> tuple[Any, str]:
-        words = name.split("_")
+    def key(self, field: str) -> str:
+        """The name in use; a field may be written in lowerCamelCase or in snake_case."""
+        words = field.split("_")
         camel = words[0] + "".join(word.capitalize() for word in words[1:])
-        found = [key for key in dict.fromkeys((camel, name)) if key in self._fields]
-        if len(found) > 1:
-            self.refuse(f"{camel} and {name} are the same field")
-        path = f"{self._path}.{camel}" if self._path else camel
-        return (self._fields.pop(found[0]) if found else None), path
+        if camel != field and camel in self._left and field in self._left:
+            raise self.error(self.path, f"{camel} and {field} are the same field")
+        return field if field in self._left else camel
 
-    def typed(self, name: str, kind: type[_T], default: _T) -> _T:
-        value, path = self._take(name)
-        if value is None:
-            return default
-        if not isinstance(value, kind):
-            raise ParameterRefused(f"{path}: expected a value of type {kind.__name__}")
+    def any_text(self, field: str) -> str:
+        """A string, whatever is in it: it may be an item's id. Empty if unset."""
+        value = self.take(field, "")
+        if not isinstance(value, str):
+            self.refuse("expected a string", field)
         return value
 
-    def whole(self, name: str, most: int) -> int:
+    def count(self, field: str, most: int) -> int:
         """An int32, which may be written as a string; 0 if unset."""
-        value, path = self._take(name)
+        value = self.take(field, 0)
         if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) < 11:  # noqa: PLR2004 - 2^31
             value = int(value)
-        if value is None:
-            return 0
         if type(value) is not int or not 0 <= value <= most:
-            raise ParameterRefused(f"{path}: expected a whole number from 1 to {most}")
+            self.refuse(f"expected a whole number from 1 to {most}", field)
         return value
-
-    def message(self, name: str) -> _Message:
-        value, path = self._take(name)
-        return _Message({} if value is None else value, path)
-
-    def messages(self, name: str, most: int) -> list[_Message]:
-        value, path = self._take(name)
-        if not isinstance(value or [], list) or len(value or []) > most:
-            raise ParameterRefused(f"{path}: expected a list of at most {most}")
-        return [_Message(entry, f"{path}[{i}]") for i, entry in enumerate(value or [])]
-
-    def ignore(self, *names: str) -> None:
-        for name in names:
-            self._take(name)
-
-    def done(self) -> None:
-        if self._fields:
-            self.refuse(f"unknown or unsupported field {min(self._fields)[:80]!r}")
 
 
 def parse_find_neighbors(body: bytes, index: MappedIndex, limits: Limits) -> FindNeighbors:
     """Read a request; raises `RequestMalformed`, `ParameterRefused` or `ItemUnknown`."""
     try:
-        message = _Message(orjson.loads(body), "")
+        message = _Message(orjson.loads(body), "the body")
     except orjson.JSONDecodeError as error:
         raise RequestMalformed(f"the body isn't JSON: {error}") from None
-    deployed = message.typed("deployed_index_id", str, "")
+    deployed = message.text("deployed_index_id", default="")
     # Vertex AI's ids have underscores where ours have hyphens
     if deployed and deployed.replace("_", "-") != index.manifest.prefix.index:
         message.refuse(f"deployedIndexId {deployed[:80]!r}: {index.manifest.prefix.index!r} is served here")
     message.ignore("index_endpoint")
-    full = message.typed("return_full_datapoint", bool, default=False)
-    queries = tuple(_parse_query(query, index, limits) for query in message.messages("queries", limits.queries))
+    full = message.flag("return_full_datapoint", default=False)
+    queries = tuple(
+        _parse_query(query, index, limits) for query in message.objects("queries", most=limits.queries, default=[])
+    )
     message.done()
     if not queries:
         message.refuse("queries: at least one is needed")
@@ -128,14 +104,14 @@ def parse_find_neighbors(body: bytes, index: MappedIndex, limits: Limits) -> Fin
 
 
 def _parse_query(query: _Message, index: MappedIndex, limits: Limits) -> Query:
-    neighbors = query.whole("neighbor_count", limits.neighbors) or DEFAULT_NEIGHBORS
+    neighbors = query.count("neighbor_count", limits.neighbors) or DEFAULT_NEIGHBORS
     # how hard to look is decided by the build, whose recall was measured; these only tune Vertex AI's own indexes
     query.ignore("approximate_neighbor_count", "fraction_leaf_nodes_to_search_override")
-    datapoint = query.message("datapoint")
+    datapoint = query.object("datapoint", default={})
     query.done()
-    item = datapoint.typed("datapoint_id", str, "")
-    values = datapoint.typed("feature_vector", list, [])
-    partitions = _select(datapoint.messages("restricts", 10), index)
+    item = datapoint.any_text("datapoint_id")
+    values = datapoint.take("feature_vector", [])
+    partitions = _select(datapoint.objects("restricts", most=10, default=[]), index)
     datapoint.ignore("crowding_tag")
     datapoint.done()
     if values:
@@ -150,13 +126,13 @@ def _parse_query(query: _Message, index: MappedIndex, limits: Limits) -> Query:
 def _select(restricts: Iterable[_Message], index: MappedIndex) -> tuple[Partition, ...]:
     partitions = index.partitions
     for restrict in restricts:
-        if restrict.typed("namespace", str, "") != _CATEGORY:
+        if restrict.text("namespace", default="") != _CATEGORY:
             restrict.refuse("the namespace 'category' is the only one here")
-        allowed = restrict.typed("allow_list", list, [])
-        denied = restrict.typed("deny_list", list, [])
+        allowed = restrict.texts("allow_list", default=())
+        denied = restrict.texts("deny_list", default=())
         restrict.done()
         for category in (*allowed, *denied):
-            index.select(str(category))
+            index.select(category)
         partitions = tuple(p for p in partitions if (not allowed or p.category in allowed) and p.category not in denied)
     return partitions
 

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from importlib.resources import files
 from urllib.parse import urlsplit
 
-from search_server.messages import Request, Response
+from search_server.http.requests import Request
+from search_server.http.responses import Headers, Response, response
 
 _TYPES = {
     ".html": "text/html; charset=utf-8",
@@ -19,17 +20,17 @@ _TYPES = {
 
 @dataclass(frozen=True, slots=True)
 class PageFile:
-    """One file. etag: quoted. headers: whole lines."""
+    """One file. etag: quoted."""
 
     body: bytes
     etag: bytes
-    headers: bytes
+    headers: Headers
 
     def answer(self, request: Request) -> Response:
         """The file, or 304 if the client has it."""
-        if request.headers.get(b"if-none-match") == self.etag:
+        if request.header(b"if-none-match") == self.etag:
             return Response(304, b"", self.headers)
-        return Response(200, self.body, self.headers)
+        return response(200, self.body, *self.headers)
 
 
 def read_page(item_image_url: str) -> dict[bytes, PageFile]:
@@ -41,10 +42,14 @@ def read_page(item_image_url: str) -> dict[bytes, PageFile]:
         if kind:
             body = file.read_bytes()
             etag = f'"{hashlib.sha256(body).hexdigest()[:20]}"'.encode()
-            headers = (
-                b"content-type: %b\r\ncontent-security-policy: %b\r\nreferrer-policy: no-referrer\r\n"
-                b"cross-origin-opener-policy: same-origin\r\ncache-control: no-cache\r\netag: %b\r\n"
-            ) % (kind.encode(), policy, etag)
+            headers = [
+                (b"content-type", kind.encode()),
+                (b"content-security-policy", policy),
+                (b"referrer-policy", b"no-referrer"),
+                (b"cross-origin-opener-policy", b"same-origin"),
+                (b"cache-control", b"no-cache"),
+                (b"etag", etag),
+            ]
             page[b"/" if file.name == "index.html" else f"/page/{file.name}".encode()] = PageFile(body, etag, headers)
     return page
 

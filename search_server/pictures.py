@@ -6,8 +6,8 @@ import asyncio
 from concurrent.futures import ThreadPoolExecutor
 
 from image_embedder import PictureUnreadable
+from search_server.build.model import Model
 from search_server.errors import ImageUnreadable, Overloaded
-from search_server.model import Model
 
 
 class PictureQueue:

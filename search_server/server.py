@@ -1,30 +1,33 @@
-"""What happens when: listen, open and prove the build, answer, and leave without dropping a request."""
+"""The life of a server: listen, open and prove the build, answer, and leave without dropping a request."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import gc
-import signal
+import os
+import socket
 import threading
 import time
-from collections.abc import AsyncIterator, Callable
-from email.utils import formatdate
+from collections.abc import Callable, Iterator
+from types import FrameType
 from typing import Any, TypeVar
 
-from search_server.app import Application
+import uvicorn
+
+from model_repository.log import Log
+from search_server.app import SearchApplication
+from search_server.build import open_and_prove
 from search_server.config import Config
-from search_server.connections import Connections
-from search_server.http import Connection
-from search_server.index import MappedIndex, open_index
-from search_server.logs import log
-from search_server.model import Model, open_model
-from search_server.prove import prove
+from search_server.http.protocol import BoundedProtocol
 
 _T = TypeVar("_T")
 
 _TICK_SECONDS = 1.0
 _POLL_SECONDS = 0.05
+_BACKLOG = 1024
+_LEAVE_SECONDS = 35
+"""After the listener is closed: longer than a body may take, and nothing is left by then."""
 _COLLECT_AFTER = 50_000
 """New objects until the garbage collector looks at them; Python's own 700 are those of a few requests."""
 
@@ -33,100 +36,98 @@ class Stopped(Exception):
     """A signal came before the server was ready; nothing was promised to anybody."""
 
 
-def open_and_prove(config: Config) -> tuple[MappedIndex, Model]:
-    """Open the build and its model and let them prove themselves; raises `PermanentError` if they can't."""
-    begun = time.monotonic()
-    index = open_index(config.data / "index", config.prefix, config.digest)
-    model = open_model(config.data / "model", index.manifest.model)
-    opened = time.monotonic()
-    proof = prove(index, model)
-    log(
-        "INFO",
-        f"{config.prefix} proved itself",
-        generation=config.generation,
-        items=index.manifest.items,
-        golden_queries=proof.golden_queries,
-        golden_images=proof.golden_images,
-        lowest_cosine=round(proof.lowest_cosine, 6),
-        open_seconds=round(opened - begun, 3),
-        proof_seconds=round(time.monotonic() - opened, 3),
-    )
-    return index, model
+class Server(uvicorn.Server):
+    """uvicorn, but a signal asks us instead of ending it, and its connections are bounded."""
+
+    def __init__(self, config: Config, app: SearchApplication, stop: Callable[[], object]) -> None:
+        super().__init__(
+            uvicorn.Config(
+                app,
+                http=BoundedProtocol,
+                ws="none",
+                lifespan="off",
+                interface="asgi3",
+                log_config=None,
+                log_level="critical",  # what is wrong with a request is in its answer, and in our log
+                access_log=False,
+                proxy_headers=False,
+                server_header=False,
+                timeout_graceful_shutdown=_LEAVE_SECONDS,
+                backlog=_BACKLOG,
+                headers=[
+                    ("x-indexpush-generation", str(config.generation)),
+                    ("x-indexpush-prefix", str(config.prefix)),
+                    ("x-content-type-options", "nosniff"),
+                ],
+            )
+        )
+        self._stop = stop
+        self._app = app
+        app.connections = self.connections
+
+    def connections(self) -> list[BoundedProtocol]:
+        """All that are open."""
+        return [one for one in self.server_state.connections if isinstance(one, BoundedProtocol)]
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """A signal came."""
+        del sig, frame
+        self._stop()
+
+    @contextlib.contextmanager
+    def running(self, listener: socket.socket) -> Iterator[asyncio.Task[None]]:
+        """Serve, and look at every connection's time, until the block ends; gives the task that serves."""
+        serving = asyncio.create_task(self.serve([listener]))
+        ticking = asyncio.create_task(self._tick())
+        try:
+            yield serving
+        finally:
+            ticking.cancel()
+            serving.cancel()
+
+    async def _tick(self) -> None:
+        while True:
+            await asyncio.sleep(_TICK_SECONDS)
+            self._app.now = time.monotonic()
+            for connection in self.connections():
+                connection.tick()
 
 
-async def serve(config: Config) -> None:
+def listen(host: str, port: int) -> socket.socket:
+    """A listening socket; raises OSError if the port is taken."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    return socket.create_server((host, port), family=family, backlog=_BACKLOG)
+
+
+async def serve(config: Config, log: Log) -> None:
     """Serve until SIGTERM or SIGINT.
 
     Raises `PermanentError` if the build can't be served, `Stopped` if the signal came before it was ready, OSError if
     the port is taken.
     """
-    connections = Connections()
-    app = Application(config, connections)
-    stop = _stop_event()
-    async with _listening(config, app, connections) as close_listener:
-        index, model = await _unless_stopped(stop, lambda: open_and_prove(config))
+    stop, loop = asyncio.Event(), asyncio.get_running_loop()
+    app = SearchApplication(config, log)
+    server = Server(config, app, lambda: loop.call_soon_threadsafe(stop.set))
+    with server.running(listen(config.host, config.port)) as serving:
+        index, model = await _unless_stopped(
+            stop, lambda: open_and_prove(config.data, config.prefix, config.digest, log)
+        )
         app.open(index, model)
         # what is here now stays, and requests leave no cycles: the collector need not look often
         gc.collect()
         gc.freeze()
         gc.set_threshold(_COLLECT_AFTER)
-        log("NOTICE", f"serving {config.prefix}", generation=config.generation, host=config.host, port=config.port)
+        log.info(f"serving {config.prefix}", host=config.host, port=config.port, pid=os.getpid())
         await stop.wait()
-        await _drain(config, app, connections, close_listener)
-
-
-async def _drain(
-    config: Config, app: Application, connections: Connections, close_listener: Callable[[], None]
-) -> None:
-    """Leave in the order that `docs/search-api.md` explains."""
-    app.drain()
-    log("NOTICE", "leaving: answering on, each answer the last of its connection", seconds=config.drain_seconds)
-    await asyncio.sleep(config.drain_seconds)
-    while connections.answering:  # noqa: ASYNC110 - an event would cost every request something
-        await asyncio.sleep(_POLL_SECONDS)
-    close_listener()
-    connections.leave_unless_answering()
-    patience = time.monotonic() + config.limits.linger_seconds
-    while connections.answering or (len(connections) and time.monotonic() < patience):  # noqa: ASYNC110
-        await asyncio.sleep(_POLL_SECONDS)
-    log("NOTICE", "left", generation=config.generation, connections=len(connections))
-
-
-def _stop_event() -> asyncio.Event:
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
-    return stop
-
-
-@contextlib.asynccontextmanager
-async def _listening(config: Config, app: Application, connections: Connections) -> AsyncIterator[Callable[[], None]]:
-    """Accept connections; gives what closes the listener."""
-    identity = (
-        f"x-indexpush-generation: {config.generation}\r\nx-indexpush-prefix: {config.prefix}\r\n"
-        "x-content-type-options: nosniff\r\n"
-    )
-
-    def tick() -> None:
-        connections.common_headers = f"date: {formatdate(usegmt=True)}\r\n{identity}".encode()
-        connections.tick()
-
-    async def tick_on() -> None:
-        while True:
-            await asyncio.sleep(_TICK_SECONDS)
-            tick()
-
-    tick()
-    server = await asyncio.get_running_loop().create_server(
-        lambda: Connection(app, connections), config.host, config.port, backlog=1024, reuse_address=True
-    )
-    ticking = asyncio.create_task(tick_on())
-    try:
-        yield server.close
-    finally:
-        ticking.cancel()
-        server.close()
+        # leave in the order that docs/search-api.md explains
+        app.drain()
+        log.info("leaving: answering on, each answer the last of its connection", seconds=config.drain_seconds)
+        await asyncio.sleep(config.drain_seconds)
+        while any(connection.answering for connection in server.connections()):  # noqa: ASYNC110 - an event costs requests
+            await asyncio.sleep(_POLL_SECONDS)
+        server.should_exit = True
+        await serving
+        log.info("left", connections=len(server.connections()))
 
 
 async def _unless_stopped(stop: asyncio.Event, work: Callable[[], _T]) -> _T:

@@ -14,8 +14,8 @@ import pytest
 
 from model_repository.errors import Misconfigured
 from model_repository.index_manifest import GoldenQuery
+from search_server.build.prove import difference
 from search_server.config import Config
-from search_server.prove import difference
 
 Start = Callable[..., Any]
 

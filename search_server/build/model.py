@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from image_embedder import Embedder, preprocess
 from model_repository.index_manifest import ModelReference
 from model_repository.model_manifest import ModelManifest, parse_model_manifest
-from search_server.index import BuildUnfit, check_sizes, read_document
+from search_server.build.index import BuildUnfit, check_sizes, read_document
 
 Vector = NDArray[np.float32]
 

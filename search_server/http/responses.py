@@ -1,4 +1,4 @@
-"""Neighbours as JSON, written without making an object of each.
+"""Answers: neighbours as JSON, written without making an object of each, and errors.
 
 A search touches a megabyte of vectors, so whatever comes after it finds cold caches, and there twenty dicts and forty
 strings cost a fifth of the search itself. Here ids stay the bytes that they are in the mapped file, all numbers are
@@ -9,13 +9,41 @@ from __future__ import annotations
 
 import re
 from functools import lru_cache
+from typing import NamedTuple
 
 import orjson
 
-from search_server.index import Neighbors
+from search_server.build.index import Neighbors
+
+Headers = list[tuple[bytes, bytes]]
 
 _NOT_PLAIN = re.compile(rb"[^ !#-\[\]-~]")
 """What can't stand in a JSON string as it is, or isn't ASCII."""
+_JSON = ((b"content-type", b"application/json"), (b"cache-control", b"no-store"))
+"""No cache keeps an answer: the next generation may be a moment away."""
+
+
+class Response(NamedTuple):
+    """An answer. headers: as ASGI has them; those that every answer has are added by the server."""
+
+    status: int
+    body: bytes
+    headers: Headers
+
+
+def response(status: int, body: bytes, *headers: tuple[bytes, bytes]) -> Response:
+    """An answer with its length."""
+    return Response(status, body, [*headers, (b"content-length", b"%d" % len(body))])
+
+
+def json_response(value: object, status: int = 200, *headers: tuple[bytes, bytes]) -> Response:
+    """An answer in JSON."""
+    return json_body_response(orjson.dumps(value), status, *headers)
+
+
+def json_body_response(body: bytes, status: int = 200, *headers: tuple[bytes, bytes]) -> Response:
+    """The same with a body that is JSON already."""
+    return response(status, body, *_JSON, *headers)
 
 
 def similar_json(item: str, category: str, generation: int, found: Neighbors) -> bytes:

@@ -1,10 +1,11 @@
-"""What a request asks for, read strictly: a typo must not be silently ignored."""
+"""A request, and what it asks for, read strictly: a typo must not be silently ignored."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Collection
+from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass
+from typing import Any
 from urllib.parse import unquote_plus, unquote_to_bytes
 
 import numpy as np
@@ -14,7 +15,6 @@ from python_multipart.multipart import parse_options_header
 
 from search_server.config import Limits
 from search_server.errors import MediaUnsupported, ParameterRefused, RequestMalformed
-from search_server.messages import Request
 
 DEFAULT_NEIGHBORS = 10
 """k where none is asked for."""
@@ -24,6 +24,38 @@ DEFAULT_LISTED = 100
 
 _PARTS = 10
 """Most parts of a multipart body that are looked at."""
+
+
+class ClientGone(Exception):
+    """The client went away, or was refused, before its request was whole: there is nobody to answer."""
+
+
+class Request:
+    """One request, as ASGI hands it over. path: as sent, percent-encoded. query: without the question mark."""
+
+    __slots__ = ("_receive", "_scope", "method", "path", "query")
+
+    def __init__(self, scope: dict[str, Any], receive: Callable[[], Awaitable[dict[str, Any]]]) -> None:
+        self.method: str = scope["method"]
+        self.path: bytes = scope["raw_path"]
+        self.query: bytes = scope["query_string"]
+        self._scope = scope
+        self._receive = receive
+
+    def header(self, name: bytes) -> bytes:
+        """The first field of that name (in lower case), or nothing."""
+        return next((value for field, value in self._scope["headers"] if field == name), b"")
+
+    async def body(self) -> bytes:
+        """The whole body, which the connection bounds. Raises `ClientGone`."""
+        parts: list[bytes] = []
+        while True:
+            message = await self._receive()
+            if message["type"] != "http.request":
+                raise ClientGone
+            parts.append(message["body"])
+            if not message["more_body"]:
+                return b"".join(parts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,17 +137,16 @@ def parse_vector(values: object, dimensions: int, name: str) -> list[float]:
     return unit
 
 
-def parse_picture(request: Request) -> bytes:
+def parse_picture(content_type: bytes, body: bytes) -> bytes:
     """The encoded picture in a body of image/* or multipart/form-data.
 
     Raises `MediaUnsupported` or `RequestMalformed`.
     """
-    content_type = request.headers.get(b"content-type", b"")
     kind, options = parse_options_header(content_type)
     if kind.startswith(b"image/"):
-        picture = request.body
+        picture = body
     elif kind == b"multipart/form-data":
-        picture = _only_file(request.body, options.get(b"boundary", b""))
+        picture = _only_file(body, options.get(b"boundary", b""))
     else:
         raise MediaUnsupported(
             f"content type {content_type[:80].decode('latin-1')!r}: send a picture as image/*, or as the one file of "

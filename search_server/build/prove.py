@@ -12,17 +12,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from model_repository.errors import PermanentError
+from model_repository.golden import same_distance
 from model_repository.index_manifest import GoldenQuery
 from model_repository.model_manifest import GoldenImage
+from search_server.build.index import MappedIndex
+from search_server.build.model import Model
 from search_server.errors import ItemUnknown
-from search_server.index import MappedIndex
-from search_server.model import Model
-
-DISTANCE_TOLERANCE = 1e-4
-"""By how much a distance may differ from the recorded one."""
-
-COSINE_TOLERANCE = 1e-6
-"""By how much a cosine may: near 0 a distance sqrt(2 - 2 cos) is all rounding, and machines round differently."""
 
 LEAST_COSINE = 0.999
 """Between a golden image's embedding and the recorded one."""
@@ -81,18 +76,14 @@ def difference(query: GoldenQuery, neighbors: Sequence[str], distances: Sequence
     if len(neighbors) != len(query.neighbors):
         return f"answered {len(neighbors)} neighbours, the batch recorded {len(query.neighbors)}"
     for place, (found, recorded) in enumerate(zip(distances, query.distances, strict=True)):
-        if not _alike(found, recorded):
+        if not same_distance(found, recorded):
             return f"neighbour {place} has distance {found:.6f}, the batch recorded {recorded:.6f}"
     recorded_of = dict(zip(query.neighbors, query.distances, strict=True))
     farthest = query.distances[-1]
     for place, (item, found) in enumerate(zip(neighbors, distances, strict=True)):
-        if not _alike(found, recorded_of.get(item, farthest)):
+        if not same_distance(found, recorded_of.get(item, farthest)):
             return f"neighbour {place} is {item[:200]!r}, the batch recorded {query.neighbors[place][:200]!r}"
     return None
-
-
-def _alike(a: float, b: float) -> bool:
-    return abs(a - b) <= DISTANCE_TOLERANCE or abs(a * a - b * b) / 2 <= COSINE_TOLERANCE
 
 
 def _prove_image(model: Model, golden: GoldenImage) -> float:

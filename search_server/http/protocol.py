@@ -1,0 +1,293 @@
+"""uvicorn's HTTP/1.1 protocol, with bounds on what one client may cost.
+
+uvicorn reads requests and writes answers. It leaves to others what a pod must not: how large and how slow a request may
+be, how long a client may take to read its answer, and how a connection ends. That is here, and nothing else.
+
+A connection is closed as RFC 9112, section 9.6, asks: we end our side, then read on until the client has ended its own.
+To close at once with bytes unread would make the kernel send a reset, which can destroy an answer on its way.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from enum import Enum, auto
+from typing import TYPE_CHECKING, Any, Protocol, cast
+
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
+
+from search_server.errors import (
+    BodyTooLarge,
+    HeadTooLarge,
+    Overloaded,
+    RequestMalformed,
+    RequestRefused,
+    RequestTooSlow,
+)
+
+if TYPE_CHECKING:
+    from search_server.config import Limits
+    from search_server.http.responses import Response
+
+
+class Application(Protocol):
+    """What a connection asks of the application behind it, besides ASGI.
+
+    now: seconds that only grow, as of the last tick: exact enough for patience, and free.
+    """
+
+    limits: Limits
+    now: float
+
+    def refuse(self, refusal: RequestRefused) -> Response:
+        """The answer to what was no whole request."""
+
+
+_CONTINUE = b"HTTP/1.1 100"
+
+
+class _Stage(Enum):
+    """Where the parser is: between two requests, in a head, or in a body (trailers belong to it)."""
+
+    BETWEEN = auto()
+    HEAD = auto()
+    BODY = auto()
+
+
+class _HalfClosing:
+    """A transport whose `close` ends our side alone; `closing_since` tells since when.
+
+    An answer's head waits for its body, which uvicorn writes right after it: one system call and one segment.
+    """
+
+    def __init__(self, transport: asyncio.Transport, application: Application) -> None:
+        self._transport = transport
+        self._application = application
+        self.closing_since: float | None = None
+        self._head = b""
+        self.abort = transport.abort
+        self.pause_reading, self.resume_reading = transport.pause_reading, transport.resume_reading
+        self.get_extra_info = transport.get_extra_info
+
+    def write(self, data: bytes) -> None:
+        if not self._head and data.startswith(b"HTTP/1.1 ") and not data.startswith(_CONTINUE):
+            self._head = data
+        else:
+            self._transport.write(self._head + data)
+            self._head = b""
+
+    def flush(self) -> None:
+        if self._head:  # an answer to HEAD, or one without a body
+            self._transport.write(self._head)
+            self._head = b""
+
+    def is_closing(self) -> bool:
+        return self.closing_since is not None or self._transport.is_closing()
+
+    def close(self) -> None:
+        if not self.is_closing():
+            self.flush()
+            self.closing_since = self._application.now
+            self._transport.resume_reading()
+            self._transport.write_eof()
+
+
+class BoundedProtocol(HttpToolsProtocol):
+    """One client's connection. `tick` must be called every second or so."""
+
+    _application: Application
+    _half_closing: _HalfClosing
+
+    # what the event loop calls
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Take the connection, or turn it away when there are too many."""
+        self._application = cast("Application", self.app)
+        self._limits = self._application.limits
+        self._half_closing = _HalfClosing(cast("asyncio.Transport", transport), self._application)
+        self._stage = _Stage.BETWEEN
+        self._since = self._application.now
+        self._blocked_since: float | None = None
+        self._asked = False
+        self._refused = False
+        self._head_bytes = self._body_bytes = self._length = 0
+        self._progress = self._unfinished_bytes = 0
+        self._answered: RequestResponseCycle | None = None
+        super().connection_made(cast("asyncio.Transport", self._half_closing))
+        if len(self.connections) > self._limits.connections:
+            self._refuse(Overloaded("too many connections; come back later"))
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Forget the connection, and at once what it holds: cycles would keep it until a collection."""
+        super().connection_lost(exc)
+        self.pipeline.clear()
+        self.cycle = self.scope = self._answered = None  # type: ignore[assignment]
+
+    def data_received(self, data: bytes) -> None:
+        """Read on, as long as the client may say more."""
+        if self._refused or self.transport.is_closing():
+            return
+        progress = self._progress
+        super().data_received(data)
+        if self._stage is _Stage.HEAD:
+            self._head_bytes += len(data)
+            if self._head_bytes > self._limits.head_bytes:
+                self._refuse_head()
+        elif self._stage is _Stage.BODY:  # neither a chunk's extension nor a trailer may go on for ever
+            self._unfinished_bytes = len(data) + (self._unfinished_bytes if progress == self._progress else 0)
+            if progress == self._progress and self._unfinished_bytes > self._limits.head_bytes:
+                self._refuse_head()
+
+    def eof_received(self) -> bool:  # type: ignore[override]
+        """The client ended its side; what it asked before is answered still. False closes the transport."""
+        if self._stage is not _Stage.BETWEEN or not self._busy:
+            return False
+        self.cycle.keep_alive = False
+        return True
+
+    def pause_writing(self) -> None:
+        """The client takes its answers too slowly."""
+        self._blocked_since = self._application.now
+        super().pause_writing()
+
+    def resume_writing(self) -> None:
+        """The client has taken what was waiting."""
+        self._blocked_since = None
+        super().resume_writing()
+
+    # what the parser calls
+
+    def on_message_begin(self) -> None:
+        """Begin a request."""
+        super().on_message_begin()
+        self.scope["extensions"] = {"connection": self}  # type: ignore[dict-item]
+        self._asked = True
+        self._head_bytes = self._body_bytes = self._length = 0
+        self._enter(_Stage.HEAD)
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Read one header field, or a trailer, which nobody reads."""
+        self._progress += 1
+        if self._stage is _Stage.BODY:
+            self._head_bytes += len(name) + len(value) + 4  # a colon, a space and the end of the line
+            if self._head_bytes > self._limits.head_bytes:
+                self._refuse_head()
+            return
+        super().on_header(name, value)
+        if self.headers[-1][0] == b"content-length":
+            self._length = int(value)  # the parser has checked that it is a number, and the only one
+
+    def on_headers_complete(self) -> None:
+        """Refuse what can be refused before the body comes; let the application begin with the rest."""
+        self._head_bytes = 0
+        self._enter(_Stage.BODY)
+        if self._refused:
+            return
+        if len(self.url) > self._limits.target_bytes:
+            self._refuse_head()
+        elif self._length > self._limits.body_bytes:
+            self._refuse_body()
+        else:
+            super().on_headers_complete()
+
+    def on_chunk_header(self) -> None:
+        """Note that a chunk begins."""
+        self._progress += 1
+
+    def on_body(self, body: bytes) -> None:
+        """Read a part of the body, chunked or not."""
+        self._progress += 1
+        self._body_bytes += len(body)
+        if self._body_bytes > self._limits.body_bytes:
+            self._refuse_body()
+        elif not self._refused:
+            super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        """The request is whole."""
+        self._enter(_Stage.BETWEEN)
+        if not self._refused:
+            super().on_message_complete()
+
+    # answering
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:  # noqa: ANN401 - uvicorn's own type
+        self._answered = cycle
+        super()._start_asgi_task(cycle, app)
+
+    def on_response_complete(self) -> None:
+        """Begin with the next request, or wait for one; the client's time begins anew."""
+        self.server_state.total_requests += 1
+        self._half_closing.flush()
+        self._since = self._application.now
+        if not self.transport.is_closing():
+            self.flow.resume_reading()
+            if self.pipeline:
+                self._start_asgi_task(*self.pipeline.pop())
+
+    def send_400_response(self, msg: str) -> None:
+        """Answer what isn't HTTP."""
+        self._refuse(RequestMalformed(f"not HTTP/1.1: {msg}"))
+
+    def _refuse_head(self) -> None:
+        limits = self._limits
+        self._refuse(HeadTooLarge(f"a head may have {limits.head_bytes} bytes, its target {limits.target_bytes}"))
+
+    def _refuse_body(self) -> None:
+        self._refuse(BodyTooLarge(f"a body may have {self._limits.body_bytes} bytes"))
+
+    def _refuse(self, refusal: RequestRefused) -> None:
+        """Answer what is no whole request; after it nobody can tell where the next one would begin."""
+        if self._refused:
+            return
+        self._refused = True
+        mine = self.cycle if self.cycle is not None and self.cycle.scope is self.scope else None
+        if mine is not None and self.pipeline and self.pipeline[0][0] is mine:
+            self.pipeline.popleft()
+        if self._busy and self._answered is not mine:
+            # the answers to earlier requests come first, and the last of them ends the connection
+            last = self.pipeline[0][0] if self.pipeline else cast("RequestResponseCycle", self._answered)
+            last.keep_alive = False
+            return
+        if mine is not None:
+            mine.disconnected = True  # nobody waits for what the application says now
+            mine.message_event.set()
+            if mine.response_started:
+                self.transport.close()
+                return
+        response = self._application.refuse(refusal)
+        fields = [*self.server_state.default_headers, *response.headers, (b"connection", b"close")]
+        head = b"".join(b"%b: %b\r\n" % field for field in fields)
+        self.transport.write(b"%b%b\r\n%b" % (STATUS_LINE[response.status], head, response.body))
+        self.transport.close()
+
+    # the connection's life
+
+    @property
+    def _busy(self) -> bool:
+        return self._answered is not None and not self._answered.response_complete
+
+    @property
+    def answering(self) -> bool:
+        """Whether a request is being answered, or is on its way in."""
+        return not self.transport.is_closing() and (self._busy or self._stage is not _Stage.BETWEEN)
+
+    def _enter(self, stage: _Stage) -> None:
+        self._stage = stage
+        self._since = self._application.now
+
+    def tick(self) -> None:
+        """Give up on a client that has had its time."""
+        now, limits = self._application.now, self._limits
+        waited = now - self._since
+        if self._blocked_since is not None and now - self._blocked_since > limits.write_seconds:
+            self.transport.abort()
+        elif self._half_closing.closing_since is not None:
+            if now - self._half_closing.closing_since > limits.linger_seconds:
+                self.transport.abort()
+        elif self._busy and (self._stage is _Stage.BETWEEN or self._answered is not self.cycle):
+            pass  # it is our turn
+        elif self._stage is not _Stage.BETWEEN:
+            if waited > (limits.head_seconds if self._stage is _Stage.HEAD else limits.body_seconds):
+                self._refuse(RequestTooSlow(f"the request's {self._stage.name.lower()} didn't come in time"))
+        elif waited > (limits.idle_seconds if self._asked else limits.head_seconds):
+            self.transport.close()  # nobody connects to ask later: the first request has less time

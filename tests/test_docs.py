@@ -1,0 +1,44 @@
+"""What the pages name is there: links between them, and the files and folders that they send a reader to."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGES = sorted(
+    path
+    for path in [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("functions/*/*.md"), *ROOT.glob("*/*.md")]
+    if path.name != "CHANGELOG.md"
+)
+LINK = re.compile(r"\]\(([^)#\s]+)(#[^)]*)?\)")
+QUOTED = re.compile(r"`([a-z_]+/[A-Za-z0-9_./-]*)`")
+FOLDERS = {path.name for path in ROOT.iterdir() if path.is_dir()}
+BUCKET = {"models", "indexes", "commits", "deployments"}
+
+
+def of(page: Path) -> str:
+    return str(page.relative_to(ROOT))
+
+
+@pytest.mark.parametrize("page", PAGES, ids=of)
+def test_every_link_leads_somewhere(page: Path) -> None:
+    links = [target for target, _ in LINK.findall(page.read_text(encoding="utf-8")) if "://" not in target]
+    assert [target for target in links if not (page.parent / target).exists()] == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=of)
+def test_every_file_that_is_named_is_there(page: Path) -> None:
+    named = QUOTED.findall(page.read_text(encoding="utf-8"))
+    ours = [path for path in named if path.split("/")[0] in FOLDERS - BUCKET]
+    assert [path for path in ours if not any((folder / path).exists() for folder in (ROOT, page.parent))] == []
+
+
+def test_the_tour_and_the_list_of_rooms_name_the_same_rooms() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    rooms = {path.split("/")[0] for path in project["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"]}
+    tour = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8").partition("## The arrows")[0]
+    assert rooms == {room.split("/")[0] for room in re.findall(r"^    ([a-z_/]+)/  ", tour, re.MULTILINE)} - {"base_image"}
