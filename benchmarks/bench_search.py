@@ -41,8 +41,8 @@ from PIL import Image
 
 from image_embedder import Embedder, preprocess
 from model_repository.digests import sha256_digest
-from model_repository.files import File
-from model_repository.index_manifest import (
+from model_repository.documents.files import File
+from model_repository.documents.index_manifest import (
     GoldenQuery,
     IndexManifest,
     ModelReference,
@@ -50,8 +50,8 @@ from model_repository.index_manifest import (
     Recall,
     format_index_manifest,
 )
-from model_repository.item_ids import encode_item_ids, encode_item_lookup
-from model_repository.model_manifest import GoldenImage, ModelManifest, format_model_manifest
+from model_repository.documents.item_ids import encode_item_ids, encode_item_lookup
+from model_repository.documents.model_manifest import GoldenImage, ModelManifest, format_model_manifest
 from model_repository.names import IndexPrefix, ModelPrefix
 
 K = 20

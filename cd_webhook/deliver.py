@@ -34,9 +34,9 @@ from manifests.metadata import MANAGED_BY, MANAGER
 from manifests.render import Rendered
 from model_repository.clock import Clock
 from model_repository.deployment import AnswerOutcome, DeploymentRequest
+from model_repository.documents.receipt import Receipt
 from model_repository.errors import DeliveryError, DocumentMalformed, PermanentError
 from model_repository.log import Log
-from model_repository.receipt import Receipt
 from model_repository.repository import write_receipt
 from model_repository.store import Store
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
-from model_repository.receipt import Receipt
+from model_repository.documents.receipt import Receipt
 
 
 class Metrics:

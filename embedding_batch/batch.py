@@ -20,8 +20,8 @@ from embedding_batch.guards import guard_broken, guard_items, guard_recall
 from embedding_batch.models import LocalModel, OnDemand, local_model, publish_model
 from embedding_batch.progress import Listener, StepEnded, Warned
 from embedding_batch.publishing import CommitOutcome, NotAsked, commit, describe_outcome, look, publish
-from model_repository.commit import Commit
-from model_repository.index_manifest import IndexManifest
+from model_repository.documents.commit import Commit
+from model_repository.documents.index_manifest import IndexManifest
 from model_repository.store import Store
 
 GOLDEN_IMAGES = 3

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from embedding_batch.errors import IndexUnsound
 from embedding_batch.progress import Listener, Progress
-from model_repository.index_manifest import Partition
-from model_repository.item_ids import encode_item_ids, encode_item_lookup
+from model_repository.documents.index_manifest import Partition
+from model_repository.documents.item_ids import encode_item_ids, encode_item_lookup
 
 METRIC: Final = "angular"
 LOOKUP = "items.lookup"

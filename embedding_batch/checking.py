@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from embedding_batch.building import METRIC, Built, BuiltPartition
 from embedding_batch.errors import IndexUnsound
 from embedding_batch.progress import Listener, Progress
-from model_repository.index_manifest import GoldenQuery, Recall
+from model_repository.documents.index_manifest import GoldenQuery, Recall
 
 RECALL_AT = 10
 RECALL_QUERIES = 1000

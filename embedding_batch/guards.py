@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from embedding_batch.catalogue import Broken
 from embedding_batch.errors import ItemsDropped, RecallTooLow, TooManyBroken
-from model_repository.index_manifest import Recall
+from model_repository.documents.index_manifest import Recall
 
 
 @dataclass(frozen=True, slots=True)

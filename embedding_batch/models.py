@@ -19,16 +19,16 @@ from embedding_batch.errors import NameTaken
 from embedding_batch.uploading import describe_bytes, describe_file, put, put_all
 from image_embedder import PREPROCESSING, Embedder, preprocess
 from model_repository.digests import sha256_digest
-from model_repository.errors import ObjectMissing
-from model_repository.files import File, check_files
-from model_repository.index_manifest import ModelReference
-from model_repository.model_manifest import (
+from model_repository.documents.files import File, check_files
+from model_repository.documents.index_manifest import ModelReference
+from model_repository.documents.model_manifest import (
     MODEL_MANIFEST_LIMIT,
     GoldenImage,
     ModelManifest,
     format_model_manifest,
     parse_model_manifest,
 )
+from model_repository.errors import ObjectMissing
 from model_repository.names import ModelPrefix
 from model_repository.store import Store
 from tools import make_model

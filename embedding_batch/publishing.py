@@ -9,9 +9,9 @@ from embedding_batch.building import LOOKUP, METRIC, Built
 from embedding_batch.checking import Checked
 from embedding_batch.progress import Listener, Warned
 from embedding_batch.uploading import put, put_all
-from model_repository.commit import Commit, LiveCommit
+from model_repository.documents.commit import Commit, LiveCommit
+from model_repository.documents.index_manifest import IndexManifest, ModelReference, format_index_manifest
 from model_repository.errors import GenerationConflict, ObjectMissing, PermanentError
-from model_repository.index_manifest import IndexManifest, ModelReference, format_index_manifest
 from model_repository.names import IndexPrefix, Target
 from model_repository.repository import read_index_manifest, read_live_commit, write_commit
 from model_repository.store import Store

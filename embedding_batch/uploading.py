@@ -13,8 +13,8 @@ import google_crc32c
 
 from embedding_batch.errors import NameTaken
 from model_repository.digests import format_crc32c
+from model_repository.documents.files import BLOCK_BYTES, File
 from model_repository.errors import GenerationConflict
-from model_repository.files import BLOCK_BYTES, File
 from model_repository.store import Store
 
 UPLOADS = 8

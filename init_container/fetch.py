@@ -16,8 +16,8 @@ from init_container.helpers import Helpers, Tell, processes_for, processors
 from init_container.parts import Parts
 from init_container.plan import Plan, plan_pull
 from model_repository.digests import sha256_digest
+from model_repository.documents.index_manifest import parse_index_manifest
 from model_repository.errors import BuildIncomplete
-from model_repository.index_manifest import parse_index_manifest
 
 _SLOWEST_PULL = 20 * 1024 * 1024
 """Bytes/s; the deadline gives up on anything slower, as the rollout's own deadline does."""

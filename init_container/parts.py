@@ -18,7 +18,7 @@ from init_container.crc32c import Buffer, combine, extend
 from init_container.folder import JOURNAL, disk
 from init_container.plan import Plan, Wanted
 from init_container.spans import Span
-from model_repository.files import BLOCK_BYTES
+from model_repository.documents.files import BLOCK_BYTES
 
 _RECORD = struct.Struct("<IQQI")
 _CHECK = struct.Struct("<I")

@@ -10,9 +10,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from model_repository.digests import format_crc32c, parse_crc32c
+from model_repository.documents.files import File
+from model_repository.documents.index_manifest import IndexManifest
 from model_repository.errors import BuildIncomplete
-from model_repository.files import File
-from model_repository.index_manifest import IndexManifest
 
 
 @dataclass(frozen=True, slots=True)

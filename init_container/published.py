@@ -12,8 +12,8 @@ from init_container.folder import INDEX_MANIFEST, MARK
 from init_container.parts import file_crc32c
 from init_container.plan import Plan, plan_pull
 from model_repository.digests import sha256_digest
+from model_repository.documents.index_manifest import parse_index_manifest
 from model_repository.errors import DocumentMalformed, Misconfigured
-from model_repository.index_manifest import parse_index_manifest
 from model_repository.names import IndexPrefix
 
 

@@ -1,6 +1,8 @@
-"""The contract of the bucket: what may stand where, and what it means.
+"""The contract of the bucket, and the rules that every room needs of it.
 
-Everything but `gcs_store` is the standard library alone and does no I/O, so that every deployable can carry it. Start
-reading at `names` (the layout of the bucket), then `commit`, `index_manifest`, `model_manifest`, `receipt`, and
-`repository`, which reads and writes them through a `store`.
+Start reading at `names` (the layout of the bucket), then `documents` (what stands there), and `repository`, which reads
+and writes them through a `store`; `builds` says whether a build is whole, `deployment` what is asked of the CD side.
+Beside them stands what every program has: `environment`, `errors`, `exit_codes`, `fields`, `log`, `clock`.
+
+Everything but `gcs_store` is the standard library alone, so that every deployable can carry it.
 """

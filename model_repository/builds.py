@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from model_repository.digests import sha256_digest
+from model_repository.documents.files import check_files
+from model_repository.documents.index_manifest import Build, IndexManifest
 from model_repository.errors import ModelUnknown, ObjectMissing
-from model_repository.files import check_files
-from model_repository.index_manifest import Build, IndexManifest
 from model_repository.names import IndexPrefix
 from model_repository.repository import read_index_manifest, read_model_manifest
 from model_repository.store import Store

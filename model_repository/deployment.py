@@ -13,11 +13,11 @@ from enum import StrEnum
 from functools import partial
 from typing import Any
 
-from model_repository.commit import LiveCommit
 from model_repository.digests import check_sha256
+from model_repository.documents.commit import LiveCommit
+from model_repository.documents.index_manifest import Build, IndexManifest
 from model_repository.errors import NameRefused
 from model_repository.fields import Fields, parse_document
-from model_repository.index_manifest import Build, IndexManifest
 from model_repository.names import IndexPrefix, ModelPrefix, Target, check_bucket, check_label, parse_generation
 
 PAYLOAD_LIMIT = 64 * 1024

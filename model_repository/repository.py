@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from model_repository.commit import COMMIT_LIMIT, Commit, LiveCommit, format_commit, parse_commit
 from model_repository.digests import sha256_digest
+from model_repository.documents.commit import COMMIT_LIMIT, Commit, LiveCommit, format_commit, parse_commit
+from model_repository.documents.index_manifest import INDEX_MANIFEST_LIMIT, IndexManifest, parse_index_manifest
+from model_repository.documents.model_manifest import MODEL_MANIFEST_LIMIT, ModelManifest, parse_model_manifest
+from model_repository.documents.receipt import RECEIPT_LIMIT, Receipt, format_receipt, parse_receipt
 from model_repository.errors import GenerationConflict, NameRefused
-from model_repository.index_manifest import INDEX_MANIFEST_LIMIT, IndexManifest, parse_index_manifest
-from model_repository.model_manifest import MODEL_MANIFEST_LIMIT, ModelManifest, parse_model_manifest
 from model_repository.names import IndexPrefix, ModelPrefix, Target, parse_generation
-from model_repository.receipt import RECEIPT_LIMIT, Receipt, format_receipt, parse_receipt
 from model_repository.store import Store, StoredObject
 
 COMMITS = "commits/"

@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from model_repository.commit import Commit, format_commit, parse_commit
+from model_repository.documents.commit import Commit, format_commit, parse_commit
+from model_repository.documents.index_manifest import IndexManifest
+from model_repository.documents.receipt import Outcome, Receipt
 from model_repository.errors import DocumentMalformed, GenerationConflict, NameRefused, PermanentError
-from model_repository.index_manifest import IndexManifest
 from model_repository.names import IndexPrefix, Target
-from model_repository.receipt import Outcome, Receipt
 from model_repository.repository import read_index_manifest, write_commit
 from model_repository.store import Store
 from operator_cli.builds import parse_build, whole_build

@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
 
-from model_repository.commit import Commit, parse_commit
+from model_repository.documents.commit import Commit, parse_commit
+from model_repository.documents.receipt import Outcome, Receipt
 from model_repository.errors import DocumentMalformed, ObjectMissing
 from model_repository.names import Target
-from model_repository.receipt import Outcome, Receipt
 from model_repository.repository import list_commits, list_receipts, read_commit_object, read_receipt
 from model_repository.store import Store
 from operator_cli.builds import near_names, sentence

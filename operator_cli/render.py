@@ -5,10 +5,10 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from typing import Any
 
-from model_repository.canary_figures import CanaryFigures, TrackFigures, format_canary_figures
+from model_repository.documents.canary_figures import CanaryFigures, TrackFigures, format_canary_figures
+from model_repository.documents.receipt import Receipt
 from model_repository.fields import format_moment
 from model_repository.names import Target
-from model_repository.receipt import Receipt
 from model_repository.repository import CommitObject
 from operator_cli.changes import Change
 from operator_cli.live import UnreadableReceipt

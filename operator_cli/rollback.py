@@ -6,10 +6,10 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import datetime
 
+from model_repository.documents.index_manifest import IndexManifest
+from model_repository.documents.receipt import Outcome, Receipt
 from model_repository.errors import PermanentError
-from model_repository.index_manifest import IndexManifest
 from model_repository.names import IndexPrefix
-from model_repository.receipt import Outcome, Receipt
 from operator_cli.errors import NothingServed
 from operator_cli.live import RECEIPTS_READ, Live
 

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from itertools import islice
 
+from model_repository.documents.receipt import Outcome, Receipt
 from model_repository.names import Target
-from model_repository.receipt import Outcome, Receipt
 from model_repository.repository import COMMITS, CommitObject, list_commits
 from model_repository.store import Store
 from operator_cli.live import (

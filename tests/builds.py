@@ -16,11 +16,17 @@ import google_crc32c
 
 from model_repository.deployment import DeploymentRequest, Footprint
 from model_repository.digests import format_crc32c, sha256_digest
-from model_repository.files import BLOCK_BYTES, File
-from model_repository.index_manifest import IndexManifest, ModelReference, Partition, Recall, format_index_manifest
-from model_repository.model_manifest import ModelManifest, format_model_manifest
+from model_repository.documents.files import BLOCK_BYTES, File
+from model_repository.documents.index_manifest import (
+    IndexManifest,
+    ModelReference,
+    Partition,
+    Recall,
+    format_index_manifest,
+)
+from model_repository.documents.model_manifest import ModelManifest, format_model_manifest
+from model_repository.documents.receipt import Outcome, Receipt
 from model_repository.names import IndexPrefix, ModelPrefix, Target
-from model_repository.receipt import Outcome, Receipt
 from model_repository.store import Store
 
 NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)

@@ -16,7 +16,7 @@ from benchmarks.commit.node import disk_bytes
 from benchmarks.commit.pods import watched
 from benchmarks.commit.results import Idle, Run
 from model_repository.deployment import footprint
-from model_repository.index_manifest import parse_index_manifest
+from model_repository.documents.index_manifest import parse_index_manifest
 from tests.kubernetes.installation import BUCKET, SEARCH_IMAGE, namespace
 from tests.kubernetes.kube import Object, until
 

@@ -16,8 +16,8 @@ import numpy as np
 from annoy import AnnoyIndex
 
 from model_repository.digests import format_crc32c
-from model_repository.files import File
-from model_repository.index_manifest import (
+from model_repository.documents.files import File
+from model_repository.documents.index_manifest import (
     GoldenQuery,
     IndexManifest,
     ModelReference,
@@ -25,7 +25,7 @@ from model_repository.index_manifest import (
     Recall,
     format_index_manifest,
 )
-from model_repository.item_ids import encode_item_ids, encode_item_lookup
+from model_repository.documents.item_ids import encode_item_ids, encode_item_lookup
 from model_repository.names import IndexPrefix
 
 DIMENSIONS = 1280

@@ -11,8 +11,8 @@ from benchmarks.commit.node import Node
 from local_stack.demo.search import Search
 from manifests import metadata as marks
 from model_repository.digests import sha256_digest
+from model_repository.documents.index_manifest import INDEX_MANIFEST_LIMIT, parse_index_manifest
 from model_repository.errors import ObjectMissing
-from model_repository.index_manifest import INDEX_MANIFEST_LIMIT, parse_index_manifest
 from model_repository.names import IndexPrefix
 from model_repository.repository import read_index_manifest
 from tests.kubernetes.installation import NAMESPACE, STAND_INS

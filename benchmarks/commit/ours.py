@@ -11,7 +11,7 @@ from benchmarks.commit.node import disk_bytes
 from benchmarks.commit.pods import watched
 from benchmarks.commit.results import OURS, Idle, Run
 from manifests import metadata as marks
-from model_repository.receipt import Outcome
+from model_repository.documents.receipt import Outcome
 from tests.kubernetes.installation import NAMESPACE
 
 _LISTS_A_DAY = 0

@@ -27,9 +27,15 @@ from urllib.parse import quote
 import google_crc32c
 
 from model_repository.digests import format_crc32c, sha256_digest
-from model_repository.files import File
-from model_repository.index_manifest import IndexManifest, ModelReference, Partition, Recall, format_index_manifest
-from model_repository.model_manifest import ModelManifest, format_model_manifest
+from model_repository.documents.files import File
+from model_repository.documents.index_manifest import (
+    IndexManifest,
+    ModelReference,
+    Partition,
+    Recall,
+    format_index_manifest,
+)
+from model_repository.documents.model_manifest import ModelManifest, format_model_manifest
 from model_repository.names import IndexPrefix, ModelPrefix
 
 PREFIX = IndexPrefix("bench", "b1")

@@ -14,9 +14,9 @@ from datetime import datetime
 from cd_webhook.cluster import Object
 from cd_webhook.rules.rollout import Failed
 from cd_webhook.state import Deployed, Rollout, format_deployed
-from model_repository.canary_figures import CanaryFigures
 from model_repository.deployment import DeploymentRequest
-from model_repository.receipt import Outcome, Receipt
+from model_repository.documents.canary_figures import CanaryFigures
+from model_repository.documents.receipt import Outcome, Receipt
 
 
 def begun(before: Deployed, request: DeploymentRequest, spec: Object, now: datetime) -> Deployed:

@@ -20,10 +20,10 @@ from local_stack.demo.programs import run_batch, run_indexpush
 from local_stack.demo.search import Search
 from local_stack.demo.timeline import stages
 from local_stack.stack import LocalStack
+from model_repository.documents.receipt import Outcome, Receipt
 from model_repository.errors import ObjectMissing
 from model_repository.gcs_store import GcsStore
 from model_repository.names import IndexPrefix, Target
-from model_repository.receipt import Outcome, Receipt
 from model_repository.repository import read_commit_object, read_receipt
 
 INDEX = "home-store"

@@ -17,11 +17,11 @@ from typing import NamedTuple
 from annoy import AnnoyIndex
 
 from model_repository.digests import sha256_digest
+from model_repository.documents.files import File
+from model_repository.documents.index_manifest import IndexManifest, parse_index_manifest
+from model_repository.documents.index_manifest import Partition as Promise
+from model_repository.documents.item_ids import ItemIds, ItemLookup
 from model_repository.errors import DocumentMalformed, PermanentError
-from model_repository.files import File
-from model_repository.index_manifest import IndexManifest, parse_index_manifest
-from model_repository.index_manifest import Partition as Promise
-from model_repository.item_ids import ItemIds, ItemLookup
 from model_repository.names import IndexPrefix
 from search_server.errors import ItemUnknown, ParameterRefused
 

@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from image_embedder import Embedder, preprocess
-from model_repository.index_manifest import ModelReference
-from model_repository.model_manifest import ModelManifest, parse_model_manifest
+from model_repository.documents.index_manifest import ModelReference
+from model_repository.documents.model_manifest import ModelManifest, parse_model_manifest
 from search_server.build.index import BuildUnfit, check_sizes, read_document
 
 Vector = NDArray[np.float32]

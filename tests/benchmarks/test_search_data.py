@@ -6,7 +6,7 @@ from pathlib import Path
 
 from benchmarks.bench_search import PREFIX, make_data
 from model_repository.digests import sha256_digest
-from model_repository.index_manifest import parse_index_manifest
+from model_repository.documents.index_manifest import parse_index_manifest
 
 
 def test_an_index_of_an_older_contract_is_replaced_and_its_vectors_are_kept(tmp_path: Path) -> None:

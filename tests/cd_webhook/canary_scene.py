@@ -9,7 +9,7 @@ from cd_webhook.deliver import Delivery
 from manifests.metadata import COMMIT_GENERATION
 from model_repository.deployment import AnswerOutcome, DeploymentRequest
 from model_repository.digests import sha256_digest
-from model_repository.index_manifest import format_index_manifest
+from model_repository.documents.index_manifest import format_index_manifest
 from model_repository.names import IndexPrefix
 from tests import builds
 from tests.cd_webhook import webhook_scene as scenes

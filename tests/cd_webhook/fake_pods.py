@@ -10,7 +10,7 @@ from urllib.parse import unquote, urlsplit
 
 from cd_webhook.canary.pod_client import NO_REPLY, Reply
 from manifests import metadata as marks
-from model_repository.index_manifest import GoldenQuery
+from model_repository.documents.index_manifest import GoldenQuery
 from tests.cd_webhook.fake_cluster import FakeClock, FakeCluster
 
 QUERIES = tuple(

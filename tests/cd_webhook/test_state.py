@@ -12,7 +12,7 @@ import pytest
 from cd_webhook.rules.plan import begun, deployment_of, rejected, served
 from cd_webhook.state import Deployed, Rollout, Trial, changed_annotations, format_deployed, read_deployed
 from manifests.canary import Canary
-from model_repository.canary_figures import CanaryFigures, TrackFigures
+from model_repository.documents.canary_figures import CanaryFigures, TrackFigures
 from tests.builds import DIGEST
 from tests.cd_webhook.webhook_scene import request
 

@@ -10,8 +10,8 @@ import pytest
 from local_stack.demo import checks
 from local_stack.demo.client import Traffic
 from local_stack.demo.evaluation import Evaluation
+from model_repository.documents.receipt import Outcome, Receipt
 from model_repository.names import IndexPrefix, Target
-from model_repository.receipt import Outcome, Receipt
 
 PREFIX = "indexes/home-store/20261121t1200z"
 SERVED = Receipt(

@@ -12,10 +12,10 @@ from embedding_batch.errors import ItemsDropped, NameTaken, RecallTooLow, TooMan
 from embedding_batch.guards import Limits
 from embedding_batch.progress import Progress, StepEnded, Warned
 from embedding_batch.publishing import Committed, Held, NotAsked
-from model_repository.commit import Commit
+from model_repository.documents.commit import Commit
+from model_repository.documents.files import check_files
+from model_repository.documents.item_ids import ItemIds, ItemLookup
 from model_repository.errors import BuildIncomplete, DocumentMalformed, GenerationConflict
-from model_repository.files import check_files
-from model_repository.item_ids import ItemIds, ItemLookup
 from model_repository.names import IndexPrefix, Target
 from model_repository.repository import read_index_manifest, read_live_commit, write_commit
 from model_repository.store import ObjectInfo

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from embedding_batch.building import Built, Vectors, build, group
 from embedding_batch.checking import check, spread
 from embedding_batch.errors import IndexUnsound
-from model_repository.item_ids import ItemIds
+from model_repository.documents.item_ids import ItemIds
 
 DIMENSIONS = 16
 

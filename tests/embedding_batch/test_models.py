@@ -14,8 +14,8 @@ import pytest
 from embedding_batch.errors import NameTaken
 from embedding_batch.models import LocalModel, OnDemand, local_model, publish_model
 from image_embedder import Embedder, preprocess
+from model_repository.documents.index_manifest import ModelReference
 from model_repository.errors import BuildIncomplete
-from model_repository.index_manifest import ModelReference
 from model_repository.repository import read_model_manifest
 from tests.memory_store import MemoryStore
 from tools.make_model.variants import VARIANTS, WeightsMissing, weights_path

@@ -10,7 +10,7 @@ import pytest
 
 from embedding_batch.uploading import describe_bytes, describe_file
 from model_repository.digests import format_crc32c
-from model_repository.files import BLOCK_BYTES
+from model_repository.documents.files import BLOCK_BYTES
 
 LONG = Random(7).randbytes(BLOCK_BYTES + 5)
 

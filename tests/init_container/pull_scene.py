@@ -15,9 +15,15 @@ from random import Random
 import google_crc32c
 
 from model_repository.digests import format_crc32c, sha256_digest
-from model_repository.files import BLOCK_BYTES, File
-from model_repository.index_manifest import IndexManifest, ModelReference, Partition, Recall, format_index_manifest
-from model_repository.model_manifest import ModelManifest, format_model_manifest
+from model_repository.documents.files import BLOCK_BYTES, File
+from model_repository.documents.index_manifest import (
+    IndexManifest,
+    ModelReference,
+    Partition,
+    Recall,
+    format_index_manifest,
+)
+from model_repository.documents.model_manifest import ModelManifest, format_model_manifest
 from model_repository.names import IndexPrefix, ModelPrefix
 
 PREFIX = IndexPrefix("shop", "b1")

@@ -22,8 +22,8 @@ from init_container.plan import Plan, Wanted
 from init_container.pull import MANIFEST_LIMIT
 from init_container.spans import SMALLEST, Span, Spans, span_bytes, steal
 from init_container.transport import Connection
+from model_repository.documents.index_manifest import INDEX_MANIFEST_LIMIT
 from model_repository.errors import BuildIncomplete, Misconfigured, PermanentError, TransientError
-from model_repository.index_manifest import INDEX_MANIFEST_LIMIT
 
 MIB = 1024 * 1024
 NOW = datetime(2026, 11, 21, 12, 0, tzinfo=UTC)

@@ -21,10 +21,10 @@ from local_stack.demo.search import Search
 from manifests import metadata as marks
 from model_repository.deployment import DeploymentRequest, Footprint, footprint
 from model_repository.digests import sha256_digest
+from model_repository.documents.receipt import Outcome, Receipt
 from model_repository.errors import ObjectMissing
 from model_repository.gcs_store import GcsStore
 from model_repository.names import IndexPrefix, Target
-from model_repository.receipt import Outcome, Receipt
 from model_repository.repository import list_receipts, read_index_manifest, read_receipt
 from tests.kubernetes.installation import BUCKET, ENVIRONMENT, NAMESPACE, STAND_INS, TOKEN, install
 from tests.kubernetes.kube import Kube, Object, until

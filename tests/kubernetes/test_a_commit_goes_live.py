@@ -8,8 +8,8 @@ from datetime import UTC, datetime
 import pytest
 
 from local_stack.demo import checks
+from model_repository.documents.receipt import Outcome
 from model_repository.names import Target
-from model_repository.receipt import Outcome
 from tests.kubernetes.installation import ENVIRONMENT, NAMESPACE, SEARCH_IMAGE
 from tests.kubernetes.kube import Object, until
 from tests.kubernetes.node_scene import CATALOGUE, INDEX, PRODUCTS, Scene, ready, restarts

@@ -18,8 +18,8 @@ import pytest
 from local_stack.demo import checks
 from local_stack.demo.client import Client
 from manifests import metadata as marks
+from model_repository.documents.receipt import Receipt
 from model_repository.names import IndexPrefix
-from model_repository.receipt import Receipt
 from tests.kubernetes.installation import NAMESPACE, second_webhook
 from tests.kubernetes.kube import Object, processes_of, until
 from tests.kubernetes.node_scene import Scene, ready, restarts, unbroken

@@ -18,8 +18,8 @@ from google.cloud import storage
 from local_stack.demo.client import Client
 from local_stack.demo.programs import run_batch
 from local_stack.stack import LocalStack, StackOptions
+from model_repository.documents.receipt import Outcome, Receipt, parse_receipt
 from model_repository.names import Target
-from model_repository.receipt import Outcome, Receipt, parse_receipt
 
 ROOT = Path(__file__).resolve().parents[2]
 CATALOGUE = ROOT / "local_stack" / "demo" / "home_store"

@@ -8,8 +8,8 @@ import pytest
 
 from model_repository.builds import check_build
 from model_repository.digests import sha256_digest
+from model_repository.documents.model_manifest import format_model_manifest
 from model_repository.errors import BuildIncomplete, DocumentMalformed, ModelUnknown, ObjectMissing
-from model_repository.model_manifest import format_model_manifest
 from tests import builds
 from tests.memory_store import MemoryStore
 

@@ -7,9 +7,9 @@ from dataclasses import replace
 import pytest
 
 from model_repository.deployment import DeploymentRequest, Footprint, footprint
+from model_repository.documents.files import File
+from model_repository.documents.index_manifest import IndexManifest
 from model_repository.errors import DocumentMalformed
-from model_repository.files import File
-from model_repository.index_manifest import IndexManifest
 from tests import builds
 
 MIB = 1024 * 1024

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from model_repository.commit import Commit
+from model_repository.documents.commit import Commit
+from model_repository.documents.files import File, check_files
+from model_repository.documents.receipt import Outcome
 from model_repository.errors import BuildIncomplete, DocumentMalformed, GenerationConflict, ObjectMissing
-from model_repository.files import File, check_files
 from model_repository.names import IndexPrefix, Target
-from model_repository.receipt import Outcome
 from model_repository.repository import (
     list_commits,
     list_receipts,

@@ -9,13 +9,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from model_repository.canary_figures import CanaryFigures, TrackFigures
-from model_repository.commit import Commit, LiveCommit, format_commit, parse_commit
 from model_repository.deployment import DeploymentRequest, Footprint, footprint
 from model_repository.digests import format_crc32c, parse_crc32c
-from model_repository.errors import DocumentMalformed
-from model_repository.files import BLOCK_BYTES, File
-from model_repository.index_manifest import (
+from model_repository.documents.canary_figures import CanaryFigures, TrackFigures
+from model_repository.documents.commit import Commit, LiveCommit, format_commit, parse_commit
+from model_repository.documents.files import BLOCK_BYTES, File
+from model_repository.documents.index_manifest import (
     Build,
     GoldenQuery,
     IndexManifest,
@@ -25,14 +24,15 @@ from model_repository.index_manifest import (
     format_index_manifest,
     parse_index_manifest,
 )
-from model_repository.model_manifest import (
+from model_repository.documents.model_manifest import (
     GoldenImage,
     ModelManifest,
     format_model_manifest,
     parse_model_manifest,
 )
+from model_repository.documents.receipt import Outcome, Receipt, format_receipt, parse_receipt
+from model_repository.errors import DocumentMalformed
 from model_repository.names import IndexPrefix, ModelPrefix, Target
-from model_repository.receipt import Outcome, Receipt, format_receipt, parse_receipt
 
 EDGE = string.ascii_lowercase + string.digits
 labels = st.from_regex(r"[a-z]([-a-z0-9]{0,38}[a-z0-9])?", fullmatch=True)

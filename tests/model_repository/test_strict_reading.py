@@ -7,14 +7,14 @@ from typing import Any
 
 import pytest
 
-from model_repository.commit import COMMIT_LIMIT, parse_commit
+from model_repository.documents.commit import COMMIT_LIMIT, parse_commit
+from model_repository.documents.files import BLOCK_BYTES
+from model_repository.documents.index_manifest import INDEX_MANIFEST_LIMIT, parse_index_manifest
+from model_repository.documents.model_manifest import parse_model_manifest
+from model_repository.documents.receipt import parse_receipt
 from model_repository.errors import DocumentMalformed
 from model_repository.fields import parse_document
-from model_repository.files import BLOCK_BYTES
-from model_repository.index_manifest import INDEX_MANIFEST_LIMIT, parse_index_manifest
-from model_repository.model_manifest import parse_model_manifest
 from model_repository.names import IndexPrefix, ModelPrefix, Target
-from model_repository.receipt import parse_receipt
 
 TARGET = Target("staging", "home")
 PREFIX = IndexPrefix("home", "b1")

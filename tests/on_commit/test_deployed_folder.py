@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
+from model_repository.documents.receipt import Outcome
 from model_repository.gcs_store import GcsStore
 from model_repository.names import Target
-from model_repository.receipt import Outcome
 from model_repository.repository import read_receipt
 from tests.on_commit.deployed_folder import ROOT, VENDOR, Deployed, RunningFunction, deploy, running
 from tests.on_commit.doubles import TOPIC, serve_pubsub, serve_webhook
@@ -180,5 +180,9 @@ def test_a_copy_of_an_older_contract_is_replaced_whole(tmp_path: Path) -> None:
     (tmp_path / "model_repository").mkdir()
     (tmp_path / "model_repository" / "gone.py").write_text("")
     subprocess.run([sys.executable, str(VENDOR), str(tmp_path)], check=True)
-    copied = {path.name: path.read_bytes() for path in (tmp_path / "model_repository").iterdir()}
-    assert copied == {path.name: path.read_bytes() for path in (ROOT / "model_repository").iterdir() if path.is_file()}
+    copied, original = tmp_path / "model_repository", ROOT / "model_repository"
+    assert contents(copied) == contents(original)
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*.py")}

@@ -7,8 +7,8 @@ import json
 import pytest
 
 from model_repository.deployment import AnswerOutcome
+from model_repository.documents.receipt import Outcome
 from model_repository.errors import AccessDenied, BucketUnavailable, ObjectMissing, PermanentError
-from model_repository.receipt import Outcome
 from model_repository.repository import list_receipts, read_receipt, write_receipt
 from on_commit.event import read_event
 from on_commit.notify import NotifyRefused, NotifyUnavailable

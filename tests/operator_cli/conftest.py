@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from model_repository.commit import Commit
+from model_repository.documents.commit import Commit
+from model_repository.documents.receipt import Outcome
 from model_repository.names import IndexPrefix, ModelPrefix, Target
-from model_repository.receipt import Outcome
 from model_repository.repository import write_commit, write_receipt
 from model_repository.store import Store
 from operator_cli.context import Context

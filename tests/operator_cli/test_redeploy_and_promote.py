@@ -2,8 +2,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from model_repository.documents.receipt import Outcome
 from model_repository.names import Target
-from model_repository.receipt import Outcome
 
 if TYPE_CHECKING:
     from tests.operator_cli.conftest import Operator

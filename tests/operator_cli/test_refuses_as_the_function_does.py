@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from model_repository.commit import Commit
+from model_repository.documents.commit import Commit
 from model_repository.repository import read_receipt, write_commit
 from on_commit.event import CommitUploaded
 from tests import builds

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from model_repository.documents.receipt import Outcome
 from model_repository.errors import BucketUnavailable
-from model_repository.receipt import Outcome
 from model_repository.store import Store
 from tests.memory_store import MemoryStore
 

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from model_repository.documents.index_manifest import GoldenQuery
 from model_repository.errors import Misconfigured
-from model_repository.index_manifest import GoldenQuery
 from search_server.build.prove import difference
 from search_server.config import Config
 

@@ -8,12 +8,12 @@ from datetime import datetime
 
 from model_repository.builds import check_build
 from model_repository.clock import Clock
-from model_repository.commit import Commit, LiveCommit, parse_commit
 from model_repository.deployment import AnswerOutcome, DeploymentRequest
+from model_repository.documents.commit import Commit, LiveCommit, parse_commit
+from model_repository.documents.receipt import Outcome, Receipt
 from model_repository.errors import ObjectMissing, PermanentError, TransientError
 from model_repository.log import Log
 from model_repository.names import Target
-from model_repository.receipt import Outcome, Receipt
 from model_repository.repository import list_commits, read_commit_object, read_receipt, write_receipt
 from model_repository.store import Store
 from on_commit.event import CommitUploaded, Event, Misnamed, Sweep, Unrelated

@@ -11,9 +11,9 @@ from typing import Any, ClassVar, Protocol
 from google.api_core import exceptions as api
 from google.auth import exceptions as auth
 
+from model_repository.documents.receipt import Receipt
 from model_repository.errors import PermanentError, TransientError
 from model_repository.names import IndexPrefix, Target
-from model_repository.receipt import Receipt
 
 _PUBLISH_SECONDS = 15.0
 

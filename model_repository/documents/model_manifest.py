@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
 
+from model_repository.documents.files import File, format_files, parse_files
 from model_repository.fields import Fields, format_document, format_moment, parse_document
-from model_repository.files import File, format_files, parse_files
 from model_repository.names import ModelPrefix, check_file, check_name
 
 MODEL_MANIFEST_LIMIT = 4 * 1024 * 1024

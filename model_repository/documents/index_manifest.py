@@ -8,8 +8,8 @@ from datetime import datetime
 from functools import partial
 
 from model_repository.digests import check_sha256
+from model_repository.documents.files import File, format_files, parse_files
 from model_repository.fields import Fields, format_document, format_moment, parse_document
-from model_repository.files import File, format_files, parse_files
 from model_repository.names import IndexPrefix, ModelPrefix, check_file, check_label, check_name
 
 INDEX_MANIFEST_LIMIT = 16 * 1024 * 1024
