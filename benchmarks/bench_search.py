@@ -31,7 +31,6 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
@@ -44,21 +43,19 @@ from model_repository.digests import sha256_digest
 from model_repository.documents.files import File
 from model_repository.documents.index_manifest import (
     GoldenQuery,
-    IndexManifest,
     ModelReference,
     Partition,
-    Recall,
     format_index_manifest,
 )
 from model_repository.documents.item_ids import encode_item_ids, encode_item_lookup
-from model_repository.documents.model_manifest import GoldenImage, ModelManifest, format_model_manifest
+from model_repository.documents.model_manifest import GoldenImage, format_model_manifest
 from model_repository.names import IndexPrefix, ModelPrefix
+from tests import builds
 
 K = 20
 PORT = 18400
 SERVER_CORE, LOAD_CORE = 0, 1
 PREFIX, MODEL = IndexPrefix("bench", "1"), ModelPrefix("bench", "1")
-CREATED = datetime(2026, 11, 21, tzinfo=UTC)
 PATIENCE_SECONDS = 60
 
 PEER = """
@@ -163,15 +160,10 @@ def make_data(folder: Path, items: int, dimensions: int, trees: int) -> dict[str
     ids = [f"item-{n:07d}" for n in range(items)]
     (index / "all.ids").write_bytes(encode_item_ids(ids))
     (index / "items.lookup").write_bytes(encode_item_lookup([ids]))
-    manifest = IndexManifest(
-        prefix=PREFIX,
-        created=CREATED,
-        model=_write_model(model, dimensions),
-        dimensions=dimensions,
-        metric="angular",
+    manifest = builds.index_manifest(
+        PREFIX,
+        _write_model(model, dimensions),
         trees=trees,
-        recall=Recall(10, 0.9, 1),
-        lookup="items.lookup",
         partitions=(Partition("all", "all.ann", "all.ids", items),),
         golden_queries=(_golden(annoy, dimensions),),
         files=_files(index),
@@ -222,19 +214,15 @@ def _write_model(folder: Path, dimensions: int) -> ModelReference:
     Image.new("RGB", (64, 64), (200, 90, 30)).save(folder / "golden.png")
     picture = preprocess((folder / "golden.png").read_bytes(), size)[np.newaxis]
     Embedder(folder / "model.onnx", threads=1).embed(picture)[0].astype("<f4").tofile(folder / "golden.f32")
-    manifest = ModelManifest(
-        prefix=MODEL,
-        created=CREATED,
-        runtime="onnx",
-        file="model.onnx",
+    manifest = builds.model_manifest(
+        MODEL,
         input_size=size,
         dimensions=dimensions,
         golden_images=(GoldenImage("golden.png", "golden.f32"),),
         files=_files(folder),
     )
-    data = format_model_manifest(manifest)
-    (folder / "model.json").write_bytes(data)
-    return ModelReference(MODEL, sha256_digest(data), dimensions, _files(folder))
+    (folder / "model.json").write_bytes(format_model_manifest(manifest))
+    return builds.model_reference(manifest)
 
 
 def _files(folder: Path) -> tuple[File, ...]:

@@ -8,7 +8,6 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 
 import google_crc32c
@@ -19,14 +18,13 @@ from model_repository.digests import format_crc32c
 from model_repository.documents.files import File
 from model_repository.documents.index_manifest import (
     GoldenQuery,
-    IndexManifest,
     ModelReference,
     Partition,
-    Recall,
     format_index_manifest,
 )
 from model_repository.documents.item_ids import encode_item_ids, encode_item_lookup
 from model_repository.names import IndexPrefix
+from tests.builds import index_manifest
 
 DIMENSIONS = 1280
 TREES = 4
@@ -50,14 +48,10 @@ class Synthetic:
     def manifest(self, prefix: IndexPrefix, model: ModelReference) -> bytes:
         """Its index.json; `model` must make vectors of DIMENSIONS."""
         return format_index_manifest(
-            IndexManifest(
-                prefix=prefix,
-                created=datetime(2026, 11, 21, tzinfo=UTC),
-                model=model,
-                dimensions=DIMENSIONS,
-                metric="angular",
+            index_manifest(
+                prefix,
+                model,
                 trees=TREES,
-                recall=Recall(10, 0.9, 100),
                 lookup=LOOKUP,
                 partitions=self.partitions,
                 golden_queries=self.golden,

@@ -20,7 +20,6 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from urllib.parse import quote
 
@@ -29,14 +28,12 @@ import google_crc32c
 from model_repository.digests import format_crc32c, sha256_digest
 from model_repository.documents.files import File
 from model_repository.documents.index_manifest import (
-    IndexManifest,
-    ModelReference,
     Partition,
-    Recall,
     format_index_manifest,
 )
-from model_repository.documents.model_manifest import ModelManifest, format_model_manifest
+from model_repository.documents.model_manifest import format_model_manifest
 from model_repository.names import IndexPrefix, ModelPrefix
+from tests.builds import index_manifest, model_manifest, model_reference
 
 PREFIX = IndexPrefix("bench", "b1")
 MODEL = ModelPrefix("bench", "v1")
@@ -121,26 +118,13 @@ def make_build(root: Path, bucket: str, sizes: list[int]) -> Build:
     if known.is_file():
         value = json.loads(known.read_text())
         return Build(value["bucket"], value["bytes"], value["index_digest"], tuple(value["names"]))
-    now = datetime(2026, 11, 21, tzinfo=UTC)
     store = _Bucket(root, bucket)
-    onnx = store.put(f"{MODEL}/model.onnx", 1000)
-    model = format_model_manifest(ModelManifest(MODEL, now, "onnx", "model.onnx", 224, 8, (), (onnx,)))
-    described = store.put(f"{MODEL}/model.json", data=model)
+    model = model_manifest(MODEL, files=(store.put(f"{MODEL}/model.onnx", 1000),))
+    store.put(f"{MODEL}/model.json", data=format_model_manifest(model))
     few = [store.put(f"{PREFIX}/{name}", 100) for name in ("p.ann", "p.ids", "items.lookup")]
     files = [store.put(f"{PREFIX}/part-{number:05d}.bin", size) for number, size in enumerate(sizes)]
-    manifest = IndexManifest(
-        prefix=PREFIX,
-        created=now,
-        model=ModelReference(MODEL, sha256_digest(model), 8, (onnx, described)),
-        dimensions=8,
-        metric="angular",
-        trees=1,
-        recall=Recall(10, 1.0, 1),
-        lookup="items.lookup",
-        partitions=(Partition("all", "p.ann", "p.ids", 1),),
-        golden_queries=(),
-        files=(*few, *files),
-    )
+    partitions = (Partition("all", "p.ann", "p.ids", 1),)
+    manifest = index_manifest(PREFIX, model_reference(model), partitions=partitions, files=(*few, *files))
     data = format_index_manifest(manifest)
     store.put(PREFIX.manifest, data=data)
     store.write_metadata()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import timedelta
 
 import pytest
 
@@ -12,16 +12,14 @@ from local_stack.demo.client import Traffic
 from local_stack.demo.evaluation import Evaluation
 from model_repository.documents.receipt import Outcome, Receipt
 from model_repository.names import IndexPrefix, Target
+from tests import builds
 
 PREFIX = "indexes/home-store/20261121t1200z"
-SERVED = Receipt(
-    target=Target("production", "home-store"),
-    generation=7,
-    outcome=Outcome.SERVED,
+SERVED = builds.receipt(
+    7,
+    Target("production", "home-store"),
     index_prefix=IndexPrefix.parse(PREFIX),
-    detail="",
-    started=datetime(2026, 11, 21, 12, tzinfo=UTC),
-    finished=datetime(2026, 11, 21, 12, 0, 2, tzinfo=UTC),
+    finished=builds.NOW + timedelta(seconds=2),
 )
 STATUS = {"generation": "7", "index_prefix": PREFIX}
 CALM = Traffic(requests=500, failures=(), generations=(6, 7), mixed=0)

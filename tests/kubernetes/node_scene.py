@@ -9,7 +9,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +19,10 @@ from local_stack.demo.programs import run_batch
 from local_stack.demo.sabotage import Files, Manifest, copy_build
 from local_stack.demo.search import Search
 from manifests import metadata as marks
-from model_repository.deployment import DeploymentRequest, Footprint, footprint
+from model_repository.deployment import DeploymentRequest
 from model_repository.digests import sha256_digest
+from model_repository.documents.commit import Commit, LiveCommit
+from model_repository.documents.index_manifest import Build
 from model_repository.documents.receipt import Outcome, Receipt
 from model_repository.errors import ObjectMissing
 from model_repository.gcs_store import GcsStore
@@ -103,19 +105,10 @@ class Scene:
     def request(self, prefix: IndexPrefix, generation: int, **changed: int) -> DeploymentRequest:
         """The request that the function would make; `changed`: fields of the footprint."""
         manifest, stored = read_index_manifest(self.store, prefix)
-        computed = footprint(manifest)
-        sizes = {name: getattr(computed, name) for name in ("memory_mib", "volume_mib", "deadline_seconds")}
-        return DeploymentRequest(
-            target=_target(prefix.index),
-            generation=generation,
-            bucket=BUCKET,
-            index_prefix=prefix,
-            index_generation=stored.generation,
-            index_digest=sha256_digest(stored.data),
-            model_prefix=manifest.model.prefix,
-            model_digest=manifest.model.digest,
-            footprint=Footprint(**(sizes | changed)),
-        )
+        live = LiveCommit(_target(prefix.index), generation, Commit(prefix))
+        build = Build(manifest, stored.generation, sha256_digest(stored.data))
+        request = DeploymentRequest.of(live, build, bucket=BUCKET)
+        return replace(request, footprint=replace(request.footprint, **changed))
 
     def post(self, request: DeploymentRequest, address: str | None = None) -> dict[str, Any]:
         """Hand a request to the webhook as the function does; `address`: of one replica, or None for the Service."""

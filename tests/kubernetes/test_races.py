@@ -24,7 +24,8 @@ from model_repository.deployment import DeploymentRequest, Footprint
 from model_repository.errors import TransientError
 from model_repository.gcs_store import GcsStore
 from model_repository.log import Log
-from model_repository.names import IndexPrefix, ModelPrefix, Target
+from model_repository.names import IndexPrefix, Target
+from tests import builds
 from tests.kubernetes.installation import BUCKET, ENVIRONMENT, NAMESPACE
 from tests.kubernetes.kube import Kube
 from tests.kubernetes.node_scene import INDEX, Scene
@@ -47,15 +48,11 @@ def track(kube: Kube) -> Iterator[Kube]:
 
 
 def request(index: str, generation: int) -> DeploymentRequest:
-    return DeploymentRequest(
-        target=Target(ENVIRONMENT, index),
-        generation=generation,
+    return builds.request(
+        generation,
+        Target(ENVIRONMENT, index),
         bucket=BUCKET,
         index_prefix=IndexPrefix(index, f"b{generation}"),
-        index_generation=generation,
-        index_digest="sha256:" + "1" * 64,
-        model_prefix=ModelPrefix("lite0", "v1"),
-        model_digest="sha256:" + "2" * 64,
         footprint=Footprint(memory_mib=300, volume_mib=100, deadline_seconds=3600),
     )
 
