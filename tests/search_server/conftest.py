@@ -12,7 +12,6 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -25,26 +24,22 @@ from PIL import Image
 
 from image_embedder import Embedder, preprocess
 from model_repository.digests import sha256_digest
-from model_repository.documents.files import File
 from model_repository.documents.index_manifest import (
     GoldenQuery,
     IndexManifest,
-    ModelReference,
     Partition,
-    Recall,
     format_index_manifest,
 )
 from model_repository.documents.item_ids import encode_item_ids, encode_item_lookup
 from model_repository.documents.model_manifest import GoldenImage, ModelManifest, format_model_manifest
 from model_repository.names import IndexPrefix, ModelPrefix
+from tests import builds
 
 SIZE = 32
 DIMENSIONS = 48
-CRC32C = "AAAAAA=="  # the puller's business
 PREFIX = IndexPrefix("home-store", "20261121t1200z")
 MODEL_PREFIX = ModelPrefix("blocks", "1")
 CATALOGUE = {"chairs": 40, "lamps": 25, "tables & desks": 6}
-CREATED = datetime(2026, 11, 21, 12, tzinfo=UTC)
 
 
 def picture(seed: int, form: str = "JPEG") -> bytes:
@@ -72,10 +67,6 @@ def block_model() -> bytes:
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
     return bytes(model.SerializeToString())
-
-
-def files_of(folder: Path, manifest: str) -> tuple[File, ...]:
-    return tuple(File(p.name, p.stat().st_size, CRC32C) for p in sorted(folder.iterdir()) if p.name != manifest)
 
 
 @dataclass
@@ -123,23 +114,19 @@ class Build:
         """Write model.json and index.json about the files as they are now."""
         model_json = format_model_manifest(self.model)
         (self.data / "model" / "model.json").write_bytes(model_json)
-        self.manifest = IndexManifest(
-            prefix=self.prefix,
-            created=CREATED,
-            model=ModelReference(
-                MODEL_PREFIX, sha256_digest(model_json), self.dimensions, files_of(self.data / "model", "")
-            ),
-            dimensions=self.dimensions,
-            metric="angular",
+        model = builds.model_reference(
+            self.model, dimensions=self.dimensions, files=builds.described_folder(self.data / "model")
+        )
+        self.manifest = builds.index_manifest(
+            self.prefix,
+            model,
             trees=self.trees,
-            recall=Recall(10, 0.99, 70),
-            lookup="items.lookup",
             partitions=tuple(
                 Partition(category, f"{number}.ann", f"{number}.ids", len(ids))
                 for number, (category, ids) in enumerate(self.ids.items())
             ),
             golden_queries=self.golden,
-            files=files_of(self.index, "index.json"),
+            files=builds.described_folder(self.index, without="index.json"),
         )
         index_json = format_index_manifest(self.manifest)
         (self.index / "index.json").write_bytes(index_json)
@@ -172,15 +159,12 @@ def make_build(data: Path) -> Build:
     names = {category: [f"{category[:-1]}-{n}" for n in range(count)] for category, count in CATALOGUE.items()}
     seeds = iter(range(1000))
     vectors = {category: [embed(picture(next(seeds))) for _ in ids] for category, ids in names.items()}
-    manifest = ModelManifest(
-        prefix=MODEL_PREFIX,
-        created=CREATED,
-        runtime="onnx",
-        file="model.onnx",
+    manifest = builds.model_manifest(
+        MODEL_PREFIX,
         input_size=SIZE,
         dimensions=DIMENSIONS,
         golden_images=(GoldenImage("golden-0.jpg", "golden-0.f32"),),
-        files=files_of(model, "model.json"),
+        files=builds.described_folder(model, without="model.json"),
     )
     build = Build(data, names, vectors, manifest)
     build.write_ids()
