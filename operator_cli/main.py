@@ -16,24 +16,16 @@ from model_repository.errors import DeliveryError
 from model_repository.exit_codes import ExitCode
 from model_repository.names import Target, parse_bucket_url
 from model_repository.store import Store
-from operator_cli import changes
 from operator_cli.arguments import parse_arguments
-from operator_cli.changes import Change, Options
+from operator_cli.commands import changes
+from operator_cli.commands.changes import Change, Options
+from operator_cli.commands.pull import pull
+from operator_cli.commands.status import history, status
+from operator_cli.commands.waiting import Verdict, wait_for_receipt
 from operator_cli.context import Context
 from operator_cli.errors import UsageRefused
-from operator_cli.pull import pull
-from operator_cli.render import (
-    change_text,
-    change_value,
-    history_text,
-    history_value,
-    status_text,
-    status_value,
-    verdict_text,
-)
+from operator_cli.output import people, programs
 from operator_cli.signature import default_signature
-from operator_cli.status import history, status
-from operator_cli.waiting import Verdict, wait_for_receipt
 
 _PATIENCE = 15.0
 _AFTER_THE_DEADLINE = 60.0
@@ -83,16 +75,18 @@ def _run(arguments: argparse.Namespace, context: Context) -> int:
         case "status":
             found = status(open_store(), _environment(arguments, context), arguments.index)
             now = context.clock.now()
-            show(status_value(found, now), status_text(found, now) or f"nothing is committed in gs://{bucket}")
+            text = people.status(found, now) or f"nothing is committed in gs://{bucket}"
+            show(programs.status(found, now), text)
         case "history":
             target = _target(arguments, context)
             receipts = history(open_store(), target, arguments.limit)
-            show(history_value(target, receipts), history_text(receipts) or f"{target}: no receipts yet")
+            text = people.history(receipts) or f"{target}: no receipts yet"
+            show(programs.history(target, receipts), text)
         case "pull":
             return pull(open_store(), arguments.index_prefix, arguments.destination, context, as_json=as_json)
         case "spinnaker-pipeline":
             # the templates' engine takes a while to import, and no other command needs it (docs/operations.md)
-            from operator_cli.spinnaker import spinnaker_pipeline  # noqa: PLC0415
+            from operator_cli.commands.spinnaker import spinnaker_pipeline  # noqa: PLC0415
 
             context.say_value(spinnaker_pipeline(arguments, _named_environment(arguments, context), bucket, context))
         case _:
@@ -119,12 +113,12 @@ def _change(arguments: argparse.Namespace, context: Context, store: Store, *, as
         case _:
             change = changes.promote(store, Target(arguments.source, target.index), target, options)
     if not as_json:
-        context.say(change_text(change))
+        context.say(people.change(change))
     verdict = _wait(arguments.wait, context, store, change)
     if as_json:
-        context.say_value(change_value(change, verdict))
+        context.say_value(programs.change(change, verdict))
     elif verdict is not None:
-        context.say(verdict_text(verdict))
+        context.say(people.verdict(verdict))
     elif change.written:
         context.say(f"  see         indexpush status {target.index} --environment {target.environment}")
     return verdict.exit_code if verdict else ExitCode.OK

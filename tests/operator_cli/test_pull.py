@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from operator_cli.commands.pull import progress_bar
 from operator_cli.context import Context
 from operator_cli.main import main
-from operator_cli.pull import progress_bar
 
 if TYPE_CHECKING:
     from tests.operator_cli.conftest import Operator

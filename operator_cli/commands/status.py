@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from itertools import islice
 
 from model_repository.documents.receipt import Outcome, Receipt
@@ -33,6 +33,18 @@ class TargetStatus:
     since: datetime | None
     receipt: Receipt | UnreadableReceipt | None
     serving: Receipt | None
+
+    def seconds(self, now: datetime) -> float:
+        """How old the live commit is."""
+        return max((now - self.since) / timedelta(seconds=1), 0.0) if self.since else 0.0
+
+    @property
+    def mend(self) -> str:
+        """What to do about a commit that can't be understood; empty for one that can."""
+        if self.live.commit is not None:
+            return ""
+        target = self.live.target
+        return f"commit over it: indexpush commit {target.index} <build> --environment {target.environment}"
 
 
 def status(store: Store, environment: str | None, index: str | None) -> list[TargetStatus | CommitObject]:

@@ -13,9 +13,9 @@ from model_repository.names import IndexPrefix, Target
 from model_repository.repository import read_index_manifest, write_commit
 from model_repository.store import Store
 from operator_cli.builds import parse_build, whole_build
+from operator_cli.commands.rollback import pick_rollback
 from operator_cli.errors import CommitOnHold, NothingServed
 from operator_cli.live import Live, commit_missing, read_live, read_receipt_or_none, recent_receipts, served
-from operator_cli.rollback import pick_rollback
 
 
 @dataclass(frozen=True, slots=True)

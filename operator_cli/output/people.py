@@ -1,0 +1,136 @@
+"""Results as text; `programs` has the same as JSON."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+from model_repository.documents.canary_figures import CanaryFigures, TrackFigures
+from model_repository.documents.receipt import Receipt
+from model_repository.repository import CommitObject
+from operator_cli.commands.changes import Change
+from operator_cli.commands.status import TargetStatus
+from operator_cli.commands.waiting import Verdict
+from operator_cli.live import UnreadableReceipt
+
+_MINUTE, _HOUR, _DAY = 60, 3600, 86400
+
+
+def change(change: Change) -> str:
+    """What was done, in a line or a few."""
+    prefix, hold = change.commit.index_prefix, ", on hold" if change.commit.hold else ""
+    if change.written:
+        done = f"{prefix} is committed{hold}"
+    elif change.generation:
+        done = f"{prefix} stands there already, nothing is written"
+    else:
+        done = f"would commit {prefix}{hold}"
+    replaced, before = change.replaced, ""
+    if replaced.generation not in {0, change.generation}:
+        what = replaced.commit.index_prefix if replaced.commit else "a malformed commit"
+        before = f"{what}, generation {replaced.generation}"
+    paragraph = _paragraph(
+        f"{change.target.commit_name}: {done}",
+        ("generation", str(change.generation) if change.written else ""),
+        ("replaces", before),
+        ("build", f"{change.manifest.items} items, created {_moment(change.manifest.created)}"),
+    )
+    return "\n".join([*change.notes, paragraph])
+
+
+def verdict(verdict: Verdict) -> str:
+    """What became of the commit."""
+    outcome = verdict.outcome.value if verdict.outcome else "unknown"
+    return _row("outcome", _joined(f"{outcome} after {verdict.seconds:.1f} s", verdict.detail))
+
+
+def status(found: list[TargetStatus | CommitObject], now: datetime) -> str:
+    """A paragraph per target."""
+    return "\n".join(_ignored(each) if isinstance(each, CommitObject) else _target(each, now) for each in found)
+
+
+def _ignored(found: CommitObject) -> str:
+    why = "its name isn't commits/<environment>/<index>.json, so nobody acts on it: move it, or delete it"
+    return _paragraph(repr(found.name), ("IGNORED", why))
+
+
+def _target(status: TargetStatus, now: datetime) -> str:
+    live, receipt, serving = status.live, status.receipt, status.serving
+    what = str(live.commit.index_prefix) if live.commit else f"MALFORMED: {live.malformed}"
+    hold = "  ON HOLD" if live.commit and live.commit.hold else ""
+    return _paragraph(
+        str(live.target),
+        ("commit", f"{what}{hold}  generation {live.generation}  {_age(status.seconds(now))} ago"),
+        ("", _joined(_by(live.commit.by), live.commit.reason) if live.commit else ""),
+        ("mend", status.mend),
+        ("outcome", _outcome(receipt, status.seconds(now))),
+        ("canary", _canary(receipt.canary) if isinstance(receipt, Receipt) else ""),
+        ("serving", _serving(serving, now) if serving else "unknown: no receipt says that anything served"),
+    )
+
+
+def _outcome(receipt: Receipt | UnreadableReceipt | None, seconds: float) -> str:
+    if receipt is None:
+        return f"waiting: no receipt yet ({seconds:.0f} s)"
+    if isinstance(receipt, UnreadableReceipt):
+        return f"UNREADABLE: {receipt.why}"
+    return _joined(receipt.outcome.value, receipt.detail)
+
+
+def _serving(serving: Receipt, now: datetime) -> str:
+    age = _age((now - serving.finished) / timedelta(seconds=1))
+    return f"{serving.index_prefix}  generation {serving.generation}  for {age}"
+
+
+def history(found: list[Receipt | UnreadableReceipt]) -> str:
+    """A line per receipt, newest first, and more below it for what somebody should read."""
+    return "\n".join(_receipt(receipt) for receipt in found)
+
+
+def _receipt(receipt: Receipt | UnreadableReceipt) -> str:
+    if isinstance(receipt, UnreadableReceipt):
+        return f"{receipt.generation}  UNREADABLE  {receipt.why}"
+    took = f"{(receipt.finished - receipt.started) / timedelta(seconds=1):.1f} s"
+    prefix = receipt.index_prefix or "(unreadable commit)"
+    who = f"  {_by(receipt.by)}" if receipt.by else ""
+    first = f"{receipt.generation}  {_moment(receipt.finished)}  {receipt.outcome.value:<10}  {took:>8}  {prefix}{who}"
+    canary = f"canary {_canary(receipt.canary)}" if receipt.canary else ""
+    return "\n".join([first, *(f"{'':<18}{text}" for text in (receipt.reason, receipt.detail, canary) if text)])
+
+
+def _canary(figures: CanaryFigures | None) -> str:
+    if figures is None:
+        return ""
+    sides = f"canary {_track(figures.canary)}; stable {_track(figures.stable)}"
+    return f"{'promoted' if figures.promoted else 'aborted'} after {figures.seconds:.0f} s: {sides}"
+
+
+def _track(track: TrackFigures) -> str:
+    p95 = "p95 unknown" if track.p95_ms is None else f"p95 {track.p95_ms:.1f} ms"
+    return f"{p95}, {track.probes_failed}/{track.probes} probes and {track.errors}/{track.requests} requests failed"
+
+
+def _paragraph(title: str, *rows: tuple[str, str]) -> str:
+    return "\n".join([title, *(_row(name, text) for name, text in rows if text)])
+
+
+def _row(name: str, text: str) -> str:
+    return f"  {name:<12}{text}"
+
+
+def _joined(*parts: str) -> str:
+    return ": ".join(part for part in parts if part)
+
+
+def _by(by: str) -> str:
+    return f"by {by}" if by else ""
+
+
+def _moment(moment: datetime) -> str:
+    return f"{moment:%Y-%m-%d %H:%M:%SZ}"
+
+
+def _age(seconds: float) -> str:
+    for unit, word in ((_DAY, "d"), (_HOUR, "h"), (_MINUTE, "min")):
+        if seconds >= 2 * unit:
+            return f"{seconds / unit:.0f} {word}"
+    return f"{max(seconds, 0):.0f} s"

@@ -1,0 +1,97 @@
+"""Results as JSON; `people` has the same as text. What isn't known is null."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from model_repository.documents.canary_figures import format_canary_figures
+from model_repository.documents.receipt import Receipt
+from model_repository.fields import format_moment
+from model_repository.names import IndexPrefix, Target
+from model_repository.repository import CommitObject
+from operator_cli.commands.changes import Change
+from operator_cli.commands.status import TargetStatus
+from operator_cli.commands.waiting import Verdict
+from operator_cli.live import UnreadableReceipt
+
+
+def change(change: Change, verdict: Verdict | None) -> dict[str, Any]:
+    """What was done; `generation` is null after a dry run, `outcome` is there after a wait."""
+    replaced = change.replaced
+    before = replaced.commit.index_prefix if replaced.commit else None
+    value: dict[str, Any] = {
+        "action": change.action,
+        "environment": change.target.environment,
+        "index": change.target.index,
+        "index_prefix": str(change.commit.index_prefix),
+        "generation": change.generation or None,
+        "written": change.written,
+        "by": change.commit.by,
+        "reason": change.commit.reason,
+        "hold": change.commit.hold,
+        "replaced": {"generation": replaced.generation, "index_prefix": _prefix(before)}
+        if replaced.generation
+        else None,
+        "notes": list(change.notes),
+    }
+    if verdict is not None:
+        value["outcome"] = verdict.outcome.value if verdict.outcome else None
+        value["detail"] = verdict.detail
+        value["waited_seconds"] = round(verdict.seconds, 1)
+    return value
+
+
+def status(found: list[TargetStatus | CommitObject], now: datetime) -> dict[str, Any]:
+    """Targets by name, and the names that are no commit's."""
+    targets = [_target(each, now) for each in found if isinstance(each, TargetStatus)]
+    return {"targets": targets, "ignored": [each.name for each in found if isinstance(each, CommitObject)]}
+
+
+def _target(status: TargetStatus, now: datetime) -> dict[str, Any]:
+    live, receipt = status.live, status.receipt
+    return {
+        "environment": live.target.environment,
+        "index": live.target.index,
+        "commit": {
+            "generation": live.generation,
+            "index_prefix": _prefix(live.commit.index_prefix if live.commit else None),
+            "by": live.commit.by if live.commit else "",
+            "reason": live.commit.reason if live.commit else "",
+            "hold": bool(live.commit and live.commit.hold),
+            "updated": format_moment(status.since) if status.since else None,
+            "age_seconds": round(status.seconds(now), 1),
+            "malformed": live.malformed or None,
+            "mend": status.mend or None,
+        },
+        "state": receipt.outcome.value if isinstance(receipt, Receipt) else "unreadable" if receipt else "waiting",
+        "receipt": _receipt(receipt) if receipt else None,
+        "serving": _receipt(status.serving) if status.serving else None,
+    }
+
+
+def history(target: Target, found: list[Receipt | UnreadableReceipt]) -> dict[str, Any]:
+    """The receipts of a target, newest first."""
+    rows = [_receipt(receipt) for receipt in found]
+    return {"environment": target.environment, "index": target.index, "receipts": rows}
+
+
+def _receipt(receipt: Receipt | UnreadableReceipt) -> dict[str, Any]:
+    if isinstance(receipt, UnreadableReceipt):
+        return {"generation": receipt.generation, "outcome": None, "malformed": receipt.why}
+    return {
+        "generation": receipt.generation,
+        "outcome": receipt.outcome.value,
+        "index_prefix": _prefix(receipt.index_prefix),
+        "detail": receipt.detail,
+        "code": receipt.code,
+        "started": format_moment(receipt.started),
+        "finished": format_moment(receipt.finished),
+        "by": receipt.by,
+        "reason": receipt.reason,
+        "canary": format_canary_figures(receipt.canary) if receipt.canary else None,
+    }
+
+
+def _prefix(prefix: IndexPrefix | None) -> str | None:
+    return str(prefix) if prefix else None
