@@ -13,7 +13,7 @@ from model_repository.documents.commit import Commit, LiveCommit
 from model_repository.documents.index_manifest import IndexManifest, ModelReference, format_index_manifest
 from model_repository.errors import GenerationConflict, ObjectMissing, PermanentError
 from model_repository.names import IndexPrefix, Target
-from model_repository.repository import read_index_manifest, read_live_commit, write_commit
+from model_repository.repository import read_build, read_live_commit, write_commit
 from model_repository.store import Store
 
 
@@ -81,7 +81,7 @@ def look(store: Store, target: Target, listener: Listener) -> Serving:
     except ObjectMissing:
         return Serving(None, None)
     try:
-        manifest, _ = read_index_manifest(store, live.commit.index_prefix)
+        manifest = read_build(store, live.commit.index_prefix).manifest
     except PermanentError as error:
         listener(Warned(f"the committed build can't be read, so nothing is compared with it: {error}"))
         return Serving(live, None)

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from model_repository.digests import sha256_digest
 from model_repository.documents.files import check_files
 from model_repository.documents.index_manifest import Build, IndexManifest
 from model_repository.errors import ModelUnknown, ObjectMissing
 from model_repository.names import IndexPrefix
-from model_repository.repository import read_index_manifest, read_model_manifest
+from model_repository.repository import read_build, read_model_manifest
 from model_repository.store import Store
 
 
@@ -18,13 +17,13 @@ def check_build(store: Store, prefix: IndexPrefix) -> Build:
     when there is no index.json, `DocumentMalformed`, `BuildIncomplete` or `ModelUnknown`, and what the store raises.
     """
     try:
-        manifest, stored = read_index_manifest(store, prefix)
+        build = read_build(store, prefix)
     except ObjectMissing:
         hint = "no such build, or its upload did not finish; commit one that is there"
         raise ObjectMissing(prefix.manifest, hint) from None
-    check_files(str(prefix), manifest.files, store.listing(f"{prefix}/"))
-    _check_model(store, manifest)
-    return Build(manifest, stored.generation, sha256_digest(stored.data))
+    check_files(str(prefix), build.manifest.files, store.listing(f"{prefix}/"))
+    _check_model(store, build.manifest)
+    return build
 
 
 def _check_model(store: Store, manifest: IndexManifest) -> None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from model_repository.digests import sha256_digest
 from model_repository.documents.commit import COMMIT_LIMIT, Commit, LiveCommit, format_commit, parse_commit
-from model_repository.documents.index_manifest import INDEX_MANIFEST_LIMIT, IndexManifest, parse_index_manifest
+from model_repository.documents.index_manifest import INDEX_MANIFEST_LIMIT, Build, parse_index_manifest
 from model_repository.documents.model_manifest import MODEL_MANIFEST_LIMIT, ModelManifest, parse_model_manifest
 from model_repository.documents.receipt import RECEIPT_LIMIT, Receipt, format_receipt, parse_receipt
 from model_repository.errors import GenerationConflict, NameRefused
@@ -34,10 +34,10 @@ def write_commit(store: Store, target: Target, commit: Commit, *, if_generation_
     return LiveCommit(target, info.generation, commit)
 
 
-def read_index_manifest(store: Store, prefix: IndexPrefix) -> tuple[IndexManifest, StoredObject]:
-    """A build's manifest, and the object that it was read from."""
+def read_build(store: Store, prefix: IndexPrefix) -> Build:
+    """A build as its index.json says, whether its files are there or not (`builds.check_build` looks at those)."""
     stored = store.read(prefix.manifest, limit=INDEX_MANIFEST_LIMIT)
-    return parse_index_manifest(stored.data, prefix), stored
+    return Build(parse_index_manifest(stored.data, prefix), stored.generation, sha256_digest(stored.data))
 
 
 def read_model_manifest(store: Store, prefix: ModelPrefix) -> tuple[ModelManifest, str]:

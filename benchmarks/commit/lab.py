@@ -14,7 +14,7 @@ from model_repository.digests import sha256_digest
 from model_repository.documents.index_manifest import INDEX_MANIFEST_LIMIT, parse_index_manifest
 from model_repository.errors import ObjectMissing
 from model_repository.names import IndexPrefix
-from model_repository.repository import read_index_manifest
+from model_repository.repository import read_build
 from tests.kubernetes.installation import NAMESPACE, STAND_INS
 from tests.kubernetes.kube import Kube, until
 from tests.kubernetes.node_scene import Scene
@@ -92,7 +92,7 @@ def _asked(search: Search) -> bool:
 
 def upload(scene: Scene, sizes: Iterable[int]) -> dict[int, Uploaded]:
     """Put a build of each size into the bucket, with the model of the scene's own build; each is made if need be."""
-    model = read_index_manifest(scene.store, scene.build)[0].model
+    model = read_build(scene.store, scene.build).manifest.model
     found = {}
     for size in sizes:
         built: Synthetic = synthetic(size)

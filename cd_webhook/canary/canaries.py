@@ -22,10 +22,9 @@ from cd_webhook.step import Step
 from manifests.canary import Canary, canary_of
 from manifests.metadata import build_annotations, canary_name
 from model_repository.deployment import DeploymentRequest
-from model_repository.digests import sha256_digest
 from model_repository.errors import PermanentError
 from model_repository.log import Log
-from model_repository.repository import read_index_manifest
+from model_repository.repository import read_build
 from model_repository.store import Store
 
 
@@ -115,5 +114,5 @@ class Canaries:
         return Comparison(self._ask, request.generation, mine, theirs, now)
 
     def _questions(self, request: DeploymentRequest) -> tuple[Question, ...]:
-        manifest, stored = read_index_manifest(self._store, request.index_prefix)
-        return questions(manifest) if sha256_digest(stored.data) == request.index_digest else ()
+        build = read_build(self._store, request.index_prefix)
+        return questions(build.manifest) if build.digest == request.index_digest else ()

@@ -10,7 +10,7 @@ from model_repository.documents.index_manifest import IndexManifest
 from model_repository.documents.receipt import Outcome, Receipt
 from model_repository.errors import DocumentMalformed, GenerationConflict, NameRefused, PermanentError
 from model_repository.names import IndexPrefix, Target
-from model_repository.repository import read_index_manifest, write_commit
+from model_repository.repository import read_build, write_commit
 from model_repository.store import Store
 from operator_cli.builds import parse_build, whole_build
 from operator_cli.commands.rollback import pick_rollback
@@ -141,7 +141,7 @@ def _created(store: Store, live: Live) -> datetime | None:
     if live.commit is None:
         return None
     try:
-        return read_index_manifest(store, live.commit.index_prefix)[0].created
+        return read_build(store, live.commit.index_prefix).manifest.created
     except PermanentError:  # a live commit may name what isn't there: then age can't help to pick
         return None
 

@@ -12,11 +12,10 @@ from collections import deque
 from pathlib import Path
 from typing import Any
 
-from model_repository.digests import sha256_digest
 from model_repository.errors import NameRefused, ObjectMissing
 from model_repository.exit_codes import ExitCode
 from model_repository.names import IndexPrefix
-from model_repository.repository import read_index_manifest
+from model_repository.repository import read_build
 from model_repository.store import Store
 from operator_cli.builds import build_missing, parse_build
 from operator_cli.context import Context
@@ -38,7 +37,7 @@ def pull(store: Store, prefix_text: str, destination: str, context: Context, *, 
         raise PullerMissing("the puller isn't installed here; pip install google-auth beside indexpush")
     prefix = _prefix(prefix_text, store.bucket)
     try:
-        manifest, stored = read_index_manifest(store, prefix)
+        build = read_build(store, prefix)
     except ObjectMissing:
         raise build_missing(store, prefix) from None
     folder = Path(destination).absolute()
@@ -46,12 +45,12 @@ def pull(store: Store, prefix_text: str, destination: str, context: Context, *, 
         **context.environ,
         "MODEL_REPOSITORY": f"gs://{store.bucket}",
         "INDEX_PREFIX": str(prefix),
-        "INDEX_DIGEST": sha256_digest(stored.data),
+        "INDEX_DIGEST": build.digest,
         "DESTINATION": str(folder),
         "PROGRESS_SECONDS": "0.2",
         "TERMINATION_LOG": os.devnull,
     }
-    status, last = _follow(environment, manifest.bytes_to_pull, context)
+    status, last = _follow(environment, build.manifest.bytes_to_pull, context)
     code = status if status in _CODES else ExitCode.SOFTWARE
     if status != ExitCode.OK and last.get("severity") != "ERROR":  # it died without last words
         last = {"message": f"{prefix}: the puller ended with status {status} and didn't say why"}

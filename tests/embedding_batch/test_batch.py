@@ -17,7 +17,7 @@ from model_repository.documents.files import check_files
 from model_repository.documents.item_ids import ItemIds, ItemLookup
 from model_repository.errors import BuildIncomplete, DocumentMalformed, GenerationConflict
 from model_repository.names import IndexPrefix, Target
-from model_repository.repository import read_index_manifest, read_live_commit, write_commit
+from model_repository.repository import read_build, read_live_commit, write_commit
 from model_repository.store import ObjectInfo
 
 if TYPE_CHECKING:
@@ -29,16 +29,15 @@ CHAIRS = tuple(f"chair-{number}" for number in range(1, 7))
 
 
 def items_of(shop: Shop, prefix: IndexPrefix) -> set[str]:
-    manifest, _ = read_index_manifest(shop.store, prefix)
+    manifest = read_build(shop.store, prefix).manifest
     files = (shop.store.read(f"{prefix}/{partition.ids}", limit=2**20).data for partition in manifest.partitions)
     return {item for data in files for item in ItemIds(data, "ids")}
 
 
 def test_a_first_run_publishes_a_whole_build_and_commits_it(shop: Shop) -> None:
     summary = shop.batch()
-    manifest, stored = read_index_manifest(shop.store, B1)
+    manifest = read_build(shop.store, B1).manifest
     assert manifest == summary.manifest
-    assert stored.data
     check_files(str(B1), manifest.files, shop.store.listing(str(B1)))
     check_files(str(manifest.model.prefix), manifest.model.files, shop.store.listing(str(manifest.model.prefix)))
     live = read_live_commit(shop.store, TARGET)
@@ -214,7 +213,7 @@ def test_a_run_that_dies_while_it_uploads_leaves_no_index_json_and_the_next_one_
     assert shop.store.stat(TARGET.commit_name) is None
     shop.store.breaks_after = None
     assert isinstance(shop.batch().outcome, Committed)
-    manifest, _ = read_index_manifest(shop.store, B1)
+    manifest = read_build(shop.store, B1).manifest
     check_files(str(B1), manifest.files, shop.store.listing(str(B1)))
 
 

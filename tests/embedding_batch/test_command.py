@@ -23,7 +23,7 @@ from embedding_batch.progress import Progress, StepEnded, Warned
 from model_repository.errors import BucketUnavailable, Misconfigured
 from model_repository.gcs_store import GcsStore
 from model_repository.names import IndexPrefix, Target
-from model_repository.repository import read_index_manifest, read_live_commit
+from model_repository.repository import read_build, read_live_commit
 
 if TYPE_CHECKING:
     from tests.embedding_batch.conftest import Shop
@@ -60,7 +60,7 @@ def test_a_run_ends_with_its_summary_on_standard_output(shop: Shop, new_bucket: 
     (summary,) = lines(done.stdout)
     store = GcsStore(bucket)
     live = read_live_commit(store, Target("production", "shop"))
-    manifest, _ = read_index_manifest(store, live.commit.index_prefix)
+    manifest = read_build(store, live.commit.index_prefix).manifest
     assert {key: summary[key] for key in ("outcome", "generation", "index_prefix", "items", "embedded", "recall")} == {
         "outcome": "committed",
         "generation": live.generation,

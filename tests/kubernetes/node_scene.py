@@ -20,14 +20,12 @@ from local_stack.demo.sabotage import Files, Manifest, copy_build
 from local_stack.demo.search import Search
 from manifests import metadata as marks
 from model_repository.deployment import DeploymentRequest
-from model_repository.digests import sha256_digest
 from model_repository.documents.commit import Commit, LiveCommit
-from model_repository.documents.index_manifest import Build
 from model_repository.documents.receipt import Outcome, Receipt
 from model_repository.errors import ObjectMissing
 from model_repository.gcs_store import GcsStore
 from model_repository.names import IndexPrefix, Target
-from model_repository.repository import list_receipts, read_index_manifest, read_receipt
+from model_repository.repository import list_receipts, read_build, read_receipt
 from tests.kubernetes.installation import BUCKET, ENVIRONMENT, NAMESPACE, STAND_INS, TOKEN, install
 from tests.kubernetes.kube import Kube, Object, until
 
@@ -104,10 +102,8 @@ class Scene:
 
     def request(self, prefix: IndexPrefix, generation: int, **changed: int) -> DeploymentRequest:
         """The request that the function would make; `changed`: fields of the footprint."""
-        manifest, stored = read_index_manifest(self.store, prefix)
         live = LiveCommit(_target(prefix.index), generation, Commit(prefix))
-        build = Build(manifest, stored.generation, sha256_digest(stored.data))
-        request = DeploymentRequest.of(live, build, bucket=BUCKET)
+        request = DeploymentRequest.of(live, read_build(self.store, prefix), bucket=BUCKET)
         return replace(request, footprint=replace(request.footprint, **changed))
 
     def post(self, request: DeploymentRequest, address: str | None = None) -> dict[str, Any]:

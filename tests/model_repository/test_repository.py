@@ -12,7 +12,7 @@ from model_repository.names import IndexPrefix, Target
 from model_repository.repository import (
     list_commits,
     list_receipts,
-    read_index_manifest,
+    read_build,
     read_live_commit,
     read_receipt,
     write_commit,
@@ -79,10 +79,10 @@ def test_a_manifest_that_is_not_there_or_not_one_is_named() -> None:
     store = MemoryStore()
     prefix = IndexPrefix("home", "b1")
     with pytest.raises(ObjectMissing, match=r"indexes/home/b1/index\.json"):
-        read_index_manifest(store, prefix)
+        read_build(store, prefix)
     store.write(prefix.manifest, b"{}", if_generation_match=0)
     with pytest.raises(DocumentMalformed, match=r"indexes/home/b1/index\.json"):
-        read_index_manifest(store, prefix)
+        read_build(store, prefix)
 
 
 def test_a_build_is_whole_when_every_listed_file_is_there_as_promised() -> None:
