@@ -8,7 +8,7 @@ import urllib.request
 from typing import Any
 from urllib.parse import quote, urlencode
 
-from local_stack.cluster.proxy import ADDRESS
+from local_stack.cluster.service import ADDRESS
 
 _NOT_FOUND = 404
 

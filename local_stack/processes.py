@@ -18,7 +18,7 @@ from pathlib import Path
 
 from model_repository.errors import PermanentError
 
-_TETHER = Path(__file__).with_name("tether.py")
+_END_WITH_PARENT = Path(__file__).with_name("end_with_parent.py")
 _POLL = 0.02
 
 
@@ -47,7 +47,7 @@ class Program:
 
 @dataclass(slots=True)
 class RunningProgram:
-    """A program that was started. Start it from a thread that lives as long as the program (see `tethered`)."""
+    """A program that was started. Start it from a thread that lives as long as the program (see `ending_with_us`)."""
 
     program: Program
     _process: subprocess.Popen[bytes] = field(repr=False)
@@ -58,7 +58,7 @@ class RunningProgram:
         program.log.parent.mkdir(parents=True, exist_ok=True)
         with program.log.open("ab") as log:
             process = subprocess.Popen(
-                tethered(program.command, signal.SIGTERM),
+                ending_with_us(program.command, signal.SIGTERM),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -118,9 +118,9 @@ class RunningProgram:
         return f"its log {self.program.log} ends: {last}" if last else f"its log {self.program.log} is empty"
 
 
-def tethered(command: tuple[str, ...], signal_number: int) -> list[str]:
+def ending_with_us(command: tuple[str, ...], signal_number: int) -> list[str]:
     """The command line that runs `command` so that it gets `signal_number` when the starting thread ends."""
-    return [sys.executable, "-I", "-S", str(_TETHER), str(os.getpid()), str(int(signal_number)), *command]
+    return [sys.executable, "-I", "-S", str(_END_WITH_PARENT), str(os.getpid()), str(int(signal_number)), *command]
 
 
 def kill_session(leader: int) -> None:

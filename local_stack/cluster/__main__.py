@@ -5,10 +5,9 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
-import json
 import signal
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
 import uvicorn
@@ -17,10 +16,11 @@ from local_stack.cluster.api import application
 from local_stack.cluster.cluster import Cluster
 from local_stack.cluster.node import NodeOptions
 from model_repository.errors import PermanentError
+from model_repository.exit_codes import ExitCode
+from model_repository.log import Log
 
 _STOP_GRACE = 0.3
 """Seconds from SIGTERM to SIGKILL for pods when the cluster itself ends."""
-_MISCONFIGURED = 64
 
 _NOTICE = (
     "This cluster is for trying things out on one machine: pods are processes of yours, with no isolation and no "
@@ -36,26 +36,40 @@ class _Server(uvicorn.Server):
         yield
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+def main() -> ExitCode:
     """Run it; returns the exit status."""
-    options = _parse(arguments)
+    parser = argparse.ArgumentParser(prog="python -m local_stack.cluster", description=_NOTICE)
+    add = parser.add_argument
+    add("--port", type=int, required=True, help="of the API, on 127.0.0.1")
+    add("--state", type=Path, required=True, help="folder for the pods' volumes and logs")
+    image = "the Python interpreter that stands for an image; '*' is any image (default: this one for any)"
+    add("--image", action="append", default=[], metavar="NAME=INTERPRETER", help=image)
+    wait = "of CrashLoopBackOff, which doubles from it; a kubelet's is 10 (default: 1)"
+    add("--first-restart-wait", type=float, default=1.0, metavar="SECONDS", help=wait)
+    options = parser.parse_args()
     images = dict(pair.split("=", 1) for pair in options.image) or {"*": sys.executable}
-    node = NodeOptions(state=options.state.resolve(), images=images, first_restart_wait=options.first_restart_wait)
+    node = NodeOptions(options.state.resolve(), images, first_restart_wait=options.first_restart_wait)
+    log = Log()
     try:
-        asyncio.run(_serve(node, options.port))
+        asyncio.run(_serve(node, options.port, log))
     except PermanentError as error:
-        _log("ERROR", str(error))
-        return _MISCONFIGURED
-    return 0
+        log.error(str(error), code=error.code)
+        return ExitCode.USAGE
+    return ExitCode.OK
 
 
-async def _serve(node: NodeOptions, port: int) -> None:
-    cluster = Cluster(node)
-    _log("NOTICE", _NOTICE, port=port, podNetwork=f"{cluster.node.addresses.network}.0/24", state=str(node.state))
+async def _serve(options: NodeOptions, port: int, log: Log) -> None:
+    cluster = Cluster(options)
+    log.info(_NOTICE, port=port, podNetwork=f"{cluster.node.network}.0/24", state=str(options.state))
     config = uvicorn.Config(
-        application(cluster), host="127.0.0.1", port=port, log_config=None, access_log=False, lifespan="off",
+        application(cluster),
+        host="127.0.0.1",
+        port=port,
+        log_config=None,
+        access_log=False,
+        lifespan="off",
         timeout_graceful_shutdown=1,
-    )  # fmt: skip
+    )
     server = _Server(config)
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -67,26 +81,7 @@ async def _serve(node: NodeOptions, port: int) -> None:
     server.should_exit = True
     await serving
     stopping.cancel()
-    _log("NOTICE", "stopped")
-
-
-def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m local_stack.cluster", description=_NOTICE)
-    parser.add_argument("--port", type=int, required=True, help="of the API, on 127.0.0.1")
-    parser.add_argument("--state", type=Path, required=True, help="folder for the pods' volumes and logs")
-    parser.add_argument(
-        "--image", action="append", default=[], metavar="NAME=INTERPRETER",
-        help="the Python interpreter that stands for an image; '*' is any image (default: this one for any)",
-    )  # fmt: skip
-    parser.add_argument(
-        "--first-restart-wait", type=float, default=1.0, metavar="SECONDS",
-        help="of CrashLoopBackOff, which doubles from it; a kubelet's is 10 (default: 1)",
-    )  # fmt: skip
-    return parser.parse_args(arguments)
-
-
-def _log(severity: str, message: str, **fields: object) -> None:
-    print(json.dumps({"severity": severity, "message": message, **fields}), file=sys.stderr, flush=True)  # noqa: T201
+    log.info("stopped")
 
 
 if __name__ == "__main__":

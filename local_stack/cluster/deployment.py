@@ -1,26 +1,21 @@
-"""A Deployment: keeps the pods that its manifest wants, and replaces them by rolling update.
+"""A Deployment: keeps the pods that its manifest wants, and replaces them by a rolling swap.
 
-The rules are those of Kubernetes' Deployment controller: ReplicaSets by the hash of the pod template, surplus from
-maxSurge, never fewer available pods than maxUnavailable allows, unhealthy old pods first. So a return to the old
-template finds the old pods, if they are still there.
+The rules are those of Kubernetes' Deployment controller with maxUnavailable 0: pods belong to the hash of their
+template, there may be maxSurge more than wanted, an old one goes when a new one is available, unhealthy old ones first.
+So a return to the old template finds the old pods, if they are still there.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterable
 from datetime import UTC, datetime
 from uuid import uuid4
 
-from local_stack.cluster import progress
-from local_stack.cluster.changes import timestamp
-from local_stack.cluster.fields import ManifestRefused
-from local_stack.cluster.node import Node
+from local_stack.cluster.manifest import DeploymentSpec, Json, ManifestRefused
+from local_stack.cluster.node import Node, timestamp
 from local_stack.cluster.pod import Pod
-from local_stack.cluster.specification import DeploymentSpec, Json
-
-_REVISION = "deployment.kubernetes.io/revision"
+from local_stack.cluster.progress import EXCEEDED, UPDATED, Counts, Progress, progress
 
 
 class Deployment:
@@ -29,17 +24,14 @@ class Deployment:
     def __init__(self, spec: DeploymentSpec, node: Node) -> None:
         self.spec = spec
         self.pods: list[Pod] = []
-        self.generation = 1
-        self.version = node.changes.tick()
-        self.replicas = 1 if spec.replicas is None else spec.replicas
+        self.version = node.next_version()
         self._node = node
+        self._generation = 1
+        self._replicas = 1 if spec.replicas is None else spec.replicas
         self._uid = str(uuid4())
         self._created = timestamp()
-        self._revisions: dict[str, int] = {}
-        self._counts = progress.Counts()
-        self._progressing: progress.Condition | None = None
-        self._available: progress.Condition | None = None
-        self._new_template = self._reused = False
+        self._counts = Counts()
+        self._progress = Progress(UPDATED, time.time())
         self._status: Json = {}
         self._look = asyncio.Event()
         self._look.set()
@@ -50,26 +42,24 @@ class Deployment:
         """Want something else from now on; raises `ManifestRefused` if that would change what can't change."""
         if spec.selector != self.spec.selector:
             raise ManifestRefused("spec.selector", "can't be changed once a Deployment is there")
-        if spec.namespace != self.spec.namespace:
-            raise ManifestRefused(
-                "metadata.namespace", f"the local cluster has one {spec.name!r}, and it is in {self.spec.namespace!r}"
-            )
-        # As server-side apply has it: replicas that we set and now leave out fall back to the default, those that
-        # somebody else set (`scale`) stay as they are.
-        owned = self.spec.replicas is not None
-        replicas = spec.replicas if spec.replicas is not None else (1 if owned else self.replicas)
-        if spec == self.spec and replicas == self.replicas:
+        if spec.metadata.namespace != self.spec.metadata.namespace:
+            there = f"the local cluster has one {spec.metadata.name!r}, in {self.spec.metadata.namespace!r}"
+            raise ManifestRefused("metadata.namespace", there)
+        # As server-side apply has it: replicas that we set and now leave out fall back to the default.
+        replicas = spec.replicas if spec.replicas is not None else (1 if self.spec.replicas else self._replicas)
+        if spec == self.spec and replicas == self._replicas:
             return
-        if {**spec.raw_spec, "replicas": replicas} != {**self.spec.raw_spec, "replicas": self.replicas}:
-            self.generation += 1
-        self.spec, self.replicas = spec, replicas
+        if {**spec.raw, "replicas": replicas} != {**self.spec.raw, "replicas": self._replicas}:
+            self._generation += 1
+        if spec.template.hash != self.spec.template.hash:
+            self._progress = Progress(UPDATED, time.time())
+        self.spec, self._replicas = spec, replicas
         self._changed()
 
-    def scale(self, replicas: int) -> None:
-        """Want another number of pods, as an autoscaler does."""
-        if replicas != self.replicas:
-            self.replicas, self.generation = replicas, self.generation + 1
-            self._changed()
+    def wind_down(self) -> None:
+        """Want no pods any more: it is deleted."""
+        self._replicas = 0
+        self._changed()
 
     async def close(self, grace: float) -> None:
         """The machine is being shut down."""
@@ -78,32 +68,10 @@ class Deployment:
         await asyncio.gather(*(pod.end_at_once(grace) for pod in self.pods))
         await self._controller
 
-    def manifest(self) -> Json:
-        """The Deployment as the API shows it."""
-        revision = self._revisions.get(self.spec.template.hash)
-        metadata: Json = {
-            "name": self.spec.name,
-            "namespace": self.spec.namespace,
-            "uid": self._uid,
-            "resourceVersion": self.version,
-            "generation": self.generation,
-            "creationTimestamp": self._created,
-            "labels": dict(self.spec.labels),
-            "annotations": {**self.spec.annotations, **({_REVISION: str(revision)} if revision else {})},
-        }
-        spec = {**self.spec.raw_spec, "replicas": self.replicas}
-        return {
-            "apiVersion": "apps/v1",
-            "kind": "Deployment",
-            "metadata": metadata,
-            "spec": spec,
-            "status": self._status,
-        }
-
     # The controller
 
     def _changed(self) -> None:
-        self.version = self._node.changes.tick()
+        self.version = self._node.next_version()
         self._look.set()
 
     async def _control(self) -> None:
@@ -121,101 +89,89 @@ class Deployment:
                 pause = self._next_look()
 
     def _replace_pods(self) -> None:
-        self._note_template()
-        template = self.spec.template
+        template, wanted = self.spec.template, self._replicas
         self.pods = [pod for pod in self.pods if not pod.finished]
         active = [pod for pod in self.pods if not pod.deleting]
-        new = [pod for pod in active if pod.template.hash == template.hash]
-        old = [pod for pod in active if pod.template.hash != template.hash]
-        surplus = len(new) - self.replicas
-        for pod in sorted(new, key=self._worth)[: max(0, surplus)]:
+        new = sorted((pod for pod in active if pod.template.hash == template.hash), key=_worth)
+        old = sorted((pod for pod in active if pod.template.hash != template.hash), key=_worth)
+        surplus = len(new) - wanted
+        for pod in new[: max(0, surplus)]:
             pod.delete()
-        room = self.replicas + self.spec.max_surge.of(self.replicas, up=True) - len(active)
-        for _ in range(min(room, -surplus)):
-            new.append(pod := Pod(self.spec.name, self.spec.namespace, template, self._node, self._changed))
-            self.pods.append(pod)
-        self._take_old_away(old, [pod for pod in new if not pod.deleting])
-
-    def _note_template(self) -> None:
-        template, newest = self.spec.template.hash, max(self._revisions.values(), default=0)
-        if self._revisions.get(template) != newest or not newest:
-            self._new_template, self._reused = True, template in self._revisions
-            self._revisions[template] = newest + 1
-
-    def _take_old_away(self, old: list[Pod], new: list[Pod]) -> None:
-        least = self._least_available()
+        for _ in range(min(wanted + self.spec.surge(wanted) - len(active), -surplus)):
+            new.append(Pod(self.spec.metadata, template, self._node, self._changed))
+            self.pods.append(new[-1])
+        # Old pods go, those first that aren't available, as long as enough of all pods are.
+        available = sum(self._is_available(pod) for pod in (*old, *new) if not pod.deleting)
         unavailable_new = sum(not self._is_available(pod) for pod in new)
-        surplus = len(old) + len(new) - least - unavailable_new
-        unhealthy = [pod for pod in old if not self._is_available(pod)]
-        for pod in unhealthy[: max(0, surplus)]:
+        spare = len(old) + len(new) - unavailable_new - wanted
+        for pod in old[: max(0, spare)]:
+            if self._is_available(pod):
+                if available <= wanted:
+                    break
+                available -= 1
             pod.delete()
-        healthy = sorted((pod for pod in old if self._is_available(pod)), key=self._worth)
-        spare = len(healthy) + len(new) - unavailable_new - least
-        for pod in healthy[: max(0, min(spare, surplus))]:
-            pod.delete()
-
-    def _worth(self, pod: Pod) -> tuple[bool, float]:
-        """Less goes first: what isn't ready, then what is ready for the shortest time."""
-        return pod.ready, -(pod.ready_since or 0.0)
-
-    def _least_available(self) -> int:
-        return max(0, self.replicas - self.spec.max_unavailable.of(self.replicas, up=False))
 
     def _is_available(self, pod: Pod) -> bool:
-        if not pod.ready or pod.ready_since is None:
+        if pod.ready_since is None:
             return False
         return asyncio.get_running_loop().time() >= pod.ready_since + self.spec.min_ready
 
     def _update_status(self) -> None:
-        counts = self._count()
-        situation = progress.Situation(
-            found=f"{self.spec.name}-{self.spec.template.hash}",
-            now=time.time(),
-            deadline=self.spec.deadline,
-            least_available=self._least_available(),
-            new_template=self._new_template,
-            reused=self._reused,
-        )
-        self._progressing = progress.progressing(self._progressing, self._counts, counts, situation)
-        self._available = progress.available(self._available, counts, situation)
-        self._counts, self._new_template = counts, False
-        status = progress.status_of(self.generation, counts)
-        status["conditions"] = _conditions((self._available, self._progressing))
-        if status != self._status:
-            self._status = status
-            self.version = self._node.changes.tick()
-
-    def _count(self) -> progress.Counts:
         active = [pod for pod in self.pods if not pod.deleting]
-        return progress.Counts(
-            wanted=self.replicas,
+        counts = Counts(
+            wanted=self._replicas,
             replicas=len(active),
             updated=sum(pod.template.hash == self.spec.template.hash for pod in active),
             ready=sum(pod.ready for pod in active),
             available=sum(self._is_available(pod) for pod in active),
         )
+        self._progress = progress(self._progress, self._counts, counts, time.time(), self.spec.deadline)
+        self._counts = counts
+        since = timestamp(datetime.fromtimestamp(self._progress.since, UTC))
+        progressing = {
+            "type": "Progressing",
+            "status": str(self._progress.reason != EXCEEDED),
+            "reason": self._progress.reason,
+            "lastUpdateTime": since,
+        }
+        status = {**counts.status(self._generation), "conditions": [progressing]}
+        if status != self._status:
+            self._status = status
+            self.version = self._node.next_version()
 
     def _next_look(self) -> float | None:
         """Seconds until something changes by itself: the deadline, or a pod that will have been ready long enough."""
         now = asyncio.get_running_loop().time()
         waits = [pod.ready_since + self.spec.min_ready - now for pod in self.pods if pod.ready_since is not None]
         waits = [wait for wait in waits if wait > 0]
-        deadline = progress.deadline_of(self._progressing, self.spec.deadline)
+        deadline = self._progress.deadline(self.spec.deadline)
         if deadline is not None:
             waits.append(max(0.0, deadline - time.time()) + 0.001)
         return min(waits, default=None)
 
-
-def _conditions(conditions: Iterable[progress.Condition | None]) -> list[Json]:
-    return [
-        {
-            "type": condition.kind,
-            "status": str(condition.status),
-            "reason": condition.reason,
-            "message": condition.message,
-            "lastUpdateTime": timestamp(datetime.fromtimestamp(condition.updated, UTC)),
-            "lastTransitionTime": timestamp(datetime.fromtimestamp(condition.changed, UTC)),
+    def manifest(self) -> Json:
+        """The Deployment as the API shows it."""
+        named = self.spec.metadata
+        metadata: Json = {
+            "name": named.name,
+            "namespace": named.namespace,
+            "uid": self._uid,
+            "resourceVersion": self.version,
+            "generation": self._generation,
+            "creationTimestamp": self._created,
+            "labels": dict(named.labels),
+            "annotations": dict(named.annotations),
         }
-        for condition in conditions
-        if condition is not None
-    ]
+        spec = {**self.spec.raw, "replicas": self._replicas}
+        return {
+            "apiVersion": "apps/v1",
+            "kind": "Deployment",
+            "metadata": metadata,
+            "spec": spec,
+            "status": self._status,
+        }
+
+
+def _worth(pod: Pod) -> tuple[bool, float]:
+    """Less goes first: what isn't ready, then what is ready for the shortest time."""
+    return pod.ready, -(pod.ready_since or 0.0)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
-from local_stack.cluster.specification import Probe
+from local_stack.cluster.manifest import Probe
 
 _EAGER = 0.05
 _SUCCESS = range(200, 400)

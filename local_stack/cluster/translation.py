@@ -17,7 +17,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from local_stack.cluster.specification import Container
+from local_stack.cluster.manifest import Container
 
 TERMINATION_LOG = "/dev/termination-log"
 _REFERENCE = re.compile(r"\$\$|\$\(([A-Za-z_][A-Za-z0-9_.-]*)\)")
@@ -60,9 +60,8 @@ def process_environment(
         "HOSTNAME": pod.name,
         "LANG": "C.UTF-8",
     }
-    for variable in container.variables:
-        value = pod.fields[variable.field_path] if variable.field_path else variable.value
-        environment[variable.name] = translate(_expand(value, environment), places)
+    for name, value, path in container.variables:
+        environment[name] = translate(_expand(pod.fields[path] if path else value, environment), places)
     environment["HOST"] = pod.address
     environment["TERMINATION_LOG"] = str(places[TERMINATION_LOG])
     return environment

@@ -267,8 +267,9 @@ def test_programs_end_with_the_stack_even_if_it_is_killed(
 ) -> None:
     script = (
         "import subprocess, sys, signal, time\n"
-        "from local_stack.processes import tethered\n"
-        "child = subprocess.Popen(tethered((sys.executable, '-c', 'import time; time.sleep(60)'), signal.SIGTERM))\n"
+        "from local_stack.processes import ending_with_us\n"
+        "sleep = (sys.executable, '-c', 'import time; time.sleep(60)')\n"
+        "child = subprocess.Popen(ending_with_us(sleep, signal.SIGTERM))\n"
         f"open({str(tmp_path / 'pid')!r} + '.new', 'w').write(str(child.pid))\n"
         f"import os; os.rename({str(tmp_path / 'pid')!r} + '.new', {str(tmp_path / 'pid')!r})\n"
         "time.sleep(60)\n"
@@ -279,7 +280,7 @@ def test_programs_end_with_the_stack_even_if_it_is_killed(
     while not (tmp_path / "pid").exists() and time.monotonic() < deadline:
         time.sleep(0.02)
     child = int((tmp_path / "pid").read_text())
-    time.sleep(0.3)  # until it is past the tether
+    time.sleep(0.3)  # until it has become the program
 
     os.kill(parent.pid, signal.SIGKILL)
 

@@ -9,32 +9,36 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from local_stack.cluster import probes
-from local_stack.cluster.changes import timestamp
-from local_stack.cluster.specification import Container, Json, Probe
-from local_stack.processes import kill_session, tethered
+from local_stack.cluster.manifest import Container, Json, Probe
+from local_stack.cluster.node import timestamp
+from local_stack.processes import ending_with_us, kill_session
 
 _MESSAGE_LIMIT = 4096
 _LOG_LINES, _LOG_BYTES = 80, 2048
 _KILLED_BY_SIGNAL = 128
 
 
-class ContainerRun:
-    """Starts the process again and again, as told; knows what state it is in.
+class ContainerRuns:
+    """Runs a container's process again and again, as told; knows what state it is in.
 
-    log: gets what all runs print. grace: seconds from a failed probe to SIGKILL. changed: called after every change.
+    log: gets what all runs print. init: it is ready when it has ended well, and not before.
+    grace: seconds from a failed probe to SIGKILL. changed: called after every change.
     """
 
-    def __init__(self, spec: Container, log: Path, last_words: Path, grace: float, changed: Callable[[], None]) -> None:
+    def __init__(
+        self, spec: Container, log: Path, last_words: Path, *, init: bool, grace: float, changed: Callable[[], None]
+    ) -> None:
         self.spec = spec
         self.log = log
+        self.last_words = last_words
         self.state: Json = {"waiting": {"reason": "ContainerCreating"}}
-        self.last_state: Json = {}
         self.restarts = 0
         self.ready = False
-        self.started = False
-        self._last_words = last_words
+        self._init = init
         self._grace = grace
         self._changed = changed
+        self._last_state: Json = {}
+        self._started = False
         self._process: asyncio.subprocess.Process | None = None
         self._starting = asyncio.Lock()
         self._exited = asyncio.Event()
@@ -46,58 +50,45 @@ class ContainerRun:
         ended: Json = self.state.get("terminated", {})
         return ended.get("exitCode")
 
-    @property
-    def pid(self) -> int | None:
-        """The process, while it runs."""
-        return self._process.pid if self._process is not None and not self._exited.is_set() else None
-
     def wait_for(self, reason: str, message: str = "") -> None:
         """Enter the state waiting."""
+        self._enter({"waiting": {"reason": reason} | ({"message": message} if message else {})})
+
+    def _enter(self, state: Json) -> None:
         if "terminated" in self.state:
-            self.last_state = self.state
-        self.state = {"waiting": {"reason": reason} | ({"message": message} if message else {})}
+            self._last_state = self.state
+        self.state = state
         self._changed()
 
     async def run(self, command: tuple[str, ...], environment: Mapping[str, str], folder: Path, address: str) -> int:
         """Run the process once, with its probes, and return its exit code; a failed liveness probe ends it."""
-        if "terminated" in self.state:
-            self.last_state = self.state
-        self._last_words.write_bytes(b"")
+        self.last_words.write_bytes(b"")
         self._exited.clear()
         async with self._starting:
-            process, log_start = await self._start(command, environment, folder)
+            with self.log.open("ab") as log:
+                log_start = log.tell()
+                process = await asyncio.create_subprocess_exec(
+                    *ending_with_us(command, signal.SIGKILL),
+                    stdin=asyncio.subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=log,
+                    env=dict(environment),
+                    cwd=folder,
+                    start_new_session=True,
+                )
+            self._process = process
         began = timestamp()
-        self.state = {"running": {"startedAt": began}}
-        self._changed()
-        watching = asyncio.create_task(self._probe(address))
-        try:
-            code = await process.wait()
-        finally:
-            watching.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await watching
+        self._enter({"running": {"startedAt": began}})
+        probing = asyncio.create_task(self._probe(address))
+        code = await process.wait()
+        probing.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await probing
         kill_session(process.pid)  # what it started goes with it
-        self.ready = self.started = False
-        self.state = {"terminated": self._ended(code, began, log_start)}
+        self.ready, self._started = self._init and code == 0, False
         self._exited.set()
-        self._changed()
+        self._enter({"terminated": self._ended(code, began, log_start)})
         return code
-
-    async def _start(
-        self, command: tuple[str, ...], environment: Mapping[str, str], folder: Path
-    ) -> tuple[asyncio.subprocess.Process, int]:
-        with self.log.open("ab") as log:
-            log_start = log.tell()
-            self._process = await asyncio.create_subprocess_exec(
-                *tethered(command, signal.SIGKILL),
-                stdin=asyncio.subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                env=dict(environment),
-                cwd=folder,
-                start_new_session=True,
-            )
-        return self._process, log_start
 
     async def stop(self, grace: float, *, pre_stop: bool = True) -> None:
         """End the process: preStop, SIGTERM, and SIGKILL when `grace` seconds are over; returns when it is gone."""
@@ -127,8 +118,8 @@ class ContainerRun:
         if spec.startup is not None and not await probes.until_success(address, spec.startup):
             await self._unhealthy("Startup")
             return
-        self.started, self.ready = True, spec.readiness is None
-        self._changed()
+        self._started = True
+        self._report_ready(spec.readiness is None and not self._init)
         async with asyncio.TaskGroup() as watches:
             if spec.readiness is not None:
                 watches.create_task(probes.watch(address, spec.readiness, self._report_ready, eager=True))
@@ -137,9 +128,8 @@ class ContainerRun:
 
     async def _watch_liveness(self, address: str, probe: Probe) -> None:
         failed = asyncio.Event()
-        watching = asyncio.create_task(
-            probes.watch(address, probe, lambda alive: None if alive else failed.set(), eager=False)
-        )
+        report = lambda alive: None if alive else failed.set()  # noqa: E731 - as short as it is
+        watching = asyncio.create_task(probes.watch(address, probe, report, eager=False))
         try:
             await failed.wait()
         finally:
@@ -162,11 +152,12 @@ class ContainerRun:
         ended: Json = {"exitCode": exit_code, "reason": "Completed" if code == 0 else "Error"}
         if code < 0:
             ended["signal"] = -code
-        message = self._message(failed=code != 0, log_start=log_start)
-        return ended | ({"message": message} if message else {}) | {"startedAt": began, "finishedAt": timestamp()}
+        if message := self._message(failed=code != 0, log_start=log_start):
+            ended["message"] = message
+        return ended | {"startedAt": began, "finishedAt": timestamp()}
 
     def _message(self, *, failed: bool, log_start: int) -> str:
-        written = self._last_words.read_bytes()[:_MESSAGE_LIMIT]
+        written = self.last_words.read_bytes()[:_MESSAGE_LIMIT]
         if written or not failed or not self.spec.logs_are_last_words:
             return written.decode(errors="replace")
         with self.log.open("rb") as log:
@@ -181,8 +172,8 @@ class ContainerRun:
             "image": self.spec.image,
             "imageID": "",
             "state": self.state,
-            "lastState": self.last_state,
+            "lastState": self._last_state,
             "ready": self.ready,
-            "started": self.started,
+            "started": self._started,
             "restartCount": self.restarts,
         }

@@ -1,7 +1,7 @@
 """Become another program, one that the kernel ends when this process's parent ends.
 
-Run by path with ``python -I -S tether.py <parent pid> <signal> <command> ...`` so that it costs little. Even a parent
-that is killed leaves nothing running. Elsewhere than on Linux it only becomes the other program.
+Run by path with ``python -I -S end_with_parent.py <parent pid> <signal> <command> ...`` so that it costs little. Even a
+parent that is killed leaves nothing running. Elsewhere than on Linux it only becomes the other program.
 """
 
 from __future__ import annotations
