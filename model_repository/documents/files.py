@@ -72,6 +72,15 @@ def _parse_blocks(entry: Fields, size: int) -> tuple[str, ...]:
     return blocks
 
 
+def check_used(fields: Fields, files: Iterable[File], used: Iterable[str], *, itself: str) -> None:
+    """Refuse a manifest that uses a file without listing it, or lists `itself`."""
+    listed = {file.name for file in files}
+    if missing := set(used) - listed:
+        fields.refuse(f"{min(missing)!r} is used but not listed in files")
+    if itself in listed:
+        fields.refuse(f"files: {itself} can't list itself")
+
+
 def format_files(files: Iterable[File]) -> list[dict[str, Any]]:
     """Write a list of files, by name."""
     return [

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from functools import partial
 
 from model_repository.digests import check_sha256
-from model_repository.documents.files import File, format_files, parse_files
+from model_repository.documents.files import File, check_used, format_files, parse_files
 from model_repository.fields import Fields, format_document, format_moment, parse_document
 from model_repository.names import IndexPrefix, ModelPrefix, check_file, check_label, check_name
 
@@ -209,10 +209,7 @@ def _check_consistent(manifest: IndexManifest, fields: Fields) -> None:
     used = [manifest.lookup] + [name for p in manifest.partitions for name in (p.file, p.ids)]
     if len(set(used)) != len(used):
         fields.refuse("partitions: a file is used twice")
-    if missing := set(used) - {file.name for file in manifest.files}:
-        fields.refuse(f"{min(missing)!r} is used but not listed in files")
-    if "index.json" in {file.name for file in manifest.files}:
-        fields.refuse("files: index.json can't list itself")
+    check_used(fields, manifest.files, used, itself="index.json")
 
 
 def format_index_manifest(manifest: IndexManifest) -> bytes:
@@ -232,20 +229,10 @@ def format_index_manifest(manifest: IndexManifest) -> bytes:
             "dimensions": manifest.dimensions,
             "metric": manifest.metric,
             "trees": manifest.trees,
-            "recall": {"at": manifest.recall.at, "value": manifest.recall.value, "queries": manifest.recall.queries},
+            "recall": asdict(manifest.recall),
             "lookup": manifest.lookup,
-            "partitions": [
-                {"category": p.category, "file": p.file, "ids": p.ids, "items": p.items} for p in manifest.partitions
-            ],
-            "golden_queries": [
-                {
-                    "category": g.category,
-                    "item": g.item,
-                    "neighbors": list(g.neighbors),
-                    "distances": list(g.distances),
-                }
-                for g in manifest.golden_queries
-            ],
+            "partitions": [asdict(partition) for partition in manifest.partitions],
+            "golden_queries": [asdict(golden) for golden in manifest.golden_queries],
             "files": format_files(manifest.files),
         }
     )

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from functools import partial
 
-from model_repository.documents.files import File, format_files, parse_files
+from model_repository.documents.files import File, check_used, format_files, parse_files
 from model_repository.fields import Fields, format_document, format_moment, parse_document
 from model_repository.names import ModelPrefix, check_file, check_name
 
@@ -74,12 +74,8 @@ def parse_model_manifest(data: bytes, prefix: ModelPrefix) -> ModelManifest:
     fields.done()
     if manifest.runtime not in _RUNTIMES:
         fields.refuse(f"runtime {manifest.runtime!r}; this release knows {', '.join(_RUNTIMES)}")
-    names = {file.name for file in manifest.files}
-    used = {manifest.file} | {name for golden in manifest.golden_images for name in (golden.image, golden.embedding)}
-    if missing := used - names:
-        fields.refuse(f"{min(missing)!r} is used but not listed in files")
-    if "model.json" in names:
-        fields.refuse("files: model.json can't list itself")
+    used = [manifest.file, *(name for golden in manifest.golden_images for name in (golden.image, golden.embedding))]
+    check_used(fields, manifest.files, used, itself="model.json")
     return manifest
 
 
@@ -101,7 +97,7 @@ def format_model_manifest(manifest: ModelManifest) -> bytes:
             "file": manifest.file,
             "input_size": manifest.input_size,
             "dimensions": manifest.dimensions,
-            "golden_images": [{"image": g.image, "embedding": g.embedding} for g in manifest.golden_images],
+            "golden_images": [asdict(golden) for golden in manifest.golden_images],
             "files": format_files(manifest.files),
         }
     )
