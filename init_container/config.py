@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
 from urllib.parse import urlsplit
 
 from model_repository.digests import check_sha256
-from model_repository.errors import Misconfigured, NameRefused
+from model_repository.environment import Environment
 from model_repository.names import IndexPrefix
 
 GOOGLE = "https://storage.googleapis.com"
 LEAST_DEADLINE = 60.0
 """Seconds for a pull whose size isn't known yet, and besides the time for its bytes."""
 _MIB = 1024 * 1024
-
-T = TypeVar("T")
+_FOLDER = "an absolute path of a folder"
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,111 +55,62 @@ class Config:
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str]) -> Config:
-        """Read the settings; raises `Misconfigured` naming the variable."""
-        read = _Reader(environment)
-        destination = Path(read.required("DESTINATION"))
-        if not destination.is_absolute() or destination.name in ("", ".."):
-            raise Misconfigured(f"DESTINATION {str(destination)[:200]!r}: expected an absolute path of a folder")
-        emulator = read.text("STORAGE_EMULATOR_HOST")
-        endpoint = _endpoint("STORAGE_EMULATOR_HOST", emulator) if emulator else ""
-        endpoint = endpoint or _endpoint("STORAGE_ENDPOINT", read.text("STORAGE_ENDPOINT") or GOOGLE)
-        return cls(
-            bucket=_bucket(read.required("MODEL_REPOSITORY")),
-            index_prefix=_parsed("INDEX_PREFIX", IndexPrefix.parse, read.required("INDEX_PREFIX").rstrip("/")),
-            index_digest=_parsed("INDEX_DIGEST", _digest, read.text("INDEX_DIGEST")),
-            destination=destination,
+        """Read the settings; raises `Misconfigured` with all that is wrong."""
+        read = Environment(environment)
+        emulator = "STORAGE_EMULATOR_HOST" if read.text("STORAGE_EMULATOR_HOST") else ""
+        endpoint = _endpoint(read, emulator or "STORAGE_ENDPOINT")
+        config = cls(
+            bucket=read.bucket(),
+            index_prefix=read.parsed("INDEX_PREFIX", lambda text: IndexPrefix.parse(text.rstrip("/")), "the build's"),
+            index_digest=read.parsed("INDEX_DIGEST", check_sha256, "") if read.text("INDEX_DIGEST") else "",
+            destination=Path(read.required("DESTINATION", _FOLDER) or "/"),
             endpoint=endpoint,
             anonymous=bool(emulator) or read.flag("STORAGE_ANONYMOUS"),
             user_project=read.text("USER_PROJECT"),
             deadline=read.number("DEADLINE_SECONDS", 0.0, least=0.0, most=86_400.0),
             stall=read.number("STALL_SECONDS", 10.0, least=0.1, most=600.0),
-            attempts=int(read.number("ATTEMPTS", 8, least=1, most=100)),
-            processes=int(read.number("PROCESSES", 0, least=0, most=16)),
-            connections=int(read.number("CONNECTIONS", 0, least=0, most=64)),
-            range_bytes=int(read.number("RANGE_MIB", 0, least=0, most=1024) * _MIB),
+            attempts=read.whole("ATTEMPTS", 8, least=1, most=100),
+            processes=read.whole("PROCESSES", 0, least=0, most=16),
+            connections=read.whole("CONNECTIONS", 0, least=0, most=64),
+            range_bytes=read.whole("RANGE_MIB", 0, least=0, most=1024) * _MIB,
             certificates=read.text("SSL_CERT_FILE"),
-            proxy=_proxy(endpoint, environment),
+            proxy=_proxy(read, endpoint),
             progress_seconds=read.number("PROGRESS_SECONDS", 3.0, least=0.0, most=3600.0),
         )
+        if read.text("DESTINATION") and (not config.destination.is_absolute() or config.destination.name in ("", "..")):
+            read.expected("DESTINATION", _FOLDER)
+        read.done()
+        return config
 
 
-class _Reader:
-    """Reads variables and names them in errors; surrounding blanks are dropped, empty means unset."""
-
-    def __init__(self, environment: Mapping[str, str]) -> None:
-        self._environment = environment
-
-    def text(self, name: str) -> str:
-        return self._environment.get(name, "").strip()
-
-    def required(self, name: str) -> str:
-        value = self.text(name)
-        if not value:
-            raise Misconfigured(f"{name} is not set")
-        return value
-
-    def flag(self, name: str) -> bool:
-        value = self.text(name).lower()
-        if value not in ("", "0", "1", "false", "true"):
-            raise Misconfigured(f"{name} {value[:40]!r}: expected 1 or 0")
-        return value in ("1", "true")
-
-    def number(self, name: str, default: float, *, least: float, most: float) -> float:
-        value = self.text(name)
-        try:
-            number = float(value) if value else default
-        except ValueError:
-            number = least - 1
-        if not least <= number <= most:
-            raise Misconfigured(f"{name} {value[:40]!r}: expected a number from {least:g} to {most:g}")
-        return number
-
-
-def _parsed(name: str, parse: Callable[[str], T], text: str) -> T:
-    try:
-        return parse(text)
-    except NameRefused as error:
-        raise Misconfigured(f"{name}: {error}") from None
-
-
-def _digest(text: str) -> str:
-    return check_sha256(text) if text else ""
-
-
-def _bucket(url: str) -> str:
-    name = url.removeprefix("gs://").rstrip("/")
-    plain = name.isascii() and all(character.isalnum() or character in "-_." for character in name)
-    if not url.startswith("gs://") or not name or not plain:
-        raise Misconfigured(f"MODEL_REPOSITORY {url[:200]!r}: expected gs://<bucket>, without a path")
-    return name
-
-
-def _endpoint(name: str, url: str) -> str:
+def _endpoint(read: Environment, name: str) -> str:
     """Scheme, host and port of a URL; ``host:port`` alone means http, as Google's clients read it."""
-    text = url if "://" in url else f"http://{url}"
+    url = read.text(name, GOOGLE)
+    parts = urlsplit(url if "://" in url else f"http://{url}")
     try:
-        parts = urlsplit(text)
         host, port = parts.hostname, parts.port
     except ValueError:
         host = port = None
-        parts = urlsplit("")
     if parts.scheme not in ("http", "https") or not host or parts.path not in ("", "/") or parts.query:
-        raise Misconfigured(f"{name} {url[:200]!r}: expected http(s)://host[:port]")
+        read.expected(name, "http(s)://host[:port]")
+        return GOOGLE
     bracketed = f"[{host}]" if ":" in host else host
     return f"{parts.scheme}://{bracketed}" + (f":{port}" if port else "")
 
 
-def _proxy(endpoint: str, environment: Mapping[str, str]) -> str:
+def _proxy(read: Environment, endpoint: str) -> str:
     """The proxy for https endpoints, read as other tools do: HTTPS_PROXY and NO_PROXY, in either case."""
     parts = urlsplit(endpoint)
-    url = (environment.get("https_proxy") or environment.get("HTTPS_PROXY") or "").strip()
+    name = "https_proxy" if read.text("https_proxy") else "HTTPS_PROXY"
+    url = read.text(name)
     if parts.scheme != "https" or not url:
         return ""
     host = parts.hostname or ""
-    exceptions = (environment.get("no_proxy") or environment.get("NO_PROXY") or "").split(",")
+    exceptions = (read.text("no_proxy") or read.text("NO_PROXY")).split(",")
     for exception in (entry.strip().lstrip(".").rsplit(":", 1)[0] for entry in exceptions):
         if exception and (exception in ("*", host) or host.endswith(f".{exception}")):
             return ""
-    if urlsplit(url if "://" in url else f"http://{url}").scheme != "http":
-        raise Misconfigured(f"HTTPS_PROXY {url[:200]!r}: expected http://host[:port]; https is for what is behind it")
-    return url if "://" in url else f"http://{url}"
+    proxy = url if "://" in url else f"http://{url}"
+    if urlsplit(proxy).scheme != "http":
+        read.expected(name, "http://host[:port]; https is for what is behind it")
+    return proxy

@@ -6,26 +6,24 @@ from collections.abc import Callable
 from contextlib import closing, suppress
 from dataclasses import replace
 
-from init_container.board import Board, Counts, OwnLedger
 from init_container.config import LEAST_DEADLINE, Config
-from init_container.destination import Destination
-from init_container.engine import Engine
-from init_container.files import Files
-from init_container.folder import MODEL_MANIFEST, disk
-from init_container.helpers import Helpers, Tell, processes_for, processors
-from init_container.parts import Parts
+from init_container.disk.destination import Destination
+from init_container.disk.files import Files
+from init_container.disk.layout import MODEL_MANIFEST, disk
+from init_container.disk.parts import Parts
+from init_container.network.downloader import Downloader
 from init_container.plan import Plan, plan_pull
+from init_container.processes.ledger import Counts, OwnLedger, SharedLedger
+from init_container.processes.workers import Tell, Workers, processes_for, processors
+from model_repository.deployment import SLOWEST_PULL
 from model_repository.digests import sha256_digest
 from model_repository.documents.index_manifest import parse_index_manifest
 from model_repository.errors import BuildIncomplete
 
-_SLOWEST_PULL = 20 * 1024 * 1024
-"""Bytes/s; the deadline gives up on anything slower, as the rollout's own deadline does."""
-
 
 def fetch(
     config: Config,
-    engine: Engine,
+    downloader: Downloader,
     destination: Destination,
     manifest: bytes,
     *,
@@ -39,17 +37,19 @@ def fetch(
     """
     plan = _plan(config, manifest)
     destination.prepare(plan, manifest)
-    engine.deadline = began + (config.deadline or LEAST_DEADLINE + plan.bytes / _SLOWEST_PULL)
+    downloader.deadline = began + (config.deadline or LEAST_DEADLINE + plan.bytes / SLOWEST_PULL)
     with closing(Parts(destination.partial, plan)) as parts:
         parts.allocate()
-        done = _fetch_files(config, engine, plan, parts, lambda counts: tick(counts, plan.bytes))
+        done = _fetch_files(config, downloader, plan, parts, lambda counts: tick(counts, plan.bytes))
     _check_model(plan, destination)
     destination.publish(config.index_prefix, plan)
     return plan, done
 
 
-def _fetch_files(config: Config, engine: Engine, plan: Plan, parts: Parts, tick: Callable[[Counts], None]) -> Counts:
-    """Fetch what is missing: with as many helpers as are worth their while, and then alone what they left."""
+def _fetch_files(
+    config: Config, downloader: Downloader, plan: Plan, parts: Parts, tick: Callable[[Counts], None]
+) -> Counts:
+    """Fetch what is missing: with as many workers as are worth their while, and then alone what they left."""
     count = config.processes or processes_for(
         plan.bytes - parts.have, len(plan.files) - len(parts.whole()), processors()
     )
@@ -57,58 +57,58 @@ def _fetch_files(config: Config, engine: Engine, plan: Plan, parts: Parts, tick:
         count = min(count, config.connections)
     with closing(_ledger(count, len(plan.files))) as ledger:
         files = Files(plan, parts, ledger, range_bytes=config.range_bytes)
-        helped = Counts()
-        if isinstance(ledger, Board):
-            helped = _fetch_with_helpers(count - 1, engine, files, ledger, tick)
-            engine.processes = 1
+        shared = Counts()
+        if isinstance(ledger, SharedLedger):
+            shared = _fetch_with_workers(count - 1, downloader, files, ledger, tick)
+            downloader.processes = 1
             files.begin(processes=1)
-        engine.tick = lambda: tick(_done(engine, parts.have) + helped)
-        engine.run(files)
-        engine.tick()
+        downloader.tick = lambda: tick(_done(downloader, parts.have) + shared)
+        downloader.run(files)
+        downloader.tick()
         if not files.whole:
             raise RuntimeError("a defect: all was fetched, but not every file was verified")
-    return _done(engine, parts.have) + helped
+    return _done(downloader, parts.have) + shared
 
 
-def _ledger(processes: int, files: int) -> Board | OwnLedger:
+def _ledger(processes: int, files: int) -> SharedLedger | OwnLedger:
     if processes > 1:
         with suppress(OSError):  # no memory to share: then one process does it
-            return Board(processes - 1, files)
+            return SharedLedger(processes - 1, files)
     return OwnLedger()
 
 
-def _fetch_with_helpers(
-    count: int, engine: Engine, files: Files, board: Board, tick: Callable[[Counts], None]
+def _fetch_with_workers(
+    count: int, downloader: Downloader, files: Files, ledger: SharedLedger, tick: Callable[[Counts], None]
 ) -> Counts:
-    """Fetch side by side with helpers, and take up what they noted; returns what they did."""
+    """Fetch side by side with workers, and take up what they noted; returns what they did."""
     parts = files.parts
-    engine.processes = count + 1
+    downloader.processes = count + 1
     files.begin(processes=count + 1)
     parts.share()
     had = parts.have
 
-    def help_out(tell: Tell) -> None:
-        helper = engine.for_a_fork()
-        helper.tick = lambda: tell(_done(helper, parts.have - had))
-        helper.run(files)
-        helper.tick()
+    def work(tell: Tell) -> None:
+        worker = downloader.for_a_fork()
+        worker.tick = lambda: tell(_done(worker, parts.have - had))
+        worker.run(files)
+        worker.tick()
 
-    with Helpers(board, help_out) as helpers:
-        helpers.start(count)
+    with Workers(ledger, work) as workers:
+        workers.start(count)
 
         def watch() -> None:
-            helpers.check()
-            tick(_done(engine, parts.have) + helpers.counts)
+            workers.check()
+            tick(_done(downloader, parts.have) + workers.counts)
 
-        engine.tick = watch
-        engine.run(files)
-        helpers.wait(watch, engine.deadline)
+        downloader.tick = watch
+        downloader.run(files)
+        workers.wait(watch, downloader.deadline)
     parts.gather()
-    return replace(helpers.counts, have=0, connections=0)
+    return replace(workers.counts, have=0, connections=0)
 
 
-def _done(engine: Engine, have: int) -> Counts:
-    return Counts(have, engine.received, engine.pacing.retries, engine.opened, engine.connections)
+def _done(downloader: Downloader, have: int) -> Counts:
+    return Counts(have, downloader.received, downloader.backoff.retries, downloader.opened, downloader.connections)
 
 
 def _plan(config: Config, manifest: bytes) -> Plan:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -10,14 +11,15 @@ from dataclasses import dataclass
 from types import FrameType
 from typing import TYPE_CHECKING, ClassVar
 
-from init_container import credentials
 from init_container.config import LEAST_DEADLINE, Config
-from init_container.destination import Destination
-from init_container.engine import Engine
-from init_container.jobs import Document
+from init_container.disk.destination import Destination
+from init_container.network import credentials
+from init_container.network.downloader import Downloader
+from init_container.network.jobs import SmallObject
 
 if TYPE_CHECKING:
-    from init_container.board import Counts
+    from init_container.plan import Plan
+    from init_container.processes.ledger import Counts
 
 MANIFEST_LIMIT = 16 * 1024 * 1024
 """Most bytes of an index.json that are held in memory: the contract's own limit, without importing the contract."""
@@ -89,17 +91,25 @@ def pull(
     """
     began = time.monotonic()
     destination = Destination(config.destination)
-    if there := destination.published(config.index_prefix, config.index_digest):
+    if there := _published(config):
         return Summary(there.bytes, 0, time.monotonic() - began, 0, 0, already=True)
     destination.lock(began + (config.deadline or LEAST_DEADLINE), waiting)
     try:
         # The pull that we may have waited for has published it.
-        if there := destination.published(config.index_prefix, config.index_digest):
+        if there := _published(config):
             destination.discard()
             return Summary(there.bytes, 0, time.monotonic() - began, 0, 0, already=True)
         return _fetch(config, environment, destination, began, progress)
     finally:
         destination.unlock()
+
+
+def _published(config: Config) -> Plan | None:
+    if not os.path.lexists(config.destination):
+        return None
+    from init_container.disk.published import published  # noqa: PLC0415 - much that a first pull does without
+
+    return published(config.destination, config.index_prefix, config.index_digest)
 
 
 def _fetch(
@@ -110,19 +120,19 @@ def _fetch(
     progress: Callable[[Progress], None],
 ) -> Summary:
     who = credentials.from_environment(environment, anonymous=config.anonymous)
-    with closing(Engine(config, who)) as engine:
-        document = Document(config.index_prefix.manifest, MANIFEST_LIMIT)
-        engine.ask(document)
+    with closing(Downloader(config, who)) as downloader:
+        document = SmallObject(config.index_prefix.manifest, MANIFEST_LIMIT)
+        downloader.ask(document)
         # What only the answer needs is imported while the answer is on its way.
         from init_container.fetch import fetch  # noqa: PLC0415
 
-        engine.run(document)
+        downloader.run(document)
 
         def tick(done: Counts, total: int) -> None:
             seconds = time.monotonic() - began
             progress(Progress(done.have, total, done.received, seconds, done.retries, done.connections))
 
-        plan, done = fetch(config, engine, destination, bytes(document.data), began=began, tick=tick)
+        plan, done = fetch(config, downloader, destination, bytes(document.data), began=began, tick=tick)
         seconds = time.monotonic() - began
         return Summary(plan.bytes, done.received, seconds, done.retries, done.opened, already=False)
 

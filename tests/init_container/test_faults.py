@@ -15,7 +15,7 @@ import pytest
 
 from init_container.config import Config
 from init_container.crc32c import Buffer
-from init_container.files import FileJob
+from init_container.disk.files import FileJob
 from init_container.pull import Stopped, pull, stopping
 from tests.init_container.faulty_bucket import (
     Fault,

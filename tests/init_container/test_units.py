@@ -12,22 +12,30 @@ import google_crc32c
 import pytest
 
 from init_container import crc32c
-from init_container.answers import AnswerMalformed, Busy, Head, check_range, check_status, parse_head, retry_after
-from init_container.board import OwnLedger
 from init_container.config import Config
-from init_container.lane import Lane
-from init_container.pacing import Pacing
-from init_container.parts import Parts
+from init_container.disk.parts import Parts
+from init_container.disk.spans import SMALLEST, Span, Spans, span_bytes, steal
+from init_container.network.answers import (
+    AnswerMalformed,
+    Busy,
+    Head,
+    check_range,
+    check_status,
+    parse_head,
+    retry_after,
+)
+from init_container.network.backoff import Backoff
+from init_container.network.pipeline import Pipeline
+from init_container.network.transport import Connection
 from init_container.plan import Plan, Wanted
+from init_container.processes.ledger import OwnLedger
 from init_container.pull import MANIFEST_LIMIT
-from init_container.spans import SMALLEST, Span, Spans, span_bytes, steal
-from init_container.transport import Connection
 from model_repository.documents.index_manifest import INDEX_MANIFEST_LIMIT
 from model_repository.errors import BuildIncomplete, Misconfigured, PermanentError, TransientError
 
 MIB = 1024 * 1024
 NOW = datetime(2026, 11, 21, 12, 0, tzinfo=UTC)
-ENVIRONMENT = {"MODEL_REPOSITORY": "gs://b", "INDEX_PREFIX": "indexes/shop/b1", "DESTINATION": "/data/current"}
+ENVIRONMENT = {"MODEL_REPOSITORY": "gs://bucket", "INDEX_PREFIX": "indexes/shop/b1", "DESTINATION": "/data/current"}
 
 
 def _buffer(data: bytes) -> crc32c.Buffer:
@@ -173,10 +181,10 @@ class _Range:
 def test_what_is_written_ends_with_a_block_of_the_file(start: int) -> None:
     size = 3_000_000
     head = f"HTTP/1.1 206 Partial Content\r\nContent-Length: {size}\r\n\r\n".encode()
-    lane = Lane(_Answered(head + bytes(size)), 0.0)
+    pipeline = Pipeline(_Answered(head + bytes(size)), 0.0)
     job = _Range(start, start + size)
-    lane.ask([job], b"", "", 0.0)
-    lane.pump(crc32c.Buffer(), lambda *_: None)
+    pipeline.ask([job], b"", "", 0.0)
+    pipeline.pump(crc32c.Buffer(), lambda *_: None)
     _, *blocks, last = job.ends
     assert last == start + size
     assert len(blocks) >= 4
@@ -186,13 +194,13 @@ def test_what_is_written_ends_with_a_block_of_the_file(start: int) -> None:
 def test_a_fast_connection_wakes_us_for_whole_blocks_and_a_slow_or_nearly_done_one_for_every_byte() -> None:
     block = 512 * 1024
     connection = _Answered(f"HTTP/1.1 206 Partial Content\r\nContent-Length: {8 * block}\r\n\r\n".encode())
-    lane = Lane(connection, 0.0)
-    lane.ask([_Range(0, 8 * block)], b"", "", 0.0)
+    pipeline = Pipeline(connection, 0.0)
+    pipeline.ask([_Range(0, 8 * block)], b"", "", 0.0)
 
     def alarm_after(blocks: int, now: float) -> int:
         connection.come(bytes(blocks * block))
-        lane.pump(crc32c.Buffer(), lambda *_: None)
-        lane.measure(now)
+        pipeline.pump(crc32c.Buffer(), lambda *_: None)
+        pipeline.measure(now)
         return connection.alarm
 
     assert connection.alarm == 1  # nobody knows yet how fast it is
@@ -262,25 +270,25 @@ def test_a_range_of_an_object_of_another_size_is_bad_data() -> None:
 
 
 def test_waits_double_with_incidents_not_with_connections() -> None:
-    pacing = Pacing(lambda: 1.0)
+    backoff = Backoff(lambda: 1.0)
     for _ in range(16):  # sixteen connections fail at once
-        pacing.failed(now=10.0, sent_at=9.0, wait=None)
-    assert pacing.not_before == pytest.approx(10.2)
-    pacing.failed(now=11.0, sent_at=10.5, wait=None)
-    assert pacing.not_before == pytest.approx(11.4)
-    pacing.succeeded()
-    pacing.failed(now=20.0, sent_at=19.0, wait=None)
-    assert pacing.not_before == pytest.approx(20.2)
-    assert pacing.retries == 18
+        backoff.failed(now=10.0, sent_at=9.0, wait=None)
+    assert backoff.not_before == pytest.approx(10.2)
+    backoff.failed(now=11.0, sent_at=10.5, wait=None)
+    assert backoff.not_before == pytest.approx(11.4)
+    backoff.succeeded()
+    backoff.failed(now=20.0, sent_at=19.0, wait=None)
+    assert backoff.not_before == pytest.approx(20.2)
+    assert backoff.retries == 18
 
 
 def test_no_wait_is_longer_than_eight_seconds_unless_the_server_asks() -> None:
-    pacing = Pacing(lambda: 1.0)
+    backoff = Backoff(lambda: 1.0)
     for second in range(0, 3000, 100):
-        pacing.failed(now=float(second), sent_at=second - 1.0, wait=None)
-        assert pacing.not_before <= second + 8
-    pacing.failed(now=5000.0, sent_at=4999.0, wait=30.0)
-    assert pacing.not_before >= 5030
+        backoff.failed(now=float(second), sent_at=second - 1.0, wait=None)
+        assert backoff.not_before <= second + 8
+    backoff.failed(now=5000.0, sent_at=4999.0, wait=30.0)
+    assert backoff.not_before >= 5030
 
 
 def test_the_emulator_s_host_means_no_credentials() -> None:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 
-from init_container.answers import AnswerMalformed, Head, parse_head
 from init_container.crc32c import Buffer
-from init_container.jobs import Job
-from init_container.transport import Connection
+from init_container.network.answers import AnswerMalformed, Head, parse_head
+from init_container.network.jobs import Job
+from init_container.network.transport import Connection
 
 _HEAD_LIMIT = 64 * 1024
 _BLOCK = 512 * 1024
@@ -18,7 +18,7 @@ _SOON = 0.05
 """Seconds that a connection's bytes may wait in the kernel until a block of them is there."""
 
 
-class Lane:
+class Pipeline:
     """A connection and the jobs that it was asked for, the oldest first.
 
     sent_at: when it was last asked. received: bytes of bodies so far. speed: bytes/s of late, 0 if unknown.
@@ -51,7 +51,7 @@ class Lane:
         self.sent_at, self.token = now, token
         self.connection.send(requests)
 
-    def pump(self, buffer: Buffer, answered: Callable[[Lane, Head], None]) -> None:
+    def pump(self, buffer: Buffer, answered: Callable[[Pipeline, Head], None]) -> None:
         """Take in what has come. Raises OSError and whatever the jobs make of it."""
         while True:
             offset = len(self._rest)
@@ -80,7 +80,7 @@ class Lane:
         soon = self.speed * _SOON >= _BLOCK
         self.connection.wake_at(_BLOCK if soon and self._in_body and self._body >= 2 * _BLOCK else 1)
 
-    def _consume(self, buffer: Buffer, end: int, answered: Callable[[Lane, Head], None]) -> int:
+    def _consume(self, buffer: Buffer, end: int, answered: Callable[[Pipeline, Head], None]) -> int:
         position = 0
         while position < end and not self.doomed:
             if not self._in_body:
@@ -102,7 +102,7 @@ class Lane:
                 self._end()
         return position
 
-    def _begin(self, head: Head, answered: Callable[[Lane, Head], None]) -> None:
+    def _begin(self, head: Head, answered: Callable[[Pipeline, Head], None]) -> None:
         if not self.jobs:
             raise AnswerMalformed("an answer came that nobody asked for")
         self._body = self.jobs[0].begin(head)

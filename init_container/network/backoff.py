@@ -8,7 +8,7 @@ _FIRST = 0.2
 _LONGEST = 8.0
 
 
-class Pacing:
+class Backoff:
     """Holds new requests back after trouble.
 
     One incident often fails many connections at once, so only the failure of a request that was sent after the last

@@ -17,6 +17,8 @@ JOURNAL = ".journal"
 MARK = ".pull.json"
 """In a published one: that all of it was verified, and since which boot."""
 
+_BOOT = Path("/proc/sys/kernel/random/boot_id")
+
 
 class DiskTrouble(TransientError):
     """The disk is full or fails: another node, or another time, may do."""
@@ -33,3 +35,11 @@ def disk(path: Path | str) -> Iterator[None]:
         if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EIO):
             raise DiskTrouble(f"{path}: {error.strerror}; give the volume more room, or try another node") from error
         raise Misconfigured(f"{path}: {error.strerror}; DESTINATION must be in a writable folder") from error
+
+
+def boot() -> str:
+    """This boot's id, or empty."""
+    try:
+        return _BOOT.read_text().strip()
+    except OSError:
+        return ""

@@ -9,29 +9,29 @@ import time
 from collections.abc import Callable
 from urllib.parse import quote
 
-from init_container.answers import Busy, Head, TokenExpired
 from init_container.config import LEAST_DEADLINE, Config
 from init_container.crc32c import Buffer
-from init_container.credentials import Credentials
-from init_container.folder import DiskTrouble
-from init_container.jobs import Job, Source
-from init_container.lane import Lane
-from init_container.pacing import Pacing
-from init_container.transport import WRITE, Address, Connection, Route, Trust
+from init_container.disk.layout import DiskTrouble
+from init_container.network.answers import Busy, Head, TokenExpired
+from init_container.network.backoff import Backoff
+from init_container.network.credentials import Credentials
+from init_container.network.jobs import Job, Source
+from init_container.network.pipeline import Pipeline
+from init_container.network.transport import WRITE, Address, Connection, Route, Trust
 from model_repository.errors import AccessDenied, BucketUnavailable, PermanentError, TransientError
 
 _TICK = 0.05
-_FIRST_LANES = 4
-_LANES = 16
+_FIRST_CONNECTIONS = 4
+_CONNECTIONS = 16
 """More than one processor can keep busy, where a connection gives 100 MB/s."""
 _SMALL = 256 * 1024
 """Files up to this size are asked for in a row on one connection, without waiting for the answers."""
 _ROW = 16
-_SMALL_LANES = 64
+_CONNECTIONS_FOR_SMALL = 64
 """Small files wait for first bytes, not for bandwidth: more connections then help."""
-_MOST_LANES = 160
+_MOST_CONNECTIONS = 160
 """Of all processes together, had they no memory of their own: each costs some 80 KiB over TLS."""
-_FEWER_LANES = 24
+_FEWER_CONNECTIONS = 24
 """So many less for each process: then even four of them stay within 48 MB."""
 _IDLE = 0.3
 """The share of time spent waiting above which another connection is worth opening."""
@@ -44,15 +44,15 @@ def _random() -> float:
     return int.from_bytes(os.urandom(4), "big") / 2**32
 
 
-class Engine:
-    """Fetches jobs over a set of connections that live as long as the engine.
+class Downloader:
+    """Fetches jobs over a set of connections that live as long as the downloader.
 
     tick: called some times a second. deadline: on the monotonic clock. received: bytes of bodies so far.
     opened: connections so far. processes: how many there are besides and with this one: they share what is allowed.
     """
 
     def __init__(self, config: Config, credentials: Credentials, trust: Trust | None = None) -> None:
-        """Connect to nothing yet. trust: what another engine has read already."""
+        """Connect to nothing yet. trust: what another downloader has read already."""
         self._config = config
         self._credentials = credentials
         self.tick: Callable[[], None] = lambda: None
@@ -60,7 +60,7 @@ class Engine:
         self._trust = trust or (Trust(config.certificates) if self._route.tls else None)
         self._addresses: list[Address] = []
         self._epoll = select.epoll()
-        self._lanes: dict[int, Lane] = {}
+        self._pipelines: dict[int, Pipeline] = {}
         self._masks: dict[int, int] = {}
         self._buffer = Buffer()
         self._wanted = 1
@@ -69,7 +69,7 @@ class Engine:
         self._row_troubles = 0
         self._waited = 0.0
         self._watched_at = time.monotonic()
-        self.pacing = Pacing(_random)
+        self.backoff = Backoff(_random)
         self.opened = 0
         self.processes = 1
         self.received = 0
@@ -81,23 +81,23 @@ class Engine:
     @property
     def connections(self) -> int:
         """How many connections there are now."""
-        return len(self._lanes)
+        return len(self._pipelines)
 
     def close(self) -> None:
         """Close all connections."""
-        for lane in list(self._lanes.values()):
-            self._drop(lane)
+        for pipeline in list(self._pipelines.values()):
+            self._drop(pipeline)
         self._epoll.close()
 
-    def for_a_fork(self) -> Engine:
-        """An engine for the process that was forked from this one's: it trusts the same, and has no connections yet.
+    def for_a_fork(self) -> Downloader:
+        """One for the process that was forked from this one's: it trusts the same, and has no connections yet.
 
         This one's connections are the parent's: they are let go of here without a word to the other side.
         """
         self._epoll.close()
-        for lane in self._lanes.values():
-            lane.connection.close()
-        other = Engine(self._config, self._credentials, self._trust)
+        for pipeline in self._pipelines.values():
+            pipeline.connection.close()
+        other = Downloader(self._config, self._credentials, self._trust)
         other.deadline, other.processes, other._addresses = self.deadline, self.processes, self._addresses
         return other
 
@@ -119,8 +119,8 @@ class Engine:
     def _begin_with(self, source: Source) -> int:
         # Also for index.json alone: the others open while it is on its way, and its files wait for none. Unless
         # somebody counts them: the processes to come have a share, which isn't known yet.
-        needed = 1 + source.waiting // _SMALL if self._config.connections else _FIRST_LANES
-        return max(len(self._lanes), min(needed, _FIRST_LANES, self._most(source)))
+        needed = 1 + source.waiting // _SMALL if self._config.connections else _FIRST_CONNECTIONS
+        return max(len(self._pipelines), min(needed, _FIRST_CONNECTIONS, self._most(source)))
 
     def _turn(self, source: Source) -> None:
         now = time.monotonic()
@@ -130,14 +130,14 @@ class Engine:
                 "came; what came is kept, try again"
             )
         self._staff(source, now)
-        timeout = _TICK if now >= self.pacing.not_before else min(_TICK, self.pacing.not_before - now + 0.001)
+        timeout = _TICK if now >= self.backoff.not_before else min(_TICK, self.backoff.not_before - now + 0.001)
         events = self._epoll.poll(timeout)
         woken = time.monotonic()
         self._waited += woken - now
         for descriptor, mask in events:
-            lane = self._lanes.get(descriptor)
-            if lane is not None:
-                self._serve(lane, mask, source)
+            pipeline = self._pipelines.get(descriptor)
+            if pipeline is not None:
+                self._serve(pipeline, mask, source)
         source.flush()
         if woken - self._watched_at >= _TICK:
             self._watch(source, woken, woken - self._watched_at)
@@ -147,59 +147,61 @@ class Engine:
         if self._config.connections:
             return max(1, self._config.connections // self.processes)
         if source.next_bytes() > _SMALL:
-            return _LANES
-        return max(_LANES, min(_SMALL_LANES, _MOST_LANES // self.processes - _FEWER_LANES))
+            return _CONNECTIONS
+        return max(_CONNECTIONS, min(_CONNECTIONS_FOR_SMALL, _MOST_CONNECTIONS // self.processes - _FEWER_CONNECTIONS))
 
     def _staff(self, source: Source, now: float) -> None:
         """Give work to the connections that have none, and open the ones that are wanted."""
-        if now < self.pacing.not_before:
+        if now < self.backoff.not_before:
             return
-        for lane in list(self._lanes.values()):
-            if lane.connection.opened and not lane.doomed:
-                self._fill(lane, source, now)
-        while source.waiting and len(self._lanes) < self._wanted and now >= self.pacing.not_before:
+        for pipeline in list(self._pipelines.values()):
+            if pipeline.connection.opened and not pipeline.doomed:
+                self._fill(pipeline, source, now)
+        while source.waiting and len(self._pipelines) < self._wanted and now >= self.backoff.not_before:
             self._open(now)
 
-    def _fill(self, lane: Lane, source: Source, now: float) -> None:
+    def _fill(self, pipeline: Pipeline, source: Source, now: float) -> None:
         # A row is filled up when it is half empty, so that several requests leave in one packet.
-        if lane.jobs and (not self._rows or lane.closing or len(lane.jobs) > _ROW // 2 or lane.jobs[-1].left > _SMALL):
+        if pipeline.jobs and (
+            not self._rows or pipeline.closing or len(pipeline.jobs) > _ROW // 2 or pipeline.jobs[-1].left > _SMALL
+        ):
             return
         token = self._credentials.token()  # before a job is taken: it may raise
         jobs: list[Job] = []
-        room = self._row(source) - len(lane.jobs)
+        room = self._row(source) - len(pipeline.jobs)
         while len(jobs) < room:
             small = 0 < source.next_bytes() <= _SMALL
-            if (jobs or lane.jobs) and not (small and self._rows):
+            if (jobs or pipeline.jobs) and not (small and self._rows):
                 break
-            job = source.take(lane.speed, max(len(self._lanes), self._wanted))
+            job = source.take(pipeline.speed, max(len(self._pipelines), self._wanted))
             if job is None:
                 break
             jobs.append(job)
             if not small:
                 break
-        if not jobs and not lane.jobs and (half := self._relieve(source)) is not None:
+        if not jobs and not pipeline.jobs and (half := self._relieve(source)) is not None:
             jobs.append(half)
         if not jobs:
             return
         try:
-            lane.ask(jobs, b"".join(self._request(job, token) for job in jobs), token, now)
+            pipeline.ask(jobs, b"".join(self._request(job, token) for job in jobs), token, now)
         except OSError as error:
-            self._failed(lane, error, source)
+            self._failed(pipeline, error, source)
 
     def _row(self, source: Source) -> int:
         """How many requests may be on their way on a connection: no more than half its fair share of what is left.
 
         A server answers them one after another, and some take 30 ms for each.
         """
-        connections = self.processes * max(len(self._lanes), self._wanted)
+        connections = self.processes * max(len(self._pipelines), self._wanted)
         return max(1, min(_ROW, source.waiting_spans // (2 * connections)))
 
     def _relieve(self, source: Source) -> Job | None:
         """Half of the job that would be the last to end, if the connection that does it is what we wait for."""
         slowest, longest = None, 0.5
-        for lane in self._lanes.values():
-            if lane.jobs and lane.speed and lane.jobs[0].left / lane.speed > longest:
-                slowest, longest = lane.jobs[0], lane.jobs[0].left / lane.speed
+        for pipeline in self._pipelines.values():
+            if pipeline.jobs and pipeline.speed and pipeline.jobs[0].left / pipeline.speed > longest:
+                slowest, longest = pipeline.jobs[0], pipeline.jobs[0].left / pipeline.speed
         return source.split(slowest) if slowest is not None and self._idle else None
 
     def _request(self, job: Job, token: str) -> bytes:
@@ -225,26 +227,26 @@ class Engine:
             address = self._addresses[self.opened % len(self._addresses)]
             self.opened += 1
             context = self._trust.context if self._trust else None
-            lane = Lane(Connection(self._route, address, context), now)
+            pipeline = Pipeline(Connection(self._route, address, context), now)
         except OSError as error:
             self._unreachable(error, now, now)
             return
-        self._lanes[lane.connection.fileno] = lane
-        self._masks[lane.connection.fileno] = lane.connection.wants
-        self._epoll.register(lane.connection.fileno, lane.connection.wants)
+        self._pipelines[pipeline.connection.fileno] = pipeline
+        self._masks[pipeline.connection.fileno] = pipeline.connection.wants
+        self._epoll.register(pipeline.connection.fileno, pipeline.connection.wants)
 
     def _unreachable(self, error: OSError, now: float, since: float) -> None:
         self._addresses = []
-        if now >= self.pacing.not_before:
+        if now >= self.backoff.not_before:
             self._refused += 1
-        self.pacing.failed(now, since, None)
+        self.backoff.failed(now, since, None)
         if self._refused >= self._config.attempts:
             where = "{}:{}".format(*self._route.proxy) if self._route.proxy else self._config.endpoint
             raise BucketUnavailable(f"no connection to {where} after {self._refused} tries ({error}); it may pass")
 
-    def _serve(self, lane: Lane, mask: int, source: Source) -> None:
-        connection = lane.connection
-        before = lane.received
+    def _serve(self, pipeline: Pipeline, mask: int, source: Source) -> None:
+        connection = pipeline.connection
+        before = pipeline.received
         failure: Exception | None = None
         try:
             if not connection.opened:
@@ -254,76 +256,76 @@ class Engine:
                 if mask & WRITE:
                     connection.flush()
                 if mask & ~WRITE:
-                    lane.pump(self._buffer, self._answered)
+                    pipeline.pump(self._buffer, self._answered)
         except (OSError, TransientError, PermanentError) as error:
             failure = error
-        self.received += lane.received - before
+        self.received += pipeline.received - before
         if failure is not None:
-            self._failed(lane, failure, source)
-        elif lane.doomed:
-            self._retire(lane, source)
-        elif connection.opened and source.waiting and time.monotonic() >= self.pacing.not_before:
-            self._fill(lane, source, time.monotonic())
-        if connection.fileno in self._lanes and connection.wants != self._masks[connection.fileno]:
+            self._failed(pipeline, failure, source)
+        elif pipeline.doomed:
+            self._retire(pipeline, source)
+        elif connection.opened and source.waiting and time.monotonic() >= self.backoff.not_before:
+            self._fill(pipeline, source, time.monotonic())
+        if connection.fileno in self._pipelines and connection.wants != self._masks[connection.fileno]:
             self._masks[connection.fileno] = connection.wants
             self._epoll.modify(connection.fileno, connection.wants)
 
-    def _answered(self, lane: Lane, head: Head) -> None:
+    def _answered(self, pipeline: Pipeline, head: Head) -> None:
         del head
-        self.pacing.succeeded()
-        self._credentials.accepted(lane.token)
+        self.backoff.succeeded()
+        self._credentials.accepted(pipeline.token)
 
-    def _retire(self, lane: Lane, source: Source) -> None:
+    def _retire(self, pipeline: Pipeline, source: Source) -> None:
         """Close a connection that did its work; what it was asked for besides goes to others."""
-        for job in reversed(lane.jobs):
+        for job in reversed(pipeline.jobs):
             source.give_back(job)
-        self._drop(lane)
+        self._drop(pipeline)
 
-    def _drop(self, lane: Lane) -> None:
-        del self._lanes[lane.connection.fileno]
-        self._epoll.unregister(lane.connection.fileno)
-        lane.connection.close()
+    def _drop(self, pipeline: Pipeline) -> None:
+        del self._pipelines[pipeline.connection.fileno]
+        self._epoll.unregister(pipeline.connection.fileno)
+        pipeline.connection.close()
 
-    def _failed(self, lane: Lane, error: Exception, source: Source) -> None:
+    def _failed(self, pipeline: Pipeline, error: Exception, source: Source) -> None:
         """One connection failed: the jobs go back, and either all is lost or it is tried again later."""
-        if lane.connection.fileno not in self._lanes:
+        if pipeline.connection.fileno not in self._pipelines:
             return
         now = time.monotonic()
-        jobs = list(lane.jobs)
-        self._retire(lane, source)
+        jobs = list(pipeline.jobs)
+        self._retire(pipeline, source)
         if isinstance(error, ssl.SSLCertVerificationError):
             if self._trust and self._trust.widen():
                 return
             raise AccessDenied(f"{self._config.endpoint}: {error.verify_message}; set SSL_CERT_FILE") from error
         if isinstance(error, PermanentError | DiskTrouble):
             raise error
-        if not lane.connection.opened:
+        if not pipeline.connection.opened:
             if not isinstance(error, OSError):
                 error = OSError(str(error))
-            self._unreachable(error, now, lane.sent_at)
+            self._unreachable(error, now, pipeline.sent_at)
             return
         if isinstance(error, TokenExpired):
-            self._credentials.rejected(lane.token, str(error))
+            self._credentials.rejected(pipeline.token, str(error))
         self._row_troubles += len(jobs) > 1
         self._rows = self._rows and self._row_troubles < 2  # noqa: PLR2004 - once may be chance
         if not jobs:  # an idle connection that the server closed: nothing was lost
             return
         job = jobs[0]
-        job.attempts = 0 if lane.received - lane.progress >= _PROGRESS else job.attempts + 1
+        job.attempts = 0 if pipeline.received - pipeline.progress >= _PROGRESS else job.attempts + 1
         if job.attempts >= self._config.attempts:
             raise BucketUnavailable(f"{job.name}: gave up after {job.attempts} tries: {error}") from error
-        self.pacing.failed(now, lane.sent_at, error.wait if isinstance(error, Busy) else None)
+        self.backoff.failed(now, pipeline.sent_at, error.wait if isinstance(error, Busy) else None)
 
     def _watch(self, source: Source, now: float, elapsed: float) -> None:
         """A few times a second: who is stalled, who is slow, and are we kept waiting?"""
         self._idle = self._waited / elapsed > _IDLE
         self._waited = 0.0
-        for lane in list(self._lanes.values()):
-            lane.measure(now)
-            if lane.stalled(now, self._config.stall, _SLOWEST):
+        for pipeline in list(self._pipelines.values()):
+            pipeline.measure(now)
+            if pipeline.stalled(now, self._config.stall, _SLOWEST):
                 stall = TimeoutError(f"no byte, or hardly any, in {self._config.stall:g} s")
-                self._failed(lane, stall, source)
-        if self._idle and source.waiting and len(self._lanes) >= self._wanted:
+                self._failed(pipeline, stall, source)
+        if self._idle and source.waiting and len(self._pipelines) >= self._wanted:
             self._wanted = min(self._wanted + max(self._wanted // 2, 2), self._most(source))
         self.tick()
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from init_container.answers import Head, check_status
 from init_container.crc32c import Buffer
+from init_container.network.answers import Head, check_status
 from model_repository.digests import format_crc32c
 from model_repository.errors import BucketUnavailable, DocumentMalformed
 
@@ -80,7 +80,7 @@ class Source(Protocol):
         ...
 
 
-class Document:
+class SmallObject:
     """An object of unknown but limited size, kept in memory; a source of this one job."""
 
     def __init__(self, name: str, limit: int) -> None:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections import Counter
 
-from init_container.answers import Head, ObjectReplaced, check_range, check_status
-from init_container.board import Ledger
 from init_container.crc32c import Buffer
-from init_container.jobs import Job
-from init_container.parts import Parts
+from init_container.disk.parts import Parts
+from init_container.disk.spans import Span, Spans, span_bytes, steal
+from init_container.network.answers import Head, ObjectReplaced, check_range, check_status
+from init_container.network.jobs import Job
 from init_container.plan import Plan, Wanted, check_whole
-from init_container.spans import Span, Spans, span_bytes, steal
+from init_container.processes.ledger import Ledger
 from model_repository.digests import format_crc32c
 from model_repository.errors import BuildIncomplete, ObjectMissing
 

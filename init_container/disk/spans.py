@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import accumulate
 
-from init_container.board import Ledger
+from init_container.processes.ledger import Ledger
 
 _MIB = 1024 * 1024
 SMALLEST = 2 * _MIB

@@ -14,14 +14,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from init_container.folder import INDEX_MANIFEST, JOURNAL, MARK, DiskTrouble, disk
+from init_container.disk.layout import INDEX_MANIFEST, JOURNAL, MARK, DiskTrouble, boot, disk
 from model_repository.errors import BucketUnavailable, Misconfigured
 from model_repository.names import IndexPrefix
 
 if TYPE_CHECKING:
     from init_container.plan import Plan
 
-_BOOT = Path("/proc/sys/kernel/random/boot_id")
 _AGAIN = 0.1
 
 
@@ -72,18 +71,6 @@ class Destination:
             os.close(self._lock)
             self._lock = -1
 
-    def published(self, prefix: IndexPrefix, digest: str) -> Plan | None:
-        """The plan of the build that is there, whole; None if there is none. digest: that it must have, or empty.
-
-        What was verified since this boot is taken by its sizes; after another boot every byte is read, since nothing
-        was flushed to the disk when it was published. Raises `Misconfigured` if something else is there.
-        """
-        if not os.path.lexists(self.path):
-            return None
-        from init_container.published import published  # noqa: PLC0415 - much that a first pull does without
-
-        return published(self.path, prefix, digest)
-
     def prepare(self, plan: Plan, manifest: bytes) -> None:
         """Make the partial folder ready for a plan: what is left of another one goes."""
         with disk(self.partial):
@@ -115,14 +102,6 @@ class Destination:
             (self.partial / MARK).write_text(json.dumps(mark) + "\n")
             self.partial.rename(self.path)
             (self.path / JOURNAL).unlink(missing_ok=True)
-
-
-def boot() -> str:
-    """This boot's id, or empty."""
-    try:
-        return _BOOT.read_text().strip()
-    except OSError:
-        return ""
 
 
 def _remove(path: Path) -> None:

@@ -7,9 +7,8 @@ import os
 from pathlib import Path
 
 from init_container.crc32c import Buffer
-from init_container.destination import boot
-from init_container.folder import INDEX_MANIFEST, MARK
-from init_container.parts import file_crc32c
+from init_container.disk.layout import INDEX_MANIFEST, MARK, boot
+from init_container.disk.parts import file_crc32c
 from init_container.plan import Plan, plan_pull
 from model_repository.digests import sha256_digest
 from model_repository.documents.index_manifest import parse_index_manifest
@@ -18,7 +17,12 @@ from model_repository.names import IndexPrefix
 
 
 def published(path: Path, prefix: IndexPrefix, digest: str) -> Plan | None:
-    """The plan of the build at `path`, whole; see `Destination.published`."""
+    """The plan of the build that is at `path`, whole; None if there is none.
+
+    digest: that it must have, or empty. What was verified since this boot is taken by its sizes; after another boot
+    every byte is read, since nothing was flushed to the disk when it was published. Raises `Misconfigured` if something
+    else is there.
+    """
     manifest = path / INDEX_MANIFEST
     try:
         data = manifest.read_bytes()

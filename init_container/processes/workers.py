@@ -1,7 +1,7 @@
 """The processors besides the first: forked processes that fetch from the same plan, over connections of their own.
 
-One process decrypts, sums and writes 5 to 10 Gbit/s; a node has more. What the processes share is a ledger (`board`),
-the folder and its journal. A helper's error is the pull's. One that dies without a word costs time and nothing else:
+One process decrypts, sums and writes 5 to 10 Gbit/s; a node has more. What the processes share is a ledger (`ledger`),
+the folder and its journal. A worker's error is the pull's. One that dies without a word costs time and nothing else:
 what it didn't note is missing, and the first process fetches it.
 """
 
@@ -19,7 +19,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import NoReturn, Self
 
-from init_container.board import Board, Counts
+from init_container.processes.ledger import Counts, SharedLedger
 from model_repository.errors import DeliveryError
 
 _MOST = 4
@@ -53,15 +53,15 @@ def processes_for(size: int, files: int, available: int) -> int:
 
 
 Tell = Callable[[Counts], None]
-"""Tells the first process how far a helper is."""
+"""Tells the first process how far a worker is."""
 
 
-class Helpers:
+class Workers:
     """Forked processes that do the same work each; when this is left, none of them is."""
 
-    def __init__(self, board: Board, work: Callable[[Tell], None]) -> None:
+    def __init__(self, ledger: SharedLedger, work: Callable[[Tell], None]) -> None:
         """Nothing is forked yet. work: what each process does; it ends after that."""
-        self._board = board
+        self._ledger = ledger
         self._work = work
         self._rows = 0
         self._processes: dict[int, int] = {}
@@ -92,7 +92,7 @@ class Helpers:
     @property
     def counts(self) -> Counts:
         """What all of them have done so far."""
-        return sum((self._board.counted(row) for row in range(self._rows)), Counts())
+        return sum((self._ledger.counted(row) for row in range(self._rows)), Counts())
 
     def check(self, patience: int = 0) -> None:
         """Raise the error of one that met one. patience: milliseconds to wait for an end, of whatever kind."""
@@ -130,7 +130,7 @@ class Helpers:
             raise
         if not process:
             try:
-                self._help(row, its, parent)
+                self._be(row, its, parent)
             finally:
                 os._exit(os.EX_SOFTWARE)  # whatever happens, it doesn't go on as the parent
         self._processes[ours] = process
@@ -138,13 +138,13 @@ class Helpers:
         self._rows = row + 1
         os.close(its)
 
-    def _help(self, row: int, pipe: int, parent: int) -> NoReturn:
+    def _be(self, row: int, pipe: int, parent: int) -> NoReturn:
         _end_with(parent)
         for number in _STOPS:
             signal.signal(number, signal.SIG_DFL)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOPS)
         try:
-            self._work(lambda counts: self._board.count(row, counts))
+            self._work(lambda counts: self._ledger.count(row, counts))
         except DeliveryError as error:
             import pickle  # noqa: PLC0415
 

@@ -14,15 +14,15 @@ from pathlib import Path
 import google_crc32c
 import pytest
 
-from init_container.board import Board, Counts, OwnLedger
 from init_container.crc32c import Buffer
-from init_container.files import Files
-from init_container.folder import DiskTrouble
-from init_container.helpers import Helpers, Tell, processes_for, processors
-from init_container.parts import Parts
+from init_container.disk.files import Files
+from init_container.disk.layout import DiskTrouble
+from init_container.disk.parts import Parts
+from init_container.disk.spans import Span, Spans
 from init_container.plan import Plan, Wanted
+from init_container.processes.ledger import Counts, OwnLedger, SharedLedger
+from init_container.processes.workers import Tell, Workers, processes_for, processors
 from init_container.pull import Stopped, stopping
-from init_container.spans import Span, Spans
 from model_repository.errors import DeliveryError, ObjectMissing
 from tests.init_container.faulty_bucket import FaultyBucket, Reply
 from tests.init_container.pull_scene import MIB, Build, Puller
@@ -91,19 +91,19 @@ def test_a_cgroup_s_limit_counts_as_processors(
 
 def test_processes_that_share_a_cursor_get_every_byte_once(tmp_path: Path) -> None:
     missing = [Span(0, 100, 50 * MIB), Span(1, 0, 7), Span(2, 5, 9 * MIB), *(Span(n, 0, 1000) for n in range(3, 400))]
-    with closing(Board(3, 0)) as board:
+    with closing(SharedLedger(3, 0)) as ledger:
 
         def take_some(tell: Tell) -> None:
-            dice, spans, lines = random.Random(os.getpid()), Spans(missing, board), ""
+            dice, spans, lines = random.Random(os.getpid()), Spans(missing, ledger), ""
             while span := spans.take(dice.randrange(1, 100_000)):
                 lines += f"{span.file} {span.start} {span.end}\n"
             (tmp_path / str(os.getpid())).write_text(lines)
             tell(Counts(received=1))
 
-        with Helpers(board, take_some) as helpers:
-            helpers.start(3)
-            helpers.wait(lambda: None, _never())
-            assert helpers.counts == Counts(received=3)
+        with Workers(ledger, take_some) as workers:
+            workers.start(3)
+            workers.wait(lambda: None, _never())
+            assert workers.counts == Counts(received=3)
     taken = sorted(tuple(map(int, line.split())) for path in tmp_path.iterdir() for line in path.open())
     at, left = iter(taken), sorted((span.file, span.start, span.end) for span in missing)
     for file, start, end in left:
@@ -117,25 +117,25 @@ def test_processes_that_share_a_cursor_get_every_byte_once(tmp_path: Path) -> No
 
 
 def test_the_first_generation_that_was_said_is_everybody_s() -> None:
-    with closing(Board(1, 5)) as board:
-        assert board.pinned(4) is None
+    with closing(SharedLedger(1, 5)) as ledger:
+        assert ledger.pinned(4) is None
 
         def pin(_: Tell) -> None:
-            board.pin(4, 1_700_000_000_000_001)
+            ledger.pin(4, 1_700_000_000_000_001)
 
-        with Helpers(board, pin) as helpers:
-            helpers.start(1)
-            helpers.wait(lambda: None, _never())
-        assert board.pin(4, 1_700_000_000_000_002) == 1_700_000_000_000_001
-        board.rewind()
-        assert [board.pinned(number) for number in range(5)] == [None] * 4 + [1_700_000_000_000_001]
+        with Workers(ledger, pin) as workers:
+            workers.start(1)
+            workers.wait(lambda: None, _never())
+        assert ledger.pin(4, 1_700_000_000_000_002) == 1_700_000_000_000_001
+        ledger.rewind()
+        assert [ledger.pinned(number) for number in range(5)] == [None] * 4 + [1_700_000_000_000_001]
 
 
-def test_a_helper_may_have_lost_more_than_it_found() -> None:
-    with closing(Board(2, 3)) as board:
-        board.count(1, Counts(have=-16 * MIB, received=5))
-        assert (board.counted(0), board.counted(1)) == (Counts(), Counts(have=-16 * MIB, received=5))
-        assert [board.pinned(number) for number in range(3)] == [None] * 3
+def test_a_worker_may_have_lost_more_than_it_found() -> None:
+    with closing(SharedLedger(2, 3)) as ledger:
+        ledger.count(1, Counts(have=-16 * MIB, received=5))
+        assert (ledger.counted(0), ledger.counted(1)) == (Counts(), Counts(have=-16 * MIB, received=5))
+        assert [ledger.pinned(number) for number in range(3)] == [None] * 3
 
 
 def test_what_came_back_is_taken_again_by_the_process_that_gave_it_back() -> None:
@@ -153,45 +153,45 @@ def test_what_came_back_is_taken_again_by_the_process_that_gave_it_back() -> Non
 
 
 @pytest.mark.parametrize("error", [ObjectMissing("indexes/shop/b1/p.ann"), DiskTrouble("index/p.ann: no room")])
-def test_a_helper_s_error_is_the_pull_s(error: DeliveryError) -> None:
+def test_a_worker_s_error_is_the_pull_s(error: DeliveryError) -> None:
     def fail(_: Tell) -> None:
         raise error
 
-    with closing(Board(1, 0)) as board, Helpers(board, fail) as helpers:
-        helpers.start(1)
+    with closing(SharedLedger(1, 0)) as ledger, Workers(ledger, fail) as workers:
+        workers.start(1)
         with pytest.raises(type(error)) as raised:
-            helpers.wait(lambda: None, _never())
+            workers.wait(lambda: None, _never())
     assert str(raised.value) == str(error)
     assert raised.value.code == error.code
 
 
-def test_a_defect_in_a_helper_is_said_and_got_over(capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_defect_in_a_worker_is_said_and_got_over(capfd: pytest.CaptureFixture[str]) -> None:
     def fail(_: Tell) -> None:
         raise RuntimeError("a defect")
 
-    with closing(Board(1, 0)) as board, Helpers(board, fail) as helpers:
-        helpers.start(1)
-        helpers.wait(lambda: None, _never())
+    with closing(SharedLedger(1, 0)) as ledger, Workers(ledger, fail) as workers:
+        workers.start(1)
+        workers.wait(lambda: None, _never())
     assert "RuntimeError: a defect" in capfd.readouterr().err
 
 
-def test_no_helper_is_left_when_the_first_process_fails() -> None:
+def test_no_worker_is_left_when_the_first_process_fails() -> None:
     before, started, began = set(_children(os.getpid())), set[int](), time.monotonic()
 
-    def fail_beside_helpers() -> None:
-        with closing(Board(2, 0)) as board, Helpers(board, lambda _: time.sleep(60)) as helpers:
-            helpers.start(2)
+    def fail_beside_workers() -> None:
+        with closing(SharedLedger(2, 0)) as ledger, Workers(ledger, lambda _: time.sleep(60)) as workers:
+            workers.start(2)
             started.update(_children(os.getpid()))
             raise KeyError("the first's own error")
 
     with pytest.raises(KeyError, match="own error"):
-        fail_beside_helpers()
+        fail_beside_workers()
     assert len(started - before) == 2
     assert not any(map(_exists, started - before))
     assert time.monotonic() - began < 10  # ended, not waited for
 
 
-def test_a_signal_in_the_middle_of_a_fork_leaves_no_helper(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_signal_in_the_middle_of_a_fork_leaves_no_worker(monkeypatch: pytest.MonkeyPatch) -> None:
     before, started, began = set(_children(os.getpid())), set[int](), time.monotonic()
     fork = os.fork
 
@@ -204,23 +204,23 @@ def test_a_signal_in_the_middle_of_a_fork_leaves_no_helper(monkeypatch: pytest.M
 
     monkeypatch.setattr(os, "fork", fork_and_be_told_to_stop)
     with (
-        closing(Board(3, 0)) as board,
+        closing(SharedLedger(3, 0)) as ledger,
         stopping(),
         pytest.raises(Stopped),
-        Helpers(board, lambda _: time.sleep(60)) as helpers,
+        Workers(ledger, lambda _: time.sleep(60)) as workers,
     ):
-        helpers.start(3)
+        workers.start(3)
     assert len(started) == 1
     assert not any(map(_exists, started))
     assert set(_children(os.getpid())) == before
     assert time.monotonic() - began < 10  # ended, not waited for
 
 
-def test_a_helper_that_never_ends_is_waited_for_until_the_deadline() -> None:
+def test_a_worker_that_never_ends_is_waited_for_until_the_deadline() -> None:
     began = time.monotonic()
-    with closing(Board(1, 0)) as board, Helpers(board, lambda _: time.sleep(60)) as helpers:
-        helpers.start(1)
-        helpers.wait(lambda: None, began + 0.2)
+    with closing(SharedLedger(1, 0)) as ledger, Workers(ledger, lambda _: time.sleep(60)) as workers:
+        workers.start(1)
+        workers.wait(lambda: None, began + 0.2)
     assert 0.2 <= time.monotonic() - began < 5
 
 
@@ -229,10 +229,10 @@ def test_where_no_process_can_be_forked_the_pull_does_without(monkeypatch: pytes
         raise BlockingIOError("the limit of processes is reached")
 
     monkeypatch.setattr(os, "fork", refuse)
-    with closing(Board(2, 0)) as board, Helpers(board, lambda _: None) as helpers:
-        helpers.start(2)
-        helpers.wait(lambda: None, _never())
-        assert helpers.counts == Counts()
+    with closing(SharedLedger(2, 0)) as ledger, Workers(ledger, lambda _: None) as workers:
+        workers.start(2)
+        workers.wait(lambda: None, _never())
+        assert workers.counts == Counts()
 
 
 def _plan(*contents: bytes) -> Plan:
@@ -244,9 +244,9 @@ def _plan(*contents: bytes) -> Plan:
 
 
 def _in_a_child(work: Callable[[], None]) -> None:
-    with closing(Board(1, 0)) as board, Helpers(board, lambda _: work()) as helpers:
-        helpers.start(1)
-        helpers.wait(lambda: None, _never())
+    with closing(SharedLedger(1, 0)) as ledger, Workers(ledger, lambda _: work()) as workers:
+        workers.start(1)
+        workers.wait(lambda: None, _never())
 
 
 def test_what_several_processes_wrote_is_gathered_from_their_notes(tmp_path: Path) -> None:
@@ -345,7 +345,7 @@ def test_a_file_that_nobody_here_fetches_from_is_not_kept_open(tmp_path: Path) -
 def test_as_many_processes_pull_as_are_asked_for(bucket: FaultyBucket, build: Build, puller: Puller) -> None:
     bucket.rate = 1e6
     process = puller.start(CONNECTIONS="6", RANGE_MIB="1")
-    _wait_for(lambda: len(_children(process.pid)) == 2, "two helpers")
+    _wait_for(lambda: len(_children(process.pid)) == 2, "two workers")
     outcome = puller.finish(process)
     assert outcome.code == 0
     puller.check_whole(build)
@@ -372,55 +372,55 @@ def test_one_connection_is_one_process(bucket: FaultyBucket, build: Build, pulle
     assert bucket.most == 1
 
 
-def _start_with_helper(bucket: FaultyBucket, puller: Puller) -> tuple[subprocess.Popen[str], int]:
-    """A pull of some seconds that has a helper at work."""
+def _start_with_worker(bucket: FaultyBucket, puller: Puller) -> tuple[subprocess.Popen[str], int]:
+    """A pull of some seconds that has a worker at work."""
     bucket.rate = 1e6
     process = puller.start(CONNECTIONS="4", RANGE_MIB="1")
-    _wait_for(lambda: len(_children(process.pid)) == 1 and bucket.sent > MIB, "a helper at work")
+    _wait_for(lambda: len(_children(process.pid)) == 1 and bucket.sent > MIB, "a worker at work")
     return process, _children(process.pid)[0]
 
 
 @pytest.mark.parametrize("processes", ["2"], indirect=True)
-def test_a_helper_that_is_killed_costs_time_and_nothing_else(
+def test_a_worker_that_is_killed_costs_time_and_nothing_else(
     bucket: FaultyBucket, build: Build, puller: Puller
 ) -> None:
-    process, helper = _start_with_helper(bucket, puller)
-    os.kill(helper, signal.SIGKILL)
+    process, worker = _start_with_worker(bucket, puller)
+    os.kill(worker, signal.SIGKILL)
     assert puller.finish(process).code == 0
     puller.check_whole(build)
     assert bucket.sent < 1.3 * sum(map(len, build.objects.values()))
 
 
 @pytest.mark.parametrize("processes", ["2"], indirect=True)
-def test_helpers_end_with_a_puller_that_is_killed(bucket: FaultyBucket, build: Build, puller: Puller) -> None:
-    process, helper = _start_with_helper(bucket, puller)
+def test_workers_end_with_a_puller_that_is_killed(bucket: FaultyBucket, build: Build, puller: Puller) -> None:
+    process, worker = _start_with_worker(bucket, puller)
     process.kill()
     process.wait(10)
-    _wait_for(lambda: not _exists(helper), "the helper's end")
+    _wait_for(lambda: not _exists(worker), "the worker's end")
     bucket.rate = 1e9
     assert puller.run().code == 0
     puller.check_whole(build)
 
 
 @pytest.mark.parametrize("processes", ["2"], indirect=True)
-def test_sigterm_leaves_no_helper(bucket: FaultyBucket, puller: Puller) -> None:
-    process, helper = _start_with_helper(bucket, puller)
+def test_sigterm_leaves_no_worker(bucket: FaultyBucket, puller: Puller) -> None:
+    process, worker = _start_with_worker(bucket, puller)
     process.terminate()
     outcome = puller.finish(process)
     assert outcome.code == os.EX_TEMPFAIL
     assert len(outcome.lines) == 1
-    assert not _exists(helper)
+    assert not _exists(worker)
 
 
 @pytest.mark.parametrize("processes", ["2"], indirect=True)
-def test_what_only_a_helper_can_t_get_ends_the_pull(bucket: FaultyBucket, puller: Puller) -> None:
+def test_what_only_a_worker_can_t_get_ends_the_pull(bucket: FaultyBucket, puller: Puller) -> None:
     firsts: list[object] = []
 
     def first(reply: Reply) -> None:
         firsts.append(reply.connection.getpeername())
         reply.whole()
 
-    def gone_for_helpers(reply: Reply) -> None:
+    def gone_for_workers(reply: Reply) -> None:
         if reply.connection.getpeername() in firsts:
             reply.whole()
         else:
@@ -428,7 +428,7 @@ def test_what_only_a_helper_can_t_get_ends_the_pull(bucket: FaultyBucket, puller
 
     bucket.rate = 2e6
     bucket.fail(first, match="index.json")
-    bucket.fail(gone_for_helpers, times=float("inf"), match="big.ann")
+    bucket.fail(gone_for_workers, times=float("inf"), match="big.ann")
     began = time.monotonic()
     outcome = puller.run(CONNECTIONS="2", RANGE_MIB="1")
     assert outcome.code == os.EX_DATAERR

@@ -97,7 +97,7 @@ class OwnLedger:
         return self._pins.setdefault(file, generation)
 
 
-class Board:
+class SharedLedger:
     """A `Ledger` in memory that forked processes see, and a row of counts for each of them.
 
     Only one process changes the ledger at a time: it holds a record lock meanwhile, which the kernel takes from it if
@@ -115,7 +115,7 @@ class Board:
         except OSError:
             os.close(self._file)
             raise
-        # signed: a helper that finds inherited bytes wrong has fewer than none
+        # signed: a worker that finds inherited bytes wrong has fewer than none
         self._words = memoryview(self._memory).cast("q")
 
     def close(self) -> None:

@@ -15,9 +15,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from init_container.crc32c import Buffer, combine, extend
-from init_container.folder import JOURNAL, disk
+from init_container.disk.layout import JOURNAL, disk
+from init_container.disk.spans import Span
 from init_container.plan import Plan, Wanted
-from init_container.spans import Span
 from model_repository.documents.files import BLOCK_BYTES
 
 _RECORD = struct.Struct("<IQQI")

@@ -1,0 +1,90 @@
+"""The program: pulls what the environment says; the log says how it goes, the exit code and last words how it went."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from init_container.config import Config
+from init_container.pull import Progress, Stopped, Summary, pull, stopping
+from model_repository.errors import DeliveryError
+from model_repository.exit_codes import ExitCode, of_a_pod
+from model_repository.log import Log
+
+_TERMINATION_LIMIT = 4096
+"""Kubernetes keeps this many bytes of a termination message."""
+
+
+def main(environment: Mapping[str, str], log: Log | None = None) -> ExitCode:
+    """Pull; returns the exit code: 0 done, 64 misconfigured, 65 the data is bad, 75 try again."""
+    log = log or Log()
+    termination_log = Path(environment.get("TERMINATION_LOG") or "/dev/termination-log")
+    try:
+        with stopping():
+            config = Config.from_environment(environment)
+            prefix = str(config.index_prefix)
+            summary = pull(
+                config,
+                environment,
+                progress=progress_lines(log, prefix, seconds=config.progress_seconds),
+                waiting=lambda: log.info("another pull is at this destination; waiting for it"),
+            )
+    except (DeliveryError, Stopped) as error:
+        code = ExitCode.TRY_AGAIN if isinstance(error, Stopped) else of_a_pod(error.exit_code)
+        log.error(str(error), code=error.code, exit=int(code))
+        _last_words(log, termination_log, str(error))
+        return code
+    _last_words(log, termination_log, _tell(log, prefix, summary))
+    return ExitCode.OK
+
+
+def progress_lines(log: Log, prefix: str, *, seconds: float) -> Callable[[Progress], None]:
+    """Tells of progress every so many seconds, 0: never. rate is in bytes/s, eta in seconds or null."""
+    due = seconds
+
+    def tell(progress: Progress) -> None:
+        nonlocal due
+        if not seconds or progress.seconds < due:
+            return
+        due = progress.seconds + seconds
+        eta = progress.eta
+        log.info(
+            f"pulling {prefix}: {100 * progress.bytes // max(progress.total, 1)} %",
+            bytes=progress.bytes,
+            total=progress.total,
+            rate=round(progress.rate, 1),
+            eta=None if eta is None else round(eta, 1),
+            retries=progress.retries,
+            connections=progress.connections,
+        )
+
+    return tell
+
+
+def _tell(log: Log, prefix: str, summary: Summary) -> str:
+    """Say how a pull went; returns the sentence."""
+    rate = summary.fetched / max(summary.seconds, 1e-9) / 1e6
+    message = f"pulled {prefix}: {summary.bytes} bytes in {summary.seconds:.3f} s, {rate:.0f} MB/s"
+    if summary.already:
+        message = f"{prefix} was there already, whole: {summary.bytes} bytes"
+    log.info(
+        message,
+        prefix=prefix,
+        bytes=summary.bytes,
+        fetched=summary.fetched,
+        seconds=round(summary.seconds, 3),
+        megabytes_per_second=round(rate, 1),
+        retries=summary.retries,
+        connections=summary.connections,
+        already=summary.already,
+    )
+    return message
+
+
+def _last_words(log: Log, termination_log: Path, message: str) -> None:
+    """Leave `message` where ``kubectl describe pod`` shows it; not being able to is no reason to fail."""
+    try:
+        with termination_log.open("wb") as file:
+            file.write(message.encode()[:_TERMINATION_LIMIT])
+    except OSError:
+        log.debug("no termination message written", path=str(termination_log))

@@ -1,0 +1,1 @@
+"""The processors besides the first: forked workers, and what they share."""
