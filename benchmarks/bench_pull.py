@@ -148,7 +148,7 @@ def peers(case: str, transport: str, bench: Bench) -> list[str]:
     if bench.kserve_python:
         found.append("kserve")
     if bench.peers_python:
-        found += ["download_to_filename", "obstore", "opendal"]
+        found += ["download_to_filename", "obstore", "obstore_ranged", "opendal"]
         found += [f"transfer_manager:{setting}" for setting in SETTINGS]
     if transport != "tls-held" and case != "4000":
         found.append("curl")

@@ -62,18 +62,22 @@ def transfer_manager(bucket: str, prefix: str, out: Path, *, kind: str, workers:
             raise result
 
 
-def with_obstore(endpoint: str, bucket: str, prefix: str, out: Path) -> None:
-    """obstore: a stream for each object, 16 objects at a time; its XML listing is left out."""
+def _obstore(endpoint: str, bucket: str) -> Any:  # noqa: ANN401 - a peer's own type
     from obstore.store import GCSStore  # noqa: PLC0415
 
     account = {"gcs_base_url": endpoint, "disable_oauth": True, "client_email": "", "private_key": ""}
     options = {"allow_http": True, "allow_invalid_certificates": True, "timeout": "600s"}
-    store = GCSStore(
+    return GCSStore(
         bucket,
         service_account_key=json.dumps({**account, "private_key_id": ""}),
         skip_signature=True,
         client_options=options,
     )
+
+
+def with_obstore(endpoint: str, bucket: str, prefix: str, out: Path) -> None:
+    """obstore: a stream for each object, 16 objects at a time; its XML listing is left out."""
+    store = _obstore(endpoint, bucket)
 
     async def fetch(name: str, limit: asyncio.Semaphore) -> None:
         async with limit:
@@ -85,6 +89,31 @@ def with_obstore(endpoint: str, bucket: str, prefix: str, out: Path) -> None:
     async def run() -> None:
         limit = asyncio.Semaphore(16)
         await asyncio.gather(*(fetch(name, limit) for name in _names()))
+
+    asyncio.run(run())
+
+
+def with_obstore_in_ranges(endpoint: str, bucket: str, prefix: str, out: Path) -> None:
+    """Obstore as one would write a puller with it: ranges of 32 MiB, 8 at once, crc32c summed, written with pwrite."""
+    import google_crc32c  # noqa: PLC0415
+
+    store = _obstore(endpoint, bucket)
+    step = 32 * 1024 * 1024
+
+    async def fetch(name: str, file: int, start: int, limit: asyncio.Semaphore) -> None:
+        async with limit:
+            piece = bytes(await store.get_range_async(f"{prefix}/{name}", start=start, length=step))
+            google_crc32c.value(piece)
+            os.pwrite(file, piece, start)
+
+    async def run() -> None:
+        limit = asyncio.Semaphore(8)
+        ranges = []
+        for name in _names():
+            size = (await store.head_async(f"{prefix}/{name}"))["size"]
+            file = os.open(out / name, os.O_WRONLY | os.O_CREAT)
+            ranges += [fetch(name, file, start, limit) for start in range(0, size, step)]
+        await asyncio.gather(*ranges)
 
     asyncio.run(run())
 
@@ -116,6 +145,7 @@ def main() -> None:
         "kserve": kserve,
         "download_to_filename": download_to_filename,
         "obstore": with_obstore,
+        "obstore_ranged": with_obstore_in_ranges,
         "opendal": with_opendal,
     }
     if peer.startswith("transfer_manager"):

@@ -9,7 +9,7 @@ from pathlib import Path
 
 OURS = "init_container"
 ALONE = "init_container, one process"
-"""Ours without its helpers, as one more peer."""
+"""Ours without its workers, as one more peer."""
 CASES = {
     "1g": "1 GiB, one file",
     "4g": "4 GiB, one file",
