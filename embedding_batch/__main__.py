@@ -5,6 +5,6 @@ from __future__ import annotations
 import os
 import sys
 
-from embedding_batch.command import main
+from embedding_batch.main import main
 
 sys.exit(main(sys.argv[1:], os.environ))

@@ -10,16 +10,16 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 
-from embedding_batch.building import Built, Vectors, build, group
-from embedding_batch.catalogue import Broken, Listed, Listing, list_pictures, read_catalogue
-from embedding_batch.checking import Checked, check, describe, spread
 from embedding_batch.config import Config
-from embedding_batch.embedding import Embeds, embed
-from embedding_batch.features import FeatureCache, Features, diff, rows_of, unit_vectors
-from embedding_batch.guards import guard_broken, guard_items, guard_recall
-from embedding_batch.models import LocalModel, OnDemand, local_model, publish_model
-from embedding_batch.progress import Listener, StepEnded, Warned
-from embedding_batch.publishing import CommitOutcome, NotAsked, commit, describe_outcome, look, publish
+from embedding_batch.events import Listener, StepEnded, Warned
+from embedding_batch.steps.building import Built, Vectors, build, group
+from embedding_batch.steps.catalogue import Broken, Listed, Listing, list_pictures, read_catalogue
+from embedding_batch.steps.checking import Checked, check, describe, spread
+from embedding_batch.steps.embedding import Embeds, embed
+from embedding_batch.steps.features import FeatureCache, Features, diff, rows_of, unit_vectors
+from embedding_batch.steps.guards import guard_broken, guard_items, guard_recall
+from embedding_batch.steps.models import LocalModel, OnDemand, local_model, publish_model
+from embedding_batch.steps.publishing import CommitOutcome, NotAsked, commit, describe_outcome, look, publish
 from model_repository.documents.commit import Commit
 from model_repository.documents.index_manifest import IndexManifest
 from model_repository.store import Store

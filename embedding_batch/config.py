@@ -10,10 +10,10 @@ from datetime import datetime
 from pathlib import Path
 from typing import NoReturn
 
-from embedding_batch.guards import DEFAULT_LIMITS, Limits
+from embedding_batch.steps.guards import DEFAULT_LIMITS, Limits
 from model_repository.errors import Misconfigured, NameRefused
 from model_repository.names import IndexPrefix, Target
-from tools.make_model.variants import VARIANTS
+from tools.make_model import NAMES
 
 DEFAULT_MODEL = "efficientnet-lite0"
 
@@ -119,7 +119,7 @@ def _parser(environment: Mapping[str, str]) -> argparse.ArgumentParser:
     add("--environment", required=True, help="where the build is to serve")
     add("--repository", default=environment.get("MODEL_REPOSITORY", ""), help="gs://<bucket> (MODEL_REPOSITORY)")
     add("--build", default="", help="name of the build (the time, as 20261121t120000z)")
-    add("--model", choices=sorted(VARIANTS), default=DEFAULT_MODEL, help="what embeds (%(default)s)")
+    add("--model", choices=NAMES, default=DEFAULT_MODEL, help="what embeds (%(default)s)")
     add("--trees", type=_whole(1, 10_000), default=20, help="of each Annoy file (%(default)s)")
     add("--seed", type=_whole(0, 2**31 - 1), default=1, help="of Annoy (%(default)s)")
     add("--workers", type=_whole(1, 1024), default=len(os.sched_getaffinity(0)), help="cores to use (%(default)s)")

@@ -1,4 +1,4 @@
-"""What the tests of several rooms share: a real bucket server, and a certificate authority."""
+"""What the tests of several rooms share: a real bucket server, an authority, the demo's pictures, and a cache."""
 
 from __future__ import annotations
 
@@ -27,6 +27,9 @@ from hypothesis import HealthCheck, settings
 # How long an example takes says how busy the machine is.
 settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("any machine")
+
+
+HOME_STORE = Path(__file__).parents[1] / "local_stack" / "demo" / "home_store"
 
 
 def _free_port() -> int:
@@ -117,3 +120,15 @@ def authority(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     private = key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
     (folder / "server.pem").write_bytes(private + server.sign(ca_key, hashes.SHA256()).public_bytes(pem))
     return folder / "ca.pem", folder / "server.pem"
+
+
+@pytest.fixture(scope="session")
+def home_store() -> Path:
+    """The catalogue that the repository ships."""
+    return HOME_STORE
+
+
+@pytest.fixture(scope="session")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Models and embeddings made by any test of this run."""
+    return tmp_path_factory.mktemp("cache")

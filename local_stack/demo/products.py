@@ -6,12 +6,12 @@ import functools
 import http.server
 import json
 import os
-import subprocess
-import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from local_stack.demo import labels
 
 _LINES = "catalogue.jsonl"
 _CHANGED = 1 / 20
@@ -38,9 +38,8 @@ def two_days(shop: Path, work: Path) -> tuple[Path, Path]:
 
 def kinds(folder: Path) -> dict[str, str]:
     """Item id -> kind, for the products whose name says it."""
-    command = [sys.executable, "-m", "embedding_batch.labels", str(folder / _LINES)]
-    found: dict[str, str] = json.loads(subprocess.run(command, check=True, capture_output=True).stdout)
-    return found
+    lines = (folder / _LINES).read_text(encoding="utf-8").splitlines()
+    return labels.kinds(json.loads(line) for line in lines)
 
 
 class _Quiet(http.server.SimpleHTTPRequestHandler):

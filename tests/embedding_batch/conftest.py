@@ -13,12 +13,12 @@ import pytest
 
 from embedding_batch.batch import Summary, run
 from embedding_batch.config import Config
-from embedding_batch.progress import Event
+from embedding_batch.events import Event
 from model_repository.names import IndexPrefix, Target
 from model_repository.store import ObjectInfo
+from tests.conftest import HOME_STORE
 from tests.memory_store import MemoryStore
 
-HOME_STORE = Path(__file__).parents[2] / "local_stack" / "demo" / "home_store"
 NOW = datetime(2026, 11, 21, 12, 0, tzinfo=UTC)
 PRODUCTS = (
     *(f"chair-{number}" for number in range(1, 7)),
@@ -70,18 +70,6 @@ class Shop:
     def batch(self, build: str = "b1", **changes: object) -> Summary:
         config = replace(self.config, prefix=IndexPrefix(self.config.target.index, build), **changes)
         return run(config, self.store, NOW, self.events.append)
-
-
-@pytest.fixture(scope="session")
-def home_store() -> Path:
-    """The catalogue that the repository ships."""
-    return HOME_STORE
-
-
-@pytest.fixture(scope="session")
-def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Models and embeddings made by any test of this run."""
-    return tmp_path_factory.mktemp("cache")
 
 
 @pytest.fixture

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from embedding_batch.errors import ItemsDropped, NameTaken, RecallTooLow, TooManyBroken
-from embedding_batch.guards import Limits
-from embedding_batch.progress import Progress, StepEnded, Warned
-from embedding_batch.publishing import Committed, Held, NotAsked
+from embedding_batch.events import Progress, StepEnded, Warned
+from embedding_batch.steps.guards import Limits
+from embedding_batch.steps.publishing import Committed, Held, NotAsked
 from model_repository.documents.commit import Commit
 from model_repository.documents.files import check_files
 from model_repository.documents.item_ids import ItemIds, ItemLookup

@@ -9,9 +9,9 @@ import pytest
 from annoy import AnnoyIndex
 from numpy.typing import NDArray
 
-from embedding_batch.building import Built, Vectors, build, group
-from embedding_batch.checking import check, spread
 from embedding_batch.errors import IndexUnsound
+from embedding_batch.steps.building import Built, Vectors, build, group
+from embedding_batch.steps.checking import check, spread
 from model_repository.documents.item_ids import ItemIds
 
 DIMENSIONS = 16

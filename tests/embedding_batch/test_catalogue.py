@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from embedding_batch.catalogue import list_pictures, read_catalogue
 from embedding_batch.errors import CatalogueMalformed
+from embedding_batch.steps.catalogue import list_pictures, read_catalogue
 
 
 def write(folder: Path, *lines: object) -> Path:

@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from embedding_batch.command import exit_code_of, main
 from embedding_batch.config import read_command
+from embedding_batch.console import Console
 from embedding_batch.errors import CatalogueMalformed
-from embedding_batch.logs import Log
-from embedding_batch.progress import Progress, StepEnded, Warned
-from model_repository.errors import BucketUnavailable, Misconfigured
+from embedding_batch.events import Progress, StepEnded, Warned
+from embedding_batch.main import main
+from model_repository.errors import AccessDenied, BucketUnavailable, GenerationConflict, Misconfigured
 from model_repository.gcs_store import GcsStore
 from model_repository.names import IndexPrefix, Target
 from model_repository.repository import read_build, read_live_commit
@@ -97,11 +97,8 @@ def test_a_bad_catalogue_is_status_65_and_one_line_that_says_why(shop: Shop, new
     done = run(shop, new_bucket())
     assert done.returncode == 65
     assert done.stdout == ""
-    assert lines(done.stderr)[-1] | {"message": ""} == {
-        "severity": "ERROR",
-        "message": "",
-        "code": "catalogue-malformed",
-    }
+    last = lines(done.stderr)[-1]
+    assert (last["severity"], last["code"]) == ("ERROR", "catalogue-malformed")
 
 
 def test_a_bucket_that_is_not_named_is_status_64(shop: Shop) -> None:
@@ -120,14 +117,14 @@ def test_check_touches_everything_and_writes_nothing(shop: Shop, new_bucket: Cal
 
 
 def test_a_build_is_named_by_the_time() -> None:
-    config = read_command(LEAST, {"MODEL_REPOSITORY": "gs://b"}, NOW).config
+    config = read_command(LEAST, {"MODEL_REPOSITORY": "gs://bucket"}, NOW).config
     assert config.prefix == IndexPrefix("shop", "20261121t123456z")
 
 
 def test_the_cache_lies_where_the_desktop_convention_says() -> None:
-    environment = {"MODEL_REPOSITORY": "gs://b", "XDG_CACHE_HOME": "/somewhere"}
+    environment = {"MODEL_REPOSITORY": "gs://bucket", "XDG_CACHE_HOME": "/somewhere"}
     assert read_command(LEAST, environment, NOW).config.cache == Path("/somewhere/indexpush")
-    environment = {"MODEL_REPOSITORY": "gs://b", "HOME": "/home/ann"}
+    environment = {"MODEL_REPOSITORY": "gs://bucket", "HOME": "/home/ann"}
     assert read_command(LEAST, environment, NOW).config.cache == Path("/home/ann/.cache/indexpush")
 
 
@@ -145,7 +142,7 @@ def test_names_that_may_not_stand_in_a_path_are_refused(wrong: tuple[str, str]) 
 )
 def test_numbers_out_of_range_are_refused(wrong: Sequence[str]) -> None:
     with pytest.raises(Misconfigured, match=wrong[0]):
-        read_command((*LEAST, *wrong), {"MODEL_REPOSITORY": "gs://b"}, NOW)
+        read_command((*LEAST, *wrong), {"MODEL_REPOSITORY": "gs://bucket"}, NOW)
 
 
 def test_an_option_that_is_missing_is_status_64_and_one_line(capsys: pytest.CaptureFixture[str]) -> None:
@@ -158,13 +155,19 @@ def test_an_option_that_is_missing_is_status_64_and_one_line(capsys: pytest.Capt
 
 
 def test_failures_have_the_exit_status_of_their_family() -> None:
-    errors = (Misconfigured("x"), CatalogueMalformed("x"), BucketUnavailable("x"))
-    assert [exit_code_of(error) for error in errors] == [64, 65, 75]
+    errors = (
+        Misconfigured("x"),
+        CatalogueMalformed("x"),
+        BucketUnavailable("x"),
+        AccessDenied("x"),
+        GenerationConflict("x", 1),
+    )
+    assert [error.exit_code for error in errors] == [64, 65, 75, 77, 75]
 
 
 def test_progress_is_told_ten_times_a_second_at_most_but_always_first_and_last() -> None:
     stream, seconds = io.StringIO(), iter(number / 1000 for number in range(10_000))
-    log = Log(stream, clock=lambda: next(seconds))
+    log = Console(stream, clock=lambda: next(seconds))
     for done in range(1001):
         log(Progress("embed", done, 1000))
     told = [line["done"] for line in lines(stream.getvalue())]
@@ -178,7 +181,7 @@ def test_at_a_terminal_a_person_sees_a_bar_and_plain_words() -> None:
             return True
 
     stream = Terminal()
-    log = Log(stream)
+    log = Console(stream)
     log(Progress("embed", 1, 2))
     log(Warned("chair-1: skipped"))
     log(StepEnded("embed", 1.234, "2 embedded"))

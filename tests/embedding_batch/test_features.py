@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from embedding_batch.catalogue import Item, Listed
-from embedding_batch.features import FeatureCache, Features, diff, rows_of, unit_vectors
+from embedding_batch.steps.catalogue import Item, Listed
+from embedding_batch.steps.features import FeatureCache, Features, diff, rows_of, unit_vectors
 
 D = 4
 

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from embedding_batch.catalogue import Broken, Item
 from embedding_batch.errors import ItemsDropped, RecallTooLow, TooManyBroken
-from embedding_batch.guards import Limits, guard_broken, guard_items, guard_recall
+from embedding_batch.steps.catalogue import Broken, Item
+from embedding_batch.steps.guards import Limits, guard_broken, guard_items, guard_recall
 from model_repository.documents.index_manifest import Recall
 
 LIMITS = Limits(most_broken=0.1, most_dropped=0.2, least_recall=0.9)

@@ -60,9 +60,8 @@ def puller(bucket: FaultyBucket, build: Build, processes: str, tmp_path: Path) -
         "INDEX_PREFIX": str(PREFIX),
         "INDEX_DIGEST": build.digest,
         "STORAGE_EMULATOR_HOST": bucket.url,
-        "STALL_SECONDS": "0.4",
         "RANGE_MIB": "2",
-        "DEADLINE_SECONDS": "30",
+        "DEADLINE_SECONDS": "120",
         "PROCESSES": processes,
     }
     return Puller(tmp_path / "data", settings)

@@ -119,6 +119,8 @@ class Reply:
             self.send(piece)
             with self.bucket.lock:
                 self.bucket.sent += len(piece)
+            while self.bucket.sent >= self.bucket.holds_at and not self.bucket.closing.wait(0.01):
+                pass
 
     def whole(self) -> None:
         """Answer as a good bucket does."""
@@ -252,6 +254,7 @@ class FaultyBucket:
         self.tokens: set[str] | None = None
         self.sent = 0
         self.rate = 0.0
+        self.holds_at = float("inf")
         self.most = 0
         self._connections = 0
         self.lock = threading.Lock()

@@ -133,7 +133,7 @@ class Puller:
             text=True,
         )
 
-    def finish(self, process: subprocess.Popen[str], timeout: float = 40) -> Outcome:
+    def finish(self, process: subprocess.Popen[str], timeout: float = 150) -> Outcome:
         """Wait for the process to end."""
         _, stderr = process.communicate(timeout=timeout)
         lines = [json.loads(line) for line in stderr.splitlines()]

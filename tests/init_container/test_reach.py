@@ -128,7 +128,7 @@ def test_faults_over_tls_are_got_over(
     fault: Callable[..., None], tls_bucket: FaultyBucket, tls_puller: Puller, build: Build
 ) -> None:
     tls_bucket.fail(fault, times=2, match="big.ann")
-    assert tls_puller.run(STORAGE_ANONYMOUS="1").code == 0
+    assert tls_puller.run(STORAGE_ANONYMOUS="1", STALL_SECONDS="1").code == 0
     tls_puller.check_whole(build)
 
 

@@ -39,7 +39,7 @@ def _never() -> float:
 
 
 def _wait_for(met: Callable[[], bool], what: str) -> None:
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while not met():
         assert time.monotonic() < deadline, what
         time.sleep(0.005)
@@ -188,7 +188,7 @@ def test_no_worker_is_left_when_the_first_process_fails() -> None:
         fail_beside_workers()
     assert len(started - before) == 2
     assert not any(map(_exists, started - before))
-    assert time.monotonic() - began < 10  # ended, not waited for
+    assert time.monotonic() - began < 50  # ended, not waited for: they would take 60
 
 
 def test_a_signal_in_the_middle_of_a_fork_leaves_no_worker(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -213,7 +213,7 @@ def test_a_signal_in_the_middle_of_a_fork_leaves_no_worker(monkeypatch: pytest.M
     assert len(started) == 1
     assert not any(map(_exists, started))
     assert set(_children(os.getpid())) == before
-    assert time.monotonic() - began < 10  # ended, not waited for
+    assert time.monotonic() - began < 50  # ended, not waited for: they would take 60
 
 
 def test_a_worker_that_never_ends_is_waited_for_until_the_deadline() -> None:
@@ -221,7 +221,7 @@ def test_a_worker_that_never_ends_is_waited_for_until_the_deadline() -> None:
     with closing(SharedLedger(1, 0)) as ledger, Workers(ledger, lambda _: time.sleep(60)) as workers:
         workers.start(1)
         workers.wait(lambda: None, began + 0.2)
-    assert 0.2 <= time.monotonic() - began < 5
+    assert 0.2 <= time.monotonic() - began < 50  # the worker would take 60
 
 
 def test_where_no_process_can_be_forked_the_pull_does_without(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -359,8 +359,8 @@ def test_as_many_processes_pull_as_are_asked_for(bucket: FaultyBucket, build: Bu
 def test_the_most_processes_that_may_be_asked_for_all_have_connections(
     bucket: FaultyBucket, build: Build, puller: Puller
 ) -> None:
-    bucket.rate = 1e6
-    assert puller.run(DEADLINE_SECONDS="10").code == 0
+    bucket.rate = 2e5
+    assert puller.run().code == 0
     puller.check_whole(build)
     assert bucket.most >= 16
 
@@ -429,10 +429,8 @@ def test_what_only_a_worker_can_t_get_ends_the_pull(bucket: FaultyBucket, puller
     bucket.rate = 2e6
     bucket.fail(first, match="index.json")
     bucket.fail(gone_for_workers, times=float("inf"), match="big.ann")
-    began = time.monotonic()
     outcome = puller.run(CONNECTIONS="2", RANGE_MIB="1")
     assert outcome.code == os.EX_DATAERR
     assert "big.ann" in outcome.message
-    assert time.monotonic() - began < 20
     assert len(outcome.lines) == 1
     puller.check_nothing_there()

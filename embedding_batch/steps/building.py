@@ -14,7 +14,7 @@ from annoy import AnnoyIndex
 from numpy.typing import NDArray
 
 from embedding_batch.errors import IndexUnsound
-from embedding_batch.progress import Listener, Progress
+from embedding_batch.events import Listener, Progress
 from model_repository.documents.index_manifest import Partition
 from model_repository.documents.item_ids import encode_item_ids, encode_item_lookup
 

@@ -16,9 +16,9 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from embedding_batch.catalogue import Broken, Listed
-from embedding_batch.features import Features
-from embedding_batch.progress import Listener, Progress
+from embedding_batch.events import Listener, Progress
+from embedding_batch.steps.catalogue import Broken, Listed
+from embedding_batch.steps.features import Features
 from image_embedder import PictureUnreadable, preprocess
 
 PART_ROWS = 4096

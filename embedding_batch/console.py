@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-import json
 import sys
 import time
 from collections.abc import Callable
 from typing import Any, TextIO
 
 from embedding_batch.batch import Summary
-from embedding_batch.progress import Event, Progress, StepEnded, Warned
-from embedding_batch.publishing import CommitOutcome, Committed, Held, NotAsked
+from embedding_batch.events import Event, Progress, StepEnded, Warned
+from embedding_batch.steps.publishing import CommitOutcome, Committed, Held, NotAsked
 from model_repository.errors import DeliveryError
+from model_repository.log import Log
 
 _SECONDS_BETWEEN = 0.1
 _BAR = 30
 
 
-class Log:
+class Console:
     """Writes events as they come; progress at most ten times a second, and each step's first and last."""
 
     def __init__(self, stream: TextIO | None = None, clock: Callable[[], float] = time.monotonic) -> None:
@@ -25,6 +25,7 @@ class Log:
         self._stream = stream or sys.stderr
         self._clock = clock
         self._terminal = self._stream.isatty()
+        self._log = Log(stream=self._stream)
         self._next = 0.0
 
     def __call__(self, event: Event) -> None:
@@ -50,9 +51,9 @@ class Log:
         if self._terminal:
             seconds = f" ({fields['seconds']} s)" if "seconds" in fields else ""
             self._stream.write(f"\r{'' if severity == 'INFO' else severity + ': '}{message}{seconds}\x1b[K\n")
+            self._stream.flush()
         else:
-            self._stream.write(json.dumps({"severity": severity, "message": message, **fields}) + "\n")
-        self._stream.flush()
+            self._log.line(severity, message, **fields)
 
     def stopped(self, error: DeliveryError) -> None:
         """Write why the batch stopped."""

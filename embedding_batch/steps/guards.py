@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from embedding_batch.catalogue import Broken
 from embedding_batch.errors import ItemsDropped, RecallTooLow, TooManyBroken
+from embedding_batch.steps.catalogue import Broken
 from model_repository.documents.index_manifest import Recall
 
 

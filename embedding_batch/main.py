@@ -1,4 +1,4 @@
-"""The command: wiring of configuration, bucket, log and exit status."""
+"""The program: configuration, bucket, console and exit status."""
 
 from __future__ import annotations
 
@@ -7,37 +7,21 @@ import os
 import sys
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from enum import IntEnum
 
 from embedding_batch.batch import run
-from embedding_batch.catalogue import read_catalogue
 from embedding_batch.config import Config, read_command
-from embedding_batch.logs import Log, summary_object
-from embedding_batch.models import local_model
-from model_repository.errors import DeliveryError, Misconfigured, NameRefused, TransientError
+from embedding_batch.console import Console, summary_object
+from embedding_batch.steps.catalogue import read_catalogue
+from embedding_batch.steps.models import local_model
+from model_repository.errors import DeliveryError, Misconfigured
+from model_repository.exit_codes import ExitCode
 from model_repository.gcs_store import GcsStore
 from model_repository.names import parse_bucket_url
 
 
-class ExitCode(IntEnum):
-    """As the other commands of this repository have them."""
-
-    OK = 0
-    USAGE = 64
-    DATA = 65
-    TRY_AGAIN = 75
-
-
-def exit_code_of(error: DeliveryError) -> ExitCode:
-    """Return the exit status for a failure; what is neither configuration nor passing is bad data."""
-    if isinstance(error, Misconfigured | NameRefused):
-        return ExitCode.USAGE
-    return ExitCode.TRY_AGAIN if isinstance(error, TransientError) else ExitCode.DATA
-
-
 def main(arguments: Sequence[str], environment: Mapping[str, str]) -> ExitCode:
     """Run the command; what stopped it is one line on standard error."""
-    log = Log()
+    console = Console()
     try:
         now = datetime.now(UTC)
         command = read_command(arguments, environment, now)
@@ -45,10 +29,10 @@ def main(arguments: Sequence[str], environment: Mapping[str, str]) -> ExitCode:
             answer = _check(command.config)
         else:
             store = GcsStore(parse_bucket_url(command.config.repository))
-            answer = summary_object(run(command.config, store, now, log))
+            answer = summary_object(run(command.config, store, now, console))
     except DeliveryError as error:
-        log.stopped(error)
-        return exit_code_of(error)
+        console.stopped(error)
+        return error.exit_code
     sys.stdout.write(json.dumps(answer) + "\n")
     return ExitCode.OK
 

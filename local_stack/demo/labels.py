@@ -7,11 +7,8 @@ give none of the kinds below; their products are left out of the measurement, no
 
 from __future__ import annotations
 
-import json
 import re
-import sys
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Final
 
 KINDS: Final = {
@@ -56,9 +53,3 @@ def kind_of(name: str) -> str | None:
 def kinds(catalogue: Iterable[dict[str, str]]) -> dict[str, str]:
     """Return item id -> kind for the products of a catalogue (with `id` and `name`) whose name says it."""
     return {product["id"]: kind for product in catalogue if (kind := kind_of(product["name"]))}
-
-
-if __name__ == "__main__":
-    # For whoever measures quality without importing this package: catalogue.jsonl in, one JSON object out.
-    lines = Path(sys.argv[1]).read_text(encoding="utf-8").splitlines()
-    json.dump(kinds(json.loads(line) for line in lines), sys.stdout, indent=1)

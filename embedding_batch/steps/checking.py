@@ -13,9 +13,9 @@ import numpy as np
 from annoy import AnnoyIndex
 from numpy.typing import NDArray
 
-from embedding_batch.building import METRIC, Built, BuiltPartition
 from embedding_batch.errors import IndexUnsound
-from embedding_batch.progress import Listener, Progress
+from embedding_batch.events import Listener, Progress
+from embedding_batch.steps.building import METRIC, Built, BuiltPartition
 from model_repository.documents.index_manifest import GoldenQuery, Recall
 
 RECALL_AT = 10

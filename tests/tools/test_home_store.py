@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from embedding_batch.catalogue import list_pictures, read_catalogue
+from embedding_batch.steps.catalogue import list_pictures, read_catalogue
 from tools import make_home_store as script
 
 

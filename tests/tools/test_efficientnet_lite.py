@@ -15,9 +15,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from embedding_batch.labels import kinds
-from embedding_batch.models import local_model
+from embedding_batch.steps.models import local_model
 from image_embedder import Embedder, preprocess
+from local_stack.demo.labels import kinds
 from tools.make_model.efficientnet_lite import (
     blocks,
     build,
