@@ -8,28 +8,22 @@ import os
 import subprocess
 import sys
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from random import Random
 
-import google_crc32c
-
-from model_repository.digests import format_crc32c, sha256_digest
-from model_repository.documents.files import BLOCK_BYTES, File
+from model_repository.digests import sha256_digest
+from model_repository.documents.files import File
 from model_repository.documents.index_manifest import (
-    IndexManifest,
-    ModelReference,
     Partition,
-    Recall,
     format_index_manifest,
 )
-from model_repository.documents.model_manifest import ModelManifest, format_model_manifest
+from model_repository.documents.model_manifest import format_model_manifest
 from model_repository.names import IndexPrefix, ModelPrefix
+from tests import builds
 
 PREFIX = IndexPrefix("shop", "b1")
 MODEL = ModelPrefix("lite0", "v1")
 MIB = 1024 * 1024
-NOW = datetime(2026, 11, 21, tzinfo=UTC)
 
 
 @dataclass
@@ -47,44 +41,28 @@ class Build:
         return Build({**self.objects, name: data}, sha256_digest(data))
 
 
-def crc32c(data: bytes) -> str:
-    return format_crc32c(google_crc32c.value(data))
-
-
 def make_build(sizes: dict[str, int], *, seed: int = 1) -> Build:
     """A build with files of these sizes besides the few that it must have."""
     random = Random(seed)
-
-    def file(name: str, data: bytes) -> File:
-        blocks = tuple(crc32c(data[at : at + BLOCK_BYTES]) for at in range(0, len(data), BLOCK_BYTES))
-        return File(name, len(data), crc32c(data), blocks if len(blocks) > 1 else ())
-
     model = {"model.onnx": random.randbytes(5000)}
-    manifest = ModelManifest(
-        MODEL, NOW, "onnx", "model.onnx", 224, 8, (), tuple(file(name, data) for name, data in model.items())
-    )
+    manifest = builds.model_manifest(MODEL, files=_described(model))
     model["model.json"] = format_model_manifest(manifest)
     content = {"p.ann": random.randbytes(100), "p.ids": random.randbytes(10), "items.lookup": random.randbytes(10)}
     content |= {name: random.randbytes(size) for name, size in sizes.items()}
-    index = IndexManifest(
-        prefix=PREFIX,
-        created=NOW,
-        model=ModelReference(
-            MODEL, sha256_digest(model["model.json"]), 8, tuple(file(name, data) for name, data in model.items())
-        ),
-        dimensions=8,
-        metric="angular",
-        trees=1,
-        recall=Recall(10, 1.0, 1),
-        lookup="items.lookup",
+    index = builds.index_manifest(
+        PREFIX,
+        builds.model_reference(manifest),
         partitions=(Partition("chairs", "p.ann", "p.ids", 1),),
-        golden_queries=(),
-        files=tuple(file(name, data) for name, data in content.items()),
+        files=_described(content),
     )
     objects = {f"{MODEL}/{name}": data for name, data in model.items()}
     objects |= {f"{PREFIX}/{name}": data for name, data in content.items()}
     objects[PREFIX.manifest] = format_index_manifest(index)
     return Build(objects, sha256_digest(objects[PREFIX.manifest]))
+
+
+def _described(contents: dict[str, bytes]) -> tuple[File, ...]:
+    return tuple(builds.described(name, data) for name, data in contents.items())
 
 
 @dataclass
