@@ -47,7 +47,7 @@ _ITEM_TAIL = b"/similar"
 _ITEM_SHORTEST = len(_ITEM_HEAD) + 1 + len(_ITEM_TAIL)
 _FIND_NEIGHBORS = "find-neighbors"
 _VERTEX_PATH = re.compile(rb"/v1/projects/[^/]+/locations/[^/]+/indexEndpoints/[^/]+:findNeighbors")
-_SEARCHES_A_TURN = 16
+_SEARCHES_AN_ITERATION = 16
 """So many are made before the event loop looks at its sockets again: probes and new connections wait no longer."""
 _CLOSE = (b"connection", b"close")
 
@@ -72,8 +72,8 @@ class Route:
     answer: Callable[[Request], Awaitable[Response]]
 
 
-class Turn:
-    """Lets so many pass in one turn of the event loop, in the order in which they came."""
+class IterationLimit:
+    """Lets so many pass in one iteration of the event loop, in the order in which they came."""
 
     def __init__(self, most: int) -> None:
         self._most = most
@@ -81,7 +81,7 @@ class Turn:
         self._waiting: deque[asyncio.Future[None]] = deque()
 
     async def __call__(self) -> None:
-        """Wait until it is one's turn."""
+        """Wait until one may pass."""
         loop = asyncio.get_running_loop()
         if not self._passed:
             loop.call_soon(self._next)
@@ -117,7 +117,7 @@ class SearchApplication:
         self._opened: Opened | None = None
         self._draining = False
         self._closed_because = "the index is being opened and proved"
-        self._turn = Turn(_SEARCHES_A_TURN)
+        self._may_search = IterationLimit(_SEARCHES_AN_ITERATION)
         # callers ask in the same few ways again and again
         self._parse_search = lru_cache(maxsize=4096)(partial(parse_search, limits=config.limits))
         self._similar = Route("similar", "GET", self._answer_similar)
@@ -227,7 +227,7 @@ class SearchApplication:
         item = parse_item(request.path[len(_ITEM_HEAD) : -len(_ITEM_TAIL)])
         partitions = index.select(search.category)
         home, position = index.place(item)
-        await self._turn()
+        await self._may_search()
         found = neighbors(index.similar(home, position, search.k, partitions), search.k)
         return json_body_response(similar_json(item, home.category, self._config.generation, found))
 
@@ -250,7 +250,7 @@ class SearchApplication:
         partitions = opened.index.select(search.category)
         picture = parse_picture(request.header(b"content-type"), await request.body())
         vector = await opened.pictures.embed(picture)
-        await self._turn()
+        await self._may_search()
         found = neighbors(opened.index.nearest(vector, search.k, partitions), search.k)
         return json_body_response(search_json(self._config.generation, found))
 
@@ -259,7 +259,7 @@ class SearchApplication:
         wanted = parse_find_neighbors(await request.body(), index, self.limits)
         answers: list[dict[str, Any]] = []
         for query in wanted.queries:
-            await self._turn()
+            await self._may_search()
             found = neighbors(index.nearest(query.vector, query.neighbors, query.partitions), query.neighbors)
             answers.append(format_neighbors(query, found, index, full=wanted.full))
         return json_response({"nearestNeighbors": answers})

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Protocol
 
+import google_crc32c
+
 from init_container.crc32c import Buffer
 from init_container.network.answers import Head, check_status
 from model_repository.digests import format_crc32c
@@ -123,9 +125,7 @@ class SmallObject:
     def _check(self) -> None:
         if self.left:
             return
-        from google_crc32c import value  # noqa: PLC0415
-
-        found = format_crc32c(value(bytes(self.data)))
+        found = format_crc32c(google_crc32c.value(bytes(self.data)))
         if self._crc32c not in (None, found):
             self.data.clear()
             raise BucketUnavailable(f"{self.name}: the bytes that came don't have the object's crc32c; it may pass")

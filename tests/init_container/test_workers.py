@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import random
 import signal
-import subprocess
 import time
 from collections.abc import Callable
 from contextlib import closing
@@ -24,8 +23,8 @@ from init_container.processes.ledger import Counts, OwnLedger, SharedLedger
 from init_container.processes.workers import Tell, Workers, processes_for, processors
 from init_container.pull import Stopped, stopping
 from model_repository.errors import DeliveryError, ObjectMissing
-from tests.init_container.faulty_bucket import FaultyBucket, Reply
-from tests.init_container.pull_scene import MIB, Build, Puller
+from tests.init_container.process_scene import children, exists
+from tests.init_container.pull_scene import MIB
 
 
 def _buffer(data: bytes) -> Buffer:
@@ -38,27 +37,8 @@ def _never() -> float:
     return time.monotonic() + 30
 
 
-def _wait_for(met: Callable[[], bool], what: str) -> None:
-    deadline = time.monotonic() + 60
-    while not met():
-        assert time.monotonic() < deadline, what
-        time.sleep(0.005)
-
-
-def _children(process: int) -> list[int]:
-    try:
-        return [int(child) for child in Path(f"/proc/{process}/task/{process}/children").read_text().split()]
-    except FileNotFoundError:
-        return []
-
-
 def _descriptors() -> int:
     return sum(1 for _ in Path("/proc/self/fd").iterdir())
-
-
-def _exists(process: int) -> bool:
-    """Also as a zombie: whoever forks has to reap."""
-    return Path(f"/proc/{process}").exists()
 
 
 @pytest.mark.parametrize(
@@ -176,23 +156,23 @@ def test_a_defect_in_a_worker_is_said_and_got_over(capfd: pytest.CaptureFixture[
 
 
 def test_no_worker_is_left_when_the_first_process_fails() -> None:
-    before, started, began = set(_children(os.getpid())), set[int](), time.monotonic()
+    before, started, began = set(children(os.getpid())), set[int](), time.monotonic()
 
     def fail_beside_workers() -> None:
         with closing(SharedLedger(2, 0)) as ledger, Workers(ledger, lambda _: time.sleep(60)) as workers:
             workers.start(2)
-            started.update(_children(os.getpid()))
+            started.update(children(os.getpid()))
             raise KeyError("the first's own error")
 
     with pytest.raises(KeyError, match="own error"):
         fail_beside_workers()
     assert len(started - before) == 2
-    assert not any(map(_exists, started - before))
+    assert not any(map(exists, started - before))
     assert time.monotonic() - began < 50  # ended, not waited for: they would take 60
 
 
 def test_a_signal_in_the_middle_of_a_fork_leaves_no_worker(monkeypatch: pytest.MonkeyPatch) -> None:
-    before, started, began = set(_children(os.getpid())), set[int](), time.monotonic()
+    before, started, began = set(children(os.getpid())), set[int](), time.monotonic()
     fork = os.fork
 
     def fork_and_be_told_to_stop() -> int:
@@ -211,8 +191,8 @@ def test_a_signal_in_the_middle_of_a_fork_leaves_no_worker(monkeypatch: pytest.M
     ):
         workers.start(3)
     assert len(started) == 1
-    assert not any(map(_exists, started))
-    assert set(_children(os.getpid())) == before
+    assert not any(map(exists, started))
+    assert set(children(os.getpid())) == before
     assert time.monotonic() - began < 50  # ended, not waited for: they would take 60
 
 
@@ -339,98 +319,3 @@ def test_a_file_that_nobody_here_fetches_from_is_not_kept_open(tmp_path: Path) -
         assert files.finished
         assert not files.whole
         assert _descriptors() <= here + 1  # the journal
-
-
-@pytest.mark.parametrize("processes", ["3"], indirect=True)
-def test_as_many_processes_pull_as_are_asked_for(bucket: FaultyBucket, build: Build, puller: Puller) -> None:
-    bucket.rate = 1e6
-    process = puller.start(CONNECTIONS="6", RANGE_MIB="1")
-    _wait_for(lambda: len(_children(process.pid)) == 2, "two workers")
-    outcome = puller.finish(process)
-    assert outcome.code == 0
-    puller.check_whole(build)
-    last = outcome.lines[-1]
-    assert last["fetched"] == sum(map(len, build.objects.values()))
-    assert last["retries"] == 0
-    assert 3 <= bucket.most <= 6
-
-
-@pytest.mark.parametrize("processes", ["16"], indirect=True)
-def test_the_most_processes_that_may_be_asked_for_all_have_connections(
-    bucket: FaultyBucket, build: Build, puller: Puller
-) -> None:
-    bucket.rate = 2e5
-    assert puller.run().code == 0
-    puller.check_whole(build)
-    assert bucket.most >= 16
-
-
-@pytest.mark.parametrize("processes", ["2"], indirect=True)
-def test_one_connection_is_one_process(bucket: FaultyBucket, build: Build, puller: Puller) -> None:
-    assert puller.run(CONNECTIONS="1").code == 0
-    puller.check_whole(build)
-    assert bucket.most == 1
-
-
-def _start_with_worker(bucket: FaultyBucket, puller: Puller) -> tuple[subprocess.Popen[str], int]:
-    """A pull of some seconds that has a worker at work."""
-    bucket.rate = 1e6
-    process = puller.start(CONNECTIONS="4", RANGE_MIB="1")
-    _wait_for(lambda: len(_children(process.pid)) == 1 and bucket.sent > MIB, "a worker at work")
-    return process, _children(process.pid)[0]
-
-
-@pytest.mark.parametrize("processes", ["2"], indirect=True)
-def test_a_worker_that_is_killed_costs_time_and_nothing_else(
-    bucket: FaultyBucket, build: Build, puller: Puller
-) -> None:
-    process, worker = _start_with_worker(bucket, puller)
-    os.kill(worker, signal.SIGKILL)
-    assert puller.finish(process).code == 0
-    puller.check_whole(build)
-    assert bucket.sent < 1.3 * sum(map(len, build.objects.values()))
-
-
-@pytest.mark.parametrize("processes", ["2"], indirect=True)
-def test_workers_end_with_a_puller_that_is_killed(bucket: FaultyBucket, build: Build, puller: Puller) -> None:
-    process, worker = _start_with_worker(bucket, puller)
-    process.kill()
-    process.wait(10)
-    _wait_for(lambda: not _exists(worker), "the worker's end")
-    bucket.rate = 1e9
-    assert puller.run().code == 0
-    puller.check_whole(build)
-
-
-@pytest.mark.parametrize("processes", ["2"], indirect=True)
-def test_sigterm_leaves_no_worker(bucket: FaultyBucket, puller: Puller) -> None:
-    process, worker = _start_with_worker(bucket, puller)
-    process.terminate()
-    outcome = puller.finish(process)
-    assert outcome.code == os.EX_TEMPFAIL
-    assert len(outcome.lines) == 1
-    assert not _exists(worker)
-
-
-@pytest.mark.parametrize("processes", ["2"], indirect=True)
-def test_what_only_a_worker_can_t_get_ends_the_pull(bucket: FaultyBucket, puller: Puller) -> None:
-    firsts: list[object] = []
-
-    def first(reply: Reply) -> None:
-        firsts.append(reply.connection.getpeername())
-        reply.whole()
-
-    def gone_for_workers(reply: Reply) -> None:
-        if reply.connection.getpeername() in firsts:
-            reply.whole()
-        else:
-            reply.status(404)
-
-    bucket.rate = 2e6
-    bucket.fail(first, match="index.json")
-    bucket.fail(gone_for_workers, times=float("inf"), match="big.ann")
-    outcome = puller.run(CONNECTIONS="2", RANGE_MIB="1")
-    assert outcome.code == os.EX_DATAERR
-    assert "big.ann" in outcome.message
-    assert len(outcome.lines) == 1
-    puller.check_nothing_there()

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from search_server.app import Turn
+from search_server.app import IterationLimit
 
 Start = Callable[..., Any]
 
@@ -38,33 +38,33 @@ def test_bodies_of_requests_that_were_answered_are_not_kept(good_build: Any, sta
     assert resident_mib(server.process.pid) - before < 40  # 200 of them have 400 MB
 
 
-def test_searches_pass_in_their_order_and_only_so_many_in_one_turn_of_the_loop() -> None:
+def test_searches_pass_in_their_order_and_only_so_many_in_one_iteration_of_the_loop() -> None:
     passed: list[int] = []
-    turns: list[int] = []
+    iterations: list[int] = []
 
-    async def search(turn: Turn, number: int) -> None:
-        await turn()
+    async def search(limit: IterationLimit, number: int) -> None:
+        await limit()
         passed.append(number)
 
     async def main() -> None:
-        turn = Turn(4)
-        searches = [asyncio.create_task(search(turn, number)) for number in range(50)]
+        limit = IterationLimit(4)
+        searches = [asyncio.create_task(search(limit, number)) for number in range(50)]
         while not all(one.done() for one in searches):
             before = len(passed)
             await asyncio.sleep(0)
-            turns.append(len(passed) - before)
-        late = [asyncio.create_task(search(turn, 50 + number)) for number in range(3)]
+            iterations.append(len(passed) - before)
+        late = [asyncio.create_task(search(limit, 50 + number)) for number in range(3)]
         await asyncio.gather(*late)
 
     asyncio.run(main())
     assert passed == list(range(53))
-    assert max(turns) <= 4
+    assert max(iterations) <= 4
 
 
 def test_a_search_whose_client_is_gone_lets_the_others_pass() -> None:
     async def main() -> None:
-        turn = Turn(1)
-        first, gone, last = (asyncio.create_task(turn()) for _ in range(3))
+        limit = IterationLimit(1)
+        first, gone, last = (asyncio.create_task(limit()) for _ in range(3))
         await asyncio.sleep(0)
         gone.cancel()
         await asyncio.wait_for(asyncio.gather(first, last), 30)
