@@ -64,7 +64,7 @@ def commit(store: Store, target: Target, build: str, options: Options) -> Change
 def redeploy(store: Store, target: Target, options: Options) -> Change:
     """Upload the live commit again: a new generation, so a new rollout of the same build.
 
-    A hold stays unless the options says otherwise; so does the reason.
+    A hold stays unless the options say otherwise; so does the reason.
     """
     live = read_live(store, target)
     if live.malformed:

@@ -34,7 +34,7 @@ class Handler:
     def handle(self, event: Event, log: Log) -> None:
         """Do what an event asks for.
 
-        Returns when there is nothing left to do: deployed, refused for good and reported, or nothing of ours. Raises
+        Returns when there is nothing left to do: deployed, refused for good and told of, or nothing of ours. Raises
         `TransientError` when another delivery of the event may do better.
         """
         match event:
@@ -86,7 +86,7 @@ class Handler:
         looked = 0
         for found in list_commits(self._store):
             target = found.target
-            if target is None:  # reported when it was uploaded
+            if target is None:  # told of when it was uploaded
                 continue
             try:
                 if not self._was_refused(target, found.generation, log):
