@@ -56,7 +56,6 @@ def demo(session: nox.Session) -> None:
 def tests(session: nox.Session) -> None:
     """Every test that needs neither Kubernetes nor Spinnaker; arguments go to pytest."""
     install(session, "dev")
-    session.run("python", "functions/vendor.py")
     session.run(
         "pytest",
         "-m",
@@ -82,7 +81,6 @@ def lint(session: nox.Session) -> None:
 def kubernetes(session: nox.Session) -> None:
     """The same path on a real Kubernetes node (or the cluster that KUBECONFIG names)."""
     install(session, "dev")
-    session.run("python", "functions/vendor.py")
     session.run("python", "-m", "tests.kubernetes.run", *session.posargs)
 
 
@@ -91,7 +89,6 @@ def spinnaker(session: nox.Session) -> None:
     """The generated pipeline on Spinnaker's real orchestration engine."""
     needs(session, "redis-server", "mvn", "javac", mend="tests/spinnaker/lab/install.sh does it (Debian, as root)")
     install(session, "dev")
-    session.run("python", "functions/vendor.py")
     session.run("pytest", "-m", "spinnaker", "tests/spinnaker", *session.posargs)
 
 
@@ -104,6 +101,7 @@ def vendor(session: nox.Session) -> None:
 @nox.session
 def bench_search(session: nox.Session) -> None:
     """Queries a second of the search server against raw Annoy and its peers."""
+    needs(session, "wrk", "taskset", mend="apt-get install wrk util-linux")
     install(session, "dev")
     session.run("python", "-m", "benchmarks.bench_search", *session.posargs)
 
@@ -111,6 +109,7 @@ def bench_search(session: nox.Session) -> None:
 @nox.session
 def bench_pull(session: nox.Session) -> None:
     """The puller against its peers."""
+    needs(session, "nginx", "curl", mend="apt-get install nginx-light curl")
     install(session, "dev")
     session.run("python", "-m", "benchmarks.bench_pull", *session.posargs)
 
@@ -119,7 +118,6 @@ def bench_pull(session: nox.Session) -> None:
 def bench_commit(session: nox.Session) -> None:
     """From a commit to an answer, beside a watcher that bakes each index into an image; on a real Kubernetes node."""
     install(session, "dev")
-    session.run("python", "functions/vendor.py")
     session.run("python", "-m", "benchmarks.bench_commit", *session.posargs, interrupt_timeout=20)
 
 

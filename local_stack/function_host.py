@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+import shutil
+import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
 
 from local_stack.processes import Program, base_environment
+
+
+def deployed(functions: Path, name: str, folder: Path) -> Path:
+    """A function's folder as a deployment takes it: a copy, with the contract as it is now beside the function."""
+    shutil.rmtree(folder, ignore_errors=True)
+    shutil.copytree(functions / name, folder, ignore=shutil.ignore_patterns("__pycache__"))
+    subprocess.run([sys.executable, str(functions / "vendor.py"), str(folder)], check=True)
+    return folder
 
 
 def program(

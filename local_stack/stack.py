@@ -241,9 +241,12 @@ class LocalStack:
             "CD_WEBHOOK_TOKEN": self._token,
             "NOTIFY_TOPIC": topic_name(_PROJECT, _NOTIFY),
         }
-        folder = self.options.checkout / "functions" / "on_commit"
-        if not (folder / "main.py").is_file():
-            raise ProgramFailed(f"{folder}/main.py isn't there: run the local stack from a checkout of the project")
+        functions = self.options.checkout / "functions"
+        if not (functions / "on_commit" / "main.py").is_file():
+            raise ProgramFailed(
+                f"{functions}/on_commit isn't there: run the local stack from a checkout of the project"
+            )
+        folder = function_host.deployed(functions, "on_commit", self.work_dir / "function")
         return function_host.program(folder, self._ports["function"], self.logs / "function.log", environment)
 
     def _webhook(self) -> Program:

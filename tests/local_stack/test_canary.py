@@ -69,9 +69,9 @@ class Scene:
 
     def settled(self, pods: int = 1) -> None:
         """No canary is left, nor an old pod."""
-        until(lambda: self.stack.cluster.deployment(CANARY) is None, 20.0)
-        until(lambda: len(self.stack.cluster.pods(TARGET.index)) == pods, 20.0)
-        until(lambda: not self.stack.cluster.pods(CANARY), 20.0)
+        until(lambda: self.stack.cluster.deployment(CANARY) is None, 60.0)
+        until(lambda: len(self.stack.cluster.pods(TARGET.index)) == pods, 60.0)
+        until(lambda: not self.stack.cluster.pods(CANARY), 60.0)
 
 
 def until(look: object, within: float) -> None:

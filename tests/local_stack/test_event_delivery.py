@@ -36,7 +36,7 @@ class Receiver:
     received: list[tuple[dict[str, str], bytes]] = field(default_factory=list)
     arrived: threading.Condition = field(default_factory=threading.Condition)
 
-    def wait_for(self, count: int, timeout: float = 10.0) -> list[tuple[dict[str, str], bytes]]:
+    def wait_for(self, count: int, timeout: float = 60.0) -> list[tuple[dict[str, str], bytes]]:
         with self.arrived:
             assert self.arrived.wait_for(lambda: len(self.received) >= count, timeout), self.received
             return list(self.received)
@@ -135,7 +135,7 @@ def test_the_same_object_uploaded_again_has_a_new_generation_and_a_new_event(buc
     second = bucket.upload("commits/production/lamps.json", b"same")
 
     assert second > first
-    found = bucket.topics.wait_for(TOPIC, lambda m: m.attributes.get("objectGeneration") == str(second), 10)
+    found = bucket.topics.wait_for(TOPIC, lambda m: m.attributes.get("objectGeneration") == str(second), 60)
     assert found is not None
 
 
@@ -163,7 +163,7 @@ def test_an_event_that_is_not_acknowledged_comes_again_until_it_is(receiver: Rec
 
     delivery.deliver(message())
 
-    assert delivery.wait_for(lambda attempt: attempt.acknowledged, 10) is not None
+    assert delivery.wait_for(lambda attempt: attempt.acknowledged, 60) is not None
     assert [(attempt.number, attempt.status) for attempt in delivery.attempts()] == [
         (1, 500),
         (2, 503),
@@ -179,21 +179,22 @@ def test_an_event_for_a_receiver_that_is_not_there_yet_waits_for_it() -> None:
 
     delivery.deliver(message())
 
-    assert delivery.wait_for(lambda attempt: attempt.number == 3, 10) is not None
+    assert delivery.wait_for(lambda attempt: attempt.number == 3, 60) is not None
     assert {attempt.status for attempt in attempts} == {0}
     delivery.stop()
 
 
 def test_delivery_ends_when_its_time_is_up(receiver: Receiver) -> None:
     receiver.statuses[:] = [500] * 1000
-    delivery = PushDelivery(receiver.url, "s", DeliveryPolicy(0.02, 0.05, give_up_after=0.2))
+    delivery = PushDelivery(receiver.url, "s", DeliveryPolicy(0.02, 0.05, give_up_after=1.0))
 
     delivery.deliver(message())
-    time.sleep(0.5)
-    ended = len(delivery.attempts())
-    time.sleep(0.2)
+    for thread in threading.enumerate():
+        if thread.name == "delivery":
+            thread.join(60)
+            assert not thread.is_alive()
 
-    assert 2 <= ended == len(delivery.attempts())
+    assert len(delivery.attempts()) >= 2
 
 
 def test_a_share_of_the_events_comes_twice(receiver: Receiver) -> None:
@@ -203,7 +204,7 @@ def test_a_share_of_the_events_comes_twice(receiver: Receiver) -> None:
         delivery.deliver(message(number))
 
     receiver.wait_for(8)
-    assert delivery.wait_for(lambda _attempt: len(delivery._attempts) == 8, 5) is not None
+    assert delivery.wait_for(lambda _attempt: len(delivery._attempts) == 8, 60) is not None
     assert sum(attempt.duplicate for attempt in delivery.attempts()) == 4
 
 
@@ -215,7 +216,7 @@ def test_one_slow_event_does_not_hold_up_the_others(receiver: Receiver) -> None:
     receiver.wait_for(1)
     delivery.deliver(message(2))
 
-    first = delivery.wait_for(lambda attempt: attempt.acknowledged, 10)
+    first = delivery.wait_for(lambda attempt: attempt.acknowledged, 60)
     assert first is not None
     assert first.message.id == "2"
     delivery.stop()
@@ -227,7 +228,7 @@ def test_a_lost_event_is_never_seen(receiver: Receiver) -> None:
     delivery.deliver(message(1))
     delivery.deliver(message(2))
 
-    assert delivery.wait_for(lambda attempt: attempt.acknowledged, 10) is not None
+    assert delivery.wait_for(lambda attempt: attempt.acknowledged, 60) is not None
     assert [headers["ce-id"] for headers, _ in receiver.received] == ["2"]
 
 
@@ -276,7 +277,7 @@ def test_programs_end_with_the_stack_even_if_it_is_killed(
     )
     parent = subprocess.Popen([sys.executable, "-c", script])
     stop_later(lambda: kill(parent))
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while not (tmp_path / "pid").exists() and time.monotonic() < deadline:
         time.sleep(0.02)
     child = int((tmp_path / "pid").read_text())

@@ -200,7 +200,7 @@ class Server:
         )
 
     def wait_ready(self) -> None:
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 90
         while time.monotonic() < deadline:
             assert self.process is not None
             assert self.process.poll() is None, self.process.stderr.read() if self.process.stderr else ""
@@ -210,7 +210,7 @@ class Server:
             except httpx.TransportError:
                 pass
             time.sleep(0.02)
-        raise AssertionError("not ready within 30 s")
+        raise AssertionError("not ready within 90 s")
 
     def terminate(self) -> None:
         assert self.process is not None

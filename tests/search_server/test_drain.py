@@ -41,7 +41,7 @@ class Hammer:
             thread.start()
 
     def wait_for(self, generation: str, answers: int) -> None:
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 90
         while self.by_generation.get(generation, 0) < answers and not self.failures:
             assert time.monotonic() < deadline
             time.sleep(0.02)
@@ -101,7 +101,7 @@ class Hammer:
 
 
 def test_no_request_on_a_kept_connection_fails_while_one_server_replaces_another(good_build: Any, start: Start) -> None:
-    old = start({**good_build.environment(1), "DRAIN_SECONDS": "2"})
+    old = start({**good_build.environment(1), "DRAIN_SECONDS": "5"})
     new = start({**good_build.environment(2), "DRAIN_SECONDS": "1"})
     hammer = Hammer([old.port, new.port])
     hammer.start(clients=12)
@@ -120,18 +120,18 @@ def test_no_request_on_a_kept_connection_fails_while_one_server_replaces_another
 def test_the_server_goes_on_accepting_and_answering_while_it_drains_but_is_not_ready(
     good_build: Any, start: Start
 ) -> None:
-    server = start({**good_build.environment(), "DRAIN_SECONDS": "1.5"})
+    server = start({**good_build.environment(), "DRAIN_SECONDS": "8"})
     begun = time.monotonic()
     server.terminate()
-    time.sleep(0.5)
-    ready = httpx.get(f"{server.url}/readyz")
+    while (ready := httpx.get(f"{server.url}/readyz")).status_code == 200:
+        assert time.monotonic() - begun < 60
     assert (ready.status_code, ready.json()["error"]["message"]) == (503, "the server is leaving")
     answer = httpx.get(f"{server.url}/v1/items/chair-1/similar")
     assert (answer.status_code, answer.headers["connection"]) == (200, "close")
     assert httpx.get(f"{server.url}/livez").status_code == 200
     status, _ = server.wait()
     assert status == 0
-    assert 1.4 < time.monotonic() - begun < 6
+    assert time.monotonic() - begun >= 8
 
 
 def test_a_kept_connection_that_nobody_uses_is_ended_in_good_order(good_build: Any, start: Start) -> None:
@@ -184,12 +184,12 @@ def test_a_server_that_is_not_ready_leaves_at_once(build: Any, start: Start) -> 
     server.terminate()
     status, log = server.wait()
     assert status == 0
-    assert time.monotonic() - begun < 3
+    assert time.monotonic() - begun < 30  # the drain would take 60
     assert "left at once" in log[-1]["message"]
 
 
 def _wait_for_answer(url: str) -> httpx.Response:
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 90
     while True:
         try:
             return httpx.get(url)
