@@ -175,7 +175,8 @@ class SearchApplication:
         except Exception as error:  # noqa: BLE001 - whatever it is, the client gets an answer
             answer = self._answer_error(request, error, route)
         headers = answer.headers
-        if self._draining and not scope["extensions"]["connection"].pipeline:
+        connection = scope["extensions"]["connection"]
+        if (self._draining and not connection.pipeline) or connection.unread:
             # a client that sent more requests at once gets all their answers before it is told to go
             headers = [*headers, _CLOSE]
         await send({"type": "http.response.start", "status": answer.status, "headers": headers})

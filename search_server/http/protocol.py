@@ -263,6 +263,11 @@ class BoundedProtocol(HttpToolsProtocol):
     # the connection's life
 
     @property
+    def unread(self) -> bool:
+        """Whether the client still asks if it may send its body: nobody knows whether it will, once it is answered."""
+        return self.cycle is not None and self.cycle.waiting_for_100_continue
+
+    @property
     def _busy(self) -> bool:
         return self._answered is not None and not self._answered.response_complete
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import socket
 from collections.abc import Callable
 from typing import Any
 
@@ -336,3 +337,14 @@ def test_the_page_allows_scripts_and_pictures_from_nowhere_else(client: httpx.Cl
     assert script.headers["content-type"].startswith("text/javascript")
     again = client.get("/page/main.js", headers={"if-none-match": script.headers["etag"]})
     assert again.status_code == 304
+
+
+def test_a_refusal_of_a_body_that_was_not_sent_yet_ends_the_connection(server: Any) -> None:
+    ask = b"POST /nothing-here HTTP/1.1\r\nhost: x\r\nexpect: 100-continue\r\ncontent-length: 4\r\n\r\n"
+    with socket.create_connection(("127.0.0.1", server.port), timeout=60) as connection:
+        connection.sendall(ask)
+        answer = b""
+        while chunk := connection.recv(4096):
+            answer += chunk
+    assert answer.startswith(b"HTTP/1.1 404")
+    assert b"connection: close" in answer
