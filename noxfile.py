@@ -15,7 +15,7 @@ nox.options.sessions = ["lint", "tests"]
 
 ROOT = Path(__file__).parent
 PROJECT = nox.project.load_toml(ROOT / "pyproject.toml")
-ROOMS: list[str] = PROJECT["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"]
+ROOMS: list[str] = PROJECT["tool"]["indexpush"]["rooms"]
 CODE = (*ROOMS, "functions", "tests", "benchmarks", "noxfile.py")
 ELSEWHERE = {
     "on_commit": "functions/on_commit/requirements.txt",

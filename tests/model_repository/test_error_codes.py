@@ -33,7 +33,7 @@ def codes_in(path: Path) -> Iterator[str]:
 
 def sources() -> list[Path]:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
-    rooms = project["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"]
+    rooms = project["tool"]["indexpush"]["rooms"]
     return [path for room in rooms for path in (ROOT / room).rglob("*.py")]
 
 
