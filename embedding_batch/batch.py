@@ -15,13 +15,14 @@ from embedding_batch.events import Listener, StepEnded, Warned
 from embedding_batch.steps.building import Built, Vectors, build, group
 from embedding_batch.steps.catalogue import Broken, Listed, Listing, list_pictures, read_catalogue
 from embedding_batch.steps.checking import Checked, check, describe, spread
-from embedding_batch.steps.embedding import Embeds, embed
+from embedding_batch.steps.embedding import embed
 from embedding_batch.steps.features import FeatureCache, Features, diff, rows_of, unit_vectors
 from embedding_batch.steps.guards import guard_broken, guard_items, guard_recall
-from embedding_batch.steps.models import LocalModel, OnDemand, local_model, publish_model
-from embedding_batch.steps.publishing import CommitOutcome, NotAsked, commit, describe_outcome, look, publish
-from model_repository.documents.commit import Commit
-from model_repository.documents.index_manifest import IndexManifest
+from embedding_batch.steps.models import LocalModel, local_model, new_model, publish_model, published_model
+from embedding_batch.steps.publishing import CommitOutcome, NotAsked, commit, describe_outcome, look, new_build
+from embedding_batch.steps.uploading import upload
+from image_embedder import Embedder
+from model_repository.documents.index_manifest import IndexManifest, ModelReference
 from model_repository.store import Store
 
 GOLDEN_IMAGES = 3
@@ -78,18 +79,18 @@ def run(config: Config, store: Store, now: datetime, listener: Listener) -> Summ
     steps = _Steps(listener)
     with steps.step("model") as details:
         model = local_model(config.model, config.model_cache)
-        embedder = OnDemand(model)
         details.append(str(model.prefix))
     with steps.step("list") as details:
         listing = list_pictures(read_catalogue(config.catalogue))
         serving = look(store, config.target, listener)
+        published = published_model(store, model)
         details.append(f"{listing.items} items")
     with steps.step("diff") as details:
-        cache = FeatureCache(config.feature_cache, model.features_key, model.dimensions)
+        cache = FeatureCache(config.feature_cache, model.features_key, model.embedder.dimensions)
         missing = _missing(listing, cache, listener)
         details.append(f"{len(missing)} new pictures")
     with steps.step("embed") as details:
-        embedded = _embed(config, listing, missing, embedder, cache=cache, listener=listener)
+        embedded = _embed(config, listing, missing, model.embedder, cache=cache, listener=listener)
         details.append(f"{embedded.new} embedded, {len(embedded.broken)} items skipped")
         guard_items(len(embedded.good), serving.items, config.limits)
     with tempfile.TemporaryDirectory(prefix="indexpush-build-") as folder:
@@ -101,12 +102,12 @@ def run(config: Config, store: Store, now: datetime, listener: Listener) -> Summ
             details.append(describe(checked))
             guard_recall(checked.recall, config.limits)
         with steps.step("publish") as details:
-            manifest = _publish(config, store, now, _Made(model, embedder, built, checked, embedded.good))
+            manifest = _publish(config, store, now, _Made(model, published, built, checked, embedded.good))
             details.append(f"{manifest.prefix}, {manifest.bytes_to_pull} bytes to pull")
     with steps.step("commit") as details:
         outcome: CommitOutcome = NotAsked()
         if config.commits:
-            outcome = commit(store, config.target, Commit(config.prefix, config.by, config.reason), serving)
+            outcome = commit(store, config.target, config.commit, serving)
         details.append(describe_outcome(outcome))
     reused = len(embedded.features.digests) - embedded.new
     return Summary(manifest, outcome, embedded.new, reused, embedded.broken, steps.seconds)
@@ -123,7 +124,7 @@ def _embed(
     config: Config,
     listing: Listing,
     missing: Sequence[Listed],
-    embedder: Embeds,
+    embedder: Embedder,
     *,
     cache: FeatureCache,
     listener: Listener,
@@ -136,7 +137,7 @@ def _embed(
     broken += [Broken(entry.item, reasons[entry.sha256]) for entry in listing.listed if entry.sha256 in reasons]
     broken.sort(key=lambda one: one.item.id)
     for one in broken:
-        listener(Warned(f"{one.item.id}: skipped, {one.reason} ({one.item.picture})"))
+        listener(Warned(f"{one.item.id}: skipped, {one.reason} ({str(one.item.picture)!r})"))
     guard_broken(broken, listing.items, config.limits)
     good = tuple(entry for entry in listing.listed if entry.sha256 not in reasons)
     features = cache.read({entry.sha256 for entry in good})
@@ -152,16 +153,24 @@ def _build(config: Config, folder: Path, embedded: _Embedded, listener: Listener
 
 @dataclass(frozen=True, slots=True)
 class _Made:
-    """What is there to publish."""
+    """What is there to publish. published: the model as it is in the bucket already."""
 
     model: LocalModel
-    embedder: Embeds
+    published: ModelReference | None
     built: Built
     checked: Checked
     items: Sequence[Listed]
 
 
 def _publish(config: Config, store: Store, now: datetime, made: _Made) -> IndexManifest:
-    golden = [made.items[position].item.picture for position in spread(len(made.items), GOLDEN_IMAGES)]
-    reference = publish_model(store, made.model, made.embedder, golden, now)
-    return publish(store, config.prefix, made.built, made.checked, model=reference, created=now)
+    reference = made.published
+    if reference is None:
+        golden = [made.items[position].item.picture for position in spread(len(made.items), GOLDEN_IMAGES)]
+        new = new_model(made.model, golden, now)
+        new_build(
+            config.prefix, made.built, made.checked, new.reference, now
+        )  # every document is read before any upload
+        reference = publish_model(store, made.model, new)
+    manifest, data = new_build(config.prefix, made.built, made.checked, reference, now)
+    upload(store, config.prefix, made.built.contents, manifest.files, data)
+    return manifest

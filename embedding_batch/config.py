@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import NoReturn
 
 from embedding_batch.steps.guards import DEFAULT_LIMITS, Limits
-from model_repository.errors import Misconfigured, NameRefused
+from model_repository.documents.commit import Commit, format_commit, parse_commit
+from model_repository.errors import DocumentMalformed, Misconfigured, NameRefused
 from model_repository.names import IndexPrefix, Target
 from tools.make_model import NAMES
 
@@ -41,6 +42,11 @@ class Config:
     by: str = "embedding_batch"
     reason: str = ""
     commits: bool = True
+
+    @property
+    def commit(self) -> Commit:
+        """What puts the build live."""
+        return Commit(self.prefix, self.by, self.reason)
 
     @property
     def model_cache(self) -> Path:
@@ -92,6 +98,10 @@ def read_command(arguments: Sequence[str], environment: Mapping[str, str], now: 
         reason=options.reason,
         commits=not options.no_commit,
     )
+    try:
+        parse_commit(format_commit(config.commit), target)
+    except (DocumentMalformed, UnicodeEncodeError) as error:  # before any work, not after it
+        raise Misconfigured(f"--by, --reason: no commit can say this ({error})") from None
     return Command(config, options.check)
 
 

@@ -55,9 +55,10 @@ class Built:
         return sum(len(built.content.ids) for built in self.partitions)
 
     @property
-    def names(self) -> list[str]:
-        """The names of the files below the folder."""
-        return [LOOKUP, *(name for built in self.partitions for name in (built.partition.file, built.partition.ids))]
+    def contents(self) -> dict[str, Path]:
+        """The files by their names in the build."""
+        names = [LOOKUP, *(name for built in self.partitions for name in (built.partition.file, built.partition.ids))]
+        return {name: self.folder / name for name in names}
 
 
 def group(categories: Mapping[str, str], ids: Sequence[str], vectors: NDArray[np.float32]) -> tuple[Vectors, ...]:

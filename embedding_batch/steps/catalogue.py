@@ -9,11 +9,14 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from embedding_batch.errors import CatalogueMalformed
+from model_repository.documents.files import FILES_LIMIT
 
 FILE = "catalogue.jsonl"
 ID_LIMIT = 500
 CATEGORY_LIMIT = 100
 """Most characters, as index.json allows."""
+CATEGORIES_LIMIT = (FILES_LIMIT - 1) // 2
+"""Each has two files in a build, beside the lookup."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +65,7 @@ def read_catalogue(folder: Path) -> tuple[Item, ...]:
     """
     path = folder / FILE
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8-sig").split("\n")  # other separators may stand in a name
     except (OSError, UnicodeDecodeError) as error:
         raise CatalogueMalformed(f"{path}: can't be read ({error}); name the folder that has it") from error
     items: dict[str, Item] = {}
@@ -74,6 +77,9 @@ def read_catalogue(folder: Path) -> tuple[Item, ...]:
             items[item.id] = item
     if not items:
         raise CatalogueMalformed(f"{path}: has no items")
+    categories = len({item.category for item in items.values()})
+    if categories > CATEGORIES_LIMIT:
+        raise CatalogueMalformed(f"{path}: {categories} categories, more than the {CATEGORIES_LIMIT} of an index")
     return tuple(items[item_id] for item_id in sorted(items))
 
 
@@ -84,9 +90,11 @@ def _item(folder: Path, where: str, line: str) -> Item:
         raise CatalogueMalformed(f"{where}: not JSON ({error})") from error
     if not isinstance(fields, dict):
         raise CatalogueMalformed(f"{where}: expected an object")
-    file = PurePosixPath(_text(fields, "file", where, 1000))
-    if file.is_absolute() or ".." in file.parts:
-        raise CatalogueMalformed(f"{where}: file {str(file)!r} must lie within the catalogue's folder")
+    file = fields.get("file")  # a picture's name stands in no document: it may be what the disk takes
+    if not isinstance(file, str) or not file:
+        raise CatalogueMalformed(f"{where}: 'file' should be a picture's path")
+    if PurePosixPath(file).is_absolute() or ".." in PurePosixPath(file).parts:
+        raise CatalogueMalformed(f"{where}: file {file!r} must lie within the catalogue's folder")
     return Item(
         _text(fields, "id", where, ID_LIMIT), _text(fields, "category", where, CATEGORY_LIMIT), folder.joinpath(file)
     )
@@ -105,6 +113,6 @@ def list_pictures(items: Iterable[Item]) -> Listing:
     for item in items:
         try:
             listed.append(Listed(item, hashlib.sha256(item.picture.read_bytes()).digest()))
-        except OSError as error:
-            broken.append(Broken(item, f"the picture can't be read: {error.strerror or error}"))
+        except (OSError, ValueError) as error:  # ValueError: no path can be called that
+            broken.append(Broken(item, f"the picture can't be read: {getattr(error, 'strerror', None) or error}"))
     return Listing(tuple(listed), tuple(broken))

@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 
 from embedding_batch.errors import IndexUnsound
 from embedding_batch.events import Listener, Progress
-from embedding_batch.steps.building import METRIC, Built, BuiltPartition
+from embedding_batch.steps.building import LOOKUP, METRIC, Built, BuiltPartition
 from model_repository.documents.index_manifest import GoldenQuery, Recall
+from model_repository.documents.item_ids import ItemIds, ItemLookup
 
 RECALL_AT = 10
 RECALL_QUERIES = 1000
@@ -41,13 +42,15 @@ class Checked:
 
 
 def check(built: Built, *, listener: Listener) -> Checked:
-    """Open every Annoy file again, count, measure and record; raises IndexUnsound."""
+    """Open every file again, count, measure and record; raises IndexUnsound."""
+    lookup = ItemLookup((built.folder / LOOKUP).read_bytes(), LOOKUP)
     shares: list[NDArray[np.float64]] = []
     golden: list[GoldenQuery] = []
     listener(Progress("check", 0, len(built.partitions)))
     golden_each = max(1, min(GOLDEN_EACH, GOLDEN_QUERIES // len(built.partitions)))
     with_golden = set(spread(len(built.partitions), GOLDEN_QUERIES))
     for number, partition in enumerate(built.partitions):
+        _check_ids(built.folder, number, partition, lookup)
         index = _open(built.folder, partition, built.dimensions)
         queries = max(1, round(RECALL_QUERIES * len(partition.content.ids) / built.items))
         shares.append(_recalls(index, partition.content.vectors, queries))
@@ -63,6 +66,16 @@ def check(built: Built, *, listener: Listener) -> Checked:
         (built.partitions[weakest].content.category, means[weakest]),
         tuple(golden),
     )
+
+
+def _check_ids(folder: Path, number: int, built: BuiltPartition, lookup: ItemLookup) -> None:
+    name = built.partition.ids
+    ids = ItemIds((folder / name).read_bytes(), name)
+    if tuple(ids) != built.content.ids:
+        raise IndexUnsound(f"{name}: has other ids than were put in")
+    for position, item in enumerate(ids):
+        if (number, position) not in lookup.find(item):
+            raise IndexUnsound(f"{LOOKUP}: doesn't find item {item!r} of {name}")
 
 
 def _open(folder: Path, built: BuiltPartition, dimensions: int) -> AnnoyIndex:

@@ -11,7 +11,6 @@ import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +18,7 @@ from numpy.typing import NDArray
 from embedding_batch.events import Listener, Progress
 from embedding_batch.steps.catalogue import Broken, Listed
 from embedding_batch.steps.features import Features
-from image_embedder import PictureUnreadable, preprocess
+from image_embedder import Embedder, PictureUnreadable, preprocess
 
 PART_ROWS = 4096
 """Embeddings in one part of the cache: what a batch that is killed loses at most."""
@@ -27,27 +26,9 @@ PART_ROWS = 4096
 Vector = NDArray[np.float16]
 
 
-class Embeds(Protocol):
-    """What turns preprocessed pictures into vectors; called from several threads at once."""
-
-    @property
-    def input_size(self) -> int:
-        """S, the edge of the square input in pixels."""
-        ...
-
-    @property
-    def dimensions(self) -> int:
-        """D, the length of an embedding."""
-        ...
-
-    def embed(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
-        """float32[N,3,S,S] in, float32[N,D], L2-normalised, out."""
-        ...
-
-
 def embed(
     missing: Sequence[Listed],
-    embedder: Embeds,
+    embedder: Embedder,
     keep: Callable[[Features], object],
     *,
     workers: int,
@@ -88,17 +69,22 @@ def _pool(workers: int) -> Iterator[ThreadPoolExecutor]:
         pool.shutdown(cancel_futures=True)
 
 
-def _embed(entry: Listed, embedder: Embeds) -> Vector | Broken:
+def _embed(entry: Listed, embedder: Embedder) -> Vector | Broken:
     try:
         data = entry.item.picture.read_bytes()
         if hashlib.sha256(data).digest() != entry.sha256:
             return Broken(entry.item, "the picture was changed while the batch ran")
-        vector = embedder.embed(preprocess(data, embedder.input_size)[np.newaxis])[0]
+        half: Vector = embed_picture(data, embedder).astype(np.float16)
     except PictureUnreadable as error:
         return Broken(entry.item, str(error))
     except OSError as error:
         return Broken(entry.item, f"the picture can't be read: {error.strerror or error}")
-    if not np.isfinite(vector).all():
-        return Broken(entry.item, "the model gave no finite numbers for the picture")
-    half: Vector = vector.astype(np.float16)
     return half
+
+
+def embed_picture(data: bytes, embedder: Embedder) -> NDArray[np.float32]:
+    """Return the embedding, float32[D], of an encoded picture; raises PictureUnreadable, also for no finite numbers."""
+    vector: NDArray[np.float32] = embedder.embed(preprocess(data, embedder.input_size)[np.newaxis])[0]
+    if not np.isfinite(vector).all():
+        raise PictureUnreadable("the model gave no finite numbers for the picture")
+    return vector

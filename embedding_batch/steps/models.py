@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 import hashlib
-import threading
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
-
 from embedding_batch.errors import NameTaken
-from embedding_batch.steps.embedding import Embeds
-from embedding_batch.steps.uploading import describe_bytes, describe_file, put, put_all
-from image_embedder import PREPROCESSING, Embedder, preprocess
+from embedding_batch.steps.embedding import embed_picture
+from embedding_batch.steps.uploading import Content, describe, upload
+from image_embedder import PREPROCESSING, Embedder
 from model_repository.digests import sha256_digest
-from model_repository.documents.files import File, check_files
+from model_repository.documents.files import check_files
 from model_repository.documents.index_manifest import ModelReference
 from model_repository.documents.model_manifest import (
     MODEL_MANIFEST_LIMIT,
@@ -26,7 +22,7 @@ from model_repository.documents.model_manifest import (
     format_model_manifest,
     parse_model_manifest,
 )
-from model_repository.errors import ObjectMissing
+from model_repository.errors import DocumentMalformed, ObjectMissing
 from model_repository.names import ModelPrefix
 from model_repository.store import Store
 from tools.make_model import make_model
@@ -40,14 +36,13 @@ class LocalModel:
     """A model file on this machine.
 
     prefix: where it stands, or will stand, in the bucket; the version names the file's bytes, so that it can be no
-    other. sha256: of the file, in hex. input_size, dimensions: see `model_manifest.ModelManifest`.
+    other. sha256: of the file, in hex. embedder: the file, opened; each call uses one core, callers bring the threads.
     """
 
     prefix: ModelPrefix
     path: Path
     sha256: str
-    input_size: int
-    dimensions: int
+    embedder: Embedder
 
     @property
     def features_key(self) -> str:
@@ -55,30 +50,18 @@ class LocalModel:
         return f"{self.sha256}-preprocessing-{PREPROCESSING}"
 
 
-class OnDemand:
-    """Embeds with a local model that is only opened when there is something to embed: most runs have nothing new."""
+@dataclass(frozen=True, slots=True)
+class NewModel:
+    """A model before its upload. contents: its files by name. data: its model.json, as the contract reads it."""
 
-    def __init__(self, model: LocalModel) -> None:
-        """Open nothing yet."""
-        self._model = model
-        self._lock = threading.Lock()
-        self._embedder: Embedder | None = None
-
-    @property
-    def input_size(self) -> int:
-        """S, the edge of the square input in pixels."""
-        return self._model.input_size
+    manifest: ModelManifest
+    contents: Mapping[str, Content]
+    data: bytes
 
     @property
-    def dimensions(self) -> int:
-        """D, the length of an embedding."""
-        return self._model.dimensions
-
-    def embed(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
-        """See `embedding.Embeds`. Each call uses one core; callers bring the threads."""
-        with self._lock:
-            self._embedder = self._embedder or Embedder(self._model.path, threads=1)
-        return self._embedder.embed(batch)
+    def reference(self) -> ModelReference:
+        """What index.json says of it."""
+        return _reference(self.manifest, self.data)
 
 
 def local_model(name: str, cache: Path) -> LocalModel:
@@ -88,62 +71,26 @@ def local_model(name: str, cache: Path) -> LocalModel:
     """
     made = make_model(name, cache)
     prefix = ModelPrefix(name, f"{made.weights_version}-{made.sha256[:12]}")
-    return LocalModel(prefix, made.path, made.sha256, made.input_size, made.dimensions)
+    return LocalModel(prefix, made.path, made.sha256, Embedder(made.path, threads=1))
 
 
-def publish_model(
-    store: Store, model: LocalModel, embedder: Embeds, golden_pictures: Sequence[Path], created: datetime
-) -> ModelReference:
-    """Return the reference to the model in the bucket, uploading it with its golden images if it isn't there.
+def published_model(store: Store, model: LocalModel) -> ModelReference | None:
+    """Return the reference to the model in the bucket; None: it isn't there.
 
-    golden_pictures: some pictures of the catalogue; what the model makes of them is recorded with it. They are not
-    looked at when the model is there: it is immutable.
-
-    Raises NameTaken when another model stands there, BuildIncomplete when one stands there without all of its files.
+    Raises NameTaken when another model stands there, BuildIncomplete when it lacks files, and DocumentMalformed when
+    nobody can read its model.json: builds of other models don't mind.
     """
-    reference = _published(store, model)
-    if reference is not None:
-        return reference
-    contents: dict[str, bytes | Path] = {MODEL_FILE: model.path}
-    golden_images = []
-    for path in golden_pictures:
-        picture = path.read_bytes()
-        vector = embedder.embed(preprocess(picture, embedder.input_size)[np.newaxis])[0].astype("<f4").tobytes()
-        # Named by their bytes: another machine's vector differs in its last bits, and must not meet this one's.
-        image = f"golden/{hashlib.sha256(picture).hexdigest()[:12]}{path.suffix.lower()}"
-        embedding = f"golden/{hashlib.sha256(vector).hexdigest()[:12]}.f32"
-        contents |= {image: picture, embedding: vector}
-        golden_images.append(GoldenImage(image, embedding))
-    files = put_all(store, str(model.prefix), contents)
-    manifest = ModelManifest(
-        prefix=model.prefix,
-        created=created,
-        runtime=RUNTIME,
-        file=MODEL_FILE,
-        input_size=model.input_size,
-        dimensions=model.dimensions,
-        golden_images=tuple(golden_images),
-        files=files,
-    )
-    data = format_model_manifest(manifest)
-    try:
-        put(store, model.prefix.manifest, data)
-    except NameTaken:  # another batch was faster; its golden images are as good
-        reference = _published(store, model)
-        if reference is None:
-            raise
-        return reference
-    return _reference(manifest, data)
-
-
-def _published(store: Store, model: LocalModel) -> ModelReference | None:
     try:
         data = store.read(model.prefix.manifest, limit=MODEL_MANIFEST_LIMIT).data
     except ObjectMissing:
         return None
-    manifest = parse_model_manifest(data, model.prefix)
+    try:
+        manifest = parse_model_manifest(data, model.prefix)
+    except DocumentMalformed as error:
+        mend = f"if nothing uses it, delete {model.prefix.manifest}: the next batch publishes the model anew"
+        raise DocumentMalformed(str(model.prefix), f"{error}; {mend}") from error
     stated = next(file for file in manifest.files if file.name == manifest.file)
-    local = describe_file(model.path, manifest.file)
+    (local,) = describe({manifest.file: model.path})
     if stated != local:
         raise NameTaken(
             f"{model.prefix}/{manifest.file} has {stated.size} bytes with crc32c {stated.crc32c}, the one made here "
@@ -154,6 +101,56 @@ def _published(store: Store, model: LocalModel) -> ModelReference | None:
     return reference
 
 
+def new_model(model: LocalModel, golden_pictures: Iterable[Path], created: datetime) -> NewModel:
+    """Return the model as it is to be published, with what it makes of some pictures of the catalogue.
+
+    Raises DocumentMalformed if the contract's own reader would not take it, PictureUnreadable for a picture that gives
+    no vector.
+    """
+    contents: dict[str, Content] = {MODEL_FILE: model.path}
+    golden_images = []
+    for path in golden_pictures:
+        picture = path.read_bytes()
+        vector = embed_picture(picture, model.embedder).astype("<f4").tobytes()
+        # Named by their bytes: a shop's name for a picture may be no file's here, and another machine's vector, which
+        # differs in its last bits, must not meet this one's.
+        golden = GoldenImage(f"golden/{_digest(picture)}.image", f"golden/{_digest(vector)}.f32")
+        contents |= {golden.image: picture, golden.embedding: vector}
+        golden_images.append(golden)
+    manifest = ModelManifest(
+        prefix=model.prefix,
+        created=created,
+        runtime=RUNTIME,
+        file=MODEL_FILE,
+        input_size=model.embedder.input_size,
+        dimensions=model.embedder.dimensions,
+        golden_images=tuple(golden_images),
+        files=describe(contents),
+    )
+    data = format_model_manifest(manifest)
+    parse_model_manifest(data, model.prefix)
+    return NewModel(manifest, contents, data)
+
+
+def _digest(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()[:12]
+
+
+def publish_model(store: Store, model: LocalModel, new: NewModel) -> ModelReference:
+    """Upload the model; return the reference to it, or to that of another batch that was faster.
+
+    Raises what `published_model` does.
+    """
+    try:
+        upload(store, model.prefix, new.contents, new.manifest.files, new.data)
+    except NameTaken:  # another batch's golden images are as good
+        reference = published_model(store, model)
+        if reference is None:
+            raise
+        return reference
+    return new.reference
+
+
 def _reference(manifest: ModelManifest, data: bytes) -> ModelReference:
-    files: tuple[File, ...] = (*manifest.files, describe_bytes(data, "model.json"))
+    files = (*manifest.files, *describe({"model.json": data}))
     return ModelReference(manifest.prefix, sha256_digest(data), manifest.dimensions, tuple(sorted(files)))

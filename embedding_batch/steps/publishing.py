@@ -8,9 +8,14 @@ from datetime import datetime
 from embedding_batch.events import Listener, Warned
 from embedding_batch.steps.building import LOOKUP, METRIC, Built
 from embedding_batch.steps.checking import Checked
-from embedding_batch.steps.uploading import put, put_all
+from embedding_batch.steps.uploading import describe
 from model_repository.documents.commit import Commit, LiveCommit
-from model_repository.documents.index_manifest import IndexManifest, ModelReference, format_index_manifest
+from model_repository.documents.index_manifest import (
+    IndexManifest,
+    ModelReference,
+    format_index_manifest,
+    parse_index_manifest,
+)
 from model_repository.errors import GenerationConflict, ObjectMissing, PermanentError
 from model_repository.names import IndexPrefix, Target
 from model_repository.repository import read_build, read_live_commit, write_commit
@@ -88,14 +93,10 @@ def look(store: Store, target: Target, listener: Listener) -> Serving:
     return Serving(live, manifest.items)
 
 
-def publish(
-    store: Store, prefix: IndexPrefix, built: Built, checked: Checked, *, model: ModelReference, created: datetime
-) -> IndexManifest:
-    """Upload the build's files, and index.json when all of them are there; returns what index.json says.
-
-    Raises NameTaken when a build stands under that prefix with other bytes.
-    """
-    files = put_all(store, str(prefix), {name: built.folder / name for name in built.names})
+def new_build(
+    prefix: IndexPrefix, built: Built, checked: Checked, model: ModelReference, created: datetime
+) -> tuple[IndexManifest, bytes]:
+    """Return what index.json says, and its bytes; raises DocumentMalformed if its own reader would not take them."""
     manifest = IndexManifest(
         prefix=prefix,
         created=created,
@@ -107,10 +108,11 @@ def publish(
         lookup=LOOKUP,
         partitions=tuple(partition.partition for partition in built.partitions),
         golden_queries=checked.golden_queries,
-        files=files,
+        files=describe(built.contents),
     )
-    put(store, prefix.manifest, format_index_manifest(manifest))
-    return manifest
+    data = format_index_manifest(manifest)
+    parse_index_manifest(data, prefix)
+    return manifest, data
 
 
 def commit(store: Store, target: Target, commit: Commit, serving: Serving) -> Committed | Held:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO
 
@@ -15,6 +14,7 @@ from embedding_batch.errors import NameTaken
 from model_repository.digests import format_crc32c
 from model_repository.documents.files import BLOCK_BYTES, File
 from model_repository.errors import GenerationConflict
+from model_repository.names import IndexPrefix, ModelPrefix
 from model_repository.store import Store
 
 UPLOADS = 8
@@ -23,16 +23,16 @@ UPLOADS = 8
 _CHUNK = 1024 * 1024
 """Divides BLOCK_BYTES."""
 
-
-def describe_bytes(data: bytes, name: str) -> File:
-    """Return what a manifest says of a file with these bytes."""
-    return _describe(io.BytesIO(data), name)
+Content = bytes | Path
 
 
-def describe_file(path: Path, name: str) -> File:
-    """Return what a manifest says of the file at `path`, without holding it in memory."""
-    with path.open("rb") as stream:
-        return _describe(stream, name)
+def describe(contents: Mapping[str, Content]) -> tuple[File, ...]:
+    """Return what a manifest says of files with these contents, by name; those on disk are not held in memory."""
+    files = []
+    for name, content in sorted(contents.items()):
+        with io.BytesIO(content) if isinstance(content, bytes) else content.open("rb") as stream:
+            files.append(_describe(stream, name))
+    return tuple(files)
 
 
 def _describe(stream: BinaryIO, name: str) -> File:
@@ -50,36 +50,36 @@ def _text(checksum: google_crc32c.Checksum) -> str:
     return format_crc32c(int.from_bytes(checksum.digest(), "big"))
 
 
-def put(store: Store, name: str, content: bytes | Path) -> File:
-    """Write an object that must not exist, or exists with the very same bytes: a batch that was killed goes on so.
+def upload(
+    store: Store,
+    prefix: IndexPrefix | ModelPrefix,
+    contents: Mapping[str, Content],
+    files: Iterable[File],
+    manifest: bytes,
+) -> None:
+    """Write a model's or a build's `files`, several at a time, and its manifest when all of them are there.
 
-    Returns the file, under the object's whole name. Raises NameTaken when other bytes stand there.
+    What stands there already with the very same bytes is as good: a batch that was killed goes on so. Raises NameTaken
+    when other bytes stand there.
     """
-    file = describe_bytes(content, name) if isinstance(content, bytes) else describe_file(content, name)
+    with ThreadPoolExecutor(UPLOADS) as pool:
+        list(pool.map(lambda file: _put(store, f"{prefix}/{file.name}", contents[file.name], file), files))
+    _put(store, prefix.manifest, manifest, *describe({prefix.manifest: manifest}))
+
+
+def _put(store: Store, name: str, content: Content, file: File) -> None:
     try:
         if isinstance(content, bytes):
-            info = store.write(name, content, if_generation_match=0)
+            there = store.write(name, content, if_generation_match=0)
         else:
-            info = store.upload(name, content, if_generation_match=0)
+            there = store.upload(name, content, if_generation_match=0)
     except GenerationConflict:
-        there = store.stat(name)
-        if there is None:  # deleted between the two looks; not ours to judge
+        standing = store.stat(name)
+        if standing is None:  # deleted between the two looks; not ours to judge
             raise
-        info = there
-    if (info.size, info.crc32c) != (file.size, file.crc32c):
+        there = standing
+    if (there.size, there.crc32c) != (file.size, file.crc32c):
         raise NameTaken(
-            f"{name}: stands in the bucket with other bytes ({info.size} with crc32c {info.crc32c}; "
+            f"{name}: stands in the bucket with other bytes ({there.size} with crc32c {there.crc32c}; "
             f"here {file.size} with {file.crc32c}); what is published is never changed: take a new name"
         )
-    return file
-
-
-def put_all(store: Store, prefix: str, contents: Mapping[str, bytes | Path]) -> tuple[File, ...]:
-    """Write objects below `prefix`, several at a time; returns the files by name, relative to it."""
-
-    def one(name: str) -> File:
-        written = put(store, f"{prefix}/{name}", contents[name])
-        return replace(written, name=name)
-
-    with ThreadPoolExecutor(UPLOADS) as pool:
-        return tuple(pool.map(one, sorted(contents)))

@@ -17,7 +17,7 @@ from model_repository.documents.files import check_files
 from model_repository.documents.item_ids import ItemIds, ItemLookup
 from model_repository.errors import BuildIncomplete, DocumentMalformed, GenerationConflict
 from model_repository.names import IndexPrefix, Target
-from model_repository.repository import read_build, read_live_commit, write_commit
+from model_repository.repository import read_build, read_live_commit, read_model_manifest, write_commit
 from model_repository.store import ObjectInfo
 
 if TYPE_CHECKING:
@@ -215,6 +215,44 @@ def test_a_run_that_dies_while_it_uploads_leaves_no_index_json_and_the_next_one_
     assert isinstance(shop.batch().outcome, Committed)
     manifest = read_build(shop.store, B1).manifest
     check_files(str(B1), manifest.files, shop.store.listing(str(B1)))
+
+
+@pytest.mark.parametrize(
+    "picture",
+    [
+        "a.jpg?itok=x",
+        " (1).jpg",
+        "椅子 №1.jpg",
+        "Screenshot 9.00\u202fAM.png",
+        "line\u2028break.jpg",
+        "b/" * 249 + "a.j",
+    ],
+)
+def test_a_picture_may_be_called_what_a_shop_calls_it(shop: Shop, picture: str) -> None:
+    path = shop.folder / picture
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes((shop.folder / "chair-1.jpg").read_bytes())
+    lines = [{"id": picture[:1] * 500, "category": picture[:1] * 100, "file": picture}]
+    (shop.folder / "catalogue.jsonl").write_text(json.dumps(lines[0], ensure_ascii=False), encoding="utf-8")
+    manifest = shop.batch("b1").manifest
+    assert read_model_manifest(shop.store, manifest.model.prefix)[0].golden_images
+    assert items_of(shop, B1) == {picture[:1] * 500}
+    assert isinstance(shop.batch("b2").outcome, Committed)
+
+
+@pytest.mark.parametrize("document", ["index.json", "model.json", "a file's name"])
+def test_what_its_own_reader_would_not_take_is_not_even_begun_to_be_uploaded(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch, document: str
+) -> None:
+    if document == "index.json":
+        monkeypatch.setattr("embedding_batch.steps.publishing.METRIC", "manhattan")
+    elif document == "model.json":
+        monkeypatch.setattr("embedding_batch.steps.models.RUNTIME", "torch")
+    else:
+        monkeypatch.setattr("embedding_batch.steps.models.MODEL_FILE", "../model.onnx")
+    with pytest.raises(DocumentMalformed):
+        shop.batch()
+    assert shop.store.writes == []
 
 
 def test_a_build_is_never_reused_for_other_bytes(shop: Shop) -> None:

@@ -10,9 +10,9 @@ from annoy import AnnoyIndex
 from numpy.typing import NDArray
 
 from embedding_batch.errors import IndexUnsound
-from embedding_batch.steps.building import Built, Vectors, build, group
+from embedding_batch.steps.building import LOOKUP, Built, Vectors, build, group
 from embedding_batch.steps.checking import check, spread
-from model_repository.documents.item_ids import ItemIds
+from model_repository.documents.item_ids import ItemIds, encode_item_lookup
 
 DIMENSIONS = 16
 
@@ -54,14 +54,14 @@ def test_the_same_vectors_give_the_same_bytes_on_any_number_of_cores(tmp_path: P
 
 
 def test_a_build_names_exactly_the_files_it_wrote(tmp_path: Path) -> None:
-    assert sorted(built(tmp_path, content("a", 20), content("b", 1)).names) == sorted(files(tmp_path))
+    assert sorted(built(tmp_path, content("a", 20), content("b", 1)).contents) == sorted(files(tmp_path))
 
 
 def test_categories_may_have_any_name(tmp_path: Path) -> None:
     names = ("Möbel & mehr", "möbel, mehr", "椅子", "../../etc", "x" * 100)
     made = built(tmp_path, *(content(name, 3) for name in names))
     assert [partition.content.category for partition in made.partitions] == list(names)
-    assert all(part.isascii() and ".." not in part for part in made.names)
+    assert all(part.isascii() and ".." not in part for part in made.contents)
     check(made, listener=ignore)
 
 
@@ -144,6 +144,19 @@ def test_an_annoy_file_that_was_cut_is_noticed(tmp_path: Path) -> None:
     path = tmp_path / made.partitions[0].partition.file
     path.write_bytes(path.read_bytes()[:-1])
     with pytest.raises(IndexUnsound, match="can't read"):
+        check(made, listener=ignore)
+
+
+def test_item_ids_that_are_not_those_of_the_catalogue_are_noticed(tmp_path: Path) -> None:
+    made = built(tmp_path, content("a", 50), content("b", 50))
+    one, other = (tmp_path / partition.partition.ids for partition in made.partitions)
+    kept = one.read_bytes()
+    one.write_bytes(other.read_bytes())
+    with pytest.raises(IndexUnsound, match="other ids than were put in"):
+        check(made, listener=ignore)
+    one.write_bytes(kept)
+    (tmp_path / LOOKUP).write_bytes(encode_item_lookup([partition.content.ids for partition in made.partitions[::-1]]))
+    with pytest.raises(IndexUnsound, match="doesn't find item 'a-00000'"):
         check(made, listener=ignore)
 
 

@@ -40,7 +40,11 @@ def test_items_come_in_the_order_of_their_ids(tmp_path: Path) -> None:
         (line("b", category=7), "'category'"),
         (line("b", category="c" * 101), "'category'"),
         ({**line("b"), "id": "b\n"}, "'id'"),
+        (line("b" * 501), "'id'"),
+        (line("b", category="Chairs\u2028"), "'category'"),
+        (line("b", category="Chairs\u00a0"), "'category'"),
         ({"id": "b", "category": "Chairs"}, "'file'"),
+        (line("b", file=""), "'file'"),
         (line("b", file="../secret.jpg"), "within the catalogue"),
         (line("b", file="/etc/passwd"), "within the catalogue"),
     ],
@@ -48,6 +52,19 @@ def test_items_come_in_the_order_of_their_ids(tmp_path: Path) -> None:
 def test_a_wrong_line_is_named(tmp_path: Path, wrong: object, what: str) -> None:
     with pytest.raises(CatalogueMalformed, match=rf"catalogue\.jsonl:2: .*{what}"):
         read_catalogue(write(tmp_path, line("a"), wrong))
+
+
+def test_separators_of_lines_that_json_allows_may_stand_in_the_shop_s_own_fields(tmp_path: Path) -> None:
+    raw = json.dumps(line("a", name="one\u2028two\u2029three\x85four"), ensure_ascii=False)
+    (tmp_path / "catalogue.jsonl").write_bytes(("\ufeff" + raw + "\r\n").encode())
+    assert [item.id for item in read_catalogue(tmp_path)] == ["a"]
+
+
+def test_more_categories_than_a_build_may_have_are_refused_before_any_work(tmp_path: Path) -> None:
+    lines = [line(f"{number:05}", category=str(number)) for number in range(9_999)]
+    assert len(read_catalogue(write(tmp_path, *lines))) == 9_999
+    with pytest.raises(CatalogueMalformed, match="10000 categories, more than the 9999"):
+        read_catalogue(write(tmp_path, *lines, line("x", category="x")))
 
 
 def test_an_empty_catalogue_is_refused(tmp_path: Path) -> None:
@@ -61,10 +78,11 @@ def test_a_folder_without_a_catalogue_is_refused(tmp_path: Path) -> None:
 
 
 def test_pictures_are_known_by_their_bytes_and_missing_ones_are_broken(tmp_path: Path) -> None:
-    items = read_catalogue(write(tmp_path, line("a"), line("b"), line("c")))
+    impossible = line("d", file="nul\0.jpg"), line("e", file="\ud800.jpg"), line("f", file="x" * 500)
+    items = read_catalogue(write(tmp_path, line("a"), line("b"), line("c"), *impossible))
     (tmp_path / "a.jpg").write_bytes(b"one")
     (tmp_path / "c.jpg").mkdir()
     listing = list_pictures(items)
     assert [(entry.item.id, entry.sha256) for entry in listing.listed] == [("a", hashlib.sha256(b"one").digest())]
-    assert [broken.item.id for broken in listing.broken] == ["b", "c"]
-    assert listing.items == 3
+    assert [broken.item.id for broken in listing.broken] == ["b", "c", "d", "e", "f"]
+    assert listing.items == 6

@@ -137,6 +137,14 @@ def test_names_that_may_not_stand_in_a_path_are_refused(wrong: tuple[str, str]) 
 
 
 @pytest.mark.parametrize(
+    "wrong", [("--by", "x" * 201), ("--reason", "two\nlines"), ("--reason", "y" * 1001), ("--by", "\udcff")]
+)
+def test_what_no_commit_can_say_is_refused_before_any_work(wrong: tuple[str, str]) -> None:
+    with pytest.raises(Misconfigured, match=wrong[0]):
+        read_command((*LEAST, *wrong), {"MODEL_REPOSITORY": "gs://bucket"}, NOW)
+
+
+@pytest.mark.parametrize(
     "wrong",
     [("--trees", "0"), ("--workers", "x"), ("--most-broken", "2"), ("--least-recall", "-1"), ("--model", "other")],
 )

@@ -12,10 +12,11 @@ import numpy as np
 import pytest
 
 from embedding_batch.errors import NameTaken
-from embedding_batch.steps.models import LocalModel, OnDemand, local_model, publish_model
+from embedding_batch.steps.models import LocalModel, local_model, new_model, publish_model, published_model
 from image_embedder import Embedder, preprocess
 from model_repository.documents.index_manifest import ModelReference
-from model_repository.errors import BuildIncomplete
+from model_repository.errors import BuildIncomplete, DocumentMalformed
+from model_repository.names import ModelPrefix
 from model_repository.repository import read_model_manifest
 from tests.memory_store import MemoryStore
 from tools.make_model.variants import VARIANTS, WeightsMissing, weights_path
@@ -36,13 +37,13 @@ def pictures(home_store: Path) -> list[Path]:
 
 @pytest.fixture
 def publish(model: LocalModel, pictures: list[Path]) -> Callable[[MemoryStore], ModelReference]:
-    return lambda store: publish_model(store, model, OnDemand(model), pictures, NOW)
+    return lambda store: publish_model(store, model, new_model(model, pictures, NOW))
 
 
 def test_a_model_is_made_once_and_named_by_its_bytes(model: LocalModel, cache: Path) -> None:
     made = model.path.stat().st_mtime_ns
     again = local_model(LITE0, cache / "models")
-    assert again == model
+    assert (again.prefix, again.path, again.sha256) == (model.prefix, model.path, model.sha256)
     assert again.path.stat().st_mtime_ns == made
     assert model.sha256 == hashlib.sha256(model.path.read_bytes()).hexdigest()
     assert str(model.prefix) == f"models/efficientnet-lite0/0.1.0-{model.sha256[:12]}"
@@ -51,13 +52,12 @@ def test_a_model_is_made_once_and_named_by_its_bytes(model: LocalModel, cache: P
 def test_a_cached_model_that_the_disk_damaged_is_made_again(tmp_path: Path) -> None:
     made = local_model(LITE0, tmp_path)
     made.path.write_bytes(made.path.read_bytes()[:-1] + b"?")
-    assert local_model(LITE0, tmp_path) == made
+    assert local_model(LITE0, tmp_path).path == made.path
     assert hashlib.sha256(made.path.read_bytes()).hexdigest() == made.sha256
 
 
 def test_it_is_what_it_says(model: LocalModel) -> None:
-    embedder = Embedder(model.path, threads=1)
-    assert (embedder.input_size, embedder.dimensions) == (model.input_size, model.dimensions) == (224, 1280)
+    assert (model.embedder.input_size, model.embedder.dimensions) == (224, 1280)
 
 
 def test_weights_that_are_not_installed_are_asked_for_by_name() -> None:
@@ -87,23 +87,26 @@ def test_a_published_model_is_whole_and_says_what_a_server_must_reproduce(
         assert embedder.embed(preprocess(picture, 224)[np.newaxis])[0] @ vector > 0.99999
 
 
-def test_a_model_that_is_there_is_not_uploaded_again(publish: Callable[[MemoryStore], ModelReference]) -> None:
+def test_a_model_that_is_there_is_not_uploaded_again(
+    model: LocalModel, publish: Callable[[MemoryStore], ModelReference]
+) -> None:
     store = MemoryStore()
+    assert published_model(store, model) is None
     first = publish(store)
     generations = [info.generation for info in store.listing("")]
-    assert publish(store) == first
+    assert publish(store) == published_model(store, model) == first
     assert [info.generation for info in store.listing("")] == generations
 
 
 def test_another_model_under_the_same_name_is_refused(
-    model: LocalModel, publish: Callable[[MemoryStore], ModelReference], tmp_path: Path, pictures: list[Path]
+    model: LocalModel, publish: Callable[[MemoryStore], ModelReference], tmp_path: Path
 ) -> None:
     store = MemoryStore()
     publish(store)
     other = replace(model, path=tmp_path / "other.onnx")
     other.path.write_bytes(b"another model")
     with pytest.raises(NameTaken, match="models are immutable"):
-        publish_model(store, other, OnDemand(model), pictures, NOW)
+        published_model(store, other)
 
 
 def test_a_model_that_lost_a_file_is_noticed(
@@ -113,7 +116,22 @@ def test_a_model_that_lost_a_file_is_noticed(
     publish(store)
     store.delete(f"{model.prefix}/model.onnx")
     with pytest.raises(BuildIncomplete):
-        publish(store)
+        published_model(store, model)
+
+
+def test_a_model_json_that_nobody_can_read_is_named_with_the_mend_and_written_anew_once_it_is_deleted(
+    model: LocalModel, publish: Callable[[MemoryStore], ModelReference]
+) -> None:
+    store = MemoryStore()
+    publish(store)
+    data = store.read(model.prefix.manifest, limit=2**20).data.replace(b".image", b".jpg?itok=x")
+    store.write(model.prefix.manifest, data, if_generation_match=None)
+    with pytest.raises(DocumentMalformed, match=rf"itok=x.*delete {model.prefix.manifest}: the next batch"):
+        published_model(store, model)
+    other = replace(model, prefix=ModelPrefix("other", "1"))
+    assert published_model(store, other) is None
+    store.delete(model.prefix.manifest)
+    assert publish(store) == published_model(store, model)
 
 
 def test_of_two_batches_that_publish_at_once_the_slower_takes_what_the_faster_wrote(
@@ -127,8 +145,8 @@ def test_of_two_batches_that_publish_at_once_the_slower_takes_what_the_faster_wr
         def write(self, name: str, data: bytes, *, if_generation_match: int | None) -> object:  # type: ignore[override]
             if name == model.prefix.manifest and not self.raced:
                 self.raced = True
-                self.reference = publish_model(self, model, OnDemand(model), pictures[:1], NOW)
+                self.reference = publish_model(self, model, new_model(model, pictures[:1], NOW))
             return super().write(name, data, if_generation_match=if_generation_match)
 
     store = Raced()
-    assert publish_model(store, model, OnDemand(model), pictures, NOW) == store.reference
+    assert publish_model(store, model, new_model(model, pictures, NOW)) == store.reference

@@ -8,7 +8,7 @@ from random import Random
 import google_crc32c
 import pytest
 
-from embedding_batch.steps.uploading import describe_bytes, describe_file
+from embedding_batch.steps.uploading import describe
 from model_repository.digests import format_crc32c
 from model_repository.documents.files import BLOCK_BYTES
 
@@ -31,6 +31,6 @@ def crc32c(data: bytes) -> str:
 def test_a_long_file_has_a_sum_for_each_block(data: bytes, blocks: tuple[str, ...], tmp_path: Path) -> None:
     path = tmp_path / "file"
     path.write_bytes(data)
-    described = describe_file(path, "a.ann")
-    assert described == describe_bytes(data, "a.ann")
+    (described,) = describe({"a.ann": path})
+    assert (described,) == describe({"a.ann": data})
     assert (described.size, described.crc32c, described.blocks) == (len(data), crc32c(data), blocks)
