@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from collections import defaultdict
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -20,9 +21,9 @@ from cd_webhook.auth import Check, NotAllowed, Unauthenticated
 from cd_webhook.cluster import Object, name_of
 from cd_webhook.deliver import Delivery
 from cd_webhook.metrics import Metrics
-from cd_webhook.status import describe
+from cd_webhook.status import Found, describe
 from cd_webhook.watcher import Watcher
-from manifests.metadata import canary_name, is_canary
+from manifests.metadata import INSTANCE, canary_name, is_canary
 from model_repository.deployment import PAYLOAD_LIMIT, AnswerOutcome, parse_payload
 from model_repository.errors import DeliveryError, NameRefused, PermanentError, TransientError
 from model_repository.log import tracing
@@ -136,8 +137,24 @@ class _Door:
         return _answer(HTTPStatus.OK, {"outcome": outcome, "detail": result.detail}, processed=True)
 
     def _all_deployments(self) -> JSONResponse:
-        found = self._delivery.cluster.deployments()
-        return JSONResponse({"deployments": [self._described(live) for live in found if not is_canary(name_of(live))]})
+        """Three requests to the cluster, however many indexes there are."""
+        cluster = self._delivery.cluster
+        deployments = {name_of(live): live for live in cluster.deployments()}
+        services = set(cluster.services())
+        pods: dict[str, list[Object]] = defaultdict(list)
+        for pod in cluster.all_pods():
+            pods[pod["metadata"]["labels"].get(INSTANCE, "")].append(pod)
+        now = self._delivery.clock.now()
+        described = [
+            describe(
+                self._delivery.environment,
+                Found(live, deployments.get(canary_name(name)), pods[name], name in services),
+                now,
+            )
+            for name, live in deployments.items()
+            if not is_canary(name)
+        ]
+        return JSONResponse({"deployments": described})
 
     def _one_deployment(self, index: str) -> JSONResponse:
         try:
@@ -152,7 +169,8 @@ class _Door:
     def _described(self, live: Object) -> dict[str, Any]:
         cluster, canary = self._delivery.cluster, canary_name(name_of(live))
         pods = [*cluster.pods(name_of(live)), *cluster.pods(canary)]
-        return describe(self._delivery.environment, live, cluster.deployment(canary), pods, self._delivery.clock.now())
+        found = Found(live, cluster.deployment(canary), pods, service=name_of(live) in cluster.services())
+        return describe(self._delivery.environment, found, self._delivery.clock.now())
 
     def _failure(self, request: Request, error: DeliveryError) -> JSONResponse:
         status = next(status for family, status in STATUS if isinstance(error, family))

@@ -9,20 +9,24 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, field
 from datetime import datetime
+from typing import ClassVar
 
 from cd_webhook.canary import Canaries, tried_out
-from cd_webhook.cluster import Cluster, Conflict, Object, name_of, version_of
+from cd_webhook.cluster import Cluster, ClusterRefused, Conflict, Object, name_of, version_of
 from cd_webhook.rules import plan
 from cd_webhook.rules.decide import (
     AlreadyDeployed,
+    Decision,
     Deploy,
     Refuse,
     Situation,
     Superseded,
     TakeBack,
     TryOut,
+    Wait,
     check_addressee,
     decide,
 )
@@ -34,14 +38,24 @@ from manifests.metadata import MANAGED_BY, MANAGER
 from manifests.render import Rendered
 from model_repository.clock import Clock
 from model_repository.deployment import AnswerOutcome, DeploymentRequest
-from model_repository.documents.receipt import Receipt
-from model_repository.errors import DeliveryError, DocumentMalformed, PermanentError
+from model_repository.documents.receipt import Outcome, Receipt
+from model_repository.errors import DeliveryError, DocumentMalformed, PermanentError, TransientError
 from model_repository.log import Log
+from model_repository.names import Target
+from model_repository.notify import Event, NoNotifier, Notice, Notifier, NotifyRefused
 from model_repository.repository import write_receipt
 from model_repository.store import Store
 
 _TRIES = 25
 """How often a decision is made anew when others write meanwhile; a busy rollout changes its status often."""
+_MOST_OWED = 50
+"""Receipts; they stand in an annotation, and Kubernetes takes 256 KiB of those in all."""
+
+
+class ReceiptsOwed(TransientError):
+    """The bucket takes no receipts, so nothing new is taken up that would owe more."""
+
+    code: ClassVar[str] = "receipts-owed"
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +71,7 @@ class Delivery:
     """Acts on decisions, for the indexes of one environment.
 
     render: what the templates make of a request. on_receipt: called for each receipt that this process wrote.
+    notifier: where people are told of rollouts that were undone or are stuck.
     """
 
     environment: str
@@ -67,9 +82,10 @@ class Delivery:
     clock: Clock
     log: Log
     on_receipt: Callable[[Receipt], None] = lambda _: None
+    notifier: Notifier = field(default_factory=NoNotifier)
 
     def deliver(self, request: DeploymentRequest) -> DeliveryResult:
-        """Start the rollout of `request`, if it is the newest. Returns as soon as the cluster has taken it.
+        """Start the rollout of `request`, if it is the live commit's. Returns as soon as the cluster has taken it.
 
         Raises `PermanentError` (after writing the receipt) when the request can never be applied, `TransientError`
         when another try may pass.
@@ -84,24 +100,35 @@ class Delivery:
         raise Conflict(f"Deployment {request.target.index}: written by others {_TRIES} times in a row; try again")
 
     def _deliver_once(self, request: DeploymentRequest) -> DeliveryResult:
+        # In this order: the write is guarded by the Deployment's version, so what the bucket said after that was read
+        # can't be older than what anybody else has acted on since.
         live = self.cluster.deployment(request.target.index)
+        committed = self.store.stat(request.target.commit_name)
+        before = read_deployed(live)
+        situation = self._situation(live, before, committed.generation if committed else None)
         try:
-            return self._act(request, live, read_deployed(live))
+            return self._act(request, live, before, situation)
         except PermanentError as error:
             self._write(plan.rejected(request, str(error), error.code, self.clock.now()))
             raise
 
-    def _act(self, request: DeploymentRequest, live: Object | None, before: Deployed) -> DeliveryResult:
+    def _act(
+        self, request: DeploymentRequest, live: Object | None, before: Deployed, situation: Situation
+    ) -> DeliveryResult:
         now = self.clock.now()
-        match decide(request, self._situation(live, before)):
+        match _affordable(decide(request, situation), before, request.target):
             case Refuse(what, why):
                 raise DocumentMalformed(what, why)
             case AlreadyDeployed(how):
                 return DeliveryResult(AnswerOutcome.ALREADY_DEPLOYED, how)
-            case Superseded(by_generation):
-                receipt = plan.superseded(request, by_generation, started=now, now=now)
+            case Superseded(by):
+                receipt = plan.superseded(request, by, started=now, now=now)
                 self._write(receipt)
                 return DeliveryResult(AnswerOutcome.SUPERSEDED, receipt.detail)
+            case Wait(behind):
+                self._annotate(_existing(live), plan.kept_waiting(before, request, now))
+                said = f"{request.index_prefix} is taken up when commit {behind} has ended"
+                return DeliveryResult(AnswerOutcome.ACCEPTED, said)
             case Deploy():
                 rendered = self._prepare(request)
                 after = plan.deployment_of(rendered, plan.begun(before, request, rendered["spec"], now))
@@ -125,10 +152,12 @@ class Delivery:
             AnswerOutcome.ACCEPTED, f"rolling out {request.index_prefix} as commit {request.generation}"
         )
 
-    def _situation(self, live: Object | None, deployed: Deployed) -> Situation:
+    def _situation(self, live: Object | None, deployed: Deployed, live_generation: int | None) -> Situation:
         found = live or {"metadata": {"labels": {MANAGED_BY: MANAGER}}}
         return Situation(
             deployed,
+            live_generation,
+            exists=live is not None,
             foreign=(found["metadata"].get("labels") or {}).get(MANAGED_BY) != MANAGER,
             serving=int((found.get("status") or {}).get("readyReplicas") or 0),
             canary=self.canaries.rules,
@@ -157,7 +186,7 @@ class Delivery:
             self.canaries.remove(name)
             live, step = self._advance(live, deployed, now)
         self._settle(live)
-        return step
+        return self._take_up(live) or step
 
     def _advance(self, live: Object, deployed: Deployed, now: datetime) -> tuple[Object, Step]:
         if deployed.rollout is not Rollout.IN_PROGRESS:
@@ -171,9 +200,28 @@ class Delivery:
                 live = self._annotate(live, plan.served(deployed, now))
                 self.log.info(f"{request.index_prefix} serves", **_fields(request))
             case Failed(code, sentence):
-                live = self._apply(plan.deployment_of(live, plan.undone(deployed, live, verdict, now)), live)
+                live = self._undo(live, deployed, verdict, now)
                 self.log.error(f"undone: {request.index_prefix}: {sentence}", code=code, **_fields(request))
         return live, Step(finished=True, sentence=sentence)
+
+    def _undo(self, live: Object, deployed: Deployed, failed: Failed, now: datetime) -> Object:
+        try:
+            return self._apply(plan.deployment_of(live, plan.undone(deployed, live, failed, now)), live)
+        except ClusterRefused as error:  # such as a policy that came after what served last
+            return self._annotate(live, plan.not_undone(deployed, failed, str(error), now))
+
+    def _take_up(self, live: Object) -> Step | None:
+        """Deliver what waits, once nothing goes on any more; None: nothing does, or not yet."""
+        deployed = read_deployed(live)
+        if deployed.waiting is None or deployed.pending:
+            return None
+        sentence = ""
+        with suppress(PermanentError):  # it has its receipt
+            sentence = self.deliver(deployed.waiting).detail
+        found = self.cluster.deployment(name_of(live))
+        if found is not None and read_deployed(found).waiting == deployed.waiting:
+            self._annotate(found, plan.not_waiting(read_deployed(found)))
+        return Step(finished=False, sentence=sentence, pause=0.0)
 
     def _apply(self, value: Object, live: Object) -> Object:
         return self.cluster.apply(value, resource_version=version_of(live))
@@ -183,16 +231,36 @@ class Delivery:
         return self.cluster.annotate(name_of(live), noted, resource_version=version_of(live))
 
     def _settle(self, live: Object) -> None:
-        """Write the receipts that the Deployment owes, then forget them there; raises `Conflict` if others wrote first.
+        """Write the receipts that the Deployment owes, tell of what was undone, then forget them there.
 
-        Not forgotten, then: the next step writes them again, and the bucket keeps the first.
+        Raises `Conflict` if others wrote first. Not forgotten, then: the next step writes them again, and the bucket
+        keeps the first; whoever dies between telling and forgetting tells twice, not never.
         """
         owed = read_deployed(live).owed
         for receipt in owed:
             self._write(receipt)
+            if receipt.outcome is Outcome.UNDONE:
+                self._tell(Notice.of_receipt(self.store.bucket, receipt))
         if owed:
             none = {RECEIPTS_OWED: format_receipts(())}
             self.cluster.annotate(name_of(live), none, resource_version=version_of(live))
+
+    def tell_stuck(self, index: str, detail: str) -> bool:
+        """Tell that the rollout of `index` can't be taken on; True if it was told, or nobody wants to know."""
+        name, said = Target(self.environment, index).commit_name, f"its rollout can't be taken on: {detail}"
+        notice = Notice(Event.FAULT, self.store.bucket, name, "rollout-stuck", said, self.environment, index)
+        try:
+            self._tell(notice)
+        except DeliveryError as error:
+            self.log.warning(f"not published: {error}", code=error.code, index=index)
+            return False
+        return True
+
+    def _tell(self, notice: Notice) -> None:
+        try:
+            self.notifier.publish(notice)
+        except NotifyRefused as error:  # nobody listens there: that must not keep anything else away
+            self.log.error(f"not published: {error}", code=error.code, index=notice.index)
 
     def _write(self, receipt: Receipt) -> None:
         if write_receipt(self.store, receipt):
@@ -203,6 +271,16 @@ class Delivery:
                 generation=str(receipt.generation),
                 outcome=receipt.outcome.value,
             )
+
+
+def _affordable(decision: Decision, before: Deployed, target: Target) -> Decision:
+    """The decision; raises `ReceiptsOwed` if it would owe more receipts than the Deployment has room for."""
+    if isinstance(decision, Deploy | TryOut | TakeBack | Wait) and len(before.owed) >= _MOST_OWED:
+        raise ReceiptsOwed(
+            f"Deployment {target.index} owes {len(before.owed)} receipts that the bucket doesn't take; "
+            "let the webhook write under deployments/, and this commit is taken up"
+        )
+    return decision
 
 
 def _existing(live: Object | None) -> Object:

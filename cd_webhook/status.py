@@ -3,23 +3,37 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from cd_webhook.canary import limit as canary_limit
 from cd_webhook.cluster import Object, name_of
 from cd_webhook.rules.drift import differences
 from cd_webhook.rules.pods import is_ready
-from cd_webhook.rules.rollout import Served, judge
-from cd_webhook.state import NEVER, Rollout, read_deployed
+from cd_webhook.rules.rollout import Served, judge, longest
+from cd_webhook.state import NEVER, Deployed, Rollout, read_deployed
 from manifests.metadata import COMMIT_GENERATION, INDEX_PREFIX
 from model_repository.deployment import DeploymentRequest
 from model_repository.fields import format_moment
 
 
-def describe(
-    environment: str, live: Object, canary: Object | None, pods: list[Object], now: datetime
-) -> dict[str, Any]:
-    """The status of one index, as JSON. canary: its canary's Deployment. pods: of both."""
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What the cluster has of one index.
+
+    live: its Deployment. canary: its canary's. pods: of both. service: its Service is there.
+    """
+
+    live: Object
+    canary: Object | None
+    pods: list[Object]
+    service: bool
+
+
+def describe(environment: str, found: Found, now: datetime) -> dict[str, Any]:
+    """The status of one index, as JSON."""
+    live, canary, pods = found.live, found.canary, found.pods
     deployed = read_deployed(live)
     spec, status = live["spec"], live.get("status") or {}
     sentence = deployed.detail
@@ -34,6 +48,9 @@ def describe(
         "rollout": deployed.rollout.value,
         "detail": sentence,
         "requested": _request(deployed.request),
+        "late_from": _late_from(live, deployed),
+        "waiting": _request(deployed.waiting),
+        "service": found.service,
         "started": format_moment(deployed.started) if deployed.started > NEVER else None,
         "canary": deployed.trial.rules.to_json() if deployed.trial else None,
         "last_good": _request(deployed.last_good),
@@ -46,6 +63,14 @@ def describe(
         "drift": differences(deployed.spec, spec) if deployed.spec else [],
         "receipts_owed": [receipt.generation for receipt in deployed.owed],
     }
+
+
+def _late_from(live: Object, deployed: Deployed) -> str | None:
+    """When a rollout that goes on should have ended at the latest."""
+    if not deployed.pending:
+        return None
+    limit = longest(live["spec"]) if deployed.trial is None else canary_limit(deployed.trial)
+    return format_moment(max(deployed.started, deployed.promoted or NEVER) + limit)
 
 
 def _canary(canary: Object | None, pods: list[Object], started: datetime, now: datetime) -> str:

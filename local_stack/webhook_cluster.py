@@ -41,6 +41,7 @@ class LocalCluster:
         self._url = url.rstrip("/")
         self._opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # never leaves this machine
         self._creating = threading.Lock()
+        self._seen = "0"
 
     def deployments(self) -> list[Object]:
         """See `cluster.Cluster.deployments`."""
@@ -56,6 +57,15 @@ class LocalCluster:
         found = self._call_or_none("GET", f"/deployments/{quote(name, safe='')}/pods") or {"items": []}
         items: list[Object] = found["items"]
         return items
+
+    def all_pods(self) -> list[Object]:
+        """See `cluster.Cluster.all_pods`."""
+        items: list[Object] = self._call("GET", "/pods")["items"]
+        return items
+
+    def services(self) -> list[str]:
+        """See `cluster.Cluster.services`."""
+        return [name_of(found) for found in self._call("GET", "/services")["items"]]
 
     def create(self, value: Object) -> Object:
         """See `cluster.Cluster.create`; the lock holds within this one webhook, which is all that there is."""
@@ -84,10 +94,12 @@ class LocalCluster:
         query = urlencode({"resourceVersion": value["metadata"]["resourceVersion"]})
         self._call_or_none("DELETE", f"/deployments/{quote(name_of(value), safe='')}?{query}")
 
-    def wait(self, name: str, resource_version: str, timeout_s: float) -> None:
-        """See `cluster.Cluster.wait`."""
-        query = urlencode({"resourceVersion": resource_version, "timeout": f"{timeout_s:g}"})
-        self._call_or_none("GET", f"/deployments/{quote(name, safe='')}/wait?{query}", timeout=timeout_s)
+    def wait_for_changes(self, timeout_s: float) -> frozenset[str] | None:
+        """See `cluster.Cluster.wait_for_changes`."""
+        query = urlencode({"resourceVersion": self._seen, "timeout": f"{timeout_s:g}"})
+        found = self._call("GET", f"/changes?{query}", timeout=timeout_s)
+        self._seen = found["resourceVersion"]
+        return frozenset(found["deployments"])
 
     def _call_or_none(self, method: str, path: str, *, timeout: float = 0.0) -> Object | None:
         try:

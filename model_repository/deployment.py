@@ -86,6 +86,8 @@ class DeploymentRequest:
     generation: of the live commit object: the version of the deployment.
     index_digest: sha256 of the bytes of index.json; index_generation: that object's generation.
     by, reason: from the commit, for people; may be empty.
+    restores: the generation of a live commit that can't be deployed: `generation` and the build are those of an earlier
+        commit that a receipt says served, for an index whose Deployment is gone. None: an ordinary request.
     """
 
     target: Target
@@ -99,6 +101,7 @@ class DeploymentRequest:
     footprint: Footprint
     by: str = ""
     reason: str = ""
+    restores: int | None = None
 
     @classmethod
     def of(cls, live: LiveCommit, build: Build, *, bucket: str) -> DeploymentRequest:
@@ -134,6 +137,7 @@ class DeploymentRequest:
             "deadline_seconds": str(self.footprint.deadline_seconds),
             "by": self.by,
             "reason": self.reason,
+            **({"restores": str(self.restores)} if self.restores is not None else {}),
         }
 
     def to_payload(self) -> dict[str, Any]:
@@ -174,6 +178,7 @@ class DeploymentRequest:
             ),
             by=fields.take("by", ""),
             reason=fields.take("reason", ""),
+            restores=fields.parsed("restores", parse_generation) if fields.has("restores") else None,
         )
         fields.done()
         if request.index_prefix.index != request.target.index:

@@ -1,7 +1,9 @@
 """Two families of failure, shared by every part.
 
 Whether a retry can help is known where the failure is met, so it is said there, by type; no caller reads a message to
-find out. Every message names the object that is wrong and the mend. `docs/errors.md` lists the codes.
+find out. Permanent is only what follows from the bytes of a commit and its build: they will never say anything else.
+Rights, tokens, addresses and versions can be mended while a commit waits, so a fault of those is transient. Every
+message names the object that is wrong and the mend. `docs/errors.md` lists the codes.
 """
 
 from __future__ import annotations
@@ -34,6 +36,12 @@ class TransientError(DeliveryError):
     exit_code: ClassVar[ExitCode] = ExitCode.TRY_AGAIN
 
 
+class SetupFault(TransientError):
+    """Something around the commit is wrong, not the commit: it passes when somebody mends it."""
+
+    code: ClassVar[str] = "setup-fault"
+
+
 class Misconfigured(PermanentError):
     """Settings are missing or make no sense. problems: a sentence for each, which names the setting."""
 
@@ -53,34 +61,36 @@ class NameRefused(PermanentError):
 
 
 class DocumentMalformed(PermanentError):
-    """A document in the bucket, or a request, isn't what the contract says."""
+    """A document in the bucket, or a request, isn't what the contract says.
+
+    generation: of the object, where the store itself could tell from its size; else 0: whoever read it knows.
+    """
 
     code: ClassVar[str] = "document-malformed"
 
-    def __init__(self, name: str, what: str) -> None:
+    def __init__(self, name: str, what: str, *, generation: int = 0) -> None:
         super().__init__(f"{name}: {what}")
+        self.generation = generation
 
 
 class ObjectMissing(PermanentError):
     """The bucket has no such object (or no such generation of it)."""
 
     code: ClassVar[str] = "object-missing"
-    what: ClassVar[str] = "no such object in the bucket"
     exit_code: ClassVar[ExitCode] = ExitCode.NO_INPUT
 
     def __init__(self, name: str, hint: str = "check the name, or upload it") -> None:
-        super().__init__(f"{name}: {self.what}; {hint}")
+        super().__init__(f"{name}: no such object in the bucket; {hint}")
 
 
-class BucketMissing(ObjectMissing):
+class BucketMissing(SetupFault):
     """There is no such bucket."""
 
     code: ClassVar[str] = "bucket-missing"
-    what: ClassVar[str] = "no such bucket"
     exit_code: ClassVar[ExitCode] = ExitCode.UNAVAILABLE
 
     def __init__(self, bucket: str) -> None:
-        super().__init__(f"gs://{bucket}", "make the bucket, or correct MODEL_REPOSITORY or --repository")
+        super().__init__(f"gs://{bucket}: no such bucket; make the bucket, or correct MODEL_REPOSITORY or --repository")
 
 
 class ModelUnknown(PermanentError):
@@ -112,17 +122,18 @@ class GenerationConflict(PermanentError):
         super().__init__(f"{name}: should {wanted}, but was written meanwhile; {hint}")
 
 
-class AccessDenied(PermanentError):
-    """The bucket answered 401 or 403."""
+class AccessDenied(SetupFault):
+    """The bucket answered 401 or 403: a missing grant, one that hasn't spread yet, a perimeter, a limit."""
 
     code: ClassVar[str] = "access-denied"
     exit_code: ClassVar[ExitCode] = ExitCode.NOT_ALLOWED
 
 
-class BucketRefused(PermanentError):
+class BucketRefused(SetupFault):
     """The bucket answered another 4xx: the request itself is wrong."""
 
     code: ClassVar[str] = "bucket-refused"
+    exit_code: ClassVar[ExitCode] = ExitCode.DATA
 
 
 class BucketUnavailable(TransientError):

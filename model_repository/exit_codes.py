@@ -33,8 +33,9 @@ class ExitCode(IntEnum):
 def of_a_pod(code: ExitCode) -> ExitCode:
     """What a container ends with: a rollout's rules tell only these apart.
 
-    0; 64: its set-up is wrong, 65: its data are; 75: another try may pass.
+    0; 64: its own configuration is wrong, 65: its data are; 75: another try may pass.
     """
     if code in {ExitCode.OK, ExitCode.USAGE, ExitCode.TRY_AGAIN}:
         return code
-    return ExitCode.USAGE if code is ExitCode.NOT_ALLOWED else ExitCode.DATA
+    # What is denied or missing now may be granted or made while the pod tries again.
+    return ExitCode.TRY_AGAIN if code in {ExitCode.NOT_ALLOWED, ExitCode.UNAVAILABLE} else ExitCode.DATA

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from http import HTTPStatus
@@ -34,6 +35,9 @@ from model_repository.store import ObjectInfo, StoredObject
 _FIELDS = "items(name,size,crc32c,generation,updated),nextPageToken"
 _CONNECT_AND_READ_SECONDS = (5.0, 30.0)
 _CHUNK = 256 * 1024
+_AS_STORED = {"Accept-Encoding": "gzip"}
+"""Takes what is stored as gzip as it is: https://cloud.google.com/storage/docs/transcoding"""
+_STREAMED: dict[str, Any] = {"stream": True, "timeout": _CONNECT_AND_READ_SECONDS}
 
 
 class GcsStore:
@@ -61,21 +65,23 @@ class GcsStore:
             return found
 
     def _read(self, name: str, limit: int) -> StoredObject:
-        # Blob.download_as_bytes hides the generation that the answer names, and asking for it apart could tear.
+        # Blob.download_as_bytes hides the generation that the answer names, and asking for it apart could tear. As the
+        # bytes are stored: what says that it is gzip and isn't would else be an answer 503 for ever.
         session = self._client._http  # noqa: SLF001 - the client's own authorised session
         host = self._client._connection.API_BASE_URL  # noqa: SLF001 - honours STORAGE_EMULATOR_HOST
         url = f"{host}/download/storage/v1/b/{self.bucket}/o/{quote(name, safe='')}"
-        with session.get(url, params={"alt": "media"}, stream=True, timeout=_CONNECT_AND_READ_SECONDS) as answer:
+        with session.get(url, params={"alt": "media"}, headers=_AS_STORED, **_STREAMED) as answer:
             if answer.status_code != HTTPStatus.OK:
                 raise api.from_http_status(answer.status_code, f"GET {name}")
+            generation = int(answer.headers["x-goog-generation"])
             data = bytearray()
-            for chunk in answer.iter_content(_CHUNK):
+            for chunk in answer.raw.stream(_CHUNK, decode_content=False):
                 data += chunk
                 if len(data) > limit:
-                    raise DocumentMalformed(name, f"more than the {limit} bytes allowed")
+                    raise _too_large(name, limit, generation)
             if not _intact(bytes(data), answer.headers):
                 raise requests.ConnectionError(f"{name}: the bytes that came don't have the object's crc32c")
-            return StoredObject(name, int(answer.headers["x-goog-generation"]), bytes(data))
+            return StoredObject(name, generation, _unpacked(name, bytes(data), limit, generation))
 
     def stat(self, name: str) -> ObjectInfo | None:
         """See `store.Store.stat`."""
@@ -131,10 +137,25 @@ class GcsStore:
 
 
 def _intact(data: bytes, headers: Mapping[str, str]) -> bool:
-    # an object stored with gzip encoding arrives unpacked, while its crc32c is of the packed bytes
-    packed = headers.get("x-goog-stored-content-encoding", "identity") != "identity"
     stated = headers.get("x-goog-hash", "")
-    return packed or "crc32c=" not in stated or f"crc32c={format_crc32c(google_crc32c.value(data))}" in stated
+    return "crc32c=" not in stated or f"crc32c={format_crc32c(google_crc32c.value(data))}" in stated
+
+
+def _too_large(name: str, limit: int, generation: int) -> DocumentMalformed:
+    return DocumentMalformed(name, f"more than the {limit} bytes allowed", generation=generation)
+
+
+def _unpacked(name: str, data: bytes, limit: int, generation: int) -> bytes:
+    """The bytes of what was stored as gzip; those of anything else as they are, whatever it says of itself."""
+    if not data.startswith(b"\x1f\x8b"):
+        return data
+    try:
+        found = zlib.decompressobj(wbits=31).decompress(data, limit + 1)
+    except zlib.error:
+        return data  # whoever reads it says what is wrong with it
+    if len(found) > limit:
+        raise _too_large(name, limit, generation)
+    return found
 
 
 def _info(blob: Any) -> ObjectInfo:  # noqa: ANN401 - the client is untyped

@@ -173,9 +173,19 @@ class Target:
         """The folder of the receipts, with a slash at the end."""
         return f"deployments/{self.environment}/{self.index}/"
 
+    @property
+    def incidents_name(self) -> str:
+        """The name of the record of what lasts that may pass."""
+        return f"incidents/{self.environment}/{self.index}.json"
+
     def receipt_name(self, generation: int) -> str:
         """The name of the receipt of the commit with that generation."""
         return f"{self.receipts_prefix}{generation}.json"
+
+
+def environment_incidents_name(environment: str) -> str:
+    """The name of the record of what lasts and concerns every index of an environment."""
+    return f"incidents/{check_label('environment', environment)}.json"
 
 
 def parse_generation(text: str) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime
 
 from model_repository.digests import sha256_digest
 from model_repository.documents.commit import COMMIT_LIMIT, Commit, LiveCommit, format_commit, parse_commit
@@ -63,11 +64,18 @@ def read_receipt(store: Store, target: Target, generation: int) -> Receipt:
 
 
 def list_receipts(store: Store, target: Target) -> list[int]:
-    """The generations that have a receipt, newest first."""
+    """The generations that have a receipt, those written last first: a receipt is written once, when all was known.
+
+    A generation is the name of an upload; how large it is says nothing of when that was.
+    """
     prefix = target.receipts_prefix
-    names = (info.name.removeprefix(prefix) for info in store.listing(prefix))
-    found = (_generation(name.removesuffix(".json")) for name in names if name.endswith(".json"))
-    return sorted((generation for generation in found if generation is not None), reverse=True)
+    found: list[tuple[datetime, int]] = []
+    for info in store.listing(prefix):
+        name, _, extension = info.name.removeprefix(prefix).rpartition(".")
+        generation = _generation(name)
+        if generation is not None and extension == "json":
+            found.append((info.updated, generation))
+    return [generation for _, generation in sorted(found, reverse=True)]
 
 
 def _generation(text: str) -> int | None:
@@ -79,17 +87,21 @@ def _generation(text: str) -> int | None:
 
 @dataclass(frozen=True, slots=True)
 class CommitObject:
-    """An object in commits/. target: None if its name is no commit's, so that nobody will ever act on it."""
+    """An object in commits/. target: None if its name is no commit's, so that nobody will ever act on it.
+
+    updated: when it was uploaded, in UTC.
+    """
 
     name: str
     generation: int
     target: Target | None
+    updated: datetime
 
 
 def list_commits(store: Store) -> list[CommitObject]:
     """The objects in commits/, by name; the "folders" that browsers of buckets make are passed over."""
     found = (info for info in store.listing(COMMITS) if not info.name.endswith("/"))
-    return [CommitObject(info.name, info.generation, _target(info.name)) for info in found]
+    return [CommitObject(info.name, info.generation, _target(info.name), info.updated) for info in found]
 
 
 def _target(name: str) -> Target | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import itertools
+import random
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -16,12 +16,12 @@ from model_repository.store import ObjectInfo, StoredObject
 class MemoryStore:
     """Implements `store.Store`."""
 
-    def __init__(self, bucket: str = "memory") -> None:
-        """Make an empty bucket."""
+    def __init__(self, bucket: str = "memory", seed: int | None = None) -> None:
+        """Make an empty bucket. Its generations are unique, as GCS promises, and don't grow: that it doesn't."""
         self._bucket = bucket
         self._objects: dict[str, tuple[ObjectInfo, bytes]] = {}
-        # like GCS: microseconds at first, so that generations are large numbers, and growing
-        self._generations = itertools.count(int(datetime.now(UTC).timestamp() * 1e6))
+        self._chance = random.Random(seed)
+        self._given: set[int] = set()
 
     @property
     def bucket(self) -> str:
@@ -34,7 +34,7 @@ class MemoryStore:
             raise ObjectMissing(name)
         info, data = self._objects[name]
         if len(data) > limit:
-            raise DocumentMalformed(name, f"more than the {limit} bytes allowed")
+            raise DocumentMalformed(name, f"more than the {limit} bytes allowed", generation=info.generation)
         return StoredObject(name, info.generation, data)
 
     def stat(self, name: str) -> ObjectInfo | None:
@@ -57,9 +57,15 @@ class MemoryStore:
             if live != if_generation_match:
                 raise GenerationConflict(name, if_generation_match)
         crc32c = format_crc32c(google_crc32c.value(data))
-        info = ObjectInfo(name, len(data), crc32c, next(self._generations), datetime.now(UTC))
+        info = ObjectInfo(name, len(data), crc32c, self._next_generation(), datetime.now(UTC))
         self._objects[name] = (info, data)
         return info
+
+    def _next_generation(self) -> int:
+        while (generation := self._chance.randrange(1, 2**63)) in self._given:
+            pass
+        self._given.add(generation)
+        return generation
 
     def upload(self, name: str, path: Path, *, if_generation_match: int | None) -> ObjectInfo:
         """See `store.Store.upload`."""

@@ -90,7 +90,8 @@ class Canaries:
             return Watching("canary: created")
         found = read_deployed(canary).generation
         if found != request.generation:
-            if found < request.generation:
+            stable = self._cluster.deployment(index)  # read after the canary: what it wants now is no older than that
+            if stable is not None and version_of(stable) == version_of(live):
                 self._cluster.apply(wanted, resource_version=version_of(canary))
             return Watching(f"canary: commit {found}'s is replaced")
         pods = self._cluster.pods(name_of(wanted))
@@ -101,8 +102,8 @@ class Canaries:
             if isinstance(verdict, Progressing):
                 return Watching(f"canary: {verdict.sentence}")
             comparison = self._comparisons[index] = self._begin(request, deployed.last_good, now)
-        stable = self._cluster.pods(index)
-        figures = comparison.ask(new_pods(canary["spec"], pods), new_pods(live["spec"], stable), now)
+        beside = self._cluster.pods(index)
+        figures = comparison.ask(new_pods(canary["spec"], pods), new_pods(live["spec"], beside), now)
         return judge_canary(figures, trial.rules)
 
     def _begin(self, request: DeploymentRequest, good: DeploymentRequest | None, now: datetime) -> Comparison:

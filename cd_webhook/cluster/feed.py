@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import threading
 import time
-from collections import defaultdict
 from collections.abc import Callable, Iterator
 from http import HTTPStatus
 
@@ -29,7 +28,7 @@ _STEADY_SECONDS = 5.0
 
 
 class ChangeFeed:
-    """Counts changes by index."""
+    """Collects the names of the indexes of which something changed."""
 
     def __init__(
         self,
@@ -45,27 +44,26 @@ class ChangeFeed:
         self._selector = selector
         self._log = log
         self._changed = threading.Condition()
-        self._counts: dict[str, int] = defaultdict(int)
-        self._seen: dict[str, int] = defaultdict(int)
-        self._everything = 0
+        self._names: set[str] = set()
+        self._everything = False
         self._threads = [
             threading.Thread(target=self._follow_forever, args=(path,), name=f"watch {path}", daemon=True)
             for path in paths
         ]
         self._started = False
 
-    def wait(self, name: str, timeout_s: float) -> None:
-        """Return when something of the index `name` changed since the last call for it, or time is up."""
+    def wait(self, timeout_s: float) -> frozenset[str] | None:
+        """See `cluster.Cluster.wait_for_changes`."""
         with self._changed:
             if not self._started:
                 self._started = True
                 for thread in self._threads:
                     thread.start()
-            self._changed.wait_for(lambda: self._count(name) != self._seen[name], timeout_s)
-            self._seen[name] = self._count(name)
-
-    def _count(self, name: str) -> int:
-        return self._counts[name] + self._everything
+            self._changed.wait_for(lambda: self._names or self._everything, timeout_s)
+            found = None if self._everything else frozenset(self._names)
+            self._names.clear()
+            self._everything = False
+            return found
 
     def _follow_forever(self, path: str) -> None:
         version, failures = "", 0
@@ -113,10 +111,10 @@ class ChangeFeed:
 
     def _note(self, name: str) -> None:
         with self._changed:
-            self._counts[name] += 1
+            self._names.add(name)
             self._changed.notify_all()
 
     def _note_everything(self) -> None:
         with self._changed:
-            self._everything += 1
+            self._everything = True
             self._changed.notify_all()

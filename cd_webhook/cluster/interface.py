@@ -59,6 +59,14 @@ class Cluster(Protocol):
         """The pods of the Deployment `name`, those that are leaving too; none if there is no such Deployment."""
         ...
 
+    def all_pods(self) -> list[Object]:
+        """The pods of every Deployment that this project manages."""
+        ...
+
+    def services(self) -> list[str]:
+        """The names of the Services that this project manages."""
+        ...
+
     def create(self, value: Object) -> Object:
         """Create a Deployment that must not exist yet; raises `Conflict` if it does."""
         ...
@@ -82,10 +90,11 @@ class Cluster(Protocol):
         """
         ...
 
-    def wait(self, name: str, resource_version: str, timeout_s: float) -> None:
-        """Return when the Deployment is no longer at `resource_version`, or one of its pods changed, or time is up.
+    def wait_for_changes(self, timeout_s: float) -> frozenset[str] | None:
+        """The Deployments, or their indexes, of which something, or one of whose pods, changed since the last call.
 
-        It may return early: look again, don't conclude anything.
+        Returns as soon as there is one, or when time is up (none). None: nobody can say, so anything may have changed.
+        It may name one too many: look, don't conclude anything. For one caller at a time.
         """
         ...
 

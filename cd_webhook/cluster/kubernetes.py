@@ -10,7 +10,7 @@ from cd_webhook.cluster.api import APPLY, JSON_PATCH, MERGE, KubernetesApi, Miss
 from cd_webhook.cluster.feed import ChangeFeed
 from cd_webhook.cluster.interface import ClusterRefused, Conflict, Object, name_of, version_of
 from cd_webhook.cluster.managed_fields import taken_over
-from manifests.metadata import MANAGED_BY, MANAGER, deployment_selector, index_of
+from manifests.metadata import MANAGED_BY, MANAGER, deployment_selector
 from model_repository.environment import Environment
 from model_repository.log import Log
 
@@ -50,6 +50,14 @@ class KubernetesCluster:
         selector = ",".join(f"{key}={value}" for key, value in deployment_selector(name).items())
         return self._list(self._pods, selector, "v1", "Pod")
 
+    def all_pods(self) -> list[Object]:
+        """See `cluster.Cluster.all_pods`."""
+        return self._list(self._pods, self._managed, "v1", "Pod")
+
+    def services(self) -> list[str]:
+        """See `cluster.Cluster.services`."""
+        return [name_of(found) for found in self._list(self._services, self._managed, "v1", "Service")]
+
     def create(self, value: Object) -> Object:
         """See `cluster.Cluster.create`."""
         return self._api.post(self._collection(value), value, fieldManager=MANAGER)
@@ -80,9 +88,9 @@ class KubernetesCluster:
         with suppress(Missing):
             self._api.delete(f"{self._deployments}/{name_of(value)}", options)
 
-    def wait(self, name: str, resource_version: str, timeout_s: float) -> None:  # noqa: ARG002 - the feed keeps count
-        """See `cluster.Cluster.wait`."""
-        self._feed.wait(index_of(name), timeout_s)
+    def wait_for_changes(self, timeout_s: float) -> frozenset[str] | None:
+        """See `cluster.Cluster.wait_for_changes`."""
+        return self._feed.wait(timeout_s)
 
     def _take_over(self, path: str, version: str) -> str:
         """See `managed_fields`; returns the version that the Deployment has then."""

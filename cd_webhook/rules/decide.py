@@ -14,17 +14,19 @@ from model_repository.deployment import DeploymentRequest
 class Situation:
     """What a decision rests on besides the request, all of it read before.
 
-    deployed: what the cluster was last asked for. foreign: the Deployment of that name isn't this project's.
+    deployed: what the cluster was last asked for. exists: there is a Deployment of that name; foreign: it isn't this
+    project's.
+    live_generation: of the commit object, read from the bucket after the Deployment was; None: there is no commit.
     serving: how many pods are ready, of whatever build.
     canary: the rules by which the environment wants new builds tried out first; None: it doesn't.
-    live_generation: of the commit object in the bucket, as it is now; None: nobody looked. It decides nothing yet.
     """
 
     deployed: Deployed
+    live_generation: int | None
+    exists: bool = True
     foreign: bool = False
     serving: int = 0
     canary: Canary | None = None
-    live_generation: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +49,13 @@ class TakeBack:
 
 
 @dataclass(frozen=True, slots=True)
+class Wait:
+    """Take it up when the rollout that goes on has ended."""
+
+    behind: int
+
+
+@dataclass(frozen=True, slots=True)
 class AlreadyDeployed:
     """The same upload was handled before, whatever became of it: a duplicate delivery, or a sweep."""
 
@@ -55,9 +64,9 @@ class AlreadyDeployed:
 
 @dataclass(frozen=True, slots=True)
 class Superseded:
-    """A newer upload got there first; acting now would put an old build live."""
+    """It isn't the live commit; acting on it would put an old build live. by: what is; None: nothing."""
 
-    by_generation: int
+    by: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,30 +77,65 @@ class Refuse:
     why: str
 
 
-Decision = Deploy | TryOut | TakeBack | AlreadyDeployed | Superseded | Refuse
+Decision = Deploy | TryOut | TakeBack | Wait | AlreadyDeployed | Superseded | Refuse
 
 
 def decide(request: DeploymentRequest, situation: Situation) -> Decision:
     """Say what `request` asks for.
 
-    Only generations are compared. An older build under a newer generation is a rollback and deploys; the same build
-    under a newer generation is a forced redeploy and deploys too; a generation that was undone is not tried again.
+    A generation is the name of an upload, unique within one commit object of one bucket, and no number: Google doesn't
+    promise that they grow. So it is only compared for being the same. A request is deployed exactly when its upload is
+    the live one and isn't what the cluster was last asked for: an older build under the live generation is a rollback,
+    the same build under it a redeploy; a generation that was undone is not tried again.
+
+    A rollout that goes on is replaced at once, so that a mend doesn't wait for what it mends. One that has itself
+    replaced another may finish: else nothing would ever serve where commits come faster than rollouts end.
 
     A canary comes first where the environment asks for one and something serves that it can be compared with. When no
     pod serves there is nothing to compare with, and nothing to protect: the mend must not wait for it.
     """
+    if refused := _in_the_way(request, situation):
+        return refused
+    if request.restores is not None:
+        return _restore(request.restores, situation)
+    if handled := _handled(request, situation):
+        return handled
     deployed = situation.deployed
-    if situation.foreign:
-        mend = f"isn't managed by {MANAGER}; rename the index, or delete that Deployment"
-        return Refuse(f"Deployment {request.target.index}", mend)
-    if request.generation == deployed.generation:
-        how = f"commit {deployed.generation}: {deployed.rollout.value}: {deployed.detail}".removesuffix(": ")
-        return AlreadyDeployed(how)
-    if request.generation < deployed.generation:
-        return Superseded(deployed.generation)
+    if deployed.pending and deployed.displaced:
+        return Wait(deployed.generation)
     if situation.canary is None or deployed.last_good_spec is None or not situation.serving:
         return Deploy()
     return TakeBack(situation.canary) if deployed.rollout is Rollout.IN_PROGRESS else TryOut(situation.canary)
+
+
+def _handled(request: DeploymentRequest, situation: Situation) -> AlreadyDeployed | Superseded | None:
+    deployed = situation.deployed
+    # What can't be read any more was perhaps never finished: then the same upload is deployed again.
+    if request.generation == deployed.generation and deployed.rollout is not Rollout.UNKNOWN:
+        how = f"commit {deployed.generation}: {deployed.rollout.value}: {deployed.detail}".removesuffix(": ")
+        return AlreadyDeployed(how)
+    if request.generation != situation.live_generation:
+        return Superseded(situation.live_generation)
+    if deployed.pending and deployed.waiting and deployed.waiting.generation == request.generation:
+        return AlreadyDeployed(f"commit {request.generation}: waits for commit {deployed.generation}")
+    return None
+
+
+def _restore(restores: int, situation: Situation) -> Decision:
+    if situation.exists:
+        return AlreadyDeployed("the Deployment is there: nothing to restore")
+    return Deploy() if restores == situation.live_generation else Superseded(situation.live_generation)
+
+
+def _in_the_way(request: DeploymentRequest, situation: Situation) -> Refuse | None:
+    what = f"Deployment {request.target.index}"
+    if situation.foreign:
+        return Refuse(what, f"isn't managed by {MANAGER}; rename the index, or delete that Deployment")
+    asked = situation.deployed.request
+    if asked is not None and (asked.bucket, asked.target) != (request.bucket, request.target):
+        theirs = f"gs://{asked.bucket}/{asked.target.commit_name}"
+        return Refuse(what, f"serves {theirs}, another commit object; rename the index, or delete that Deployment")
+    return None
 
 
 def check_addressee(request: DeploymentRequest, environment: str, bucket: str) -> Refuse | None:

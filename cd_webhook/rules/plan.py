@@ -22,24 +22,42 @@ from model_repository.documents.receipt import Outcome, Receipt
 def begun(before: Deployed, request: DeploymentRequest, spec: Object, now: datetime) -> Deployed:
     """The state when `request` begins to roll out with `spec`.
 
-    What is still pending is replaced at once; its receipt says by what.
+    What is still pending, or waits, is replaced at once; its receipt says by what.
     """
-    owed = before.owed
-    if before.pending and before.request:
-        owed += (superseded(before.request, request.generation, started=before.started, now=now),)
+    replaced = [before.request] if before.pending and before.request else []
+    replaced += [before.waiting] if before.waiting and before.waiting.generation != request.generation else []
     return replace(
-        before,
+        _overtaken(before, replaced, request, now),
         generation=request.generation,
         request=request,
         rollout=Rollout.IN_PROGRESS,
         started=now,
         spec=spec,
-        owed=owed,
         detail="",
         trial=None,
         figures=None,
         promoted=None,
+        displaced=before.pending,
+        waiting=None,
     )
+
+
+def kept_waiting(before: Deployed, request: DeploymentRequest, now: datetime) -> Deployed:
+    """The state when `request` waits for the rollout that goes on; what waited so far is overtaken."""
+    return replace(_overtaken(before, [before.waiting] if before.waiting else [], request, now), waiting=request)
+
+
+def not_waiting(before: Deployed) -> Deployed:
+    """The state when what waited won't be taken up after all."""
+    return replace(before, waiting=None)
+
+
+def _overtaken(before: Deployed, replaced: list[DeploymentRequest], by: DeploymentRequest, now: datetime) -> Deployed:
+    receipts = [
+        superseded(old, by.generation, started=before.started if old is before.request else now, now=now)
+        for old in replaced
+    ]
+    return replace(before, owed=(*before.owed, *receipts))
 
 
 def served(before: Deployed, now: datetime) -> Deployed:
@@ -65,6 +83,17 @@ def undone(before: Deployed, live: Object, failed: Failed, now: datetime) -> Dep
         spec = {**(before.spec or live["spec"]), "replicas": 0}
         aftermath = "nothing served before, so no pod runs now; commit a good build"
     return replace(given_up(before, failed, aftermath, before.figures, now), spec=spec)
+
+
+def not_undone(before: Deployed, failed: Failed, refusal: str, now: datetime) -> Deployed:
+    """The state when the rollout of the newest request failed, and the cluster refuses to take it back.
+
+    Kubernetes stops no old pod before a new one is ready, so what served last serves on.
+    """
+    good = before.last_good
+    aftermath = f"{serves_on(good) if good else 'nothing served before'}, and the cluster refused the undo: {refusal}"
+    failed = Failed("undo-refused", f"{failed.code}: {failed.sentence}")
+    return given_up(before, failed, aftermath, before.figures, now)
 
 
 def given_up(
@@ -102,9 +131,13 @@ def with_annotations(base: Object, annotations: dict[str, str], spec: Object) ->
     return {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": metadata, "spec": copy.deepcopy(spec)}
 
 
-def superseded(request: DeploymentRequest, by_generation: int, *, started: datetime, now: datetime) -> Receipt:
-    """The receipt of a request that a newer one overtook."""
-    detail = f"commit {by_generation} of {request.target} is newer and was taken up instead"
+def superseded(request: DeploymentRequest, by: int | None, *, started: datetime, now: datetime) -> Receipt:
+    """The receipt of a request that another one overtook. by: the generation that is live now; None: no commit is."""
+    detail = (
+        f"commit {by} of {request.target} is the live one now and is taken up instead"
+        if by is not None
+        else f"the commit of {request.target} was deleted before this one was taken up"
+    )
     return _receipt(request, Outcome.SUPERSEDED, detail, (started, now))
 
 

@@ -104,11 +104,15 @@ def _late(seconds: int, why: str) -> str:
 
 
 def _out_of_time(spec: dict[str, Any], started: datetime, now: datetime, why: str = "") -> Failed | None:
-    deadline = int(spec.get("progressDeadlineSeconds", 600))
-    limit = deadline * (_wanted(spec) + 1)
-    if now - started <= timedelta(seconds=limit) + _GRACE:
+    limit = longest(spec)
+    if now - started <= limit + _GRACE:
         return None
-    return Failed("deadline-exceeded", _late(limit, why or "the cluster made no progress"))
+    return Failed("deadline-exceeded", _late(int(limit.total_seconds()), why or "the cluster made no progress"))
+
+
+def longest(spec: dict[str, Any]) -> timedelta:
+    """How long a whole rollout may take: for each pod, and once more, the deadline without progress."""
+    return timedelta(seconds=int(spec.get("progressDeadlineSeconds", 600))) * (_wanted(spec) + 1)
 
 
 def _count(spec: dict[str, Any], status: dict[str, Any]) -> str:

@@ -42,6 +42,10 @@ CANARY_FIGURES = f"{PREFIX}canary-figures"
 """JSON: what the promoted canary of the newest request showed; else empty."""
 PROMOTED = f"{PREFIX}promoted"
 """RFC 3339: when that canary was promoted; else empty."""
+DISPLACED = f"{PREFIX}displaced"
+"""true: the newest request took the place of a rollout that hadn't ended; else empty."""
+WAITING = f"{PREFIX}waiting"
+"""JSON: the parameters of the request that is taken up when the newest one has ended; else empty."""
 RECEIPTS_OWED = f"{PREFIX}receipts-owed"
 """JSON: receipts that are decided and perhaps not yet in the bucket; a restart writes them."""
 
@@ -81,6 +85,8 @@ def read_deployed(live: Object | None) -> Deployed:
         trial=trial,
         figures=read(CANARY_FIGURES, _parse_figures),
         promoted=read(PROMOTED, _parse_moment),
+        displaced=annotations.get(DISPLACED) == "true",
+        waiting=read(WAITING, _parse_request),
     )
 
 
@@ -101,6 +107,8 @@ def format_deployed(deployed: Deployed) -> dict[str, str]:
         CANARY_SPEC: _compact(trial.spec if trial else None),
         CANARY_FIGURES: _compact(format_canary_figures(deployed.figures) if deployed.figures else None),
         PROMOTED: _format_moment(deployed.promoted or NEVER),
+        DISPLACED: "true" if deployed.displaced else "",
+        WAITING: _format_request(deployed.waiting),
     }
 
 

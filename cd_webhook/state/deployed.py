@@ -45,6 +45,8 @@ class Deployed:
     last_good, last_good_spec: what served last, and the spec that it served with; None: nothing ever did.
     owed: receipts that are decided and perhaps not in the bucket yet.
     detail: how the newest request ended, in one sentence; empty while it is pending.
+    displaced: the newest request took the place of one of which nobody knew yet how it ends.
+    waiting: what is taken up when the newest request has ended; None: nothing.
     trial: while `rollout` is `CANARY`. figures, promoted: what the newest request's canary showed, and when it was
         promoted; None: it was not.
     """
@@ -61,6 +63,8 @@ class Deployed:
     trial: Trial | None = None
     figures: CanaryFigures | None = None
     promoted: datetime | None = None
+    displaced: bool = False
+    waiting: DeploymentRequest | None = None
 
     @property
     def pending(self) -> bool:
@@ -70,7 +74,7 @@ class Deployed:
     @property
     def unfinished(self) -> bool:
         """Whether somebody must look at it again."""
-        return self.pending or bool(self.owed)
+        return self.pending or bool(self.owed) or self.waiting is not None
 
     def rolling_since(self, now: datetime) -> datetime:
         """From when the rollout's own deadline counts: not while a canary was watched; `now` if nobody knows."""

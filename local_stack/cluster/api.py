@@ -49,6 +49,20 @@ def application(cluster: Cluster) -> Starlette:  # noqa: C901 - one function for
         since = request.query_params.get("resourceVersion", "")
         return JSONResponse({"resourceVersion": await cluster.wait(request.path_params["name"], since, timeout)})
 
+    async def changes(request: Request) -> Response:
+        since, timeout = request.query_params.get("resourceVersion", "0"), request.query_params.get("timeout", "30")
+        try:
+            version, names = await cluster.changes(int(since), min(_LONGEST_WAIT, float(timeout)))
+        except ValueError:
+            raise _Malformed("resourceVersion, timeout: expected numbers") from None
+        return JSONResponse({"resourceVersion": str(version), "deployments": names})
+
+    async def all_pods(_request: Request) -> Response:
+        return JSONResponse({"items": [pod.manifest() for pod in cluster.pods() if not pod.finished]})
+
+    async def services(_request: Request) -> Response:
+        return JSONResponse({"items": [found.manifest() for found in cluster.services.values()]})
+
     async def service(request: Request) -> Response:
         return JSONResponse(cluster.service(request.path_params["name"]).manifest())
 
@@ -78,6 +92,9 @@ def application(cluster: Cluster) -> Starlette:  # noqa: C901 - one function for
             Route("/deployments/{name}", delete, methods=["DELETE"]),
             Route("/deployments/{name}/pods", pods),
             Route("/deployments/{name}/wait", wait),
+            Route("/changes", changes),
+            Route("/pods", all_pods),
+            Route("/services", services),
             Route("/services/{name}", service),
             Route("/apply", apply, methods=["PATCH"]),
             Route("/pods/{name}/logs", logs),

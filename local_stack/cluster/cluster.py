@@ -31,13 +31,13 @@ class Cluster:
     def __init__(self, options: NodeOptions) -> None:
         self.node = Node(options)
         self.deployments: dict[str, Deployment] = {}
-        self._services: dict[str, Service] = {}
+        self.services: dict[str, Service] = {}
         self._leaving: dict[Deployment, asyncio.Task[None]] = {}
         """Deleted ones whose pods are still on their way out."""
 
     async def close(self, grace: float) -> None:
         """End all pods: SIGTERM, and SIGKILL after `grace` seconds."""
-        for service in self._services.values():
+        for service in self.services.values():
             service.close()
         everything = (*self.deployments.values(), *self._leaving)
         for seen_off in self._leaving.values():
@@ -52,9 +52,9 @@ class Cluster:
 
     def service(self, name: str) -> Service:
         """The Service; raises `ObjectUnknown`."""
-        if name not in self._services:
+        if name not in self.services:
             raise ObjectUnknown(f'services "{name}" not found')
-        return self._services[name]
+        return self.services[name]
 
     def delete(self, name: str, resource_version: str | None) -> Json:
         """Remove a Deployment at once, and its pods with their own grace; gives what it was.
@@ -93,17 +93,18 @@ class Cluster:
             return live.manifest()
         if kind == "Service":
             asked = parse_service(manifest)
-            service = self._services.get(asked.metadata.name)
+            service = self.services.get(asked.metadata.name)
             _check_version(asked.metadata.name, service, resource_version or asked.metadata.resource_version)
             if service is None:
-                service = self._services[asked.metadata.name] = Service(asked, self.node, self._pods)
+                service = self.services[asked.metadata.name] = Service(asked, self.node, self.pods)
                 await service.start()
             else:
                 service.apply(asked)
             return service.manifest()
         raise ManifestRefused("kind", f"{str(kind)[:80]!r} isn't understood by the local cluster")
 
-    def _pods(self) -> list[Pod]:
+    def pods(self) -> list[Pod]:
+        """Every pod."""
         return [pod for deployment in self.deployments.values() for pod in deployment.pods]
 
     async def wait(self, name: str, resource_version: str, timeout: float) -> str:  # noqa: ASYNC109 - part of the API
@@ -114,6 +115,15 @@ class Cluster:
         self.deployment(name)
         await self.node.until(lambda: self.deployment(name).version != resource_version, timeout)
         return self.deployment(name).version
+
+    async def changes(self, since: int, timeout: float) -> tuple[int, list[str]]:  # noqa: ASYNC109 - part of the API
+        """The newest version, and the Deployments that changed after the version `since`; waits for one to do so."""
+
+        def changed() -> list[str]:
+            return [name for name, live in self.deployments.items() if int(live.version) > since]
+
+        await self.node.until(lambda: bool(changed()), timeout)
+        return max([since, *(int(live.version) for live in self.deployments.values())]), changed()
 
     def log_file(self, pod: str, container: str | None) -> Path:
         """The log of a container, by default of the pod's last one, also if the pod is gone; raises `ObjectUnknown`."""

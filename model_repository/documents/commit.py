@@ -31,8 +31,8 @@ class Commit:
 class LiveCommit:
     """A commit as it stands in the bucket now.
 
-    generation: the GCS generation of the commit object. It grows with every upload of that object, also of the same
-        bytes, so it orders deployments and tells a forced redeploy from a duplicate event.
+    generation: the GCS generation of the commit object. Every upload of that object, also of the same bytes, has
+        another one, so it is the name of a deployment and tells a forced redeploy from a duplicate event.
     """
 
     target: Target

@@ -37,11 +37,11 @@ class CanaryScene(Scene):
     def request(self, generation: int) -> DeploymentRequest:
         return dataclasses.replace(request(generation), index_digest=self.digests[generation])
 
-    def deliver(self, generation: int, delivery: Delivery | None = None) -> AnswerOutcome:
-        return (delivery or self.delivery).deliver(self.request(generation)).outcome
+    def commit(self, generation: int, delivery: Delivery | None = None) -> AnswerOutcome:
+        return self.deliver(self.request(generation), delivery).outcome
 
     def serve(self, generation: int) -> None:
-        self.deliver(generation)
+        self.commit(generation)
         self.finish()
 
     def finish(self, delivery: Delivery | None = None, looks: int = 600) -> str:

@@ -66,11 +66,12 @@ class FakeCluster:
         self.alive = alive
         self.history: list[tuple[int, str]] = []
         self.most_old_pods_stopped = 0
-        self.services: dict[str, Object] = {}
+        self.services_applied: dict[str, Object] = {}
         self._deployments: dict[str, Object] = {}
         self._pods: dict[str, list[Object]] = {}
         self._versions = itertools.count(1)
         self._addresses = 0
+        self._moved: set[str] = set()
         self._lock = threading.RLock()
         self._changed = threading.Condition(self._lock)
 
@@ -88,6 +89,14 @@ class FakeCluster:
         with self._lock:
             return copy.deepcopy(self._pods.get(name, []))
 
+    def all_pods(self) -> list[Object]:
+        with self._lock:
+            return copy.deepcopy([pod for pods in self._pods.values() for pod in pods])
+
+    def services(self) -> list[str]:
+        with self._lock:
+            return sorted(self.services_applied)
+
     def create(self, value: Object) -> Object:
         with self._lock:
             name = value["metadata"]["name"]
@@ -102,7 +111,7 @@ class FakeCluster:
         with self._lock:
             name = value["metadata"]["name"]
             if value["kind"] == "Service":
-                self.services[name] = copy.deepcopy(value)
+                self.services_applied[name] = copy.deepcopy(value)
                 return copy.deepcopy(value)
             live = self._deployments.get(name)
             if live is None:
@@ -135,17 +144,14 @@ class FakeCluster:
                 self._guard(live, value["metadata"]["resourceVersion"])
                 del self._deployments[value["metadata"]["name"]]
                 self._pods.pop(value["metadata"]["name"], None)
+                self._moved.add(marks.index_of(value["metadata"]["name"]))
                 self._changed.notify_all()
 
-    def wait(self, name: str, resource_version: str, timeout_s: float) -> None:
+    def wait_for_changes(self, timeout_s: float) -> frozenset[str] | None:
         with self._changed:
-            live = self._deployments.get(name)
-            if live is not None and live["metadata"]["resourceVersion"] == resource_version:
-                self._changed.wait(min(timeout_s, 0.01))
-
-    def all_pods(self) -> list[Object]:
-        with self._lock:
-            return copy.deepcopy([pod for pods in self._pods.values() for pod in pods])
+            self._changed.wait_for(lambda: bool(self._moved), min(timeout_s, 0.01))
+            found, self._moved = frozenset(self._moved), set()
+            return found
 
     # What others do
 
@@ -213,6 +219,7 @@ class FakeCluster:
 
     def _touch(self, value: Object) -> None:
         value["metadata"]["resourceVersion"] = str(next(self._versions))
+        self._moved.add(marks.index_of(value["metadata"]["name"]))
         self._changed.notify_all()
 
 

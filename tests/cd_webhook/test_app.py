@@ -16,7 +16,7 @@ from cd_webhook.cluster import ClusterUnavailable, Object
 from cd_webhook.metrics import Metrics
 from cd_webhook.watcher import Watcher
 from tests.cd_webhook import fake_cluster as pods
-from tests.cd_webhook.webhook_scene import Scene, request
+from tests.cd_webhook.webhook_scene import TARGET, Scene, request
 
 URL = "/webhooks/webhook/indexpush"
 
@@ -48,7 +48,10 @@ def stage() -> Iterator[Stage]:
         yield stage
 
 
-def post(stage: Stage, generation: int, **changes: Any) -> Any:
+def post(stage: Stage, generation: int, *, late: bool = False, **changes: Any) -> Any:
+    """Have a commit delivered; unless that is late, it is the live one."""
+    if not late:
+        stage.scene.store.commit(TARGET, generation)
     return stage.client.post(URL, json={**request(generation).to_payload(), **changes})
 
 
@@ -62,7 +65,7 @@ def test_a_delivery_is_answered_as_spinnaker_does_and_with_the_truth_besides(sta
     stage.until(1, "served")
     assert post(stage, 1).json()["outcome"] == "already-deployed"
     post(stage, 2)
-    assert post(stage, 1).json()["outcome"] == "superseded"
+    assert post(stage, 1, late=True).json()["outcome"] == "superseded"
 
 
 def test_watching_goes_on_in_the_background_until_a_bad_build_is_undone(stage: Stage) -> None:
@@ -75,7 +78,7 @@ def test_watching_goes_on_in_the_background_until_a_bad_build_is_undone(stage: S
 
 def test_a_restart_resumes_what_is_in_progress() -> None:
     scene = Scene()
-    scene.delivery.deliver(request(1))
+    scene.deliver(request(1))
     stage = Stage(scene)
     with stage.client:
         stage.until(1, "served")

@@ -31,7 +31,7 @@ def test_a_bad_build_is_aborted_with_reason_and_figures_and_the_stable_pods_neve
     before = scene.cluster.deployment("home-store")
     served = scene.cluster.pods("home-store")
     scene.pods.behaviours["2"] = behaviour
-    scene.deliver(2)
+    scene.commit(2)
     scene.finish()
     receipt = scene.receipt(2)
     assert (receipt.outcome, receipt.code) == ("undone", code)
@@ -44,8 +44,8 @@ def test_a_bad_build_is_aborted_with_reason_and_figures_and_the_stable_pods_neve
     assert after["spec"] == before["spec"]
     assert scene.cluster.pods("home-store") == served
     assert scene.names == ["home-store"]
-    assert scene.deliver(2) is AnswerOutcome.ALREADY_DEPLOYED
-    assert scene.deliver(1) is AnswerOutcome.SUPERSEDED
+    assert scene.commit(2) is AnswerOutcome.ALREADY_DEPLOYED
+    assert scene.delivery.deliver(scene.request(1)).outcome is AnswerOutcome.SUPERSEDED
 
 
 def test_after_an_aborted_canary_the_next_good_build_goes_live(scene: CanaryScene) -> None:
@@ -73,7 +73,7 @@ def test_a_canary_without_a_node_is_given_up_at_its_deadline(scene: CanaryScene)
 
 
 def test_a_canary_that_stops_being_ready_while_it_is_watched_is_aborted(scene: CanaryScene) -> None:
-    scene.deliver(2)
+    scene.commit(2)
     scene.look(20)
     scene.cluster.fates["2"] = pods.starting
     scene.finish()
@@ -86,7 +86,7 @@ def test_a_canary_that_restarts_while_it_is_watched_is_aborted(scene: CanaryScen
         status["containerStatuses"][0]["restartCount"] = 1
         return status
 
-    scene.deliver(2)
+    scene.commit(2)
     scene.look(20)
     scene.cluster.fates["2"] = restarted
     scene.finish()
@@ -94,7 +94,7 @@ def test_a_canary_that_restarts_while_it_is_watched_is_aborted(scene: CanaryScen
 
 
 def test_a_promoted_build_whose_rollout_fails_is_undone_and_its_receipt_has_the_figures(scene: CanaryScene) -> None:
-    scene.deliver(2)
+    scene.commit(2)
     while scene.deployed().rollout is not Rollout.IN_PROGRESS:
         scene.look(1)
     scene.cluster.fates["2"] = pods.ended(65, "bad")
@@ -107,7 +107,7 @@ def test_a_promoted_build_whose_rollout_fails_is_undone_and_its_receipt_has_the_
 
 
 def test_a_canary_without_stable_pods_to_compare_with_is_given_up_in_time(scene: CanaryScene) -> None:
-    scene.deliver(2)
+    scene.commit(2)
     scene.look(5)
     scene.cluster.fates["1"] = pods.starting
     scene.finish()

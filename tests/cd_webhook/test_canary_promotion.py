@@ -25,7 +25,7 @@ def test_the_first_commit_of_an_index_has_no_canary_because_there_is_nothing_to_
 
 
 def test_a_good_build_is_promoted_and_its_receipt_has_the_figures(scene: CanaryScene) -> None:
-    scene.deliver(2)
+    scene.commit(2)
     scene.look(20)
     assert scene.names == ["home-store", NAME]
     assert (scene.deployed().rollout, scene.stable_generation()) == (Rollout.CANARY, "1")
@@ -45,7 +45,7 @@ def test_a_good_build_is_promoted_and_its_receipt_has_the_figures(scene: CanaryS
 
 def test_while_the_canary_is_watched_the_stable_deployment_is_not_touched(scene: CanaryScene) -> None:
     before = scene.cluster.deployment("home-store")
-    scene.deliver(2)
+    scene.commit(2)
     scene.look(10)
     after = scene.cluster.deployment("home-store")
     assert before is not None
@@ -55,7 +55,7 @@ def test_while_the_canary_is_watched_the_stable_deployment_is_not_touched(scene:
 
 def test_a_redeploy_of_the_same_build_goes_through_a_canary_too(scene: CanaryScene) -> None:
     again = dataclasses.replace(scene.request(1), generation=2)
-    scene.delivery.deliver(again)
+    scene.deliver(again)
     scene.finish()
     assert scene.receipt(2).canary is not None
     assert scene.stable_generation() == "2"

@@ -23,9 +23,9 @@ def scene() -> CanaryScene:
 
 
 def test_a_newer_commit_takes_the_canarys_place(scene: CanaryScene) -> None:
-    scene.deliver(2)
+    scene.commit(2)
     scene.look(20)
-    assert scene.deliver(3) is AnswerOutcome.ACCEPTED
+    assert scene.commit(3) is AnswerOutcome.ACCEPTED
     assert scene.receipt(2).outcome == "superseded"
     scene.look(20)
     canary = scene.cluster.deployment(NAME)
@@ -42,24 +42,24 @@ def test_a_newer_commit_takes_the_canarys_place(scene: CanaryScene) -> None:
 def test_a_commit_that_comes_while_a_promoted_one_rolls_out_is_compared_with_what_served_last(
     scene: CanaryScene,
 ) -> None:
-    scene.deliver(2)
+    scene.commit(2)
     scene.look(5)
     scene.cluster.alive = False
     while scene.deployed().rollout is Rollout.CANARY:
         scene.look(1)
     scene.cluster.fates["2"] = pods.starting
     scene.cluster.alive = True
-    scene.deliver(3)
+    scene.commit(3)
     assert scene.stable_generation() == "1"
     scene.finish()
     assert scene.outcomes() == {3: "served", 2: "superseded", 1: "served"}
 
 
 def test_values_that_no_longer_ask_for_a_canary_end_the_one_that_goes_on(scene: CanaryScene) -> None:
-    scene.deliver(2)
+    scene.commit(2)
     scene.look(10)
     scene.configure(scenes.values())
-    scene.deliver(3)
+    scene.commit(3)
     scene.finish()
     assert scene.outcomes() == {3: "served", 2: "superseded", 1: "served"}
     assert scene.receipt(3).canary is None
@@ -67,7 +67,7 @@ def test_values_that_no_longer_ask_for_a_canary_end_the_one_that_goes_on(scene: 
 
 
 def test_a_canary_whose_index_was_deleted_by_hand_is_removed(scene: CanaryScene) -> None:
-    scene.deliver(2)
+    scene.commit(2)
     scene.look(5)
     live = scene.cluster.deployment("home-store")
     assert live is not None
@@ -77,7 +77,7 @@ def test_a_canary_whose_index_was_deleted_by_hand_is_removed(scene: CanaryScene)
 
 
 def test_a_canary_that_a_slow_webhook_left_behind_is_removed_by_the_next_look(scene: CanaryScene) -> None:
-    scene.deliver(2)
+    scene.commit(2)
     scene.look(5)
     orphan = scene.cluster.deployment(NAME)
     scene.finish()
@@ -88,7 +88,7 @@ def test_a_canary_that_a_slow_webhook_left_behind_is_removed_by_the_next_look(sc
 
 
 def test_a_webhook_that_is_killed_while_it_watches_is_followed_by_one_that_begins_anew(scene: CanaryScene) -> None:
-    scene.deliver(2)
+    scene.commit(2)
     scene.look(50)
     heir = scene.webhook()
     scene.finish(heir)
@@ -112,12 +112,12 @@ def test_killed_at_any_step_of_a_canary_it_ends_with_one_receipt_and_no_canary(b
         mortal = scene.webhook(Mortal(scene.cluster, death), Mortal(scene.store, death))
         lived = False
         with contextlib.suppress(Killed):
-            scene.deliver(2, mortal)
+            scene.commit(2, mortal)
             scene.finish(mortal)
             lived = True
         heir = scene.webhook()
         heir.advance("home-store")
-        scene.deliver(2, heir)
+        scene.commit(2, heir)
         scene.finish(heir)
         assert scene.outcomes() == {2: expected, 1: "served"}, step
         assert scene.names == ["home-store"], step
@@ -129,7 +129,7 @@ def test_killed_at_any_step_of_a_canary_it_ends_with_one_receipt_and_no_canary(b
 
 
 def test_two_webhooks_that_watch_one_canary_end_it_once(scene: CanaryScene) -> None:
-    scene.deliver(2)
+    scene.commit(2)
     first, second = scene.webhook(), scene.webhook()
     for _ in range(80):
         for webhook in (first, second):

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 
 import pytest
 
+from cd_webhook.cluster import ClusterRefused
+from cd_webhook.deliver import ReceiptsOwed
 from cd_webhook.state import Rollout
+from cd_webhook.state.annotations import ROLLOUT
 from manifests import metadata as marks
 from model_repository.deployment import AnswerOutcome
-from model_repository.errors import DocumentMalformed
+from model_repository.errors import BucketUnavailable, DocumentMalformed
+from model_repository.notify import NotifyRefused, NotifyUnavailable
 from tests.cd_webhook import fake_cluster as pods
 from tests.cd_webhook import webhook_scene as scenes
 from tests.cd_webhook.webhook_scene import Scene, request
@@ -27,7 +32,7 @@ def template_generation(scene: Scene) -> str:
 
 
 def test_a_commit_goes_live_and_gets_one_receipt(scene: Scene) -> None:
-    answer = scene.delivery.deliver(request(1))
+    answer = scene.deliver(request(1))
     assert (answer.outcome, answer.detail) == (
         AnswerOutcome.ACCEPTED, "rolling out indexes/home-store/b1 as commit 1",
     )  # fmt: skip
@@ -36,13 +41,13 @@ def test_a_commit_goes_live_and_gets_one_receipt(scene: Scene) -> None:
     assert (receipt.outcome, receipt.by, receipt.reason) == ("served", "ann", "because")
     assert scene.deployed().rollout is Rollout.SERVED
     assert scene.deployed().owed == ()
-    assert "home-store" in scene.cluster.services
+    assert scene.cluster.services() == ["home-store"]
 
 
 def test_a_duplicate_delivery_changes_nothing(scene: Scene) -> None:
     scene.serve(1)
     written = len(scene.cluster.history)
-    answer = scene.delivery.deliver(request(1))
+    answer = scene.deliver(request(1))
     assert (answer.outcome, answer.detail) == (
         AnswerOutcome.ALREADY_DEPLOYED, "commit 1: served: indexes/home-store/b1 serves",
     )  # fmt: skip
@@ -53,7 +58,7 @@ def test_a_late_delivery_is_superseded_and_says_by_what(scene: Scene) -> None:
     scene.serve(2)
     assert scene.delivery.deliver(request(1)).outcome is AnswerOutcome.SUPERSEDED
     assert template_generation(scene) == "2"
-    assert scene.receipt(1).detail == "commit 2 of test/home-store is newer and was taken up instead"
+    assert scene.receipt(1).detail == "commit 2 of test/home-store is the live one now and is taken up instead"
 
 
 def test_a_late_duplicate_of_what_served_once_keeps_its_first_receipt(scene: Scene) -> None:
@@ -65,8 +70,8 @@ def test_a_late_duplicate_of_what_served_once_keeps_its_first_receipt(scene: Sce
 
 def test_a_newer_commit_replaces_a_rollout_in_progress_at_once(scene: Scene) -> None:
     scene.cluster.fates["1"] = pods.starting
-    scene.delivery.deliver(request(1))
-    scene.delivery.deliver(request(2))
+    scene.deliver(request(1))
+    scene.deliver(request(2))
     assert scene.outcomes() == {1: "superseded"}
     scene.look_until_finished()
     assert scene.outcomes() == {2: "served", 1: "superseded"}
@@ -74,7 +79,7 @@ def test_a_newer_commit_replaces_a_rollout_in_progress_at_once(scene: Scene) -> 
 
 def test_the_same_build_committed_again_rolls_out_again(scene: Scene) -> None:
     scene.serve(1)
-    scene.delivery.deliver(request(2, build="b1"))
+    scene.deliver(request(2, build="b1"))
     scene.look_until_finished()
     assert template_generation(scene) == "2"
 
@@ -83,7 +88,7 @@ def test_a_bad_build_is_undone_to_the_last_good_one_whose_pods_never_stopped(sce
     scene.serve(1)
     good = scene.cluster.deployment("home-store")
     scene.cluster.fates["2"] = pods.ended(65, "golden query 3 answers otherwise", container="search-server")
-    scene.delivery.deliver(request(2))
+    scene.deliver(request(2))
     scene.look_until_finished()
     live = scene.cluster.deployment("home-store")
     assert good is not None
@@ -102,7 +107,7 @@ def test_an_undone_commit_is_not_tried_again_and_the_next_good_one_goes_live(sce
     scene.serve(1)
     scene.cluster.fates["2"] = pods.ended(65)
     scene.serve(2)
-    assert scene.delivery.deliver(request(2)).detail.startswith("commit 2: undone: pod home-store-")
+    assert scene.deliver(request(2)).detail.startswith("commit 2: undone: pod home-store-")
     scene.serve(3)
     assert scene.outcomes() == {3: "served", 2: "undone", 1: "served"}
     assert scene.deployed().last_good == request(3)
@@ -120,7 +125,7 @@ def test_two_bad_builds_in_a_row_are_both_undone_to_the_good_one(scene: Scene) -
 def test_a_bad_build_in_progress_that_a_worse_one_replaces_still_ends_at_the_good_one(scene: Scene) -> None:
     scene.serve(1)
     scene.cluster.fates |= {"2": pods.starting, "3": pods.ended(65)}
-    scene.delivery.deliver(request(2))
+    scene.deliver(request(2))
     scene.serve(3)
     assert template_generation(scene) == "1"
     assert scene.outcomes() == {3: "undone", 2: "superseded", 1: "served"}
@@ -150,7 +155,7 @@ def test_when_the_first_commit_ever_fails_its_pods_are_stopped(scene: Scene) -> 
 def test_a_rollout_that_passes_its_deadline_is_undone(scene: Scene) -> None:
     scene.serve(1)
     scene.cluster.fates["2"] = pods.unschedulable("no node has the memory")
-    scene.delivery.deliver(request(2))
+    scene.deliver(request(2))
     assert not scene.delivery.advance("home-store").finished
     scene.clock.moment += scene.clock.moment.resolution * 1_000_000 * 151
     scene.look_until_finished()
@@ -190,7 +195,7 @@ def test_a_deployment_of_somebody_else_is_left_alone(scene: Scene) -> None:
     scene.serve(1)
     scene.cluster.by_hand("home-store", lambda live: live["metadata"].update(labels={}))
     with pytest.raises(DocumentMalformed, match="isn't managed by indexpush; rename the index"):
-        scene.delivery.deliver(request(2))
+        scene.deliver(request(2))
     assert scene.receipt(2).outcome == "rejected"
 
 
@@ -203,14 +208,182 @@ def test_a_deployment_of_somebody_else_is_left_alone(scene: Scene) -> None:
 )
 def test_a_request_for_another_webhook_is_refused(scene: Scene, change: dict[str, object], complaint: str) -> None:
     with pytest.raises(DocumentMalformed, match=complaint):
-        scene.delivery.deliver(dataclasses.replace(request(1), **change))  # type: ignore[arg-type]
+        scene.deliver(dataclasses.replace(request(1), **change))  # type: ignore[arg-type]
     assert scene.cluster.deployments() == []
 
 
 def test_a_request_that_cannot_be_rendered_is_rejected_with_a_receipt(scene: Scene) -> None:
     scene.configure(dataclasses.replace(scene.values, environment="other"))
     with pytest.raises(DocumentMalformed):
-        scene.delivery.deliver(request(1))
+        scene.deliver(request(1))
     assert scene.outcomes() == {1: "rejected"}
     assert scene.receipt(1).code == "document-malformed"
     assert scene.cluster.deployments() == []
+
+
+def starting(scene: Scene, *generations: int) -> None:
+    scene.cluster.fates |= {str(generation): pods.starting for generation in generations}
+
+
+def test_commits_that_come_faster_than_rollouts_end_leave_one_to_finish_and_then_the_newest_is_taken(
+    scene: Scene,
+) -> None:
+    scene.serve(1)
+    starting(scene, 2, 3)
+    scene.deliver(request(2))
+    scene.deliver(request(3))  # a mend doesn't wait for what it mends
+    for generation in (4, 5, 6):
+        answer = scene.deliver(request(generation))
+        assert (answer.outcome, answer.detail) == (
+            AnswerOutcome.ACCEPTED, f"indexes/home-store/b{generation} is taken up when commit 3 has ended",
+        )  # fmt: skip
+    assert template_generation(scene) == "3"
+    assert scene.delivery.deliver(request(6)).outcome is AnswerOutcome.ALREADY_DEPLOYED
+    scene.cluster.fates["3"] = pods.ready
+    scene.look_until_finished()
+    assert template_generation(scene) == "6"
+    assert scene.outcomes() == {
+        1: "served", 2: "superseded", 3: "served", 4: "superseded", 5: "superseded", 6: "served",
+    }  # fmt: skip
+
+
+def test_what_waits_is_taken_up_after_a_rollout_that_was_undone_too(scene: Scene) -> None:
+    scene.serve(1)
+    starting(scene, 2, 3)
+    for generation in (2, 3, 4):
+        scene.deliver(request(generation))
+    scene.cluster.fates["3"] = pods.ended(65)
+    scene.look_until_finished()
+    assert scene.outcomes() == {1: "served", 2: "superseded", 3: "undone", 4: "served"}
+
+
+def test_what_waits_and_is_no_longer_live_when_its_turn_comes_is_superseded(scene: Scene) -> None:
+    scene.serve(1)
+    starting(scene, 2, 3)
+    for generation in (2, 3, 4):
+        scene.deliver(request(generation))
+    scene.store.commit(scenes.TARGET, 5)  # its event is late
+    scene.cluster.fates["3"] = pods.ready
+    scene.look_until_finished()
+    assert scene.outcomes() == {1: "served", 2: "superseded", 3: "served", 4: "superseded"}
+    assert scene.deployed().waiting is None
+    scene.serve(5)
+    assert template_generation(scene) == "5"
+
+
+def test_a_commit_whose_generation_is_smaller_is_deployed_when_it_is_the_live_one(scene: Scene) -> None:
+    scene.serve(2**63 - 1)  # forged, or from before the bucket was restored
+    scene.serve(7)
+    assert template_generation(scene) == "7"
+
+
+def test_a_stalled_request_does_not_make_a_deployment_again_that_was_deleted(scene: Scene) -> None:
+    scene.serve(1)
+    scene.serve(2)
+    live = scene.cluster.deployment("home-store")
+    assert live is not None
+    scene.cluster.delete(live)
+    assert scene.delivery.deliver(request(1)).outcome is AnswerOutcome.SUPERSEDED
+    assert scene.cluster.deployment("home-store") is None
+
+
+def test_what_served_last_is_restored_while_the_live_commit_cannot_be_deployed(scene: Scene) -> None:
+    scene.serve(1)
+    live = scene.cluster.deployment("home-store")
+    assert live is not None
+    scene.cluster.delete(live)
+    scene.store.commit(scenes.TARGET, 2)
+    restoring = dataclasses.replace(request(1), restores=2)
+    assert scene.delivery.deliver(restoring).outcome is AnswerOutcome.ACCEPTED
+    scene.look_until_finished()
+    assert template_generation(scene) == "1"
+    assert scene.delivery.deliver(restoring).outcome is AnswerOutcome.ALREADY_DEPLOYED
+    scene.serve(3)
+    assert template_generation(scene) == "3"
+
+
+def test_a_commit_that_was_deleted_is_superseded_by_nothing(scene: Scene) -> None:
+    assert scene.delivery.deliver(request(1)).outcome is AnswerOutcome.SUPERSEDED
+    assert scene.receipt(1).detail == "the commit of test/home-store was deleted before this one was taken up"
+    assert scene.cluster.deployments() == []
+
+
+def test_state_that_a_newer_release_wrote_does_not_keep_the_commit_from_being_deployed(scene: Scene) -> None:
+    scene.serve(1)
+    scene.deliver(request(2))
+    scene.cluster.by_hand("home-store", lambda live: live["metadata"]["annotations"].update({ROLLOUT: "warming"}))
+    assert scene.deployed().rollout is Rollout.UNKNOWN
+    scene.deliver(request(2))
+    scene.look_until_finished()
+    assert scene.outcomes() == {1: "served", 2: "served"}
+
+
+def test_an_undo_that_the_cluster_refuses_ends_with_a_receipt_that_says_so(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scene.serve(1)
+    scene.cluster.fates["2"] = pods.ended(65, "shuffled ids")
+    scene.deliver(request(2))
+
+    def refuse(*_: object, **__: object) -> None:
+        raise ClusterRefused("admission webhook says no")
+
+    monkeypatch.setattr(scene.cluster, "apply", refuse)
+    scene.look_until_finished()
+    assert (scene.receipt(2).outcome, scene.receipt(2).code) == ("undone", "undo-refused")
+    assert "shuffled ids" in scene.receipt(2).detail
+    assert scene.receipt(2).detail.endswith(
+        "indexes/home-store/b1 (commit 1) serves on, and the cluster refused the undo: admission webhook says no"
+    )
+
+
+def test_people_are_told_once_of_what_was_undone(scene: Scene) -> None:
+    scene.serve(1)
+    scene.cluster.fates["2"] = pods.ended(65, "shuffled ids")
+    scene.serve(2)
+    scene.delivery.deliver(request(2))
+    scene.look_until_finished()
+    (notice,) = scene.notifier.notices
+    assert notice.attributes() == {
+        "outcome": "undone", "code": "pod-refused-data", "environment": "test", "index": "home-store",
+    }  # fmt: skip
+    assert "shuffled ids" in notice.detail
+
+
+def test_while_nobody_can_be_told_the_receipt_stays_owed_and_is_told_later(scene: Scene) -> None:
+    scene.serve(1)
+    scene.cluster.fates["2"] = pods.ended(65)
+    scene.notifier.failure = NotifyUnavailable("down")
+    with pytest.raises(NotifyUnavailable):
+        scene.serve(2)
+    assert scene.outcomes() == {1: "served", 2: "undone"}
+    scene.notifier.failure = None
+    scene.look_until_finished()
+    assert [notice.generation for notice in scene.notifier.notices] == [2]
+
+
+def test_a_topic_that_is_missing_keeps_nothing_away(scene: Scene) -> None:
+    scene.serve(1)
+    scene.cluster.fates["2"] = pods.ended(65)
+    scene.notifier.failure = NotifyRefused("no such topic")
+    scene.serve(2)
+    assert scene.outcomes() == {1: "served", 2: "undone"}
+
+
+def test_nothing_new_is_taken_up_while_the_bucket_takes_no_receipts(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def down(name: str, _: bytes, **__: object) -> None:
+        raise BucketUnavailable(f"{name}: down")
+
+    monkeypatch.setattr(scene.store, "write", down)
+    for generation in range(1, 51):
+        scene.deliver(request(generation))
+        with contextlib.suppress(BucketUnavailable):
+            scene.look_until_finished()
+    with pytest.raises(ReceiptsOwed, match="owes 50 receipts that the bucket doesn't take; let the webhook write"):
+        scene.deliver(request(51))
+    monkeypatch.undo()
+    scene.look_until_finished()
+    scene.serve(51)
+    assert len(scene.outcomes()) == 51

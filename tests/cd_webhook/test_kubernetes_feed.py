@@ -35,7 +35,7 @@ def until(condition: Callable[[], bool]) -> None:
         time.sleep(0.02)
 
 
-def test_a_wait_ends_with_the_change(server: ApiServer) -> None:
+def test_a_wait_ends_with_the_change_and_says_of_what(server: ApiServer) -> None:
     go = threading.Event()
 
     def script(handler: Any) -> None:
@@ -46,14 +46,11 @@ def test_a_wait_ends_with_the_change(server: ApiServer) -> None:
 
     server.scripts = [script]
     cluster = server.cluster()
-    cluster.wait("shop", "", 0)
-    until(lambda: server.watched == {DEPLOYMENTS, PODS})  # so both lists are read, which counted as a change
-    cluster.wait("shop", "", 0)
-    waiting = threading.Thread(target=cluster.wait, args=("shop", "", 600), daemon=True)
-    waiting.start()
+    cluster.wait_for_changes(0)
+    until(lambda: server.watched == {DEPLOYMENTS, PODS})
+    assert cluster.wait_for_changes(0) is None  # both lists were read: anything may have changed
     go.set()
-    waiting.join(60)
-    assert not waiting.is_alive()
+    assert cluster.wait_for_changes(60) == {"shop"}
     go.set()
 
 
@@ -68,7 +65,7 @@ def test_a_watch_that_ends_or_breaks_is_taken_up_where_it_was(server: ApiServer)
         handler.connection.shutdown(socket.SHUT_RDWR)
 
     server.scripts = [ends, breaks]
-    server.cluster().wait("shop", "", 0.1)
+    server.cluster().wait_for_changes(0.1)
     until(lambda: len(server.watches) >= 3)
     assert [query["resourceVersion"] for query in server.watches[:3]] == ["100", "150", "160"]
     assert all(query["allowWatchBookmarks"] == "true" for query in server.watches)
@@ -80,7 +77,7 @@ def test_a_watch_whose_version_is_too_old_lists_anew(server: ApiServer) -> None:
         handler.chunk(json.dumps(body).encode() + b"\n")
 
     server.scripts = [gone]
-    server.cluster().wait("shop", "", 0.1)
+    server.cluster().wait_for_changes(0.1)
     until(lambda: len(server.watches) >= 2)
     assert [query["resourceVersion"] for query in server.watches[:2]] == ["100", "100"]
     assert server.lists >= 3  # two for the two kinds, one anew
@@ -89,7 +86,7 @@ def test_a_watch_whose_version_is_too_old_lists_anew(server: ApiServer) -> None:
 def test_while_the_server_fails_waiting_ends_in_time_and_the_watch_comes_back(server: ApiServer) -> None:
     server.status = 503
     cluster = server.cluster()
-    waiting = threading.Thread(target=cluster.wait, args=("shop", "", 0.1), daemon=True)
+    waiting = threading.Thread(target=cluster.wait_for_changes, args=(0.1,), daemon=True)
     waiting.start()
     waiting.join(60)
     assert not waiting.is_alive()
@@ -122,7 +119,7 @@ def test_a_watch_that_does_not_last_is_tried_after_ever_longer_pauses(
     if down:
         server.http.shutdown()
         server.http.server_close()
-    changes.wait("shop", 0)
+    changes.wait(0)
     assert pauses.enough.wait(60)
     assert pauses.seconds == [0.2, 0.4, 0.8, 1.6, 3.2]
     assert len(lines.getvalue().splitlines()) <= 5
@@ -131,6 +128,6 @@ def test_a_watch_that_does_not_last_is_tried_after_ever_longer_pauses(
 def test_a_watch_that_lasted_is_taken_up_soon(server: ApiServer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(feed, "_STEADY_SECONDS", -1.0)  # each of them lasted
     pauses = Pauses()
-    ChangeFeed(server.api(), (DEPLOYMENTS,), "", Log(stream=io.StringIO()), sleep=pauses).wait("shop", 0)
+    ChangeFeed(server.api(), (DEPLOYMENTS,), "", Log(stream=io.StringIO()), sleep=pauses).wait(0)
     assert pauses.enough.wait(60)
     assert pauses.seconds == [0.1] * 5

@@ -57,7 +57,7 @@ def run(scene: Scene, step: int, generation: int) -> bool:
     death = Death(step)
     mortal = scene.webhook(Mortal(scene.cluster, death), Mortal(scene.store, death))
     with contextlib.suppress(Killed):
-        mortal.deliver(request(generation))
+        scene.deliver(request(generation), mortal)
         scene.look_until_finished(mortal)
         return True
     return False
@@ -69,7 +69,7 @@ def resume(scene: Scene, generation: int) -> None:
     for deployment in scene.cluster.deployments():
         for _ in range(3):
             heir.advance(deployment["metadata"]["name"])
-    heir.deliver(request(generation))
+    scene.deliver(request(generation), heir)
     scene.look_until_finished(heir)
 
 
@@ -118,28 +118,29 @@ def test_killed_at_any_step_of_replacing_a_rollout_both_get_their_receipt() -> N
     def prepare(scene: Scene) -> None:
         scene.serve(1)
         scene.cluster.fates["2"] = pods.starting
-        scene.delivery.deliver(request(2))
+        scene.deliver(request(2))
 
     for scene in every_step(prepare, 3):
         assert scene.outcomes() == {3: "served", 2: "superseded", 1: "served"}
 
 
-def test_while_the_bucket_is_down_the_rollout_goes_on_and_its_receipts_are_owed() -> None:
+def test_while_the_bucket_takes_no_writes_the_rollout_goes_on_and_its_receipts_are_owed() -> None:
     scene = Scene()
     scene.serve(1)
 
-    class Down:
+    class ReadOnly:
         bucket = "memory"
+        stat = scene.store.stat
 
         def write(self, name: str, *_: object, **__: object) -> None:
             raise BucketUnavailable(f"{name}: down")
 
-    poor = scene.webhook(store=Down())  # type: ignore[arg-type]
-    assert poor.deliver(request(2)).outcome == "accepted"
+    poor = scene.webhook(store=ReadOnly())  # type: ignore[arg-type]
+    assert scene.deliver(request(2), poor).outcome == "accepted"
     with pytest.raises(BucketUnavailable):
         scene.look_until_finished(poor)
     assert scene.deployed().rollout is Rollout.SERVED
     assert [receipt.generation for receipt in scene.deployed().owed] == [2]
-    assert poor.deliver(request(3)).outcome == "accepted"
+    assert scene.deliver(request(3), poor).outcome == "accepted"
     scene.look_until_finished()
     assert scene.outcomes() == {3: "served", 2: "served", 1: "served"}

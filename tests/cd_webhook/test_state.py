@@ -11,6 +11,7 @@ import pytest
 
 from cd_webhook.rules.plan import begun, deployment_of, rejected, served
 from cd_webhook.state import Deployed, Rollout, Trial, changed_annotations, format_deployed, read_deployed
+from cd_webhook.state.annotations import DISPLACED, WAITING
 from manifests.canary import Canary
 from model_repository.documents.canary_figures import CanaryFigures, TrackFigures
 from tests.builds import DIGEST
@@ -63,7 +64,7 @@ def live(annotations: dict[str, str]) -> dict[str, Any]:
 
 def test_what_the_first_release_wrote_is_read_and_would_be_written_again() -> None:
     assert read_deployed(live(RELEASED)) == STATE
-    assert format_deployed(STATE) == RELEASED
+    assert format_deployed(STATE) == {**RELEASED, DISPLACED: "", WAITING: ""}
 
 
 TRACK = TrackFigures(pods=1, probes=50, probes_failed=0, p95_ms=4.0, requests=9, errors=0, mean_ms=None)

@@ -5,11 +5,12 @@ from __future__ import annotations
 import copy
 import io
 import threading
+from datetime import UTC, datetime
 from pathlib import Path
 
 from cd_webhook.canary import Canaries
 from cd_webhook.cluster import Cluster
-from cd_webhook.deliver import Delivery
+from cd_webhook.deliver import Delivery, DeliveryResult
 from cd_webhook.state import Deployed, read_deployed
 from manifests.render import Rendered, render
 from manifests.values import Values, parse_values
@@ -23,6 +24,7 @@ from tests import builds
 from tests.cd_webhook.fake_cluster import FakeClock, FakeCluster
 from tests.cd_webhook.fake_pods import FakePods
 from tests.memory_store import MemoryStore
+from tests.remembering_notifier import RememberingNotifier
 
 VALUES = "namespace: n\nimage: indexpush:1\nservice_account: s\nreplicas: 1\n"
 TARGET = Target("test", "home-store")
@@ -81,6 +83,13 @@ class SharedStore:
         with self._lock:
             return self._store.write(name, data, if_generation_match=if_generation_match)
 
+    def commit(self, target: Target, generation: int) -> None:
+        """Somebody uploads a commit, and the bucket gives it this generation."""
+        name = target.commit_name
+        with self._lock:
+            info = ObjectInfo(name, 2, "", generation, datetime(2026, 11, 21, tzinfo=UTC))
+            self._store._objects[name] = (info, b"{}")
+
     def forget(self, name: str) -> None:
         """Somebody deletes an object."""
         with self._lock:
@@ -100,6 +109,7 @@ class Scene:
         self.values = values()
         self.pods = FakePods(self.cluster, self.clock)
         self.lines = io.StringIO()
+        self.notifier = RememberingNotifier()
         self.delivery = self.webhook()
 
     def webhook(self, cluster: Cluster | None = None, store: Store | None = None) -> Delivery:
@@ -119,7 +129,13 @@ class Scene:
             canaries=Canaries(chosen.canary, cluster, store, log, self.pods.ask),
             clock=self.clock,
             log=log,
+            notifier=self.notifier,
         )
+
+    def deliver(self, request: DeploymentRequest, webhook: Delivery | None = None) -> DeliveryResult:
+        """Somebody uploads this commit, and the webhook hears of it."""
+        self.store.commit(request.target, request.generation)
+        return (webhook or self.delivery).deliver(request)
 
     def configure(self, chosen: Values) -> None:
         """The environment's values change, and the webhook starts anew with them."""
@@ -134,7 +150,7 @@ class Scene:
         raise AssertionError(f"still in progress: {step.sentence}")
 
     def serve(self, generation: int) -> None:
-        self.delivery.deliver(request(generation))
+        self.deliver(request(generation))
         self.look_until_finished()
 
     def deployed(self, name: str = "home-store") -> Deployed:

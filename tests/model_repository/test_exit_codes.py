@@ -23,10 +23,10 @@ from model_repository.exit_codes import of_a_pod
         (Misconfigured("PORT is not set"), 64, 64),
         (BuildIncomplete("a.ann", "3 bytes", "2 bytes"), 65, 65),
         (ObjectMissing("index.json"), 66, 65),
-        (BucketMissing("home"), 69, 65),
+        (BucketMissing("home"), 69, 75),
         (GenerationConflict("c.json", 5), 75, 75),
         (BucketUnavailable("503"), 75, 75),
-        (AccessDenied("403"), 77, 64),
+        (AccessDenied("403"), 77, 75),
     ],
 )
 def test_an_error_says_what_a_command_and_what_a_container_ends_with(

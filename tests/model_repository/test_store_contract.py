@@ -62,9 +62,10 @@ def test_an_empty_object_is_an_object(store: Store) -> None:
     assert store.read("a/empty", limit=0).data == b""
 
 
-def test_every_write_of_a_name_grows_its_generation_even_with_the_same_bytes(store: Store) -> None:
+def test_every_write_of_a_name_has_a_generation_of_its_own_even_with_the_same_bytes(store: Store) -> None:
     generations = [store.write("c.json", b"{}", if_generation_match=None).generation for _ in range(5)]
-    assert generations == sorted(set(generations))
+    assert len(set(generations)) == 5
+    assert min(generations) > 0
     assert store.read("c.json", limit=10).generation == generations[-1]
 
 
@@ -78,7 +79,7 @@ def test_a_write_that_expects_nothing_is_refused_when_something_is_there(store: 
 def test_a_write_replaces_the_generation_it_names_and_no_other(store: Store) -> None:
     first = store.write("c.json", b"1", if_generation_match=0)
     second = store.write("c.json", b"2", if_generation_match=first.generation)
-    assert second.generation > first.generation
+    assert second.generation != first.generation
     with pytest.raises(GenerationConflict):
         store.write("c.json", b"3", if_generation_match=first.generation)
     assert store.read("c.json", limit=10).data == b"2"
@@ -113,6 +114,9 @@ def test_an_object_over_the_limit_is_refused_by_name(store: Store) -> None:
     assert len(store.read("big.json", limit=1001).data) == 1001
     with pytest.raises(DocumentMalformed, match=r"big\.json.*1000"):
         store.read("big.json", limit=1000)
+    with pytest.raises(DocumentMalformed) as refused:
+        store.read("big.json", limit=10)
+    assert refused.value.generation == store.read("big.json", limit=1001).generation
 
 
 def test_a_listing_is_by_name_and_of_the_prefix_alone(store: Store) -> None:
@@ -179,3 +183,24 @@ def test_an_object_that_was_uploaded_compressed_is_read_unpacked(
     url = f"{bucket_server}/upload/storage/v1/b/{bucket}/o?uploadType=media&name=c.json&contentEncoding=gzip"
     with urllib.request.urlopen(urllib.request.Request(url, gzip.compress(b'{"a": 1}'), method="POST"), timeout=10):
         assert GcsStore(bucket).read("c.json", limit=100).data == b'{"a": 1}'
+
+
+def test_an_object_that_says_it_is_compressed_and_is_not_is_read_as_it_is(
+    bucket_server: str, new_bucket: Callable[[], str]
+) -> None:
+    bucket = new_bucket()
+    url = f"{bucket_server}/upload/storage/v1/b/{bucket}/o?uploadType=media&name=c.json&contentEncoding=gzip"
+    with urllib.request.urlopen(urllib.request.Request(url, b'{"a": 1}', method="POST"), timeout=10):
+        assert GcsStore(bucket).read("c.json", limit=100).data == b'{"a": 1}'
+
+
+def test_what_unpacks_to_more_than_the_limit_is_refused_by_name(
+    bucket_server: str, new_bucket: Callable[[], str]
+) -> None:
+    bucket = new_bucket()
+    url = f"{bucket_server}/upload/storage/v1/b/{bucket}/o?uploadType=media&name=c.json&contentEncoding=gzip"
+    bomb = gzip.compress(b"0" * 10_000_000)
+    with urllib.request.urlopen(urllib.request.Request(url, bomb, method="POST"), timeout=10):
+        store = GcsStore(bucket)
+    with pytest.raises(DocumentMalformed, match="more than the 20000 bytes allowed"):
+        store.read("c.json", limit=20_000)

@@ -11,8 +11,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 from local_stack.pubsub import PubSubServer, Topics
 from model_repository.deployment import AnswerOutcome, DeploymentRequest
+from model_repository.names import Target
 from model_repository.store import ObjectInfo, StoredObject
-from on_commit.notify import Refusal
+from on_commit.compare import IndexStatus
 from on_commit.webhook import WebhookAnswer
 from tests.memory_store import MemoryStore
 
@@ -50,12 +51,14 @@ class CountingStore(MemoryStore):
 
 @dataclass
 class RememberingWebhook:
-    """Deploys as the real one does: only what is newer than what it has; remembers what it was asked."""
+    """Deploys what it isn't running already, and remembers what it was asked. states: None: it can't say."""
 
     asked: list[DeploymentRequest] = field(default_factory=list)
     deployed: dict[str, int] = field(default_factory=dict)
     failure: Exception | None = None
     answer: WebhookAnswer | None = None
+    states: dict[Target, IndexStatus] | None = None
+    status_calls: int = 0
 
     def send(self, request: DeploymentRequest) -> WebhookAnswer:
         if self.failure is not None:
@@ -63,26 +66,18 @@ class RememberingWebhook:
         self.asked.append(request)
         if self.answer is not None:
             return self.answer
-        live = self.deployed.get(str(request.target), 0)
-        if request.generation == live:
+        if request.generation == self.deployed.get(str(request.target)):
             return WebhookAnswer(AnswerOutcome.ALREADY_DEPLOYED)
-        if request.generation < live:
-            return WebhookAnswer(AnswerOutcome.SUPERSEDED)
         self.deployed[str(request.target)] = request.generation
         return WebhookAnswer(AnswerOutcome.ACCEPTED)
 
-
-@dataclass
-class RememberingNotifier:
-    """Remembers the refusals."""
-
-    refusals: list[Refusal] = field(default_factory=list)
-    failure: Exception | None = None
-
-    def publish(self, refusal: Refusal) -> None:
+    def statuses(self, environment: str) -> dict[str, IndexStatus] | None:
+        self.status_calls += 1
         if self.failure is not None:
             raise self.failure
-        self.refusals.append(refusal)
+        if self.states is None:
+            return None
+        return {target.index: state for target, state in self.states.items() if target.environment == environment}
 
 
 TOPIC = "projects/tests/topics/refusals"

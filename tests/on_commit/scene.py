@@ -14,9 +14,11 @@ from model_repository.names import IndexPrefix, Target
 from model_repository.repository import read_receipt, write_commit
 from on_commit.event import CommitUploaded, Event, Sweep
 from on_commit.handle import Handler
+from on_commit.limits import Limits
 from tests import builds
 from tests.fake_clock import FakeClock
-from tests.on_commit.doubles import CountingStore, RememberingNotifier, RememberingWebhook
+from tests.on_commit.doubles import CountingStore, RememberingWebhook
+from tests.remembering_notifier import RememberingNotifier
 
 HOME = builds.TARGET
 
@@ -29,7 +31,8 @@ class Scene:
         self.webhook = RememberingWebhook()
         self.notifier = RememberingNotifier()
         self.stream = io.StringIO()
-        self._handler = Handler(self.store, self.webhook, self.notifier, FakeClock())
+        self.clock = FakeClock()
+        self.limits = Limits()
 
     def publish(self, build: str = "b1", index: str = "home", **fields: Any) -> IndexManifest:
         """Upload a whole build, with its model."""
@@ -41,7 +44,9 @@ class Scene:
         return write_commit(self.store, target, wanted, if_generation_match=None).generation
 
     def handle(self, event: Event) -> None:
-        self._handler.handle(event, Log(stream=self.stream))
+        """As a function that was started just now does: what it knows stands in the bucket."""
+        handler = Handler(self.store, self.webhook, self.notifier, self.clock, self.limits, ("staging", "production"))
+        handler.handle(event, Log(stream=self.stream))
 
     def look(self, target: Target = HOME) -> None:
         """The event of a commit arrives."""
@@ -54,8 +59,9 @@ class Scene:
         """The receipt of a refused commit, which says the same as the one refusal that was published."""
         receipt = read_receipt(self.store, target, generation)
         assert receipt.outcome is Outcome.REJECTED
-        (refusal,) = self.notifier.refusals
-        assert (refusal.target, refusal.generation, refusal.code) == (target, generation, receipt.code)
+        (refusal,) = self.notifier.notices
+        assert (refusal.environment, refusal.index) == (target.environment, target.index)
+        assert (refusal.generation, refusal.code) == (generation, receipt.code)
         assert refusal.detail == receipt.detail
         return receipt
 

@@ -7,16 +7,18 @@ import json
 import pytest
 
 from local_stack.pubsub import Topics
-from model_repository.names import IndexPrefix, Target
-from on_commit import notify
-from on_commit.notify import NotifyRefused, NotifyUnavailable, PubSubNotifier, Refusal
+from model_repository import notify
+from model_repository.names import IndexPrefix
+from model_repository.notify import Event, Notice, NotifyRefused, NotifyUnavailable, PubSubNotifier
 from tests.on_commit.doubles import TOPIC
 
-REFUSAL = Refusal(
+REFUSAL = Notice(
+    Event.REJECTED,
     bucket="a-bucket",
     name="commits/staging/home.json",
     generation=5,
-    target=Target("staging", "home"),
+    environment="staging",
+    index="home",
     index_prefix=IndexPrefix("home", "b1"),
     code="build-incomplete",
     detail="a file is missing",

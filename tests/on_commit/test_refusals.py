@@ -6,13 +6,12 @@ import json
 
 import pytest
 
-from model_repository.deployment import AnswerOutcome
 from model_repository.documents.receipt import Outcome
-from model_repository.errors import AccessDenied, BucketUnavailable, ObjectMissing, PermanentError
+from model_repository.errors import BucketUnavailable, ObjectMissing
+from model_repository.notify import NotifyRefused, NotifyUnavailable
 from model_repository.repository import list_receipts, read_receipt, write_receipt
 from on_commit.event import read_event
-from on_commit.notify import NotifyRefused, NotifyUnavailable
-from on_commit.webhook import EnvironmentUnknown, WebhookAnswer, WebhookRefused
+from on_commit.webhook import WebhookRefused
 from tests import builds
 from tests.on_commit.scene import HOME, Scene
 
@@ -124,29 +123,20 @@ def test_a_build_of_other_dimensions_than_its_model_makes_is_refused(scene: Scen
     assert scene.webhook.asked == []
 
 
-@pytest.mark.parametrize("error", [WebhookRefused("answered 422"), EnvironmentUnknown("no CD webhook for 'staging'")])
-def test_what_the_webhook_refuses_is_told_as_any_refusal(scene: Scene, error: PermanentError) -> None:
+def test_what_the_webhook_refuses_is_told_as_any_refusal_with_its_words(scene: Scene) -> None:
     scene.publish()
     generation = scene.commit()
-    scene.webhook.failure = error
+    scene.webhook.failure = WebhookRefused("cluster-refused: Deployment home isn't managed by indexpush")
     scene.look()
-    assert scene.refusal(generation).code == error.code
+    assert scene.refusal(generation).detail == "cluster-refused: Deployment home isn't managed by indexpush"
 
 
-def test_what_the_webhook_calls_rejected_is_told_with_its_words(scene: Scene) -> None:
-    scene.publish()
-    generation = scene.commit()
-    scene.webhook.answer = WebhookAnswer(AnswerOutcome.REJECTED, "no such environment")
-    scene.look()
-    assert scene.refusal(generation).detail == "no such environment"
-
-
-def test_a_refusal_that_cannot_be_published_now_does_not_lose_the_receipt(scene: Scene) -> None:
+def test_a_refusal_that_cannot_be_published_now_is_told_when_the_event_comes_again(scene: Scene) -> None:
     generation = scene.commit("nowhere")
     scene.notifier.failure = NotifyUnavailable("503")
     with pytest.raises(NotifyUnavailable):
         scene.look()
-    assert list_receipts(scene.store, HOME) == [generation]
+    assert list_receipts(scene.store, HOME) == []  # with a receipt, nobody would look again
     scene.notifier.failure = None
     scene.look()
     scene.refusal(generation)
@@ -157,9 +147,9 @@ def test_a_receipt_that_cannot_be_written_now_does_not_lose_the_message(scene: S
     scene.store.fail = lambda kind, _name: BucketUnavailable("503") if kind == "write" else None
     with pytest.raises(BucketUnavailable):
         scene.look()
-    assert len(scene.notifier.refusals) == 1
+    assert len(scene.notifier.notices) == 1
     scene.store.fail = lambda _kind, _name: None
-    scene.notifier.refusals.clear()
+    scene.notifier.notices.clear()
     scene.look()
     scene.refusal(generation)
 
@@ -170,23 +160,6 @@ def test_a_topic_that_will_never_take_it_does_not_bring_the_event_back(scene: Sc
     scene.look()
     assert list_receipts(scene.store, HOME) == [generation]
     assert "no such topic" in scene.stream.getvalue()
-
-
-def test_a_receipt_that_may_not_be_written_does_not_bring_the_event_back(scene: Scene) -> None:
-    scene.commit("nowhere")
-    scene.store.fail = lambda kind, _name: AccessDenied("403 on deployments/") if kind == "write" else None
-    scene.look()
-    assert len(scene.notifier.refusals) == 1
-    assert "403 on deployments/" in scene.stream.getvalue()
-
-
-def test_a_commit_that_may_not_be_read_is_reported_though_it_has_no_generation(scene: Scene) -> None:
-    scene.commit()
-    scene.store.fail = lambda kind, _name: AccessDenied("403") if kind != "write" else None
-    scene.look()
-    (refusal,) = scene.notifier.refusals
-    assert (refusal.code, refusal.generation) == ("access-denied", 0)
-    assert b"#" not in refusal.to_json()
 
 
 def test_the_receipt_of_the_cd_side_stands(scene: Scene) -> None:
@@ -205,15 +178,15 @@ def test_a_commit_under_a_name_that_none_may_have_is_reported(scene: Scene) -> N
         "subject": "objects/commits/staging/Home.json",
     }
     scene.handle(read_event(attributes, None, "a-bucket"))
-    (refusal,) = scene.notifier.refusals
-    assert refusal.target is None
+    (refusal,) = scene.notifier.notices
+    assert (refusal.environment, refusal.index) == ("", "")
     assert json.loads(refusal.to_json())["commit"] == "gs://a-bucket/commits/staging/Home.json"
 
 
 def test_a_published_refusal_is_complete_enough_to_act_on(scene: Scene) -> None:
     generation = scene.commit("nowhere")
     scene.look()
-    (refusal,) = scene.notifier.refusals
+    (refusal,) = scene.notifier.notices
     document = json.loads(refusal.to_json())
     assert document == {
         "outcome": "rejected",

@@ -11,17 +11,19 @@ from google.auth import exceptions
 
 from model_repository.deployment import AnswerOutcome, AuthKind
 from model_repository.log import tracing
-from model_repository.names import Target
+from model_repository.names import IndexPrefix, Target
 from on_commit import webhook as webhook_module
+from on_commit.compare import IndexStatus
 from on_commit.config import Config
 from on_commit.webhook import (
     EnvironmentUnknown,
     HttpWebhook,
     IdTokens,
     WebhookAnswer,
+    WebhookNotNow,
     WebhookRefused,
+    WebhookSetup,
     WebhookUnavailable,
-    read_answer,
 )
 from tests import builds
 from tests.on_commit.doubles import WebhookServer
@@ -47,27 +49,58 @@ def test_the_request_arrives_whole_and_in_its_trace(webhook_server: WebhookServe
     assert json.loads(body) == REQUEST.to_payload()
 
 
-@pytest.mark.parametrize("outcome", ["accepted", "already-deployed", "superseded", "rejected"])
-def test_our_own_webhook_says_what_it_made_of_it(outcome: str) -> None:
-    body = json.dumps({"eventProcessed": True, "eventId": "5", "outcome": outcome, "detail": "why"}).encode()
-    assert read_answer(body) == WebhookAnswer(AnswerOutcome(outcome), "why", "5")
+@pytest.mark.parametrize("outcome", ["accepted", "already-deployed", "superseded"])
+def test_our_own_webhook_says_what_it_made_of_it(webhook_server: WebhookServer, outcome: str) -> None:
+    said = {"eventProcessed": True, "eventId": "5", "outcome": outcome, "detail": "why"}
+    webhook_server.body = json.dumps(said).encode()
+    assert HttpWebhook(config(webhook_server.url)).send(REQUEST) == WebhookAnswer(AnswerOutcome(outcome), "why", "5")
 
 
 @pytest.mark.parametrize(
     "body",
     [
-        *(b"", b"<html>sign in</html>", b"[]", b"null", b"{}", b"\xff\xfe", b"[" * 60_000),
+        *(b"", b"<html>sign in</html>", b"[]", b"null", b"{}", b"\xff\xfe", b"[" * 60_000, b" " * 10_000_000),
         *(b'{"eventId": "5"}', b'{"outcome": "maybe"}', b'{"outcome": 5}'),
     ],
 )
-def test_any_2xx_is_accepted_but_a_stranger_is_told_from_a_webhook(body: bytes) -> None:
-    answer = read_answer(body)
-    assert (answer.said, answer.understood) == (AnswerOutcome.ACCEPTED, False)
+def test_a_2xx_that_is_no_cd_webhooks_is_a_fault_of_the_set_up(webhook_server: WebhookServer, body: bytes) -> None:
+    webhook_server.body = body
+    with pytest.raises(WebhookSetup, match="not as a CD webhook does; see what stands at CD_WEBHOOK_URL"):
+        HttpWebhook(config(webhook_server.url)).send(REQUEST)
 
 
-def test_a_long_answer_is_read_no_further_than_needed(webhook_server: WebhookServer) -> None:
-    webhook_server.body = b" " * 10_000_000
-    assert not HttpWebhook(config(webhook_server.url)).send(REQUEST).understood
+def test_only_a_verdict_that_says_so_is_the_last_word(webhook_server: WebhookServer) -> None:
+    webhook_server.status = 422
+    webhook_server.body = b'{"outcome": "rejected", "code": "cluster-refused", "detail": "not managed by indexpush"}'
+    with pytest.raises(WebhookRefused, match="cluster-refused: not managed by indexpush"):
+        HttpWebhook(config(webhook_server.url)).send(REQUEST)
+
+
+def test_the_webhooks_own_reason_is_kept(webhook_server: WebhookServer) -> None:
+    webhook_server.body = b'{"code": "document-malformed", "detail": "parameters: unknown field \'restores\'"}'
+    webhook_server.status = 422
+    with pytest.raises(WebhookSetup, match=r"document-malformed: parameters: unknown field 'restores'"):
+        HttpWebhook(config(webhook_server.url)).send(REQUEST)
+    webhook_server.body = b'{"code": "cluster-forbids", "detail": "compare the Role"}'
+    webhook_server.status = 503
+    with pytest.raises(WebhookNotNow, match="cluster-forbids: compare the Role"):
+        HttpWebhook(config(webhook_server.url)).send(REQUEST)
+
+
+def test_the_status_of_an_environment_is_read_at_the_webhooks_origin(webhook_server: WebhookServer) -> None:
+    served = {"index": "home", "rollout": "served", "service": False}
+    served |= {"requested": {"generation": "7", "index_prefix": "indexes/home/b7"}, "last_good": None}
+    webhook_server.body = json.dumps({"deployments": [served]}).encode()
+    found = HttpWebhook(config(webhook_server.url)).statuses("staging-eu")
+    assert found == {"home": IndexStatus("home", 7, IndexPrefix("home", "b7"), service=False)}
+    assert [(method, path) for method, path, *_ in webhook_server.requests] == [("GET", "/v1/deployments")]
+
+
+def test_a_spinnaker_says_no_status(webhook_server: WebhookServer) -> None:
+    webhook_server.status = 404
+    assert HttpWebhook(config(webhook_server.url)).statuses("staging-eu") is None
+    webhook_server.status = 200
+    assert HttpWebhook(config(webhook_server.url)).statuses("staging-eu") is None  # something else in JSON
 
 
 @pytest.mark.parametrize("status", [500, 502, 503, 504, 429, 408, 425, 599])
@@ -88,19 +121,19 @@ def test_what_may_pass_is_transient(webhook_server: WebhookServer, status: int) 
         (422, "its release"),
     ],
 )
-def test_what_will_not_pass_is_permanent_and_says_the_mend(
+def test_a_fault_of_the_set_up_says_the_mend_and_the_commit_waits(
     webhook_server: WebhookServer, status: int, mend: str
 ) -> None:
     webhook_server.status = status
     webhook_server.body = b"503 Service Unavailable, please retry"  # the text decides nothing
-    with pytest.raises(WebhookRefused, match=mend):
+    with pytest.raises(WebhookSetup, match=mend):
         HttpWebhook(config(webhook_server.url)).send(REQUEST)
 
 
 def test_a_redirect_is_not_followed_because_the_post_would_arrive_as_a_get(webhook_server: WebhookServer) -> None:
     webhook_server.status = 302
     webhook_server.headers = {"Location": "/elsewhere"}
-    with pytest.raises(WebhookRefused, match="final URL"):
+    with pytest.raises(WebhookSetup, match="final URL"):
         HttpWebhook(config(webhook_server.url)).send(REQUEST)
     assert len(webhook_server.requests) == 1
 
@@ -174,8 +207,8 @@ def test_an_identity_token_is_used_for_as_long_as_it_lasts(monkeypatch: pytest.M
     [
         (auth.TransportError("metadata server"), WebhookUnavailable),
         (auth.RefreshError("busy", retryable=True), WebhookUnavailable),
-        (auth.RefreshError("no such account"), WebhookRefused),
-        (auth.DefaultCredentialsError("none"), WebhookRefused),
+        (auth.RefreshError("no such account"), WebhookSetup),
+        (auth.DefaultCredentialsError("none"), WebhookSetup),
     ],
 )
 def test_a_token_that_is_not_to_be_had_is_told_by_kind(

@@ -9,11 +9,11 @@ from http import HTTPStatus
 import requests
 
 from model_repository.errors import DeliveryError, Misconfigured
+from model_repository.notify import PubSubNotifier
 from model_repository.repository import list_commits
 from model_repository.store import Store
 from on_commit.config import Config
-from on_commit.notify import PubSubNotifier
-from on_commit.webhook import HttpWebhook, WebhookUnavailable, failure
+from on_commit.webhook import HttpAnswer, HttpWebhook, WebhookUnavailable, failure
 
 _SECONDS = (5.0, 10.0)
 
@@ -56,7 +56,7 @@ def _webhook(config: Config, environment: str, url: str) -> str:
     except requests.RequestException as error:
         raise WebhookUnavailable(f"{name} does not answer: {type(error).__name__}") from error
     if status >= HTTPStatus.MULTIPLE_CHOICES and status != HTTPStatus.METHOD_NOT_ALLOWED:
-        raise failure(url, status)
+        raise failure(url, HttpAnswer(status, {}))
     return f"{name} answers"
 
 

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from datetime import timedelta
 from urllib.parse import urlsplit
 
 from model_repository.deployment import AuthKind
 from model_repository.environment import Environment
 from model_repository.errors import NameRefused
 from model_repository.names import check_label
+from on_commit.limits import Limits
 
 _URL = "CD_WEBHOOK_URL"
+_FRESHNESS = "FRESHNESS_SECONDS_"
 _TOPIC = re.compile(r"projects/[^/\s]+/topics/[A-Za-z][-A-Za-z0-9._~+%]{2,254}", re.ASCII)
 
 
@@ -25,6 +28,7 @@ class Config:
     webhook_urls: by environment.
     webhook_token: the bearer secret, or empty. An identity token is for the webhook's origin.
     notify_topic: ``projects/<project>/topics/<topic>``, or empty: refusals are then told by log and receipt alone.
+    limits: what it allows.
     project: the project whose traces the logs name, or empty.
     """
 
@@ -35,13 +39,16 @@ class Config:
     webhook_token: str = ""
     notify_topic: str = ""
     project: str = ""
+    limits: Limits = field(default_factory=Limits)
 
     @classmethod
     def from_environment(cls, variables: Mapping[str, str]) -> Config:
         """Read the configuration; raises `Misconfigured` with everything that is wrong, not the first thing alone."""
         read = Environment(variables)
         bucket = read.bucket()
-        own = {name: _environment_of(read, name) for name in sorted(variables) if name.startswith(f"{_URL}_")}
+        own = {
+            name: _environment_of(read, f"{_URL}_", name) for name in sorted(variables) if name.startswith(f"{_URL}_")
+        }
         default = _url(read, _URL) if read.text(_URL) or not own else ""
         auth = read.one_of("CD_WEBHOOK_AUTH", AuthKind, AuthKind.NONE)
         topic = read.text("NOTIFY_TOPIC")
@@ -55,6 +62,7 @@ class Config:
             webhook_token=_token(read) if auth is AuthKind.BEARER else "",
             notify_topic=topic,
             project=read.text("GOOGLE_CLOUD_PROJECT") or read.text("GCP_PROJECT"),
+            limits=_limits(read, variables),
         )
         read.done()
         return config
@@ -64,8 +72,20 @@ class Config:
         return self.webhook_urls.get(environment) or self.webhook_url or None
 
 
-def _environment_of(read: Environment, variable: str) -> str:
-    environment = variable.removeprefix(f"{_URL}_").lower().replace("_", "-")
+def _limits(read: Environment, variables: Mapping[str, str]) -> Limits:
+    due = {name: _environment_of(read, _FRESHNESS, name) for name in sorted(variables) if name.startswith(_FRESHNESS)}
+    return Limits(
+        patience=timedelta(seconds=read.whole("INCIDENT_SECONDS", 300, least=0, most=86_400)),
+        sweep_budget=timedelta(seconds=read.whole("SWEEP_SECONDS", 45, least=1, most=500)),
+        freshness={
+            environment: timedelta(seconds=read.whole(name, 0, least=60, most=10**8))
+            for name, environment in due.items()
+        },
+    )
+
+
+def _environment_of(read: Environment, kind: str, variable: str) -> str:
+    environment = variable.removeprefix(kind).lower().replace("_", "-")
     try:
         check_label("environment", environment)
     except NameRefused as error:

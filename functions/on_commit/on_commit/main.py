@@ -14,12 +14,12 @@ from model_repository.errors import Misconfigured, TransientError
 from model_repository.exit_codes import ExitCode
 from model_repository.gcs_store import GcsStore
 from model_repository.log import Log, tracing
+from model_repository.notify import NoNotifier, PubSubNotifier
 from model_repository.store import Store
 from on_commit.check import check
 from on_commit.config import Config
 from on_commit.event import read_event
 from on_commit.handle import Handler
-from on_commit.notify import NoNotifier, PubSubNotifier
 from on_commit.webhook import HttpWebhook
 
 _PATIENCE_SECONDS = 15.0
@@ -38,7 +38,14 @@ class Function:
         """Make the function. Opens no connection yet."""
         self._config = config
         notifier = PubSubNotifier(config.notify_topic) if config.notify_topic else NoNotifier()
-        self._handler = Handler(open_store(config), HttpWebhook(config), notifier, SystemClock())
+        self._handler = Handler(
+            open_store(config),
+            HttpWebhook(config),
+            notifier,
+            SystemClock(),
+            config.limits,
+            tuple(config.webhook_urls),
+        )
 
     @classmethod
     def from_environment(cls, variables: Mapping[str, str]) -> Function:

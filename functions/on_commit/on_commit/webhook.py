@@ -15,52 +15,71 @@ from google.auth.transport.requests import Request as AuthRequest
 from google.oauth2 import id_token
 
 from model_repository.deployment import AnswerOutcome, AuthKind, DeploymentRequest
-from model_repository.errors import PermanentError, TransientError
+from model_repository.errors import DocumentMalformed, PermanentError, TransientError
 from model_repository.log import trace_headers
+from on_commit.compare import IndexStatus, read_statuses
 from on_commit.config import Config
 
 _CONNECT_AND_READ_SECONDS = (5.0, 30.0)
 _ANSWER_LIMIT = 64 * 1024
+_STATUSES_LIMIT = 64 * 1024 * 1024
 _MAY_PASS = {HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_EARLY, HTTPStatus.TOO_MANY_REQUESTS}
 
 
 class WebhookRefused(PermanentError):
-    """The webhook answered 3xx or 4xx, or refused the deployment itself."""
+    """The webhook refused this deployment, which is its last word on that commit."""
 
     code: ClassVar[str] = "webhook-refused"
 
 
-class EnvironmentUnknown(PermanentError):
+class WebhookNotNow(TransientError):
+    """The webhook can't take up this index now, and said why."""
+
+    code: ClassVar[str] = "webhook-not-now"
+
+
+class WebhookFault(TransientError):
+    """Something is wrong with the way to the webhook, or with it: no index of the environment gets through."""
+
+    code: ClassVar[str] = "webhook-fault"
+
+
+class WebhookUnavailable(WebhookFault):
+    """The webhook didn't answer, or something before it answered 408, 425, 429 or 5xx."""
+
+    code: ClassVar[str] = "webhook-unavailable"
+
+
+class WebhookSetup(WebhookFault):
+    """The credentials, the address or the release isn't right: the answer is another than a CD webhook gives."""
+
+    code: ClassVar[str] = "webhook-setup"
+
+
+class EnvironmentUnknown(WebhookFault):
     """No webhook is configured for the environment of a commit."""
 
     code: ClassVar[str] = "environment-unknown"
 
 
-class WebhookUnavailable(TransientError):
-    """The webhook didn't answer, or answered 408, 425, 429 or 5xx."""
-
-    code: ClassVar[str] = "webhook-unavailable"
-
-
 @dataclass(frozen=True, slots=True)
 class WebhookAnswer:
-    """The webhook's answer to a request that reached it.
-
-    event_id: finds the run on the CD side; may be empty. understood: False if the body isn't what a CD webhook says:
-    then something else may be standing at that URL.
-    """
+    """The webhook's answer to a request that it took. event_id: finds the run on the CD side; may be empty."""
 
     said: AnswerOutcome
     detail: str = ""
     event_id: str = ""
-    understood: bool = True
 
 
 class Webhook(Protocol):
     """The CD side."""
 
     def send(self, request: DeploymentRequest) -> WebhookAnswer:
-        """Ask for a deployment. Raises `WebhookUnavailable`, `WebhookRefused` or `EnvironmentUnknown`."""
+        """Ask for a deployment. Raises `WebhookRefused`, `WebhookNotNow` or a kind of `WebhookFault`."""
+        ...
+
+    def statuses(self, environment: str) -> dict[str, IndexStatus] | None:
+        """What the cluster of `environment` has, by index; None: that webhook can't say. Raises as `send`."""
         ...
 
 
@@ -75,17 +94,35 @@ class HttpWebhook:
     def send(self, request: DeploymentRequest) -> WebhookAnswer:
         """See `Webhook.send`."""
         environment = request.target.environment
+        url = self._url(environment)
+        answer = _exchange("POST", url, self.credentials(url) | trace_headers(), _ANSWER_LIMIT, request.to_payload())
+        if not HTTPStatus.OK <= answer.status < HTTPStatus.MULTIPLE_CHOICES:
+            raise failure(url, answer)
+        return read_answer(url, answer)
+
+    def statuses(self, environment: str) -> dict[str, IndexStatus] | None:
+        """See `Webhook.statuses`: ``GET /v1/deployments`` at the origin of the webhook's URL."""
+        parts = urlsplit(self._url(environment))
+        url = f"{parts.scheme}://{parts.netloc}/v1/deployments"
+        answer = _exchange("GET", url, self.credentials(url), _STATUSES_LIMIT)
+        if answer.status == HTTPStatus.NOT_FOUND:  # a Spinnaker
+            return None
+        if answer.status != HTTPStatus.OK:
+            raise failure(url, answer)
+        try:
+            return read_statuses(answer.said, environment) if "deployments" in answer.said else None
+        except DocumentMalformed as error:
+            raise WebhookSetup(f"{url}: {error}; the webhook's release must match the function's") from error
+
+    def _url(self, environment: str) -> str:
         url = self._config.webhook_for(environment)
         if url is None:
             variable = f"CD_WEBHOOK_URL_{environment.upper().replace('-', '_')}"
             raise EnvironmentUnknown(
-                f"no CD webhook is configured for the environment {environment!r}; commit to another one, "
-                f"or set {variable} on the function and upload the commit again"
+                f"no CD webhook is configured for the environment {environment!r}; "
+                f"set {variable} on the function, or delete the commit if it is a slip"
             )
-        status, body = _post(url, request.to_payload(), self.credentials(url) | trace_headers())
-        if status < HTTPStatus.OK or status >= HTTPStatus.MULTIPLE_CHOICES:
-            raise failure(url, status)
-        return read_answer(body)
+        return url
 
     def credentials(self, url: str) -> dict[str, str]:
         """The headers that tell the webhook at `url` who we are. Raises as `Webhook.send`."""
@@ -119,17 +156,33 @@ class IdTokens:
         except auth_exceptions.GoogleAuthError as error:
             if isinstance(error, auth_exceptions.TransportError) or error.retryable:
                 raise WebhookUnavailable(f"{audience}: no identity token yet ({error}); it may pass") from error
-            raise WebhookRefused(
+            raise WebhookSetup(
                 f"{audience}: no identity token to be had ({error}); run the function as a service account, "
                 "or choose another CD_WEBHOOK_AUTH"
             ) from error
 
 
-def _post(url: str, payload: dict[str, Any], headers: Mapping[str, str]) -> tuple[int, bytes]:
+@dataclass(frozen=True, slots=True)
+class HttpAnswer:
+    """status: of HTTP. said: the JSON object that came, or nothing of it."""
+
+    status: int
+    said: Mapping[str, Any]
+
+    def text(self, field: str, longest: int = 500) -> str:
+        """A field that is a string, on one line; empty where it isn't."""
+        value = self.said.get(field)
+        return " ".join(value.split())[:longest] if isinstance(value, str) else ""
+
+
+def _exchange(
+    method: str, url: str, headers: Mapping[str, str], limit: int, payload: dict[str, Any] | None = None
+) -> HttpAnswer:
     try:
         # A session of its own for each request: events are minutes apart, and sessions belong to one thread.
         # Redirects are not followed: a POST would arrive as a GET, and the credentials somewhere else.
-        with requests.post(
+        with requests.request(
+            method,
             url,
             json=payload,
             headers=headers,
@@ -138,19 +191,29 @@ def _post(url: str, payload: dict[str, Any], headers: Mapping[str, str]) -> tupl
             stream=True,
         ) as answer:
             body = bytearray()
-            for chunk in answer.iter_content(4096):
+            for chunk in answer.iter_content(16 * 1024):
                 body += chunk
-                if len(body) > _ANSWER_LIMIT:
+                if len(body) > limit:
                     break
-            return answer.status_code, bytes(body)
     except requests.RequestException as error:
         raise WebhookUnavailable(f"{url}: no answer ({type(error).__name__}); it may pass") from error
+    try:
+        found = json.loads(bytes(body))
+    except (ValueError, RecursionError):
+        found = None
+    return HttpAnswer(answer.status_code, found if isinstance(found, dict) else {})
 
 
-def failure(url: str, status: int) -> WebhookUnavailable | WebhookRefused:
-    """What an answer outside of 2xx means."""
+def failure(url: str, answer: HttpAnswer) -> WebhookRefused | WebhookNotNow | WebhookFault:
+    """What an answer outside of 2xx means: a verdict only where a CD webhook says that it is one."""
+    status, code = answer.status, answer.text("code", 100)
+    reason = f" ({code}: {answer.text('detail')})" if code else ""
     if status >= HTTPStatus.INTERNAL_SERVER_ERROR or status in _MAY_PASS:
+        if code:
+            return WebhookNotNow(f"{url}: answered {status}{reason}; it may pass")
         return WebhookUnavailable(f"{url}: answered {status}; it may pass")
+    if answer.said.get("outcome") == AnswerOutcome.REJECTED.value and code:
+        return WebhookRefused(f"{code}: {answer.text('detail', 2000)}")
     if status in {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}:
         mend = "set CD_WEBHOOK_AUTH and its token, or let this service account in"
     elif status == HTTPStatus.NOT_FOUND:
@@ -159,27 +222,22 @@ def failure(url: str, status: int) -> WebhookUnavailable | WebhookRefused:
         mend = "redirects are not followed: give the final URL in CD_WEBHOOK_URL"
     else:
         mend = "see the webhook's log, and that its release matches the function's"
-    return WebhookRefused(f"{url}: answered {status}; {mend}; then upload the commit again")
+    return WebhookSetup(f"{url}: answered {status}{reason}; {mend}; the commit waits")
 
 
-def read_answer(body: bytes) -> WebhookAnswer:
-    """Read a 2xx answer. A Spinnaker says `eventProcessed` and `eventId` alone, and has then accepted."""
-    try:
-        answer = json.loads(body)
-    except (ValueError, RecursionError):
-        answer = None
-    if not isinstance(answer, dict):
-        return WebhookAnswer(AnswerOutcome.ACCEPTED, understood=False)
-    stated = answer.get("outcome")
-    known = next((said for said in AnswerOutcome if said.value == stated), None)
-    return WebhookAnswer(
-        said=known or AnswerOutcome.ACCEPTED,
-        detail=_text(answer, "detail", 2000),
-        event_id=_text(answer, "eventId", 100),
-        understood=known is not None or (stated is None and "eventProcessed" in answer),
-    )
+def read_answer(url: str, answer: HttpAnswer) -> WebhookAnswer:
+    """Read a 2xx answer. A Spinnaker says `eventProcessed` and `eventId` alone, and has then accepted.
 
-
-def _text(answer: Mapping[str, object], field: str, longest: int) -> str:
-    value = answer.get(field)
-    return value[:longest] if isinstance(value, str) else ""
+    Raises `WebhookSetup` for anything that is no CD webhook's: somebody's page for signing in would else count as yes.
+    """
+    stated = answer.said.get("outcome")
+    said = next((known for known in AnswerOutcome if known.value == stated), None)
+    if said is AnswerOutcome.REJECTED:
+        why = "the CD webhook rejected it and didn't say why; see its log"
+        raise WebhookRefused(answer.text("detail", 2000) or why)
+    if said is None and (stated is not None or "eventProcessed" not in answer.said):
+        raise WebhookSetup(
+            f"{url}: answered {answer.status}, but not as a CD webhook does; see what stands at CD_WEBHOOK_URL"
+        )
+    detail, event_id = answer.text("detail", 2000), answer.text("eventId", 100)
+    return WebhookAnswer(said or AnswerOutcome.ACCEPTED, detail, event_id)

@@ -1,64 +1,94 @@
-"""Tells people of commits that were refused: one Pub/Sub message each."""
+"""Tells people what they should know: one Pub/Sub message each, on the topic of NOTIFY_TOPIC."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from enum import StrEnum
 from typing import Any, ClassVar, Protocol
 
 from google.api_core import exceptions as api
 from google.auth import exceptions as auth
 
 from model_repository.documents.receipt import Receipt
-from model_repository.errors import PermanentError, TransientError
-from model_repository.names import IndexPrefix, Target
+from model_repository.errors import SetupFault, TransientError
+from model_repository.names import IndexPrefix
 
 _PUBLISH_SECONDS = 15.0
 
 
-class NotifyRefused(PermanentError):
-    """The topic of NOTIFY_TOPIC doesn't exist, or doesn't let the function publish."""
+class NotifyRefused(SetupFault):
+    """The topic of NOTIFY_TOPIC doesn't exist, or doesn't let this service account publish."""
 
     code: ClassVar[str] = "notify-refused"
 
 
 class NotifyUnavailable(TransientError):
-    """Pub/Sub didn't take the refusal in time."""
+    """Pub/Sub didn't take the message in time."""
 
     code: ClassVar[str] = "notify-unavailable"
 
 
-@dataclass(frozen=True, slots=True)
-class Refusal:
-    """A commit was refused.
+class Event(StrEnum):
+    """What a message tells of."""
 
-    bucket, name: of the commit object. code: the stable code of the error. detail: what is wrong and the mend, for a
-    person. generation: 0 if it isn't known. target: None if the name is no commit's. index_prefix: what the commit
-    asked for; None if it couldn't be read.
+    REJECTED = "rejected"
+    """A commit was refused; it has a receipt."""
+    UNDONE = "undone"
+    """A rollout failed and was taken back; it has a receipt."""
+    FAULT = "fault"
+    """Something that may pass has lasted, or a person is needed; nothing is decided."""
+    OVER = "over"
+    """Such a fault is over."""
+
+
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """What is told.
+
+    bucket, name: of the commit object that it concerns, or of the folder of an environment's commits.
+    code: the stable code of the error. detail: what is wrong and the mend, for a person.
+    environment, index: for subscriptions to filter on; index is empty where a whole environment is concerned, both are
+    where the name is no commit's.
+    generation: of the commit; 0 if it isn't known. index_prefix: what the commit asked for; None if it isn't known.
     """
 
+    event: Event
     bucket: str
     name: str
     code: str
     detail: str
+    environment: str = ""
+    index: str = ""
     generation: int = 0
-    target: Target | None = None
     index_prefix: IndexPrefix | None = None
 
     @classmethod
-    def of(cls, bucket: str, receipt: Receipt) -> Refusal:
-        """The refusal that a receipt tells of."""
-        name, target = receipt.target.commit_name, receipt.target
-        return cls(bucket, name, receipt.code, receipt.detail, receipt.generation, target, receipt.index_prefix)
+    def of_receipt(cls, bucket: str, receipt: Receipt) -> Notice:
+        """What a receipt tells of, whose outcome is `rejected` or `undone`."""
+        target = receipt.target
+        return cls(
+            Event(receipt.outcome.value),
+            bucket,
+            target.commit_name,
+            receipt.code,
+            receipt.detail,
+            target.environment,
+            target.index,
+            receipt.generation,
+            receipt.index_prefix,
+        )
+
+    def saying(self, event: Event, code: str, detail: str) -> Notice:
+        """The same subject, with other words."""
+        return replace(self, event=event, code=code, detail=detail)
 
     def attributes(self) -> dict[str, str]:
         """What subscriptions filter on; Pub/Sub takes strings of 1 to 1024 bytes."""
-        found = {"outcome": "rejected", "code": self.code}
-        if self.target is not None:
-            found |= {"environment": self.target.environment, "index": self.target.index}
-        return found
+        found = {"outcome": self.event.value, "code": self.code, "environment": self.environment, "index": self.index}
+        return {name: text for name, text in found.items() if text}
 
     def to_json(self) -> bytes:
         """The message's data."""
@@ -75,17 +105,17 @@ class Refusal:
 
 
 class Notifier(Protocol):
-    """Where refusals are told."""
+    """Where notices go."""
 
-    def publish(self, refusal: Refusal) -> None:
-        """Publish a refusal. Raises `NotifyUnavailable` or `NotifyRefused`."""
+    def publish(self, notice: Notice) -> None:
+        """Publish a notice. Raises `NotifyUnavailable` or `NotifyRefused`."""
         ...
 
 
 class NoNotifier:
     """Implements `Notifier` where NOTIFY_TOPIC is not set: the log and the receipt have to do."""
 
-    def publish(self, refusal: Refusal) -> None:
+    def publish(self, notice: Notice) -> None:
         """See `Notifier.publish`."""
 
 
@@ -97,13 +127,11 @@ class PubSubNotifier:
         self._topic = topic
         self._client: Any = None
 
-    def publish(self, refusal: Refusal) -> None:
+    def publish(self, notice: Notice) -> None:
         """See `Notifier.publish`."""
         with self._errors():
             # waited for: the function may be frozen as soon as it has answered
-            self._open().publish(self._topic, refusal.to_json(), **refusal.attributes()).result(
-                timeout=_PUBLISH_SECONDS
-            )
+            self._open().publish(self._topic, notice.to_json(), **notice.attributes()).result(timeout=_PUBLISH_SECONDS)
 
     def check(self) -> None:
         """Look the topic up. Raises as `publish`."""
@@ -128,7 +156,7 @@ class PubSubNotifier:
 
     def _open(self) -> Any:  # noqa: ANN401 - the client is untyped
         if self._client is None:
-            # half a second of every cold start, and needed only where something was refused
+            # half a second of every cold start, and needed only where something is told
             from google.cloud import pubsub_v1  # noqa: PLC0415
 
             self._client = pubsub_v1.PublisherClient(pubsub_v1.types.BatchSettings(max_messages=1))

@@ -1,0 +1,212 @@
+"""Looks at one index: level-triggered, so whatever asked for the look, it has the live commit deployed, or nothing."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import datetime
+
+from model_repository.builds import check_build
+from model_repository.clock import Clock
+from model_repository.deployment import DeploymentRequest
+from model_repository.documents.commit import Commit, LiveCommit, parse_commit
+from model_repository.documents.receipt import Outcome, Receipt
+from model_repository.errors import DocumentMalformed, ObjectMissing, PermanentError, TransientError
+from model_repository.log import Log
+from model_repository.names import Target
+from model_repository.notify import Event as Told
+from model_repository.notify import Notice, Notifier, NotifyRefused
+from model_repository.repository import (
+    list_receipts,
+    read_commit_object,
+    read_receipt,
+    write_receipt,
+)
+from model_repository.store import Store, StoredObject
+from on_commit.compare import FINDINGS
+from on_commit.incidents import Incidents
+from on_commit.webhook import Webhook, WebhookAnswer, WebhookFault
+
+DEPLOYMENT_GONE = "deployment-gone"
+MOST_RESTORED = 20
+"""Receipts that are looked at for the build that served last."""
+
+
+class Deployer:
+    """Looks at one index at a time. May be used from several threads."""
+
+    def __init__(self, store: Store, webhook: Webhook, notifier: Notifier, clock: Clock, incidents: Incidents) -> None:
+        """Make the deployer of one Model Repository."""
+        self._store = store
+        self._webhook = webhook
+        self._notifier = notifier
+        self._clock = clock
+        self._incidents = incidents
+
+    def look(self, target: Target, log: Log, *, gone: bool = False) -> None:
+        """Have the live commit of `target` deployed, or refuse it, or leave it: it was refused before.
+
+        gone: the cluster has nothing of it. Then a commit that failed there is not tried again, and what served last is
+        restored.
+
+        Returns when there is nothing left to do. Raises `TransientError` when another look may do better; that it
+        lasts is noted. Nine reads of the bucket while all is well.
+        """
+        log = log.bind(environment=target.environment, index=target.index)
+        try:
+            self._look(target, log, gone=gone)
+        except WebhookFault as fault:
+            self._incidents.of_environment(target.environment, {fault.code: str(fault)}, log)
+            raise
+        except TransientError as fault:
+            self._incidents.of_index(target, {fault.code: str(fault)}, _is_fault, log)
+            raise
+        self._incidents.of_index(target, {}, _is_fault, log)
+
+    def misnamed(self, name: str, error: PermanentError, log: Log) -> None:
+        """Tell of a commit object that nobody will ever act on."""
+        log.error(f"refused: {error}", code=error.code, commit=name)
+        self._tell(Notice(Told.REJECTED, self._store.bucket, name, error.code, str(error)), log)
+
+    def _look(self, target: Target, log: Log, *, gone: bool) -> None:
+        found = self._read(target)
+        if found is None:
+            log.info(f"{target.commit_name} is gone: nothing to deploy, and what serves goes on serving")
+            return
+        log = log.bind(generation=found.generation)
+        before = self._outcome(target, found.generation, log)
+        ended = before is Outcome.REJECTED or (gone and before is Outcome.UNDONE)
+        if ended:
+            log.info(f"{target} commit {found.generation} was {before}: it is not tried again")
+        deployed = not ended and self._deploy(target, found, log)
+        if gone and not deployed:
+            self._restore(target, found.generation, log)
+        elif gone and before is Outcome.SERVED:
+            self._tell_gone(target, f"commit {found.generation} is deployed again", log)
+
+    def _read(self, target: Target) -> StoredObject | DocumentMalformed | None:
+        """The live commit object; one that is too large is refused by the generation that it has."""
+        try:
+            return read_commit_object(self._store, target)
+        except DocumentMalformed as error:
+            return error
+        except ObjectMissing:
+            return None
+
+    def _outcome(self, target: Target, generation: int, log: Log) -> Outcome | None:
+        try:
+            return read_receipt(self._store, target, generation).outcome
+        except ObjectMissing:
+            return None
+        except DocumentMalformed as error:
+            log.warning(f"a receipt can't be read: {error}", code=error.code)
+            return None
+
+    def _deploy(self, target: Target, found: StoredObject | DocumentMalformed, log: Log) -> bool:
+        """Ask for the deployment of the commit, or refuse it; False: it was refused."""
+        started = self._clock.now()
+        commit: Commit | None = None
+        try:
+            if isinstance(found, DocumentMalformed):
+                raise found
+            commit = parse_commit(found.data, target)
+            live = LiveCommit(target, found.generation, commit)
+            build = check_build(self._store, commit.index_prefix)
+            if self._replaced(live, started, log):
+                return True
+            answer = self._webhook.send(DeploymentRequest.of(live, build, bucket=self._store.bucket))
+        except PermanentError as error:
+            receipt = self._receipt(Outcome.REJECTED, target, found.generation, commit, started, error)
+            self._refuse(receipt, log)
+            return False
+        _log_answer(live, answer, log)
+        return True
+
+    def _replaced(self, live: LiveCommit, started: datetime, log: Log) -> bool:
+        """Whether another commit stands there by now: that one's event follows, and this one's receipt says so."""
+        now = self._store.stat(live.target.commit_name)
+        if now is not None and now.generation == live.generation:
+            return False
+        detail = f"commit {now.generation} stands there now" if now else "the commit was deleted"
+        receipt = self._receipt(Outcome.SUPERSEDED, live.target, live.generation, live.commit, started, None)
+        write_receipt(self._store, replace(receipt, detail=detail))
+        log.info(f"not asked for: {detail}", outcome=str(Outcome.SUPERSEDED))
+        return True
+
+    def _restore(self, target: Target, live_generation: int, log: Log) -> None:
+        """Ask for the build that served last, since the cluster has nothing and the live commit can't be deployed."""
+        for generation in list_receipts(self._store, target)[:MOST_RESTORED]:
+            if self._outcome(target, generation, log) is not Outcome.SERVED:
+                continue
+            served = read_receipt(self._store, target, generation)
+            if served.index_prefix is None:
+                continue
+            try:
+                build = check_build(self._store, served.index_prefix)
+            except PermanentError as error:
+                log.warning(f"{served.index_prefix} served, and can't be restored: {error}", code=error.code)
+                continue
+            live = LiveCommit(target, generation, Commit(served.index_prefix, served.by, served.reason))
+            request = replace(DeploymentRequest.of(live, build, bucket=self._store.bucket), restores=live_generation)
+            _log_answer(live, self._webhook.send(request), log)
+            how = f"its live commit can't be deployed, and {served.index_prefix}, which served last, is restored"
+            self._tell_gone(target, how, log)
+            return
+        log.error(f"{target}: nothing is left that served and could be restored; commit a good build")
+
+    def _tell_gone(self, target: Target, how: str, log: Log) -> None:
+        said = f"the Deployment of {target.index} was gone; {how}"
+        log.error(said, code=DEPLOYMENT_GONE)
+        name = target.commit_name
+        notice = Notice(Told.FAULT, self._store.bucket, name, DEPLOYMENT_GONE, said, target.environment, target.index)
+        self._tell(notice, log)
+
+    def _receipt(  # noqa: PLR0917 - what a receipt says
+        self,
+        outcome: Outcome,
+        target: Target,
+        generation: int,
+        commit: Commit | None,
+        started: datetime,
+        error: PermanentError | None,
+    ) -> Receipt:
+        """What is said of a commit. commit: None if it couldn't be read."""
+        return Receipt(
+            target=target,
+            generation=generation,
+            outcome=outcome,
+            index_prefix=commit.index_prefix if commit else None,
+            detail=str(error or ""),
+            started=started,
+            finished=self._clock.now(),
+            code=error.code if error else "",
+            by=commit.by if commit else "",
+            reason=commit.reason if commit else "",
+        )
+
+    def _refuse(self, receipt: Receipt, log: Log) -> None:
+        """Publish the refusal, then leave the receipt: whoever dies between the two tells of it again, not never."""
+        prefix = receipt.index_prefix and str(receipt.index_prefix)
+        log.error(f"refused: {receipt.detail}", code=receipt.code, outcome=str(receipt.outcome), index_prefix=prefix)
+        self._tell(Notice.of_receipt(self._store.bucket, receipt), log)
+        write_receipt(self._store, receipt)
+
+    def _tell(self, notice: Notice, log: Log) -> None:
+        try:
+            self._notifier.publish(notice)
+        except NotifyRefused as error:  # nobody listens there: that must not keep the receipt away
+            log.error(f"not published: {error}", code=error.code)
+
+
+def _log_answer(live: LiveCommit, answer: WebhookAnswer, log: Log) -> None:
+    detail = f" ({answer.detail})" if answer.detail else ""
+    log.info(
+        f"{answer.said}: {live.target} -> {live.commit.index_prefix}{detail}",
+        outcome=str(answer.said),
+        index_prefix=str(live.commit.index_prefix),
+        webhook_event_id=answer.event_id,
+    )
+
+
+def _is_fault(code: str) -> bool:
+    """Whether it is something that a look at one index may meet; the others are a sweep's to find."""
+    return code not in FINDINGS

@@ -1,0 +1,103 @@
+"""What may pass and lasts: people are told once when it has lasted, and once when it is over."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from datetime import timedelta
+
+from model_repository.clock import Clock
+from model_repository.documents.incidents import (
+    INCIDENTS_LIMIT,
+    Incident,
+    format_incidents,
+    observe,
+    parse_incidents,
+)
+from model_repository.errors import DeliveryError, DocumentMalformed, GenerationConflict, ObjectMissing
+from model_repository.log import Log
+from model_repository.names import Target, environment_incidents_name
+from model_repository.notify import Event, Notice, Notifier
+from model_repository.store import Store
+
+
+class Incidents:
+    """The records of one Model Repository.
+
+    They stand in the bucket, since the function forgets; what the bucket doesn't take is remembered here meanwhile.
+    """
+
+    def __init__(self, store: Store, notifier: Notifier, clock: Clock, patience: timedelta) -> None:
+        """patience: for so long nobody is told of what may pass."""
+        self._store = store
+        self._notifier = notifier
+        self._clock = clock
+        self._patience = patience
+        self._unwritten: dict[str, tuple[Incident, ...]] = {}
+
+    def of_index(
+        self,
+        target: Target,
+        found: Mapping[str, str],
+        looked_for: Callable[[str], bool],
+        log: Log,
+        *,
+        patience: timedelta | None = None,
+    ) -> None:
+        """Note what a look at `target` found: messages by code. looked_for: the codes that it would have found."""
+        subject = Notice(Event.FAULT, self._store.bucket, target.commit_name, "", "", target.environment, target.index)
+        self._note(target.incidents_name, subject, found, looked_for, log, patience)
+
+    def of_environment(self, environment: str, found: Mapping[str, str], log: Log) -> None:
+        """Note what concerns every index of `environment`."""
+        folder = f"commits/{environment}/"
+        subject = Notice(Event.FAULT, self._store.bucket, folder, "", "", environment)
+        self._note(environment_incidents_name(environment), subject, found, lambda _: True, log, None)
+
+    def _note(  # noqa: PLR0917 - one observation
+        self,
+        name: str,
+        subject: Notice,
+        found: Mapping[str, str],
+        looked_for: Callable[[str], bool],
+        log: Log,
+        patience: timedelta | None,
+    ) -> None:
+        before, generation = self._read(name, log)
+        wait = self._patience if patience is None else patience
+        seen = observe(before, found, looked_for, self._clock.now(), wait)
+        if seen.after == before:
+            return
+        try:
+            self._store.write(name, format_incidents(seen.after), if_generation_match=generation)
+            self._unwritten.pop(name, None)
+        except GenerationConflict:  # somebody else looked at the same time, and tells
+            return
+        except DeliveryError as error:
+            self._unwritten[name] = seen.after
+            log.warning(f"{name}: not written: {error}", code=error.code)
+        notices = [subject.saying(Event.FAULT, each.code, each.detail) for each in seen.lasting]
+        notices += [subject.saying(Event.OVER, each.code, f"over: {each.detail}") for each in seen.over]
+        for notice in notices:
+            log.error(f"{notice.event}: {notice.detail}", code=notice.code)
+            try:
+                self._notifier.publish(notice)
+            except DeliveryError as error:
+                log.error(f"not published: {error}", code=error.code)
+
+    def _read(self, name: str, log: Log) -> tuple[tuple[Incident, ...], int]:
+        """What is known, and the generation of the record, 0 if there is none."""
+        try:
+            stored = self._store.read(name, limit=INCIDENTS_LIMIT)
+        except ObjectMissing:
+            return self._unwritten.get(name, ()), 0
+        except DocumentMalformed as error:
+            log.warning(str(error), code=error.code)
+            found = self._store.stat(name)
+            return (), found.generation if found else 0
+        except DeliveryError:
+            return self._unwritten.get(name, ()), 0
+        try:
+            return self._unwritten.get(name) or parse_incidents(stored.data, name), stored.generation
+        except DocumentMalformed as error:  # by hand, or of a newer release: written anew
+            log.warning(str(error), code=error.code)
+            return (), stored.generation

@@ -1,0 +1,152 @@
+"""A sweep compares the bucket with the clusters, and has only what differs looked at."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+
+from model_repository.builds import check_build
+from model_repository.clock import Clock
+from model_repository.errors import DeliveryError, PermanentError, TransientError
+from model_repository.log import Log
+from model_repository.names import Target
+from model_repository.repository import CommitObject, list_commits
+from model_repository.store import Store
+from on_commit.compare import BUILD_GONE, FINDINGS, INDEX_STALE, Compared, IndexStatus, compare
+from on_commit.deploy import Deployer
+from on_commit.incidents import Incidents
+from on_commit.webhook import Webhook
+
+BREAKER = 3
+"""Looks of one environment that fail in a row: the rest of it waits for the next sweep."""
+SAMPLE = 20
+"""Builds that serve and are checked in one sweep."""
+INCIDENTS = "incidents/"
+COMPARED = FINDINGS - {BUILD_GONE}
+"""What comparing finds: `BUILD_GONE` is looked for by itself."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sweeper:
+    """Sweeps one Model Repository.
+
+    budget: for so long looks are begun. environments: those that have a webhook of their own. freshness: the longest
+    that an index may go without a new commit, by environment.
+    """
+
+    store: Store
+    webhook: Webhook
+    deployer: Deployer
+    incidents: Incidents
+    clock: Clock
+    budget: timedelta
+    environments: tuple[str, ...] = ()
+    freshness: Mapping[str, timedelta] = field(default_factory=dict)
+    chance: random.Random = field(default_factory=random.Random)
+
+    def sweep(self, log: Log) -> None:
+        """Look at what differs. Never raises what may pass: the next sweep comes by itself, and this one is over.
+
+        Two listings of the bucket, one request to each environment's webhook, a check of `SAMPLE` builds, and a look
+        for each index whose cluster was last asked for another commit than the live one.
+        """
+        try:
+            commits = list_commits(self.store)
+            noted = {info.name for info in self.store.listing(INCIDENTS)}
+        except DeliveryError as error:
+            log.warning(f"not swept: {error}", code=error.code)
+            return
+        targets = {found.target: found for found in commits if found.target}
+        waiting: dict[Target, Compared] = {}
+        serving: list[tuple[Target, IndexStatus]] = []
+        for environment in sorted({target.environment for target in targets} | set(self.environments)):
+            statuses = self._statuses(environment, log)
+            mine = {target: found for target, found in targets.items() if target.environment == environment}
+            compared = self._compare(environment, mine, statuses)
+            for target, seen in compared.items():
+                self._note(target, seen.findings, COMPARED, noted, log)
+            waiting |= {target: seen for target, seen in compared.items() if seen.look}
+            serving += [(Target(environment, name), status) for name, status in (statuses or {}).items()]
+        looked, failed = self._look_at(waiting, log)
+        self._check_sample(serving, noted, log)
+        log.info(f"swept: {len(targets)} commits, looked at {looked}, {failed} to be tried again", looked=looked)
+
+    def _statuses(self, environment: str, log: Log) -> dict[str, IndexStatus] | None:
+        """What the cluster of an environment has; None: nobody can say, so each of its indexes is looked at."""
+        try:
+            found = self.webhook.statuses(environment)
+        except DeliveryError as error:
+            self.incidents.of_environment(environment, {error.code: str(error)}, log)
+            return None
+        if found is not None:
+            self.incidents.of_environment(environment, {}, log)
+        return found
+
+    def _compare(
+        self, environment: str, mine: dict[Target, CommitObject], statuses: dict[str, IndexStatus] | None
+    ) -> dict[Target, Compared]:
+        if statuses is None:
+            return {target: Compared(look=True) for target in mine}
+        now = self.clock.now()
+        indexes = {target.index: found for target, found in mine.items()}
+        compared: dict[Target, Compared] = {}
+        for index in sorted(indexes.keys() | statuses.keys()):
+            commit = indexes.get(index)
+            seen = compare(commit.generation if commit else None, statuses.get(index), now)
+            compared[Target(environment, index)] = self._with_age(seen, environment, commit, now)
+        return compared
+
+    def _with_age(self, seen: Compared, environment: str, commit: CommitObject | None, now: datetime) -> Compared:
+        longest = self.freshness.get(environment)
+        if commit is None or longest is None or now - commit.updated <= longest:
+            return seen
+        age = f"the newest commit is of {commit.updated:%Y-%m-%d %H:%M} UTC, and one was due every {longest}; "
+        return replace(seen, findings={**seen.findings, INDEX_STALE: f"{age}see why the batch doesn't commit"})
+
+    def _look_at(self, waiting: dict[Target, Compared], log: Log) -> tuple[int, int]:
+        """Look at each, in an order that no two sweeps share, while there is time; how many, and how many failed."""
+        order = self.chance.sample(sorted(waiting), len(waiting))
+        until = self.clock.now() + self.budget
+        failures: Counter[str] = Counter()
+        looked = failed = 0
+        for target in order:
+            if failures[target.environment] >= BREAKER:
+                continue
+            if self.clock.now() >= until:
+                log.warning(f"out of time: {len(order) - looked} indexes wait for the next sweep")
+                break
+            looked += 1
+            try:
+                self.deployer.look(target, log, gone=waiting[target].gone)
+                failures[target.environment] = 0
+            except TransientError as error:
+                failures[target.environment] += 1
+                failed += 1
+                log.warning(f"not now: {error}", code=error.code, environment=target.environment, index=target.index)
+            except Exception as error:  # noqa: BLE001 - one index keeps no other from being looked at
+                failed += 1
+                log.crash(f"{target}: unexpected: {error!r}", error)
+        return looked, failed
+
+    def _check_sample(self, serving: list[tuple[Target, IndexStatus]], noted: set[str], log: Log) -> None:
+        """See whether a few of the builds that serve could still be pulled by a new pod."""
+        for target, status in self.chance.sample(serving, min(SAMPLE, len(serving))):
+            if status.serving is None:
+                continue
+            found: dict[str, str] = {}
+            try:
+                check_build(self.store, status.serving)
+            except PermanentError as error:
+                found[BUILD_GONE] = f"{status.serving} serves, and no new pod could pull it: {error}"
+            except TransientError as error:
+                log.warning(f"not now: {error}", code=error.code, index=target.index)
+                continue
+            self._note(target, found, frozenset({BUILD_GONE}), noted, log)
+
+    def _note(self, target: Target, found: Mapping[str, str], codes: frozenset[str], noted: set[str], log: Log) -> None:
+        """Note what was found, and what is no longer. noted: the records that are there, the only ones to close."""
+        if found or target.incidents_name in noted:
+            self.incidents.of_index(target, found, codes.__contains__, log, patience=timedelta(0))

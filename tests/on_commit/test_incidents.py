@@ -1,0 +1,160 @@
+"""What may pass and lasts is told once, and once when it is over; nothing of it is judged for ever."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+
+from model_repository.errors import AccessDenied, BucketUnavailable, TransientError
+from model_repository.repository import list_receipts
+from on_commit.webhook import EnvironmentUnknown, WebhookNotNow, WebhookSetup, WebhookUnavailable
+from tests.on_commit.scene import HOME, Scene
+
+FAULTS = [
+    WebhookSetup("answered 401"),
+    EnvironmentUnknown("no CD webhook is configured"),
+    WebhookUnavailable("no answer"),
+    WebhookNotNow("answered 503 (cluster-forbids: compare the Role)"),
+]
+
+
+def look(scene: Scene) -> None:
+    with pytest.raises(TransientError):
+        scene.look()
+
+
+def told(scene: Scene) -> list[tuple[str, str, str]]:
+    return [(notice.event.value, notice.code, notice.index) for notice in scene.notifier.notices]
+
+
+@pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.code)
+def test_a_fault_on_the_way_leaves_no_receipt_and_is_told_when_it_lasts_and_when_it_is_over(
+    scene: Scene, fault: TransientError
+) -> None:
+    scene.publish()
+    scene.commit()
+    scene.webhook.failure = fault
+    look(scene)
+    scene.clock.sleep(299)
+    look(scene)
+    assert told(scene) == []
+    for _ in range(5):
+        scene.clock.sleep(60)
+        look(scene)
+    index = "home" if isinstance(fault, WebhookNotNow) else ""
+    assert told(scene) == [("fault", fault.code, index)]
+    assert scene.notifier.notices[0].detail == str(fault)
+    assert list_receipts(scene.store, HOME) == []
+    scene.webhook.failure = None
+    scene.look()
+    scene.look()
+    scene.sweep()
+    if index:
+        assert told(scene)[1:] == [("over", fault.code, index)]
+    assert len(scene.webhook.asked) >= 1
+
+
+def test_a_fault_that_passes_soon_is_told_to_nobody(scene: Scene) -> None:
+    scene.publish()
+    scene.commit()
+    scene.webhook.failure = WebhookUnavailable("no answer")
+    look(scene)
+    scene.webhook.failure = None
+    scene.look()
+    scene.clock.sleep(3600)
+    scene.webhook.failure = WebhookNotNow("503")
+    look(scene)
+    assert told(scene) == []
+
+
+def test_a_hundred_indexes_behind_one_webhook_that_is_away_are_one_message(scene: Scene) -> None:
+    for number in range(10):
+        scene.publish(f"b{number}")
+    scene.commit("b1")
+    scene.webhook.failure = WebhookUnavailable("no answer")
+    for _ in range(100):
+        scene.clock.sleep(10)
+        look(scene)
+    assert told(scene) == [("fault", "webhook-unavailable", "")]
+    scene.webhook.failure = None
+    scene.webhook.states = {}
+    scene.sweep()
+    assert told(scene)[1:] == [("over", "webhook-unavailable", "")]
+
+
+def test_a_bucket_that_denies_for_a_while_is_no_verdict(scene: Scene) -> None:
+    scene.publish()
+    generation = scene.commit()
+    scene.store.fail = lambda _kind, name: AccessDenied("403") if name.startswith("indexes/") else None
+    look(scene)
+    scene.clock.sleep(400)
+    look(scene)
+    assert told(scene) == [("fault", "access-denied", "home")]
+    scene.store.fail = lambda _kind, _name: None
+    scene.look()
+    assert [request.generation for request in scene.webhook.asked] == [generation]
+    assert told(scene)[1:] == [("over", "access-denied", "home")]
+
+
+def test_a_bucket_that_takes_no_record_keeps_nothing_from_being_deployed(scene: Scene) -> None:
+    scene.publish()
+    scene.commit()
+    scene.store.fail = lambda _kind, name: BucketUnavailable("503") if name.startswith("incidents/") else None
+    scene.look()
+    assert len(scene.webhook.asked) == 1
+
+
+def test_a_record_that_nobody_understands_is_written_anew(scene: Scene) -> None:
+    scene.publish()
+    scene.commit()
+    scene.store.write(HOME.incidents_name, b"{", if_generation_match=None)
+    scene.webhook.failure = WebhookNotNow("503")
+    look(scene)
+    scene.clock.sleep(400)
+    look(scene)
+    assert told(scene) == [("fault", "webhook-not-now", "home")]
+
+
+def test_a_commit_that_is_replaced_before_it_is_asked_for_gets_its_receipt(scene: Scene) -> None:
+    scene.publish("b1")
+    scene.publish("b2")
+    first = scene.commit("b1")
+
+    def replaced(kind: str, name: str) -> None:
+        if (kind, name) == ("listing", "models/lite/v1/"):
+            scene.store.fail = lambda _kind, _name: None
+            scene.commit("b2")
+
+    scene.store.fail = replaced  # type: ignore[assignment]
+    scene.look()
+    assert scene.webhook.asked == []
+    assert list_receipts(scene.store, HOME) == [first]
+    scene.look()
+    assert [str(request.index_prefix) for request in scene.webhook.asked] == ["indexes/home/b2"]
+
+
+def test_the_receipt_of_an_oversized_commit_is_of_the_generation_that_was_read(scene: Scene) -> None:
+    generation = scene.store.write(HOME.commit_name, b"x" * 70_000, if_generation_match=0).generation
+    scene.publish()
+    publish = scene.notifier.publish
+
+    def corrected_meanwhile(notice: object) -> None:
+        scene.commit()
+        publish(notice)  # type: ignore[arg-type]
+
+    scene.notifier.publish = corrected_meanwhile  # type: ignore[method-assign,assignment]
+    scene.look()
+    assert list_receipts(scene.store, HOME) == [generation]
+    scene.look()
+    assert len(scene.webhook.asked) == 1
+
+
+def test_a_fault_is_remembered_by_whoever_starts_next(scene: Scene) -> None:
+    scene.publish()
+    scene.commit()
+    scene.webhook.failure = WebhookNotNow("503")
+    look(scene)  # each look is of a function that was started anew
+    scene.clock.sleep(timedelta(minutes=6).total_seconds())
+    look(scene)
+    assert told(scene) == [("fault", "webhook-not-now", "home")]
