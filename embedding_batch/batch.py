@@ -15,7 +15,7 @@ from embedding_batch.events import Listener, StepEnded, Warned
 from embedding_batch.steps.building import Built, Vectors, build, group
 from embedding_batch.steps.catalogue import Broken, Listed, Listing, list_pictures, read_catalogue
 from embedding_batch.steps.checking import Checked, check, describe, spread
-from embedding_batch.steps.embedding import embed
+from embedding_batch.steps.embedding import embed, read_picture
 from embedding_batch.steps.features import FeatureCache, Features, diff, rows_of, unit_vectors
 from embedding_batch.steps.guards import guard_broken, guard_items, guard_recall
 from embedding_batch.steps.models import LocalModel, local_model, new_model, publish_model, published_model
@@ -165,7 +165,7 @@ class _Made:
 def _publish(config: Config, store: Store, now: datetime, made: _Made) -> IndexManifest:
     reference = made.published
     if reference is None:
-        golden = [made.items[position].item.picture for position in spread(len(made.items), GOLDEN_IMAGES)]
+        golden = [read_picture(made.items[position]) for position in spread(len(made.items), GOLDEN_IMAGES)]
         new = new_model(made.model, golden, now)
         new_build(
             config.prefix, made.built, made.checked, new.reference, now

@@ -120,7 +120,9 @@ def _parser(environment: Mapping[str, str]) -> argparse.ArgumentParser:
     parser = _Parser(
         prog="python -m embedding_batch",
         description="Build an index from a catalogue of pictures, publish it, and commit it.",
-        epilog="exit status: 0 done (also on hold), 64 misconfigured, 65 the data is bad, 75 try again",
+        epilog="exit status: 0 done (also on hold), 64 misconfigured, 65 the data is bad, 69 no such bucket, "
+        "70 a defect, 75 try again (the bucket didn't answer, somebody else committed first, the disk is full), "
+        "77 access denied, 130 interrupted",
     )
     limits = DEFAULT_LIMITS
     add = parser.add_argument

@@ -11,6 +11,7 @@ from embedding_batch.batch import Summary
 from embedding_batch.events import Event, Progress, StepEnded, Warned
 from embedding_batch.steps.publishing import CommitOutcome, Committed, Held, NotAsked
 from model_repository.errors import DeliveryError
+from model_repository.exit_codes import ExitCode
 from model_repository.log import Log
 
 _SECONDS_BETWEEN = 0.1
@@ -55,9 +56,10 @@ class Console:
         else:
             self._log.line(severity, message, **fields)
 
-    def stopped(self, error: DeliveryError) -> None:
-        """Write why the batch stopped."""
+    def stopped(self, error: DeliveryError) -> ExitCode:
+        """Write why the batch stopped; return what it ends with."""
         self.line("ERROR", str(error), code=error.code)
+        return error.exit_code
 
 
 def summary_object(summary: Summary) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from model_repository.errors import PermanentError
+from model_repository.errors import PermanentError, TransientError
 
 
 class CatalogueMalformed(PermanentError):
@@ -41,3 +41,9 @@ class NameTaken(PermanentError):
     """A build or a model stands under this name with other bytes; what is published is never changed."""
 
     code: ClassVar[str] = "name-taken"
+
+
+class DiskTrouble(TransientError):
+    """A folder of the batch takes no more, or fails."""
+
+    code: ClassVar[str] = "disk-trouble"

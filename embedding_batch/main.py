@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import errno
 import json
-import os
 import sys
+import tempfile
+import traceback
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 
 from embedding_batch.batch import run
 from embedding_batch.config import Config, read_command
 from embedding_batch.console import Console, summary_object
+from embedding_batch.errors import DiskTrouble
 from embedding_batch.steps.catalogue import read_catalogue
 from embedding_batch.steps.models import local_model
 from model_repository.errors import DeliveryError, Misconfigured
@@ -18,31 +21,51 @@ from model_repository.exit_codes import ExitCode
 from model_repository.gcs_store import GcsStore
 from model_repository.names import parse_bucket_url
 
+_NO_PLACE = (PermissionError, FileNotFoundError, FileExistsError, NotADirectoryError)
+"""Another try finds the same folder; any other trouble with files may pass."""
+
 
 def main(arguments: Sequence[str], environment: Mapping[str, str]) -> ExitCode:
     """Run the command; what stopped it is one line on standard error."""
     console = Console()
     try:
-        now = datetime.now(UTC)
-        command = read_command(arguments, environment, now)
-        if command.check:
-            answer = _check(command.config)
-        else:
-            store = GcsStore(parse_bucket_url(command.config.repository))
-            answer = summary_object(run(command.config, store, now, console))
+        answer = _run(arguments, environment, console)
     except DeliveryError as error:
-        console.stopped(error)
-        return error.exit_code
+        return console.stopped(error)
+    except OSError as error:  # the bucket's are turned into ours where they are met
+        return console.stopped(_disk_error(error))
+    except KeyboardInterrupt:
+        console.line("ERROR", "interrupted; indexpush status shows what is committed", code="interrupted")
+        return ExitCode.INTERRUPTED
+    except Exception as error:  # noqa: BLE001 - a defect: shown whole, with a status of its own
+        stack = traceback.format_exc()
+        console.line("ERROR", f"a defect of the batch: {error!r}", code="defect", stack_trace=stack)
+        return ExitCode.SOFTWARE
     sys.stdout.write(json.dumps(answer) + "\n")
     return ExitCode.OK
 
 
-def _check(config: Config) -> dict[str, object]:
+def _run(arguments: Sequence[str], environment: Mapping[str, str], console: Console) -> dict[str, object]:
+    now = datetime.now(UTC)
+    command = read_command(arguments, environment, now)
+    config = command.config
+    store = GcsStore(parse_bucket_url(config.repository))
+    for folder in (config.model_cache, config.feature_cache):
+        folder.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=folder).close()  # now is the time to find out
+    return _check(config, store) if command.check else summary_object(run(config, store, now, console))
+
+
+def _check(config: Config, store: GcsStore) -> dict[str, object]:
     """Touch everything that a run needs, and change nothing in the bucket."""
     items = read_catalogue(config.catalogue)
     model = local_model(config.model, config.model_cache)
-    builds = GcsStore(parse_bucket_url(config.repository)).folders(f"indexes/{config.target.index}/")
-    config.feature_cache.mkdir(parents=True, exist_ok=True)
-    if not os.access(config.feature_cache, os.W_OK):
-        raise Misconfigured(f"--cache: {config.feature_cache} isn't writable")
+    builds = store.folders(f"indexes/{config.target.index}/")
     return {"items": len(items), "model_prefix": str(model.prefix), "builds": len(builds)}
+
+
+def _disk_error(error: OSError) -> DeliveryError:
+    where = f"{error.filename or 'the folder of --cache, or TMPDIR'}: {error.strerror or error}"
+    if isinstance(error, _NO_PLACE) or error.errno == errno.EROFS:
+        return Misconfigured(f"{where}; --cache and TMPDIR must be folders that this user may write to")
+    return DiskTrouble(f"{where}; make room, or try again")

@@ -71,15 +71,21 @@ def _pool(workers: int) -> Iterator[ThreadPoolExecutor]:
 
 def _embed(entry: Listed, embedder: Embedder) -> Vector | Broken:
     try:
-        data = entry.item.picture.read_bytes()
-        if hashlib.sha256(data).digest() != entry.sha256:
-            return Broken(entry.item, "the picture was changed while the batch ran")
-        half: Vector = embed_picture(data, embedder).astype(np.float16)
+        half: Vector = embed_picture(read_picture(entry), embedder).astype(np.float16)
     except PictureUnreadable as error:
         return Broken(entry.item, str(error))
-    except OSError as error:
-        return Broken(entry.item, f"the picture can't be read: {error.strerror or error}")
     return half
+
+
+def read_picture(entry: Listed) -> bytes:
+    """Return the very picture that was listed; raises PictureUnreadable where it isn't there any more."""
+    try:
+        data = entry.item.picture.read_bytes()
+    except OSError as error:
+        raise PictureUnreadable(f"the picture can't be read: {error.strerror or error}") from error
+    if hashlib.sha256(data).digest() != entry.sha256:
+        raise PictureUnreadable("the picture was changed while the batch ran")
+    return data
 
 
 def embed_picture(data: bytes, embedder: Embedder) -> NDArray[np.float32]:

@@ -101,16 +101,15 @@ def published_model(store: Store, model: LocalModel) -> ModelReference | None:
     return reference
 
 
-def new_model(model: LocalModel, golden_pictures: Iterable[Path], created: datetime) -> NewModel:
-    """Return the model as it is to be published, with what it makes of some pictures of the catalogue.
+def new_model(model: LocalModel, golden_pictures: Iterable[bytes], created: datetime) -> NewModel:
+    """Return the model as it is to be published, with what it makes of some encoded pictures of the catalogue.
 
     Raises DocumentMalformed if the contract's own reader would not take it, PictureUnreadable for a picture that gives
     no vector.
     """
     contents: dict[str, Content] = {MODEL_FILE: model.path}
     golden_images = []
-    for path in golden_pictures:
-        picture = path.read_bytes()
+    for picture in golden_pictures:
         vector = embed_picture(picture, model.embedder).astype("<f4").tobytes()
         # Named by their bytes: a shop's name for a picture may be no file's here, and another machine's vector, which
         # differs in its last bits, must not meet this one's.

@@ -16,7 +16,7 @@ from model_repository.documents.index_manifest import (
     format_index_manifest,
     parse_index_manifest,
 )
-from model_repository.errors import GenerationConflict, ObjectMissing, PermanentError
+from model_repository.errors import DocumentMalformed, GenerationConflict, ObjectMissing
 from model_repository.names import IndexPrefix, Target
 from model_repository.repository import read_build, read_live_commit, write_commit
 from model_repository.store import Store
@@ -87,7 +87,7 @@ def look(store: Store, target: Target, listener: Listener) -> Serving:
         return Serving(None, None)
     try:
         manifest = read_build(store, live.commit.index_prefix).manifest
-    except PermanentError as error:
+    except (ObjectMissing, DocumentMalformed) as error:
         listener(Warned(f"the committed build can't be read, so nothing is compared with it: {error}"))
         return Serving(live, None)
     return Serving(live, manifest.items)
@@ -125,9 +125,12 @@ def commit(store: Store, target: Target, commit: Commit, serving: Serving) -> Co
         return Held(serving.live.generation, held.by, held.reason)
     try:
         return Committed(write_commit(store, target, commit, if_generation_match=serving.generation).generation)
-    except GenerationConflict:
+    except GenerationConflict as conflict:
         # The client tries again when an answer got lost, and then meets the very commit that it wrote.
-        live = read_live_commit(store, target)
+        try:
+            live = read_live_commit(store, target)
+        except (ObjectMissing, DocumentMalformed):
+            raise conflict from None
         if live.commit != commit:
             raise
         return Committed(live.generation)

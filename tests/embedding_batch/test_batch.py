@@ -189,6 +189,23 @@ def test_whoever_commits_while_the_batch_runs_wins(shop: Shop) -> None:
     assert read_live_commit(shop.store, TARGET).commit.by == "ann"
 
 
+@pytest.mark.parametrize("left", [b"not a commit", b""])
+def test_a_commit_that_became_unreadable_or_was_deleted_while_the_batch_ran_is_a_conflict_too(
+    shop: Shop, left: bytes
+) -> None:
+    shop.batch("b1")
+
+    def meddle(event: object) -> None:
+        if isinstance(event, StepEnded) and event.step == "publish":
+            shop.store.write(TARGET.commit_name, left, if_generation_match=None)
+            if not left:
+                shop.store.delete(TARGET.commit_name)
+
+    shop.events = type("Listening", (list,), {"append": staticmethod(meddle)})()
+    with pytest.raises(GenerationConflict):
+        shop.batch("b2")
+
+
 def test_a_commit_whose_answer_got_lost_is_known_again(shop: Shop) -> None:
     write = shop.store.write
 

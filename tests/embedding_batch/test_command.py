@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
 import os
@@ -17,13 +18,32 @@ import pytest
 
 from embedding_batch.config import read_command
 from embedding_batch.console import Console
-from embedding_batch.errors import CatalogueMalformed
+from embedding_batch.errors import (
+    CatalogueMalformed,
+    IndexUnsound,
+    ItemsDropped,
+    NameTaken,
+    RecallTooLow,
+    TooManyBroken,
+)
 from embedding_batch.events import Progress, StepEnded, Warned
 from embedding_batch.main import main
-from model_repository.errors import AccessDenied, BucketUnavailable, GenerationConflict, Misconfigured
+from image_embedder import PictureUnreadable
+from model_repository.errors import (
+    AccessDenied,
+    BucketMissing,
+    BucketUnavailable,
+    BuildIncomplete,
+    DocumentMalformed,
+    GenerationConflict,
+    Misconfigured,
+    NameRefused,
+)
 from model_repository.gcs_store import GcsStore
 from model_repository.names import IndexPrefix, Target
 from model_repository.repository import read_build, read_live_commit
+from model_repository.store import ObjectInfo, StoredObject
+from tests.memory_store import MemoryStore
 
 if TYPE_CHECKING:
     from tests.embedding_batch.conftest import Shop
@@ -162,15 +182,97 @@ def test_an_option_that_is_missing_is_status_64_and_one_line(capsys: pytest.Capt
     assert "--catalogue" in line
 
 
-def test_failures_have_the_exit_status_of_their_family() -> None:
-    errors = (
-        Misconfigured("x"),
-        CatalogueMalformed("x"),
-        BucketUnavailable("x"),
-        AccessDenied("x"),
-        GenerationConflict("x", 1),
+STATUS = (
+    (Misconfigured("x"), 64, "misconfigured"),
+    (NameRefused("x"), 64, "name-refused"),
+    (CatalogueMalformed("x"), 65, "catalogue-malformed"),
+    (TooManyBroken("x"), 65, "too-many-broken"),
+    (ItemsDropped("x"), 65, "items-dropped"),
+    (RecallTooLow("x"), 65, "recall-too-low"),
+    (IndexUnsound("x"), 65, "index-unsound"),
+    (NameTaken("x"), 65, "name-taken"),
+    (DocumentMalformed("x", "y"), 65, "document-malformed"),
+    (BuildIncomplete("x", "1", "2"), 65, "build-incomplete"),
+    (PictureUnreadable("x"), 65, "picture-unreadable"),
+    (BucketMissing("x"), 69, "bucket-missing"),
+    (GenerationConflict("x", 1), 75, "generation-conflict"),
+    (BucketUnavailable("x"), 75, "bucket-unavailable"),
+    (AccessDenied("x"), 77, "access-denied"),
+    (OSError(errno.ENOSPC, "No space left on device"), 75, "disk-trouble"),
+    (OSError("Unable to write"), 75, "disk-trouble"),
+    (OSError(errno.EROFS, "Read-only file system", "/cache"), 64, "misconfigured"),
+    (PermissionError(errno.EACCES, "Permission denied", "/cache"), 64, "misconfigured"),
+    (KeyboardInterrupt(), 130, "interrupted"),
+    (ZeroDivisionError("x"), 70, "defect"),
+)
+"""What docs/operations.md says of every command."""
+
+
+@pytest.mark.parametrize("stopped", STATUS, ids=lambda row: f"{row[1]} {type(row[0]).__name__}")
+def test_what_stops_the_batch_is_one_line_and_the_status_of_the_handbook(
+    stopped: tuple[BaseException, int, str],
+    shop: Shop,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    error, status, code = stopped
+
+    class Stopping(MemoryStore):
+        """Stops the batch at its last write."""
+
+        def write(self, name: str, data: bytes, *, if_generation_match: int | None) -> ObjectInfo:
+            if name.startswith("commits/"):
+                raise error
+            return super().write(name, data, if_generation_match=if_generation_match)
+
+    monkeypatch.setattr("embedding_batch.main.GcsStore", Stopping)
+    assert main(command_line(shop)[3:], {"MODEL_REPOSITORY": "gs://memory"}) == status
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert lines(said.err)[-1]["code"] == code
+
+
+def test_the_handbook_s_table_has_every_status_of_the_batch() -> None:
+    handbook = (Path(__file__).parents[2] / "docs" / "operations.md").read_text()
+    assert all(f"| `{status}` |" in handbook for _, status, _ in STATUS)
+
+
+def test_a_committed_build_that_may_not_be_read_stops_the_batch_at_once(shop: Shop) -> None:
+    shop.batch("b1")
+    read = shop.store.read
+
+    def deny(name: str, *, limit: int) -> StoredObject:
+        if name.endswith("/index.json"):
+            raise AccessDenied(name)
+        return read(name, limit=limit)
+
+    shop.store.read = deny  # type: ignore[method-assign]
+    with pytest.raises(AccessDenied):
+        shop.batch("b2")
+
+
+def test_a_disk_that_takes_no_more_is_status_75_and_one_line(shop: Shop, new_bucket: Callable[[], str]) -> None:
+    most = 20_000  # bytes of a file: less than the embeddings of the shop
+    limited = f'ulimit -f {most // 1024}; exec "$@"'
+    environment = {**os.environ, "MODEL_REPOSITORY": f"gs://{new_bucket()}"}
+    done = subprocess.run(
+        ["bash", "-c", limited, "bash", *command_line(shop)],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
     )
-    assert [error.exit_code for error in errors] == [64, 65, 75, 77, 75]
+    assert done.returncode == 75, done.stderr
+    assert lines(done.stderr)[-1]["code"] == "disk-trouble"
+
+
+def test_a_cache_that_is_no_folder_is_status_64_before_any_work(shop: Shop, new_bucket: Callable[[], str]) -> None:
+    (shop.folder / "file").touch()
+    done = run(shop, new_bucket(), "--cache", str(shop.folder / "file"))
+    assert done.returncode == 64, done.stderr
+    (last,) = lines(done.stderr)
+    assert "--cache" in str(last["message"])
 
 
 def test_progress_is_told_ten_times_a_second_at_most_but_always_first_and_last() -> None:

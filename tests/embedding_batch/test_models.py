@@ -31,12 +31,12 @@ def model(cache: Path) -> LocalModel:
 
 
 @pytest.fixture
-def pictures(home_store: Path) -> list[Path]:
-    return [home_store / "images" / f"{name}.jpg" for name in ("chair-1", "lamp-1")]
+def pictures(home_store: Path) -> list[bytes]:
+    return [(home_store / "images" / f"{name}.jpg").read_bytes() for name in ("chair-1", "lamp-1")]
 
 
 @pytest.fixture
-def publish(model: LocalModel, pictures: list[Path]) -> Callable[[MemoryStore], ModelReference]:
+def publish(model: LocalModel, pictures: list[bytes]) -> Callable[[MemoryStore], ModelReference]:
     return lambda store: publish_model(store, model, new_model(model, pictures, NOW))
 
 
@@ -71,7 +71,7 @@ def test_other_weights_than_the_checked_ones_are_refused() -> None:
 
 
 def test_a_published_model_is_whole_and_says_what_a_server_must_reproduce(
-    model: LocalModel, pictures: list[Path], publish: Callable[[MemoryStore], ModelReference]
+    model: LocalModel, pictures: list[bytes], publish: Callable[[MemoryStore], ModelReference]
 ) -> None:
     store = MemoryStore()
     reference = publish(store)
@@ -80,10 +80,10 @@ def test_a_published_model_is_whole_and_says_what_a_server_must_reproduce(
     listed = {info.name.removeprefix(f"{model.prefix}/"): (info.size, info.crc32c) for info in store.listing("models/")}
     assert listed == {file.name: (file.size, file.crc32c) for file in reference.files}
     embedder = Embedder(model.path, threads=2)
-    for path, golden in zip(pictures, manifest.golden_images, strict=True):
+    for recorded, golden in zip(pictures, manifest.golden_images, strict=True):
         picture = store.read(f"{model.prefix}/{golden.image}", limit=2**20).data
         vector = np.frombuffer(store.read(f"{model.prefix}/{golden.embedding}", limit=2**20).data, "<f4")
-        assert picture == path.read_bytes()
+        assert picture == recorded
         assert embedder.embed(preprocess(picture, 224)[np.newaxis])[0] @ vector > 0.99999
 
 
@@ -135,7 +135,7 @@ def test_a_model_json_that_nobody_can_read_is_named_with_the_mend_and_written_an
 
 
 def test_of_two_batches_that_publish_at_once_the_slower_takes_what_the_faster_wrote(
-    model: LocalModel, pictures: list[Path]
+    model: LocalModel, pictures: list[bytes]
 ) -> None:
     class Raced(MemoryStore):
         """Another batch, with other pictures, is faster just before model.json would be written."""
