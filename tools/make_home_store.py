@@ -24,9 +24,12 @@ import zipfile
 from collections import Counter, defaultdict
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from PIL import Image
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 SIDE: Final = 128
 """Pixels a side: what nearly all of the package's pictures have."""
@@ -36,6 +39,11 @@ JPEG_QUALITY: Final = 85
 CC_BY: Final = "CC-BY-3.0"
 CC_BY_US: Final = "CC-BY-3.0-US"
 CC0: Final = "CC0-1.0"
+LICENCE_URLS: Final = {
+    CC_BY: "https://creativecommons.org/licenses/by/3.0/",
+    CC_BY_US: "https://creativecommons.org/licenses/by/3.0/us/",
+    CC0: "https://creativecommons.org/publicdomain/zero/1.0/",
+}
 
 LEFT_OUT_CATEGORIES: Final = frozenset({"Characters"})
 """People and animals, which no home store sells."""
@@ -47,13 +55,11 @@ MERGED_CATEGORIES: Final = {"Staircases": "Doors and windows"}
 """Two products are too few for a category of their own; an escalator is nearest to the lifts and doors."""
 
 
-@dataclass(frozen=True, slots=True)
-class Library:
+class Library(NamedTuple):
     """One .sh3f file, and what its licence file and the package's copyright file ask of those who pass it on."""
 
     file: str
     licence: str
-    licence_url: str
     credit: str
 
 
@@ -61,40 +67,26 @@ LIBRARIES: Final = (
     Library(
         "BlendSwap-CC-0.sh3f",
         CC0,
-        "https://creativecommons.org/publicdomain/zero/1.0/",
         "Various authors of blendswap.com, converted by Emmanuel PUYBARET / eTeks; CC0 asks for no credit, they "
         "are named below all the same",
     ),
     Library(
         "BlendSwap-CC-BY.sh3f",
         CC_BY,
-        "https://creativecommons.org/licenses/by/3.0/",
         "Various authors of blendswap.com, named below; converted by Emmanuel PUYBARET / eTeks",
     ),
-    Library(
-        "KatorLegaz.sh3f",
-        CC_BY_US,
-        "https://creativecommons.org/licenses/by/3.0/us/",
-        "(C) 2003-2008 Andrew Kator & Jennifer Legaz",
-    ),
-    Library(
-        "Reallusion.sh3f",
-        CC_BY_US,
-        "https://creativecommons.org/licenses/by/3.0/us/",
-        "(C) 2008-2016 Reallusion, http://www.reallusion.com",
-    ),
+    Library("KatorLegaz.sh3f", CC_BY_US, "(C) 2003-2008 Andrew Kator & Jennifer Legaz"),
+    Library("Reallusion.sh3f", CC_BY_US, "(C) 2008-2016 Reallusion, http://www.reallusion.com"),
     Library(
         "Scopia.sh3f",
         CC_BY,
-        "https://creativecommons.org/licenses/by/3.0/",
         "(C) 2006-2020 Scopia Visual Interfaces Systems, s.l. (http://www.scopia.es) and, for the pictures and many of "
         "the models, (C) 2014-2020 Emmanuel PUYBARET / eTeks <info@eteks.com>",
     ),
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Work:
+class Work(NamedTuple):
     """What a model's own licence file says: title and author as its author gave them, address, licence."""
 
     title: str
@@ -103,8 +95,7 @@ class Work:
     licence: str
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(NamedTuple):
     """One product as its library has it."""
 
     library: Library
@@ -112,7 +103,7 @@ class Entry:
     name: str
     category: str
     creator: str
-    icon: str
+    picture: Image.Image
     work: Work | None
 
 
@@ -151,8 +142,7 @@ def parse_licence_file(text: str) -> Work:
     elif "Creative Commons Zero" in plain:
         licence = CC0
     else:
-        message = f"a licence file that names no known licence: {plain[:200]}"
-        raise ValueError(message)
+        raise ValueError(f"a licence file that names no known licence: {plain[:200]}")
     title, author = "", ""
     for pattern in (
         r'downloading "(?P<title>.*?)" by (?P<author>.*?) Released under',
@@ -167,27 +157,18 @@ def parse_licence_file(text: str) -> Work:
     return Work(title, author, f"http://www.{url[0]}" if url else "", licence)
 
 
-def read_library(path: Path, library: Library) -> list[tuple[Entry, Image.Image]]:
-    """Return the library's products with their pictures, in the library's order."""
-    found: list[tuple[Entry, Image.Image]] = []
+def read_library(path: Path, library: Library) -> Iterator[Entry]:
+    """Yield the library's products with their pictures, in the library's order."""
     with zipfile.ZipFile(path) as archive:
         names = archive.namelist()
         for raw in parse_properties(archive.read("PluginFurnitureCatalog.properties").decode("latin-1")):
             folder = posixpath.dirname(raw["model"].lstrip("/")) + "/"
             own = [n for n in names if n.startswith(folder) and re.search(r"licen[sc]e\.(txt|html)$", n, re.IGNORECASE)]
             works = [parse_licence_file(archive.read(n).decode("utf-8", "replace")) for n in own]
-            entry = Entry(
-                library,
-                raw["id"],
-                raw["name"],
-                raw["category"],
-                raw["creator"],
-                raw["icon"].lstrip("/"),
-                # The stricter licence first, if a folder should hold two.
-                min(works, key=lambda work: work.licence != CC_BY) if works else None,
-            )
-            found.append((entry, Image.open(io.BytesIO(archive.read(entry.icon)))))
-    return found
+            # The stricter licence first, if a folder should hold two.
+            work = min(works, key=lambda work: work.licence != CC_BY, default=None)
+            picture = Image.open(io.BytesIO(archive.read(raw["icon"].lstrip("/"))))
+            yield Entry(library, raw["id"], raw["name"], raw["category"], raw["creator"], picture, work)
 
 
 def is_product(entry: Entry) -> bool:
@@ -212,10 +193,8 @@ def product_ids(entries: list[Entry]) -> list[str]:
     for word in slugs:
         seen[word] += 1
         ids.append(word if sharing[word] == 1 else f"{word}-{seen[word]}")
-    repeated = [word for word, count in Counter(ids).items() if count > 1]
-    if repeated:
-        message = f"two products would share an id: {repeated}"
-        raise ValueError(message)
+    if repeated := [word for word, count in Counter(ids).items() if count > 1]:
+        raise ValueError(f"two products would share an id: {repeated}")
     return ids
 
 
@@ -251,55 +230,24 @@ def named(entry: Entry) -> str:
 
 def licences_page(products: list[tuple[Entry, Product]]) -> str:
     """Return LICENCES.md: what is under which licence, whom to name, and what was changed."""
-    libraries = []
-    for library in LIBRARIES:
-        count = sum(entry.library is library for entry, _ in products)
-        if count:
-            libraries.append(
-                f"| {library.file} | {count} | [{library.licence}]({library.licence_url}) | {library.credit} |"
-            )
+    sizes = Counter(entry.library for entry, _ in products)
+    libraries = [
+        f"| {each.file} | {sizes[each]} | [{each.licence}]({LICENCE_URLS[each.licence]}) | {each.credit} |"
+        for each in LIBRARIES
+        if sizes[each]
+    ]
     works = []
     for entry, product in products:
         if entry.library.file.startswith("BlendSwap"):
             work = entry.work
             title = work.title.replace("|", "/") if work and work.title else "(no licence file beside the model)"
-            works.append(
-                f"| {product.id} | {named(entry)} | {f'[{title}]({work.url})' if work and work.url else title} "
-                f"| {product.licence} |"
-            )
-    stricter = [p.id for e, p in products if p.licence != e.library.licence]
-    return LICENCES_TEMPLATE.format(
-        libraries="\n".join(libraries), works="\n".join(works), stricter=", ".join(f"`{word}`" for word in stricter)
+            link = f"[{title}]({work.url})" if work and work.url else title
+            works.append(f"| {product.id} | {named(entry)} | {link} | {product.licence} |")
+    stricter = [f"`{product.id}`" for entry, product in products if product.licence != entry.library.licence]
+    template = Path(__file__).with_name("home_store_licences.md").read_text(encoding="utf-8")
+    return template.format(
+        side=SIDE, libraries="\n".join(libraries), works="\n".join(works), stricter=", ".join(stricter)
     )
-
-
-LICENCES_TEMPLATE: Final = """\
-# Licences of the pictures in this folder
-
-The pictures are renderings of 3D models, taken from the furniture libraries 1.8 of Sweet Home 3D
-(http://www.sweethome3d.com/importModels.jsp) as Debian packages them (`sweethome3d-furniture` 1.8-1). They are under
-the licences below, not under this project's own. `catalogue.jsonl` names creator, licence (SPDX) and upstream model
-(`source`) of each picture. Made by `make_home_store.py`; this page too.
-
-**Changed from the originals:** put on a white square of {side} pixels, the few larger ones made smaller, stored as
-JPEG. Left out: people, animals, banknotes and road markings. Nobody named here endorses this project.
-
-| library | pictures | licence | credit |
-|---|---:|---|---|
-{libraries}
-
-Where a model's own licence file asks for more than its library does, the model's file is believed: {stricter} lie in
-the CC0 library, but their own files say CC-BY 3.0.
-
-## Works from Blend Swap
-
-Creator as the library names them; title and address (and the author, where the spelling differs) as the model's own
-licence file gives them.
-
-| picture | creator | work | licence |
-|---|---|---|---|
-{works}
-""".replace("{side}", str(SIDE))
 
 
 def make(libraries: Path, destination: Path) -> list[Product]:
@@ -307,19 +255,16 @@ def make(libraries: Path, destination: Path) -> list[Product]:
 
     Raises FileNotFoundError when a library is not in the folder.
     """
-    pairs = [pair for library in LIBRARIES for pair in read_library(libraries / library.file, library)]
-    kept = [(entry, picture) for entry, picture in pairs if is_product(entry)]
-    ids = product_ids([entry for entry, _ in kept])
+    entries = [entry for library in LIBRARIES for entry in read_library(libraries / library.file, library)]
+    kept = list(filter(is_product, entries))
     images = destination / "images"
     images.mkdir(parents=True, exist_ok=True)
     for stale in images.glob("*.jpg"):
         stale.unlink()
-    products = []
-    for (entry, picture), product_id in zip(kept, ids, strict=True):
-        product = as_product(entry, product_id)
-        on_white(picture).save(destination / product.file, "JPEG", quality=JPEG_QUALITY, optimize=True)
-        products.append((entry, product))
+    products = [(entry, as_product(entry, word)) for entry, word in zip(kept, product_ids(kept), strict=True)]
     products.sort(key=lambda pair: pair[1].id)
+    for entry, product in products:
+        on_white(entry.picture).save(destination / product.file, "JPEG", quality=JPEG_QUALITY, optimize=True)
     lines = (json.dumps(asdict(product), ensure_ascii=False) for _, product in products)
     (destination / "catalogue.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
     (destination / "LICENCES.md").write_text(licences_page(products), encoding="utf-8")

@@ -34,35 +34,23 @@ IR_VERSION: Final = 8
 """Both old enough for every onnxruntime since 1.13."""
 
 
-@dataclass(frozen=True, slots=True)
-class Stage:
-    """One row of the base table: `repeats` blocks, of which only the first has the stride."""
-
-    repeats: int
-    kernel: int
-    stride: int
-    expansion: int
-    channels_in: int
-    channels_out: int
-
-
+STEM_CHANNELS: Final = 32
 STAGES: Final = (
-    Stage(1, 3, 1, 1, 32, 16),
-    Stage(2, 3, 2, 6, 16, 24),
-    Stage(2, 5, 2, 6, 24, 40),
-    Stage(3, 3, 2, 6, 40, 80),
-    Stage(3, 5, 1, 6, 80, 112),
-    Stage(4, 5, 2, 6, 112, 192),
-    Stage(1, 3, 1, 6, 192, 320),
+    (1, 1, 1, 16),
+    (2, 2, 6, 24),
+    (2, 2, 6, 40),
+    (3, 2, 6, 80),
+    (3, 1, 6, 112),
+    (4, 2, 6, 192),
+    (1, 1, 6, 320),
 )
+"""The base table: blocks, the stride of the first, expansion, channels. Kernels are as large as the weights say."""
 
 
 @dataclass(frozen=True, slots=True)
 class Block:
     """One inverted residual block, as its place in the network fixes it."""
 
-    index: int
-    kernel: int
     stride: int
     expansion: int
     channels_in: int
@@ -77,23 +65,13 @@ class Block:
 def blocks(variant: Variant) -> list[Block]:
     """Return the variant's blocks in order: the base table, widened and deepened (Lite never deepens the ends)."""
     found: list[Block] = []
-    for number, stage in enumerate(STAGES):
+    channels_in = STEM_CHANNELS
+    for number, (repeats, stride, expansion, channels) in enumerate(STAGES):
         is_end = number in {0, len(STAGES) - 1}
-        repeats = stage.repeats if is_end else math.ceil(stage.repeats * variant.depth)
-        channels_in = stage.channels_in if number == 0 else rounded_channels(stage.channels_in, variant.width)
-        channels_out = rounded_channels(stage.channels_out, variant.width)
-        for repeat in range(repeats):
-            first = repeat == 0
-            found.append(
-                Block(
-                    len(found),
-                    stage.kernel,
-                    stage.stride if first else 1,
-                    stage.expansion,
-                    channels_in if first else channels_out,
-                    channels_out,
-                )
-            )
+        channels_out = rounded_channels(channels, variant.width)
+        for repeat in range(repeats if is_end else math.ceil(repeats * variant.depth)):
+            found.append(Block(1 if repeat else stride, expansion, channels_in, channels_out))
+            channels_in = channels_out
     return found
 
 
@@ -141,15 +119,15 @@ class _Graph:
         return output
 
     def convolution(
-        self, x: str, name: str, batch_norm: str, *, size: int, kernel: int, stride: int, groups: int, relu6: bool
+        self, x: str, name: str, batch_norm: str, size: int, *, stride: int = 1, groups: int = 1, relu6: bool = True
     ) -> tuple[str, int]:
-        """Append one; return the name and the size of its output."""
-        before, after, output_size = same_padding(size, kernel, stride)
+        """Append one to `x`, of `size` pixels a side; return the name and the size of its output."""
         values, bias = folded(self.weights, name, batch_norm)
-        inputs = [x, self.constant(f"{name}.weight", values), self.constant(f"{name}.bias", bias)]
+        kernel = values.shape[-1]
+        before, after, output_size = same_padding(size, kernel, stride)
         y = self.node(
             "Conv",
-            inputs,
+            [x, self.constant(f"{name}.weight", values), self.constant(f"{name}.bias", bias)],
             name,
             kernel_shape=[kernel, kernel],
             strides=[stride, stride],
@@ -158,26 +136,14 @@ class _Graph:
         )
         return (self.node("Clip", [y, "zero", "six"], f"{name}.relu6") if relu6 else y), output_size
 
-    def block(self, x: str, block: Block, size: int) -> tuple[str, int]:
+    def block(self, x: str, prefix: str, block: Block, size: int) -> tuple[str, int]:
         """Append one inverted residual block: expand, depthwise, project, and the shortcut where it has one."""
-        prefix, wide, start = f"_blocks.{block.index}", block.channels_in * block.expansion, x
+        start, wide = x, block.channels_in * block.expansion
         if block.expansion != 1:
-            x, size = self.convolution(
-                x, f"{prefix}._expand_conv", f"{prefix}._bn0", size=size, kernel=1, stride=1, groups=1, relu6=True
-            )
-        x, size = self.convolution(
-            x,
-            f"{prefix}._depthwise_conv",
-            f"{prefix}._bn1",
-            size=size,
-            kernel=block.kernel,
-            stride=block.stride,
-            groups=wide,
-            relu6=True,
-        )
-        x, size = self.convolution(
-            x, f"{prefix}._project_conv", f"{prefix}._bn2", size=size, kernel=1, stride=1, groups=1, relu6=False
-        )
+            x, size = self.convolution(x, f"{prefix}._expand_conv", f"{prefix}._bn0", size)
+        depthwise = f"{prefix}._depthwise_conv"
+        x, size = self.convolution(x, depthwise, f"{prefix}._bn1", size, stride=block.stride, groups=wide)
+        x, size = self.convolution(x, f"{prefix}._project_conv", f"{prefix}._bn2", size, relu6=False)
         return (self.node("Add", [x, start], f"{prefix}.add") if block.has_shortcut else x), size
 
 
@@ -193,16 +159,13 @@ def build(weights: Mapping[str, NDArray[Any]], variant: Variant) -> onnx.ModelPr
     graph.constant("six", 6.0)
     x = graph.node("Sub", ["images", graph.constant("mean", 127.0)], "centred")
     x = graph.node("Mul", [x, graph.constant("scale", 1 / 128)], "scaled")
-    x, size = graph.convolution(
-        x, "_conv_stem", "_bn0", size=variant.input_size, kernel=3, stride=2, groups=1, relu6=True
-    )
+    x, size = graph.convolution(x, "_conv_stem", "_bn0", variant.input_size, stride=2)
     plan = blocks(variant)
     if any(name.startswith(f"_blocks.{len(plan)}.") for name in weights):
-        message = f"the weights have more blocks than {variant.name}"
-        raise ValueError(message)
-    for block in plan:
-        x, size = graph.block(x, block, size)
-    x, _ = graph.convolution(x, "_conv_head", "_bn1", size=size, kernel=1, stride=1, groups=1, relu6=True)
+        raise ValueError(f"the weights have more blocks than {variant.name}")
+    for number, block in enumerate(plan):
+        x, size = graph.block(x, f"_blocks.{number}", block, size)
+    x, _ = graph.convolution(x, "_conv_head", "_bn1", size)
     x = graph.node("Flatten", [graph.node("GlobalAveragePool", [x], "pooled")], "features")
     norm = graph.node("ReduceL2", [x], "norm", axes=[1], keepdims=1)
     # A picture without any feature would be 0/0.

@@ -9,8 +9,7 @@ from __future__ import annotations
 import collections
 import pickle
 import struct
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, BinaryIO, Final
+from typing import TYPE_CHECKING, Any, BinaryIO, Final, NamedTuple
 
 import numpy as np
 
@@ -29,21 +28,19 @@ DTYPES: Final[dict[str, np.dtype[Any]]] = {
 }
 
 
-class NotALegacyStream(ValueError):
+class NotALegacyStream(Exception):
     """The file is not a legacy torch.save stream of plain tensors."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Storage:
+class _Storage(NamedTuple):
     """A run of numbers that tensors look into; its bytes come later in the file."""
 
     key: str
     dtype: np.dtype[Any]
 
 
-@dataclass(frozen=True, slots=True)
-class _Tensor:
-    """A view of a storage; offset and strides count numbers, not bytes."""
+class _Tensor(NamedTuple):
+    """A view of a storage, as the stream has it; offset and strides count numbers, not bytes."""
 
     storage: _Storage
     offset: int
@@ -51,10 +48,8 @@ class _Tensor:
     strides: tuple[int, ...]
 
 
-def _rebuild_tensor(
-    storage: _Storage, offset: int, shape: tuple[int, ...], strides: tuple[int, ...], *_: object
-) -> _Tensor:
-    return _Tensor(storage, offset, tuple(shape), tuple(strides))
+def _rebuild_tensor(*arguments: Any) -> _Tensor:  # noqa: ANN401 - what a file says
+    return _Tensor(*arguments[:4])
 
 
 class _TensorsOnly(pickle.Unpickler):
@@ -67,15 +62,13 @@ class _TensorsOnly(pickle.Unpickler):
             return _rebuild_tensor
         if module == "torch" and name in DTYPES:
             return name
-        message = f"the stream asks for {module}.{name}, which a file of plain tensors doesn't need"
-        raise NotALegacyStream(message)
+        raise NotALegacyStream(f"the stream asks for {module}.{name}, which a file of plain tensors doesn't need")
 
     def persistent_load(self, pid: Any) -> _Storage:  # noqa: ANN401 - the type that pickle.Unpickler has
         match pid:
             case ("storage", str(name), str(key), *_) if name in DTYPES:
                 return _Storage(key, DTYPES[name])
-        message = f"the stream asks for {pid!r}, which is no storage of plain numbers"
-        raise NotALegacyStream(message)
+        raise NotALegacyStream(f"the stream asks for {pid!r}, which is no storage of plain numbers")
 
 
 def read_tensors(path: Path) -> dict[str, NDArray[Any]]:
@@ -86,18 +79,22 @@ def read_tensors(path: Path) -> dict[str, NDArray[Any]]:
     with path.open("rb") as stream:
         try:
             if _TensorsOnly(stream).load() != MAGIC or _TensorsOnly(stream).load() != PROTOCOL:
-                message = f"{path} is not a legacy torch.save stream"
-                raise NotALegacyStream(message)
+                raise NotALegacyStream(f"{path} is not a legacy torch.save stream")
             _TensorsOnly(stream).load()  # the sizes of C types on the machine that wrote it
             tensors: dict[str, _Tensor] = _TensorsOnly(stream).load()
             keys: list[str] = _TensorsOnly(stream).load()
             dtypes = {tensor.storage.key: tensor.storage.dtype for tensor in tensors.values()}
             numbers = {key: _read_storage(stream, dtypes[key]) for key in keys}
-        except (pickle.UnpicklingError, struct.error, EOFError, KeyError, AttributeError, ValueError) as error:
-            if isinstance(error, NotALegacyStream):
-                raise
-            message = f"{path} is damaged, or not a legacy torch.save stream: {error}"
-            raise NotALegacyStream(message) from error
+        except (
+            pickle.UnpicklingError,
+            struct.error,
+            EOFError,
+            KeyError,
+            AttributeError,
+            TypeError,
+            ValueError,
+        ) as error:
+            raise NotALegacyStream(f"{path} is damaged, or not a legacy torch.save stream: {error}") from error
     return {name: _view(tensor, numbers[tensor.storage.key]) for name, tensor in tensors.items()}
 
 
@@ -109,7 +106,6 @@ def _read_storage(stream: BinaryIO, dtype: np.dtype[Any]) -> NDArray[Any]:
 def _view(tensor: _Tensor, numbers: NDArray[Any]) -> NDArray[Any]:
     last = tensor.offset + sum((n - 1) * step for n, step in zip(tensor.shape, tensor.strides, strict=True))
     if min((tensor.offset, last, *tensor.shape, *tensor.strides, 0)) < 0 or last >= numbers.size:
-        message = f"a tensor of shape {tensor.shape} looks outside its {numbers.size} numbers"
-        raise NotALegacyStream(message)
+        raise NotALegacyStream(f"a tensor of shape {tensor.shape} looks outside its {numbers.size} numbers")
     strides = [step * numbers.itemsize for step in tensor.strides]
     return np.lib.stride_tricks.as_strided(numbers[tensor.offset :], tensor.shape, strides).copy()

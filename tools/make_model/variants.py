@@ -66,12 +66,12 @@ def weights_path(variant: Variant) -> Path:
     try:
         files = importlib.metadata.distribution(variant.distribution).files or []
     except importlib.metadata.PackageNotFoundError as error:
-        message = f"{variant.name} needs the package {wanted}: install it"
-        raise WeightsMissing(message) from error
+        raise WeightsMissing(f"{variant.name} needs the package {wanted}: install it") from error
     for file in files:
         if file.suffix == ".pth":
             path = Path(str(file.locate()))
             if hashlib.sha256(path.read_bytes()).hexdigest() == variant.weights_sha256:
                 return path
-    message = f"the installed {variant.distribution} doesn't carry the weights of {wanted}: install that version"
-    raise WeightsMissing(message)
+    raise WeightsMissing(
+        f"the installed {variant.distribution} doesn't carry the weights of {wanted}: install that version"
+    )
