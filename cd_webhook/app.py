@@ -19,7 +19,7 @@ from starlette.routing import Route
 
 from cd_webhook.auth import Check, NotAllowed, Unauthenticated
 from cd_webhook.cluster import Object, name_of
-from cd_webhook.deliver import Delivery
+from cd_webhook.deliver import Delivery, Rejected
 from cd_webhook.metrics import Metrics
 from cd_webhook.status import Found, describe
 from cd_webhook.watcher import Watcher
@@ -180,8 +180,8 @@ class _Door:
         severity = "ERROR" if permanent else "WARNING"
         self._delivery.log.line(severity, f"{request.url.path}: {error}", code=error.code, status=int(status))
         said = {"detail": str(error), "code": error.code}
-        if permanent:
-            said = {"outcome": AnswerOutcome.REJECTED.value, **said}
+        if isinstance(error, Rejected):  # no other answer is a verdict: what is wrong with the way here can be mended
+            said = {"outcome": AnswerOutcome.REJECTED.value, "detail": str(error), "code": error.why.code}
         return _answer(status, said, processed=False)
 
 

@@ -39,7 +39,7 @@ from manifests.render import Rendered
 from model_repository.clock import Clock
 from model_repository.deployment import AnswerOutcome, DeploymentRequest
 from model_repository.documents.receipt import Outcome, Receipt
-from model_repository.errors import DeliveryError, DocumentMalformed, PermanentError, TransientError
+from model_repository.errors import DeliveryError, DocumentMalformed, PermanentError, SetupFault, TransientError
 from model_repository.log import Log
 from model_repository.names import Target
 from model_repository.notify import Event, NoNotifier, Notice, Notifier, NotifyRefused
@@ -56,6 +56,22 @@ class ReceiptsOwed(TransientError):
     """The bucket takes no receipts, so nothing new is taken up that would owe more."""
 
     code: ClassVar[str] = "receipts-owed"
+
+
+class ValuesFault(SetupFault):
+    """The values of the environment, or the templates, make no Deployment."""
+
+    code: ClassVar[str] = "values-fault"
+
+
+class Rejected(PermanentError):
+    """The last word on a request: its receipt is written. why: what was wrong, with the code."""
+
+    code: ClassVar[str] = "rejected"
+
+    def __init__(self, why: PermanentError) -> None:
+        super().__init__(str(why))
+        self.why = why
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,8 +103,8 @@ class Delivery:
     def deliver(self, request: DeploymentRequest) -> DeliveryResult:
         """Start the rollout of `request`, if it is the live commit's. Returns as soon as the cluster has taken it.
 
-        Raises `PermanentError` (after writing the receipt) when the request can never be applied, `TransientError`
-        when another try may pass.
+        Raises `Rejected` (after writing the receipt) when the request can never be applied, `DocumentMalformed` when it
+        isn't for this webhook, `TransientError` when another try may pass.
         """
         if refused := check_addressee(request, self.environment, self.store.bucket):
             raise DocumentMalformed(refused.what, refused.why)
@@ -110,7 +126,7 @@ class Delivery:
             return self._act(request, live, before, situation)
         except PermanentError as error:
             self._write(plan.rejected(request, str(error), error.code, self.clock.now()))
-            raise
+            raise Rejected(error) from error
 
     def _act(
         self, request: DeploymentRequest, live: Object | None, before: Deployed, situation: Situation
@@ -165,7 +181,12 @@ class Delivery:
 
     def _prepare(self, request: DeploymentRequest) -> Object:
         """The Deployment as the values and templates make it, once its Service is there."""
-        rendered = self.render(request)
+        try:
+            rendered = self.render(request)
+        except PermanentError as error:  # it was parsed, so it isn't the request that is wrong
+            raise ValuesFault(
+                f"the environment's values make no Deployment of {request.index_prefix}: {error}"
+            ) from error
         # The Service is the same for every generation, so it needs no guard; with it first, no Deployment lacks one.
         self.cluster.apply(rendered.service, resource_version=None)
         return rendered.deployment

@@ -101,10 +101,13 @@ def test_a_restart_resumes_what_is_in_progress() -> None:
         (b" " * 70_000, "more than the 65536 allowed"),
     ],
 )
-def test_a_malformed_request_is_rejected_with_the_reason(stage: Stage, body: bytes, complaint: str) -> None:
+def test_a_request_that_makes_no_sense_is_answered_with_the_reason_and_no_verdict(
+    stage: Stage, body: bytes, complaint: str
+) -> None:
     answer = stage.client.post(URL, content=body)
     assert answer.status_code == 422
-    assert answer.json()["outcome"] == "rejected"
+    assert answer.json()["code"] == "document-malformed"
+    assert "outcome" not in answer.json()
     assert answer.json()["eventProcessed"] is False
     assert complaint in answer.json()["detail"]
 
@@ -203,3 +206,44 @@ def test_log_lines_carry_the_trace_of_the_event(stage: Stage) -> None:
     lines = [json.loads(line) for line in stage.lines.getvalue().splitlines()]
     assert any(line.get("logging.googleapis.com/trace") == f"projects/acme/traces/{trace}" for line in lines)
     assert all({"severity", "message"} <= line.keys() for line in lines)
+
+
+def test_a_request_for_another_environment_is_no_verdict_on_the_commit(stage: Stage) -> None:
+    payload = request(1).to_payload()
+    payload["parameters"]["environment"] = payload["environment"] = "production"
+    answer = stage.client.post(URL, json=payload)
+    assert (answer.status_code, answer.json().get("outcome")) == (422, None)
+    assert "this webhook deploys 'test'" in answer.json()["detail"]
+
+
+def test_what_is_refused_for_good_says_so_with_its_code_and_has_its_receipt(stage: Stage) -> None:
+    stage.scene.serve(1)
+    stage.scene.cluster.by_hand("home-store", lambda live: live["metadata"].update(labels={}))
+    answer = post(stage, 2)
+    assert (answer.status_code, answer.json()["outcome"]) == (422, "rejected")
+    assert answer.json()["code"] == "document-malformed"
+    assert stage.scene.outcomes()[2] == "rejected"
+
+
+def test_the_status_of_all_indexes_costs_three_requests_to_the_cluster(monkeypatch: pytest.MonkeyPatch) -> None:
+    scene = Scene()
+    for number in range(20):
+        scene.deliver(request(1, index=f"index-{number}"))
+        scene.look_until_finished(name=f"index-{number}")
+    stage = Stage(scene)  # which watches nothing: it isn't started
+    calls: list[str] = []
+
+    def count(name: str) -> None:
+        inner = getattr(scene.cluster, name)
+
+        def counted(*arguments: Any) -> Any:
+            calls.append(name)
+            return inner(*arguments)
+
+        monkeypatch.setattr(scene.cluster, name, counted)
+
+    for name in ("deployments", "deployment", "pods", "all_pods", "services"):
+        count(name)
+    found = stage.client.get("/v1/deployments").json()["deployments"]
+    assert sorted(calls) == ["all_pods", "deployments", "services"]
+    assert [(each["service"], each["serving"][0]["pods"]) for each in found] == [(True, 1)] * 20

@@ -8,7 +8,7 @@ import dataclasses
 import pytest
 
 from cd_webhook.cluster import ClusterRefused
-from cd_webhook.deliver import ReceiptsOwed
+from cd_webhook.deliver import ReceiptsOwed, Rejected, ValuesFault
 from cd_webhook.state import Rollout
 from cd_webhook.state.annotations import ROLLOUT
 from manifests import metadata as marks
@@ -194,7 +194,7 @@ def test_annotations_that_somebody_removed_are_mended_by_the_next_deploy(scene: 
 def test_a_deployment_of_somebody_else_is_left_alone(scene: Scene) -> None:
     scene.serve(1)
     scene.cluster.by_hand("home-store", lambda live: live["metadata"].update(labels={}))
-    with pytest.raises(DocumentMalformed, match="isn't managed by indexpush; rename the index"):
+    with pytest.raises(Rejected, match="isn't managed by indexpush; rename the index"):
         scene.deliver(request(2))
     assert scene.receipt(2).outcome == "rejected"
 
@@ -212,13 +212,25 @@ def test_a_request_for_another_webhook_is_refused(scene: Scene, change: dict[str
     assert scene.cluster.deployments() == []
 
 
-def test_a_request_that_cannot_be_rendered_is_rejected_with_a_receipt(scene: Scene) -> None:
-    scene.configure(dataclasses.replace(scene.values, environment="other"))
-    with pytest.raises(DocumentMalformed):
+def test_values_that_make_no_deployment_are_no_verdict_on_the_commit(scene: Scene) -> None:
+    good = scene.values
+    scene.configure(dataclasses.replace(good, environment="other"))
+    with pytest.raises(ValuesFault, match="the environment's values make no Deployment of indexes/home-store/b1"):
+        scene.deliver(request(1))
+    assert (scene.outcomes(), scene.cluster.deployments()) == ({}, [])
+    scene.configure(good)
+    scene.serve(1)
+
+
+def test_what_the_cluster_refuses_is_rejected_with_a_receipt(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(_: object) -> None:
+        raise ClusterRefused("spec.x: unknown field")
+
+    monkeypatch.setattr(scene.cluster, "create", refuse)
+    with pytest.raises(Rejected, match="unknown field"):
         scene.deliver(request(1))
     assert scene.outcomes() == {1: "rejected"}
-    assert scene.receipt(1).code == "document-malformed"
-    assert scene.cluster.deployments() == []
+    assert scene.receipt(1).code == "cluster-refused"
 
 
 def starting(scene: Scene, *generations: int) -> None:

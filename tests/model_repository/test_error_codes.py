@@ -12,7 +12,7 @@ from model_repository import errors
 from model_repository.errors import DeliveryError, PermanentError, TransientError
 
 ROOT = Path(__file__).resolve().parents[2]
-BASES = {"delivery-error", "permanent", "transient", "setup-fault", "webhook-fault", "request-refused"}
+BASES = {"delivery-error", "permanent", "transient", "setup-fault", "webhook-fault", "rejected", "request-refused"}
 
 
 def codes_in(path: Path) -> Iterator[str]:

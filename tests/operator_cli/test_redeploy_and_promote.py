@@ -17,7 +17,7 @@ def test_a_redeploy_uploads_the_same_build_as_a_new_generation(operator: Operato
     result = operator("redeploy", "clothing", "--by", "ada", "--output", "json")
 
     assert result.code == 0
-    assert result.value["generation"] == operator.generation() > before
+    assert result.value["generation"] == operator.generation() != before
     assert operator.live() == {"index_prefix": "indexes/clothing/b1", "by": "ada", "reason": "spring"}
 
 
