@@ -27,6 +27,7 @@ class Config:
     new build. cache: folder for models and embeddings, kept between runs.
     trees, seed: Annoy's. workers: cores to use. by, reason: of the commit, for people.
     commits: False: publish the build, and leave the commit to somebody else.
+    check: say what is misconfigured, and do nothing.
     """
 
     repository: str
@@ -42,6 +43,7 @@ class Config:
     by: str = "embedding_batch"
     reason: str = ""
     commits: bool = True
+    check: bool = False
 
     @property
     def commit(self) -> Commit:
@@ -59,20 +61,12 @@ class Config:
         return self.cache / "features"
 
 
-@dataclass(frozen=True, slots=True)
-class Command:
-    """What the command line asks for. check: say what is misconfigured, and do nothing."""
-
-    config: Config
-    check: bool
-
-
 def build_name(now: datetime) -> str:
     """Return the build's name for a time in UTC, such as 20261121t120000z."""
     return now.strftime("%Y%m%dt%H%M%Sz")
 
 
-def read_command(arguments: Sequence[str], environment: Mapping[str, str], now: datetime) -> Command:
+def read_command(arguments: Sequence[str], environment: Mapping[str, str], now: datetime) -> Config:
     """Read the command line; raises Misconfigured naming the option. `--help` prints and exits."""
     options = _parser(environment).parse_args(arguments)
     if not options.repository:
@@ -97,12 +91,13 @@ def read_command(arguments: Sequence[str], environment: Mapping[str, str], now: 
         by=options.by,
         reason=options.reason,
         commits=not options.no_commit,
+        check=options.check,
     )
     try:
         parse_commit(format_commit(config.commit), target)
     except (DocumentMalformed, UnicodeEncodeError) as error:  # before any work, not after it
         raise Misconfigured(f"--by, --reason: no commit can say this ({error})") from None
-    return Command(config, options.check)
+    return config
 
 
 def _default_cache(environment: Mapping[str, str]) -> Path:

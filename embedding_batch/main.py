@@ -47,13 +47,12 @@ def main(arguments: Sequence[str], environment: Mapping[str, str]) -> ExitCode:
 
 def _run(arguments: Sequence[str], environment: Mapping[str, str], console: Console) -> dict[str, object]:
     now = datetime.now(UTC)
-    command = read_command(arguments, environment, now)
-    config = command.config
+    config = read_command(arguments, environment, now)
     store = GcsStore(parse_bucket_url(config.repository))
     for folder in (config.model_cache, config.feature_cache):
         folder.mkdir(parents=True, exist_ok=True)
         tempfile.TemporaryFile(dir=folder).close()  # now is the time to find out
-    return _check(config, store) if command.check else summary_object(run(config, store, now, console))
+    return _check(config, store) if config.check else summary_object(run(config, store, now, console))
 
 
 def _check(config: Config, store: GcsStore) -> dict[str, object]:

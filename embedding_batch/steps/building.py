@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from embedding_batch.errors import IndexUnsound
 from embedding_batch.events import Listener, Progress
+from embedding_batch.steps.catalogue import Item
 from model_repository.documents.index_manifest import Partition
 from model_repository.documents.item_ids import encode_item_ids, encode_item_lookup
 
@@ -61,16 +62,13 @@ class Built:
         return {name: self.folder / name for name in names}
 
 
-def group(categories: Mapping[str, str], ids: Sequence[str], vectors: NDArray[np.float32]) -> tuple[Vectors, ...]:
-    """Return the items by category, both in order of their names.
-
-    categories: item id -> category. ids[i] has the vector of row i.
-    """
+def group(items: Sequence[Item], vectors: NDArray[np.float32]) -> tuple[Vectors, ...]:
+    """Return the items by category, both in order of their names. items[i] has the vector of row i."""
     rows: dict[str, list[int]] = {}
-    for row in sorted(range(len(ids)), key=ids.__getitem__):
-        rows.setdefault(categories[ids[row]], []).append(row)
+    for row in sorted(range(len(items)), key=lambda row: items[row].id):
+        rows.setdefault(items[row].category, []).append(row)
     return tuple(
-        Vectors(category, tuple(ids[row] for row in rows[category]), vectors[rows[category]])
+        Vectors(category, tuple(items[row].id for row in rows[category]), vectors[rows[category]])
         for category in sorted(rows)
     )
 

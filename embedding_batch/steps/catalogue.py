@@ -56,6 +56,14 @@ class Listing:
         """How many the catalogue has."""
         return len(self.listed) + len(self.broken)
 
+    def without(self, faults: Mapping[bytes, str]) -> Listing:
+        """The same, with those broken whose picture has a fault. faults: sha256 -> what is wrong with that picture."""
+        found = [Broken(entry.item, faults[entry.sha256]) for entry in self.listed if entry.sha256 in faults]
+        return Listing(
+            tuple(entry for entry in self.listed if entry.sha256 not in faults),
+            tuple(sorted((*self.broken, *found), key=lambda broken: broken.item.id)),
+        )
+
 
 def read_catalogue(folder: Path) -> tuple[Item, ...]:
     """Read `catalogue.jsonl`: an object a line, with `id`, `category` and `file` (relative to the folder), maybe more.

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedding_batch.events import Listener, Progress
-from embedding_batch.steps.catalogue import Broken, Listed
+from embedding_batch.steps.catalogue import Listed
 from embedding_batch.steps.features import Features
 from image_embedder import Embedder, PictureUnreadable, preprocess
 
@@ -33,30 +33,28 @@ def embed(
     *,
     workers: int,
     listener: Listener,
-) -> tuple[Broken, ...]:
-    """Embed the pictures and hand the embeddings to `keep`, PART_ROWS at a time; return those that are broken.
+) -> dict[bytes, str]:
+    """Embed the pictures and hand the embeddings to `keep`, PART_ROWS at a time; return what is wrong with the others.
 
     workers: threads; as many as cores, with an embedder that uses one core a call.
     """
-    broken: list[Broken] = []
+    faults: dict[bytes, str] = {}
     done = 0
     listener(Progress("embed", 0, len(missing)))
     with _pool(workers) as pool:
         for start in range(0, len(missing), PART_ROWS):
             entries = missing[start : start + PART_ROWS]
-            digests: list[bytes] = []
-            vectors: list[Vector] = []
+            vectors: dict[bytes, Vector] = {}
             for entry, result in zip(entries, pool.map(lambda entry: _embed(entry, embedder), entries), strict=True):
-                if isinstance(result, Broken):
-                    broken.append(result)
+                if isinstance(result, str):
+                    faults[entry.sha256] = result
                 else:
-                    digests.append(entry.sha256)
-                    vectors.append(result)
+                    vectors[entry.sha256] = result
                 done += 1
                 listener(Progress("embed", done, len(missing)))
             if vectors:
-                keep(Features(tuple(digests), np.stack(vectors)))
-    return tuple(broken)
+                keep(Features(tuple(vectors), np.stack(list(vectors.values()))))
+    return faults
 
 
 @contextmanager
@@ -69,12 +67,11 @@ def _pool(workers: int) -> Iterator[ThreadPoolExecutor]:
         pool.shutdown(cancel_futures=True)
 
 
-def _embed(entry: Listed, embedder: Embedder) -> Vector | Broken:
+def _embed(entry: Listed, embedder: Embedder) -> Vector | str:
     try:
-        half: Vector = embed_picture(read_picture(entry), embedder).astype(np.float16)
+        return embed_picture(read_picture(entry), embedder).astype(np.float16)
     except PictureUnreadable as error:
-        return Broken(entry.item, str(error))
-    return half
+        return str(error)
 
 
 def read_picture(entry: Listed) -> bytes:

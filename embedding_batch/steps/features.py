@@ -1,7 +1,8 @@
 """Embeddings of pictures, kept from run to run: a picture is embedded once for each model.
 
 One folder for each key (what the model and the preprocessing are), and in it Parquet parts that are never changed: each
-is written under a temporary name, then renamed to the digest of what it holds. Two batches may write side by side.
+is written under a temporary name, then renamed to the digest of what it holds, by which damage is known. Two batches
+may write side by side.
 
     image_sha256  fixed_size_binary[32]
     embedding     fixed_size_list<float16>[dimensions]
@@ -12,6 +13,7 @@ Half precision: 300,000 pictures of 512 dimensions take 320 MB, and cosines chan
 from __future__ import annotations
 
 import hashlib
+import io
 import tempfile
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
@@ -19,7 +21,6 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
@@ -38,60 +39,39 @@ class Features:
     vectors: NDArray[np.float16]
 
 
-@dataclass(frozen=True, slots=True)
-class KnownFeatures:
-    """What a cache holds: the digests, and the names of parts that can't be read (they count as absent)."""
-
-    digests: frozenset[bytes]
-    damaged: tuple[str, ...]
-
-
 class FeatureCache:
-    """The parts of one key in a folder."""
+    """The parts of one key in a folder. One whose bytes aren't those of its name counts as absent."""
 
     def __init__(self, folder: Path, key: str, dimensions: int) -> None:
         """folder: shared by all keys. key: what the embeddings depend on besides the picture."""
         self._folder = folder / key
         self._dimensions = dimensions
 
-    def known(self) -> KnownFeatures:
-        """Say which pictures have an embedding."""
+    def known(self) -> tuple[frozenset[bytes], tuple[str, ...]]:
+        """Return which pictures have an embedding, and the names of the damaged parts."""
         digests: set[bytes] = set()
         damaged = []
-        for path in self._parts():
-            try:
-                digests.update(pq.read_table(path, columns=[_DIGEST])[_DIGEST].to_pylist())
-            except (pa.ArrowException, OSError, KeyError):
+        for path in self._paths():
+            if part := self._read(path):
+                digests.update(part.digests)
+            else:
                 damaged.append(path.name)
-        return KnownFeatures(frozenset(digests), tuple(damaged))
+        return frozenset(digests), tuple(damaged)
 
-    def read(self, wanted: Collection[bytes]) -> Features:
-        """Return the embeddings of the `wanted` pictures that are there, by digest, each once."""
-        values = pa.array(sorted(wanted), pa.binary(_DIGEST_BYTES))
-        digests: dict[bytes, None] = {}
-        rows: list[NDArray[np.float16]] = []
-        for path in self._parts():
-            try:
-                table = pq.read_table(path)
-                table = table.filter(pc.is_in(table[_DIGEST], value_set=values)).combine_chunks()
-                found: list[bytes] = table[_DIGEST].to_pylist()
-                numbers = table[_EMBEDDING].combine_chunks().flatten().to_numpy(zero_copy_only=False)
-                vectors = numbers.reshape(len(found), self._dimensions)
-            except (pa.ArrowException, OSError, KeyError, ValueError):
-                continue
-            new = [row for row, digest in enumerate(found) if digest not in digests]
-            digests.update(dict.fromkeys(found[row] for row in new))
-            rows.append(vectors[new])
-        order = sorted(range(len(digests)), key=list(digests).__getitem__)
-        empty = np.empty((0, self._dimensions), np.float16)
-        stacked = np.concatenate([empty, *rows])
-        keys = list(digests)
-        return Features(tuple(keys[row] for row in order), stacked[order])
+    def read(self, wanted: Sequence[bytes]) -> NDArray[np.float16]:
+        """Return the embeddings of the `wanted` pictures, float16[N,D]; raises KeyError for one that isn't there."""
+        of_interest = frozenset(wanted)
+        rows: dict[bytes, int] = {}
+        vectors = [np.empty((0, self._dimensions), np.float16)]
+        for path in self._paths():
+            if part := self._read(path):
+                found = [row for row, digest in enumerate(part.digests) if digest in of_interest]
+                rows |= {part.digests[row]: place for place, row in enumerate(found, start=sum(map(len, vectors)))}
+                vectors.append(part.vectors[found])
+        return np.concatenate(vectors)[[rows[digest] for digest in wanted]]
 
-    def write(self, features: Features) -> Path | None:
-        """Keep some embeddings as one more part; returns where, or None if there are none."""
-        if not features.digests:
-            return None
+    def write(self, features: Features) -> Path:
+        """Keep some embeddings as one more part; returns where."""
         schema = pa.schema(
             [
                 pa.field(_DIGEST, pa.binary(_DIGEST_BYTES), nullable=False),
@@ -103,19 +83,30 @@ class FeatureCache:
             pa.array(features.digests, pa.binary(_DIGEST_BYTES)),
             pa.FixedSizeListArray.from_arrays(numbers, self._dimensions),
         ]
+        stream = io.BytesIO()
+        # Embeddings are noise to a compressor; the dictionary would only cost time.
+        pq.write_table(pa.table(columns, schema), stream, compression="none", use_dictionary=False)
+        name = _name(stream.getvalue())
         self._folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=self._folder, prefix=".part-", delete=False) as partial:
-            temporary = Path(partial.name)
-        try:
-            # Embeddings are noise to a compressor; the dictionary would only cost time.
-            pq.write_table(pa.table(columns, schema), temporary, compression="none", use_dictionary=False)
-            name = hashlib.sha256(temporary.read_bytes()).hexdigest()[:32]
-            return temporary.replace(self._folder / f"{name}.parquet")
-        finally:
-            temporary.unlink(missing_ok=True)
+        with tempfile.TemporaryDirectory(dir=self._folder, prefix=".part-") as partial:
+            (Path(partial) / name).write_bytes(stream.getvalue())
+            return (Path(partial) / name).replace(self._folder / name)
 
-    def _parts(self) -> list[Path]:
+    def _paths(self) -> list[Path]:
         return sorted(self._folder.glob("*.parquet"))
+
+    def _read(self, path: Path) -> Features | None:
+        data = path.read_bytes()
+        if _name(data) != path.name:
+            return None
+        table = pq.read_table(pa.BufferReader(data)).combine_chunks()
+        digests: list[bytes] = table[_DIGEST].to_pylist()
+        numbers = table[_EMBEDDING].combine_chunks().flatten().to_numpy(zero_copy_only=False)
+        return Features(tuple(digests), numbers.reshape(len(digests), self._dimensions))
+
+
+def _name(data: bytes) -> str:
+    return f"{hashlib.sha256(data).hexdigest()[:32]}.parquet"
 
 
 def diff(listed: Iterable[Listed], known: Collection[bytes]) -> tuple[Listed, ...]:
@@ -133,9 +124,3 @@ def unit_vectors(vectors: NDArray[np.float16]) -> NDArray[np.float32]:
     norms = np.linalg.norm(wide, axis=1, keepdims=True)
     units: NDArray[np.float32] = wide / np.maximum(norms, np.float32(1e-12))
     return units
-
-
-def rows_of(features: Features, digests: Sequence[bytes]) -> list[int]:
-    """Return the row of each digest; raises KeyError for one that isn't there."""
-    rows = {digest: row for row, digest in enumerate(features.digests)}
-    return [rows[digest] for digest in digests]

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from embedding_batch.errors import IndexUnsound
 from embedding_batch.steps.building import LOOKUP, Built, Vectors, build, group
+from embedding_batch.steps.catalogue import Item
 from embedding_batch.steps.checking import check, spread
 from model_repository.documents.item_ids import ItemIds, encode_item_lookup
 
@@ -41,7 +42,8 @@ def files(folder: Path) -> dict[str, bytes]:
 
 def test_items_are_grouped_by_category_in_the_order_of_their_names() -> None:
     vectors = unit(3)
-    contents = group({"b": "X", "a": "Y", "c": "X"}, ["c", "a", "b"], vectors)
+    items = [Item(item, category, Path(item)) for item, category in (("c", "X"), ("a", "Y"), ("b", "X"))]
+    contents = group(items, vectors)
     assert [(one.category, one.ids) for one in contents] == [("X", ("b", "c")), ("Y", ("a",))]
     assert np.array_equal(contents[0].vectors, vectors[[2, 0]])
 

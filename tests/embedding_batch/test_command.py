@@ -137,15 +137,15 @@ def test_check_touches_everything_and_writes_nothing(shop: Shop, new_bucket: Cal
 
 
 def test_a_build_is_named_by_the_time() -> None:
-    config = read_command(LEAST, {"MODEL_REPOSITORY": "gs://bucket"}, NOW).config
+    config = read_command(LEAST, {"MODEL_REPOSITORY": "gs://bucket"}, NOW)
     assert config.prefix == IndexPrefix("shop", "20261121t123456z")
 
 
 def test_the_cache_lies_where_the_desktop_convention_says() -> None:
     environment = {"MODEL_REPOSITORY": "gs://bucket", "XDG_CACHE_HOME": "/somewhere"}
-    assert read_command(LEAST, environment, NOW).config.cache == Path("/somewhere/indexpush")
+    assert read_command(LEAST, environment, NOW).cache == Path("/somewhere/indexpush")
     environment = {"MODEL_REPOSITORY": "gs://bucket", "HOME": "/home/ann"}
-    assert read_command(LEAST, environment, NOW).config.cache == Path("/home/ann/.cache/indexpush")
+    assert read_command(LEAST, environment, NOW).cache == Path("/home/ann/.cache/indexpush")
 
 
 @pytest.mark.parametrize(
