@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import uuid
-from collections import defaultdict
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from http import HTTPStatus
-from typing import Any
 
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
@@ -18,12 +16,10 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
 from cd_webhook.auth import Check, NotAllowed, Unauthenticated
-from cd_webhook.cluster import Object, name_of
 from cd_webhook.deliver import Delivery, Rejected
 from cd_webhook.metrics import Metrics
-from cd_webhook.status import Found, describe
+from cd_webhook.status import describe_all, describe_one
 from cd_webhook.watcher import Watcher
-from manifests.metadata import INSTANCE, canary_name, is_canary
 from model_repository.deployment import PAYLOAD_LIMIT, AnswerOutcome, parse_payload
 from model_repository.errors import DeliveryError, NameRefused, PermanentError, TransientError
 from model_repository.log import tracing
@@ -137,52 +133,36 @@ class _Door:
         return _answer(HTTPStatus.OK, {"outcome": outcome, "detail": result.detail}, processed=True)
 
     def _all_deployments(self) -> JSONResponse:
-        """Three requests to the cluster, however many indexes there are."""
-        cluster = self._delivery.cluster
-        deployments = {name_of(live): live for live in cluster.deployments()}
-        services = set(cluster.services())
-        pods: dict[str, list[Object]] = defaultdict(list)
-        for pod in cluster.all_pods():
-            pods[pod["metadata"]["labels"].get(INSTANCE, "")].append(pod)
-        now = self._delivery.clock.now()
-        described = [
-            describe(
-                self._delivery.environment,
-                Found(live, deployments.get(canary_name(name)), pods[name], name in services),
-                now,
-            )
-            for name, live in deployments.items()
-            if not is_canary(name)
-        ]
-        return JSONResponse({"deployments": described})
+        it = self._delivery
+        return JSONResponse({"deployments": describe_all(it.cluster, it.environment, it.clock.now())})
 
     def _one_deployment(self, index: str) -> JSONResponse:
+        it = self._delivery
         try:
-            live = self._delivery.cluster.deployment(check_label("index", index))
+            found = describe_one(it.cluster, it.environment, check_label("index", index), it.clock.now())
         except NameRefused:
-            live = None
-        if live is None:
+            found = None
+        if found is None:
             said = f"no index {index[:80]!r} here; /v1/deployments lists them"
             return JSONResponse({"detail": said}, HTTPStatus.NOT_FOUND)
-        return JSONResponse(self._described(live))
-
-    def _described(self, live: Object) -> dict[str, Any]:
-        cluster, canary = self._delivery.cluster, canary_name(name_of(live))
-        pods = [*cluster.pods(name_of(live)), *cluster.pods(canary)]
-        found = Found(live, cluster.deployment(canary), pods, service=name_of(live) in cluster.services())
-        return describe(self._delivery.environment, found, self._delivery.clock.now())
+        return JSONResponse(found)
 
     def _failure(self, request: Request, error: DeliveryError) -> JSONResponse:
-        status = next(status for family, status in STATUS if isinstance(error, family))
+        status, said = refusal(error)
         permanent = isinstance(error, PermanentError)
         if request.method == "POST":
             self._given.metrics.delivered(AnswerOutcome.REJECTED.value if permanent else "try-again")
         severity = "ERROR" if permanent else "WARNING"
-        self._delivery.log.line(severity, f"{request.url.path}: {error}", code=error.code, status=int(status))
-        said = {"detail": str(error), "code": error.code}
-        if isinstance(error, Rejected):  # no other answer is a verdict: what is wrong with the way here can be mended
-            said = {"outcome": AnswerOutcome.REJECTED.value, "detail": str(error), "code": error.why.code}
+        self._delivery.log.line(severity, f"{request.url.path}: {error}", code=said["code"], status=int(status))
         return _answer(status, said, processed=False)
+
+
+def refusal(error: DeliveryError) -> tuple[HTTPStatus, dict[str, str]]:
+    """What a sender is told in place of yes. Only what says `outcome: rejected` is a verdict on the commit."""
+    status = next(status for family, status in STATUS if isinstance(error, family))
+    if isinstance(error, Rejected):
+        return status, {"outcome": AnswerOutcome.REJECTED.value, "detail": str(error), "code": error.why.code}
+    return status, {"detail": str(error), "code": error.code}
 
 
 def _answer(status: HTTPStatus, said: dict[str, str], *, processed: bool) -> JSONResponse:

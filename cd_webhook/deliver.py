@@ -16,6 +16,7 @@ from typing import ClassVar
 
 from cd_webhook.canary import Canaries, tried_out
 from cd_webhook.cluster import Cluster, ClusterRefused, Conflict, Object, name_of, version_of
+from cd_webhook.observed import Observed
 from cd_webhook.rules import plan
 from cd_webhook.rules.decide import (
     AlreadyDeployed,
@@ -99,6 +100,7 @@ class Delivery:
     log: Log
     on_receipt: Callable[[Receipt], None] = lambda _: None
     notifier: Notifier = field(default_factory=NoNotifier)
+    observed: Observed = field(default_factory=Observed)
 
     def deliver(self, request: DeploymentRequest) -> DeliveryResult:
         """Start the rollout of `request`, if it is the live commit's. Returns as soon as the cluster has taken it.
@@ -148,7 +150,7 @@ class Delivery:
             case Deploy():
                 rendered = self._prepare(request)
                 after = plan.deployment_of(rendered, plan.begun(before, request, rendered["spec"], now))
-                written = self._apply(after, live) if live else self.cluster.create(after)
+                written = self._apply(after, live) if live else self._create(after, request, situation)
             case TryOut(rules):
                 trial = Trial(rules, self._prepare(request)["spec"])
                 written = self._annotate(_existing(live), tried_out(before, request, trial, before.spec, now))
@@ -167,6 +169,19 @@ class Delivery:
         return DeliveryResult(
             AnswerOutcome.ACCEPTED, f"rolling out {request.index_prefix} as commit {request.generation}"
         )
+
+    def _create(self, value: Object, request: DeploymentRequest, situation: Situation) -> Object:
+        """Create the Deployment, unless another commit is live by then.
+
+        No version guards what isn't there: who stalled between reading and writing finds somebody's deletion, and not
+        what was deployed before that.
+        """
+        written = self.cluster.create(value)
+        committed = self.store.stat(request.target.commit_name)
+        if committed is not None and committed.generation == situation.live_generation:
+            return written
+        self.cluster.delete(written)
+        raise Conflict(f"Deployment {request.target.index}: another commit is live meanwhile; decide anew")
 
     def _situation(self, live: Object | None, deployed: Deployed, live_generation: int | None) -> Situation:
         found = live or {"metadata": {"labels": {MANAGED_BY: MANAGER}}}
@@ -201,19 +216,22 @@ class Delivery:
             self.canaries.remove(name)
             return Step(finished=True, sentence="the Deployment is gone")
         deployed, now = read_deployed(live), self.clock.now()
+        since = self.observed.since(name, deployed, now)
         if deployed.rollout is Rollout.CANARY:
-            live, step = self.canaries.advance(live, deployed, now)
+            live, step = self.canaries.advance(live, deployed, since, now)
         else:
             self.canaries.remove(name)
-            live, step = self._advance(live, deployed, now)
+            live, step = self._advance(live, deployed, since, now)
+        if step.finished:
+            self.observed.forget(name)
         self._settle(live)
         return self._take_up(live) or step
 
-    def _advance(self, live: Object, deployed: Deployed, now: datetime) -> tuple[Object, Step]:
+    def _advance(self, live: Object, deployed: Deployed, since: datetime, now: datetime) -> tuple[Object, Step]:
         if deployed.rollout is not Rollout.IN_PROGRESS:
             return live, Step(finished=True, sentence=deployed.rollout.value)
         request = plan.newest_of(deployed)
-        verdict = judge(live, self.cluster.pods(name_of(live)), started=deployed.rolling_since(now), now=now)
+        verdict = judge(live, self.cluster.pods(name_of(live)), since=since, now=now)
         match verdict:
             case Progressing(sentence):
                 return live, Step(finished=False, sentence=sentence, version=version_of(live))

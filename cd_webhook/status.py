@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 from cd_webhook.canary import limit as canary_limit
-from cd_webhook.cluster import Object, name_of
+from cd_webhook.cluster import Cluster, Object, name_of
 from cd_webhook.rules.drift import differences
 from cd_webhook.rules.pods import is_ready
 from cd_webhook.rules.rollout import Served, judge, longest
 from cd_webhook.state import NEVER, Deployed, Rollout, read_deployed
-from manifests.metadata import COMMIT_GENERATION, INDEX_PREFIX
+from manifests.metadata import COMMIT_GENERATION, INDEX_PREFIX, INSTANCE, canary_name, is_canary
 from model_repository.deployment import DeploymentRequest
 from model_repository.fields import format_moment
 
@@ -37,11 +37,10 @@ def describe(environment: str, found: Found, now: datetime) -> dict[str, Any]:
     deployed = read_deployed(live)
     spec, status = live["spec"], live.get("status") or {}
     sentence = deployed.detail
-    started = deployed.rolling_since(now)
     if deployed.rollout is Rollout.IN_PROGRESS:
-        sentence = judge(live, pods, started=started, now=now).sentence
+        sentence = judge(live, pods, since=now, now=now).sentence
     elif deployed.rollout is Rollout.CANARY:
-        sentence = _canary(canary, pods, started, now)
+        sentence = _canary(canary, pods, now)
     return {
         "environment": environment,
         "index": name_of(live),
@@ -73,10 +72,10 @@ def _late_from(live: Object, deployed: Deployed) -> str | None:
     return format_moment(max(deployed.started, deployed.promoted or NEVER) + limit)
 
 
-def _canary(canary: Object | None, pods: list[Object], started: datetime, now: datetime) -> str:
+def _canary(canary: Object | None, pods: list[Object], now: datetime) -> str:
     if canary is None:
         return "canary: not made yet"
-    verdict = judge(canary, pods, started=started, now=now)
+    verdict = judge(canary, pods, since=now, now=now)
     return f"canary: {'compared with the stable pods' if isinstance(verdict, Served) else verdict.sentence}"
 
 
@@ -104,3 +103,28 @@ def _serving(pods: list[Object]) -> list[dict[str, Any]]:
         {"generation": generation, "index_prefix": prefix, "pods": count}
         for (generation, prefix), count in sorted(ready.items())
     ]
+
+
+def describe_all(cluster: Cluster, environment: str, now: datetime) -> list[dict[str, Any]]:
+    """The status of every index; three requests to the cluster, however many there are. Raises as the cluster does."""
+    deployments = {name_of(live): live for live in cluster.deployments()}
+    services = set(cluster.services())
+    pods: dict[str, list[Object]] = defaultdict(list)
+    for pod in cluster.all_pods():
+        pods[pod["metadata"]["labels"].get(INSTANCE, "")].append(pod)
+    return [
+        describe(environment, Found(live, deployments.get(canary_name(name)), pods[name], name in services), now)
+        for name, live in deployments.items()
+        if not is_canary(name)
+    ]
+
+
+def describe_one(cluster: Cluster, environment: str, index: str, now: datetime) -> dict[str, Any] | None:
+    """The status of one index; None: the cluster has nothing of it. Raises as the cluster does."""
+    live = cluster.deployment(index)
+    if live is None:
+        return None
+    canary = canary_name(index)
+    pods = [*cluster.pods(index), *cluster.pods(canary)]
+    found = Found(live, cluster.deployment(canary), pods, service=index in cluster.services())
+    return describe(environment, found, now)

@@ -71,10 +71,9 @@ def undecided(figures: CanaryFigures | None) -> Aborted:
 
 
 def limit(trial: Trial) -> timedelta:
-    """From taking a request up, the longest time until its canary is judged.
+    """From first watching a trial, the longest time until it is judged.
 
-    The canary's own deadline to become ready (see `rollout.judge`), twice the time of watching it, so that a webhook
-    that was killed on the way may begin anew once, and a minute.
+    The canary's own deadline to become ready (see `rollout.judge`), twice the time of watching it, and a minute.
     """
     ready = int(trial.spec["progressDeadlineSeconds"]) * (trial.rules.replicas + 1)
     return timedelta(seconds=ready + 2 * trial.rules.seconds + _GRACE_SECONDS)

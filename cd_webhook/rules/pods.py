@@ -46,17 +46,19 @@ def is_ready(pod: Object) -> bool:
     return bool(condition(pod.get("status") or {}, "Ready", "True"))
 
 
-def trouble_of(pod: Object, now: datetime) -> Trouble | None:
-    """The trouble of a pod; None if it is ready or on its way without complaint."""
+def trouble_of(pod: Object, watched: timedelta) -> Trouble | None:
+    """The trouble of a pod; None if it is ready or on its way without complaint.
+
+    watched: for how long whoever asks has watched its rollout.
+    """
     status = pod.get("status") or {}
     name = f"pod {pod['metadata'].get('name', '?')}"
     if is_ready(pod):
         return None
     if status.get("phase") == "Failed" and status.get("reason"):
         return Trouble(EVICTED, f"{name}: {status['reason']}: {_short(status.get('message'))}")
-    waited = now - (_moment(status.get("startTime")) or _moment(pod["metadata"].get("creationTimestamp")) or now)
     for container in _containers(status):
-        trouble = _container_trouble(name, container, waited)
+        trouble = _container_trouble(name, container, watched)
         if trouble:
             return trouble
     unscheduled = condition(status, "PodScheduled", "False")
@@ -70,7 +72,7 @@ def _containers(status: dict[str, Any]) -> Iterator[dict[str, Any]]:
     yield from status.get("containerStatuses") or []
 
 
-def _container_trouble(name: str, container: dict[str, Any], waited: timedelta) -> Trouble | None:
+def _container_trouble(name: str, container: dict[str, Any], watched: timedelta) -> Trouble | None:
     state = container.get("state") or {}
     waiting = state.get("waiting") or {}
     reason = str(waiting.get("reason") or "")
@@ -79,7 +81,7 @@ def _container_trouble(name: str, container: dict[str, Any], waited: timedelta) 
         return Trouble("image-unavailable", f"{who}: {reason}: {_short(waiting.get('message'))}", hopeless=True)
     if reason in _IMAGE or reason in _CONFIG:
         code = "image-unavailable" if reason in _IMAGE else "pod-misconfigured"
-        return Trouble(code, f"{who}: {reason}: {_short(waiting.get('message'))}", hopeless=waited > _PATIENCE)
+        return Trouble(code, f"{who}: {reason}: {_short(waiting.get('message'))}", hopeless=watched > _PATIENCE)
     ended = state.get("terminated") or (container.get("lastState") or {}).get("terminated")
     if not ended or int(ended.get("exitCode") or 0) == 0 or container.get("ready"):
         return None

@@ -42,30 +42,31 @@ _EVICTIONS = 3
 _NOBODY = "replicas is 0, so no pod can prove the build: scale the Deployment up"
 
 
-def judge(deployment: Object, pods: Sequence[Object], *, started: datetime, now: datetime) -> Verdict:
+def judge(deployment: Object, pods: Sequence[Object], *, since: datetime, now: datetime) -> Verdict:
     """Judge the rollout of the newest request.
 
-    deployment, pods: as the API gives them. started: when the request was taken up; now: the time in UTC.
+    deployment, pods: as the API gives them. since: when whoever asks first met this rollout; now: the time. Both by the
+    clock of whoever asks: those of other machines may be minutes off.
 
     The deadline is the Deployment's own progressDeadlineSeconds, as Kubernetes counts it (without progress since); a
     limit on the whole rollout, for each pod one deadline, ends those that never stop making a little progress.
     """
     spec, status = deployment["spec"], deployment.get("status") or {}
     if int(status.get("observedGeneration", 0)) < int(deployment["metadata"].get("generation", 0)):
-        late = _out_of_time(spec, started, now)
+        late = _out_of_time(spec, since, now)
         return late or Progressing("waiting for the cluster to take note of the new Deployment")
     if _wanted(spec) == 0:
-        return _out_of_time(spec, started, now, _NOBODY) or Progressing(_NOBODY)
+        return _out_of_time(spec, since, now, _NOBODY) or Progressing(_NOBODY)
     if _complete(spec, status):
         return Served(f"{status.get('availableReplicas', 0)} of {_wanted(spec)} pods serve")
-    troubles = _troubles(spec, pods, now)
+    troubles = _troubles(spec, pods, now - since)
     hopeless = next((trouble for trouble in troubles if trouble.hopeless), None)
     if hopeless:
         return Failed(hopeless.code, hopeless.sentence)
     why = troubles[0].sentence if troubles else str(condition(status, "ReplicaFailure", "True").get("message") or "")
     if condition(status, "Progressing", "False").get("reason") == "ProgressDeadlineExceeded":
         return Failed("deadline-exceeded", _late(spec["progressDeadlineSeconds"], why))
-    late = _out_of_time(spec, started, now, why)
+    late = _out_of_time(spec, since, now, why)
     return late or Progressing(why or _count(spec, status))
 
 
@@ -90,9 +91,9 @@ def _complete(spec: dict[str, Any], status: dict[str, Any]) -> bool:
     return counts == [wanted] * 3 and not status.get("unavailableReplicas")
 
 
-def _troubles(spec: dict[str, Any], pods: Sequence[Object], now: datetime) -> list[Trouble]:
+def _troubles(spec: dict[str, Any], pods: Sequence[Object], watched: timedelta) -> list[Trouble]:
     fresh = new_pods(spec, pods)
-    troubles = [trouble for pod in fresh if (trouble := trouble_of(pod, now))]
+    troubles = [trouble for pod in fresh if (trouble := trouble_of(pod, watched))]
     evicted = [trouble for trouble in troubles if trouble.code == EVICTED]
     if len(evicted) >= _EVICTIONS:
         troubles.append(Trouble(evicted[0].code, f"{len(evicted)} pods: {evicted[0].sentence}", hopeless=True))
@@ -103,9 +104,9 @@ def _late(seconds: int, why: str) -> str:
     return f"not ready within {seconds} s: {why or 'no pod says why; see kubectl describe'}"
 
 
-def _out_of_time(spec: dict[str, Any], started: datetime, now: datetime, why: str = "") -> Failed | None:
+def _out_of_time(spec: dict[str, Any], since: datetime, now: datetime, why: str = "") -> Failed | None:
     limit = longest(spec)
-    if now - started <= limit + _GRACE:
+    if now - since <= limit + _GRACE:
         return None
     return Failed("deadline-exceeded", _late(int(limit.total_seconds()), why or "the cluster made no progress"))
 

@@ -75,7 +75,3 @@ class Deployed:
     def unfinished(self) -> bool:
         """Whether somebody must look at it again."""
         return self.pending or bool(self.owed) or self.waiting is not None
-
-    def rolling_since(self, now: datetime) -> datetime:
-        """From when the rollout's own deadline counts: not while a canary was watched; `now` if nobody knows."""
-        return max(self.started, self.promoted or NEVER) if self.started > NEVER else now

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 import pytest
 
 from cd_webhook.canary.judgement import Aborted, Judgement, Passed, Watching, judge_canary, limit
-from cd_webhook.state import Deployed, Trial
+from cd_webhook.state import Trial
 from manifests.canary import Canary
 from manifests.render import render
 from model_repository.documents.canary_figures import CanaryFigures, TrackFigures
@@ -100,10 +100,3 @@ def test_too_few_answers_judge_nothing_and_are_waited_for(few: dict[str, Any]) -
 def test_the_limit_holds_the_time_to_get_ready_and_twice_the_time_of_watching() -> None:
     spec = render(request(5), values()).deployment["spec"]
     assert limit(Trial(Canary(replicas=2, seconds=100), spec)) == timedelta(seconds=60 * 3 + 200 + 60)
-
-
-def test_the_time_of_a_canary_is_not_taken_from_its_rollouts_deadline() -> None:
-    start = datetime(2026, 11, 21, 12, 0, tzinfo=UTC)
-    later = start + timedelta(seconds=60)
-    assert Deployed(started=start).rolling_since(later) == start
-    assert Deployed(started=start, promoted=later).rolling_since(later + timedelta(seconds=1)) == later
