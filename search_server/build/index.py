@@ -73,26 +73,19 @@ class Partition:
     annoy: AnnoyIndex
     ids: MappedIds
 
-    def by_item(self, position: int, count: int, breadth: int) -> tuple[list[int], list[float]]:
-        """Positions and distances of the `count` nearest to the item at `position`, which is among them."""
-        found = self.annoy.get_nns_by_item(position, count, breadth, include_distances=True)
-        while self._too_few(found[0], count, breadth):
-            breadth *= 4
-            found = self.annoy.get_nns_by_item(position, count, breadth, include_distances=True)
-        return found
+    def nearest(self, to: int | Sequence[float], count: int, breadth: int) -> Hits:
+        """The `count` nearest to the item at a position (itself among them), or to a vector; fewer if there are fewer.
 
-    def by_vector(self, vector: Sequence[float], count: int, breadth: int) -> tuple[list[int], list[float]]:
-        """Positions and distances of the `count` nearest to `vector`."""
-        found = self.annoy.get_nns_by_vector(vector, count, breadth, include_distances=True)
-        while self._too_few(found[0], count, breadth):
+        breadth: about how many candidates Annoy looks at.
+        """
+        search = self.annoy.get_nns_by_item if isinstance(to, int) else self.annoy.get_nns_by_vector
+        while True:
+            positions, distances = search(to, count, breadth, include_distances=True)
+            items = len(self.ids)
+            # the trees may name the same items, and then Annoy answers fewer than there are
+            if len(positions) >= min(count, items) or breadth >= items * self.annoy.get_n_trees() * 4:
+                return Hits(self, positions, distances)
             breadth *= 4
-            found = self.annoy.get_nns_by_vector(vector, count, breadth, include_distances=True)
-        return found
-
-    def _too_few(self, positions: list[int], count: int, breadth: int) -> bool:
-        # the trees may name the same items, and then Annoy answers fewer than there are
-        items = len(self.ids)
-        return len(positions) < count and len(positions) < items and breadth < items * self.annoy.get_n_trees() * 4
 
 
 class Hits(NamedTuple):
@@ -146,23 +139,23 @@ class MappedIndex:
         """
         breadth = self._breadth(k)
         found: list[Hits] = []
-        vector: list[float] | None = None
+        vector: list[float] = []
         for partition in partitions:
             if partition is home:
-                positions, distances = home.by_item(position, k + 1, breadth)
-                if position in positions:
-                    own = positions.index(position)
-                    del positions[own], distances[own]
+                hits = home.nearest(position, k + 1, breadth)
+                if position in hits.positions:
+                    own = hits.positions.index(position)
+                    del hits.positions[own], hits.distances[own]
             else:
                 vector = vector or home.annoy.get_item_vector(position)
-                positions, distances = partition.by_vector(vector, k, breadth)
-            found.append(Hits(partition, positions, distances))
+                hits = partition.nearest(vector, k, breadth)
+            found.append(hits)
         return found
 
     def nearest(self, vector: Sequence[float], k: int, partitions: Sequence[Partition]) -> list[Hits]:
         """The `k` nearest in each of `partitions` to `vector`, of the index's dimensions, finite, not all 0."""
         breadth = self._breadth(k)
-        return [Hits(partition, *partition.by_vector(vector, k, breadth)) for partition in partitions]
+        return [partition.nearest(vector, k, breadth) for partition in partitions]
 
     def listed(self, category: str | None, after: str | None, limit: int) -> list[tuple[str, str]]:
         """Up to `limit` items as (id, category) in the order of the build, from the one that follows `after`."""
