@@ -7,7 +7,7 @@ before anything is mapped, because Annoy loads a shortened file without a word, 
 from __future__ import annotations
 
 import mmap
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from heapq import merge
 from itertools import islice, repeat
@@ -30,6 +30,9 @@ _NODE_HEAD = 12
 
 _SAMPLE = 64
 """Ids of each partition that are looked up when a build is opened."""
+
+
+Search = Callable[..., tuple[list[int], list[float]]]
 
 
 class BuildUnfit(PermanentError):
@@ -78,12 +81,13 @@ class Partition:
 
         breadth: about how many candidates Annoy looks at.
         """
-        search = self.annoy.get_nns_by_item if isinstance(to, int) else self.annoy.get_nns_by_vector
+        annoy = self.annoy
+        search: Search = annoy.get_nns_by_item if isinstance(to, int) else annoy.get_nns_by_vector
         while True:
             positions, distances = search(to, count, breadth, include_distances=True)
             items = len(self.ids)
             # the trees may name the same items, and then Annoy answers fewer than there are
-            if len(positions) >= min(count, items) or breadth >= items * self.annoy.get_n_trees() * 4:
+            if len(positions) >= min(count, items) or breadth >= items * annoy.get_n_trees() * 4:
                 return Hits(self, positions, distances)
             breadth *= 4
 
