@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -119,7 +119,7 @@ def _parser(environment: Mapping[str, str]) -> argparse.ArgumentParser:
         "70 a defect, 75 try again (the bucket didn't answer, somebody else committed first, the disk is full), "
         "77 access denied, 130 interrupted",
     )
-    limits = DEFAULT_LIMITS
+    limits, share, cores = DEFAULT_LIMITS, _number(float, 0, 1), len(os.sched_getaffinity(0))
     add = parser.add_argument
     add("--catalogue", type=Path, required=True, help="folder with catalogue.jsonl and its pictures")
     add("--index", required=True, help="name of the index")
@@ -127,13 +127,13 @@ def _parser(environment: Mapping[str, str]) -> argparse.ArgumentParser:
     add("--repository", default=environment.get("MODEL_REPOSITORY", ""), help="gs://<bucket> (MODEL_REPOSITORY)")
     add("--build", default="", help="name of the build (the time, as 20261121t120000z)")
     add("--model", choices=NAMES, default=DEFAULT_MODEL, help="what embeds (%(default)s)")
-    add("--trees", type=_whole(1, 10_000), default=20, help="of each Annoy file (%(default)s)")
-    add("--seed", type=_whole(0, 2**31 - 1), default=1, help="of Annoy (%(default)s)")
-    add("--workers", type=_whole(1, 1024), default=len(os.sched_getaffinity(0)), help="cores to use (%(default)s)")
+    add("--trees", type=_number(int, 1, 10_000), default=20, help="of each Annoy file (%(default)s)")
+    add("--seed", type=_number(int, 0, 2**31 - 1), default=1, help="of Annoy (%(default)s)")
+    add("--workers", type=_number(int, 1, 1024), default=cores, help="cores to use (%(default)s)")
     add("--cache", type=Path, help="folder for models and embeddings ($XDG_CACHE_HOME/indexpush)")
-    add("--most-broken", type=_share, default=limits.most_broken, help="share of broken photos (%(default)s)")
-    add("--most-dropped", type=_share, default=limits.most_dropped, help="share of items that may go (%(default)s)")
-    add("--least-recall", type=_share, default=limits.least_recall, help="recall@10 against exact search (%(default)s)")
+    add("--most-broken", type=share, default=limits.most_broken, help="share of broken photos (%(default)s)")
+    add("--most-dropped", type=share, default=limits.most_dropped, help="share of items that may go (%(default)s)")
+    add("--least-recall", type=share, default=limits.least_recall, help="recall@10 against exact search (%(default)s)")
     add("--by", default="embedding_batch", help="who commits, for people")
     add("--reason", default="", help="why, for people")
     add("--no-commit", action="store_true", help="publish the build, and don't commit it")
@@ -141,22 +141,11 @@ def _parser(environment: Mapping[str, str]) -> argparse.ArgumentParser:
     return parser
 
 
-class _whole:  # noqa: N801 - argparse prints the type's name when it refuses
-    def __init__(self, least: int, most: int) -> None:
-        self._range = range(least, most + 1)
+def _number(kind: Callable[[str], float], least: float, most: float) -> Callable[[str], float]:
+    def number(text: str) -> float:  # argparse prints this name when it refuses
+        value = kind(text)
+        if not least <= value <= most:
+            raise argparse.ArgumentTypeError(f"expected {least} to {most}, found {text}")
+        return value
 
-    def __repr__(self) -> str:
-        return f"whole number from {self._range.start} to {self._range.stop - 1}"
-
-    def __call__(self, text: str) -> int:
-        number = int(text)
-        if number not in self._range:
-            raise argparse.ArgumentTypeError(f"expected a {self!r}, found {text}")
-        return number
-
-
-def _share(text: str) -> float:
-    number = float(text)
-    if not 0 <= number <= 1:
-        raise argparse.ArgumentTypeError(f"expected a share from 0 to 1, found {text}")
     return number

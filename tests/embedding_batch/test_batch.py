@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -14,11 +15,14 @@ from embedding_batch.steps.guards import Limits
 from embedding_batch.steps.publishing import Committed, Held, NotAsked
 from model_repository.documents.commit import Commit
 from model_repository.documents.files import check_files
+from model_repository.documents.index_manifest import IndexManifest
 from model_repository.documents.item_ids import ItemIds, ItemLookup
 from model_repository.errors import BuildIncomplete, DocumentMalformed, GenerationConflict
+from model_repository.log import Log
 from model_repository.names import IndexPrefix, Target
-from model_repository.repository import read_build, read_live_commit, read_model_manifest, write_commit
+from model_repository.repository import read_build, read_live_commit, write_commit
 from model_repository.store import ObjectInfo
+from search_server.build import open_and_prove
 
 if TYPE_CHECKING:
     from tests.embedding_batch.conftest import Shop
@@ -32,6 +36,15 @@ def items_of(shop: Shop, prefix: IndexPrefix) -> set[str]:
     manifest = read_build(shop.store, prefix).manifest
     files = (shop.store.read(f"{prefix}/{partition.ids}", limit=2**20).data for partition in manifest.partitions)
     return {item for data in files for item in ItemIds(data, "ids")}
+
+
+def pull(shop: Shop, manifest: IndexManifest, folder: Path) -> None:
+    """What the puller does for a pod."""
+    for name, prefix in (("index", manifest.prefix), ("model", manifest.model.prefix)):
+        for stored in shop.store.listing(f"{prefix}/"):
+            path = folder / name / stored.name.removeprefix(f"{prefix}/")
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(shop.store.read(stored.name, limit=2**30).data)
 
 
 def test_a_first_run_publishes_a_whole_build_and_commits_it(shop: Shop) -> None:
@@ -245,15 +258,16 @@ def test_a_run_that_dies_while_it_uploads_leaves_no_index_json_and_the_next_one_
         "b/" * 249 + "a.j",
     ],
 )
-def test_a_picture_may_be_called_what_a_shop_calls_it(shop: Shop, picture: str) -> None:
+def test_a_picture_may_be_called_what_a_shop_calls_it(shop: Shop, picture: str, tmp_path: Path) -> None:
     path = shop.folder / picture
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes((shop.folder / "chair-1.jpg").read_bytes())
-    lines = [{"id": picture[:1] * 500, "category": picture[:1] * 100, "file": picture}]
-    (shop.folder / "catalogue.jsonl").write_text(json.dumps(lines[0], ensure_ascii=False), encoding="utf-8")
+    item = {"id": picture[:1] * 500, "category": picture[:1] * 100, "file": picture}
+    (shop.folder / "catalogue.jsonl").write_text(json.dumps(item, ensure_ascii=False), encoding="utf-8")
     manifest = shop.batch("b1").manifest
-    assert read_model_manifest(shop.store, manifest.model.prefix)[0].golden_images
-    assert items_of(shop, B1) == {picture[:1] * 500}
+    pull(shop, manifest, tmp_path / "pod")
+    index, model = open_and_prove(tmp_path / "pod", B1, read_build(shop.store, B1).digest, Log())
+    assert [index.listed(None, None, 9), len(model.manifest.golden_images)] == [[(item["id"], item["category"])], 1]
     assert isinstance(shop.batch("b2").outcome, Committed)
 
 

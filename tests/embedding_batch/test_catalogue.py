@@ -7,9 +7,14 @@ import json
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from embedding_batch.errors import CatalogueMalformed
 from embedding_batch.steps.catalogue import list_pictures, read_catalogue
+from model_repository.documents.index_manifest import GoldenQuery, format_index_manifest, parse_index_manifest
+from model_repository.documents.item_ids import ItemIds, ItemLookup, encode_item_ids, encode_item_lookup
+from tests import builds
 
 
 def write(folder: Path, *lines: object) -> Path:
@@ -52,6 +57,22 @@ def test_items_come_in_the_order_of_their_ids(tmp_path: Path) -> None:
 def test_a_wrong_line_is_named(tmp_path: Path, wrong: object, what: str) -> None:
     with pytest.raises(CatalogueMalformed, match=rf"catalogue\.jsonl:2: .*{what}"):
         read_catalogue(write(tmp_path, line("a"), wrong))
+
+
+@given(item=st.text(max_size=501), category=st.text(max_size=101))
+def test_what_a_catalogue_may_say_every_document_can_hold(
+    item: str, category: str, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    folder = write(tmp_path_factory.mktemp("shop"), line(item, category=category, file="a.jpg"))
+    try:
+        (read,) = read_catalogue(folder)
+    except CatalogueMalformed:
+        return
+    golden = GoldenQuery(read.category, read.id, (read.id,), (0.0,))
+    manifest = builds.index_manifest(partitions=(builds.partition(0, read.category, 1),), golden_queries=(golden,))
+    assert parse_index_manifest(format_index_manifest(manifest), manifest.prefix) == manifest
+    assert list(ItemIds(encode_item_ids([read.id]), "ids")) == [read.id]
+    assert list(ItemLookup(encode_item_lookup([[read.id]]), "lookup").find(read.id)) == [(0, 0)]
 
 
 def test_separators_of_lines_that_json_allows_may_stand_in_the_shop_s_own_fields(tmp_path: Path) -> None:
