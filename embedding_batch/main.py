@@ -14,8 +14,10 @@ from embedding_batch.batch import run
 from embedding_batch.config import Config, read_command
 from embedding_batch.console import Console, summary_object
 from embedding_batch.errors import DiskTrouble
+from embedding_batch.events import Listener
 from embedding_batch.steps.catalogue import read_catalogue
-from embedding_batch.steps.models import local_model
+from embedding_batch.steps.models import local_model, published_model
+from embedding_batch.steps.publishing import look
 from model_repository.errors import DeliveryError, Misconfigured
 from model_repository.exit_codes import ExitCode
 from model_repository.gcs_store import GcsStore
@@ -52,13 +54,15 @@ def _run(arguments: Sequence[str], environment: Mapping[str, str], console: Cons
     for folder in (config.model_cache, config.feature_cache):
         folder.mkdir(parents=True, exist_ok=True)
         tempfile.TemporaryFile(dir=folder).close()  # now is the time to find out
-    return _check(config, store) if config.check else summary_object(run(config, store, now, console))
+    return _check(config, store, console) if config.check else summary_object(run(config, store, now, console))
 
 
-def _check(config: Config, store: GcsStore) -> dict[str, object]:
+def _check(config: Config, store: GcsStore, listener: Listener) -> dict[str, object]:
     """Touch everything that a run needs, and change nothing in the bucket."""
     items = read_catalogue(config.catalogue)
     model = local_model(config.model, config.model_cache)
+    published_model(store, model)
+    look(store, config.target, listener)
     builds = store.folders(f"indexes/{config.target.index}/")
     return {"items": len(items), "model_prefix": str(model.prefix), "builds": len(builds)}
 

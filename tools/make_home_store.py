@@ -87,12 +87,12 @@ LIBRARIES: Final = (
 
 
 class Work(NamedTuple):
-    """What a model's own licence file says: title and author as its author gave them, address, licence."""
+    """What a model's own licence file says: title and author as its author gave them, address, licence; "": nothing."""
 
-    title: str
-    author: str
-    url: str
-    licence: str
+    title: str = ""
+    author: str = ""
+    url: str = ""
+    licence: str = ""
 
 
 class Entry(NamedTuple):
@@ -104,7 +104,7 @@ class Entry(NamedTuple):
     category: str
     creator: str
     picture: Image.Image
-    work: Work | None
+    work: Work
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,7 +166,7 @@ def read_library(path: Path, library: Library) -> Iterator[Entry]:
             own = [n for n in names if n.startswith(folder) and re.search(r"licen[sc]e\.(txt|html)$", n, re.IGNORECASE)]
             works = [parse_licence_file(archive.read(n).decode("utf-8", "replace")) for n in own]
             # The stricter licence first, if a folder should hold two.
-            work = min(works, key=lambda work: work.licence != CC_BY, default=None)
+            work = min(works, key=lambda work: work.licence != CC_BY, default=Work())
             picture = Image.open(io.BytesIO(archive.read(raw["icon"].lstrip("/"))))
             yield Entry(library, raw["id"], raw["name"], raw["category"], raw["creator"], picture, work)
 
@@ -209,7 +209,9 @@ def on_white(picture: Image.Image) -> Image.Image:
 
 def as_product(entry: Entry, product_id: str) -> Product:
     """Return the catalogue line of an entry."""
-    licence = entry.work.licence if entry.work and entry.library.licence == CC0 else entry.library.licence
+    licence = entry.library.licence
+    if licence == CC0:
+        licence = entry.work.licence or CC0
     return Product(
         product_id,
         entry.name,
@@ -223,9 +225,8 @@ def as_product(entry: Entry, product_id: str) -> Product:
 
 def named(entry: Entry) -> str:
     """Return whom to name: the library's creator, and the author by the model's own licence file where that differs."""
-    author = entry.work.author if entry.work else ""
-    known = author.casefold() in entry.creator.casefold()
-    return entry.creator if known else f"{entry.creator} (in its own file: {author})"
+    known = entry.work.author.casefold() in entry.creator.casefold()
+    return entry.creator if known else f"{entry.creator} (in its own file: {entry.work.author})"
 
 
 def licences_page(products: list[tuple[Entry, Product]]) -> str:
@@ -239,9 +240,8 @@ def licences_page(products: list[tuple[Entry, Product]]) -> str:
     works = []
     for entry, product in products:
         if entry.library.file.startswith("BlendSwap"):
-            work = entry.work
-            title = work.title.replace("|", "/") if work and work.title else "(no licence file beside the model)"
-            link = f"[{title}]({work.url})" if work and work.url else title
+            title = entry.work.title.replace("|", "/") or "(no licence file beside the model)"
+            link = f"[{title}]({entry.work.url})" if entry.work.url else title
             works.append(f"| {product.id} | {named(entry)} | {link} | {product.licence} |")
     stricter = [f"`{product.id}`" for entry, product in products if product.licence != entry.library.licence]
     template = Path(__file__).with_name("home_store_licences.md").read_text(encoding="utf-8")

@@ -136,6 +136,14 @@ def test_check_touches_everything_and_writes_nothing(shop: Shop, new_bucket: Cal
     assert GcsStore(bucket).listing("") == []
 
 
+def test_check_says_what_would_stop_a_run_after_all_its_work(shop: Shop, new_bucket: Callable[[], str]) -> None:
+    bucket = new_bucket()
+    GcsStore(bucket).write("commits/production/shop.json", b"{}", if_generation_match=0)
+    done = run(shop, bucket, "--check")
+    assert done.returncode == 65
+    assert "commits/production/shop.json: field 'index_prefix' is missing" in str(lines(done.stderr)[-1]["message"])
+
+
 def test_a_build_is_named_by_the_time() -> None:
     config = read_command(LEAST, {"MODEL_REPOSITORY": "gs://bucket"}, NOW)
     assert config.prefix == IndexPrefix("shop", "20261121t123456z")
