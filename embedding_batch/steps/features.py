@@ -52,10 +52,11 @@ class FeatureCache:
         digests: set[bytes] = set()
         damaged = []
         for path in self._paths():
-            if part := self._read(path):
-                digests.update(part.digests)
-            else:
+            table = _whole_table(path, [_DIGEST])
+            if table is None:
                 damaged.append(path.name)
+            else:
+                digests.update(table[_DIGEST].to_pylist())
         return frozenset(digests), tuple(damaged)
 
     def read(self, wanted: Sequence[bytes]) -> NDArray[np.float16]:
@@ -64,10 +65,13 @@ class FeatureCache:
         rows: dict[bytes, int] = {}
         vectors = [np.empty((0, self._dimensions), np.float16)]
         for path in self._paths():
-            if part := self._read(path):
-                found = [row for row, digest in enumerate(part.digests) if digest in of_interest]
-                rows |= {part.digests[row]: place for place, row in enumerate(found, start=sum(map(len, vectors)))}
-                vectors.append(part.vectors[found])
+            table = _whole_table(path, [_DIGEST, _EMBEDDING])
+            if table is not None:
+                digests = table[_DIGEST].to_pylist()
+                found = [row for row, digest in enumerate(digests) if digest in of_interest]
+                rows |= {digests[row]: place for place, row in enumerate(found, start=sum(map(len, vectors)))}
+                numbers = table[_EMBEDDING].combine_chunks().flatten().to_numpy(zero_copy_only=False)
+                vectors.append(numbers.reshape(-1, self._dimensions)[found])
         return np.concatenate(vectors)[[rows[digest] for digest in wanted]]
 
     def write(self, features: Features) -> Path:
@@ -95,14 +99,11 @@ class FeatureCache:
     def _paths(self) -> list[Path]:
         return sorted(self._folder.glob("*.parquet"))
 
-    def _read(self, path: Path) -> Features | None:
-        data = path.read_bytes()
-        if _name(data) != path.name:
-            return None
-        table = pq.read_table(pa.BufferReader(data)).combine_chunks()
-        digests: list[bytes] = table[_DIGEST].to_pylist()
-        numbers = table[_EMBEDDING].combine_chunks().flatten().to_numpy(zero_copy_only=False)
-        return Features(tuple(digests), numbers.reshape(len(digests), self._dimensions))
+
+def _whole_table(path: Path, columns: list[str]) -> pa.Table | None:
+    """Return some columns of a part, or None if it is damaged."""
+    data = path.read_bytes()
+    return pq.read_table(pa.BufferReader(data), columns=columns) if _name(data) == path.name else None
 
 
 def _name(data: bytes) -> str:
