@@ -16,7 +16,13 @@ from model_repository.documents.index_manifest import (
     format_index_manifest,
     parse_index_manifest,
 )
-from model_repository.errors import DocumentMalformed, GenerationConflict, ObjectMissing
+from model_repository.errors import (
+    BucketUnavailable,
+    DeliveryError,
+    DocumentMalformed,
+    GenerationConflict,
+    ObjectMissing,
+)
 from model_repository.names import IndexPrefix, Target
 from model_repository.repository import read_build, read_live_commit, write_commit
 from model_repository.store import Store
@@ -118,19 +124,20 @@ def new_build(
 def commit(store: Store, target: Target, commit: Commit, serving: Serving) -> Committed | Held:
     """Replace the commit that was `serving`, unless it is on hold.
 
-    Raises GenerationConflict when somebody else committed since the batch looked: what they want counts.
+    Raises GenerationConflict when somebody else committed since the batch looked: what they want counts; and
+    BucketUnavailable, when nobody can tell whether the commit was written.
     """
     if serving.live is not None and serving.live.commit.hold:
         held = serving.live.commit
         return Held(serving.live.generation, held.by, held.reason)
     try:
         return Committed(write_commit(store, target, commit, if_generation_match=serving.generation).generation)
-    except GenerationConflict as conflict:
-        # The client tries again when an answer got lost, and then meets the very commit that it wrote.
+    except (GenerationConflict, BucketUnavailable) as error:
+        # The answer may have got lost on its way: then what is live now is the very commit that was written.
         try:
             live = read_live_commit(store, target)
-        except (ObjectMissing, DocumentMalformed):
-            raise conflict from None
-        if live.commit != commit:
+        except DeliveryError:
+            raise error from None
+        if live.generation == serving.generation or live.commit != commit:
             raise
         return Committed(live.generation)

@@ -17,7 +17,13 @@ from model_repository.documents.commit import Commit
 from model_repository.documents.files import check_files
 from model_repository.documents.index_manifest import IndexManifest
 from model_repository.documents.item_ids import ItemIds, ItemLookup
-from model_repository.errors import BuildIncomplete, DocumentMalformed, GenerationConflict
+from model_repository.errors import (
+    BucketUnavailable,
+    BuildIncomplete,
+    DeliveryError,
+    DocumentMalformed,
+    GenerationConflict,
+)
 from model_repository.log import Log
 from model_repository.names import IndexPrefix, Target
 from model_repository.repository import read_build, read_live_commit, write_commit
@@ -219,16 +225,27 @@ def test_a_commit_that_became_unreadable_or_was_deleted_while_the_batch_ran_is_a
         shop.batch("b2")
 
 
-def test_a_commit_whose_answer_got_lost_is_known_again(shop: Shop) -> None:
+@pytest.mark.parametrize("arrives", [True, False])
+@pytest.mark.parametrize(
+    "told", [GenerationConflict("commits/production/shop.json", 0), BucketUnavailable("no answer")]
+)
+def test_a_commit_whose_answer_got_lost_is_known_again(shop: Shop, told: DeliveryError, *, arrives: bool) -> None:
+    shop.batch("b1")
     write = shop.store.write
 
-    def write_twice(name: str, data: bytes, *, if_generation_match: int | None) -> ObjectInfo:
-        if name == TARGET.commit_name:
+    def lose_the_answer(name: str, data: bytes, *, if_generation_match: int | None) -> ObjectInfo:
+        if name != TARGET.commit_name:
+            return write(name, data, if_generation_match=if_generation_match)
+        if arrives:
             write(name, data, if_generation_match=if_generation_match)
-        return write(name, data, if_generation_match=if_generation_match)
+        raise told
 
-    shop.store.write = write_twice  # type: ignore[method-assign]
-    assert shop.batch().outcome == Committed(read_live_commit(shop.store, TARGET).generation)
+    shop.store.write = lose_the_answer  # type: ignore[method-assign]
+    if arrives:
+        assert shop.batch("b1").outcome == Committed(read_live_commit(shop.store, TARGET).generation)
+    else:
+        with pytest.raises(type(told)):
+            shop.batch("b1")
 
 
 @pytest.mark.parametrize("writes", [0, 3, 9, 17])
