@@ -7,11 +7,12 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from http import HTTPStatus
+from typing import TypeVar
 
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
@@ -24,6 +25,8 @@ from model_repository.deployment import PAYLOAD_LIMIT, AnswerOutcome, parse_payl
 from model_repository.errors import DeliveryError, NameRefused, PermanentError, TransientError
 from model_repository.log import tracing
 from model_repository.names import check_label
+
+T = TypeVar("T")
 
 _PROMETHEUS = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -80,18 +83,26 @@ class _Door:
 
     async def webhook(self, request: Request) -> Response:
         with tracing({}, request.headers, self._given.project):
+            # Before a byte of the body is read: nobody makes us keep what a stranger sends.
+            caller = await run_in_threadpool(self._guarded, request, lambda: self._check(request))
+            if isinstance(caller, JSONResponse):
+                caller.headers["connection"] = "close"
+                return caller
             body = bytearray()
-            async for chunk in request.stream():
-                body += chunk
-                if len(body) > PAYLOAD_LIMIT:
-                    break  # `parse_payload` says so
-            return await run_in_threadpool(self._guarded, request, lambda: self._deliver(request, bytes(body)))
+            try:
+                async for chunk in request.stream():
+                    body += chunk
+                    if len(body) > PAYLOAD_LIMIT:
+                        break  # `parse_payload` says so
+            except ClientDisconnect:
+                return Response(status_code=HTTPStatus.BAD_REQUEST)  # which nobody reads
+            return await run_in_threadpool(self._guarded, request, lambda: self._deliver(request, caller, bytes(body)))
 
     def deployments(self, request: Request) -> Response:
-        return self._guarded(request, self._all_deployments)
+        return self._guarded(request, lambda: self._all_deployments(request))
 
     def deployment(self, request: Request) -> Response:
-        return self._guarded(request, lambda: self._one_deployment(request.path_params["index"]))
+        return self._guarded(request, lambda: self._one_deployment(request))
 
     async def livez(self, _: Request) -> Response:
         return PlainTextResponse("ok\n")
@@ -104,10 +115,13 @@ class _Door:
     async def metrics(self, _: Request) -> Response:
         return Response(self._given.metrics.text(self._given.watcher.watching), media_type=_PROMETHEUS)
 
-    def _guarded(self, request: Request, act: Callable[[], JSONResponse]) -> JSONResponse:
-        """Check the caller, act, and turn whatever happens into an answer."""
+    def _check(self, request: Request) -> str:
+        """The caller's name; raises as `Check` does."""
+        return self._given.check(request.headers.get("authorization", ""))
+
+    def _guarded(self, request: Request, act: Callable[[], T]) -> T | JSONResponse:
+        """Act, and turn whatever is raised into an answer."""
         try:
-            self._given.check(request.headers.get("authorization", ""))
             return act()
         except DeliveryError as error:
             return self._failure(request, error)
@@ -116,7 +130,7 @@ class _Door:
             said = {"detail": "unexpected; the log says more"}
             return _answer(HTTPStatus.INTERNAL_SERVER_ERROR, said, processed=False)
 
-    def _deliver(self, http: Request, body: bytes) -> JSONResponse:
+    def _deliver(self, http: Request, caller: str, body: bytes) -> JSONResponse:
         request = parse_payload(body)
         result = self._delivery.deliver(request)
         outcome = result.outcome.value
@@ -126,18 +140,21 @@ class _Door:
         self._delivery.log.info(
             f"{request.target} commit {request.generation}: {outcome}: {result.detail}",
             source=http.path_params["source"][:100],
+            caller=caller,
             index=request.target.index,
             generation=str(request.generation),
             outcome=outcome,
         )
         return _answer(HTTPStatus.OK, {"outcome": outcome, "detail": result.detail}, processed=True)
 
-    def _all_deployments(self) -> JSONResponse:
+    def _all_deployments(self, request: Request) -> JSONResponse:
+        self._check(request)
         it = self._delivery
         return JSONResponse({"deployments": describe_all(it.cluster, it.environment, it.clock.now())})
 
-    def _one_deployment(self, index: str) -> JSONResponse:
-        it = self._delivery
+    def _one_deployment(self, request: Request) -> JSONResponse:
+        self._check(request)
+        it, index = self._delivery, request.path_params["index"]
         try:
             found = describe_one(it.cluster, it.environment, check_label("index", index), it.clock.now())
         except NameRefused:
@@ -151,7 +168,8 @@ class _Door:
         status, said = refusal(error)
         permanent = isinstance(error, PermanentError)
         if request.method == "POST":
-            self._given.metrics.delivered(AnswerOutcome.REJECTED.value if permanent else "try-again")
+            refused = AnswerOutcome.REJECTED.value if isinstance(error, Rejected) else "refused"
+            self._given.metrics.delivered(refused if permanent else "try-again")
         severity = "ERROR" if permanent else "WARNING"
         self._delivery.log.line(severity, f"{request.url.path}: {error}", code=said["code"], status=int(status))
         return _answer(status, said, processed=False)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hmac
+import time
 from collections.abc import Callable
+from http import HTTPStatus
 from typing import Any, ClassVar
 
 from google.auth import exceptions as google_errors
@@ -13,6 +15,12 @@ from google.oauth2 import id_token
 from cd_webhook.config import Config
 from model_repository.deployment import AuthKind
 from model_repository.errors import PermanentError, TransientError
+
+_SKEW_SECONDS = 10
+"""How far the sender's clock and ours may be apart."""
+_KEYS_SECONDS = 300.0
+"""Google says hours, and publishes a new key well before it signs with it."""
+_FETCH_SECONDS = 10.0
 
 Check = Callable[[str], str]
 """From the Authorization header to the caller's name; raises one of the errors below."""
@@ -43,18 +51,20 @@ def make_check(config: Config) -> Check:
     if config.auth is AuthKind.NONE:
         return lambda _: "anyone"
     if config.auth is AuthKind.BEARER:
-        return bearer_check(config.token)
-    request = google_requests.Request()
-    return google_check(lambda token: _verified(token, request, config.audience), config.callers)
+        return bearer_check(config.token, config.previous_token)
+    return google_check(verify_for(config.audience, google_requests.Request()), config.callers)
 
 
-def bearer_check(expected: str) -> Check:
-    """A shared secret, compared in constant time."""
+def bearer_check(current: str, previous: str = "") -> Check:
+    """A shared secret, and while it is being replaced the one before; both are compared, each in constant time."""
 
     def check(header: str) -> str:
-        if not hmac.compare_digest(_token(header).encode(), expected.encode()):
+        token = _token(header).encode()
+        is_current = hmac.compare_digest(token, current.encode())
+        is_previous = hmac.compare_digest(token, previous.encode()) and previous != ""
+        if not (is_current or is_previous):
             raise Unauthenticated("the bearer token is wrong; compare CD_WEBHOOK_TOKEN with WEBHOOK_TOKEN")
-        return "bearer"
+        return "WEBHOOK_TOKEN" if is_current else "WEBHOOK_TOKEN_PREVIOUS"
 
     return check
 
@@ -77,9 +87,29 @@ def google_check(verify: Verify, callers: frozenset[str]) -> Check:
     return check
 
 
-def _verified(token: str, request: google_requests.Request, audience: str) -> dict[str, Any]:
-    claims: dict[str, Any] = id_token.verify_oauth2_token(token, request, audience)  # type: ignore[no-untyped-call]
-    return claims
+def verify_for(audience: str, request: Callable[..., Any], clock: Callable[[], float] = time.monotonic) -> Verify:
+    """Verifies tokens for `audience`, with Google's public keys fetched by `request` (a google.auth.transport.Request).
+
+    Keys are kept for `_KEYS_SECONDS`, so no stranger can make us ask Google for each request of theirs.
+    """
+    fetched: tuple[float, Any] | None = None
+
+    def keys(url: str, method: str) -> Any:  # noqa: ANN401 - Google's response
+        nonlocal fetched
+        if fetched is None or clock() - fetched[0] > _KEYS_SECONDS:
+            response = request(url, method=method, timeout=_FETCH_SECONDS)
+            if response.status != HTTPStatus.OK:
+                return response
+            fetched = (clock(), response)
+        return fetched[1]
+
+    def verify(token: str) -> dict[str, Any]:
+        claims: dict[str, Any] = id_token.verify_oauth2_token(  # type: ignore[no-untyped-call]
+            token, keys, audience, clock_skew_in_seconds=_SKEW_SECONDS
+        )
+        return claims
+
+    return verify
 
 
 def _token(header: str) -> str:

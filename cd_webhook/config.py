@@ -10,6 +10,7 @@ from pathlib import Path
 from manifests.values import FOLDER
 from model_repository.deployment import AuthKind
 from model_repository.environment import Environment
+from model_repository.errors import Misconfigured
 from model_repository.names import check_label
 
 _LEAST_TOKEN = 16
@@ -22,8 +23,10 @@ class Config:
 
     bucket: of the Model Repository. environments: folder of the values files.
     cluster: `kubernetes`, or what `cluster.connect` loads in its place.
-    token: for `bearer`. audience, callers: for `google-id-token`: who the token must be for, and the e-mail addresses
-        of the service accounts that may call.
+    token: for `bearer`; previous_token: the one before it, good as well while it is set; may be empty.
+    audience, callers: for `google-id-token`: who the token must be for, and the e-mail addresses of the service
+        accounts that may call.
+    notify_topic: ``projects/<project>/topics/<topic>``; empty: rollouts that are undone or stuck are told by log alone.
     project: of the traces that log lines link to; may be empty.
     """
 
@@ -33,24 +36,36 @@ class Config:
     cluster: str
     auth: AuthKind
     token: str
+    previous_token: str
     audience: str
     callers: frozenset[str]
     host: str
     port: int
+    notify_topic: str
     project: str
 
     @classmethod
     def from_environment(cls, variables: Mapping[str, str]) -> Config:
         """Read the variables; raises `Misconfigured` with everything that is wrong, and the mends."""
+        config, problems = cls.read(variables)
+        if problems:
+            raise Misconfigured(*problems)
+        return config
+
+    @classmethod
+    def read(cls, variables: Mapping[str, str]) -> tuple[Config, tuple[str, ...]]:
+        """The same, and what is wrong as sentences: a setting that makes no sense is empty, or its default."""
         read = Environment(variables)
         auth = read.one_of("WEBHOOK_AUTH", AuthKind, AuthKind.BEARER)
-        token = audience = callers = ""
+        token = previous = audience = callers = ""
         if auth is AuthKind.BEARER:
             token = read.required(
                 "WEBHOOK_TOKEN", f"at least {_LEAST_TOKEN} random characters, for WEBHOOK_AUTH=bearer"
             )
-            if 0 < len(token) < _LEAST_TOKEN:
-                read.refuse(f"WEBHOOK_TOKEN: use at least {_LEAST_TOKEN} random characters")
+            previous = read.text("WEBHOOK_TOKEN_PREVIOUS")
+            for name, text in (("WEBHOOK_TOKEN", token), ("WEBHOOK_TOKEN_PREVIOUS", previous)):
+                if 0 < len(text) < _LEAST_TOKEN:
+                    read.refuse(f"{name}: use at least {_LEAST_TOKEN} random characters")
         if auth is AuthKind.GOOGLE_ID_TOKEN:
             audience = read.required("WEBHOOK_AUDIENCE", "whom the tokens are for, for WEBHOOK_AUTH=google-id-token")
             callers = read.required("WEBHOOK_CALLERS", "service accounts that may call, with commas between")
@@ -61,11 +76,12 @@ class Config:
             cluster=read.text("CLUSTER", "kubernetes"),
             auth=auth,
             token=token,
+            previous_token=previous,
             audience=audience,
             callers=frozenset(caller.strip() for caller in callers.split(",") if caller.strip()),
             host=read.text("HOST", "0.0.0.0"),  # noqa: S104 - a pod's own address
             port=read.whole("PORT", 8080, least=1, most=65535),
+            notify_topic=read.topic(),
             project=read.text("GOOGLE_CLOUD_PROJECT"),
         )
-        read.done()
-        return config
+        return config, read.problems

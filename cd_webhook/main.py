@@ -9,8 +9,6 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import TypeVar
 
-import uvicorn
-
 from cd_webhook.app import Dependencies, create_app
 from cd_webhook.auth import make_check
 from cd_webhook.canary import Canaries
@@ -18,6 +16,7 @@ from cd_webhook.cluster import Cluster, load_connect
 from cd_webhook.config import Config
 from cd_webhook.deliver import Delivery
 from cd_webhook.metrics import Metrics
+from cd_webhook.server import serve
 from cd_webhook.watcher import Watcher
 from manifests.render import Rendered, render
 from manifests.values import Values, load_values
@@ -27,6 +26,7 @@ from model_repository.errors import DeliveryError
 from model_repository.exit_codes import ExitCode
 from model_repository.gcs_store import GcsStore
 from model_repository.log import Log
+from model_repository.notify import NoNotifier, PubSubNotifier
 
 T = TypeVar("T")
 
@@ -42,9 +42,9 @@ def main(arguments: Sequence[str] | None = None, environment: Mapping[str, str] 
     variables = os.environ if environment is None else environment
     log = Log()
     try:
-        config = Config.from_environment(variables)
         if options.check:
-            return _check(config, variables, log)
+            return _check(variables, log)
+        config = Config.from_environment(variables)
         app = create_app(assemble(config, variables, log))
     except DeliveryError as error:
         log.error(str(error), code=error.code)
@@ -52,9 +52,7 @@ def main(arguments: Sequence[str] | None = None, environment: Mapping[str, str] 
     log.info(f"deploying {config.environment} from gs://{config.bucket}", host=config.host, port=config.port)
     # uvicorn drains on SIGTERM and then raises it again; that must not turn an orderly end into a failure
     signal.signal(signal.SIGTERM, lambda *_: None)
-    uvicorn.run(
-        app, host=config.host, port=config.port, log_level="warning", access_log=False, timeout_graceful_shutdown=25
-    )
+    serve(app, config.host, config.port)
     return ExitCode.OK
 
 
@@ -77,6 +75,7 @@ def assemble(config: Config, variables: Mapping[str, str], log: Log) -> Dependen
         clock=SystemClock(),
         log=log,
         on_receipt=metrics.ended,
+        notifier=PubSubNotifier(config.notify_topic) if config.notify_topic else NoNotifier(),
     )
     return Dependencies(config.project, make_check(config), delivery, Watcher(delivery), metrics)
 
@@ -89,9 +88,12 @@ def _cluster(config: Config, values: Values, variables: Mapping[str, str], log: 
     return load_connect(config.cluster)(variables, values.namespace, log)
 
 
-def _check(config: Config, variables: Mapping[str, str], log: Log) -> int:
+def _check(variables: Mapping[str, str], log: Log) -> int:
     """Try everything once, and print one line for each; without values nobody knows the cluster's namespace."""
-    wrong: list[str] = []
+    config, problems = Config.read(variables)
+    wrong = list(problems)
+    for problem in problems:
+        sys.stdout.write(f"WRONG  settings: {problem}\n")
 
     def tried(what: str, act: Callable[[], T], said: Callable[[T], str]) -> T | None:
         try:
@@ -103,15 +105,20 @@ def _check(config: Config, variables: Mapping[str, str], log: Log) -> int:
         sys.stdout.write(f"ok     {what}: {said(found)}\n")
         return found
 
-    values = tried(
-        "values", lambda: _values(config, variables), lambda it: f"namespace {it.namespace}, image {it.image}"
-    )
-    commits = f"environments have commits in gs://{config.bucket}"
-    tried(
-        "bucket",
-        lambda: GcsStore(config.bucket, patience=5.0).folders("commits/"),
-        lambda found: f"{len(found)} {commits}",
-    )
+    values = None
+    if config.environment:
+        values = tried(
+            "values", lambda: _values(config, variables), lambda it: f"namespace {it.namespace}, image {it.image}"
+        )
+    if config.bucket:
+        commits = f"environments have commits in gs://{config.bucket}"
+        tried(
+            "bucket",
+            lambda: GcsStore(config.bucket, patience=5.0).folders("commits/"),
+            lambda found: f"{len(found)} {commits}",
+        )
+    if config.notify_topic:
+        tried("topic", PubSubNotifier(config.notify_topic).check, lambda _: config.notify_topic)
     if values:
         tried(
             "cluster",

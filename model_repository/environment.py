@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from enum import StrEnum
 from typing import Any, TypeVar
@@ -12,6 +13,7 @@ from model_repository.names import parse_bucket_url
 T = TypeVar("T")
 E = TypeVar("E", bound=StrEnum)
 
+_TOPIC = re.compile(r"projects/[^/\s]+/topics/[A-Za-z][-A-Za-z0-9._~+%]{2,254}", re.ASCII)
 _WRONG: Any = None
 """What a reader returns where it noted a problem: nobody sees it, for `done` raises."""
 
@@ -29,6 +31,11 @@ class Environment:
     def __init__(self, variables: Mapping[str, str]) -> None:
         self._variables = variables
         self._problems: list[str] = []
+
+    @property
+    def problems(self) -> tuple[str, ...]:
+        """What was wrong so far."""
+        return tuple(self._problems)
 
     def refuse(self, problem: str) -> None:
         """Note a problem: a sentence that begins with the variable's name."""
@@ -70,6 +77,13 @@ class Environment:
     def bucket(self, name: str = "MODEL_REPOSITORY") -> str:
         """The name of the bucket that a ``gs://<bucket>`` URL names."""
         return self.parsed(name, parse_bucket_url, "gs://<bucket>, without a path")
+
+    def topic(self, name: str = "NOTIFY_TOPIC") -> str:
+        """The name of a Pub/Sub topic, or an empty string."""
+        text = self.text(name)
+        if text and not _TOPIC.fullmatch(text):
+            self.expected(name, "projects/<project>/topics/<topic>")
+        return text
 
     def number(self, name: str, default: float, *, least: float, most: float) -> float:
         """A number from `least` to `most`."""

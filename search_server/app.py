@@ -12,11 +12,12 @@ from functools import lru_cache, partial
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
+from http_limits.refusals import RequestRefused, Response
 from model_repository.log import Log
 from search_server.build.index import MappedIndex, neighbors
 from search_server.build.model import Model
 from search_server.config import Config
-from search_server.errors import MethodRefused, NotReady, RequestRefused, RouteUnknown
+from search_server.errors import MethodRefused, NotReady, RouteUnknown
 from search_server.find_neighbors import format_error, format_neighbors, parse_find_neighbors
 from search_server.http.requests import (
     ClientGone,
@@ -28,7 +29,6 @@ from search_server.http.requests import (
     parse_search,
 )
 from search_server.http.responses import (
-    Response,
     json_body_response,
     json_response,
     response,
@@ -40,7 +40,7 @@ from search_server.page import read_page
 from search_server.pictures import PictureQueue
 
 if TYPE_CHECKING:
-    from search_server.http.protocol import BoundedProtocol
+    from http_limits.protocol import BoundedProtocol
 
 _ITEM_HEAD = b"/v1/items/"
 _ITEM_TAIL = b"/similar"

@@ -8,39 +8,24 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from http_limits.limits import ConnectionLimits
 from model_repository.digests import check_sha256
 from model_repository.environment import Environment
 from model_repository.names import IndexPrefix, parse_generation
 
-_MEBIBYTE = 1024 * 1024
-
 
 @dataclass(frozen=True, slots=True)
-class Limits:
-    """What one request, one connection and all of them together may ask for.
+class Limits(ConnectionLimits):
+    """What one request may ask for, besides what every connection may.
 
     neighbors: largest k. queries: most queries of one findNeighbors. listed: most items of one page.
-    target_bytes, head_bytes: of a request's target and of its whole head. body_bytes: of its body.
     pictures: that wait for the model; one more is answered 503. (How many pixels one may have: `image_embedder`.)
-    connections: at the same time.
-    head_seconds, body_seconds: for a client to send them. idle_seconds: between two requests of a connection; longer
-        than the 600 s for which Google's load balancers keep theirs, so that it is they who close.
-    write_seconds: for a client to take an answer. linger_seconds: for a client to close after we did.
     """
 
     neighbors: int = 1000
     queries: int = 100
     listed: int = 500
-    target_bytes: int = 4096
-    head_bytes: int = 32 * 1024
-    body_bytes: int = 10 * _MEBIBYTE
     pictures: int = 8
-    connections: int = 4096
-    head_seconds: float = 10.0
-    body_seconds: float = 30.0
-    idle_seconds: float = 620.0
-    write_seconds: float = 30.0
-    linger_seconds: float = 2.0
 
 
 @dataclass(frozen=True, slots=True)

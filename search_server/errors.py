@@ -1,19 +1,10 @@
-"""Why a request was refused, and the status that says so."""
+"""Why a request was refused, and the status that says so; what is no request at all, `http_limits.refusals` refuses."""
 
 from __future__ import annotations
 
 from http import HTTPStatus
-from typing import ClassVar
 
-
-class RequestRefused(Exception):
-    """The request can't be answered. The message tells the caller what to change.
-
-    code: stable, for programs. status: what it is answered with.
-    """
-
-    code: ClassVar[str] = "request-refused"
-    status: ClassVar[HTTPStatus] = HTTPStatus.BAD_REQUEST
+from http_limits.refusals import RequestRefused
 
 
 class RouteUnknown(RequestRefused):
@@ -50,12 +41,6 @@ class ItemUnknown(RequestRefused):
         super().__init__(f"this index has no item {item[:200]!r}; GET /v1/items lists those it has")
 
 
-class RequestMalformed(RequestRefused):
-    """The request isn't HTTP, or its body isn't what its content type says."""
-
-    code = "request-malformed"
-
-
 class MediaUnsupported(RequestRefused):
     """The body has a content type that isn't served here."""
 
@@ -67,34 +52,6 @@ class ImageUnreadable(RequestRefused):
     """The body is no picture that can be read, or one of too many pixels."""
 
     code = "image-unreadable"
-
-
-class BodyTooLarge(RequestRefused):
-    """The body has more bytes than are read."""
-
-    code = "body-too-large"
-    status = HTTPStatus.REQUEST_ENTITY_TOO_LARGE
-
-
-class HeadTooLarge(RequestRefused):
-    """The request's head has more bytes than are read."""
-
-    code = "head-too-large"
-    status = HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE
-
-
-class RequestTooSlow(RequestRefused):
-    """The client didn't send the rest of the request in time."""
-
-    code = "request-too-slow"
-    status = HTTPStatus.REQUEST_TIMEOUT
-
-
-class Overloaded(RequestRefused):
-    """Too much is waiting already: another try, later or at another pod, may pass."""
-
-    code = "overloaded"
-    status = HTTPStatus.SERVICE_UNAVAILABLE
 
 
 class NotReady(RequestRefused):

@@ -13,10 +13,11 @@ from typing import Any
 
 import orjson
 
+from http_limits.refusals import RequestMalformed
 from model_repository.fields import Fields
 from search_server.build.index import MappedIndex, Neighbors, Partition
 from search_server.config import Limits
-from search_server.errors import ParameterRefused, RequestMalformed
+from search_server.errors import ParameterRefused
 from search_server.http.requests import DEFAULT_NEIGHBORS, parse_vector
 
 _CATEGORY = "category"

@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import uvloop
 
+from http_limits.limits import affordable_connections, raise_open_files
 from model_repository.errors import Misconfigured, PermanentError
 from model_repository.exit_codes import ExitCode
 from model_repository.log import Log
@@ -30,8 +32,10 @@ def main(environment: Mapping[str, str]) -> ExitCode:
         where = Path(environment.get("TERMINATION_LOG") or "/dev/termination-log")
         return _last_words(log, where, error.code, str(error), ExitCode.USAGE)
     log = log.bind(generation=config.generation)
+    limits = config.limits
+    limits = replace(limits, connections=affordable_connections(limits.connections, raise_open_files()))
     try:
-        uvloop.run(serve(config, log))
+        uvloop.run(serve(replace(config, limits=limits), log))
     except PermanentError as error:
         return _last_words(log, config.termination_log, error.code, str(error), ExitCode.DATA)
     except OSError as error:

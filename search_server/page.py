@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from importlib.resources import files
 from urllib.parse import urlsplit
 
+from http_limits.refusals import Response
 from search_server.http.requests import Request
-from search_server.http.responses import Headers, Response, response
+from search_server.http.responses import Headers, response
 
 _TYPES = {
     ".html": "text/html; charset=utf-8",

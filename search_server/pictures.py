@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 from concurrent.futures import ThreadPoolExecutor
 
+from http_limits.refusals import Overloaded
 from image_embedder import PictureUnreadable
 from search_server.build.model import Model
-from search_server.errors import ImageUnreadable, Overloaded
+from search_server.errors import ImageUnreadable
 
 
 class PictureQueue:

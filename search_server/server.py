@@ -8,22 +8,20 @@ import gc
 import os
 import socket
 import threading
-import time
 from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import Any, TypeVar
 
 import uvicorn
 
+from http_limits.protocol import BoundedProtocol, connections_of, keep_time
 from model_repository.log import Log
 from search_server.app import SearchApplication
 from search_server.build import open_and_prove
 from search_server.config import Config
-from search_server.http.protocol import BoundedProtocol
 
 _T = TypeVar("_T")
 
-_TICK_SECONDS = 1.0
 _POLL_SECONDS = 0.05
 _BACKLOG = 1024
 _LEAVE_SECONDS = 35
@@ -67,7 +65,7 @@ class Server(uvicorn.Server):
 
     def connections(self) -> list[BoundedProtocol]:
         """All that are open."""
-        return [one for one in self.server_state.connections if isinstance(one, BoundedProtocol)]
+        return connections_of(self.server_state)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """A signal came."""
@@ -78,19 +76,12 @@ class Server(uvicorn.Server):
     def running(self, listener: socket.socket) -> Iterator[asyncio.Task[None]]:
         """Serve, and look at every connection's time, until the block ends; gives the task that serves."""
         serving = asyncio.create_task(self.serve([listener]))
-        ticking = asyncio.create_task(self._tick())
+        ticking = asyncio.create_task(keep_time(self._app, self.server_state))
         try:
             yield serving
         finally:
             ticking.cancel()
             serving.cancel()
-
-    async def _tick(self) -> None:
-        while True:
-            await asyncio.sleep(_TICK_SECONDS)
-            self._app.now = time.monotonic()
-            for connection in self.connections():
-                connection.tick()
 
 
 def listen(host: str, port: int) -> socket.socket:

@@ -13,8 +13,9 @@ import python_multipart
 from python_multipart.exceptions import MultipartParseError
 from python_multipart.multipart import parse_options_header
 
+from http_limits.refusals import RequestMalformed
 from search_server.config import Limits
-from search_server.errors import MediaUnsupported, ParameterRefused, RequestMalformed
+from search_server.errors import MediaUnsupported, ParameterRefused
 
 DEFAULT_NEIGHBORS = 10
 """k where none is asked for."""

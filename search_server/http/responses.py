@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import re
 from functools import lru_cache
-from typing import NamedTuple
 
 import orjson
 
+from http_limits.refusals import Response
 from search_server.build.index import Neighbors
 
 Headers = list[tuple[bytes, bytes]]
@@ -21,14 +21,6 @@ _NOT_PLAIN = re.compile(rb"[^ !#-\[\]-~]")
 """What can't stand in a JSON string as it is, or isn't ASCII."""
 _JSON = ((b"content-type", b"application/json"), (b"cache-control", b"no-store"))
 """No cache keeps an answer: the next generation may be a moment away."""
-
-
-class Response(NamedTuple):
-    """An answer. headers: as ASGI has them; those that every answer has are added by the server."""
-
-    status: int
-    body: bytes
-    headers: Headers
 
 
 def response(status: int, body: bytes, *headers: tuple[bytes, bytes]) -> Response:

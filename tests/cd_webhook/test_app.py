@@ -197,7 +197,7 @@ def test_prometheus_gets_counts(stage: Stage) -> None:
     stage.client.post(URL, content=b"{}")
     text = stage.client.get("/metrics").text
     assert 'indexpush_deliveries_total{outcome="accepted"} 1.0' in text
-    assert 'indexpush_deliveries_total{outcome="rejected"} 1.0' in text
+    assert 'indexpush_deliveries_total{outcome="refused"} 1.0' in text
 
 
 def test_log_lines_carry_the_trace_of_the_event(stage: Stage) -> None:

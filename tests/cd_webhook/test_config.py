@@ -31,6 +31,8 @@ def test_the_least_is_enough_and_asks_for_a_token() -> None:
         ({"MODEL_REPOSITORY": "gs://acme/x"}, "without a path"),
         ({"WEBHOOK_TOKEN": ""}, "WEBHOOK_TOKEN is not set"),
         ({"WEBHOOK_TOKEN": "short"}, "at least 16"),
+        ({"WEBHOOK_TOKEN_PREVIOUS": "short"}, "WEBHOOK_TOKEN_PREVIOUS: use at least 16"),
+        ({"NOTIFY_TOPIC": "refusals"}, "NOTIFY_TOPIC is 'refusals': expected projects/"),
         ({"WEBHOOK_AUTH": "google-id-token"}, "WEBHOOK_AUDIENCE is not set"),
         ({"WEBHOOK_AUTH": "google-id-token", "WEBHOOK_AUDIENCE": "x"}, "WEBHOOK_CALLERS is not set"),
         ({"PORT": "http"}, "expected a whole number from 1 to 65535"),
@@ -53,6 +55,30 @@ def test_check_says_what_is_misconfigured(
     assert values == "ok     values: namespace n, image i"
     assert bucket.startswith("WRONG  bucket: gs://acme: no valid credentials")
     assert cluster.startswith("WRONG  cluster: LOCAL_CLUSTER_URL is not set")
+
+
+def test_check_says_everything_at_once(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(tmp_path / "missing"))
+    change = {
+        "WEBHOOK_TOKEN": "short",
+        "PORT": "http",
+        "ENVIRONMENTS": str(tmp_path),
+        "NOTIFY_TOPIC": "projects/acme/topics/refusals",
+    }
+    assert main(["--check"], {**LEAST, **change}) == 64
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.partition(":")[0] for line in lines] == [
+        "WRONG  settings", "WRONG  settings", "WRONG  values", "WRONG  bucket", "WRONG  topic",
+    ]  # fmt: skip
+    assert "no credentials" in lines[-1]
+
+
+def test_check_without_a_bucket_or_an_environment_says_that(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--check"], {}) == 64
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[2] for line in lines] == ["WEBHOOK_TOKEN", "ENVIRONMENT", "MODEL_REPOSITORY"]
 
 
 @pytest.mark.parametrize("named", ["docker", "no_such_module:connect", "cd_webhook.cluster:nothing", ":x", "os:"])

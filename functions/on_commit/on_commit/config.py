@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -16,7 +15,6 @@ from on_commit.limits import Limits
 
 _URL = "CD_WEBHOOK_URL"
 _FRESHNESS = "FRESHNESS_SECONDS_"
-_TOPIC = re.compile(r"projects/[^/\s]+/topics/[A-Za-z][-A-Za-z0-9._~+%]{2,254}", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,16 +49,13 @@ class Config:
         }
         default = _url(read, _URL) if read.text(_URL) or not own else ""
         auth = read.one_of("CD_WEBHOOK_AUTH", AuthKind, AuthKind.NONE)
-        topic = read.text("NOTIFY_TOPIC")
-        if topic and not _TOPIC.fullmatch(topic):
-            read.expected("NOTIFY_TOPIC", "projects/<project>/topics/<topic>")
         config = cls(
             bucket=bucket,
             webhook_url=default,
             webhook_urls={environment: _url(read, name) for name, environment in own.items()},
             webhook_auth=auth,
             webhook_token=_token(read) if auth is AuthKind.BEARER else "",
-            notify_topic=topic,
+            notify_topic=read.topic(),
             project=read.text("GOOGLE_CLOUD_PROJECT") or read.text("GCP_PROJECT"),
             limits=_limits(read, variables),
         )

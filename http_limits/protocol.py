@@ -10,23 +10,25 @@ To close at once with bytes unread would make the kernel send a reset, which can
 from __future__ import annotations
 
 import asyncio
+import time
 from enum import Enum, auto
-from typing import TYPE_CHECKING, Any, Protocol, cast
+from typing import Any, Protocol, cast
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
+from uvicorn.server import ServerState
 
-from search_server.errors import (
+from http_limits.limits import ConnectionLimits
+from http_limits.refusals import (
     BodyTooLarge,
     HeadTooLarge,
     Overloaded,
     RequestMalformed,
     RequestRefused,
     RequestTooSlow,
+    Response,
 )
 
-if TYPE_CHECKING:
-    from search_server.config import Limits
-    from search_server.http.responses import Response
+_TICK_SECONDS = 1.0
 
 
 class Application(Protocol):
@@ -35,8 +37,12 @@ class Application(Protocol):
     now: seconds that only grow, as of the last tick: exact enough for patience, and free.
     """
 
-    limits: Limits
     now: float
+
+    @property
+    def limits(self) -> ConnectionLimits:
+        """The bounds."""
+        ...
 
     def refuse(self, refusal: RequestRefused) -> Response:
         """The answer to what was no whole request."""
@@ -92,7 +98,7 @@ class _HalfClosing:
 
 
 class BoundedProtocol(HttpToolsProtocol):
-    """One client's connection. `tick` must be called every second or so."""
+    """One client's connection. `tick` must be called every second or so: `keep_time` does it."""
 
     _application: Application
     _half_closing: _HalfClosing
@@ -100,21 +106,21 @@ class BoundedProtocol(HttpToolsProtocol):
     # what the event loop calls
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Take the connection, or turn it away when there are too many."""
+        """Take the connection; where there are too many, in place of one that nobody would miss."""
         self._application = cast("Application", self.app)
         self._limits = self._application.limits
         self._half_closing = _HalfClosing(cast("asyncio.Transport", transport), self._application)
         self._stage = _Stage.BETWEEN
         self._since = self._application.now
         self._blocked_since: float | None = None
-        self._asked = False
+        self._asked = self._finished = False
         self._refused = False
         self._head_bytes = self._body_bytes = self._length = 0
         self._progress = self._unfinished_bytes = 0
         self._answered: RequestResponseCycle | None = None
         super().connection_made(cast("asyncio.Transport", self._half_closing))
         if len(self.connections) > self._limits.connections:
-            self._refuse(Overloaded("too many connections; come back later"))
+            self._make_room()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Forget the connection, and at once what it holds: cycles would keep it until a collection."""
@@ -182,7 +188,8 @@ class BoundedProtocol(HttpToolsProtocol):
         self._enter(_Stage.BODY)
         if self._refused:
             return
-        if len(self.url) > self._limits.target_bytes:
+        fields = sum(len(name) + len(value) for name, value in self.headers)  # all may have come in one read
+        if len(self.url) > self._limits.target_bytes or fields > self._limits.head_bytes:
             self._refuse_head()
         elif self._length > self._limits.body_bytes:
             self._refuse_body()
@@ -217,6 +224,7 @@ class BoundedProtocol(HttpToolsProtocol):
     def on_response_complete(self) -> None:
         """Begin with the next request, or wait for one; the client's time begins anew."""
         self.server_state.total_requests += 1
+        self._finished = True
         self._half_closing.flush()
         self._since = self._application.now
         if not self.transport.is_closing():
@@ -276,6 +284,16 @@ class BoundedProtocol(HttpToolsProtocol):
         """Whether a request is being answered, or is on its way in."""
         return not self.transport.is_closing() and (self._busy or self._stage is not _Stage.BETWEEN)
 
+    def _make_room(self) -> None:
+        """End the longest idle connection at once, one that never got an answer first; if all are busy, our own."""
+        idle = [one for one in connections_of(self.server_state) if one is not self and not one._busy]  # noqa: SLF001 - ours
+        if not idle:
+            self._refuse(Overloaded("too many connections; come back later"))
+            return
+        longest = min(idle, key=lambda one: (one._finished, one._since))  # noqa: SLF001
+        longest.transport.abort()
+        self.connections.discard(longest)  # the event loop tells of its end only later
+
     def _enter(self, stage: _Stage) -> None:
         self._stage = stage
         self._since = self._application.now
@@ -296,3 +314,17 @@ class BoundedProtocol(HttpToolsProtocol):
                 self._refuse(RequestTooSlow(f"the request's {self._stage.name.lower()} didn't come in time"))
         elif waited > (limits.idle_seconds if self._asked else limits.head_seconds):
             self.transport.close()  # nobody connects to ask later: the first request has less time
+
+
+def connections_of(state: ServerState) -> list[BoundedProtocol]:
+    """All connections that are open."""
+    return [one for one in state.connections if isinstance(one, BoundedProtocol)]
+
+
+async def keep_time(application: Application, state: ServerState) -> None:
+    """Look at every connection's time until cancelled."""
+    while True:
+        await asyncio.sleep(_TICK_SECONDS)
+        application.now = time.monotonic()
+        for connection in connections_of(state):
+            connection.tick()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from tests.search_server.http_scene import Server, get, post, run
+from tests.http_limits.http_scene import Server, get, post, run
 
 CHUNKED = "transfer-encoding: chunked"
 

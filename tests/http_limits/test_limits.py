@@ -7,7 +7,7 @@ import socket
 
 import pytest
 
-from tests.search_server.http_scene import LIMITS, Server, get, post, run
+from tests.http_limits.http_scene import LIMITS, Server, get, post, run
 
 CHUNKED = "transfer-encoding: chunked"
 
@@ -151,11 +151,59 @@ def test_a_client_that_does_not_read_is_cut_off() -> None:
     run(scenario)
 
 
-def test_one_connection_too_many_is_turned_away() -> None:
+def test_one_connection_too_many_takes_the_place_of_the_longest_idle() -> None:
     async def scenario(server: Server) -> None:
-        wires = [await server.connect() for _ in range(4)]
-        assert await wires[3].answer() == (503, b"overloaded", True)
-        await wires[0].send(get("/"))
-        assert (await wires[0].answer())[0] == 200
+        regular = await server.connect()
+        await regular.send(get("/"))
+        await regular.answer()
+        strangers = []
+        for _ in range(3):
+            server.pass_time(1)
+            strangers.append(await server.connect())
+            await server.until(lambda: len(server.connections) == 1 + len(strangers) or len(strangers) == 3)
+        assert await strangers[0].end() == b""  # who never asked goes before who did, however long ago
+        for one in (regular, *strangers[1:]):
+            await one.send(get("/again"))
+            assert (await one.answer())[0] == 200
+        assert len(server.connections) == 3
+
+    run(scenario)
+
+
+def test_a_connection_that_has_had_its_answers_goes_when_all_have() -> None:
+    async def scenario(server: Server) -> None:
+        wires = []
+        for _ in range(4):
+            wires.append(await server.connect())
+            await wires[-1].send(get("/"))
+            assert (await wires[-1].answer())[0] == 200
+            server.pass_time(1)
+        assert await wires[0].end() == b""
+
+    run(scenario)
+
+
+def test_a_head_that_is_not_finished_keeps_no_place() -> None:
+    async def scenario(server: Server) -> None:
+        dribbling = [await server.connect() for _ in range(3)]
+        for one in dribbling:
+            await one.send(b"GET / HT")
+        await server.began(3)
+        wire = await server.connect()
+        await wire.send(get("/"))
+        assert (await wire.answer())[0] == 200
+
+    run(scenario)
+
+
+def test_a_connection_too_many_is_turned_away_where_all_are_being_answered() -> None:
+    async def scenario(server: Server) -> None:
+        wires = [await server.connect() for _ in range(3)]
+        for one in wires:
+            await one.send(get("/later"))
+        await server.began(3)
+        assert await (await server.connect()).answer() == (503, b"overloaded", True)
+        server.echo.let.set()
+        assert [(await one.answer())[0] for one in wires] == [200] * 3
 
     run(scenario)

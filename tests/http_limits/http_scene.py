@@ -10,12 +10,11 @@ import uvicorn
 import uvloop
 from uvicorn.server import ServerState
 
-from search_server.config import Limits
-from search_server.errors import RequestRefused
-from search_server.http.protocol import BoundedProtocol
-from search_server.http.responses import Response, response
+from http_limits.limits import ConnectionLimits
+from http_limits.protocol import BoundedProtocol, connections_of
+from http_limits.refusals import RequestRefused, Response
 
-LIMITS = Limits(
+LIMITS = ConnectionLimits(
     target_bytes=200,
     head_bytes=1000,
     body_bytes=1000,
@@ -59,7 +58,8 @@ class Echo:
         await send({"type": "http.response.body", "body": answer})
 
     def refuse(self, refusal: RequestRefused) -> Response:
-        return response(refusal.status, refusal.code.encode())
+        body = refusal.code.encode()
+        return Response(refusal.status, body, [(b"content-length", b"%d" % len(body))])
 
 
 class Server:
@@ -75,7 +75,7 @@ class Server:
 
     @property
     def connections(self) -> list[BoundedProtocol]:
-        return [one for one in self._state.connections if isinstance(one, BoundedProtocol)]
+        return connections_of(self._state)
 
     async def until(self, true: Callable[[], bool]) -> None:
         """Wait for what must happen; only a hang takes so long."""
