@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from http_limits.refusals import RequestRefused, Response
 from model_repository.log import Log
-from search_server.build.index import MappedIndex, neighbors
+from search_server.build.index import MappedIndex
 from search_server.build.model import Model
 from search_server.config import Config
 from search_server.errors import MethodRefused, NotReady, RouteUnknown
@@ -229,7 +229,7 @@ class SearchApplication:
         partitions = index.select(search.category)
         home, position = index.place(item)
         await self._may_search()
-        found = neighbors(index.similar(home, position, search.k, partitions), search.k)
+        found = index.similar(home, position, search.k, partitions)
         return json_body_response(similar_json(item, home.category, self._config.generation, found))
 
     async def _answer_items(self, request: Request) -> Response:
@@ -252,17 +252,16 @@ class SearchApplication:
         picture = parse_picture(request.header(b"content-type"), await request.body())
         vector = await opened.pictures.embed(picture)
         await self._may_search()
-        found = neighbors(opened.index.nearest(vector, search.k, partitions), search.k)
+        found = opened.index.nearest(vector, search.k, partitions)
         return json_body_response(search_json(self._config.generation, found))
 
     async def _answer_find_neighbors(self, request: Request) -> Response:
         index = self._open().index
-        wanted = parse_find_neighbors(await request.body(), index, self.limits)
         answers: list[dict[str, Any]] = []
-        for query in wanted.queries:
+        for query in parse_find_neighbors(await request.body(), index, self.limits):
             await self._may_search()
-            found = neighbors(index.nearest(query.vector, query.neighbors, query.partitions), query.neighbors)
-            answers.append(format_neighbors(query, found, index, full=wanted.full))
+            found = index.nearest(query.vector, query.neighbors, query.partitions)
+            answers.append(format_neighbors(query, found, index))
         return json_response({"nearestNeighbors": answers})
 
     async def _answer_status(self, request: Request) -> Response:

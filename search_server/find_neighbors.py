@@ -34,19 +34,12 @@ _GOOGLE_STATUS = {
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """One query. id: what its answer is named. vector: of length 1. partitions: where to look."""
+    """One query. id: of its answer. vector: of length 1. partitions: where to look. full: vectors and restricts too."""
 
     id: str
     vector: list[float]
     neighbors: int
     partitions: tuple[Partition, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class FindNeighbors:
-    """A whole request. full: answer with vectors and restricts too."""
-
-    queries: tuple[Query, ...]
     full: bool
 
 
@@ -83,7 +76,7 @@ class _Message(Fields):
         return value
 
 
-def parse_find_neighbors(body: bytes, index: MappedIndex, limits: Limits) -> FindNeighbors:
+def parse_find_neighbors(body: bytes, index: MappedIndex, limits: Limits) -> tuple[Query, ...]:
     """Read a request; raises `RequestMalformed`, `ParameterRefused` or `ItemUnknown`."""
     try:
         message = _Message(orjson.loads(body), "the body")
@@ -95,16 +88,15 @@ def parse_find_neighbors(body: bytes, index: MappedIndex, limits: Limits) -> Fin
         message.refuse(f"deployedIndexId {deployed[:80]!r}: {index.manifest.prefix.index!r} is served here")
     message.ignore("index_endpoint")
     full = message.flag("return_full_datapoint", default=False)
-    queries = tuple(
-        _parse_query(query, index, limits) for query in message.objects("queries", most=limits.queries, default=[])
-    )
+    queries = message.objects("queries", most=limits.queries, default=[])
+    parsed = tuple(_parse_query(query, index, limits, full=full) for query in queries)
     message.done()
-    if not queries:
+    if not parsed:
         message.refuse("queries: at least one is needed")
-    return FindNeighbors(queries, full)
+    return parsed
 
 
-def _parse_query(query: _Message, index: MappedIndex, limits: Limits) -> Query:
+def _parse_query(query: _Message, index: MappedIndex, limits: Limits, *, full: bool) -> Query:
     neighbors = query.count("neighbor_count", limits.neighbors) or DEFAULT_NEIGHBORS
     # how hard to look is decided by the build, whose recall was measured; these only tune Vertex AI's own indexes
     query.ignore("approximate_neighbor_count", "fraction_leaf_nodes_to_search_override")
@@ -121,7 +113,7 @@ def _parse_query(query: _Message, index: MappedIndex, limits: Limits) -> Query:
         vector = index.vector(item)
     else:
         datapoint.refuse("featureVector, or the datapointId of an item of this index, is needed")
-    return Query(item, vector, neighbors, partitions)
+    return Query(item, vector, neighbors, partitions, full)
 
 
 def _select(restricts: Iterable[_Message], index: MappedIndex) -> tuple[Partition, ...]:
@@ -138,7 +130,7 @@ def _select(restricts: Iterable[_Message], index: MappedIndex) -> tuple[Partitio
     return partitions
 
 
-def format_neighbors(query: Query, found: Neighbors, index: MappedIndex, *, full: bool) -> dict[str, Any]:
+def format_neighbors(query: Query, found: Neighbors, index: MappedIndex) -> dict[str, Any]:
     """One NearestNeighbors. distance: 1 - cosine similarity, Vertex AI's COSINE_DISTANCE, from 0 to 2."""
     ids = [item.decode() for item in found.ids]
     return {
@@ -148,7 +140,7 @@ def format_neighbors(query: Query, found: Neighbors, index: MappedIndex, *, full
                 "datapoint": {
                     "datapointId": item,
                     "crowdingTag": {"crowdingAttribute": category},
-                    **(_full(item, category, index) if full else {}),
+                    **(_full(item, category, index) if query.full else {}),
                 },
                 "distance": distance * distance / 2.0,
             }

@@ -10,7 +10,7 @@ import mmap
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from heapq import merge
-from itertools import islice, repeat
+from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
@@ -76,28 +76,24 @@ class Partition:
     annoy: AnnoyIndex
     ids: MappedIds
 
-    def nearest(self, to: int | Sequence[float], count: int, breadth: int) -> Hits:
-        """The `count` nearest to the item at a position (itself among them), or to a vector; fewer if there are fewer.
+    def nearest(self, to: int | Sequence[float], k: int, breadth: int) -> Neighbors:
+        """The `k` nearest to the item at a position, without itself, or to a vector; fewer only if there are fewer.
 
         breadth: about how many candidates Annoy looks at.
         """
-        annoy = self.annoy
+        annoy, items = self.annoy, len(self.ids)
         search: Search = annoy.get_nns_by_item if isinstance(to, int) else annoy.get_nns_by_vector
-        while True:
-            positions, distances = search(to, count, breadth, include_distances=True)
-            items = len(self.ids)
-            # the trees may name the same items, and then Annoy answers fewer than there are
-            if len(positions) >= min(count, items) or breadth >= items * annoy.get_n_trees() * 4:
-                return Hits(self, positions, distances)
+        count = k + 1 if isinstance(to, int) else k
+        positions, distances = search(to, count, breadth, include_distances=True)
+        # the trees may name the same items, and then Annoy answers fewer than there are
+        while len(positions) < min(count, items) and breadth < items * annoy.get_n_trees() * 4:
             breadth *= 4
-
-
-class Hits(NamedTuple):
-    """What Annoy found in one partition: positions, and their distances, nearest first."""
-
-    partition: Partition
-    positions: list[int]
-    distances: list[float]
+            positions, distances = search(to, count, breadth, include_distances=True)
+        if isinstance(to, int) and to in positions:
+            own = positions.index(to)
+            del positions[own], distances[own]
+        ids = self.ids.at(positions[:k])
+        return Neighbors(distances[:k], ids, [self.category] * len(ids))
 
 
 class MappedIndex:
@@ -136,30 +132,16 @@ class MappedIndex:
             raise ParameterRefused(f"category {category[:100]!r} isn't in this index; GET /v1/status lists them")
         return (partition,)
 
-    def similar(self, home: Partition, position: int, k: int, partitions: Sequence[Partition]) -> list[Hits]:
-        """The `k` nearest in each of `partitions` to the item at `position` of `home`, without that item.
-
-        Fewer only if there are fewer.
-        """
+    def similar(self, home: Partition, position: int, k: int, partitions: Sequence[Partition]) -> Neighbors:
+        """The `k` nearest in `partitions` to the item at `position` of `home`, without that item."""
         breadth = self._breadth(k)
-        found: list[Hits] = []
-        vector: list[float] = []
-        for partition in partitions:
-            if partition is home:
-                hits = home.nearest(position, k + 1, breadth)
-                if position in hits.positions:
-                    own = hits.positions.index(position)
-                    del hits.positions[own], hits.distances[own]
-            else:
-                vector = vector or home.annoy.get_item_vector(position)
-                hits = partition.nearest(vector, k, breadth)
-            found.append(hits)
-        return found
+        vector = home.annoy.get_item_vector(position) if any(each is not home for each in partitions) else []
+        return _merged([each.nearest(position if each is home else vector, k, breadth) for each in partitions], k)
 
-    def nearest(self, vector: Sequence[float], k: int, partitions: Sequence[Partition]) -> list[Hits]:
-        """The `k` nearest in each of `partitions` to `vector`, of the index's dimensions, finite, not all 0."""
+    def nearest(self, vector: Sequence[float], k: int, partitions: Sequence[Partition]) -> Neighbors:
+        """The `k` nearest in `partitions` to `vector`, of the index's dimensions, finite, not all 0."""
         breadth = self._breadth(k)
-        return [partition.nearest(vector, k, breadth) for partition in partitions]
+        return _merged([each.nearest(vector, k, breadth) for each in partitions], k)
 
     def listed(self, category: str | None, after: str | None, limit: int) -> list[tuple[str, str]]:
         """Up to `limit` items as (id, category) in the order of the build, from the one that follows `after`."""
@@ -178,18 +160,12 @@ class MappedIndex:
         return self.manifest.trees * max(k, self.manifest.recall.at) + 1
 
 
-def neighbors(hits: Sequence[Hits], k: int) -> Neighbors:
+def _merged(found: Sequence[Neighbors], k: int) -> Neighbors:
     """The `k` nearest of what was found in several partitions."""
-    if len(hits) == 1:
-        partition, positions, distances = hits[0]
-        ids = partition.ids.at(positions[:k])
-        return Neighbors(distances[:k], ids, [partition.category] * len(ids))
-    rows = list(islice(merge(*(_rows(each) for each in hits)), k))
+    if len(found) == 1:
+        return found[0]
+    rows = list(islice(merge(*(zip(*each, strict=True) for each in found)), k))
     return Neighbors([row[0] for row in rows], [row[1] for row in rows], [row[2] for row in rows])
-
-
-def _rows(hits: Hits) -> Iterator[tuple[float, bytes, str]]:
-    return zip(hits.distances, hits.partition.ids.at(hits.positions), repeat(hits.partition.category), strict=False)
 
 
 def _walk(partitions: Sequence[Partition], start: int) -> Iterator[tuple[str, str]]:
