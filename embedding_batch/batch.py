@@ -19,8 +19,9 @@ from embedding_batch.steps.embedding import embed, read_picture
 from embedding_batch.steps.features import FeatureCache, diff, unit_vectors
 from embedding_batch.steps.guards import guard_broken, guard_items, guard_recall
 from embedding_batch.steps.models import LocalModel, local_model, new_model, publish_model, published_model
-from embedding_batch.steps.publishing import CommitOutcome, NotAsked, commit, describe_outcome, look, new_build
+from embedding_batch.steps.publishing import commit, describe_commit, look, new_build
 from embedding_batch.steps.uploading import upload
+from model_repository.documents.commit import LiveCommit
 from model_repository.documents.index_manifest import IndexManifest, ModelReference
 from model_repository.store import Store
 
@@ -31,11 +32,12 @@ GOLDEN_IMAGES = 3
 class Summary:
     """What a run did.
 
+    live: the commit that stands now, which may be another's on hold; None: the run was not to commit.
     embedded: pictures that were new. reused: pictures that had an embedding. seconds: by step, in order.
     """
 
     manifest: IndexManifest
-    outcome: CommitOutcome
+    live: LiveCommit | None
     embedded: int
     reused: int
     broken: tuple[Broken, ...]
@@ -98,12 +100,10 @@ class _Run:
                 upload(self.store, config.prefix, built.contents, manifest.files, data)
                 details.append(f"{manifest.prefix}, {manifest.bytes_to_pull} bytes to pull")
         with self._step("commit") as details:
-            outcome: CommitOutcome = NotAsked()
-            if config.commits:
-                outcome = commit(self.store, config.target, config.commit, serving)
-            details.append(describe_outcome(outcome))
+            live = commit(self.store, config.target, config.commit, serving) if config.commits else None
+            details.append(describe_commit(live))
         reused = len({entry.sha256 for entry in listing.listed}) - embedded
-        return Summary(manifest, outcome, embedded, reused, listing.broken, self.seconds)
+        return Summary(manifest, live, embedded, reused, listing.broken, self.seconds)
 
     def _embed(self, listing: Listing, model: LocalModel, cache: FeatureCache) -> tuple[Listing, int]:
         """Return what can be indexed, all of it in the cache now, and how many pictures were embedded for that."""

@@ -9,7 +9,7 @@ from typing import Any, TextIO
 
 from embedding_batch.batch import Summary
 from embedding_batch.events import Event, Progress, StepEnded, Warned
-from embedding_batch.steps.publishing import CommitOutcome, Committed, Held, NotAsked
+from model_repository.documents.commit import LiveCommit
 from model_repository.errors import DeliveryError
 from model_repository.exit_codes import ExitCode
 from model_repository.log import Log
@@ -68,7 +68,7 @@ def summary_object(summary: Summary) -> dict[str, Any]:
     return {
         "index_prefix": str(manifest.prefix),
         "model_prefix": str(manifest.model.prefix),
-        **outcome_object(summary.outcome),
+        **_outcome(summary.live),
         "items": manifest.items,
         "embedded": summary.embedded,
         "reused": summary.reused,
@@ -79,12 +79,11 @@ def summary_object(summary: Summary) -> dict[str, Any]:
     }
 
 
-def outcome_object(outcome: CommitOutcome) -> dict[str, Any]:
-    """Return what became of the commit; `generation` is the live commit's, None if the batch didn't look."""
-    match outcome:
-        case Committed(generation):
-            return {"outcome": "committed", "generation": generation}
-        case Held(generation, by, reason):
-            return {"outcome": "held", "generation": generation, "held_by": by, "held_because": reason}
-        case NotAsked():
-            return {"outcome": "published", "generation": None}
+def _outcome(live: LiveCommit | None) -> dict[str, Any]:
+    """What became of the commit; `generation` is the live commit's, None if the batch was not to commit."""
+    if live is None:
+        return {"outcome": "published", "generation": None}
+    if not live.commit.hold:
+        return {"outcome": "committed", "generation": live.generation}
+    held = {"held_by": live.commit.by, "held_because": live.commit.reason}
+    return {"outcome": "held", "generation": live.generation, **held}

@@ -8,9 +8,8 @@ vector can't depend on which others were new today.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,7 +40,8 @@ def embed(
     faults: dict[bytes, str] = {}
     done = 0
     listener(Progress("embed", 0, len(missing)))
-    with _pool(workers) as pool:
+    pool = ThreadPoolExecutor(workers)
+    try:
         for start in range(0, len(missing), PART_ROWS):
             entries = missing[start : start + PART_ROWS]
             vectors: dict[bytes, Vector] = {}
@@ -54,17 +54,9 @@ def embed(
                 listener(Progress("embed", done, len(missing)))
             if vectors:
                 keep(Features(tuple(vectors), np.stack(list(vectors.values()))))
-    return faults
-
-
-@contextmanager
-def _pool(workers: int) -> Iterator[ThreadPoolExecutor]:
-    """A pool that, when the step is broken off, doesn't first finish the thousands of pictures that wait."""
-    pool = ThreadPoolExecutor(workers)
-    try:
-        yield pool
     finally:
-        pool.shutdown(cancel_futures=True)
+        pool.shutdown(cancel_futures=True)  # broken off, it doesn't first finish the thousands of pictures that wait
+    return faults
 
 
 def _embed(entry: Listed, embedder: Embedder) -> Vector | str:

@@ -44,41 +44,15 @@ class Serving:
         return self.live.generation if self.live else 0
 
 
-@dataclass(frozen=True, slots=True)
-class Committed:
-    """The build was committed with this generation."""
-
-    generation: int
-
-
-@dataclass(frozen=True, slots=True)
-class Held:
-    """The live commit is on hold: the build is published, and stays uncommitted. by, reason: from that commit."""
-
-    generation: int
-    by: str
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class NotAsked:
-    """The batch was told to publish and not to commit."""
-
-
-CommitOutcome = Committed | Held | NotAsked
-
-
-def describe_outcome(outcome: CommitOutcome) -> str:
-    """Say in a few words what became of the commit."""
-    match outcome:
-        case Committed(generation):
-            return f"generation {generation}"
-        case Held(generation, by, reason):
-            who = f" by {by}" if by else ""
-            why = f" ({reason})" if reason else ""
-            return f"none: generation {generation} is on hold{who}{why}; release it to let new builds go live"
-        case NotAsked():
-            return "none asked for"
+def describe_commit(live: LiveCommit | None) -> str:
+    """Say in a few words what became of the commit; see `commit`. None: the batch was told not to commit."""
+    if live is None:
+        return "none asked for"
+    if not live.commit.hold:
+        return f"generation {live.generation}"
+    who = f" by {live.commit.by}" if live.commit.by else ""
+    why = f" ({live.commit.reason})" if live.commit.reason else ""
+    return f"none: generation {live.generation} is on hold{who}{why}; release it to let new builds go live"
 
 
 def look(store: Store, target: Target, listener: Listener) -> Serving:
@@ -121,17 +95,16 @@ def new_build(
     return manifest, data
 
 
-def commit(store: Store, target: Target, commit: Commit, serving: Serving) -> Committed | Held:
-    """Replace the commit that was `serving`, unless it is on hold.
+def commit(store: Store, target: Target, commit: Commit, serving: Serving) -> LiveCommit:
+    """Replace the commit that was `serving`, unless that is on hold; return the one that stands then.
 
     Raises GenerationConflict when somebody else committed since the batch looked: what they want counts; and
     BucketUnavailable, when nobody can tell whether the commit was written.
     """
     if serving.live is not None and serving.live.commit.hold:
-        held = serving.live.commit
-        return Held(serving.live.generation, held.by, held.reason)
+        return serving.live
     try:
-        return Committed(write_commit(store, target, commit, if_generation_match=serving.generation).generation)
+        return write_commit(store, target, commit, if_generation_match=serving.generation)
     except (GenerationConflict, BucketUnavailable) as error:
         # The answer may have got lost on its way: then what is live now is the very commit that was written.
         try:
@@ -140,4 +113,4 @@ def commit(store: Store, target: Target, commit: Commit, serving: Serving) -> Co
             raise error from None
         if live.generation == serving.generation or live.commit != commit:
             raise
-        return Committed(live.generation)
+        return live

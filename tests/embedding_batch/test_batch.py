@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from embedding_batch.console import summary_object
 from embedding_batch.errors import ItemsDropped, NameTaken, RecallTooLow, TooManyBroken
 from embedding_batch.events import Progress, StepEnded, Warned
 from embedding_batch.steps.guards import Limits
-from embedding_batch.steps.publishing import Committed, Held, NotAsked
 from model_repository.documents.commit import Commit
 from model_repository.documents.files import check_files
 from model_repository.documents.index_manifest import IndexManifest
@@ -44,6 +44,10 @@ def items_of(shop: Shop, prefix: IndexPrefix) -> set[str]:
     return {item for data in files for item in ItemIds(data, "ids")}
 
 
+def last_detail(shop: Shop) -> str:
+    return [event.detail for event in shop.events if isinstance(event, StepEnded)][-1]
+
+
 def pull(shop: Shop, manifest: IndexManifest, folder: Path) -> None:
     """What the puller does for a pod."""
     for name, prefix in (("index", manifest.prefix), ("model", manifest.model.prefix)):
@@ -61,7 +65,7 @@ def test_a_first_run_publishes_a_whole_build_and_commits_it(shop: Shop) -> None:
     check_files(str(manifest.model.prefix), manifest.model.files, shop.store.listing(str(manifest.model.prefix)))
     live = read_live_commit(shop.store, TARGET)
     assert live.commit.index_prefix == B1
-    assert summary.outcome == Committed(live.generation)
+    assert summary.live == live
     assert (summary.embedded, summary.reused, summary.broken) == (15, 0, ())
 
 
@@ -184,13 +188,17 @@ def test_a_commit_on_hold_is_left_alone_while_builds_go_on_being_published(shop:
     shop.batch("b1")
     held = write_commit(shop.store, TARGET, Commit(B1, "ann", "b2 is bad", hold=True), if_generation_match=None)
     summary = shop.batch("b2")
-    assert summary.outcome == Held(held.generation, "ann", "b2 is bad")
+    said = {"outcome": "held", "generation": held.generation, "held_by": "ann", "held_because": "b2 is bad"}
+    assert said.items() <= summary_object(summary).items()
+    assert f"none: generation {held.generation} is on hold by ann (b2 is bad)" in last_detail(shop)
     assert read_live_commit(shop.store, TARGET) == held
     assert shop.store.stat(B2.manifest) is not None
 
 
 def test_a_run_may_publish_without_committing(shop: Shop) -> None:
-    assert shop.batch(commits=False).outcome == NotAsked()
+    summary = summary_object(shop.batch(commits=False))
+    assert (summary["outcome"], summary["generation"]) == ("published", None)
+    assert last_detail(shop) == "none asked for"
     assert shop.store.stat(B1.manifest) is not None
     assert shop.store.stat(TARGET.commit_name) is None
 
@@ -242,7 +250,7 @@ def test_a_commit_whose_answer_got_lost_is_known_again(shop: Shop, told: Deliver
 
     shop.store.write = lose_the_answer  # type: ignore[method-assign]
     if arrives:
-        assert shop.batch("b1").outcome == Committed(read_live_commit(shop.store, TARGET).generation)
+        assert shop.batch("b1").live == read_live_commit(shop.store, TARGET)
     else:
         with pytest.raises(type(told)):
             shop.batch("b1")
@@ -259,7 +267,7 @@ def test_a_run_that_dies_while_it_uploads_leaves_no_index_json_and_the_next_one_
     assert shop.store.stat(B1.manifest) is None
     assert shop.store.stat(TARGET.commit_name) is None
     shop.store.breaks_after = None
-    assert isinstance(shop.batch().outcome, Committed)
+    assert shop.batch().live == read_live_commit(shop.store, TARGET)
     manifest = read_build(shop.store, B1).manifest
     check_files(str(B1), manifest.files, shop.store.listing(str(B1)))
 
@@ -285,7 +293,7 @@ def test_a_picture_may_be_called_what_a_shop_calls_it(shop: Shop, picture: str, 
     pull(shop, manifest, tmp_path / "pod")
     index, model = open_and_prove(tmp_path / "pod", B1, read_build(shop.store, B1).digest, Log())
     assert [index.listed(None, None, 9), len(model.manifest.golden_images)] == [[(item["id"], item["category"])], 1]
-    assert isinstance(shop.batch("b2").outcome, Committed)
+    assert shop.batch("b2").live == read_live_commit(shop.store, TARGET)
 
 
 @pytest.mark.parametrize("document", ["index.json", "model.json", "a file's name"])
@@ -314,7 +322,7 @@ def test_a_build_is_never_reused_for_other_bytes(shop: Shop) -> None:
 
 def test_a_committed_build_that_cannot_be_read_is_replaced(shop: Shop) -> None:
     write_commit(shop.store, TARGET, Commit(IndexPrefix("shop", "gone")), if_generation_match=0)
-    assert isinstance(shop.batch().outcome, Committed)
+    assert shop.batch().live == read_live_commit(shop.store, TARGET)
     assert any("indexes/shop/gone" in event.message for event in shop.events if isinstance(event, Warned))
 
 
