@@ -30,6 +30,8 @@ _MODEL_COPIES = 3
 """onnxruntime keeps the file's weights, its own packed copy and work space."""
 _COUNT_DIGITS = 15
 """More than any footprint has, and short enough for every reader's integers."""
+_TEXT_LIMIT = 2000
+"""Characters; a commit's own text is half as long, and making it inert lengthens it."""
 SLOWEST_PULL = 20 * _MIB
 """Bytes a second that a pull reaches on a bad day; the deadline gives up on anything slower."""
 _START_SECONDS = 120
@@ -176,8 +178,8 @@ class DeploymentRequest:
                 volume_mib=fields.parsed("volume_mib", _count),
                 deadline_seconds=fields.parsed("deadline_seconds", _count),
             ),
-            by=fields.take("by", ""),
-            reason=fields.take("reason", ""),
+            by=fields.text("by", longest=_TEXT_LIMIT, default=""),
+            reason=fields.text("reason", longest=_TEXT_LIMIT, default=""),
             restores=fields.parsed("restores", parse_generation) if fields.has("restores") else None,
         )
         fields.done()

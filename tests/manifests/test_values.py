@@ -87,3 +87,9 @@ def test_an_environments_name_cannot_leave_the_folder(tmp_path: Path) -> None:
 def test_a_passed_variable_is_taken_over_only_if_it_is_set() -> None:
     text = LEAST + "env: {A: a}\npass_env: [B, C]\n"
     assert parse_values(text, "dev.yaml", "dev", {"B": "b", "D": "d"}).env == {"A": "a", "B": "b"}
+
+
+@pytest.mark.parametrize("written", ["{{ cpu }}", "{[a]: b}", "{? {a: b} : c}"])
+def test_a_placeholder_that_nobody_filled_in_is_refused_by_its_line(written: str) -> None:
+    with pytest.raises(DocumentMalformed, match=r"^dev\.yaml: not YAML: a key is no text \(line 5\)"):
+        parse_values(f"{LEAST}cpu: {written}\n", "dev.yaml", "dev", {})
