@@ -150,13 +150,13 @@ class _Door:
     def _all_deployments(self, request: Request) -> JSONResponse:
         self._check(request)
         it = self._delivery
-        return JSONResponse({"deployments": describe_all(it.cluster, it.environment, it.clock.now())})
+        return JSONResponse({"deployments": describe_all(it.cluster, it.environment)})
 
     def _one_deployment(self, request: Request) -> JSONResponse:
         self._check(request)
         it, index = self._delivery, request.path_params["index"]
         try:
-            found = describe_one(it.cluster, it.environment, check_label("index", index), it.clock.now())
+            found = describe_one(it.cluster, it.environment, check_label("index", index))
         except NameRefused:
             found = None
         if found is None:

@@ -11,7 +11,7 @@ import random
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import ClassVar
 
 from cd_webhook.canary import Canaries, tried_out
@@ -49,6 +49,8 @@ from model_repository.store import Store
 
 _TRIES = 25
 """How often a decision is made anew when others write meanwhile; a busy rollout changes its status often."""
+_NOTIFY_PATIENCE = timedelta(minutes=5)
+"""So long may a topic refuse what is told; after that the receipt alone has to do."""
 _MOST_OWED = 50
 """Receipts; they stand in an annotation, and Kubernetes takes 256 KiB of those in all."""
 
@@ -216,22 +218,22 @@ class Delivery:
             self.canaries.remove(name)
             return Step(finished=True, sentence="the Deployment is gone")
         deployed, now = read_deployed(live), self.clock.now()
-        since = self.observed.since(name, deployed, now)
+        watched = self.observed.watched(name, deployed, now)
         if deployed.rollout is Rollout.CANARY:
-            live, step = self.canaries.advance(live, deployed, since, now)
+            live, step = self.canaries.advance(live, deployed, watched, now)
         else:
             self.canaries.remove(name)
-            live, step = self._advance(live, deployed, since, now)
+            live, step = self._advance(live, deployed, watched, now)
         if step.finished:
             self.observed.forget(name)
         self._settle(live)
         return self._take_up(live) or step
 
-    def _advance(self, live: Object, deployed: Deployed, since: datetime, now: datetime) -> tuple[Object, Step]:
+    def _advance(self, live: Object, deployed: Deployed, watched: timedelta, now: datetime) -> tuple[Object, Step]:
         if deployed.rollout is not Rollout.IN_PROGRESS:
             return live, Step(finished=True, sentence=deployed.rollout.value)
         request = plan.newest_of(deployed)
-        verdict = judge(live, self.cluster.pods(name_of(live)), since=since, now=now)
+        verdict = judge(live, self.cluster.pods(name_of(live)), watched=watched)
         match verdict:
             case Progressing(sentence):
                 return live, Step(finished=False, sentence=sentence, version=version_of(live))
@@ -279,7 +281,8 @@ class Delivery:
         for receipt in owed:
             self._write(receipt)
             if receipt.outcome is Outcome.UNDONE:
-                self._tell(Notice.of_receipt(self.store.bucket, receipt))
+                patient = self.clock.now() - receipt.finished < _NOTIFY_PATIENCE
+                self._tell(Notice.of_receipt(self.store.bucket, receipt), patient=patient)
         if owed:
             none = {RECEIPTS_OWED: format_receipts(())}
             self.cluster.annotate(name_of(live), none, resource_version=version_of(live))
@@ -289,16 +292,18 @@ class Delivery:
         name, said = Target(self.environment, index).commit_name, f"its rollout can't be taken on: {detail}"
         notice = Notice(Event.FAULT, self.store.bucket, name, "rollout-stuck", said, self.environment, index)
         try:
-            self._tell(notice)
+            self._tell(notice, patient=False)
         except DeliveryError as error:
             self.log.warning(f"not published: {error}", code=error.code, index=index)
             return False
         return True
 
-    def _tell(self, notice: Notice) -> None:
+    def _tell(self, notice: Notice, *, patient: bool) -> None:
         try:
             self.notifier.publish(notice)
-        except NotifyRefused as error:  # nobody listens there: that must not keep anything else away
+        except NotifyRefused as error:  # nobody listens there: that must not keep anything else away for long
+            if patient:
+                raise
             self.log.error(f"not published: {error}", code=error.code, index=notice.index)
 
     def _write(self, receipt: Receipt) -> None:

@@ -1,31 +1,46 @@
-"""Since when this process has watched a rollout: clocks of two machines differ, so none is held against another's."""
+"""For how long this process has watched a rollout: what a deadline is held against.
+
+Clocks of two machines differ by minutes, and webhooks are away for hours, or meet a cluster that is. So no machine's
+clock is held against another's, and time in which nobody could look counts for nothing; Kubernetes' own deadline goes
+on meanwhile.
+"""
 
 from __future__ import annotations
 
-from datetime import datetime
+from dataclasses import dataclass
+from datetime import datetime, timedelta
 
 from cd_webhook.state import Deployed
 
+_LONGEST_GAP = timedelta(seconds=60)
+"""Between two looks; of a longer one, the rest wasn't watched."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Rollout:
+    """what: which one. watched: for how long, until the last look."""
+
+    what: object
+    watched: timedelta
+    last_look: datetime
+
 
 class Observed:
-    """Remembers by index. May be shared by threads: each operation on it is atomic.
-
-    A process that takes over begins to count anew, so that time in which nobody watched isn't held against a rollout;
-    Kubernetes' own deadline goes on meanwhile.
-    """
+    """Remembers by index. May be shared by threads: each operation on it is atomic."""
 
     def __init__(self) -> None:
-        self._since: dict[str, tuple[object, datetime]] = {}
+        self._rollouts: dict[str, _Rollout] = {}
 
-    def since(self, index: str, deployed: Deployed, now: datetime) -> datetime:
-        """When this process first met what goes on, by its own clock, which says `now`."""
+    def watched(self, index: str, deployed: Deployed, now: datetime) -> timedelta:
+        """For how long this process has watched what goes on, this look included. now: by its own clock."""
         what = (deployed.generation, deployed.rollout, deployed.started, deployed.promoted)
-        known, moment = self._since.get(index, (None, now))
-        if known != what or moment > now:  # the clock was put back
-            self._since[index] = (what, now)
-            return now
-        return moment
+        before = self._rollouts.get(index)
+        watched = timedelta(0)
+        if before is not None and before.what == what:
+            watched = before.watched + min(max(now - before.last_look, timedelta(0)), _LONGEST_GAP)
+        self._rollouts[index] = _Rollout(what, watched, now)
+        return watched
 
     def forget(self, index: str) -> None:
         """Nothing goes on."""
-        self._since.pop(index, None)
+        self._rollouts.pop(index, None)

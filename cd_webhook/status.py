@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import timedelta
 from typing import Any
 
 from cd_webhook.canary import limit as canary_limit
@@ -31,16 +31,16 @@ class Found:
     service: bool
 
 
-def describe(environment: str, found: Found, now: datetime) -> dict[str, Any]:
+def describe(environment: str, found: Found) -> dict[str, Any]:
     """The status of one index, as JSON."""
     live, canary, pods = found.live, found.canary, found.pods
     deployed = read_deployed(live)
     spec, status = live["spec"], live.get("status") or {}
     sentence = deployed.detail
     if deployed.rollout is Rollout.IN_PROGRESS:
-        sentence = judge(live, pods, since=now, now=now).sentence
+        sentence = judge(live, pods, watched=timedelta(0)).sentence
     elif deployed.rollout is Rollout.CANARY:
-        sentence = _canary(canary, pods, now)
+        sentence = _canary(canary, pods)
     return {
         "environment": environment,
         "index": name_of(live),
@@ -72,10 +72,10 @@ def _late_from(live: Object, deployed: Deployed) -> str | None:
     return format_moment(max(deployed.started, deployed.promoted or NEVER) + limit)
 
 
-def _canary(canary: Object | None, pods: list[Object], now: datetime) -> str:
+def _canary(canary: Object | None, pods: list[Object]) -> str:
     if canary is None:
         return "canary: not made yet"
-    verdict = judge(canary, pods, since=now, now=now)
+    verdict = judge(canary, pods, watched=timedelta(0))
     return f"canary: {'compared with the stable pods' if isinstance(verdict, Served) else verdict.sentence}"
 
 
@@ -105,7 +105,7 @@ def _serving(pods: list[Object]) -> list[dict[str, Any]]:
     ]
 
 
-def describe_all(cluster: Cluster, environment: str, now: datetime) -> list[dict[str, Any]]:
+def describe_all(cluster: Cluster, environment: str) -> list[dict[str, Any]]:
     """The status of every index; three requests to the cluster, however many there are. Raises as the cluster does."""
     deployments = {name_of(live): live for live in cluster.deployments()}
     services = set(cluster.services())
@@ -113,13 +113,13 @@ def describe_all(cluster: Cluster, environment: str, now: datetime) -> list[dict
     for pod in cluster.all_pods():
         pods[pod["metadata"]["labels"].get(INSTANCE, "")].append(pod)
     return [
-        describe(environment, Found(live, deployments.get(canary_name(name)), pods[name], name in services), now)
+        describe(environment, Found(live, deployments.get(canary_name(name)), pods[name], name in services))
         for name, live in deployments.items()
         if not is_canary(name)
     ]
 
 
-def describe_one(cluster: Cluster, environment: str, index: str, now: datetime) -> dict[str, Any] | None:
+def describe_one(cluster: Cluster, environment: str, index: str) -> dict[str, Any] | None:
     """The status of one index; None: the cluster has nothing of it. Raises as the cluster does."""
     live = cluster.deployment(index)
     if live is None:
@@ -127,4 +127,4 @@ def describe_one(cluster: Cluster, environment: str, index: str, now: datetime) 
     canary = canary_name(index)
     pods = [*cluster.pods(index), *cluster.pods(canary)]
     found = Found(live, cluster.deployment(canary), pods, service=index in cluster.services())
-    return describe(environment, found, now)
+    return describe(environment, found)

@@ -57,9 +57,13 @@ class MemoryStore:
             if live != if_generation_match:
                 raise GenerationConflict(name, if_generation_match)
         crc32c = format_crc32c(google_crc32c.value(data))
-        info = ObjectInfo(name, len(data), crc32c, self._next_generation(), datetime.now(UTC))
+        info = ObjectInfo(name, len(data), crc32c, self._next_generation(), self.now())
         self._objects[name] = (info, data)
         return info
+
+    def now(self) -> datetime:
+        """When it is; simulations have a time of their own."""
+        return datetime.now(UTC)
 
     def _next_generation(self) -> int:
         while (generation := self._chance.randrange(1, 2**63)) in self._given:

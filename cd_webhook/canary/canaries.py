@@ -7,7 +7,7 @@ the same place, and two of them do no harm to each other.
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from cd_webhook.canary import plan
 from cd_webhook.canary.comparison import ROUND_SECONDS, Comparison
@@ -43,10 +43,10 @@ class Canaries:
         self._comparisons: dict[str, Comparison] = {}
         """By index; each operation on it is atomic."""
 
-    def advance(self, live: Object, deployed: Deployed, since: datetime, now: datetime) -> tuple[Object, Step]:
+    def advance(self, live: Object, deployed: Deployed, watched: timedelta, now: datetime) -> tuple[Object, Step]:
         """Make the canary that the stable Deployment `live` wants, wait for it, watch it, promote or remove it.
 
-        since: when this process first met this trial; now: the time, by the same clock.
+        watched: for how long this process has watched this trial.
 
         Gives the stable Deployment as it is then. Raises as the cluster and the bucket do, also `Conflict`.
         """
@@ -55,7 +55,7 @@ class Canaries:
             raise ValueError("a canary without its rules")
         request = newest_of(deployed)
         about = {"index": index, "generation": str(request.generation), "prefix": str(request.index_prefix)}
-        match self._judge(live, deployed, deployed.trial, since, now):
+        match self._judge(live, deployed, deployed.trial, watched, now):
             case Watching(sentence):
                 return live, Step(finished=False, sentence=sentence, pause=ROUND_SECONDS)
             case Passed(sentence, figures):
@@ -77,13 +77,13 @@ class Canaries:
         if canary is not None:
             self._cluster.delete(canary)
 
-    def _judge(self, live: Object, deployed: Deployed, trial: Trial, since: datetime, now: datetime) -> Judgement:
+    def _judge(self, live: Object, deployed: Deployed, trial: Trial, watched: timedelta, now: datetime) -> Judgement:
         index, request = name_of(live), newest_of(deployed)
         comparison = self._comparisons.get(index)
         if comparison and comparison.generation != request.generation:
             comparison = None
         figures = comparison.figures if comparison else None
-        if now - since > limit(trial):
+        if watched > limit(trial):
             return undecided(figures)
         wanted = canary_of(with_annotations(live, build_annotations(request), trial.spec), trial.rules.replicas)
         canary = self._cluster.deployment(name_of(wanted))
@@ -97,7 +97,7 @@ class Canaries:
                 self._cluster.apply(wanted, resource_version=version_of(canary))
             return Watching(f"canary: commit {found}'s is replaced")
         pods = self._cluster.pods(name_of(wanted))
-        verdict = judge(canary, pods, since=since, now=now)
+        verdict = judge(canary, pods, watched=watched)
         if isinstance(verdict, Failed):
             return Aborted(Failed(verdict.code, f"canary: {verdict.sentence}"), figures)
         if comparison is None:

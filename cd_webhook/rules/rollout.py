@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 from cd_webhook.cluster import Object
@@ -42,31 +42,30 @@ _EVICTIONS = 3
 _NOBODY = "replicas is 0, so no pod can prove the build: scale the Deployment up"
 
 
-def judge(deployment: Object, pods: Sequence[Object], *, since: datetime, now: datetime) -> Verdict:
+def judge(deployment: Object, pods: Sequence[Object], *, watched: timedelta) -> Verdict:
     """Judge the rollout of the newest request.
 
-    deployment, pods: as the API gives them. since: when whoever asks first met this rollout; now: the time. Both by the
-    clock of whoever asks: those of other machines may be minutes off.
+    deployment, pods: as the API gives them. watched: for how long whoever asks has watched this rollout.
 
     The deadline is the Deployment's own progressDeadlineSeconds, as Kubernetes counts it (without progress since); a
     limit on the whole rollout, for each pod one deadline, ends those that never stop making a little progress.
     """
     spec, status = deployment["spec"], deployment.get("status") or {}
     if int(status.get("observedGeneration", 0)) < int(deployment["metadata"].get("generation", 0)):
-        late = _out_of_time(spec, since, now)
+        late = _out_of_time(spec, watched)
         return late or Progressing("waiting for the cluster to take note of the new Deployment")
     if _wanted(spec) == 0:
-        return _out_of_time(spec, since, now, _NOBODY) or Progressing(_NOBODY)
+        return _out_of_time(spec, watched, _NOBODY) or Progressing(_NOBODY)
     if _complete(spec, status):
         return Served(f"{status.get('availableReplicas', 0)} of {_wanted(spec)} pods serve")
-    troubles = _troubles(spec, pods, now - since)
+    troubles = _troubles(spec, pods, watched)
     hopeless = next((trouble for trouble in troubles if trouble.hopeless), None)
     if hopeless:
         return Failed(hopeless.code, hopeless.sentence)
     why = troubles[0].sentence if troubles else str(condition(status, "ReplicaFailure", "True").get("message") or "")
     if condition(status, "Progressing", "False").get("reason") == "ProgressDeadlineExceeded":
         return Failed("deadline-exceeded", _late(spec["progressDeadlineSeconds"], why))
-    late = _out_of_time(spec, since, now, why)
+    late = _out_of_time(spec, watched, why)
     return late or Progressing(why or _count(spec, status))
 
 
@@ -104,9 +103,9 @@ def _late(seconds: int, why: str) -> str:
     return f"not ready within {seconds} s: {why or 'no pod says why; see kubectl describe'}"
 
 
-def _out_of_time(spec: dict[str, Any], since: datetime, now: datetime, why: str = "") -> Failed | None:
+def _out_of_time(spec: dict[str, Any], watched: timedelta, why: str = "") -> Failed | None:
     limit = longest(spec)
-    if now - since <= limit + _GRACE:
+    if watched <= limit + _GRACE:
         return None
     return Failed("deadline-exceeded", _late(int(limit.total_seconds()), why or "the cluster made no progress"))
 

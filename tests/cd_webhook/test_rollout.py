@@ -30,7 +30,7 @@ def pod(fate: pods.Fate, generation: int = 5, name: str = "p1") -> dict[str, Any
 
 
 def verdict(deployed: dict[str, Any], *found: dict[str, Any], seconds: float = 1) -> Verdict:
-    return judge(deployed, found, since=START, now=START + timedelta(seconds=seconds))
+    return judge(deployed, found, watched=timedelta(seconds=seconds))
 
 
 def test_it_serves_when_every_pod_is_new_and_available() -> None:

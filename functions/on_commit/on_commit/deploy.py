@@ -187,13 +187,16 @@ class Deployer:
         """Publish the refusal, then leave the receipt: whoever dies between the two tells of it again, not never."""
         prefix = receipt.index_prefix and str(receipt.index_prefix)
         log.error(f"refused: {receipt.detail}", code=receipt.code, outcome=str(receipt.outcome), index_prefix=prefix)
-        self._tell(Notice.of_receipt(self._store.bucket, receipt), log)
+        self._tell(Notice.of_receipt(self._store.bucket, receipt), log, receipt.target)
         write_receipt(self._store, receipt)
 
-    def _tell(self, notice: Notice, log: Log) -> None:
+    def _tell(self, notice: Notice, log: Log, target: Target | None = None) -> None:
+        """Publish; a topic that goes on refusing keeps nothing else away. target: whose incident that is, if any."""
         try:
             self._notifier.publish(notice)
-        except NotifyRefused as error:  # nobody listens there: that must not keep the receipt away
+        except NotifyRefused as error:
+            if target is not None and not self._incidents.lasts(target, error.code, log):
+                raise
             log.error(f"not published: {error}", code=error.code)
 
 

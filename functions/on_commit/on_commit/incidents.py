@@ -47,6 +47,12 @@ class Incidents:
         subject = Notice(Event.FAULT, self._store.bucket, target.commit_name, "", "", target.environment, target.index)
         self._note(target.incidents_name, subject, found, looked_for, log, patience)
 
+    def lasts(self, target: Target, code: str, log: Log) -> bool:
+        """Whether a fault of `target` is known for longer than nobody is told."""
+        known, _ = self._read(target.incidents_name, log)
+        now = self._clock.now()
+        return any(each.code == code and now - each.since >= self._patience for each in known)
+
     def of_environment(self, environment: str, found: Mapping[str, str], log: Log) -> None:
         """Note what concerns every index of `environment`."""
         folder = f"commits/{environment}/"

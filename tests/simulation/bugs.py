@@ -1,0 +1,204 @@
+"""Bugs that the simulation must find: each replaces one function of the real parts by a wrong one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from datetime import datetime
+from typing import Any
+from unittest.mock import patch
+
+from cd_webhook import deliver
+from cd_webhook.cluster import Object
+from cd_webhook.deliver import Delivery
+from cd_webhook.rules import decide as rules
+from cd_webhook.rules import plan
+from cd_webhook.rules.decide import AlreadyDeployed, Decision, Situation, Superseded
+from cd_webhook.rules.rollout import Failed
+from cd_webhook.state import Deployed, read_deployed
+from embedding_batch.steps import publishing
+from model_repository.deployment import DeploymentRequest
+from model_repository.documents.receipt import Outcome, Receipt
+from model_repository.log import Log
+from model_repository.names import Target
+from model_repository.notify import NoNotifier
+from model_repository.store import StoredObject
+from on_commit import deploy, webhook
+from on_commit.deploy import Deployer
+from on_commit.sweep import Sweeper
+from on_commit.webhook import HttpAnswer, WebhookRefused
+from tests.simulation.outside import Bucket, Cluster
+
+Bug = Callable[[], Any]
+"""Makes a context in which the bug is there."""
+
+
+def _generations_are_compared_by_size() -> Any:
+    def decide(request: DeploymentRequest, situation: Situation) -> Decision:
+        asked = situation.deployed.generation
+        if request.generation < asked:
+            return Superseded(asked)
+        return rules.decide(request, replace(situation, live_generation=request.generation))
+
+    return patch.object(deliver, "decide", decide)
+
+
+def _the_live_commit_is_not_read() -> Any:
+    def decide(request: DeploymentRequest, situation: Situation) -> Decision:
+        return rules.decide(request, replace(situation, live_generation=request.generation))
+
+    return patch.object(deliver, "decide", decide)
+
+
+def _duplicates_are_deployed_again() -> Any:
+    def decide(request: DeploymentRequest, situation: Situation) -> Decision:
+        found = rules.decide(request, situation)
+        return rules.Deploy() if isinstance(found, AlreadyDeployed) and request.restores is None else found
+
+    return patch.object(deliver, "decide", decide)
+
+
+def _writes_are_not_guarded() -> Any:
+    inner = Cluster.__getattr__
+
+    def unguarded(self: Cluster, method: str) -> Any:
+        call = inner(self, method)
+        if method not in {"apply", "annotate"}:
+            return call
+
+        def write(value: Any, *arguments: Any, resource_version: str | None) -> Any:  # noqa: ARG001
+            name = value if isinstance(value, str) else value["metadata"]["name"]
+            live = self._world.cluster.deployment(name)
+            version = live["metadata"]["resourceVersion"] if live else None
+            return call(value, *arguments, resource_version=version)
+
+        return write
+
+    return patch.object(Cluster, "__getattr__", unguarded)
+
+
+def _the_receipt_comes_before_the_report() -> Any:
+    def refuse(self: Deployer, receipt: Receipt, log: Log) -> None:
+        deploy.write_receipt(self._store, receipt)
+        self._tell(deploy.Notice.of_receipt(self._store.bucket, receipt), log, receipt.target)
+
+    return patch.object(Deployer, "_refuse", refuse)
+
+
+def _a_sweep_does_nothing() -> Any:
+    return patch.object(Sweeper, "sweep", lambda *_: None)
+
+
+def _a_fault_of_the_set_up_is_a_verdict() -> Any:
+    inner = webhook.failure
+
+    def failure(url: str, answer: HttpAnswer) -> Exception:
+        found = inner(url, answer)
+        return WebhookRefused(str(found)) if answer.status == 503 and answer.text("code") else found
+
+    from tests.simulation import outside  # noqa: PLC0415 - it took the name over
+
+    return patch.object(outside, "failure", failure)
+
+
+def _an_undo_forgets_what_served() -> Any:
+    def undone(before: Deployed, live: Object, failed: Failed, now: datetime) -> Deployed:
+        return replace(plan.given_up(before, failed, "", None, now), spec={**live["spec"], "replicas": 0})
+
+    return patch.object(plan, "undone", undone)
+
+
+def _receipts_are_forgotten_before_they_are_written() -> Any:
+    inner = Delivery._settle
+
+    def settle(self: Delivery, live: Object) -> None:
+        owed = read_deployed(live).owed
+        if owed:
+            live = self._annotate(live, replace(read_deployed(live), owed=()))
+        for receipt in owed:
+            self._write(receipt)
+        inner(self, live)
+
+    return patch.object(Delivery, "_settle", settle)
+
+
+def _what_was_undone_is_not_told() -> Any:
+    return patch.object(Delivery, "_tell", lambda *_, **__: NoNotifier())
+
+
+def _events_pass_over_receipts() -> Any:
+    return patch.object(Deployer, "_outcome", lambda *_: None)
+
+
+def _a_hold_is_not_seen() -> Any:
+    inner = publishing.look
+
+    def look(*arguments: Any) -> Any:
+        found = inner(*arguments)
+        if found.live is None:
+            return found
+        return replace(found, live=replace(found.live, commit=replace(found.live.commit, hold=False)))
+
+    from tests.simulation import world  # noqa: PLC0415 - it took the name over
+
+    return patch.object(world, "batch_look", look)
+
+
+def _nothing_is_restored() -> Any:
+    return patch.object(Deployer, "_restore", lambda *_: None)
+
+
+def _the_events_commit_in_place_of_the_live_one() -> Any:
+    inner, first = deploy.read_commit_object, {}
+
+    def read(store: Bucket, target: Target) -> StoredObject:
+        """What stood there when the function first heard of the index."""
+        key = (store._world, target)
+        if key not in first:
+            first[key] = inner(store, target)
+        return first[key]
+
+    return patch.object(deploy, "read_commit_object", read)
+
+
+def _builds_are_not_checked() -> Any:
+    from model_repository.repository import read_build  # noqa: PLC0415 - in place of the check
+
+    return patch.object(deploy, "check_build", read_build)
+
+
+def _a_superseded_commit_says_it_served() -> Any:
+    inner = plan.superseded
+
+    def superseded(*arguments: Any, **options: Any) -> Receipt:
+        return replace(inner(*arguments, **options), outcome=Outcome.SERVED)
+
+    return patch.object(plan, "superseded", superseded)
+
+
+BUGS: dict[str, Bug] = {
+    "generations are compared by size": _generations_are_compared_by_size,
+    "the live commit is not read": _the_live_commit_is_not_read,
+    "duplicates are deployed again": _duplicates_are_deployed_again,
+    "writes are not guarded": _writes_are_not_guarded,
+    "the receipt comes before the report": _the_receipt_comes_before_the_report,
+    "a sweep does nothing": _a_sweep_does_nothing,
+    "a fault of the set-up is a verdict": _a_fault_of_the_set_up_is_a_verdict,
+    "an undo forgets what served": _an_undo_forgets_what_served,
+    "receipts are forgotten before they are written": _receipts_are_forgotten_before_they_are_written,
+    "what was undone is not told": _what_was_undone_is_not_told,
+    "events pass over receipts": _events_pass_over_receipts,
+    "a hold is not seen": _a_hold_is_not_seen,
+    "nothing is restored": _nothing_is_restored,
+    "the event's commit in place of the live one": _the_events_commit_in_place_of_the_live_one,
+    "builds are not checked": _builds_are_not_checked,
+    "a superseded commit says that it served": _a_superseded_commit_says_it_served,
+}
+
+
+@contextmanager
+def planted(name: str) -> Iterator[None]:
+    """Within this, the bug of that name is there."""
+    with BUGS[name]():
+        yield
