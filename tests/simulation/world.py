@@ -125,6 +125,8 @@ class World:
         """Of Deployments, since they were checked last."""
         self.receipts: dict[str, int] = {}
         """How often each name under deployments/ was written."""
+        self.deleted: set[str] = set()
+        """Indexes whose Deployment somebody deleted, and with it what was owed."""
         self.disturbed: set[str] = set()
         """Indexes that people deleted something of."""
         self._queue: list[tuple[float, int, Callable[[], None]]] = []
@@ -314,6 +316,7 @@ class World:
             live = self.cluster.deployment(index)
             if live is not None:
                 self.cluster.delete(live)
+                self.deleted.add(index)
         elif what == "commit" and live_generation(self.bucket, target.commit_name):
             self.bucket.delete(target.commit_name)
         elif what == "file" and self.uploads[index]:
