@@ -24,6 +24,13 @@ ELSEWHERE = {
 }
 """Locks that stand where they are installed from; every other group's is requirements/<group>.txt."""
 
+SHIPPED = {
+    "base-image": ELSEWHERE["search_server"],
+    "cd-webhook": "requirements/cd_webhook.txt",
+    "on-commit": ELSEWHERE["on_commit"],
+}
+"""What runs in a cloud, the two images and the function, and the lock that each is made from."""
+
 
 def install(session: nox.Session, group: str) -> None:
     """Install a group's locked packages and the rooms, unless this environment already has exactly them."""
@@ -119,6 +126,28 @@ def bench_commit(session: nox.Session) -> None:
     """From a commit to an answer, beside a watcher that bakes each index into an image; on a real Kubernetes node."""
     install(session, "dev")
     session.run("python", "-m", "benchmarks.bench_commit", *session.posargs, interrupt_timeout=20)
+
+
+@nox.session
+def audit(session: nox.Session) -> None:
+    """Known vulnerabilities of every locked package. Needs the internet: PyPI's JSON API, or OSV with `-- -s osv`."""
+    install(session, "supply_chain")
+    locks = [ELSEWHERE.get(group, f"requirements/{group}.txt") for group in PROJECT["dependency-groups"]]
+    named = [word for file in (*locks, "requirements/operator_cli.txt") for word in ("-r", file)]
+    # strict: a package that the service doesn't know is a failure, and not "no known vulnerabilities"
+    session.run("pip-audit", "--strict", "--disable-pip", "--require-hashes", *named, *session.posargs)
+
+
+@nox.session
+def sbom(session: nox.Session) -> None:
+    """A bill of materials (CycloneDX) of each image and the function, from their locks, in sbom/; needs no network."""
+    install(session, "supply_chain")
+    (ROOT / "sbom").mkdir(exist_ok=True)
+    for name, file in SHIPPED.items():
+        made = f"sbom/{name}.cdx.json"
+        session.run(
+            "cyclonedx-py", "requirements", file, "--pyproject", "pyproject.toml", "--output-reproducible", "-o", made
+        )
 
 
 @nox.session(venv_backend="none")
