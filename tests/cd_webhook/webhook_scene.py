@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import io
 import threading
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from cd_webhook.canary import Canaries
@@ -142,8 +142,11 @@ class Scene:
         self.values = chosen
         self.delivery = self.webhook()
 
-    def look_until_finished(self, delivery: Delivery | None = None, name: str = "home-store") -> str:
+    def look_until_finished(
+        self, delivery: Delivery | None = None, name: str = "home-store", pause: timedelta = timedelta()
+    ) -> str:
         for _ in range(50):
+            self.clock.moment += pause
             step = (delivery or self.delivery).advance(name)
             if step.finished:
                 return step.sentence
