@@ -182,9 +182,10 @@ def free_port() -> int:
 
 @dataclass
 class Server:
-    """The real server, as a process of its own."""
+    """The real server, as a process of its own. open_files: the most that it may have."""
 
     environment: Mapping[str, str]
+    open_files: int | None = None
     port: int = field(default_factory=free_port)
     process: subprocess.Popen[bytes] | None = None
 
@@ -194,10 +195,13 @@ class Server:
 
     def start(self) -> None:
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "search_server"],
+            [*self._limited(), sys.executable, "-m", "search_server"],
             env={"PATH": os.environ["PATH"], **self.environment, "PORT": str(self.port)},
             stderr=subprocess.PIPE,
         )
+
+    def _limited(self) -> list[str]:
+        return ["sh", "-c", f'ulimit -n {self.open_files} && exec "$0" "$@"'] if self.open_files else []
 
     def wait_ready(self) -> None:
         deadline = time.monotonic() + 90
@@ -245,8 +249,8 @@ def start() -> Iterator[Callable[..., Server]]:
     """Start servers that are gone after the test: start(environment) waits until it is ready."""
     servers: list[Server] = []
 
-    def start(environment: Mapping[str, str], *, wait: bool = True) -> Server:
-        server = Server(environment)
+    def start(environment: Mapping[str, str], *, wait: bool = True, open_files: int | None = None) -> Server:
+        server = Server(environment, open_files)
         servers.append(server)
         server.start()
         if wait:

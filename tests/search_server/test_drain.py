@@ -11,6 +11,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -205,6 +206,19 @@ def test_a_port_that_is_taken_is_75(good_build: Any, start: Start) -> None:
     status, log = second.wait()
     assert status == 75
     assert log[-1]["code"] == "can-not-listen"
+
+
+def test_probes_are_answered_while_more_strangers_are_connected_than_files_may_be_open(
+    good_build: Any, start: Start
+) -> None:
+    server = start(good_build.environment(), open_files=256)
+    with ExitStack() as strangers:
+        for number in range(300):
+            strangers.enter_context(socket.create_connection(("127.0.0.1", server.port), timeout=30))
+            if number % 20 == 0:
+                assert httpx.get(f"{server.url}/livez").status_code == 200
+        for path in ("/livez", "/readyz", "/metrics") * 5:
+            assert httpx.get(f"{server.url}{path}").status_code == 200
 
 
 def test_more_pictures_than_may_wait_are_asked_to_come_back(
