@@ -10,11 +10,13 @@ from typing import Any
 import pytest
 from starlette.testclient import TestClient
 
-from cd_webhook.app import Dependencies, create_app
-from cd_webhook.auth import bearer_check
+from cd_webhook.app import Dependencies, create_app, refusal
+from cd_webhook.auth import KeysUnavailable, NotAllowed, Unauthenticated, bearer_check
 from cd_webhook.cluster import ClusterUnavailable, Object
+from cd_webhook.deliver import Rejected, ValuesFault
 from cd_webhook.metrics import Metrics
 from cd_webhook.watcher import Watcher
+from model_repository.errors import DeliveryError, DocumentMalformed
 from tests.cd_webhook import fake_cluster as pods
 from tests.cd_webhook.webhook_scene import TARGET, Scene, request
 
@@ -145,6 +147,33 @@ def test_without_the_token_nothing_is_done_and_nothing_is_told() -> None:
         right = {"Authorization": "Bearer a-very-long-secret"}
         assert client.post(URL, json=request(1).to_payload(), headers=right).status_code == 200
         assert client.get("/livez").status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [
+        (Unauthenticated("no"), 401),
+        (NotAllowed("no"), 403),
+        (DocumentMalformed("the request", "no"), 422),
+        (KeysUnavailable("not now"), 503),
+        (ValuesFault("not now"), 503),
+    ],
+)
+def test_only_a_verdict_has_an_outcome(error: DeliveryError, status: int) -> None:
+    assert refusal(error) == (status, {"detail": str(error), "code": error.code})
+    verdict = Rejected(DocumentMalformed("Deployment home", "foreign"))
+    said = {"outcome": "rejected", "detail": "Deployment home: foreign", "code": "document-malformed"}
+    assert refusal(verdict) == (422, said)
+
+
+def test_who_sent_a_commit_stands_in_the_log() -> None:
+    stage = Stage(Scene(), token="a-very-long-secret")
+    with stage.client as client:
+        stage.scene.store.commit(TARGET, 1)
+        right = {"Authorization": "Bearer a-very-long-secret"}
+        assert client.post(URL, json=request(1).to_payload(), headers=right).status_code == 200
+    lines = [json.loads(line) for line in stage.lines.getvalue().splitlines()]
+    assert [line["caller"] for line in lines if "caller" in line] == ["WEBHOOK_TOKEN"]
 
 
 def test_a_person_sees_what_was_asked_for_what_serves_and_how_it_goes(stage: Stage) -> None:

@@ -93,12 +93,17 @@ def webhook(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Webhook]:
         yield found
 
 
-def test_probes_are_answered_while_more_strangers_are_connected_than_files_may_be_open(webhook: Webhook) -> None:
+@pytest.mark.parametrize(
+    "said",
+    [b"", b"GET /livez HTTP/1.1\r\n", b"GET /livez HTTP/1.1\r\nhost: x\r\n\r\n"],
+    ids=["nothing", "begun", "asked"],
+)
+def test_probes_are_answered_while_more_strangers_are_connected_than_files_may_be_open(
+    webhook: Webhook, said: bytes
+) -> None:
     with ExitStack() as strangers:
         for number in range(300):
-            wire = strangers.enter_context(webhook.connect())
-            if number % 3:  # some say nothing, some begin, some ask once and stay
-                wire.sendall(b"GET /livez HTTP/1.1\r\nhost: x\r\n" + (b"\r\n" if number % 3 == 1 else b""))
+            strangers.enter_context(webhook.connect()).sendall(said)
             if number % 20 == 0:
                 assert webhook.get("/livez") == 200
         for path in ("/livez", "/readyz", "/metrics") * 5:
