@@ -82,7 +82,7 @@ MARKS = builds.request(
 def payloads(draw: st.DrawFn) -> bytes:
     """A payload of regular values but for a few that are anything, or are called anything."""
     parameters: dict[str, Any] = MARKS.to_parameters()
-    parameters |= {name: draw(REGULAR[name]) for name in draw(st.sets(st.sampled_from(sorted(REGULAR)), max_size=3))}
+    parameters |= {name: draw(REGULAR[name]) for name in draw(st.sets(st.sampled_from(sorted(REGULAR)), max_size=2))}
     for name in draw(st.sets(st.sampled_from([*sorted(parameters), "restores", "typo"]), max_size=1)):
         parameters[name] = draw(ANYTHING)
     return json.dumps({"parameters": parameters}).encode()
@@ -179,7 +179,7 @@ def test_no_commit_and_no_payload_changes_more_than_values(payload: bytes) -> No
     assert request.to_parameters() == said | {name: str(int(said[name])) for name in COUNTED}
 
 
-@settings(max_examples=EXAMPLES)
+@settings(max_examples=EXAMPLES // 4)
 @given(commits())
 def test_nothing_that_is_sent_for_a_commit_is_an_expression_to_a_spinnaker(payload: bytes) -> None:
     assert b"${" not in payload
@@ -219,7 +219,7 @@ NULLABLE = {"replicas", "cpu_limit", "priority_class"}
 MAPPINGS = {"node_selector", "labels", "service_annotations", "env"}
 
 
-@settings(max_examples=EXAMPLES)
+@settings(max_examples=EXAMPLES // 2)
 @given(st.sampled_from(sorted(USUAL)), TEXTS | st.text("0123456789abcdeox+-_.:~!&*'\"", max_size=6))
 def test_a_choice_of_the_values_is_refused_by_name_or_has_the_type_that_it_should(field: str, written: str) -> None:
     """What a template makes of text of any kind: tests/manifests/test_templates.py."""
