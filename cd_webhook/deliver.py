@@ -10,12 +10,12 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import ClassVar
 
 from cd_webhook.canary import Canaries, tried_out
-from cd_webhook.cluster import Cluster, ClusterRefused, Conflict, Object, name_of, version_of
+from cd_webhook.cluster import BeingDeleted, Cluster, ClusterRefused, Conflict, Object, name_of, version_of
 from cd_webhook.observed import Observed
 from cd_webhook.rules import plan
 from cd_webhook.rules.decide import (
@@ -32,10 +32,10 @@ from cd_webhook.rules.decide import (
     decide,
 )
 from cd_webhook.rules.rollout import Failed, Progressing, Served, judge
-from cd_webhook.state import Deployed, Rollout, Trial, changed_annotations, read_deployed
+from cd_webhook.state import Deployed, Rollout, Trial, changed, marks, read_deployed
 from cd_webhook.state.annotations import RECEIPTS_OWED, format_receipts
 from cd_webhook.step import Step
-from manifests.metadata import MANAGED_BY, MANAGER
+from manifests.metadata import MANAGER, is_ours
 from manifests.render import Rendered
 from model_repository.clock import Clock
 from model_repository.deployment import AnswerOutcome, DeploymentRequest
@@ -122,7 +122,7 @@ class Delivery:
     def _deliver_once(self, request: DeploymentRequest) -> DeliveryResult:
         # In this order: the write is guarded by the Deployment's version, so what the bucket said after that was read
         # can't be older than what anybody else has acted on since.
-        live = self.cluster.deployment(request.target.index)
+        live = self._staying(request.target.index)
         committed = self.store.stat(request.target.commit_name)
         before = read_deployed(live)
         situation = self._situation(live, before, committed.generation if committed else None)
@@ -131,6 +131,16 @@ class Delivery:
         except PermanentError as error:
             self._write(plan.rejected(request, str(error), error.code, self.clock.now()))
             raise Rejected(error) from error
+
+    def _staying(self, index: str) -> Object | None:
+        """The Deployment; raises `BeingDeleted` where somebody deleted it and it isn't gone yet."""
+        live = self.cluster.deployment(index)
+        if live is not None and live["metadata"].get("deletionTimestamp"):
+            held = ", ".join(live["metadata"].get("finalizers") or []) or "its pods"
+            raise BeingDeleted(
+                f"Deployment {index} is being deleted, and waits for {held}; it is made again after that"
+            )
+        return live
 
     def _act(
         self, request: DeploymentRequest, live: Object | None, before: Deployed, situation: Situation
@@ -146,19 +156,21 @@ class Delivery:
                 self._write(receipt)
                 return DeliveryResult(AnswerOutcome.SUPERSEDED, receipt.detail)
             case Wait(behind):
-                self._annotate(_existing(live), plan.kept_waiting(before, request, now))
+                self._mark(_existing(live), plan.kept_waiting(before, request, now))
                 said = f"{request.index_prefix} is taken up when commit {behind} has ended"
                 return DeliveryResult(AnswerOutcome.ACCEPTED, said)
             case Deploy():
                 rendered = self._prepare(request)
                 after = plan.deployment_of(rendered, plan.begun(before, request, rendered["spec"], now))
+                after["spec"] = plan.as_scaled(after["spec"], before, live)
                 written = self._apply(after, live) if live else self._create(after, request, situation)
             case TryOut(rules):
                 trial = Trial(rules, self._prepare(request)["spec"])
-                written = self._annotate(_existing(live), tried_out(before, request, trial, before.spec, now))
+                written = self._mark(_existing(live), tried_out(before, request, trial, before.spec, now))
             case TakeBack(rules):
                 trial, live = Trial(rules, self._prepare(request)["spec"]), _existing(live)
                 after = plan.deployment_of(live, tried_out(before, request, trial, before.last_good_spec, now))
+                after["spec"] = plan.as_scaled(after["spec"], before, live)
                 written = self._apply(after, live)
         how = "as a canary" if read_deployed(written).rollout is Rollout.CANARY else "at once"
         self.log.info(f"rolling out {request.index_prefix} {how}", **_fields(request))
@@ -186,13 +198,12 @@ class Delivery:
         raise Conflict(f"Deployment {request.target.index}: another commit is live meanwhile; decide anew")
 
     def _situation(self, live: Object | None, deployed: Deployed, live_generation: int | None) -> Situation:
-        found = live or {"metadata": {"labels": {MANAGED_BY: MANAGER}}}
         return Situation(
             deployed,
             live_generation,
             exists=live is not None,
-            foreign=(found["metadata"].get("labels") or {}).get(MANAGED_BY) != MANAGER,
-            serving=int((found.get("status") or {}).get("readyReplicas") or 0),
+            foreign=live is not None and not is_ours(live),
+            serving=int(((live or {}).get("status") or {}).get("readyReplicas") or 0),
             canary=self.canaries.rules,
         )
 
@@ -204,8 +215,15 @@ class Delivery:
             raise ValuesFault(
                 f"the environment's values make no Deployment of {request.index_prefix}: {error}"
             ) from error
-        # The Service is the same for every generation, so it needs no guard; with it first, no Deployment lacks one.
-        self.cluster.apply(rendered.service, resource_version=None)
+        # With the Service first, no Deployment lacks one.
+        service = self.cluster.service(request.target.index)
+        if service is None:
+            self.cluster.create(rendered.service)
+        elif is_ours(service):
+            self.cluster.apply(rendered.service, resource_version=version_of(service))
+        else:
+            mend = f"isn't managed by {MANAGER}; rename the index, or delete that Service"
+            raise DocumentMalformed(f"Service {request.target.index}", mend)
         return rendered.deployment
 
     def advance(self, name: str) -> Step:
@@ -217,7 +235,12 @@ class Delivery:
         if live is None:
             self.canaries.remove(name)
             return Step(finished=True, sentence="the Deployment is gone")
+        if not is_ours(live):
+            return Step(finished=True, sentence=f"Deployment {name} isn't managed by {MANAGER}")
         deployed, now = read_deployed(live), self.clock.now()
+        if deployed.accepted is None and deployed.pending and deployed.rollout is not Rollout.CANARY:
+            deployed = replace(deployed, accepted=live["spec"])
+            live = self._mark(live, deployed)
         watched = self.observed.watched(name, deployed, now)
         if deployed.rollout is Rollout.CANARY:
             live, step = self.canaries.advance(live, deployed, watched, now)
@@ -230,6 +253,8 @@ class Delivery:
         return self._take_up(live) or step
 
     def _advance(self, live: Object, deployed: Deployed, watched: timedelta, now: datetime) -> tuple[Object, Step]:
+        if deployed.rollout is Rollout.REWOUND:
+            self._note_rewound(Target(self.environment, name_of(live)), deployed, now)
         if deployed.rollout is not Rollout.IN_PROGRESS:
             return live, Step(finished=True, sentence=deployed.rollout.value)
         request = plan.newest_of(deployed)
@@ -238,18 +263,28 @@ class Delivery:
             case Progressing(sentence):
                 return live, Step(finished=False, sentence=sentence, version=version_of(live))
             case Served(sentence):
-                live = self._annotate(live, plan.served(deployed, now))
+                live = self._mark(live, plan.served(deployed, live, now))
                 self.log.info(f"{request.index_prefix} serves", **_fields(request))
             case Failed(code, sentence):
                 live = self._undo(live, deployed, verdict, now)
                 self.log.error(f"undone: {request.index_prefix}: {sentence}", code=code, **_fields(request))
         return live, Step(finished=True, sentence=sentence)
 
+    def _note_rewound(self, target: Target, deployed: Deployed, now: datetime) -> None:
+        """Give the commit that somebody took back its receipt, if it has none, and tell of it."""
+        receipt = plan.rewound(target, deployed, now)
+        if self._write(receipt):
+            self._tell(Notice.of_receipt(self.store.bucket, receipt), patient=False)
+            self.log.error(f"{target}: {deployed.detail}", code=receipt.code, index=target.index)
+
     def _undo(self, live: Object, deployed: Deployed, failed: Failed, now: datetime) -> Object:
         try:
-            return self._apply(plan.deployment_of(live, plan.undone(deployed, live, failed, now)), live)
+            after = plan.deployment_of(live, plan.undone(deployed, live, failed, now))
+            if deployed.last_good_spec is not None:
+                after["spec"] = plan.as_scaled(after["spec"], deployed, live)
+            return self._apply(after, live)
         except ClusterRefused as error:  # such as a policy that came after what served last
-            return self._annotate(live, plan.not_undone(deployed, failed, str(error), now))
+            return self._mark(live, plan.not_undone(deployed, failed, str(error), now))
 
     def _take_up(self, live: Object) -> Step | None:
         """Deliver what waits, once nothing goes on any more; None: nothing does, or not yet."""
@@ -261,15 +296,14 @@ class Delivery:
             sentence = self.deliver(deployed.waiting).detail
         found = self.cluster.deployment(name_of(live))
         if found is not None and read_deployed(found).waiting == deployed.waiting:
-            self._annotate(found, plan.not_waiting(read_deployed(found)))
+            self._mark(found, plan.not_waiting(read_deployed(found)))
         return Step(finished=False, sentence=sentence, pause=0.0)
 
     def _apply(self, value: Object, live: Object) -> Object:
         return self.cluster.apply(value, resource_version=version_of(live))
 
-    def _annotate(self, live: Object, state: Deployed) -> Object:
-        noted = changed_annotations(live, state)
-        return self.cluster.annotate(name_of(live), noted, resource_version=version_of(live))
+    def _mark(self, live: Object, state: Deployed) -> Object:
+        return self.cluster.mark(name_of(live), changed(live, state), resource_version=version_of(live))
 
     def _settle(self, live: Object) -> None:
         """Write the receipts that the Deployment owes, tell of what was undone, then forget them there.
@@ -284,8 +318,8 @@ class Delivery:
                 patient = self.clock.now() - receipt.finished < _NOTIFY_PATIENCE
                 self._tell(Notice.of_receipt(self.store.bucket, receipt), patient=patient)
         if owed:
-            none = {RECEIPTS_OWED: format_receipts(())}
-            self.cluster.annotate(name_of(live), none, resource_version=version_of(live))
+            none = marks(live, {RECEIPTS_OWED: format_receipts(())})
+            self.cluster.mark(name_of(live), none, resource_version=version_of(live))
 
     def tell_stuck(self, index: str, detail: str) -> bool:
         """Tell that the rollout of `index` can't be taken on; True if it was told, or nobody wants to know."""
@@ -306,8 +340,9 @@ class Delivery:
                 raise
             self.log.error(f"not published: {error}", code=error.code, index=notice.index)
 
-    def _write(self, receipt: Receipt) -> None:
-        if write_receipt(self.store, receipt):
+    def _write(self, receipt: Receipt) -> bool:
+        wrote = write_receipt(self.store, receipt)
+        if wrote:
             self.on_receipt(receipt)
             self.log.info(
                 f"receipt: {receipt.outcome.value}: {receipt.detail}",
@@ -315,6 +350,7 @@ class Delivery:
                 generation=str(receipt.generation),
                 outcome=receipt.outcome.value,
             )
+        return wrote
 
 
 def _affordable(decision: Decision, before: Deployed, target: Target) -> Decision:

@@ -9,7 +9,7 @@ from typing import Any
 
 from cd_webhook.canary import limit as canary_limit
 from cd_webhook.cluster import Cluster, Object, name_of
-from cd_webhook.rules.drift import differences
+from cd_webhook.rules.drift import changes, differences
 from cd_webhook.rules.pods import is_ready
 from cd_webhook.rules.rollout import Served, judge, longest
 from cd_webhook.state import NEVER, Deployed, Rollout, read_deployed
@@ -46,7 +46,7 @@ def describe(environment: str, found: Found) -> dict[str, Any]:
         "index": name_of(live),
         "rollout": deployed.rollout.value,
         "detail": sentence,
-        "requested": _request(deployed.request),
+        "requested": _request(deployed.request) or _generation_alone(deployed),
         "late_from": _late_from(live, deployed),
         "waiting": _request(deployed.waiting),
         "service": found.service,
@@ -59,9 +59,21 @@ def describe(environment: str, found: Found) -> dict[str, Any]:
             "ready": status.get("readyReplicas") or 0,
             "updated": status.get("updatedReplicas") or 0,
         },
-        "drift": differences(deployed.spec, spec) if deployed.spec else [],
+        "drift": _drift(deployed, spec),
         "receipts_owed": [receipt.generation for receipt in deployed.owed],
     }
+
+
+def _generation_alone(deployed: Deployed) -> dict[str, Any] | None:
+    """What is known of a request that somebody took back by hand."""
+    return {"generation": str(deployed.generation)} if deployed.rollout is Rollout.REWOUND else None
+
+
+def _drift(deployed: Deployed, spec: Object) -> list[str]:
+    """What was changed by hand since the last apply; what the cluster itself made of that apply doesn't count."""
+    if deployed.accepted is not None:
+        return changes(deployed.accepted, spec)
+    return differences(deployed.spec, spec) if deployed.spec else []
 
 
 def _late_from(live: Object, deployed: Deployed) -> str | None:

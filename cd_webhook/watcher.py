@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 
 from cd_webhook.cluster import Conflict, name_of
 from cd_webhook.deliver import Delivery
-from cd_webhook.state import read_deployed
+from cd_webhook.state import Rollout, read_deployed
 from cd_webhook.step import Step
 from manifests.metadata import index_of, is_canary
 from model_repository.errors import DeliveryError, TransientError
@@ -129,6 +129,8 @@ class Watcher:
         self._sweep_seconds = sweep_seconds
         self._stopped = threading.Event()
         self._swept = threading.Event()
+        self._rewound: set[tuple[str, int]] = set()
+        """Deployments that were rewound, and the commits that this took back: looked at once."""
         self._schedule = Schedule() if schedule is None else schedule
         self._workers = [threading.Thread(target=self._work, name=f"watch-{n}", daemon=True) for n in range(WORKERS)]
         self._feeder = threading.Thread(target=self._forever, args=(self._feed, 0.0), name="feed", daemon=True)
@@ -165,10 +167,13 @@ class Watcher:
     def sweep(self) -> None:
         """Watch every rollout that is unfinished; raises as the cluster does."""
         for deployment in self._cluster.deployments():
-            name = name_of(deployment)
+            name, deployed = name_of(deployment), read_deployed(deployment)
+            rewound = (name, deployed.generation) if deployed.rollout is Rollout.REWOUND else None
             # A canary that its index knows nothing of is removed by looking at the index.
-            if is_canary(name) or read_deployed(deployment).unfinished:
+            if is_canary(name) or deployed.unfinished or (rewound and rewound not in self._rewound):
                 self.watch(index_of(name))
+            if rewound:
+                self._rewound.add(rewound)
         self._swept.set()
 
     def look(self, name: str, watched: _Watched) -> None:

@@ -63,6 +63,10 @@ class LocalCluster:
         items: list[Object] = self._call("GET", "/pods")["items"]
         return items
 
+    def service(self, name: str) -> Object | None:
+        """See `cluster.Cluster.service`."""
+        return self._call_or_none("GET", f"/services/{quote(name, safe='')}")
+
     def services(self) -> list[str]:
         """See `cluster.Cluster.services`."""
         return [name_of(found) for found in self._call("GET", "/services")["items"]]
@@ -70,8 +74,9 @@ class LocalCluster:
     def create(self, value: Object) -> Object:
         """See `cluster.Cluster.create`; the lock holds within this one webhook, which is all that there is."""
         with self._creating:
-            if self.deployment(name_of(value)) is not None:
-                raise Conflict(f"Deployment {name_of(value)}: exists already; read it, then decide anew")
+            find = self.deployment if value["kind"] == "Deployment" else self.service
+            if find(name_of(value)) is not None:
+                raise Conflict(f"{value['kind']} {name_of(value)}: exists already; read it, then decide anew")
             return self.apply(value, resource_version=None)
 
     def apply(self, value: Object, *, resource_version: str | None) -> Object:
@@ -79,13 +84,14 @@ class LocalCluster:
         query = "" if resource_version is None else f"?{urlencode({'resourceVersion': resource_version})}"
         return self._call("PATCH", f"/apply{query}", value)
 
-    def annotate(self, name: str, annotations: dict[str, str], *, resource_version: str) -> Object:
-        """See `cluster.Cluster.annotate`: the live object is applied again with the annotations changed."""
+    def mark(self, name: str, metadata: dict[str, dict[str, str]], *, resource_version: str) -> Object:
+        """See `cluster.Cluster.mark`: the live object is applied again with its metadata changed."""
         live = self.deployment(name)
         if live is None or live["metadata"]["resourceVersion"] != resource_version:
             raise Conflict(f"Deployment {name}: written by others; read it, then decide anew")
-        kept = {key: live["metadata"][key] for key in ("name", "namespace", "labels") if key in live["metadata"]}
-        kept["annotations"] = {**(live["metadata"].get("annotations") or {}), **annotations}
+        kept = {key: live["metadata"][key] for key in ("name", "namespace") if key in live["metadata"]}
+        for kind in ("labels", "annotations"):
+            kept[kind] = {**(live["metadata"].get(kind) or {}), **metadata.get(kind, {})}
         value = {"apiVersion": live["apiVersion"], "kind": live["kind"], "metadata": kept, "spec": live["spec"]}
         return self.apply(value, resource_version=resource_version)
 

@@ -5,7 +5,7 @@ Nowhere else are they spelled out. The annotations that hold the state of a roll
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Any, Protocol
 
 PREFIX = "indexpush.dev/"
 
@@ -22,6 +22,9 @@ NAME = "app.kubernetes.io/name"
 INSTANCE = "app.kubernetes.io/instance"
 COMPONENT = "app.kubernetes.io/component"
 PART_OF = "app.kubernetes.io/part-of"
+STATE = f"{PREFIX}state"
+"""A label of the Deployment: ``<generation>.<digest>`` of the state in its annotations, which `kubectl rollout undo`
+rewinds while it leaves labels alone."""
 SEARCH = "indexpush-search"
 """The value of `NAME` on everything that belongs to an index."""
 TRACK = f"{PREFIX}track"
@@ -60,6 +63,12 @@ def index_of(deployment: str) -> str:
 def labels(index: str) -> dict[str, str]:
     """The recommended labels of the objects of an index."""
     return {**selector(index), MANAGED_BY: MANAGER, COMPONENT: "search-server", PART_OF: "indexpush"}
+
+
+def is_ours(value: dict[str, Any]) -> bool:
+    """Whether an object of the cluster is this project's: whatever lacks these labels is somebody else's."""
+    found = value["metadata"].get("labels") or {}
+    return {MANAGED_BY: MANAGER, INSTANCE: index_of(value["metadata"]["name"])}.items() <= found.items()
 
 
 class Build(Protocol):

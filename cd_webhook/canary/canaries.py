@@ -15,17 +15,19 @@ from cd_webhook.canary.golden import Question, questions
 from cd_webhook.canary.judgement import Aborted, Judgement, Passed, Watching, judge_canary, limit, undecided
 from cd_webhook.canary.pod_client import Ask, ask_pod
 from cd_webhook.cluster import Cluster, Object, name_of, version_of
-from cd_webhook.rules.plan import deployment_of, newest_of, with_annotations
+from cd_webhook.rules.plan import as_scaled, deployment_of, newest_of, with_annotations
 from cd_webhook.rules.rollout import Failed, Progressing, judge, new_pods
-from cd_webhook.state import Deployed, Trial, changed_annotations, read_deployed
+from cd_webhook.state import Deployed, Trial, changed, read_deployed
 from cd_webhook.step import Step
 from manifests.canary import Canary, canary_of
-from manifests.metadata import build_annotations, canary_name
+from manifests.metadata import MANAGER, build_annotations, canary_name, is_ours
 from model_repository.deployment import DeploymentRequest
 from model_repository.errors import PermanentError
 from model_repository.log import Log
 from model_repository.repository import read_build
 from model_repository.store import Store
+
+_FOREIGN = f"Deployment {{}} isn't managed by {MANAGER}, so no canary can be made; rename it, or the index"
 
 
 class Canaries:
@@ -60,12 +62,13 @@ class Canaries:
                 return live, Step(finished=False, sentence=sentence, pause=ROUND_SECONDS)
             case Passed(sentence, figures):
                 after = deployment_of(live, plan.promoted(deployed, deployed.trial, figures, now))
+                after["spec"] = as_scaled(after["spec"], deployed, live)
                 live = self._cluster.apply(after, resource_version=version_of(live))
                 self._log.info(f"promoted: {request.index_prefix}: {sentence}", **about)
                 return live, Step(finished=False, sentence=sentence, version=version_of(live))
             case Aborted(failed, figures):
-                noted = changed_annotations(live, plan.aborted(deployed, failed, figures, now))
-                live = self._cluster.annotate(index, noted, resource_version=version_of(live))
+                noted = changed(live, plan.aborted(deployed, failed, figures, now))
+                live = self._cluster.mark(index, noted, resource_version=version_of(live))
                 self._log.error(f"aborted: {request.index_prefix}: {failed.sentence}", code=failed.code, **about)
                 self.remove(index)
                 return live, Step(finished=True, sentence=failed.sentence)
@@ -74,7 +77,7 @@ class Canaries:
         """Remove the index's canary if there is one; raises `Conflict` if somebody writes to it meanwhile."""
         self._comparisons.pop(index, None)
         canary = self._cluster.deployment(canary_name(index))
-        if canary is not None:
+        if canary is not None and is_ours(canary):
             self._cluster.delete(canary)
 
     def _judge(self, live: Object, deployed: Deployed, trial: Trial, watched: timedelta, now: datetime) -> Judgement:
@@ -90,6 +93,8 @@ class Canaries:
         if canary is None:
             self._cluster.create(wanted)
             return Watching("canary: created")
+        if not is_ours(canary):
+            return Aborted(Failed("not-ours", _FOREIGN.format(name_of(wanted))), figures)
         found = read_deployed(canary).generation
         if found != request.generation:
             stable = self._cluster.deployment(index)  # read after the canary: what it wants now is no older than that

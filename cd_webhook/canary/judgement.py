@@ -56,6 +56,8 @@ def judge_canary(figures: CanaryFigures, rules: Canary) -> Judgement:
         failed = _too_many_errors(figures, rules, least_failures=1) or _too_slow(figures, rules)
     if failed:
         return Aborted(failed, figures)
+    if over and _silent(figures.canary):
+        return Aborted(Failed("canary-unreachable", _unreachable(figures)), figures)
     if not over:
         return Watching(f"canary: compared with the stable pods for {rules.seconds} s")
     if figures.canary.p95_ms is None or figures.stable.p95_ms is None:
@@ -88,6 +90,16 @@ def _track(track: TrackFigures) -> str:
     p95 = "unknown" if track.p95_ms is None else f"{track.p95_ms:.1f} ms"
     probes = f"{track.probes_failed} of {track.probes} probes failed, p95 {p95}"
     return f"{probes}, {track.errors} of {track.requests} requests 5xx"
+
+
+def _silent(track: TrackFigures) -> bool:
+    return track.probes > 0 and track.probes_failed == track.probes and track.p95_ms is None
+
+
+def _unreachable(figures: CanaryFigures) -> str:
+    both = "neither its pods nor the stable ones" if _silent(figures.stable) else "none of its pods"
+    cause = "a NetworkPolicy or a mesh's mTLS between them is the likely cause (docs/rollout.md has a policy)"
+    return f"canary: {both} answered the webhook on port 8080; {cause}"
 
 
 def _certain(figures: CanaryFigures) -> Failed | None:

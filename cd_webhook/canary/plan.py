@@ -22,7 +22,9 @@ def tried_out(
 
 def promoted(before: Deployed, trial: Trial, figures: CanaryFigures, now: datetime) -> Deployed:
     """The state when the canary was no worse than what serves, and what it tried out rolls out."""
-    return replace(before, rollout=Rollout.IN_PROGRESS, spec=trial.spec, trial=None, figures=figures, promoted=now)
+    return replace(
+        before, rollout=Rollout.IN_PROGRESS, spec=trial.spec, trial=None, figures=figures, promoted=now, accepted=None
+    )
 
 
 def aborted(before: Deployed, failed: Failed, figures: CanaryFigures | None, now: datetime) -> Deployed:

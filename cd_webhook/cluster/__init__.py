@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from cd_webhook.cluster.connect import load_connect
 from cd_webhook.cluster.interface import (
+    BeingDeleted,
     Cluster,
     ClusterForbids,
     ClusterRefused,
@@ -19,6 +20,7 @@ from cd_webhook.cluster.interface import (
 )
 
 __all__ = [
+    "BeingDeleted",
     "Cluster",
     "ClusterForbids",
     "ClusterRefused",

@@ -35,6 +35,12 @@ class ClusterForbids(TransientError):
     code: ClassVar[str] = "cluster-forbids"
 
 
+class BeingDeleted(ClusterUnavailable):
+    """Somebody deleted the object, and it is on its way out: what is written to it is lost."""
+
+    code: ClassVar[str] = "being-deleted"
+
+
 class ClusterRefused(PermanentError):
     """The cluster understood, and said no: the object is invalid."""
 
@@ -63,12 +69,16 @@ class Cluster(Protocol):
         """The pods of every Deployment that this project manages."""
         ...
 
+    def service(self, name: str) -> Object | None:
+        """The Service, or None."""
+        ...
+
     def services(self) -> list[str]:
         """The names of the Services that this project manages."""
         ...
 
     def create(self, value: Object) -> Object:
-        """Create a Deployment that must not exist yet; raises `Conflict` if it does."""
+        """Create a Deployment or Service that must not exist yet; raises `Conflict` if it does."""
         ...
 
     def apply(self, value: Object, *, resource_version: str | None) -> Object:
@@ -79,8 +89,11 @@ class Cluster(Protocol):
         """
         ...
 
-    def annotate(self, name: str, annotations: dict[str, str], *, resource_version: str) -> Object:
-        """Set annotations of a Deployment and touch nothing else; raises `Conflict` as `apply` does."""
+    def mark(self, name: str, metadata: dict[str, dict[str, str]], *, resource_version: str) -> Object:
+        """Set labels and annotations of a Deployment, touch nothing else; raises `Conflict` as `apply` does.
+
+        metadata: ``annotations``, ``labels``, or both.
+        """
         ...
 
     def delete(self, value: Object) -> None:

@@ -54,6 +54,13 @@ class KubernetesCluster:
         """See `cluster.Cluster.all_pods`."""
         return self._list(self._pods, self._managed, "v1", "Pod")
 
+    def service(self, name: str) -> Object | None:
+        """See `cluster.Cluster.service`."""
+        try:
+            return self._api.get(f"{self._services}/{name}")
+        except Missing:
+            return None
+
     def services(self) -> list[str]:
         """See `cluster.Cluster.services`."""
         return [name_of(found) for found in self._list(self._services, self._managed, "v1", "Service")]
@@ -73,9 +80,9 @@ class KubernetesCluster:
             value = {**value, "metadata": {**value["metadata"], "resourceVersion": version}}
         return self._api.patch(path, value, APPLY, fieldManager=MANAGER, force="true")
 
-    def annotate(self, name: str, annotations: dict[str, str], *, resource_version: str) -> Object:
-        """See `cluster.Cluster.annotate`."""
-        body = {"metadata": {"resourceVersion": resource_version, "annotations": annotations}}
+    def mark(self, name: str, metadata: dict[str, dict[str, str]], *, resource_version: str) -> Object:
+        """See `cluster.Cluster.mark`."""
+        body = {"metadata": {**metadata, "resourceVersion": resource_version}}
         try:
             return self._api.patch(f"{self._deployments}/{name}", body, MERGE, fieldManager=MANAGER)
         except Missing as error:

@@ -25,6 +25,31 @@ def differences(applied: dict[str, Any], live: dict[str, Any]) -> list[str]:
     return list(_compare(applied, live, ""))
 
 
+def changes(accepted: dict[str, Any], live: dict[str, Any]) -> list[str]:
+    """One line for each field that differs from what the cluster made of the last apply, additions included."""
+    return list(_changes(accepted, live, ""))
+
+
+def _changes(before: object, after: object, path: str) -> Iterator[str]:
+    if before == after:
+        return
+    if isinstance(before, dict) and isinstance(after, dict):
+        for key in [*before, *(key for key in after if key not in before)]:
+            yield from _changes(before.get(key), after.get(key), f"{path}.{key}" if path else str(key))
+        return
+    if isinstance(before, list) and isinstance(after, list) and (key := _merge_key([*before, *after])):
+        was, now = ({entry[key]: entry for entry in entries} for entries in (before, after))
+        for name in [*was, *(name for name in now if name not in was)]:
+            yield from _changes(was.get(name), now.get(name), f"{path}[{name}]")
+        return
+    if before is None:
+        yield f"{path}: added: {_show(after)}"
+    elif after is None:
+        yield f"{path}: was applied, is gone"
+    else:
+        yield f"{path}: {_show(before)} was applied, {_show(after)} is there"
+
+
 def _compare(applied: object, live: object, path: str) -> Iterator[str]:
     if isinstance(applied, dict) and isinstance(live, dict):
         for key, value in applied.items():

@@ -13,10 +13,12 @@ from datetime import datetime
 
 from cd_webhook.cluster import Object
 from cd_webhook.rules.rollout import Failed
-from cd_webhook.state import Deployed, Rollout, format_deployed
+from cd_webhook.state import Deployed, Rollout, format_deployed, seal
+from manifests.metadata import STATE
 from model_repository.deployment import DeploymentRequest
 from model_repository.documents.canary_figures import CanaryFigures
 from model_repository.documents.receipt import Outcome, Receipt
+from model_repository.names import Target
 
 
 def begun(before: Deployed, request: DeploymentRequest, spec: Object, now: datetime) -> Deployed:
@@ -39,6 +41,7 @@ def begun(before: Deployed, request: DeploymentRequest, spec: Object, now: datet
         promoted=None,
         displaced=before.pending,
         waiting=None,
+        accepted=None,
     )
 
 
@@ -60,12 +63,11 @@ def _overtaken(before: Deployed, replaced: list[DeploymentRequest], by: Deployme
     return replace(before, owed=(*before.owed, *receipts))
 
 
-def served(before: Deployed, now: datetime) -> Deployed:
+def served(before: Deployed, live: Object, now: datetime) -> Deployed:
     """The state when the newest request serves."""
     request = newest_of(before)
-    receipt = _receipt(
-        request, Outcome.SERVED, f"{request.index_prefix} serves", (before.started, now), canary=before.figures
-    )
+    detail = f"{request.index_prefix} serves{by_hand(before, live)}"
+    receipt = _receipt(request, Outcome.SERVED, detail, (before.started, now), canary=before.figures)
     return replace(_ended(before, Rollout.SERVED, receipt), last_good=request, last_good_spec=before.spec)
 
 
@@ -82,7 +84,7 @@ def undone(before: Deployed, live: Object, failed: Failed, now: datetime) -> Dep
     else:
         spec = {**(before.spec or live["spec"]), "replicas": 0}
         aftermath = "nothing served before, so no pod runs now; commit a good build"
-    return replace(given_up(before, failed, aftermath, before.figures, now), spec=spec)
+    return replace(given_up(before, failed, aftermath, before.figures, now), spec=spec, accepted=None)
 
 
 def not_undone(before: Deployed, failed: Failed, refusal: str, now: datetime) -> Deployed:
@@ -125,10 +127,37 @@ def deployment_of(base: Object, deployed: Deployed) -> Object:
 
 
 def with_annotations(base: Object, annotations: dict[str, str], spec: Object) -> Object:
-    """A Deployment to apply: name and labels of `base`, these annotations and no others, this spec."""
-    head = {key: base["metadata"][key] for key in ("name", "namespace", "labels") if key in base["metadata"]}
-    metadata = {**head, "annotations": annotations}
+    """A Deployment to apply: name and labels of `base`, these annotations and no others, sealed, and this spec."""
+    head = {key: base["metadata"][key] for key in ("name", "namespace") if key in base["metadata"]}
+    labels = {**base["metadata"]["labels"], STATE: seal(annotations)}
+    metadata = {**head, "labels": labels, "annotations": annotations}
     return {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": metadata, "spec": copy.deepcopy(spec)}
+
+
+def as_scaled(spec: Object, before: Deployed, live: Object | None) -> Object:
+    """The spec with as many pods as somebody scaled the Deployment to by hand since it was applied last.
+
+    Whoever scales up for a busy evening must not lose that to the next hourly commit. The state keeps what the values
+    say, so a scale is told from those for as long as it differs.
+    """
+    wanted = (before.spec or {}).get("replicas")
+    there = live["spec"].get("replicas") if live else None
+    if wanted is None or there is None or wanted == there or "replicas" not in spec:
+        return spec
+    return {**spec, "replicas": there}
+
+
+def by_hand(before: Deployed, live: Object) -> str:
+    """What somebody set by hand and is left so, for the end of a sentence; empty: nothing."""
+    wanted, there = (before.spec or {}).get("replicas"), live["spec"].get("replicas")
+    if wanted is None or there in {wanted, None, 0}:
+        return ""
+    return f"; scaled by hand to {there} pods, where the values say {wanted}"
+
+
+def rewound(target: Target, deployed: Deployed, now: datetime) -> Receipt:
+    """The receipt of a commit that somebody took back by hand before it had one."""
+    return Receipt(target, deployed.generation, Outcome.UNDONE, None, deployed.detail, now, now, code="rewound-by-hand")
 
 
 def superseded(request: DeploymentRequest, by: int | None, *, started: datetime, now: datetime) -> Receipt:

@@ -11,6 +11,8 @@ from cd_webhook.cluster import Object
 from model_repository.exit_codes import ExitCode
 
 EVICTED = "pod-evicted"
+OUR_CONTAINERS = frozenset({"pull", "search-server"})
+"""As the template names them."""
 
 _ENDS = 4
 """So many ends without an exit code that says whether a retry helps are final."""
@@ -68,8 +70,9 @@ def trouble_of(pod: Object, watched: timedelta) -> Trouble | None:
 
 
 def _containers(status: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    yield from status.get("initContainerStatuses") or []
-    yield from status.get("containerStatuses") or []
+    """Ours: what a sidecar that somebody injects ends with says nothing of the build."""
+    for kind in ("initContainerStatuses", "containerStatuses"):
+        yield from (each for each in status.get(kind) or [] if each.get("name") in OUR_CONTAINERS)
 
 
 def _container_trouble(name: str, container: dict[str, Any], watched: timedelta) -> Trouble | None:

@@ -39,6 +39,7 @@ Verdict = Progressing | Served | Failed
 _GRACE = timedelta(seconds=30)
 """How much longer than Kubernetes itself this judge waits, so that Kubernetes' own word is usually the first."""
 _EVICTIONS = 3
+_PAUSED = "somebody paused the Deployment; kubectl rollout resume lets it go on"
 _NOBODY = "replicas is 0, so no pod can prove the build: scale the Deployment up"
 
 
@@ -54,10 +55,10 @@ def judge(deployment: Object, pods: Sequence[Object], *, watched: timedelta) -> 
     if int(status.get("observedGeneration", 0)) < int(deployment["metadata"].get("generation", 0)):
         late = _out_of_time(spec, watched)
         return late or Progressing("waiting for the cluster to take note of the new Deployment")
-    if _wanted(spec) == 0:
-        return _out_of_time(spec, watched, _NOBODY) or Progressing(_NOBODY)
-    if _complete(spec, status):
+    if _wanted(spec) and _complete(spec, status):
         return Served(f"{status.get('availableReplicas', 0)} of {_wanted(spec)} pods serve")
+    if held := _held_by_hand(spec):
+        return _out_of_time(spec, watched, held) or Progressing(held)
     troubles = _troubles(spec, pods, watched)
     hopeless = next((trouble for trouble in troubles if trouble.hopeless), None)
     if hopeless:
@@ -67,6 +68,12 @@ def judge(deployment: Object, pods: Sequence[Object], *, watched: timedelta) -> 
         return Failed("deadline-exceeded", _late(spec["progressDeadlineSeconds"], why))
     late = _out_of_time(spec, watched, why)
     return late or Progressing(why or _count(spec, status))
+
+
+def _held_by_hand(spec: dict[str, Any]) -> str:
+    if _wanted(spec) == 0:
+        return _NOBODY
+    return _PAUSED if spec.get("paused") else ""
 
 
 def new_pods(deployment_spec: dict[str, Any], pods: Sequence[Object]) -> list[Object]:

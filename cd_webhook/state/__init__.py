@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from cd_webhook.state.annotations import changed_annotations, format_deployed, format_receipts, read_deployed
+from cd_webhook.state.annotations import changed, format_deployed, format_receipts, marks, read_deployed, seal
 from cd_webhook.state.deployed import NEVER, Deployed, Rollout, Trial
 
 __all__ = [
@@ -10,8 +10,10 @@ __all__ = [
     "Deployed",
     "Rollout",
     "Trial",
-    "changed_annotations",
+    "changed",
     "format_deployed",
     "format_receipts",
+    "marks",
     "read_deployed",
+    "seal",
 ]

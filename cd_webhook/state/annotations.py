@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
@@ -10,7 +11,7 @@ from typing import Any, TypeVar
 from cd_webhook.cluster import Object
 from cd_webhook.state.deployed import NEVER, Deployed, Rollout, Trial
 from manifests.canary import Canary, parse_canary
-from manifests.metadata import COMMIT_GENERATION, PREFIX, build_annotations
+from manifests.metadata import COMMIT_GENERATION, PREFIX, STATE, build_annotations
 from model_repository.deployment import DeploymentRequest
 from model_repository.documents.canary_figures import CanaryFigures, format_canary_figures, parse_canary_figures
 from model_repository.documents.receipt import Receipt, format_receipt, parse_receipt
@@ -42,6 +43,8 @@ CANARY_FIGURES = f"{PREFIX}canary-figures"
 """JSON: what the promoted canary of the newest request showed; else empty."""
 PROMOTED = f"{PREFIX}promoted"
 """RFC 3339: when that canary was promoted; else empty."""
+ACCEPTED = f"{PREFIX}accepted"
+"""JSON: the Deployment's spec as the cluster made it of `MANIFEST`; what differs from it was changed since."""
 DISPLACED = f"{PREFIX}displaced"
 """true: the newest request took the place of a rollout that hadn't ended; else empty."""
 WAITING = f"{PREFIX}waiting"
@@ -66,12 +69,15 @@ def read_deployed(live: Object | None) -> Deployed:
         except (PermanentError, ValueError, TypeError, KeyError, AttributeError):
             return None
 
+    newest = _rewound_from(live) if live else None
     rollout = read(ROLLOUT, Rollout) or Rollout.UNKNOWN
     request = read(REQUEST, _parse_request)
     rules, spec = read(CANARY, _parse_canary), read(CANARY_SPEC, _parse_object)
     trial = Trial(rules, spec) if rules and spec else None
     if (rollout is Rollout.IN_PROGRESS and not request) or (rollout is Rollout.CANARY and not (request and trial)):
         rollout = Rollout.UNKNOWN  # nobody can say any more what is rolled out
+    if newest is not None and annotations.get(REQUEST):
+        return _rewound(newest, request, read(MANIFEST, _parse_object))
     return Deployed(
         generation=read(COMMIT_GENERATION, parse_generation) or 0,
         request=request,
@@ -87,6 +93,22 @@ def read_deployed(live: Object | None) -> Deployed:
         promoted=read(PROMOTED, _parse_moment),
         displaced=annotations.get(DISPLACED) == "true",
         waiting=read(WAITING, _parse_request),
+        accepted=read(ACCEPTED, _parse_object),
+    )
+
+
+def _rewound(newest: int, serving: DeploymentRequest | None, spec: Object | None) -> Deployed:
+    """The state after a `kubectl rollout undo`: what was put back serves; of the newest request nothing is left."""
+    what = (
+        f"{serving.index_prefix} (commit {serving.generation}) serves on" if serving else "what was put back serves on"
+    )
+    return Deployed(
+        newest,
+        rollout=Rollout.REWOUND,
+        spec=spec,
+        last_good=serving,
+        last_good_spec=spec,
+        detail=f"rewound by hand (kubectl rollout undo): {what}; commit again to deploy something else",
     )
 
 
@@ -109,13 +131,40 @@ def format_deployed(deployed: Deployed) -> dict[str, str]:
         PROMOTED: _format_moment(deployed.promoted or NEVER),
         DISPLACED: "true" if deployed.displaced else "",
         WAITING: _format_request(deployed.waiting),
+        ACCEPTED: _compact(deployed.accepted),
     }
 
 
-def changed_annotations(live: Object, deployed: Deployed) -> dict[str, str]:
-    """Those that must be written for the Deployment `live` to hold this state."""
+def marks(live: Object, changes: dict[str, str]) -> dict[str, dict[str, str]]:
+    """The metadata to write for the Deployment `live` to hold these annotations: and the label that seals them."""
+    annotations = {**(live["metadata"].get("annotations") or {}), **changes}
+    return {"annotations": changes, "labels": {STATE: seal(annotations)}}
+
+
+def changed(live: Object, deployed: Deployed) -> dict[str, dict[str, str]]:
+    """The metadata to write for the Deployment `live` to hold this state."""
     annotations: dict[str, str] = live["metadata"].get("annotations") or {}
-    return {name: text for name, text in format_deployed(deployed).items() if annotations.get(name, "") != text}
+    changes = {name: text for name, text in format_deployed(deployed).items() if annotations.get(name, "") != text}
+    return marks(live, changes)
+
+
+def seal(annotations: dict[str, str]) -> str:
+    """What the label `STATE` says of annotations: the newest commit, and a digest of all that is this project's.
+
+    `kubectl rollout undo` puts the annotations of an older ReplicaSet back and leaves labels alone: then they differ.
+    """
+    ours = {name: text for name, text in annotations.items() if name.startswith(PREFIX) and text}
+    digest = hashlib.sha256(json.dumps(ours, sort_keys=True).encode()).hexdigest()[:16]
+    return f"{annotations.get(COMMIT_GENERATION) or 0}.{digest}"
+
+
+def _rewound_from(live: Object) -> int | None:
+    """The newest commit that was asked for, if somebody put older annotations back since; None: nobody did."""
+    sealed = (live["metadata"].get("labels") or {}).get(STATE)
+    if not sealed or sealed == seal(live["metadata"].get("annotations") or {}):
+        return None
+    generation, _, digest = sealed.partition(".")
+    return int(generation) if generation.isdecimal() and generation.isascii() and digest else None
 
 
 def format_receipts(receipts: Iterable[Receipt]) -> str:

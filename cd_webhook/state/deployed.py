@@ -23,6 +23,8 @@ class Rollout(StrEnum):
     IN_PROGRESS = "in-progress"
     SERVED = "served"
     UNDONE = "undone"
+    REWOUND = "rewound"
+    """Somebody put an older revision back (kubectl rollout undo); it serves on until another commit comes."""
     UNKNOWN = "unknown"
     """Nothing was ever asked for, or somebody removed the annotation; the next deploy writes it."""
 
@@ -45,6 +47,8 @@ class Deployed:
     last_good, last_good_spec: what served last, and the spec that it served with; None: nothing ever did.
     owed: receipts that are decided and perhaps not in the bucket yet.
     detail: how the newest request ended, in one sentence; empty while it is pending.
+    accepted: the Deployment's spec as the cluster made it of `spec`: defaults and what admission wrote included; None:
+        nobody has looked since it was applied.
     displaced: the newest request took the place of one of which nobody knew yet how it ends.
     waiting: what is taken up when the newest request has ended; None: nothing.
     trial: while `rollout` is `CANARY`. figures, promoted: what the newest request's canary showed, and when it was
@@ -65,6 +69,7 @@ class Deployed:
     promoted: datetime | None = None
     displaced: bool = False
     waiting: DeploymentRequest | None = None
+    accepted: Object | None = None
 
     @property
     def pending(self) -> bool:

@@ -87,7 +87,11 @@ def of_racing_writers_on_one_version_at_most_one_wins(cluster: Cluster, make: Ma
 def an_annotation_changes_nothing_else(cluster: Cluster, make: Make, name: str) -> None:
     cluster.create(make(name, 1)[0])
     before = cluster.deployment(name)
-    _retried(cluster, name, lambda version: cluster.annotate(name, {"indexpush.dev/x": "y"}, resource_version=version))
+    _retried(
+        cluster,
+        name,
+        lambda version: cluster.mark(name, {"annotations": {"indexpush.dev/x": "y"}}, resource_version=version),
+    )
     after = cluster.deployment(name)
     assert before is not None
     assert after is not None
@@ -99,9 +103,13 @@ def an_annotation_changes_nothing_else(cluster: Cluster, make: Make, name: str) 
 
 def an_annotation_decided_on_an_old_version_meets_a_conflict(cluster: Cluster, make: Make, name: str) -> None:
     cluster.create(make(name, 1)[0])
-    _retried(cluster, name, lambda version: cluster.annotate(name, {"indexpush.dev/x": "y"}, resource_version=version))
+    _retried(
+        cluster,
+        name,
+        lambda version: cluster.mark(name, {"annotations": {"indexpush.dev/x": "y"}}, resource_version=version),
+    )
     with pytest.raises(Conflict):
-        cluster.annotate(name, {"indexpush.dev/x": "z"}, resource_version="1")
+        cluster.mark(name, {"annotations": {"indexpush.dev/x": "z"}}, resource_version="1")
 
 
 def replicas_that_are_left_out_are_left_alone(cluster: Cluster, make: Make, name: str) -> None:

@@ -93,6 +93,10 @@ class FakeCluster:
         with self._lock:
             return copy.deepcopy([pod for pods in self._pods.values() for pod in pods])
 
+    def service(self, name: str) -> Object | None:
+        with self._lock:
+            return copy.deepcopy(self.services_applied.get(name))
+
     def services(self) -> list[str]:
         with self._lock:
             return sorted(self.services_applied)
@@ -100,6 +104,10 @@ class FakeCluster:
     def create(self, value: Object) -> Object:
         with self._lock:
             name = value["metadata"]["name"]
+            if value["kind"] == "Service":
+                if name in self.services_applied:
+                    raise Conflict(f"{name} exists")
+                return self._apply_service(value, None)
             if name in self._deployments:
                 raise Conflict(f"{name} exists")
             stored = copy.deepcopy(value)
@@ -111,8 +119,7 @@ class FakeCluster:
         with self._lock:
             name = value["metadata"]["name"]
             if value["kind"] == "Service":
-                self.services_applied[name] = copy.deepcopy(value)
-                return copy.deepcopy(value)
+                return self._apply_service(value, resource_version)
             live = self._deployments.get(name)
             if live is None:
                 if resource_version is not None:
@@ -128,13 +135,14 @@ class FakeCluster:
             live["metadata"]["generation"] += moved
             return self._store(live)
 
-    def annotate(self, name: str, annotations: dict[str, str], *, resource_version: str) -> Object:
+    def mark(self, name: str, metadata: dict[str, dict[str, str]], *, resource_version: str) -> Object:
         with self._lock:
             live = self._deployments.get(name)
             if live is None:
                 raise Conflict(f"{name} is gone")
             self._guard(live, resource_version)
-            live["metadata"].setdefault("annotations", {}).update(annotations)
+            for kind, entries in metadata.items():
+                live["metadata"].setdefault(kind, {}).update(entries)
             return self._store(live)
 
     def delete(self, value: Object) -> None:
@@ -203,6 +211,17 @@ class FakeCluster:
         metadata = copy.deepcopy(template["metadata"]) | {"name": f"{name}-{next(self._versions)}"}
         metadata["ip"] = f"10.0.0.{self._addresses}"
         return {"kind": "Pod", "metadata": metadata, "spec": copy.deepcopy(template["spec"]), "status": {}}
+
+    def _apply_service(self, value: Object, resource_version: str | None) -> Object:
+        live = self.services_applied.get(value["metadata"]["name"])
+        if resource_version is not None and live is None:
+            raise Conflict("gone")
+        if live is not None:
+            self._guard(live, resource_version)
+        stored = copy.deepcopy(value)
+        stored["metadata"]["resourceVersion"] = str(next(self._versions))
+        self.services_applied[value["metadata"]["name"]] = stored
+        return copy.deepcopy(stored)
 
     def _guard(self, live: Object, resource_version: str | None) -> None:
         if resource_version is not None and live["metadata"]["resourceVersion"] != resource_version:

@@ -36,6 +36,7 @@ class FakePods:
     def __init__(self, cluster: FakeCluster, clock: FakeClock) -> None:
         self.behaviours: dict[str, Behaviour] = {}
         self.asked = 0
+        self.unreachable = False
         self._cluster = cluster
         self._clock = clock
         self._answers: dict[str, int] = {}
@@ -44,7 +45,7 @@ class FakePods:
 
     def ask(self, address: str, paths: Sequence[str]) -> list[Reply]:
         found = {f"{pod['status'].get('podIP')}:8080": pod for pod in self._cluster.all_pods()}
-        if address not in found:
+        if address not in found or self.unreachable:
             return [NO_REPLY] * len(paths)
         with self._lock:
             generation = found[address]["metadata"]["annotations"][marks.COMMIT_GENERATION]

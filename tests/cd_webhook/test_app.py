@@ -203,7 +203,7 @@ def test_what_somebody_changed_by_hand_is_reported(stage: Stage) -> None:
 
     stage.scene.cluster.by_hand("home-store", change)
     assert stage.client.get("/v1/deployments/home-store").json()["drift"] == [
-        "template.spec.volumes[extra]: added",
+        "template.spec.volumes[extra]: added: {'name': 'extra', 'hostPath': {'path': '/'}}",
         "template.spec.containers[search-server].image: 'indexpush:1' was applied, 'mine:2' is there",
     ]
 

@@ -8,11 +8,12 @@ from datetime import timedelta
 
 import pytest
 
-from cd_webhook.cluster import ClusterRefused
+from cd_webhook.cluster import ClusterRefused, Object
 from cd_webhook.deliver import ReceiptsOwed, Rejected, ValuesFault
-from cd_webhook.state import Rollout
+from cd_webhook.state import Rollout, seal
 from cd_webhook.state.annotations import ROLLOUT
 from manifests import metadata as marks
+from manifests.metadata import STATE
 from model_repository.deployment import AnswerOutcome
 from model_repository.errors import BucketUnavailable, DocumentMalformed
 from model_repository.notify import NotifyRefused, NotifyUnavailable
@@ -325,7 +326,12 @@ def test_a_commit_that_was_deleted_is_superseded_by_nothing(scene: Scene) -> Non
 def test_state_that_a_newer_release_wrote_does_not_keep_the_commit_from_being_deployed(scene: Scene) -> None:
     scene.serve(1)
     scene.deliver(request(2))
-    scene.cluster.by_hand("home-store", lambda live: live["metadata"]["annotations"].update({ROLLOUT: "warming"}))
+
+    def newer(live: Object) -> None:
+        live["metadata"]["annotations"][ROLLOUT] = "warming"
+        live["metadata"]["labels"][STATE] = seal(live["metadata"]["annotations"])
+
+    scene.cluster.by_hand("home-store", newer)
     assert scene.deployed().rollout is Rollout.UNKNOWN
     scene.deliver(request(2))
     scene.look_until_finished()

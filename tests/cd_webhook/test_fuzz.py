@@ -18,6 +18,7 @@ from starlette.responses import JSONResponse
 from cd_webhook.app import refusal
 from cd_webhook.rules import plan
 from cd_webhook.state import read_deployed
+from manifests.metadata import STATE
 from manifests.render import LOG_MIB, Rendered, render
 from manifests.spinnaker import Installation, pipeline
 from manifests.values import parse_values
@@ -130,6 +131,7 @@ def applied(request: DeploymentRequest) -> tuple[list[dict[str, Any]], dict[str,
     rendered = rendered_once(dataclasses.replace(request, by="", reason=""))
     begun = plan.begun(read_deployed(None), request, rendered.deployment["spec"], builds.NOW)
     deployment = plan.deployment_of(rendered.deployment, begun)
+    del deployment["metadata"]["labels"][STATE]  # a digest of the annotations
     return [deployment, rendered.service], deployment["metadata"].pop("annotations")
 
 

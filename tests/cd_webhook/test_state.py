@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from cd_webhook.rules.plan import begun, deployment_of, rejected, served
-from cd_webhook.state import Deployed, Rollout, Trial, changed_annotations, format_deployed, read_deployed
-from cd_webhook.state.annotations import DISPLACED, WAITING
+from cd_webhook.state import Deployed, Rollout, Trial, changed, format_deployed, read_deployed
+from cd_webhook.state.annotations import ACCEPTED, DISPLACED, WAITING
 from manifests.canary import Canary
 from model_repository.documents.canary_figures import CanaryFigures, TrackFigures
 from tests.builds import DIGEST
@@ -64,7 +64,7 @@ def live(annotations: dict[str, str]) -> dict[str, Any]:
 
 def test_what_the_first_release_wrote_is_read_and_would_be_written_again() -> None:
     assert read_deployed(live(RELEASED)) == STATE
-    assert format_deployed(STATE) == {**RELEASED, DISPLACED: "", WAITING: ""}
+    assert format_deployed(STATE) == {**RELEASED, DISPLACED: "", WAITING: "", ACCEPTED: ""}
 
 
 TRACK = TrackFigures(pods=1, probes=50, probes_failed=0, p95_ms=4.0, requests=9, errors=0, mean_ms=None)
@@ -76,7 +76,7 @@ FIGURES = CanaryFigures(True, 60.0, 0, 0, TRACK, TRACK)
     [
         begun(Deployed(), request(1), SPEC, START),
         begun(STATE, request(3), NEXT, LATER),
-        served(begun(STATE, request(3), NEXT, LATER), LATER),
+        served(begun(STATE, request(3), NEXT, LATER), {"spec": {}}, LATER),
         replace(STATE, rollout=Rollout.IN_PROGRESS, trial=None, figures=FIGURES, promoted=LATER),
         replace(STATE, owed=(rejected(request(1), "zero\x00wide", "x", START),)),
     ],
@@ -92,13 +92,14 @@ def test_a_cluster_without_the_deployment_was_never_asked_for_anything() -> None
 
 
 def test_only_what_changes_is_written_and_what_is_no_longer_so_is_emptied() -> None:
-    after = served(replace(STATE, rollout=Rollout.IN_PROGRESS), LATER)
-    noted = changed_annotations(live(RELEASED), after)
-    assert {name.removeprefix("indexpush.dev/") for name in noted} == {
+    after = served(replace(STATE, rollout=Rollout.IN_PROGRESS), {"spec": {}}, LATER)
+    noted = changed(live(RELEASED), after)
+    assert noted["labels"].keys() == {"indexpush.dev/state"}
+    assert {name.removeprefix("indexpush.dev/") for name in noted["annotations"]} == {
         "rollout", "detail", "last-good", "receipts-owed", "canary", "canary-spec",
     }  # fmt: skip
-    assert noted["indexpush.dev/canary"] == ""
-    assert json.loads(noted["indexpush.dev/receipts-owed"])[0]["outcome"] == "served"
+    assert noted["annotations"]["indexpush.dev/canary"] == ""
+    assert json.loads(noted["annotations"]["indexpush.dev/receipts-owed"])[0]["outcome"] == "served"
 
 
 @pytest.mark.parametrize("broken", ["", "{", "[]", '{"a": 1}', "canary"])

@@ -115,7 +115,7 @@ def _receipts_are_forgotten_before_they_are_written() -> Any:
     def settle(self: Delivery, live: Object) -> None:
         owed = read_deployed(live).owed
         if owed:
-            live = self._annotate(live, replace(read_deployed(live), owed=()))
+            live = self._mark(live, replace(read_deployed(live), owed=()))
         for receipt in owed:
             self._write(receipt)
         inner(self, live)
