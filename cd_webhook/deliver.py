@@ -160,15 +160,17 @@ class Delivery:
                 said = f"{request.index_prefix} is taken up when commit {behind} has ended"
                 return DeliveryResult(AnswerOutcome.ACCEPTED, said)
             case Deploy():
-                rendered = self._prepare(request)
+                rendered = self._prepare(request, live)
                 after = plan.deployment_of(rendered, plan.begun(before, request, rendered["spec"], now))
                 after["spec"] = plan.as_scaled(after["spec"], before, live)
                 written = self._apply(after, live) if live else self._create(after, request, situation)
+                if live is None:
+                    self._ensure(_owned(self.render(request).budget, written))
             case TryOut(rules):
-                trial = Trial(rules, self._prepare(request)["spec"])
+                trial = Trial(rules, self._prepare(request, live)["spec"])
                 written = self._mark(_existing(live), tried_out(before, request, trial, before.spec, now))
             case TakeBack(rules):
-                trial, live = Trial(rules, self._prepare(request)["spec"]), _existing(live)
+                trial, live = Trial(rules, self._prepare(request, live)["spec"]), _existing(live)
                 after = plan.deployment_of(live, tried_out(before, request, trial, before.last_good_spec, now))
                 after["spec"] = plan.as_scaled(after["spec"], before, live)
                 written = self._apply(after, live)
@@ -207,24 +209,29 @@ class Delivery:
             canary=self.canaries.rules,
         )
 
-    def _prepare(self, request: DeploymentRequest) -> Object:
-        """The Deployment as the values and templates make it, once its Service is there."""
+    def _prepare(self, request: DeploymentRequest, live: Object | None) -> Object:
+        """The Deployment as the values and templates make it, once what stands beside it is there."""
         try:
             rendered = self.render(request)
         except PermanentError as error:  # it was parsed, so it isn't the request that is wrong
             raise ValuesFault(
                 f"the environment's values make no Deployment of {request.index_prefix}: {error}"
             ) from error
-        # With the Service first, no Deployment lacks one.
-        service = self.cluster.service(request.target.index)
-        if service is None:
-            self.cluster.create(rendered.service)
-        elif is_ours(service):
-            self.cluster.apply(rendered.service, resource_version=version_of(service))
-        else:
-            mend = f"isn't managed by {MANAGER}; rename the index, or delete that Service"
-            raise DocumentMalformed(f"Service {request.target.index}", mend)
+        self._ensure(rendered.service)  # with that first, no Deployment lacks one
+        self._ensure(_owned(rendered.budget, live))
         return rendered.deployment
+
+    def _ensure(self, value: Object) -> None:
+        """Have the object as it is rendered; raises `DocumentMalformed` where somebody else's has its name."""
+        kind, name = value["kind"], name_of(value)
+        found = self.cluster.read(kind, name)
+        if found is None:
+            self.cluster.create(value)
+        elif is_ours(found):
+            self.cluster.apply(value, resource_version=version_of(found))
+        else:
+            mend = f"isn't managed by {MANAGER}; rename the index, or delete that {kind}"
+            raise DocumentMalformed(f"{kind} {name}", mend)
 
     def advance(self, name: str) -> Step:
         """Take the rollout of the index `name` a step on: note that it serves, undo it, write receipts, or only look.
@@ -361,6 +368,14 @@ def _affordable(decision: Decision, before: Deployed, target: Target) -> Decisio
             "let the webhook write under deployments/, and this commit is taken up"
         )
     return decision
+
+
+def _owned(value: Object, live: Object | None) -> Object:
+    """The object as one that goes with the Deployment; before there is one, it stands by itself."""
+    if live is None or "uid" not in live["metadata"]:
+        return value
+    owner = {"apiVersion": "apps/v1", "kind": "Deployment", "name": name_of(live), "uid": live["metadata"]["uid"]}
+    return {**value, "metadata": {**value["metadata"], "ownerReferences": [owner]}}
 
 
 def _existing(live: Object | None) -> Object:

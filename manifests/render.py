@@ -1,4 +1,4 @@
-"""A request and the values of its environment become a Deployment and a Service."""
+"""A request and the values of its environment become a Deployment, its Service and its disruption budget."""
 
 from __future__ import annotations
 
@@ -25,6 +25,7 @@ class Rendered:
 
     deployment: dict[str, Any]
     service: dict[str, Any]
+    budget: dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,4 +81,5 @@ def render_objects(index: str, bucket: str, requested: Requested, values: Values
         "grace_seconds": values.pre_stop_seconds + values.drain_seconds + _EXIT_SECONDS,
         "startup_seconds": _STARTUP_SECONDS,
     }
-    return Rendered(render_template("deployment.yaml.j2", context), render_template("service.yaml.j2", context))
+    names = ("deployment.yaml.j2", "service.yaml.j2", "disruption_budget.yaml.j2")
+    return Rendered(*(render_template(name, context) for name in names))

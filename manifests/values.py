@@ -44,7 +44,8 @@ class Values:
     image: the one image that both containers run; the same for every index.
     replicas: None, an autoscaler owns them and no apply touches them.
     max_surge: extra pods during a rollout: a number, or a percentage such as ``"25%"``.
-    cpu, cpu_limit: Kubernetes quantities; cpu_limit None: no limit (idle CPU may be used).
+    cpu, cpu_limit, pull_cpu, pull_cpu_limit: Kubernetes quantities, of the server and of the puller; a limit of None:
+        no limit (idle CPU may be used). A quota on limits.cpu needs both.
     pre_stop_seconds: a leaving pod goes on serving so long while it is taken out of the endpoints.
     drain_seconds: then, told to stop, it answers so long with ``Connection: close``.
     tolerations: as Kubernetes takes them; they let the pods onto tainted nodes.
@@ -63,6 +64,7 @@ class Values:
     cpu: str
     cpu_limit: str | None
     pull_cpu: str
+    pull_cpu_limit: str | None
     pre_stop_seconds: int
     drain_seconds: int
     service_account: str
@@ -121,6 +123,7 @@ def parse_values(text: str, name: str, environment: str, variables: Mapping[str,
         cpu=_matching(fields, "cpu", _CPU, default="250m"),
         cpu_limit=_matching(fields, "cpu_limit", _CPU) if fields.has("cpu_limit") else None,
         pull_cpu=_matching(fields, "pull_cpu", _CPU, default="250m"),
+        pull_cpu_limit=_matching(fields, "pull_cpu_limit", _CPU) if fields.has("pull_cpu_limit") else None,
         pre_stop_seconds=fields.whole("pre_stop_seconds", least=1, most=120, default=5),
         drain_seconds=fields.whole("drain_seconds", most=600, default=5),
         service_account=_matching(fields, "service_account", _DNS_NAME),

@@ -90,17 +90,10 @@ class Canaries:
             return undecided(figures)
         wanted = canary_of(with_annotations(live, build_annotations(request), trial.spec), trial.rules.replicas)
         canary = self._cluster.deployment(name_of(wanted))
-        if canary is None:
-            self._cluster.create(wanted)
-            return Watching("canary: created")
-        if not is_ours(canary):
+        if canary is not None and not is_ours(canary):
             return Aborted(Failed("not-ours", _FOREIGN.format(name_of(wanted))), figures)
-        found = read_deployed(canary).generation
-        if found != request.generation:
-            stable = self._cluster.deployment(index)  # read after the canary: what it wants now is no older than that
-            if stable is not None and version_of(stable) == version_of(live):
-                self._cluster.apply(wanted, resource_version=version_of(canary))
-            return Watching(f"canary: commit {found}'s is replaced")
+        if canary is None or read_deployed(canary).generation != request.generation:
+            return self._make(wanted, canary, live)
         pods = self._cluster.pods(name_of(wanted))
         verdict = judge(canary, pods, watched=watched)
         if isinstance(verdict, Failed):
@@ -112,6 +105,16 @@ class Canaries:
         beside = self._cluster.pods(index)
         figures = comparison.ask(new_pods(canary["spec"], pods), new_pods(live["spec"], beside), now)
         return judge_canary(figures, trial.rules)
+
+    def _make(self, wanted: Object, canary: Object | None, live: Object) -> Watching:
+        """Create the canary, or put it in the place of another commit's."""
+        if canary is None:
+            self._cluster.create(wanted)
+            return Watching("canary: created")
+        stable = self._cluster.deployment(name_of(live))  # read after the canary: what it wants now is no older
+        if stable is not None and version_of(stable) == version_of(live):
+            self._cluster.apply(wanted, resource_version=version_of(canary))
+        return Watching(f"canary: commit {read_deployed(canary).generation}'s is replaced")
 
     def _begin(self, request: DeploymentRequest, good: DeploymentRequest | None, now: datetime) -> Comparison:
         mine = self._questions(request)

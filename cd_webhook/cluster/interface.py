@@ -69,8 +69,8 @@ class Cluster(Protocol):
         """The pods of every Deployment that this project manages."""
         ...
 
-    def service(self, name: str) -> Object | None:
-        """The Service, or None."""
+    def read(self, kind: str, name: str) -> Object | None:
+        """The Service or PodDisruptionBudget of that name, or None."""
         ...
 
     def services(self) -> list[str]:
@@ -78,7 +78,7 @@ class Cluster(Protocol):
         ...
 
     def create(self, value: Object) -> Object:
-        """Create a Deployment or Service that must not exist yet; raises `Conflict` if it does."""
+        """Create an object that must not exist yet; raises `Conflict` if it does."""
         ...
 
     def apply(self, value: Object, *, resource_version: str | None) -> Object:

@@ -29,6 +29,7 @@ class KubernetesCluster:
     def __init__(self, api: KubernetesApi, namespace: str, log: Log) -> None:
         self._api = api
         self._deployments = f"/apis/apps/v1/namespaces/{namespace}/deployments"
+        self._budgets = f"/apis/policy/v1/namespaces/{namespace}/poddisruptionbudgets"
         self._services = f"/api/v1/namespaces/{namespace}/services"
         self._pods = f"/api/v1/namespaces/{namespace}/pods"
         self._managed = f"{MANAGED_BY}={MANAGER}"
@@ -54,10 +55,10 @@ class KubernetesCluster:
         """See `cluster.Cluster.all_pods`."""
         return self._list(self._pods, self._managed, "v1", "Pod")
 
-    def service(self, name: str) -> Object | None:
-        """See `cluster.Cluster.service`."""
+    def read(self, kind: str, name: str) -> Object | None:
+        """See `cluster.Cluster.read`."""
         try:
-            return self._api.get(f"{self._services}/{name}")
+            return self._api.get(f"{self._collection(kind)}/{name}")
         except Missing:
             return None
 
@@ -67,16 +68,17 @@ class KubernetesCluster:
 
     def create(self, value: Object) -> Object:
         """See `cluster.Cluster.create`."""
-        return self._api.post(self._collection(value), value, fieldManager=MANAGER)
+        return self._api.post(self._collection(value["kind"]), value, fieldManager=MANAGER)
 
     def apply(self, value: Object, *, resource_version: str | None) -> Object:
         """See `cluster.Cluster.apply`.
 
         The version goes into the applied object, where the API server takes it as a precondition (409).
         """
-        path = f"{self._collection(value)}/{name_of(value)}"
+        path = f"{self._collection(value['kind'])}/{name_of(value)}"
         if resource_version is not None:
-            version = self._take_over(path, resource_version)
+            owned = value["kind"] == "Deployment"
+            version = self._take_over(path, resource_version) if owned else resource_version
             value = {**value, "metadata": {**value["metadata"], "resourceVersion": version}}
         return self._api.patch(path, value, APPLY, fieldManager=MANAGER, force="true")
 
@@ -116,12 +118,12 @@ class KubernetesCluster:
         ]
         return version_of(self._api.patch(path, patch, JSON_PATCH, fieldManager=MANAGER))
 
-    def _collection(self, value: Object) -> str:
-        paths = {"Deployment": self._deployments, "Service": self._services}
+    def _collection(self, kind: str) -> str:
+        paths = {"Deployment": self._deployments, "Service": self._services, "PodDisruptionBudget": self._budgets}
         try:
-            return paths[value["kind"]]
+            return paths[kind]
         except KeyError:
-            raise ClusterRefused(f"a {value.get('kind')} is nothing that this webhook applies") from None
+            raise ClusterRefused(f"a {kind} is nothing that this webhook applies") from None
 
     def _list(self, path: str, selector: str, api_version: str, kind: str) -> list[Object]:
         items: list[Object] = []

@@ -66,7 +66,8 @@ class FakeCluster:
         self.alive = alive
         self.history: list[tuple[int, str]] = []
         self.most_old_pods_stopped = 0
-        self.services_applied: dict[str, Object] = {}
+        self.others: dict[tuple[str, str], Object] = {}
+        """Services and disruption budgets, by kind and name."""
         self._deployments: dict[str, Object] = {}
         self._pods: dict[str, list[Object]] = {}
         self._versions = itertools.count(1)
@@ -93,33 +94,33 @@ class FakeCluster:
         with self._lock:
             return copy.deepcopy([pod for pods in self._pods.values() for pod in pods])
 
-    def service(self, name: str) -> Object | None:
+    def read(self, kind: str, name: str) -> Object | None:
         with self._lock:
-            return copy.deepcopy(self.services_applied.get(name))
+            return copy.deepcopy(self.others.get((kind, name)))
 
     def services(self) -> list[str]:
         with self._lock:
-            return sorted(self.services_applied)
+            return sorted(name for kind, name in self.others if kind == "Service")
 
     def create(self, value: Object) -> Object:
         with self._lock:
             name = value["metadata"]["name"]
-            if value["kind"] == "Service":
-                if name in self.services_applied:
+            if value["kind"] != "Deployment":
+                if (value["kind"], name) in self.others:
                     raise Conflict(f"{name} exists")
-                return self._apply_service(value, None)
+                return self._apply_other(value, None)
             if name in self._deployments:
                 raise Conflict(f"{name} exists")
             stored = copy.deepcopy(value)
-            stored["metadata"] |= {"generation": 1}
+            stored["metadata"] |= {"generation": 1, "uid": f"uid-{next(self._versions)}"}
             stored["spec"].setdefault("replicas", 1)
             return self._store(stored)
 
     def apply(self, value: Object, *, resource_version: str | None) -> Object:
         with self._lock:
             name = value["metadata"]["name"]
-            if value["kind"] == "Service":
-                return self._apply_service(value, resource_version)
+            if value["kind"] != "Deployment":
+                return self._apply_other(value, resource_version)
             live = self._deployments.get(name)
             if live is None:
                 if resource_version is not None:
@@ -212,16 +213,16 @@ class FakeCluster:
         metadata["ip"] = f"10.0.0.{self._addresses}"
         return {"kind": "Pod", "metadata": metadata, "spec": copy.deepcopy(template["spec"]), "status": {}}
 
-    def _apply_service(self, value: Object, resource_version: str | None) -> Object:
-        live = self.services_applied.get(value["metadata"]["name"])
+    def _apply_other(self, value: Object, resource_version: str | None) -> Object:
+        key = (value["kind"], value["metadata"]["name"])
+        live = self.others.get(key)
         if resource_version is not None and live is None:
             raise Conflict("gone")
         if live is not None:
             self._guard(live, resource_version)
-        stored = copy.deepcopy(value)
-        stored["metadata"]["resourceVersion"] = str(next(self._versions))
-        self.services_applied[value["metadata"]["name"]] = stored
-        return copy.deepcopy(stored)
+        self.others[key] = copy.deepcopy(value)
+        self.others[key]["metadata"]["resourceVersion"] = str(next(self._versions))
+        return copy.deepcopy(self.others[key])
 
     def _guard(self, live: Object, resource_version: str | None) -> None:
         if resource_version is not None and live["metadata"]["resourceVersion"] != resource_version:

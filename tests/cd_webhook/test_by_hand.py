@@ -127,11 +127,11 @@ def test_a_scale_by_hand_is_kept_and_named_until_somebody_takes_it_back(scene: S
 def test_a_foreign_service_of_an_indexs_name_is_refused_by_name_and_stays_as_it_is(scene: Scene) -> None:
     foreign = {"kind": "Service", "metadata": {"name": "home-store"}, "spec": {"selector": {"app": "theirs"}}}
     scene.cluster.create(foreign)
-    before = scene.cluster.service("home-store")
+    before = scene.cluster.read("Service", "home-store")
     with pytest.raises(Rejected, match="Service home-store: isn't managed by indexpush; rename the index"):
         scene.deliver(request(1))
     assert scene.receipt(1).outcome == "rejected"
-    assert scene.cluster.service("home-store") == before
+    assert scene.cluster.read("Service", "home-store") == before
     assert scene.cluster.deployments() == []
 
 
@@ -216,3 +216,24 @@ def test_what_a_sidecar_ends_with_says_nothing_of_the_build(scene: Scene) -> Non
     scene.cluster.fates["2"] = pods.ended(65, "mesh proxy", container="istio-proxy")
     scene.deliver(request(2))
     assert not scene.delivery.advance("home-store").finished
+
+
+def test_each_index_has_a_disruption_budget_of_its_own_that_goes_with_it(scene: Scene) -> None:
+    scene.serve(1)
+    budget = scene.cluster.read("PodDisruptionBudget", "home-store")
+    assert budget is not None
+    assert budget["spec"]["unhealthyPodEvictionPolicy"] == "AlwaysAllow"
+    assert budget["spec"]["selector"]["matchLabels"]["app.kubernetes.io/instance"] == "home-store"
+    (owner,) = budget["metadata"]["ownerReferences"]
+    assert (owner["kind"], owner["uid"]) == ("Deployment", live_of(scene)["metadata"]["uid"])
+    scene.serve(2)
+    again = scene.cluster.read("PodDisruptionBudget", "home-store")
+    assert again is not None
+    assert again["metadata"]["ownerReferences"] == [owner]
+
+
+def test_a_foreign_disruption_budget_is_refused_by_name(scene: Scene) -> None:
+    scene.cluster.create({"kind": "PodDisruptionBudget", "metadata": {"name": "home-store"}, "spec": {}})
+    with pytest.raises(Rejected, match="PodDisruptionBudget home-store: isn't managed by indexpush"):
+        scene.deliver(request(1))
+    assert scene.cluster.deployments() == []

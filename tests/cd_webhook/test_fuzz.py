@@ -213,11 +213,12 @@ def shaped(value: Any) -> Any:
 USUAL = {
     **{line.partition(":")[0]: line.partition(": ")[2] for line in LEAST.splitlines()},
     "image_pull_policy": "Always", "max_surge": "25%", "min_ready_seconds": "1", "revision_history_limit": "1",
-    "cpu": "1", "cpu_limit": "1", "pull_cpu": "1", "pre_stop_seconds": "1", "drain_seconds": "1", "priority_class": "x",
+    "cpu": "1", "cpu_limit": "1", "pull_cpu": "1", "pull_cpu_limit": "1",
+    "pre_stop_seconds": "1", "drain_seconds": "1", "priority_class": "x",
     "node_selector": "{a: b}", "labels": "{a: b}", "service_annotations": "{a: b}", "env": "{A: b}",
 }  # fmt: skip
 NUMBERS = {"replicas", "min_ready_seconds", "revision_history_limit", "pre_stop_seconds", "drain_seconds"}
-NULLABLE = {"replicas", "cpu_limit", "priority_class"}
+NULLABLE = {"replicas", "cpu_limit", "pull_cpu_limit", "priority_class"}
 MAPPINGS = {"node_selector", "labels", "service_annotations", "env"}
 
 

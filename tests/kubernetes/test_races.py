@@ -70,11 +70,11 @@ class Track:
         if index not in self._rendered:
             first = render(request(index, 1), self._values)
             first.deployment["spec"]["replicas"] = 0
-            self._rendered[index] = json.dumps([first.deployment, first.service])
-        deployment, service = json.loads(self._rendered[index])
+            self._rendered[index] = json.dumps([first.deployment, first.service, first.budget])
+        deployment, service, budget = json.loads(self._rendered[index])
         for metadata in (deployment["metadata"], deployment["spec"]["template"]["metadata"]):
             metadata["annotations"][marks.COMMIT_GENERATION] = generation
-        return Rendered(deployment, service)
+        return Rendered(deployment, service, budget)
 
     def webhook(self, kubeconfig: Path) -> Delivery:
         """A replica with connections of its own."""

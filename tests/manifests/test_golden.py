@@ -39,7 +39,7 @@ def rendered_for(environment: str) -> Rendered:
 
 def golden_text(environment: str) -> str:
     rendered = rendered_for(environment)
-    return yaml.safe_dump_all([rendered.deployment, rendered.service], sort_keys=False, width=120)
+    return yaml.safe_dump_all([rendered.deployment, rendered.service, rendered.budget], sort_keys=False, width=120)
 
 
 @pytest.mark.parametrize("environment", ENVIRONMENTS)
@@ -52,7 +52,7 @@ def test_each_environment_renders_to_its_golden_file(environment: str) -> None:
 @pytest.mark.parametrize("environment", ENVIRONMENTS)
 def test_what_is_rendered_is_valid_in_every_kubernetes_we_support(environment: str, version: str) -> None:
     rendered = rendered_for(environment)
-    for value in (rendered.deployment, canary_of(rendered.deployment, 1), rendered.service):
+    for value in (rendered.deployment, canary_of(rendered.deployment, 1), rendered.service, rendered.budget):
         kubernetes_validate.validate(value, version, strict=True)
 
 
@@ -74,7 +74,7 @@ def test_what_rollouts_rely_on_holds_in_each_environment(environment: str) -> No
         MODEL_DIGEST: "sha256:" + "2" * 64,
     }
     assert spec["template"]["metadata"]["annotations"] == rendered.deployment["metadata"]["annotations"] == build
-    for value in (rendered.deployment, rendered.service):
+    for value in (rendered.deployment, rendered.service, rendered.budget):
         assert labels("home-store").items() <= value["metadata"]["labels"].items()
 
 
