@@ -160,12 +160,7 @@ class Delivery:
                 said = f"{request.index_prefix} is taken up when commit {behind} has ended"
                 return DeliveryResult(AnswerOutcome.ACCEPTED, said)
             case Deploy():
-                rendered = self._prepare(request, live)
-                after = plan.deployment_of(rendered, plan.begun(before, request, rendered["spec"], now))
-                after["spec"] = plan.as_scaled(after["spec"], before, live)
-                written = self._apply(after, live) if live else self._create(after, request, situation)
-                if live is None:
-                    self._ensure(_owned(self.render(request).budget, written))
+                written = self._roll_out(request, live, before, situation)
             case TryOut(rules):
                 trial = Trial(rules, self._prepare(request, live)["spec"])
                 written = self._mark(_existing(live), tried_out(before, request, trial, before.spec, now))
@@ -185,6 +180,18 @@ class Delivery:
         return DeliveryResult(
             AnswerOutcome.ACCEPTED, f"rolling out {request.index_prefix} as commit {request.generation}"
         )
+
+    def _roll_out(
+        self, request: DeploymentRequest, live: Object | None, before: Deployed, situation: Situation
+    ) -> Object:
+        rendered = self._prepare(request, live)
+        after = plan.deployment_of(rendered, plan.begun(before, request, rendered["spec"], self.clock.now()))
+        after["spec"] = plan.as_scaled(after["spec"], before, live)
+        if live is not None:
+            return self._apply(after, live)
+        written = self._create(after, request, situation)
+        self._ensure(_owned(self.render(request).budget, written))
+        return written
 
     def _create(self, value: Object, request: DeploymentRequest, situation: Situation) -> Object:
         """Create the Deployment, unless another commit is live by then.
