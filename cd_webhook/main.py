@@ -35,7 +35,10 @@ _PATIENCE_SECONDS = 20.0
 
 
 def main(arguments: Sequence[str] | None = None, environment: Mapping[str, str] | None = None) -> int:
-    """Serve, or with --check say what is misconfigured. Returns the exit status: 0, or 64 when misconfigured."""
+    """Serve, or with --check say what is misconfigured.
+
+    Returns the exit status: 0, 64 when misconfigured, 75 when the port is taken.
+    """
     parser = argparse.ArgumentParser(prog="python -m cd_webhook", description="The CD webhook of one environment.")
     parser.add_argument("--check", action="store_true", help="say what is misconfigured, and end")
     options = parser.parse_args(arguments)
@@ -52,7 +55,11 @@ def main(arguments: Sequence[str] | None = None, environment: Mapping[str, str] 
     log.info(f"deploying {config.environment} from gs://{config.bucket}", host=config.host, port=config.port)
     # uvicorn drains on SIGTERM and then raises it again; that must not turn an orderly end into a failure
     signal.signal(signal.SIGTERM, lambda *_: None)
-    serve(app, config.host, config.port)
+    try:
+        serve(app, config.host, config.port)
+    except OSError as error:
+        log.error(f"{config.host}:{config.port}: {error}", code="can-not-listen")
+        return ExitCode.TRY_AGAIN
     return ExitCode.OK
 
 

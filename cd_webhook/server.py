@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import time
 
 import uvicorn
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from http_limits.limits import BACKLOG, ConnectionLimits, affordable_connections, raise_open_files
+from http_limits.limits import ConnectionLimits
+from http_limits.listener import BACKLOG, affordable_connections, listen, raise_open_files
 from http_limits.protocol import BoundedProtocol, keep_time
 from http_limits.refusals import RequestRefused, Response
 from model_repository.deployment import PAYLOAD_LIMIT
@@ -39,18 +41,17 @@ class BoundedApplication:
 
 
 def serve(app: ASGIApp, host: str, port: int) -> None:
-    """Serve until SIGTERM or SIGINT; then finish what is being answered."""
+    """Serve until SIGTERM or SIGINT; then finish what is being answered. Raises OSError if the port is taken."""
     limits = ConnectionLimits(
         body_bytes=PAYLOAD_LIMIT, connections=affordable_connections(_MOST_CONNECTIONS, raise_open_files())
     )
-    asyncio.run(_serve(BoundedApplication(app, limits), host, port))
+    with listen(host, port) as listener:
+        asyncio.run(_serve(BoundedApplication(app, limits), listener))
 
 
-async def _serve(app: BoundedApplication, host: str, port: int) -> None:
+async def _serve(app: BoundedApplication, listener: socket.socket) -> None:
     config = uvicorn.Config(
         app,
-        host=host,
-        port=port,
         http=BoundedProtocol,
         loop="asyncio",
         ws="none",
@@ -66,6 +67,6 @@ async def _serve(app: BoundedApplication, host: str, port: int) -> None:
     server = uvicorn.Server(config)
     keeping_time = asyncio.create_task(keep_time(app, server.server_state))
     try:
-        await server.serve()
+        await server.serve([listener])
     finally:
         keeping_time.cancel()

@@ -1,17 +1,8 @@
-"""The bounds, and how many files a process may open for them."""
+"""The bounds."""
 
 from __future__ import annotations
 
-import resource
 from dataclasses import dataclass
-
-_MANY_FILES = 2**20
-"""Stands for "no limit"."""
-_SHARE = 4
-"""Of the files that may be open, callers get a quarter: the listener may accept three bursts of `BACKLOG` before the
-first of them is counted, and the rest is for files and connections of our own."""
-BACKLOG = 32
-"""Connections that may wait to be accepted where few files may be open; asyncio accepts as many at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,15 +25,3 @@ class ConnectionLimits:
     idle_seconds: float = 620.0
     write_seconds: float = 30.0
     linger_seconds: float = 2.0
-
-
-def raise_open_files() -> int:
-    """Let this process open as many files as it may, whatever it was started with; returns how many that is."""
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    return hard if hard != resource.RLIM_INFINITY else _MANY_FILES
-
-
-def affordable_connections(wanted: int, open_files: int) -> int:
-    """How many connections of callers may be open at once, where so many files may be."""
-    return max(1, min(wanted, open_files // _SHARE))

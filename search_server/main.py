@@ -12,7 +12,7 @@ from pathlib import Path
 
 import uvloop
 
-from http_limits.limits import affordable_connections, raise_open_files
+from http_limits.listener import affordable_connections, raise_open_files
 from model_repository.errors import Misconfigured, PermanentError
 from model_repository.exit_codes import ExitCode
 from model_repository.log import Log

@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 
 import uvicorn
 
+from http_limits.listener import listen
 from http_limits.protocol import BoundedProtocol, connections_of, keep_time
 from model_repository.log import Log
 from search_server.app import SearchApplication
@@ -84,12 +85,6 @@ class Server(uvicorn.Server):
             serving.cancel()
 
 
-def listen(host: str, port: int) -> socket.socket:
-    """A listening socket; raises OSError if the port is taken."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    return socket.create_server((host, port), family=family, backlog=_BACKLOG)
-
-
 async def serve(config: Config, log: Log) -> None:
     """Serve until SIGTERM or SIGINT.
 
@@ -99,7 +94,7 @@ async def serve(config: Config, log: Log) -> None:
     stop, loop = asyncio.Event(), asyncio.get_running_loop()
     app = SearchApplication(config, log)
     server = Server(config, app, lambda: loop.call_soon_threadsafe(stop.set))
-    with server.running(listen(config.host, config.port)) as serving:
+    with server.running(listen(config.host, config.port, _BACKLOG)) as serving:
         index, model = await _unless_stopped(
             stop, lambda: open_and_prove(config.data, config.prefix, config.digest, log)
         )

@@ -46,13 +46,12 @@ class Webhook:
         return answer
 
 
-@contextmanager
-def running(folder: Path, *, ulimit: str) -> Iterator[Webhook]:
-    """A webhook in a process that the shell's `ulimit <ulimit>` came before."""
+def started(folder: Path, *, ulimit: str, port: int = 0) -> Webhook:
+    """A webhook in a process that the shell's `ulimit <ulimit>` came before; it logs to log.txt in the folder."""
     (folder / "test.yaml").write_text(VALUES)
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
-        port = int(probe.getsockname()[1])
+        port = port or int(probe.getsockname()[1])
     variables = {
         "ENVIRONMENT": "test",
         "ENVIRONMENTS": str(folder),
@@ -64,20 +63,25 @@ def running(folder: Path, *, ulimit: str) -> Iterator[Webhook]:
         "PORT": str(port),
     }
     command = ["sh", "-c", f'ulimit {ulimit} && exec "$0" -m cd_webhook', sys.executable]
+    with (folder / "log.txt").open("wb") as log:
+        process = subprocess.Popen(command, cwd=ROOT, env=os.environ | variables, stdout=log, stderr=log)
+    return Webhook(process, port)
+
+
+@contextmanager
+def running(folder: Path, *, ulimit: str) -> Iterator[Webhook]:
+    webhook = started(folder, ulimit=ulimit)
     log = folder / "log.txt"
-    with log.open("wb") as stderr:
-        process = subprocess.Popen(command, cwd=ROOT, env=os.environ | variables, stdout=stderr, stderr=stderr)
-    webhook = Webhook(process, port)
     try:
         end = time.monotonic() + 60
         while not _ready(webhook):
-            assert process.poll() is None, log.read_text()
+            assert webhook.process.poll() is None, log.read_text()
             assert time.monotonic() < end, log.read_text()
             time.sleep(0.05)
         yield webhook
     finally:
-        process.terminate()
-        assert process.wait(60) == 0, log.read_text()
+        webhook.process.terminate()
+        assert webhook.process.wait(60) == 0, log.read_text()
 
 
 def _ready(webhook: Webhook) -> bool:
@@ -132,6 +136,11 @@ def test_what_passes_a_bound_is_refused_without_a_verdict(
     said = json.loads(body)
     assert (int(head.split()[1]), said["code"]) == (status, code)
     assert "outcome" not in said
+
+
+def test_a_port_that_is_taken_is_75(webhook: Webhook, tmp_path: Path) -> None:
+    assert started(tmp_path, ulimit="-n 256", port=webhook.port).process.wait(60) == 75
+    assert "can-not-listen" in (tmp_path / "log.txt").read_text()
 
 
 def test_it_opens_as_many_files_as_it_may_however_few_it_was_started_with(tmp_path: Path) -> None:

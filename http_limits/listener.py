@@ -1,0 +1,32 @@
+"""The listening socket, and how many files a process may open for those who connect to it."""
+
+from __future__ import annotations
+
+import resource
+import socket
+
+BACKLOG = 32
+"""Connections that wait to be accepted; asyncio accepts as many at once."""
+_SHARE = 4
+"""Of the files that may be open, callers get a quarter: the listener may accept three bursts of `BACKLOG` before the
+first of them is counted, and the rest is for files and connections of our own."""
+_MANY_FILES = 2**20
+"""Stands for "no limit"."""
+
+
+def listen(host: str, port: int, backlog: int = BACKLOG) -> socket.socket:
+    """A listening socket; raises OSError if the port is taken."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    return socket.create_server((host, port), family=family, backlog=backlog)
+
+
+def raise_open_files() -> int:
+    """Let this process open as many files as it may, whatever it was started with; returns how many that is."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    return hard if hard != resource.RLIM_INFINITY else _MANY_FILES
+
+
+def affordable_connections(wanted: int, open_files: int) -> int:
+    """How many connections of callers may be open at once, where so many files may be."""
+    return max(1, min(wanted, open_files // _SHARE))
