@@ -142,7 +142,6 @@ class Workers:
         _end_with(parent)
         for number in _STOPS:
             signal.signal(number, signal.SIG_DFL)
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOPS)
         try:
             self._work(lambda counts: self._ledger.count(row, counts))
         except DeliveryError as error:
@@ -157,13 +156,20 @@ class Workers:
 
 @contextmanager
 def _signals_held() -> Iterator[None]:
-    """Within this `Stopped` isn't raised: in a child it would unwind the parent's stack, in the parent lose a child."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, ())
+    """Within this `Stopped` isn't raised: in a child it would unwind the parent's stack, in the parent lose a child.
+
+    By handlers, not by a mask: a mask is one thread's, and what is sent to a process may reach another of its threads,
+    whereupon Python calls the handler in this one all the same.
+    """
+    came: list[int] = []
+    before = {number: signal.signal(number, lambda number, _: came.append(number)) for number in _STOPS}
     try:
-        signal.pthread_sigmask(signal.SIG_BLOCK, _STOPS)
         yield
     finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        for number in came[:1]:
+            signal.raise_signal(number)
 
 
 def _end_with(parent: int) -> None:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import random
 import signal
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 
@@ -171,6 +172,17 @@ def test_no_worker_is_left_when_the_first_process_fails() -> None:
     assert time.monotonic() - began < 50  # ended, not waited for: they would take 60
 
 
+@pytest.fixture(params=[False, True], ids=["the-only-thread", "beside-a-thread"])
+def bystander(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Perhaps another thread: the kernel gives it the signals that this one doesn't want."""
+    enough = threading.Event()
+    if request.param:
+        threading.Thread(target=enough.wait, args=(60,), daemon=True).start()
+    yield
+    enough.set()
+
+
+@pytest.mark.usefixtures("bystander")
 def test_a_signal_in_the_middle_of_a_fork_leaves_no_worker(monkeypatch: pytest.MonkeyPatch) -> None:
     before, started, began = set(children(os.getpid())), set[int](), time.monotonic()
     fork = os.fork
