@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from model_repository.digests import check_sha256
 from model_repository.environment import Environment
@@ -83,34 +83,39 @@ class Config:
         return config
 
 
-def _endpoint(read: Environment, name: str) -> str:
-    """Scheme, host and port of a URL; ``host:port`` alone means http, as Google's clients read it."""
-    url = read.text(name, GOOGLE)
-    parts = urlsplit(url if "://" in url else f"http://{url}")
+def _server(url: str) -> SplitResult | None:
+    """A URL that names a server, ``host:port`` alone meaning http, as Google's clients read it; or None."""
     try:
-        host, port = parts.hostname, parts.port
-    except ValueError:
-        host = port = None
-    if parts.scheme not in ("http", "https") or not host or parts.path not in ("", "/") or parts.query:
+        parts = urlsplit(url if "://" in url else f"http://{url}")
+        named = parts.hostname and parts.port != 0
+    except ValueError:  # a bracket without its other, or a port that is none
+        return None
+    return parts if named and parts.path in ("", "/") and not parts.query else None
+
+
+def _endpoint(read: Environment, name: str) -> str:
+    parts = _server(read.text(name, GOOGLE))
+    if parts is None or parts.scheme not in ("http", "https"):
         read.expected(name, "http(s)://host[:port]")
         return GOOGLE
-    bracketed = f"[{host}]" if ":" in host else host
-    return f"{parts.scheme}://{bracketed}" + (f":{port}" if port else "")
+    host = f"[{parts.hostname}]" if ":" in str(parts.hostname) else parts.hostname
+    return f"{parts.scheme}://{host}" + (f":{parts.port}" if parts.port else "")
 
 
 def _proxy(read: Environment, endpoint: str) -> str:
     """The proxy for https endpoints, read as other tools do: HTTPS_PROXY and NO_PROXY, in either case."""
-    parts = urlsplit(endpoint)
+    to = urlsplit(endpoint)
     name = "https_proxy" if read.text("https_proxy") else "HTTPS_PROXY"
     url = read.text(name)
-    if parts.scheme != "https" or not url:
+    if to.scheme != "https" or not url:
         return ""
-    host = parts.hostname or ""
+    host = to.hostname or ""
     exceptions = (read.text("no_proxy") or read.text("NO_PROXY")).split(",")
     for exception in (entry.strip().lstrip(".").rsplit(":", 1)[0] for entry in exceptions):
         if exception and (exception in ("*", host) or host.endswith(f".{exception}")):
             return ""
-    proxy = url if "://" in url else f"http://{url}"
-    if urlsplit(proxy).scheme != "http":
+    parts = _server(url)
+    if parts is None or parts.scheme != "http":
         read.expected(name, "http://host[:port]; https is for what is behind it")
-    return proxy
+        return ""
+    return parts.geturl()

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from init_container.config import Config
 from init_container.pull import Progress, Stopped, Summary, pull, stopping
-from model_repository.errors import DeliveryError
-from model_repository.exit_codes import ExitCode, of_a_pod
+from model_repository.errors import DeliveryError, TransientError
+from model_repository.exit_codes import ExitCode
 from model_repository.log import Log
 
 _TERMINATION_LIMIT = 4096
@@ -30,12 +30,19 @@ def main(environment: Mapping[str, str], log: Log | None = None) -> ExitCode:
                 waiting=lambda: log.info("another pull is at this destination; waiting for it"),
             )
     except (DeliveryError, Stopped) as error:
-        code = ExitCode.TRY_AGAIN if isinstance(error, Stopped) else of_a_pod(error.exit_code)
+        code = _exit_code(error)
         log.error(str(error), code=error.code, exit=int(code))
         _last_words(log, termination_log, str(error))
         return code
     _last_words(log, termination_log, _tell(log, prefix, summary))
     return ExitCode.OK
+
+
+def _exit_code(error: DeliveryError | Stopped) -> ExitCode:
+    """What a rollout's rules tell apart: only the pod's own settings and the build's bytes are beyond another try."""
+    if isinstance(error, Stopped | TransientError):
+        return ExitCode.TRY_AGAIN
+    return ExitCode.USAGE if error.exit_code is ExitCode.USAGE else ExitCode.DATA
 
 
 def progress_lines(log: Log, prefix: str, *, seconds: float) -> Callable[[Progress], None]:

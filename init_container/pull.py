@@ -99,6 +99,7 @@ def pull(
         if there := _published(config):
             destination.discard()
             return Summary(there.bytes, 0, time.monotonic() - began, 0, 0, already=True)
+        destination.make_way()
         return _fetch(config, environment, destination, began, progress)
     finally:
         destination.unlock()

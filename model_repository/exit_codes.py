@@ -28,14 +28,3 @@ class ExitCode(IntEnum):
     """The bucket denied access, or the live commit is on hold; nothing was written."""
     INTERRUPTED = 130
     """Ctrl-C."""
-
-
-def of_a_pod(code: ExitCode) -> ExitCode:
-    """What a container ends with: a rollout's rules tell only these apart.
-
-    0; 64: its own configuration is wrong, 65: its data are; 75: another try may pass.
-    """
-    if code in {ExitCode.OK, ExitCode.USAGE, ExitCode.TRY_AGAIN}:
-        return code
-    # What is denied or missing now may be granted or made while the pod tries again.
-    return ExitCode.TRY_AGAIN if code in {ExitCode.NOT_ALLOWED, ExitCode.UNAVAILABLE} else ExitCode.DATA

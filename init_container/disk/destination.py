@@ -11,6 +11,7 @@ import json
 import os
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -29,7 +30,9 @@ class Destination:
 
     def __init__(self, path: Path) -> None:
         """path: the folder that is to appear; raises `Misconfigured` if its parent isn't there."""
-        if not path.parent.is_dir():
+        with disk(path.parent):
+            there = path.parent.is_dir()
+        if not there:
             raise Misconfigured(f"DESTINATION: {path.parent} is not a folder; mount the volume there")
         self.path = path
         self.partial = path.with_name(f".{path.name}.partial")
@@ -45,9 +48,8 @@ class Destination:
             with disk(self.partial):
                 self.partial.mkdir(exist_ok=True)
                 descriptor = os.open(self.partial, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
+                mine = _lock(descriptor)
+            if not mine:
                 os.close(descriptor)
                 waiting()
                 if time.monotonic() > deadline:
@@ -58,6 +60,17 @@ class Destination:
                 self._lock = descriptor
                 return
             os.close(descriptor)  # the other pull has published it: what is there now is another folder
+
+    def make_way(self) -> None:
+        """Remove what stands at the destination: an empty folder, or what is left of this build.
+
+        To be done before the pull: where it can't go, as where a volume is mounted, the build couldn't take its place.
+        """
+        if self.path.is_symlink():
+            raise Misconfigured(f"{self.path} is a link; DESTINATION must be a folder's own name")
+        if os.path.lexists(self.path):
+            with disk(self.path):
+                _remove(self.path)
 
     def _is_partial(self, descriptor: int) -> bool:
         try:
@@ -74,8 +87,6 @@ class Destination:
     def prepare(self, plan: Plan, manifest: bytes) -> None:
         """Make the partial folder ready for a plan: what is left of another one goes."""
         with disk(self.partial):
-            if self.path.is_dir() and any(self.path.iterdir()):  # once published, and not whole any more
-                _remove(self.path)
             path = self.partial / INDEX_MANIFEST
             if not path.is_file() or path.read_bytes() != manifest:
                 for entry in self.partial.iterdir():
@@ -93,7 +104,8 @@ class Destination:
 
     def discard(self) -> None:
         """Remove the partial folder: it isn't needed."""
-        _remove(self.partial)
+        with disk(self.partial):
+            _remove(self.partial)
 
     def publish(self, prefix: IndexPrefix, plan: Plan) -> None:
         """Let the build appear."""
@@ -102,6 +114,14 @@ class Destination:
             (self.partial / MARK).write_text(json.dumps(mark) + "\n")
             self.partial.rename(self.path)
             (self.path / JOURNAL).unlink(missing_ok=True)
+
+
+def _lock(descriptor: int) -> bool:
+    """Whether nobody else has it locked."""
+    with suppress(BlockingIOError):
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return True
+    return False
 
 
 def _remove(path: Path) -> None:

@@ -17,6 +17,22 @@ JOURNAL = ".journal"
 MARK = ".pull.json"
 """In a published one: that all of it was verified, and since which boot."""
 
+_WRONG = frozenset(
+    {
+        errno.EACCES,
+        errno.EPERM,
+        errno.EROFS,
+        errno.EBUSY,
+        errno.EEXIST,
+        errno.EISDIR,
+        errno.ELOOP,
+        errno.ENAMETOOLONG,
+        errno.ENOENT,
+        errno.ENOTDIR,
+    }
+)
+"""What another try meets again: the place itself is wrong."""
+
 _BOOT = Path("/proc/sys/kernel/random/boot_id")
 
 
@@ -32,9 +48,11 @@ def disk(path: Path | str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EIO):
+        if error.errno not in _WRONG:
             raise DiskTrouble(f"{path}: {error.strerror}; give the volume more room, or try another node") from error
-        raise Misconfigured(f"{path}: {error.strerror}; DESTINATION must be in a writable folder") from error
+        raise Misconfigured(
+            f"{path}: {error.strerror}; DESTINATION must be a new folder in a writable one, as below a volume's mount"
+        ) from error
 
 
 def boot() -> str:

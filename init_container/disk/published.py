@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 
 from init_container.crc32c import Buffer
-from init_container.disk.layout import INDEX_MANIFEST, MARK, boot
+from init_container.disk.layout import INDEX_MANIFEST, MARK, boot, disk
 from init_container.disk.parts import file_crc32c
 from init_container.plan import Plan, plan_pull
 from model_repository.digests import sha256_digest
@@ -27,7 +27,9 @@ def published(path: Path, prefix: IndexPrefix, digest: str) -> Plan | None:
     try:
         data = manifest.read_bytes()
     except FileNotFoundError:
-        if path.is_dir() and any(path.iterdir()):
+        with disk(path):
+            foreign = path.is_dir() and any(path.iterdir())
+        if foreign:
             raise Misconfigured(f"{path} is there but holds no build; choose another DESTINATION") from None
         return None
     except OSError as error:

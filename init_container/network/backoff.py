@@ -6,6 +6,8 @@ from collections.abc import Callable
 
 _FIRST = 0.2
 _LONGEST = 8.0
+_MOST_DOUBLINGS = 10
+"""More make no difference, and 2 ** 1024 is no float."""
 
 
 class Backoff:
@@ -27,7 +29,7 @@ class Backoff:
         """Note that a request sent at `sent_at` failed. wait: what the server asked for, in seconds, or None."""
         self.retries += 1
         if sent_at >= self._incident_at:
-            self._incidents += 1
+            self._incidents = min(self._incidents + 1, _MOST_DOUBLINGS)
             self._incident_at = now
             delay = self._random() * min(_FIRST * 2 ** (self._incidents - 1), _LONGEST)
             self.not_before = max(self.not_before, now + delay)

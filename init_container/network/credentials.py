@@ -6,56 +6,29 @@ answer. Service-account keys and authorised users, which come as files, are goog
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
-from model_repository.errors import AccessDenied, BucketUnavailable
+from init_container.network.answers import Head, reason
+from model_repository.errors import AccessDenied, BucketUnavailable, DeliveryError, DocumentMalformed, Misconfigured
 
 _SCOPE = "https://www.googleapis.com/auth/devstorage.read_only"
 _EARLY = 225.0
 """Seconds before its end at which a token is renewed, as google-auth does."""
 _SECONDS = 10.0
+_PATIENCE = 30.0
+"""Seconds for which the metadata server may refuse: under Workload Identity it does so in a pod's first seconds."""
+_LONGEST_WAIT = 2.0
+_LIMIT = 64 * 1024
 
 Fetch = Callable[[], tuple[str, float]]
-"""Fetches a fresh token; returns it and the seconds for which it holds."""
-
-
-class Credentials(Protocol):
-    """Gives the token to send."""
-
-    def token(self) -> str:
-        """The token, or empty for none."""
-        ...
-
-    def accepted(self, token: str) -> None:
-        """The bucket took the token."""
-        ...
-
-    def rejected(self, token: str, why: str) -> None:
-        """The bucket answered 401: renews the token, or raises `AccessDenied` if that was tried."""
-        ...
-
-
-class Anonymous:
-    """No credentials: an emulator, or a public bucket."""
-
-    def token(self) -> str:
-        """See `Credentials`."""
-        return ""
-
-    def accepted(self, token: str) -> None:
-        """See `Credentials`."""
-
-    def rejected(self, token: str, why: str) -> None:  # noqa: ARG002
-        """See `Credentials`."""
-        raise AccessDenied(f"{why} to an anonymous request; unset STORAGE_ANONYMOUS to send credentials")
+"""Fetches a fresh token, or an empty one for none; returns it and the seconds for which it holds."""
 
 
 class Tokens:
-    """Tokens that end."""
+    """The token to send. When it ends is counted from its arrival, not by the clock on the wall, which may be off."""
 
     def __init__(self, fetch: Fetch, clock: Callable[[], float] = time.monotonic) -> None:
         """fetch: called when a token is needed; clock: in seconds."""
@@ -63,68 +36,77 @@ class Tokens:
         self._clock = clock
         self._token = ""
         self._until = float("-inf")
-        self._on_trial = False
 
     def token(self) -> str:
-        """See `Credentials`."""
+        """The token, or empty for none."""
         if self._clock() >= self._until:
-            self._renew()
+            self._token, seconds = self._fetch()
+            self._until = self._clock() + max(seconds - _EARLY, min(seconds, 10.0))
         return self._token
 
-    def accepted(self, token: str) -> None:
-        """See `Credentials`."""
+    def rejected(self, token: str) -> None:
+        """The bucket answered 401: another one is fetched, unless another connection's 401 has had that done."""
         if token == self._token:
-            self._on_trial = False
-
-    def rejected(self, token: str, why: str) -> None:
-        """See `Credentials`."""
-        if token != self._token:
-            return  # another connection's 401 has renewed it meanwhile
-        if self._on_trial:
-            raise AccessDenied(f"{why}, also with a fresh token; check this service account's access to the bucket")
-        self._renew()
-        self._on_trial = True
-
-    def _renew(self) -> None:
-        self._token, seconds = self._fetch()
-        self._until = self._clock() + max(seconds - _EARLY, min(seconds, 10.0))
+            self._until = float("-inf")
 
 
-def from_environment(environment: Mapping[str, str], *, anonymous: bool) -> Credentials:
-    """The credentials that Application Default Credentials would find. Nothing is fetched yet."""
+def from_environment(environment: Mapping[str, str], *, anonymous: bool) -> Tokens:
+    """The tokens that Application Default Credentials would find. Nothing is fetched yet."""
     if anonymous:
-        return Anonymous()
+        return Tokens(lambda: ("", float("inf")))
     home = environment.get("CLOUDSDK_CONFIG") or f"{environment.get('HOME', '/')}/.config/gcloud"
     named = environment.get("GOOGLE_APPLICATION_CREDENTIALS", "")
     path = named or f"{home}/application_default_credentials.json"
     if named or Path(path).is_file():
         return Tokens(_google_auth(path))
-    return Tokens(_metadata_server(environment.get("GCE_METADATA_HOST") or "metadata.google.internal"))
+    return Tokens(metadata_server(environment.get("GCE_METADATA_HOST") or "metadata.google.internal"))
 
 
-def _metadata_server(host: str) -> Fetch:
+def metadata_server(
+    host: str, clock: Callable[[], float] = time.monotonic, sleep: Callable[[float], None] = time.sleep
+) -> Fetch:
+    """Asks the metadata server, for half a minute; then raises `AccessDenied` or `BucketUnavailable`."""
+
     def fetch() -> tuple[str, float]:
         from http.client import HTTPException  # noqa: PLC0415 - only when a token is needed
-        from urllib.request import ProxyHandler, Request, build_opener  # noqa: PLC0415
+        from urllib.error import HTTPError  # noqa: PLC0415
 
-        url = f"http://{host}/computeMetadata/v1/instance/service-accounts/default/token"
-        request = Request(url, headers={"Metadata-Flavor": "Google"})
-        problem: Exception | None = None
-        for attempt in range(4):
+        until, wait = clock() + _PATIENCE, 0.1
+        error: DeliveryError
+        while True:
             try:
-                with build_opener(ProxyHandler({})).open(request, timeout=_SECONDS) as answer:
-                    found = json.load(answer)
-                    return str(found["access_token"]), float(found["expires_in"])
-            except (OSError, HTTPException, ValueError, KeyError, TypeError) as error:
-                if getattr(error, "code", 500) in (403, 404):
-                    raise AccessDenied(
-                        f"the metadata server answered {error}; give the pod a service account"
-                    ) from error
-                problem = error
-                time.sleep(0.1 * 2**attempt)
-        raise BucketUnavailable(f"no token from the metadata server at {host} ({problem}); it may pass")
+                return _ask_metadata_server(host)
+            except HTTPError as refusal:
+                with refusal:
+                    said = f"answered {refusal.code} {_reason(refusal)}".rstrip()
+                error = AccessDenied(f"the metadata server at {host} {said}; give the pod a service account")
+            except (OSError, HTTPException, DocumentMalformed) as trouble:
+                error = BucketUnavailable(f"no token from the metadata server at {host} ({trouble}); it may pass")
+            if clock() + wait > until:
+                raise error
+            sleep(wait)
+            wait = min(2 * wait, _LONGEST_WAIT)
 
     return fetch
+
+
+def _ask_metadata_server(host: str) -> tuple[str, float]:
+    from urllib.request import ProxyHandler, Request, build_opener  # noqa: PLC0415
+
+    from model_repository.fields import parse_document  # noqa: PLC0415
+
+    url = f"http://{host}/computeMetadata/v1/instance/service-accounts/default/token"
+    request = Request(url, headers={"Metadata-Flavor": "Google"})
+    with build_opener(ProxyHandler({})).open(request, timeout=_SECONDS) as answer:
+        fields = parse_document(answer.read(_LIMIT), "its answer", limit=_LIMIT)
+    return fields.text("access_token", longest=_LIMIT), fields.number("expires_in", least=0, most=1e9)
+
+
+def _reason(refusal: Any) -> str:  # noqa: ANN401 - an HTTPError: importing its type costs time
+    try:
+        return reason(Head(refusal.code, {}), refusal.read(_LIMIT))
+    except Exception:  # noqa: BLE001 - a body that breaks off: the status is enough
+        return ""
 
 
 def _google_auth(path: str) -> Fetch:
@@ -137,18 +119,23 @@ def _google_auth(path: str) -> Fetch:
         import google.auth  # noqa: PLC0415
         import google.auth.exceptions  # noqa: PLC0415
 
+        mend = "check GOOGLE_APPLICATION_CREDENTIALS"
         try:
             if credentials is None:
                 credentials, _ = google.auth.load_credentials_from_file(path, scopes=[_SCOPE])  # type: ignore[no-untyped-call]
+        except (google.auth.exceptions.GoogleAuthError, OSError, ValueError) as error:
+            raise Misconfigured(f"{path}: no credentials ({error}); {mend}") from error
+        try:
             credentials.refresh(_urllib_request)
         except google.auth.exceptions.TransportError as error:
             raise BucketUnavailable(f"{path}: no token ({error}); it may pass") from error
-        except (google.auth.exceptions.GoogleAuthError, OSError, ValueError) as error:
-            raise AccessDenied(f"{path}: no token ({error}); check GOOGLE_APPLICATION_CREDENTIALS") from error
-        left = 3600.0
-        if credentials.expiry is not None:  # in UTC, without saying so
-            left = (credentials.expiry - dt.datetime.now(dt.UTC).replace(tzinfo=None)).total_seconds()
-        return str(credentials.token), left
+        except (google.auth.exceptions.GoogleAuthError, OSError, ValueError, TypeError, OverflowError) as error:
+            raise AccessDenied(f"{path}: no token ({error}); {mend}, and this machine's clock") from error
+        if credentials.expiry is None:
+            return str(credentials.token), 3600.0
+        # In UTC, without saying so. A fresh token that has ended says that the clock is off: the bucket says its end.
+        left = (credentials.expiry - dt.datetime.now(dt.UTC).replace(tzinfo=None)).total_seconds()
+        return str(credentials.token), left if left > 0 else 600.0
 
     return fetch
 
@@ -169,6 +156,7 @@ def _urllib_request(
     **_: object,
 ) -> _Answer:
     """google-auth's transport on the standard library: `requests` would be one more thing to install and import."""
+    from http.client import HTTPException  # noqa: PLC0415
     from urllib.error import HTTPError  # noqa: PLC0415
     from urllib.request import Request, urlopen  # noqa: PLC0415
 
@@ -180,5 +168,5 @@ def _urllib_request(
             return _Answer(answer.status, dict(answer.headers), answer.read())
     except HTTPError as error:
         return _Answer(error.code, dict(error.headers), error.read())
-    except OSError as error:
+    except (OSError, HTTPException) as error:
         raise google.auth.exceptions.TransportError(error) from error  # type: ignore[no-untyped-call]

@@ -12,13 +12,13 @@ from urllib.parse import quote
 from init_container.config import LEAST_DEADLINE, Config
 from init_container.crc32c import Buffer
 from init_container.disk.layout import DiskTrouble
-from init_container.network.answers import Busy, Head, TokenExpired
+from init_container.network.answers import Busy, TokenExpired
 from init_container.network.backoff import Backoff
-from init_container.network.credentials import Credentials
+from init_container.network.credentials import Tokens
 from init_container.network.jobs import Job, Source
 from init_container.network.pipeline import Pipeline
 from init_container.network.transport import WRITE, Address, Connection, Route, Trust
-from model_repository.errors import AccessDenied, BucketUnavailable, PermanentError, TransientError
+from model_repository.errors import AccessDenied, BucketUnavailable, DeliveryError, PermanentError
 
 _TICK = 0.05
 _FIRST_CONNECTIONS = 4
@@ -51,7 +51,7 @@ class Downloader:
     opened: connections so far. processes: how many there are besides and with this one: they share what is allowed.
     """
 
-    def __init__(self, config: Config, credentials: Credentials, trust: Trust | None = None) -> None:
+    def __init__(self, config: Config, credentials: Tokens, trust: Trust | None = None) -> None:
         """Connect to nothing yet. trust: what another downloader has read already."""
         self._config = config
         self._credentials = credentials
@@ -256,8 +256,8 @@ class Downloader:
                 if mask & WRITE:
                     connection.flush()
                 if mask & ~WRITE:
-                    pipeline.pump(self._buffer, self._answered)
-        except (OSError, TransientError, PermanentError) as error:
+                    pipeline.pump(self._buffer, self.backoff.succeeded)
+        except (OSError, DeliveryError) as error:
             failure = error
         self.received += pipeline.received - before
         if failure is not None:
@@ -269,11 +269,6 @@ class Downloader:
         if connection.fileno in self._pipelines and connection.wants != self._masks[connection.fileno]:
             self._masks[connection.fileno] = connection.wants
             self._epoll.modify(connection.fileno, connection.wants)
-
-    def _answered(self, pipeline: Pipeline, head: Head) -> None:
-        del head
-        self.backoff.succeeded()
-        self._credentials.accepted(pipeline.token)
 
     def _retire(self, pipeline: Pipeline, source: Source) -> None:
         """Close a connection that did its work; what it was asked for besides goes to others."""
@@ -305,7 +300,7 @@ class Downloader:
             self._unreachable(error, now, pipeline.sent_at)
             return
         if isinstance(error, TokenExpired):
-            self._credentials.rejected(pipeline.token, str(error))
+            self._credentials.rejected(pipeline.token)
         self._row_troubles += len(jobs) > 1
         self._rows = self._rows and self._row_troubles < 2  # noqa: PLR2004 - once may be chance
         if not jobs:  # an idle connection that the server closed: nothing was lost
@@ -313,7 +308,7 @@ class Downloader:
         job = jobs[0]
         job.attempts = 0 if pipeline.received - pipeline.progress >= _PROGRESS else job.attempts + 1
         if job.attempts >= self._config.attempts:
-            raise BucketUnavailable(f"{job.name}: gave up after {job.attempts} tries: {error}") from error
+            raise _given_up(job, error)
         self.backoff.failed(now, pipeline.sent_at, error.wait if isinstance(error, Busy) else None)
 
     def _watch(self, source: Source, now: float, elapsed: float) -> None:
@@ -330,3 +325,12 @@ class Downloader:
         self.tick()
 
     _idle = False
+
+
+def _given_up(job: Job, error: Exception) -> DeliveryError:
+    """What was met last, of its own kind; a connection's error is the bucket's."""
+    message = f"{job.name}: gave up after {job.attempts} tries: {error}"
+    if not isinstance(error, DeliveryError):
+        return BucketUnavailable(message)
+    error.args = (message,)
+    return error

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
+from dataclasses import replace
+from http import HTTPStatus
 
 from init_container.crc32c import Buffer
-from init_container.network.answers import AnswerMalformed, Head, parse_head
+from init_container.network.answers import REASON_LIMIT, AnswerMalformed, Head, parse_head, reason
 from init_container.network.jobs import Job
 from init_container.network.transport import Connection
 
@@ -51,7 +53,7 @@ class Pipeline:
         self.sent_at, self.token = now, token
         self.connection.send(requests)
 
-    def pump(self, buffer: Buffer, answered: Callable[[Pipeline, Head], None]) -> None:
+    def pump(self, buffer: Buffer, answered: Callable[[], None]) -> None:
         """Take in what has come. Raises OSError and whatever the jobs make of it."""
         while True:
             offset = len(self._rest)
@@ -80,7 +82,7 @@ class Pipeline:
         soon = self.speed * _SOON >= _BLOCK
         self.connection.wake_at(_BLOCK if soon and self._in_body and self._body >= 2 * _BLOCK else 1)
 
-    def _consume(self, buffer: Buffer, end: int, answered: Callable[[Pipeline, Head], None]) -> int:
+    def _consume(self, buffer: Buffer, end: int, answered: Callable[[], None]) -> int:
         position = 0
         while position < end and not self.doomed:
             if not self._in_body:
@@ -89,7 +91,13 @@ class Pipeline:
                     if end - position > _HEAD_LIMIT:
                         raise AnswerMalformed("an answer's head is longer than 64 KiB")
                     return position
-                self._begin(parse_head(bytes(buffer.view[position:stop])), answered)
+                head = parse_head(bytes(buffer.view[position:stop]))
+                if head.status >= HTTPStatus.BAD_REQUEST:
+                    body = bytes(buffer.view[stop + 4 : min(end, stop + 4 + REASON_LIMIT)])
+                    if len(body) < min(head.length or 0, REASON_LIMIT):
+                        return position  # its reason is still to come
+                    head = replace(head, reason=reason(head, body))
+                self._begin(head, answered)
                 position = stop + 4
             job = self.jobs[0]
             take = min(end - position, self._body, job.left)
@@ -102,13 +110,13 @@ class Pipeline:
                 self._end()
         return position
 
-    def _begin(self, head: Head, answered: Callable[[Pipeline, Head], None]) -> None:
+    def _begin(self, head: Head, answered: Callable[[], None]) -> None:
         if not self.jobs:
             raise AnswerMalformed("an answer came that nobody asked for")
         self._body = self.jobs[0].begin(head)
         self._in_body = True
         self.closing = head.closes
-        answered(self, head)
+        answered()
 
     closing = False
     """The server said that it closes the connection after this answer."""

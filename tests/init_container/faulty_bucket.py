@@ -103,7 +103,7 @@ class Reply:
         headers: dict[str, str | None] = {**right}
         headers |= {name.replace("_", "-").lower(): value for name, value in changes.items()}
         lines = [f"HTTP/1.1 {status}", *(f"{name}: {value}" for name, value in headers.items() if value is not None)]
-        self.send("\r\n".join([*lines, "", ""]).encode())
+        self.send("\r\n".join([*lines, "", ""]).encode("latin-1"))
 
     @property
     def body(self) -> bytes:
@@ -233,6 +233,29 @@ def flip(reply: Reply) -> None:
     body[len(body) // 2] ^= 4
     reply.head()
     reply.body_part(bytes(body))
+
+
+def lie(**changes: str) -> Fault:
+    """Answer as a good bucket does, but for some headers or the status."""
+
+    def fault(reply: Reply) -> None:
+        reply.head(**changes)
+        reply.body_part(reply.body)
+
+    return fault
+
+
+def late_refusal(code: int, body: bytes) -> Fault:
+    """Refuse, and give the reason only when the head has long arrived."""
+
+    def fault(reply: Reply) -> None:
+        reply.send(f"HTTP/1.1 {code} Because\r\nContent-Length: {len(body)}\r\n\r\n".encode())
+        reply.bucket.closing.wait(0.2)
+        reply.send(body[:10])
+        reply.bucket.closing.wait(0.2)
+        reply.send(body[10:])
+
+    return fault
 
 
 def nonsense(reply: Reply) -> None:

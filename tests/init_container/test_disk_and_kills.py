@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -57,7 +58,7 @@ def test_what_was_verified_is_not_fetched_again(bucket: FaultyBucket, build: Bui
         (status(403) if denied else Reply.whole)(reply)
 
     bucket.fail(last_range, times=float("inf"), match="big.ann")
-    assert puller.run(CONNECTIONS="1", RANGE_MIB="1").code == os.EX_USAGE
+    assert puller.run(CONNECTIONS="1", RANGE_MIB="1", ATTEMPTS="2").code == os.EX_TEMPFAIL
     puller.check_nothing_there()
     bucket.rules.clear()
     before = bucket.sent
@@ -69,7 +70,7 @@ def test_what_was_verified_is_not_fetched_again(bucket: FaultyBucket, build: Bui
 
 def test_a_part_that_changed_on_the_disk_is_fetched_again(bucket: FaultyBucket, build: Build, puller: Puller) -> None:
     bucket.fail(status(403), times=float("inf"), match="p.ids")
-    assert puller.run().code == os.EX_USAGE
+    assert puller.run(ATTEMPTS="2").code == os.EX_TEMPFAIL
     path = puller.partial / "index" / "big.ann"
     damaged = bytearray(path.read_bytes())
     damaged[-5] ^= 1
@@ -81,7 +82,7 @@ def test_a_part_that_changed_on_the_disk_is_fetched_again(bucket: FaultyBucket, 
 
 def test_a_torn_journal_costs_bytes_but_not_truth(bucket: FaultyBucket, build: Build, puller: Puller) -> None:
     bucket.fail(status(403), times=float("inf"), match="p.ids")
-    assert puller.run().code == os.EX_USAGE
+    assert puller.run(ATTEMPTS="2").code == os.EX_TEMPFAIL
     journal = puller.partial / ".journal"
     journal.write_bytes(journal.read_bytes()[:-3] + b"\xff\xff\xff\xff\xff")
     bucket.rules.clear()
@@ -91,7 +92,7 @@ def test_a_torn_journal_costs_bytes_but_not_truth(bucket: FaultyBucket, build: B
 
 def test_what_another_build_left_behind_goes(bucket: FaultyBucket, puller: Puller) -> None:
     bucket.fail(status(403), times=float("inf"), match="p.ids")
-    assert puller.run().code == os.EX_USAGE
+    assert puller.run(ATTEMPTS="2").code == os.EX_TEMPFAIL
     bucket.rules.clear()
     other = make_build({"big.ann": 3 * MIB}, seed=2)
     for name, data in other.objects.items():
@@ -154,7 +155,7 @@ def tiny_disk(tmp_path: Path) -> Path:
 def _run_on(puller: Puller, mount: str, folder: Path) -> tuple[int, str]:
     settings = puller.environment(DESTINATION=str(folder / "current"))
     command = f"mount -t tmpfs {mount} tmpfs {folder} && exec python -m init_container"
-    path = f"{Path(os.sys.executable).parent}:{settings['PATH']}"  # type: ignore[attr-defined]
+    path = f"{Path(sys.executable).parent}:{settings['PATH']}"
     ended = subprocess.run(
         ["unshare", "-m", "sh", "-c", command],
         env={**settings, "PATH": path},
@@ -194,3 +195,45 @@ def test_a_destination_below_a_file_is_a_wrong_setting(puller: Puller) -> None:
     outcome = puller.run(DESTINATION=str(puller.folder / "file" / "current"))
     assert outcome.code == os.EX_USAGE
     assert "DESTINATION" in outcome.message
+
+
+def test_a_volume_that_is_mounted_at_the_destination_itself_is_found_out_before_the_pull(
+    bucket: FaultyBucket, puller: Puller, tiny_disk: Path
+) -> None:
+    (tiny_disk / "current").mkdir()
+    settings = puller.environment(DESTINATION=str(tiny_disk / "current"))
+    command = [
+        "unshare",
+        "-m",
+        "sh",
+        "-c",
+        f"mount -t tmpfs tmpfs {tiny_disk}/current && exec {sys.executable} -m init_container",
+    ]
+    ended = subprocess.run(command, env=settings, capture_output=True, text=True, check=False)
+    assert ended.returncode == os.EX_USAGE, ended.stderr
+    assert "below a volume's mount" in ended.stderr
+    assert not bucket.requests
+
+
+@pytest.mark.parametrize("kind", ["a file", "a link", "somebody's folder"])
+def test_what_stands_at_the_destination_is_found_out_before_the_pull_and_left_alone(
+    kind: str, bucket: FaultyBucket, puller: Puller
+) -> None:
+    if kind == "a file":
+        puller.destination.write_text("somebody's")
+    elif kind == "a link":
+        puller.destination.symlink_to("nowhere")
+    else:
+        puller.destination.mkdir()
+        (puller.destination / "notes").write_text("somebody's")
+    outcome = puller.run()
+    assert outcome.code == os.EX_USAGE, outcome.lines
+    assert "DESTINATION" in outcome.message
+    assert os.path.lexists(puller.destination)
+    assert not bucket.requests
+
+
+def test_an_empty_folder_at_the_destination_makes_way(build: Build, puller: Puller) -> None:
+    puller.destination.mkdir()
+    assert puller.run().code == 0
+    puller.check_whole(build)

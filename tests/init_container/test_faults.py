@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import gzip
+import json
 import os
 import signal
 import socket
@@ -25,6 +27,8 @@ from tests.init_container.faulty_bucket import (
     drip,
     falter,
     flip,
+    late_refusal,
+    lie,
     nonsense,
     range_dropped,
     reset,
@@ -59,6 +63,13 @@ PASSING: dict[str, Fault] = {
     "transcoded": transcoded,
     "flipped in flight": flip,
     "not HTTP": nonsense,
+    "401": status(401),
+    "403": status(403),
+    "a redirect": status(302, Location="http://elsewhere.example/"),
+    "a length of 4,500 digits": lie(Content_Length="9" * 4500),
+    "a range of 4,500 digits": lie(Content_Range=f"bytes 0-{'9' * 4500}/5"),
+    "a wait of 4,500 digits, refused": lie(status="401 No", Retry_After="9" * 4500, Content_Length="9" * 4500),
+    "a status that is no number": lie(status="\u00b2\u00b2\u00b2 OK"),
 }
 
 
@@ -117,12 +128,15 @@ LASTING: dict[str, tuple[Fault, int, str]] = {
     "Range always dropped": (range_dropped, os.EX_TEMPFAIL, "drops the Range header"),
     "always transcoded": (transcoded, os.EX_TEMPFAIL, "without a length"),
     "always flipped": (flip, os.EX_DATAERR, "crc32c"),
-    "401": (status(401), os.EX_USAGE, "anonymous"),
-    "403": (status(403), os.EX_USAGE, "403"),
+    "401": (status(401), os.EX_TEMPFAIL, "anonymous"),
+    "403": (status(403), os.EX_TEMPFAIL, "403"),
     "404": (status(404), os.EX_DATAERR, "no such object"),
     "412": (status(412), os.EX_DATAERR, "412"),
-    "304": (status(304), os.EX_USAGE, "304"),
-    "a redirect": (status(302, Location="http://elsewhere.example/"), os.EX_USAGE, "not followed"),
+    "304": (status(304), os.EX_TEMPFAIL, "304"),
+    "400": (status(400), os.EX_TEMPFAIL, "400"),
+    "a redirect": (status(302, Location="http://elsewhere.example/"), os.EX_TEMPFAIL, "not followed"),
+    "always lengths of 4,500 digits": (lie(Content_Length="9" * 4500), os.EX_TEMPFAIL, "length None"),
+    "always ranges of 4,500 digits": (lie(Content_Range=f"bytes 0-{'9' * 4500}/5"), os.EX_TEMPFAIL, "Content-Range"),
     "416": (status(416), os.EX_DATAERR, "416"),
 }
 
@@ -295,6 +309,39 @@ def test_a_missing_build_is_bad_data(puller: Puller) -> None:
     assert "indexes/shop/none/index.json: no such object" in outcome.message
 
 
+REASON = "Request is prohibited by organization's policy. vpcServiceControlsUniqueIdentifier: a1"
+GOOGLE_S = json.dumps({"error": {"code": 403, "message": REASON, "errors": []}}, indent=1).encode()
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        lambda reply: reply.status(403, body=GOOGLE_S),
+        lambda reply: reply.status(403, {"Content-Encoding": "gzip"}, gzip.compress(GOOGLE_S)),
+        lambda reply: reply.status(403, body=REASON.encode()),
+        late_refusal(403, GOOGLE_S),
+        lambda reply: reply.send(
+            b"HTTP/1.1 403 No\r\nTransfer-Encoding: chunked\r\n\r\n%x\r\n%s\r\n0\r\n\r\n" % (len(GOOGLE_S), GOOGLE_S)
+        ),
+    ],
+    ids=["Google's JSON", "the same as gzip", "a text", "after its head", "a chunk"],
+)
+def test_the_last_words_give_the_server_s_own_reason(body: Fault, bucket: FaultyBucket, puller: Puller) -> None:
+    bucket.fail(body, times=float("inf"), match="index.json")
+    outcome = puller.run(ATTEMPTS="2")
+    assert outcome.code == os.EX_TEMPFAIL, outcome.lines
+    assert f"answered 403 ({REASON})" in outcome.last_words
+    assert outcome.lines[-1]["code"] == "access-denied"
+
+
+@pytest.mark.parametrize("body", [b"", b"[" * 4000, b'{"error": 5}', b"\x1f\x8bno", bytes(range(256)) * 50])
+def test_a_refusal_that_makes_no_sense_is_a_refusal(body: bytes, bucket: FaultyBucket, puller: Puller) -> None:
+    bucket.fail(lambda reply: reply.status(403, body=body), times=float("inf"), match="index.json")
+    outcome = puller.run(ATTEMPTS="2")
+    assert outcome.code == os.EX_TEMPFAIL, outcome.lines
+    assert "answered 403" in outcome.message
+
+
 @pytest.mark.parametrize(
     ("setting", "value"),
     [
@@ -306,6 +353,11 @@ def test_a_missing_build_is_bad_data(puller: Puller) -> None:
         ("DESTINATION", "/no/such/volume/current"),
         ("CONNECTIONS", "many"),
         ("STORAGE_EMULATOR_HOST", "ftp://host"),
+        ("STORAGE_EMULATOR_HOST", "http://[::1"),
+        ("STORAGE_EMULATOR_HOST", "http://host:port"),
+        ("CONNECTIONS", "9" * 4500),
+        ("DEADLINE_SECONDS", "nan"),
+        ("DESTINATION", "/data/" + "x" * 300),
     ],
 )
 def test_a_setting_that_makes_no_sense_is_named(setting: str, value: str, puller: Puller) -> None:

@@ -9,6 +9,7 @@ import ssl
 import subprocess
 import sys
 import threading
+import time
 import urllib.parse
 import urllib.request
 from collections.abc import Callable, Iterator
@@ -19,6 +20,8 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
+from init_container.network.credentials import Tokens, metadata_server
+from model_repository.errors import AccessDenied, BucketUnavailable, TransientError
 from tests.init_container.faulty_bucket import FaultyBucket, close_early, closing, reset, stall, status
 from tests.init_container.pull_scene import MIB, PREFIX, Build, Puller, make_build
 from tests.init_container.spoiling_proxy import on_both_servers_over_tls
@@ -53,7 +56,7 @@ sys.exit(main(os.environ))
     done = subprocess.run(
         [sys.executable, "-c", program], env=environment, capture_output=True, text=True, timeout=40, check=False
     )
-    assert done.returncode == (os.EX_OK if known else os.EX_USAGE), done.stderr
+    assert done.returncode == (os.EX_OK if known else os.EX_TEMPFAIL), done.stderr
     assert ("set SSL_CERT_FILE" in done.stderr) is not known
 
 
@@ -62,7 +65,9 @@ class TokenServer:
 
     def __init__(self, tokens: list[str], chain: Path | None = None) -> None:
         self.asked: list[str] = []
-        self.seconds = 3600
+        self.seconds: object = 3600
+        self.refusals: list[int] = []
+        self.lies: list[str] = []
         server = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -72,11 +77,19 @@ class TokenServer:
                 if "computeMetadata" in self.path and self.headers["Metadata-Flavor"] != "Google":
                     self.send_error(403)
                     return
+                if server.refusals:
+                    self._send(server.refusals.pop(0), b"not yet")
+                    return
                 token = tokens.pop(0) if len(tokens) > 1 else tokens[0]
                 body = json.dumps(
                     {"access_token": token, "expires_in": server.seconds, "token_type": "Bearer"}
                 ).encode()
-                self.send_response(200)
+                if server.lies:
+                    body = body.replace(b"3600", server.lies.pop(0).encode())
+                self._send(200, body)
+
+            def _send(self, status: int, body: bytes) -> None:
+                self.send_response(status)
                 self.send_header("Content-Type", "application/json")
                 self.send_header("Content-Length", str(len(body)))
                 self.end_headers()
@@ -148,7 +161,7 @@ def test_a_server_that_closes_after_each_answer_costs_no_retry(
 
 def test_an_unknown_authority_is_refused_at_once(tls_puller: Puller) -> None:
     outcome = tls_puller.run(STORAGE_ANONYMOUS="1", SSL_CERT_FILE="")
-    assert outcome.code == os.EX_USAGE
+    assert outcome.code == os.EX_TEMPFAIL
     assert "SSL_CERT_FILE" in outcome.message
     tls_puller.check_nothing_there()
 
@@ -191,15 +204,95 @@ def test_a_token_that_is_about_to_end_is_renewed_in_a_long_pull(
     assert {request.headers["authorization"] for request in tls_bucket.requests} == {"Bearer first", "Bearer second"}
 
 
-def test_401_with_a_fresh_token_too_is_a_matter_of_access(
+def test_a_401_that_lasts_is_met_with_fresh_tokens_and_then_left_to_the_next_pull(
     tls_bucket: FaultyBucket, tls_puller: Puller, token_server: NewTokenServer
 ) -> None:
     tls_bucket.tokens = set()
-    metadata = token_server(["one", "two"])
-    outcome = tls_puller.run(GCE_METADATA_HOST=metadata.host)
-    assert outcome.code == os.EX_USAGE
-    assert "fresh token" in outcome.message
-    assert len(metadata.asked) == 2
+    metadata = token_server(["one", "two", "three"])
+    outcome = tls_puller.run(GCE_METADATA_HOST=metadata.host, ATTEMPTS="3")
+    assert outcome.code == os.EX_TEMPFAIL
+    assert "check the pod's service account" in outcome.message
+    assert len(metadata.asked) == 3
+
+
+def test_a_401_while_a_grant_spreads_is_waited_out(
+    tls_bucket: FaultyBucket, tls_puller: Puller, token_server: NewTokenServer, build: Build
+) -> None:
+    tls_bucket.tokens = {"three"}
+    metadata = token_server(["one", "two", "three"])
+    assert tls_puller.run(GCE_METADATA_HOST=metadata.host).code == 0
+    tls_puller.check_whole(build)
+
+
+@pytest.mark.parametrize("status", [403, 404, 503])
+def test_a_metadata_server_that_refuses_in_a_pod_s_first_seconds_is_waited_for(
+    status: int, tls_bucket: FaultyBucket, tls_puller: Puller, token_server: NewTokenServer, build: Build
+) -> None:
+    tls_bucket.tokens = {"fresh"}
+    metadata = token_server(["fresh"])
+    metadata.refusals = [status] * 3
+    assert tls_puller.run(GCE_METADATA_HOST=metadata.host).code == 0
+    tls_puller.check_whole(build)
+    assert len(metadata.asked) == 4
+
+
+@pytest.mark.parametrize(
+    ("status", "error", "said"),
+    [
+        (403, AccessDenied, "answered 403 not yet; give the pod a service account"),
+        (404, AccessDenied, "answered 404 not yet; give the pod a service account"),
+        (503, AccessDenied, "answered 503 not yet"),
+        (200, BucketUnavailable, "expires_in"),
+    ],
+)
+def test_a_metadata_server_that_refuses_for_half_a_minute_is_left_to_the_next_pull(
+    status: int, error: type[TransientError], said: str, token_server: NewTokenServer
+) -> None:
+    now = 0.0
+
+    def sleep(seconds: float) -> None:
+        nonlocal now
+        now += seconds
+
+    metadata = token_server(["fresh"])
+    metadata.refusals = [] if status == 200 else [status] * 1000
+    metadata.seconds = "no number"
+    with pytest.raises(error, match=said):
+        metadata_server(metadata.host, lambda: now, sleep)()
+    assert 28 <= now <= 30
+    assert issubclass(error, TransientError)
+
+
+@pytest.mark.parametrize("seconds", ["1" * 4500, "1" * 400, "-1", "NaN", "Infinity", "1e999", '"soon"', "null", "[]"])
+def test_a_token_that_holds_for_no_time_that_makes_sense_is_asked_for_again(
+    seconds: str, tls_bucket: FaultyBucket, tls_puller: Puller, token_server: NewTokenServer, build: Build
+) -> None:
+    tls_bucket.tokens = {"fresh"}
+    metadata = token_server(["lie", "fresh"])
+    metadata.lies = [seconds]
+    assert tls_puller.run(GCE_METADATA_HOST=metadata.host).code == 0
+    tls_puller.check_whole(build)
+
+
+@pytest.mark.parametrize("minutes", [-10, 10])
+def test_a_token_s_end_is_not_read_off_the_clock_on_the_wall(minutes: int) -> None:
+    now, fetched = 1000.0, 0
+
+    def fetch() -> tuple[str, float]:
+        nonlocal fetched
+        fetched += 1
+        return f"token {fetched}", 3600.0
+
+    tokens = Tokens(fetch, lambda: now)
+    wall, time.time = time.time, lambda: wall() + 60 * minutes
+    try:
+        assert tokens.token() == "token 1"
+        now += 3600 - 226
+        assert tokens.token() == "token 1"
+        now += 2
+        assert tokens.token() == "token 2"
+    finally:
+        time.time = wall
 
 
 def test_a_service_account_key_gives_the_token(
@@ -238,7 +331,7 @@ def test_an_authorised_user_gives_the_token(
     assert "refresh_token=refresh" in endpoint.asked[0]
 
 
-def test_a_missing_key_file_is_a_matter_of_access(tls_puller: Puller) -> None:
+def test_a_missing_key_file_is_a_wrong_setting(tls_puller: Puller) -> None:
     outcome = tls_puller.run(GOOGLE_APPLICATION_CREDENTIALS="/no/such/key.json")
     assert outcome.code == os.EX_USAGE
     assert "/no/such/key.json" in outcome.message
