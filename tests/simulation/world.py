@@ -14,7 +14,6 @@ from cd_webhook.canary import Canaries
 from cd_webhook.cluster import Conflict, Object, name_of
 from cd_webhook.deliver import Delivery
 from cd_webhook.state import read_deployed
-from embedding_batch.steps.publishing import Held
 from embedding_batch.steps.publishing import commit as batch_commit
 from embedding_batch.steps.publishing import look as batch_look
 from manifests.metadata import index_of, is_canary
@@ -284,7 +283,7 @@ class World:
                 self.bucket.write(target.commit_name, b"{" + name.encode(), if_generation_match=None)
                 return
             outcome = batch_commit(store, target, Commit(IndexPrefix(index, name), by="batch"), serving)
-            self.note(f"the batch commits {name}: {'held' if isinstance(outcome, Held) else outcome}")
+            self.note(f"the batch commits {name}: {outcome.generation}")
         except (Death, DeliveryError) as error:
             self.note(f"the batch of {index} ends: {error!r}")
 
