@@ -57,6 +57,13 @@ class Scene:
         body = json.dumps({"index_prefix": str(prefix), **fields}).encode()
         return self.store.write(_target(prefix.index).commit_name, body, if_generation_match=None).generation
 
+    def upload(self, prefix: IndexPrefix) -> int:
+        """Commit a build, and tell nobody: for requests that the test makes itself. Gives the generation."""
+        body = json.dumps({"index_prefix": str(prefix)})
+        blob = self.store._bucket.blob(_target(prefix.index).commit_name)
+        blob.upload_from_string(body, content_type="text/x-not-delivered")  # see stand_ins.py
+        return int(blob.generation)
+
     def receipt(self, index: str, generation: int, within: float = 90.0) -> Receipt:
         """The receipt of a commit, as soon as there is one."""
 

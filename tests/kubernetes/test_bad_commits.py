@@ -62,11 +62,12 @@ def test_a_build_that_answers_wrongly_is_undone_by_its_golden_queries(scene: Sce
 def test_an_object_that_vanishes_after_the_check_is_undone_by_the_puller(scene: Scene) -> None:
     prefix = scene.copy("vanishing")
     file = next(info.name for info in scene.store.listing(f"{prefix}/") if info.name.endswith(".annoy"))
-    with nothing_happens_to(scene) as good:
-        request = scene.request(prefix, good + 1)
+    with nothing_happens_to(scene):
+        generation = scene.upload(prefix)
+        request = scene.request(prefix, generation)
         scene.store._bucket.blob(file).delete()
         assert scene.post(request)["outcome"] == "accepted"
-        undone(scene.receipt(INDEX, good + 1), "pod-refused-data", "pull", file)
+        undone(scene.receipt(INDEX, generation), "pod-refused-data", "pull", file)
 
 
 def test_while_the_bucket_is_down_a_pull_waits_and_goes_on_by_itself(scene: Scene) -> None:
@@ -108,8 +109,9 @@ def failing(scene: Scene) -> Iterator[dict[str, Failing]]:
             assert scene.receipt(index, committed[index]).outcome == "served"
             good = scene.settled(scene.copy("good", index))
             client = stack.enter_context(scene.asking(index))
-            found[index] = Failing(index, good, good + 1, restarts(scene.pods(index)), client)
-            request = scene.request(scene.copy("good", index), good + 1, **otherwise)
+            generation = scene.upload(scene.copy("good", index))
+            found[index] = Failing(index, good, generation, restarts(scene.pods(index)), client)
+            request = scene.request(scene.copy("good", index), generation, **otherwise)
             assert scene.post(request, webhooks[index])["outcome"] == "accepted"
         yield found
 

@@ -56,10 +56,13 @@ class Canaries:
     def stable(self) -> dict[str, int]:
         return restarts(self.scene.kube.pods(NAMESPACE, marks.deployment_selector(INDEX)))
 
-    def ask(self, generation: int, address: str | None = None) -> None:
+    def ask(self, address: str | None = None) -> int:
+        """Commit the build and ask the webhook for it; gives the generation."""
+        generation = self.scene.upload(self.prefix)
         request = self.scene.request(self.prefix, generation)
         answer = self.scene.post(request, address or self.address)
         assert answer["outcome"] == "accepted", answer
+        return generation
 
     def watched(self, generation: int) -> Object:
         """Wait until the canary is ready, so that it is being watched; gives its pod."""
@@ -85,12 +88,12 @@ def canaries(scene: Scene) -> Iterator[Canaries]:
 def test_a_good_build_is_promoted_with_figures_and_no_request_fails(canaries: Canaries) -> None:
     before = canaries.settled()
     with canaries.scene.asking(INDEX) as client:
-        canaries.ask(before + 1)
-        canaries.watched(before + 1)
+        tried = canaries.ask()
+        canaries.watched(tried)
         serving = {(one["generation"], one["pods"]) for one in canaries.scene.status(INDEX)["serving"]}
-        assert serving == {(str(before), 1), (str(before + 1), 1)}
+        assert serving == {(str(before), 1), (str(tried), 1)}
         with canaries.scene.asking(INDEX) as new_callers:
-            receipt = canaries.receipt(before + 1)
+            receipt = canaries.receipt(tried)
             canaries.gone()
     assert receipt.outcome == "served", receipt.detail
     figures = receipt.canary
@@ -108,19 +111,19 @@ def test_a_good_build_is_promoted_with_figures_and_no_request_fails(canaries: Ca
     assert figures.stable.requests > figures.stable.probes  # callers asked, too
     for each in (client, new_callers):
         unbroken(each.traffic)
-    checks.moved_on(client.traffic, before, before + 1)
+    checks.moved_on(client.traffic, before, tried)
 
 
 def test_a_canary_that_hangs_is_aborted_and_the_stable_pods_never_noticed(canaries: Canaries) -> None:
     before = canaries.settled()
     stable, spec = canaries.stable(), canaries.scene.deployment(INDEX)["spec"]
     with canaries.scene.asking(INDEX) as client:  # connected before the canary is there: these stay with the stable pod
-        canaries.ask(before + 1)
-        pids = here(canaries.watched(before + 1))
+        tried = canaries.ask()
+        pids = here(canaries.watched(tried))
         for pid in pids:
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGSTOP)
-        receipt = canaries.receipt(before + 1)
+        receipt = canaries.receipt(tried)
         for pid in pids:
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGCONT)
@@ -136,14 +139,14 @@ def test_a_canary_that_hangs_is_aborted_and_the_stable_pods_never_noticed(canari
 
 
 def test_a_canary_whose_server_dies_is_aborted(canaries: Canaries) -> None:
-    before = canaries.settled()
+    canaries.settled()
     stable = canaries.stable()
-    canaries.ask(before + 1)
-    pod = canaries.watched(before + 1)
+    tried = canaries.ask()
+    pod = canaries.watched(tried)
     until(lambda: canaries.scene.status(INDEX)["detail"] == "canary: compared with the stable pods", "it to be watched")
     for pid in here(pod, b"search_server"):
         os.kill(pid, signal.SIGKILL)
-    receipt = canaries.receipt(before + 1)
+    receipt = canaries.receipt(tried)
     assert receipt.outcome == "undone"
     assert receipt.code in {"canary-restarted", "canary-errors"}, receipt.detail
     canaries.gone()
@@ -151,16 +154,16 @@ def test_a_canary_whose_server_dies_is_aborted(canaries: Canaries) -> None:
 
 
 def test_values_that_make_pods_slow_are_found_out_by_callers_load(canaries: Canaries) -> None:
-    before = canaries.settled()
+    canaries.settled()
     stable = canaries.stable()
     broken = {"canary": RULES | {"latency_floor_ms": 20}, "cpu_limit": "100m"}
     with second_webhook(canaries.scene.kube, "webhook-slow", broken) as address:
-        canaries.ask(before + 1, address)
-        pod = canaries.watched(before + 1)
+        tried = canaries.ask(address)
+        pod = canaries.watched(tried)
         # Its callers ask the pod itself: which pod a Service gives a connection to is chance, and may be the stable
         # one for all of them, as a pod is ready some moments before the node's Services know of it.
         with Client(f"http://{pod['status']['podIP']}:8080", canaries.scene.items, connections=6):
-            receipt = canaries.receipt(before + 1)
+            receipt = canaries.receipt(tried)
     aborted(receipt, "canary-slow", "canary-errors")
     assert receipt.canary is not None
     assert receipt.canary.canary.requests > receipt.canary.canary.probes  # callers asked, too
@@ -169,31 +172,31 @@ def test_values_that_make_pods_slow_are_found_out_by_callers_load(canaries: Cana
 
 
 def test_all_webhooks_are_killed_while_a_canary_is_watched_and_it_is_finished(canaries: Canaries) -> None:
-    before = canaries.settled()
+    canaries.settled()
     with canaries.scene.asking(INDEX) as client:
-        canaries.ask(before + 1)
-        canaries.watched(before + 1)
+        tried = canaries.ask()
+        canaries.watched(tried)
         second = canaries.scene.kube.pods(NAMESPACE, {"app": "webhook-canary"})
         canaries.scene.kube.kill([*canaries.scene.webhooks(), *second])
-        receipt = canaries.receipt(before + 1)
+        receipt = canaries.receipt(tried)
         canaries.gone()
     assert receipt.outcome == "served", receipt.detail
     assert receipt.canary is not None
     assert receipt.canary.seconds >= SECONDS
-    assert canaries.scene.times_written(INDEX, before + 1) == 1
+    assert canaries.scene.times_written(INDEX, tried) == 1
     unbroken(client.traffic)
 
 
 def test_a_newer_commit_supersedes_a_canary_that_is_watched(canaries: Canaries) -> None:
-    before = canaries.settled()
+    canaries.settled()
     (pod,) = until(lambda: canaries.scene.kube.pods(NAMESPACE, {"app": "webhook-canary"}), "the webhook")[-1:]
     address = until(lambda: _address(canaries.scene, str(pod["metadata"]["name"])), "the webhook to be ready")
     with canaries.scene.asking(INDEX) as client:
-        canaries.ask(before + 1, address)
-        canaries.watched(before + 1)
-        canaries.ask(before + 2, address)
-        assert canaries.receipt(before + 1).outcome == "superseded"
-        receipt = canaries.receipt(before + 2)
+        tried = canaries.ask(address)
+        canaries.watched(tried)
+        newer = canaries.ask(address)
+        assert canaries.receipt(tried).outcome == "superseded"
+        receipt = canaries.receipt(newer)
         canaries.gone()
     assert receipt.outcome == "served", receipt.detail
     assert receipt.canary is not None

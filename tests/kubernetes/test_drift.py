@@ -24,15 +24,17 @@ def autoscaled(scene: Scene) -> Iterator[str]:
 
 def test_replicas_that_an_autoscaler_chose_are_kept_by_the_next_deploy(scene: Scene, autoscaled: str) -> None:
     build = scene.copy("good", "scaled")
-    assert scene.post(scene.request(build, 1), autoscaled)["outcome"] == "accepted"
-    assert scene.receipt("scaled", 1).outcome == "served"
+    first = scene.upload(build)
+    assert scene.post(scene.request(build, first), autoscaled)["outcome"] == "accepted"
+    assert scene.receipt("scaled", first).outcome == "served"
     scene.kube.kubectl("-n", NAMESPACE, "scale", "deployment", "scaled", "--replicas=2")
     until(lambda: scene.deployment("scaled")["status"].get("availableReplicas") == 2, "two pods")
     assert scene.status("scaled")["drift"] == []
     with scene.asking("scaled") as client:
-        assert scene.post(scene.request(build, 2), autoscaled)["outcome"] == "accepted"
-        assert scene.receipt("scaled", 2).outcome == "served"
-        until(lambda: len(scene.pods("scaled")) == len(scene.pods("scaled", 2)) == 2, "two new pods alone")
+        second = scene.upload(build)
+        assert scene.post(scene.request(build, second), autoscaled)["outcome"] == "accepted"
+        assert scene.receipt("scaled", second).outcome == "served"
+        until(lambda: len(scene.pods("scaled")) == len(scene.pods("scaled", second)) == 2, "two new pods alone")
     unbroken(client.traffic)
     assert scene.deployment("scaled")["spec"]["replicas"] == 2
     scene.kube.kubectl("-n", NAMESPACE, "scale", "deployment", "scaled", "--replicas=0")  # room for others
@@ -42,14 +44,16 @@ def test_after_a_first_commit_that_failed_there_are_no_pods_and_a_good_one_gets_
     scene: Scene, autoscaled: str
 ) -> None:
     bad = scene.copy("shuffled", "unlucky", change=shuffle_item_ids)
-    assert scene.post(scene.request(bad, 1), autoscaled)["outcome"] == "accepted"
-    receipt = scene.receipt("unlucky", 1)
+    first = scene.upload(bad)
+    assert scene.post(scene.request(bad, first), autoscaled)["outcome"] == "accepted"
+    receipt = scene.receipt("unlucky", first)
     assert receipt.outcome == "undone"
     assert "nothing served before" in receipt.detail
     until(lambda: not scene.pods("unlucky"), "the failing pods to leave")
-    assert scene.post(scene.request(scene.copy("good", "unlucky"), 2), autoscaled)["outcome"] == "accepted"
-    assert scene.receipt("unlucky", 2).outcome == "served"
-    scene.answers("unlucky", 2)
+    second = scene.upload(scene.copy("good", "unlucky"))
+    assert scene.post(scene.request(scene.copy("good", "unlucky"), second), autoscaled)["outcome"] == "accepted"
+    assert scene.receipt("unlucky", second).outcome == "served"
+    scene.answers("unlucky", second)
 
 
 def test_an_image_and_a_volume_changed_by_hand_are_reported_and_taken_back(scene: Scene) -> None:

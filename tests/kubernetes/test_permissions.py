@@ -37,7 +37,7 @@ class TestTheInstalledWebhook:
         account = f"system:serviceaccount:{NAMESPACE}:{WEBHOOK}"
         allowed = {
             (group, resource, verb)
-            for group, resource in itertools.product(("", "apps", "rbac.authorization.k8s.io", "batch"), RESOURCES)
+            for group, resource in itertools.product(GROUPS, RESOURCES)
             for verb in VERBS
             if _may(scene.kube, account, NAMESPACE, (group, resource, verb))
         }
@@ -63,8 +63,19 @@ def _answered_with(scene: Scene, generation: int, status: int) -> bool:
 
 RESOURCES = (
     *("deployments", "deployments/scale", "deployments/status", "services", "services/status", "pods", "pods/exec"),
-    *("pods/log", "secrets", "configmaps", "events", "replicasets", "roles", "rolebindings", "jobs"),
+    *(
+        "pods/log",
+        "secrets",
+        "configmaps",
+        "events",
+        "replicasets",
+        "roles",
+        "rolebindings",
+        "jobs",
+        "poddisruptionbudgets",
+    ),
 )
+GROUPS = ("", "apps", "policy", "rbac.authorization.k8s.io", "batch")
 VERBS = ("get", "list", "watch", "create", "update", "patch", "delete", "deletecollection")
 
 
@@ -88,7 +99,7 @@ def test_with_the_shipped_role_everything_works(kube: Kube, identity: Kubernetes
 def test_without_one_rule_something_is_refused(
     kube: Kube, identity: KubernetesApi, scene: Scene, rule: tuple[str, str, str]
 ) -> None:
-    kube.kubectl("-n", ALONE, "delete", "deployments,services", "--all", "--wait=true")
+    kube.kubectl("-n", ALONE, "delete", "deployments,services,poddisruptionbudgets", "--all", "--wait=true")
     with _cut(kube, ALONE, rule), pytest.raises(ClusterForbids, match=r"role\.yaml"):
         _everything_that_the_webhook_does(identity, _rendered(scene, 1))
 
@@ -96,8 +107,11 @@ def test_without_one_rule_something_is_refused(
 def _everything_that_the_webhook_does(api: KubernetesApi, rendered: Rendered) -> None:
     cluster = KubernetesCluster(api, ALONE, Log(stream=io.StringIO()))
     name = rendered.deployment["metadata"]["name"]
-    cluster.apply(rendered.service, resource_version=None)
-    cluster.apply(rendered.service, resource_version=None)
+    for beside in (rendered.service, rendered.budget):
+        cluster.read(beside["kind"], name)
+        cluster.create(beside)
+        cluster.apply(beside, resource_version=None)
+    cluster.services()
     live = cluster.create(rendered.deployment)
     for _ in range(20):
         live = cluster.deployment(name) or live
