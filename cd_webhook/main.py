@@ -12,7 +12,7 @@ from typing import TypeVar
 from cd_webhook.app import Dependencies, create_app
 from cd_webhook.auth import make_check
 from cd_webhook.canary import Canaries
-from cd_webhook.cluster import Cluster, load_connect
+from cd_webhook.cluster import Cluster, ClusterRefused, load_connect
 from cd_webhook.config import Config
 from cd_webhook.deliver import Delivery
 from cd_webhook.metrics import Metrics
@@ -30,6 +30,8 @@ from model_repository.notify import NoNotifier, PubSubNotifier
 
 T = TypeVar("T")
 
+LEAST_KUBERNETES = (1, 30)
+"""From there on a pod may sleep before it is stopped (`preStop.sleep`) without a feature gate."""
 _PATIENCE_SECONDS = 20.0
 """For the bucket: the sender retries what takes longer."""
 
@@ -95,6 +97,22 @@ def _cluster(config: Config, values: Values, variables: Mapping[str, str], log: 
     return load_connect(config.cluster)(variables, values.namespace, log)
 
 
+def _cluster_as_found(cluster: Cluster) -> str:
+    return f"{len(cluster.deployments())} indexes deployed, {_version(cluster)}"
+
+
+def _version(cluster: Cluster) -> str:
+    """What the cluster is; raises `ClusterRefused` for one that is too old for what the manifests ask of it."""
+    found = cluster.version()
+    if found is None:
+        return "no Kubernetes"
+    said = f"Kubernetes {found[0]}.{found[1]}"
+    if found < LEAST_KUBERNETES:
+        least = f"{LEAST_KUBERNETES[0]}.{LEAST_KUBERNETES[1]}"
+        raise ClusterRefused(f"{said}: the pods need {least} at least (preStop.sleep); upgrade the cluster")
+    return said
+
+
 def _check(variables: Mapping[str, str], log: Log) -> int:
     """Try everything once, and print one line for each; without values nobody knows the cluster's namespace."""
     config, problems = Config.read(variables)
@@ -127,9 +145,5 @@ def _check(variables: Mapping[str, str], log: Log) -> int:
     if config.notify_topic:
         tried("topic", PubSubNotifier(config.notify_topic).check, lambda _: config.notify_topic)
     if values:
-        tried(
-            "cluster",
-            lambda: _cluster(config, values, variables, log).deployments(),
-            lambda found: f"{len(found)} indexes deployed",
-        )
+        tried("cluster", lambda: _cluster_as_found(_cluster(config, values, variables, log)), str)
     return ExitCode.USAGE if wrong else ExitCode.OK

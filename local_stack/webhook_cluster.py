@@ -43,6 +43,10 @@ class LocalCluster:
         self._creating = threading.Lock()
         self._seen = "0"
 
+    def version(self) -> tuple[int, int] | None:
+        """See `cluster.Cluster.version`."""
+        return None
+
     def deployments(self) -> list[Object]:
         """See `cluster.Cluster.deployments`."""
         items: list[Object] = self._call("GET", "/deployments")["items"]

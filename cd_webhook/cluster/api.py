@@ -35,6 +35,10 @@ class Expired(ClusterUnavailable):
     """410: that version is too long ago; list anew."""
 
 
+class InternalFault(ClusterUnavailable):
+    """500: something in the server failed, or it was asked to apply a field that it doesn't know."""
+
+
 class KubernetesApi:
     """One API server, with this process's credentials. May be shared by threads."""
 
@@ -148,4 +152,6 @@ def error_of(status: int, what: str, body: bytes) -> Exception:
         return Expired(sentence)
     if status in {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}:
         return ClusterForbids(f"{sentence}; compare the Role with manifests/webhook/role.yaml")
+    if status == HTTPStatus.INTERNAL_SERVER_ERROR:
+        return InternalFault(sentence)
     return ClusterUnavailable(sentence) if status in _MAY_PASS else ClusterRefused(sentence)

@@ -53,6 +53,10 @@ class Cluster(Protocol):
     Every method raises `ClusterUnavailable`, `ClusterForbids` or `ClusterRefused` when the cluster doesn't let it work.
     """
 
+    def version(self) -> tuple[int, int] | None:
+        """Kubernetes' own version, such as (1, 34); None: it isn't one."""
+        ...
+
     def deployments(self) -> list[Object]:
         """Every Deployment that this project manages, by name."""
         ...

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
-from cd_webhook.cluster.api import APPLY, JSON_PATCH, MERGE, KubernetesApi, Missing
+from cd_webhook.cluster.api import APPLY, JSON_PATCH, MERGE, InternalFault, KubernetesApi, Missing
 from cd_webhook.cluster.feed import ChangeFeed
 from cd_webhook.cluster.interface import ClusterRefused, Conflict, Object, name_of, version_of
 from cd_webhook.cluster.managed_fields import taken_over
@@ -34,6 +34,11 @@ class KubernetesCluster:
         self._pods = f"/api/v1/namespaces/{namespace}/pods"
         self._managed = f"{MANAGED_BY}={MANAGER}"
         self._feed = ChangeFeed(api, (self._deployments, self._pods), self._managed, log)
+
+    def version(self) -> tuple[int, int] | None:
+        """See `cluster.Cluster.version`."""
+        found = self._api.get("/version")
+        return int(found["major"]), int(str(found["minor"]).rstrip("+"))
 
     def deployments(self) -> list[Object]:
         """See `cluster.Cluster.deployments`."""
@@ -68,7 +73,7 @@ class KubernetesCluster:
 
     def create(self, value: Object) -> Object:
         """See `cluster.Cluster.create`."""
-        return self._api.post(self._collection(value["kind"]), value, fieldManager=MANAGER)
+        return self._api.post(self._collection(value["kind"]), value, fieldManager=MANAGER, fieldValidation="Strict")
 
     def apply(self, value: Object, *, resource_version: str | None) -> Object:
         """See `cluster.Cluster.apply`.
@@ -80,7 +85,24 @@ class KubernetesCluster:
             owned = value["kind"] == "Deployment"
             version = self._take_over(path, resource_version) if owned else resource_version
             value = {**value, "metadata": {**value["metadata"], "resourceVersion": version}}
-        return self._api.patch(path, value, APPLY, fieldManager=MANAGER, force="true")
+        try:
+            return self._api.patch(path, value, APPLY, fieldManager=MANAGER, force="true")
+        except InternalFault:
+            self._refuse_unknown_fields(value)
+            raise
+
+    def _refuse_unknown_fields(self, value: Object) -> None:
+        """Raise `ClusterRefused` if the server doesn't know a field: to an apply it says that with 500, as of a fault.
+
+        See https://github.com/kubernetes/kubernetes/issues/139253; a create that only validates says 400.
+        """
+        new = {
+            **value,
+            "metadata": {key: found for key, found in value["metadata"].items() if key != "resourceVersion"},
+        }
+        with suppress(Conflict):  # it knows them all, and there is such an object
+            new = {**value, "metadata": metadata}
+            self._api.post(self._collection(value["kind"]), new, dryRun="All", fieldValidation="Strict")
 
     def mark(self, name: str, metadata: dict[str, dict[str, str]], *, resource_version: str) -> Object:
         """See `cluster.Cluster.mark`."""

@@ -76,6 +76,9 @@ class FakeCluster:
         self._lock = threading.RLock()
         self._changed = threading.Condition(self._lock)
 
+    def version(self) -> tuple[int, int] | None:
+        return None
+
     def deployments(self) -> list[Object]:
         with self._lock:
             return [copy.deepcopy(self._deployments[name]) for name in sorted(self._deployments)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import socket
 import ssl
 from collections.abc import Iterator
@@ -12,9 +13,13 @@ import pytest
 import urllib3
 from kubernetes import client
 
+from cd_webhook import main
 from cd_webhook.cluster import ClusterForbids, ClusterRefused, ClusterUnavailable, Conflict
-from cd_webhook.cluster.api import Expired, KubernetesApi, Missing, error_of
+from cd_webhook.cluster.api import Expired, InternalFault, KubernetesApi, Missing, error_of
+from cd_webhook.cluster.kubernetes import KubernetesCluster
+from model_repository.log import Log
 from tests.cd_webhook.api_server import DEPLOYMENTS, ApiServer
+from tests.cd_webhook.fake_cluster import FakeCluster
 
 
 @pytest.fixture
@@ -128,3 +133,46 @@ def test_an_authority_may_lack_extensions_but_must_be_trusted(
     else:
         with pytest.raises(ClusterUnavailable, match=r"certificate verify failed.*check .* KUBECONFIG"):
             api.get(f"{DEPLOYMENTS}/shop")
+
+
+class Unwilling:
+    """An API server that answers an apply with 500, and a create that only validates with `validated`."""
+
+    def __init__(self, validated: Exception) -> None:
+        self.validated = validated
+        self.posted: list[tuple[Any, dict[str, str]]] = []
+
+    def patch(self, *_: object, **__: str) -> dict[str, Any]:
+        raise InternalFault("500: failed to create typed patch object")
+
+    def post(self, _: str, body: Any, **query: str) -> dict[str, Any]:
+        self.posted.append((body, query))
+        raise self.validated
+
+
+@pytest.mark.parametrize(
+    ("validated", "family"),
+    [(ClusterRefused("400: unknown field"), ClusterRefused), (Conflict("it exists"), ClusterUnavailable)],
+)
+def test_a_field_that_the_server_does_not_know_is_told_from_a_failure_of_the_server(
+    validated: Exception, family: type[Exception]
+) -> None:
+    api = Unwilling(validated)
+    cluster = KubernetesCluster(api, "search", Log(stream=io.StringIO()))  # type: ignore[arg-type]
+    value = {"kind": "Service", "metadata": {"name": "shop"}, "spec": {}}
+    with pytest.raises(family):
+        cluster.apply(value, resource_version="7")
+    assert api.posted == [(value, {"dryRun": "All", "fieldValidation": "Strict"})]
+
+
+@pytest.mark.parametrize(("found", "least"), [((1, 29), False), ((1, 30), True), ((2, 0), True), (None, True)])
+def test_a_cluster_that_is_too_old_is_named(found: tuple[int, int] | None, least: bool) -> None:
+    class Aged(FakeCluster):
+        def version(self) -> tuple[int, int] | None:
+            return found
+
+    if least:
+        assert main._version(Aged()).startswith("no Kubernetes" if found is None else "Kubernetes ")
+    else:
+        with pytest.raises(ClusterRefused, match=r"Kubernetes 1.29: the pods need 1.30 at least"):
+            main._version(Aged())

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import io
 import json
 
 import pytest
 
+from cd_webhook.cluster import ClusterRefused
+from cd_webhook.cluster.kubernetes import KubernetesCluster
+from cd_webhook.main import LEAST_KUBERNETES
 from local_stack.demo.sabotage import shuffle_item_ids
+from model_repository.log import Log
 from tests.kubernetes.installation import NAMESPACE
 from tests.kubernetes.kube import until
 from tests.kubernetes.node_scene import INDEX, Scene, unbroken
@@ -105,3 +110,14 @@ def test_additions_are_drift_and_a_deployment_that_is_being_deleted_is_waited_fo
         lambda: "leaving" not in {each["metadata"]["name"] for each in scene.kube.api.get(budgets)["items"]},
         "the budget to go with its Deployment",
     )
+
+
+def test_a_field_that_the_api_server_does_not_know_is_refused_for_good(scene: Scene) -> None:
+    cluster = KubernetesCluster(scene.kube.api, NAMESPACE, Log(stream=io.StringIO()))
+    assert (cluster.version() or (0, 0)) >= LEAST_KUBERNETES
+    service = {"apiVersion": "v1", "kind": "Service", "metadata": {"name": "unknown", "namespace": NAMESPACE}}
+    service["spec"] = {"ports": [{"port": 80}], "fieldOfTheNextRelease": 1}
+    for write in (lambda: cluster.create(service), lambda: cluster.apply(service, resource_version=None)):
+        with pytest.raises(ClusterRefused, match="fieldOfTheNextRelease"):
+            write()
+    assert cluster.read("Service", "unknown") is None
