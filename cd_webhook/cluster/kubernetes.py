@@ -96,10 +96,7 @@ class KubernetesCluster:
 
         See https://github.com/kubernetes/kubernetes/issues/139253; a create that only validates says 400.
         """
-        new = {
-            **value,
-            "metadata": {key: found for key, found in value["metadata"].items() if key != "resourceVersion"},
-        }
+        metadata = {key: found for key, found in value["metadata"].items() if key != "resourceVersion"}
         with suppress(Conflict):  # it knows them all, and there is such an object
             new = {**value, "metadata": metadata}
             self._api.post(self._collection(value["kind"]), new, dryRun="All", fieldValidation="Strict")
