@@ -13,8 +13,9 @@ from init_container.disk.layout import MODEL_MANIFEST, disk
 from init_container.disk.parts import Parts
 from init_container.network.downloader import Downloader
 from init_container.plan import Plan, plan_pull
-from init_container.processes.ledger import Counts, OwnLedger, SharedLedger
+from init_container.processes.ledger import Ledger
 from init_container.processes.workers import Tell, Workers, processes_for, processors
+from init_container.progress import Counts
 from model_repository.deployment import SLOWEST_PULL
 from model_repository.digests import sha256_digest
 from model_repository.documents.index_manifest import parse_index_manifest
@@ -55,11 +56,11 @@ def _fetch_files(
     )
     if config.connections:
         count = min(count, config.connections)
-    with closing(_ledger(count, len(plan.files))) as ledger:
+    with closing(_ledger(count - 1, len(plan.files))) as ledger:
         files = Files(plan, parts, ledger, range_bytes=config.range_bytes)
         shared = Counts()
-        if isinstance(ledger, SharedLedger):
-            shared = _fetch_with_workers(count - 1, downloader, files, ledger, tick)
+        if ledger.workers:
+            shared = _fetch_with_workers(downloader, files, ledger, tick)
             downloader.processes = 1
             files.begin(processes=1)
         downloader.tick = lambda: tick(_done(downloader, parts.have) + shared)
@@ -70,20 +71,17 @@ def _fetch_files(
     return _done(downloader, parts.have) + shared
 
 
-def _ledger(processes: int, files: int) -> SharedLedger | OwnLedger:
-    if processes > 1:
-        with suppress(OSError):  # no memory to share: then one process does it
-            return SharedLedger(processes - 1, files)
-    return OwnLedger()
+def _ledger(workers: int, files: int) -> Ledger:
+    with suppress(OSError):  # nothing to lock: then one process does it
+        return Ledger(workers, files)
+    return Ledger(0, files)
 
 
-def _fetch_with_workers(
-    count: int, downloader: Downloader, files: Files, ledger: SharedLedger, tick: Callable[[Counts], None]
-) -> Counts:
+def _fetch_with_workers(downloader: Downloader, files: Files, ledger: Ledger, tick: Callable[[Counts], None]) -> Counts:
     """Fetch side by side with workers, and take up what they noted; returns what they did."""
     parts = files.parts
-    downloader.processes = count + 1
-    files.begin(processes=count + 1)
+    downloader.processes = ledger.workers + 1
+    files.begin(processes=downloader.processes)
     parts.share()
     had = parts.have
 
@@ -94,7 +92,7 @@ def _fetch_with_workers(
         worker.tick()
 
     with Workers(ledger, work) as workers:
-        workers.start(count)
+        workers.start(ledger.workers)
 
         def watch() -> None:
             workers.check()

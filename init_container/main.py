@@ -6,7 +6,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from init_container.config import Config
-from init_container.pull import Progress, Stopped, Summary, pull, stopping
+from init_container.progress import Progress
+from init_container.pull import Stopped, pull, stopping
 from model_repository.errors import DeliveryError, TransientError
 from model_repository.exit_codes import ExitCode
 from model_repository.log import Log
@@ -23,7 +24,7 @@ def main(environment: Mapping[str, str], log: Log | None = None) -> ExitCode:
         with stopping():
             config = Config.from_environment(environment)
             prefix = str(config.index_prefix)
-            summary = pull(
+            end = pull(
                 config,
                 environment,
                 progress=progress_lines(log, prefix, seconds=config.progress_seconds),
@@ -34,7 +35,7 @@ def main(environment: Mapping[str, str], log: Log | None = None) -> ExitCode:
         log.error(str(error), code=error.code, exit=int(code))
         _last_words(log, termination_log, str(error))
         return code
-    _last_words(log, termination_log, _tell(log, prefix, summary))
+    _last_words(log, termination_log, _tell(log, prefix, end))
     return ExitCode.OK
 
 
@@ -56,34 +57,33 @@ def progress_lines(log: Log, prefix: str, *, seconds: float) -> Callable[[Progre
         due = progress.seconds + seconds
         eta = progress.eta
         log.info(
-            f"pulling {prefix}: {100 * progress.bytes // max(progress.total, 1)} %",
-            bytes=progress.bytes,
+            f"pulling {prefix}: {100 * progress.done.have // max(progress.total, 1)} %",
+            bytes=progress.done.have,
             total=progress.total,
             rate=round(progress.rate, 1),
             eta=None if eta is None else round(eta, 1),
-            retries=progress.retries,
-            connections=progress.connections,
+            retries=progress.done.retries,
+            connections=progress.done.connections,
         )
 
     return tell
 
 
-def _tell(log: Log, prefix: str, summary: Summary) -> str:
+def _tell(log: Log, prefix: str, end: Progress) -> str:
     """Say how a pull went; returns the sentence."""
-    rate = summary.fetched / max(summary.seconds, 1e-9) / 1e6
-    message = f"pulled {prefix}: {summary.bytes} bytes in {summary.seconds:.3f} s, {rate:.0f} MB/s"
-    if summary.already:
-        message = f"{prefix} was there already, whole: {summary.bytes} bytes"
+    message = f"pulled {prefix}: {end.total} bytes in {end.seconds:.3f} s, {end.rate / 1e6:.0f} MB/s"
+    if end.already:
+        message = f"{prefix} was there already, whole: {end.total} bytes"
     log.info(
         message,
         prefix=prefix,
-        bytes=summary.bytes,
-        fetched=summary.fetched,
-        seconds=round(summary.seconds, 3),
-        megabytes_per_second=round(rate, 1),
-        retries=summary.retries,
-        connections=summary.connections,
-        already=summary.already,
+        bytes=end.total,
+        fetched=end.done.received,
+        seconds=round(end.seconds, 3),
+        megabytes_per_second=round(end.rate / 1e6, 1),
+        retries=end.done.retries,
+        connections=end.done.opened,
+        already=end.already,
     )
     return message
 

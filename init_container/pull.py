@@ -7,19 +7,15 @@ import signal
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
 from types import FrameType
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 from init_container.config import LEAST_DEADLINE, Config
 from init_container.disk.destination import Destination
 from init_container.network import credentials
 from init_container.network.downloader import Downloader
 from init_container.network.jobs import SmallObject
-
-if TYPE_CHECKING:
-    from init_container.plan import Plan
-    from init_container.processes.ledger import Counts
+from init_container.progress import Counts, Progress
 
 MANIFEST_LIMIT = 16 * 1024 * 1024
 """Most bytes of an index.json that are held in memory: the contract's own limit, without importing the contract."""
@@ -34,55 +30,13 @@ class Stopped(BaseException):
     code: ClassVar[str] = "stopped"
 
 
-@dataclass(frozen=True, slots=True)
-class Progress:
-    """How far a pull is.
-
-    bytes: on the disk and verified, of `total`. fetched: that came over the network in this run. seconds: since the
-        start of this run. retries: requests that had to be made again. connections: open now.
-    """
-
-    bytes: int
-    total: int
-    fetched: int
-    seconds: float
-    retries: int
-    connections: int
-
-    @property
-    def rate(self) -> float:
-        """Bytes/s fetched by this run."""
-        return self.fetched / max(self.seconds, 1e-9)
-
-    @property
-    def eta(self) -> float | None:
-        """Seconds to go at this rate, or None if nothing came yet."""
-        return (self.total - self.bytes) / self.rate if self.fetched else None
-
-
-@dataclass(frozen=True, slots=True)
-class Summary:
-    """How a pull went.
-
-    bytes: of the whole build. fetched: of these over the network in this run. connections: opened in all.
-    already: it was there before, and nothing was fetched.
-    """
-
-    bytes: int
-    fetched: int
-    seconds: float
-    retries: int
-    connections: int
-    already: bool
-
-
 def pull(
     config: Config,
     environment: Mapping[str, str],
     *,
     progress: Callable[[Progress], None] = lambda _: None,
     waiting: Callable[[], None] = lambda: None,
-) -> Summary:
+) -> Progress:
     """Pull a build, verify every byte, and let it appear at the destination by one rename.
 
     environment: where credentials are looked for. progress: called about 20 times a second. waiting: called when
@@ -91,26 +45,29 @@ def pull(
     """
     began = time.monotonic()
     destination = Destination(config.destination)
-    if there := _published(config):
-        return Summary(there.bytes, 0, time.monotonic() - began, 0, 0, already=True)
+    if already := _already(config, began):
+        return already
     destination.lock(began + (config.deadline or LEAST_DEADLINE), waiting)
     try:
         # The pull that we may have waited for has published it.
-        if there := _published(config):
+        if already := _already(config, began):
             destination.discard()
-            return Summary(there.bytes, 0, time.monotonic() - began, 0, 0, already=True)
+            return already
         destination.make_way()
         return _fetch(config, environment, destination, began, progress)
     finally:
         destination.unlock()
 
 
-def _published(config: Config) -> Plan | None:
+def _already(config: Config, began: float) -> Progress | None:
     if not os.path.lexists(config.destination):
         return None
     from init_container.disk.published import published  # noqa: PLC0415 - much that a first pull does without
 
-    return published(config.destination, config.index_prefix, config.index_digest)
+    plan = published(config.destination, config.index_prefix, config.index_digest)
+    if plan is None:
+        return None
+    return Progress(Counts(have=plan.bytes), plan.bytes, time.monotonic() - began, already=True)
 
 
 def _fetch(
@@ -119,7 +76,7 @@ def _fetch(
     destination: Destination,
     began: float,
     progress: Callable[[Progress], None],
-) -> Summary:
+) -> Progress:
     who = credentials.from_environment(environment, anonymous=config.anonymous)
     with closing(Downloader(config, who)) as downloader:
         document = SmallObject(config.index_prefix.manifest, MANIFEST_LIMIT)
@@ -130,12 +87,10 @@ def _fetch(
         downloader.run(document)
 
         def tick(done: Counts, total: int) -> None:
-            seconds = time.monotonic() - began
-            progress(Progress(done.have, total, done.received, seconds, done.retries, done.connections))
+            progress(Progress(done, total, time.monotonic() - began))
 
         plan, done = fetch(config, downloader, destination, bytes(document.data), began=began, tick=tick)
-        seconds = time.monotonic() - began
-        return Summary(plan.bytes, done.received, seconds, done.retries, done.opened, already=False)
+        return Progress(done, plan.bytes, time.monotonic() - began)
 
 
 @contextmanager

@@ -8,7 +8,7 @@ from init_container.crc32c import Buffer
 from init_container.disk.parts import Parts
 from init_container.disk.spans import Span, Spans, span_bytes, steal
 from init_container.network.answers import Head, ObjectReplaced, check_range, check_status
-from init_container.network.jobs import Job
+from init_container.network.jobs import Job, Source
 from init_container.plan import Plan, Wanted, check_whole
 from init_container.processes.ledger import Ledger
 from model_repository.digests import format_crc32c
@@ -21,6 +21,8 @@ _REREADS = 2
 class FileJob:
     """A span of a file of the plan."""
 
+    ranged = True
+
     def __init__(self, files: Files, span: Span) -> None:
         """Ask for what is left of the span."""
         self._files = files
@@ -29,28 +31,9 @@ class FileJob:
         self.name = self.file.name
 
     @property
-    def attempts(self) -> int:
-        """See `Job`."""
-        return self.span.attempts
-
-    @attempts.setter
-    def attempts(self, value: int) -> None:
-        self.span.attempts = value
-
-    @property
-    def left(self) -> int:
-        """See `Job`."""
-        return self.span.left
-
-    @property
     def generation(self) -> int | None:
         """See `Job`."""
         return self._files.ledger.pinned(self.span.file)
-
-    @property
-    def range(self) -> tuple[int, int]:
-        """See `Job`."""
-        return self.span.start, self.span.end
 
     def begin(self, head: Head) -> int:
         """See `Job`."""
@@ -82,7 +65,7 @@ class FileJob:
         self._files.received(self, whole=whole)
 
 
-class Files:
+class Files(Source):
     """All files of a plan that aren't whole yet, as far as this process fetches them."""
 
     def __init__(self, plan: Plan, parts: Parts, ledger: Ledger, *, range_bytes: int) -> None:
@@ -119,7 +102,6 @@ class Files:
         """See `Source`."""
         return self._spans.left
 
-    @property
     def waiting_spans(self) -> int:
         """See `Source`."""
         return self._spans.count
@@ -162,7 +144,7 @@ class Files:
 
     def received(self, job: FileJob, *, whole: bool) -> None:
         """Bytes of a job were written. whole: all of its file are there now, as far as this process knows."""
-        if not job.left:
+        if not job.span.left:
             self._ended(job)
         if whole:
             for span in self._settle(job.span.file):

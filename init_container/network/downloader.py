@@ -163,7 +163,7 @@ class Downloader:
     def _fill(self, pipeline: Pipeline, source: Source, now: float) -> None:
         # A row is filled up when it is half empty, so that several requests leave in one packet.
         if pipeline.jobs and (
-            not self._rows or pipeline.closing or len(pipeline.jobs) > _ROW // 2 or pipeline.jobs[-1].left > _SMALL
+            not self._rows or pipeline.closing or len(pipeline.jobs) > _ROW // 2 or pipeline.jobs[-1].span.left > _SMALL
         ):
             return
         token = self._credentials.token()  # before a job is taken: it may raise
@@ -194,14 +194,14 @@ class Downloader:
         A server answers them one after another, and some take 30 ms for each.
         """
         connections = self.processes * max(len(self._pipelines), self._wanted)
-        return max(1, min(_ROW, source.waiting_spans // (2 * connections)))
+        return max(1, min(_ROW, source.waiting_spans() // (2 * connections)))
 
     def _relieve(self, source: Source) -> Job | None:
         """Half of the job that would be the last to end, if the connection that does it is what we wait for."""
         slowest, longest = None, 0.5
         for pipeline in self._pipelines.values():
-            if pipeline.jobs and pipeline.speed and pipeline.jobs[0].left / pipeline.speed > longest:
-                slowest, longest = pipeline.jobs[0], pipeline.jobs[0].left / pipeline.speed
+            if pipeline.jobs and pipeline.speed and pipeline.jobs[0].span.left / pipeline.speed > longest:
+                slowest, longest = pipeline.jobs[0], pipeline.jobs[0].span.left / pipeline.speed
         return source.split(slowest) if slowest is not None and self._idle else None
 
     def _request(self, job: Job, token: str) -> bytes:
@@ -213,8 +213,8 @@ class Downloader:
             # As stored: what the manifest sums up is the object, not what a server would unpack from it.
             "Accept-Encoding: gzip",
         ]
-        if job.range is not None:
-            lines.append(f"Range: bytes={job.range[0]}-{job.range[1] - 1}")
+        if job.ranged:
+            lines.append(f"Range: bytes={job.span.start}-{job.span.end - 1}")
         if token:
             lines.append(f"Authorization: Bearer {token}")
         return "\r\n".join([*lines, "", ""]).encode()
@@ -306,8 +306,8 @@ class Downloader:
         if not jobs:  # an idle connection that the server closed: nothing was lost
             return
         job = jobs[0]
-        job.attempts = 0 if pipeline.received - pipeline.progress >= _PROGRESS else job.attempts + 1
-        if job.attempts >= self._config.attempts:
+        job.span.attempts = 0 if pipeline.received - pipeline.progress >= _PROGRESS else job.span.attempts + 1
+        if job.span.attempts >= self._config.attempts:
             raise _given_up(job, error)
         self.backoff.failed(now, pipeline.sent_at, error.wait if isinstance(error, Busy) else None)
 
@@ -329,7 +329,7 @@ class Downloader:
 
 def _given_up(job: Job, error: Exception) -> DeliveryError:
     """What was met last, of its own kind; a connection's error is the bucket's."""
-    message = f"{job.name}: gave up after {job.attempts} tries: {error}"
+    message = f"{job.name}: gave up after {job.span.attempts} tries: {error}"
     if not isinstance(error, DeliveryError):
         return BucketUnavailable(message)
     error.args = (message,)

@@ -72,9 +72,9 @@ class Pipeline:
 
     def _room(self, size: int) -> int:
         """How far to fill a buffer of `size`: so that what is written of it ends with a block of the file."""
-        if not self._in_body or (wanted := self.jobs[0].range) is None:
+        if not self._in_body:
             return size
-        room = _BLOCK - wanted[0] % _BLOCK
+        room = _BLOCK - self.jobs[0].span.start % _BLOCK
         return room + _BLOCK if room + _BLOCK <= size else room
 
     def _set_alarm(self) -> None:
@@ -100,13 +100,13 @@ class Pipeline:
                 self._begin(head, answered)
                 position = stop + 4
             job = self.jobs[0]
-            take = min(end - position, self._body, job.left)
+            take = min(end - position, self._body, job.span.left)
             if take:
                 job.receive(buffer, position, position + take)
                 position += take
                 self._body -= take
                 self.received += take
-            if not job.left:
+            if not job.span.left:
                 self._end()
         return position
 

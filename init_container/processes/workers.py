@@ -19,7 +19,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import NoReturn, Self
 
-from init_container.processes.ledger import Counts, SharedLedger
+from init_container.processes.ledger import Ledger
+from init_container.progress import Counts
 from model_repository.errors import DeliveryError
 
 _MOST = 4
@@ -59,7 +60,7 @@ Tell = Callable[[Counts], None]
 class Workers:
     """Forked processes that do the same work each; when this is left, none of them is."""
 
-    def __init__(self, ledger: SharedLedger, work: Callable[[Tell], None]) -> None:
+    def __init__(self, ledger: Ledger, work: Callable[[Tell], None]) -> None:
         """Nothing is forked yet. work: what each process does; it ends after that."""
         self._ledger = ledger
         self._work = work

@@ -28,7 +28,7 @@ from init_container.network.backoff import Backoff
 from init_container.network.pipeline import Pipeline
 from init_container.network.transport import Connection
 from init_container.plan import Plan, Wanted
-from init_container.processes.ledger import OwnLedger
+from init_container.processes.ledger import Ledger
 from init_container.pull import MANIFEST_LIMIT
 from model_repository.documents.index_manifest import INDEX_MANIFEST_LIMIT
 from model_repository.errors import BuildIncomplete, Misconfigured, PermanentError, TransientError
@@ -90,7 +90,7 @@ def test_requests_shrink_towards_the_end_so_that_all_connections_finish_together
 
 def test_every_byte_is_given_out_exactly_once_whatever_fails() -> None:
     dice = random.Random(3)
-    spans = Spans([Span(0, 0, 50 * MIB), Span(1, 5, 9 * MIB)], OwnLedger())
+    spans = Spans([Span(0, 0, 50 * MIB), Span(1, 5, 9 * MIB)], Ledger(0, 20))
     working: list[Span] = []
     fetched: list[tuple[int, int, int]] = []
     while spans.left or working:
@@ -110,7 +110,7 @@ def test_every_byte_is_given_out_exactly_once_whatever_fails() -> None:
 
 
 def test_a_rest_that_is_not_worth_a_request_goes_with_the_last_one() -> None:
-    spans = Spans([Span(0, 0, 5 * MIB)], OwnLedger())
+    spans = Spans([Span(0, 0, 5 * MIB)], Ledger(0, 20))
     first = spans.take(4 * MIB)
     assert first is not None
     assert first.left == 5 * MIB
@@ -149,25 +149,21 @@ class _Range:
     """A job that keeps where in the file each piece of it ended."""
 
     name = "o"
-    attempts = 0
+    ranged = True
     generation = None
 
     def __init__(self, start: int, end: int) -> None:
-        self.range = start, end
+        self.span = Span(0, start, end)
         self.ends: list[int] = []
-
-    @property
-    def left(self) -> int:
-        return self.range[1] - self.range[0]
 
     def begin(self, head: Head) -> int:
         assert head.status == 206
-        return self.left
+        return self.span.left
 
     def receive(self, buffer: crc32c.Buffer, start: int, end: int) -> None:
         assert bytes(buffer.view[start:end]) == bytes(end - start)
-        self.range = self.range[0] + end - start, self.range[1]
-        self.ends.append(self.range[0])
+        self.span.start += end - start
+        self.ends.append(self.span.start)
 
 
 @pytest.mark.parametrize("start", [0, 1000, 512 * 1024 - 1])

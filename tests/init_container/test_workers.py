@@ -20,8 +20,9 @@ from init_container.disk.layout import DiskTrouble
 from init_container.disk.parts import Parts
 from init_container.disk.spans import Span, Spans
 from init_container.plan import Plan, Wanted
-from init_container.processes.ledger import Counts, OwnLedger, SharedLedger
+from init_container.processes.ledger import Ledger
 from init_container.processes.workers import Tell, Workers, processes_for, processors
+from init_container.progress import Counts
 from init_container.pull import Stopped, stopping
 from model_repository.errors import DeliveryError, ObjectMissing
 from tests.init_container.process_scene import children, exists
@@ -72,7 +73,7 @@ def test_a_cgroup_s_limit_counts_as_processors(
 
 def test_processes_that_share_a_cursor_get_every_byte_once(tmp_path: Path) -> None:
     missing = [Span(0, 100, 50 * MIB), Span(1, 0, 7), Span(2, 5, 9 * MIB), *(Span(n, 0, 1000) for n in range(3, 400))]
-    with closing(SharedLedger(3, 0)) as ledger:
+    with closing(Ledger(3, 0)) as ledger:
 
         def take_some(tell: Tell) -> None:
             dice, spans, lines = random.Random(os.getpid()), Spans(missing, ledger), ""
@@ -98,7 +99,7 @@ def test_processes_that_share_a_cursor_get_every_byte_once(tmp_path: Path) -> No
 
 
 def test_the_first_generation_that_was_said_is_everybody_s() -> None:
-    with closing(SharedLedger(1, 5)) as ledger:
+    with closing(Ledger(1, 5)) as ledger:
         assert ledger.pinned(4) is None
 
         def pin(_: Tell) -> None:
@@ -113,14 +114,14 @@ def test_the_first_generation_that_was_said_is_everybody_s() -> None:
 
 
 def test_a_worker_may_have_lost_more_than_it_found() -> None:
-    with closing(SharedLedger(2, 3)) as ledger:
+    with closing(Ledger(2, 3)) as ledger:
         ledger.count(1, Counts(have=-16 * MIB, received=5))
         assert (ledger.counted(0), ledger.counted(1)) == (Counts(), Counts(have=-16 * MIB, received=5))
         assert [ledger.pinned(number) for number in range(3)] == [None] * 3
 
 
 def test_what_came_back_is_taken_again_by_the_process_that_gave_it_back() -> None:
-    cursor = OwnLedger()
+    cursor = Ledger(0, 20)
     here, there = Spans([Span(0, 0, 9 * MIB)], cursor), Spans([Span(0, 0, 9 * MIB)], cursor)
     first = here.take(4 * MIB)
     assert first == Span(0, 0, 4 * MIB)
@@ -138,7 +139,7 @@ def test_a_worker_s_error_is_the_pull_s(error: DeliveryError) -> None:
     def fail(_: Tell) -> None:
         raise error
 
-    with closing(SharedLedger(1, 0)) as ledger, Workers(ledger, fail) as workers:
+    with closing(Ledger(1, 0)) as ledger, Workers(ledger, fail) as workers:
         workers.start(1)
         with pytest.raises(type(error)) as raised:
             workers.wait(lambda: None, _never())
@@ -150,7 +151,7 @@ def test_a_defect_in_a_worker_is_said_and_got_over(capfd: pytest.CaptureFixture[
     def fail(_: Tell) -> None:
         raise RuntimeError("a defect")
 
-    with closing(SharedLedger(1, 0)) as ledger, Workers(ledger, fail) as workers:
+    with closing(Ledger(1, 0)) as ledger, Workers(ledger, fail) as workers:
         workers.start(1)
         workers.wait(lambda: None, _never())
     assert "RuntimeError: a defect" in capfd.readouterr().err
@@ -160,7 +161,7 @@ def test_no_worker_is_left_when_the_first_process_fails() -> None:
     before, started, began = set(children(os.getpid())), set[int](), time.monotonic()
 
     def fail_beside_workers() -> None:
-        with closing(SharedLedger(2, 0)) as ledger, Workers(ledger, lambda _: time.sleep(60)) as workers:
+        with closing(Ledger(2, 0)) as ledger, Workers(ledger, lambda _: time.sleep(60)) as workers:
             workers.start(2)
             started.update(children(os.getpid()))
             raise KeyError("the first's own error")
@@ -196,7 +197,7 @@ def test_a_signal_in_the_middle_of_a_fork_leaves_no_worker(monkeypatch: pytest.M
 
     monkeypatch.setattr(os, "fork", fork_and_be_told_to_stop)
     with (
-        closing(SharedLedger(3, 0)) as ledger,
+        closing(Ledger(3, 0)) as ledger,
         stopping(),
         pytest.raises(Stopped),
         Workers(ledger, lambda _: time.sleep(60)) as workers,
@@ -210,7 +211,7 @@ def test_a_signal_in_the_middle_of_a_fork_leaves_no_worker(monkeypatch: pytest.M
 
 def test_a_worker_that_never_ends_is_waited_for_until_the_deadline() -> None:
     began = time.monotonic()
-    with closing(SharedLedger(1, 0)) as ledger, Workers(ledger, lambda _: time.sleep(60)) as workers:
+    with closing(Ledger(1, 0)) as ledger, Workers(ledger, lambda _: time.sleep(60)) as workers:
         workers.start(1)
         workers.wait(lambda: None, began + 0.2)
     assert 0.2 <= time.monotonic() - began < 50  # the worker would take 60
@@ -221,7 +222,7 @@ def test_where_no_process_can_be_forked_the_pull_does_without(monkeypatch: pytes
         raise BlockingIOError("the limit of processes is reached")
 
     monkeypatch.setattr(os, "fork", refuse)
-    with closing(SharedLedger(2, 0)) as ledger, Workers(ledger, lambda _: None) as workers:
+    with closing(Ledger(2, 0)) as ledger, Workers(ledger, lambda _: None) as workers:
         workers.start(2)
         workers.wait(lambda: None, _never())
         assert workers.counts == Counts()
@@ -236,7 +237,7 @@ def _plan(*contents: bytes) -> Plan:
 
 
 def _in_a_child(work: Callable[[], None]) -> None:
-    with closing(SharedLedger(1, 0)) as ledger, Workers(ledger, lambda _: work()) as workers:
+    with closing(Ledger(1, 0)) as ledger, Workers(ledger, lambda _: work()) as workers:
         workers.start(1)
         workers.wait(lambda: None, _never())
 
@@ -319,13 +320,13 @@ def test_room_is_made_before_there_are_several_who_write(tmp_path: Path, monkeyp
 
 def test_a_file_that_nobody_here_fetches_from_is_not_kept_open(tmp_path: Path) -> None:
     contents = [random.Random(number).randbytes(30_000) for number in range(20)]
-    ledger, here = OwnLedger(), _descriptors()
+    ledger, here = Ledger(0, 20), _descriptors()
     with closing(Parts(tmp_path, _plan(*contents))) as parts:
         files = Files(_plan(*contents), parts, ledger, range_bytes=10_000)
         for number in range(20):
             job = files.take(0, 1)
             assert job is not None
-            assert job.range == (0, 10_000)
+            assert (job.span.start, job.span.end) == (0, 10_000)
             job.receive(_buffer(contents[number]), 0, 10_000)
             ledger.advance(lambda _: 20_000)  # the rest of the file is another process's
         assert files.finished
