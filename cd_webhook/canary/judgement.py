@@ -20,6 +20,10 @@ LEAST_SAMPLES = 40
 _EARLY_FAILURES = 5
 """So many failures end a canary before its time, if their share is too high by then: callers meet them, too."""
 _GRACE_SECONDS = 60
+_UNREACHABLE = (
+    "canary: neither its pods nor the stable ones answered the webhook on port 8080; a NetworkPolicy or a mesh's mTLS "
+    "between them is the likely cause (manifests/webhook/network-policy.yaml)"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,8 +60,8 @@ def judge_canary(figures: CanaryFigures, rules: Canary) -> Judgement:
         failed = _too_many_errors(figures, rules, least_failures=1) or _too_slow(figures, rules)
     if failed:
         return Aborted(failed, figures)
-    if over and _silent(figures.canary):
-        return Aborted(Failed("canary-unreachable", _unreachable(figures)), figures)
+    if over and _silent(figures.canary) and _silent(figures.stable):
+        return Aborted(Failed("canary-unreachable", _UNREACHABLE), figures)
     if not over:
         return Watching(f"canary: compared with the stable pods for {rules.seconds} s")
     if figures.canary.p95_ms is None or figures.stable.p95_ms is None:
@@ -94,12 +98,6 @@ def _track(track: TrackFigures) -> str:
 
 def _silent(track: TrackFigures) -> bool:
     return track.probes > 0 and track.probes_failed == track.probes and track.p95_ms is None
-
-
-def _unreachable(figures: CanaryFigures) -> str:
-    both = "neither its pods nor the stable ones" if _silent(figures.stable) else "none of its pods"
-    cause = "a NetworkPolicy or a mesh's mTLS between them is the likely cause (docs/rollout.md has a policy)"
-    return f"canary: {both} answered the webhook on port 8080; {cause}"
 
 
 def _certain(figures: CanaryFigures) -> Failed | None:
