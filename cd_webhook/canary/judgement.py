@@ -22,7 +22,7 @@ _EARLY_FAILURES = 5
 _GRACE_SECONDS = 60
 _UNREACHABLE = (
     "canary: neither its pods nor the stable ones answered the webhook on port 8080; a NetworkPolicy or a mesh's mTLS "
-    "between them is the likely cause (manifests/webhook/network-policy.yaml)"
+    "between them is the likely cause (manifests/examples/network-policy.yaml)"
 )
 
 

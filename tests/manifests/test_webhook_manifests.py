@@ -44,3 +44,12 @@ def test_the_webhooks_role_covers_what_stands_for_an_index_and_reading_pods_and_
     assert not {verb for _, verb in granted} & {"deletecollection", "update", "*", "escalate", "bind"}
     assert [resource for resource, verb in granted if verb == "delete"] == ["deployments"]  # canaries
     assert binding["roleRef"]["name"] == role["metadata"]["name"]
+
+
+def test_the_example_of_a_network_policy_lets_the_webhook_in_and_is_not_applied_with_the_rest() -> None:
+    policy = yaml.safe_load((WEBHOOK.parent / "examples" / "network-policy.yaml").read_text())
+    (rule,) = policy["spec"]["ingress"]
+    pods = yaml.safe_load((WEBHOOK / "deployment.yaml").read_text())["spec"]["template"]["metadata"]["labels"]
+    assert rule["from"][0]["podSelector"]["matchLabels"].items() <= pods.items()
+    assert [port["port"] for port in rule["ports"]] == [8080]
+    assert not list(WEBHOOK.glob("network*"))
