@@ -85,6 +85,13 @@ def lint(session: nox.Session) -> None:
 
 
 @nox.session
+def chaos(session: nox.Session) -> None:
+    """SIGKILL for the parts of the local stack, and bursts of commits; `-- --rounds N --seed N --bursts N`."""
+    install(session, "dev")
+    session.run("python", "-m", "tests.chaos", *session.posargs, interrupt_timeout=20)
+
+
+@nox.session
 def kubernetes(session: nox.Session) -> None:
     """The same path on a real Kubernetes node (or the cluster that KUBECONFIG names)."""
     install(session, "dev")

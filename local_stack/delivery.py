@@ -124,7 +124,8 @@ class PushDelivery:
             if self._random.random() < self._policy.duplicates:
                 copies.append((self._copy(message), True, self._random.uniform(0.0, 1.0)))
         for copy, duplicate, pause in copies:
-            threading.Thread(target=self._deliver, args=(copy, duplicate, pause), name="delivery", daemon=True).start()
+            arguments = (copy, duplicate, pause, self._stopped)
+            threading.Thread(target=self._deliver, args=arguments, name="delivery", daemon=True).start()
 
     def attempts(self) -> tuple[Attempt, ...]:
         """All attempts so far, in the order in which they ended."""
@@ -140,15 +141,20 @@ class PushDelivery:
         """Try no more."""
         self._stopped.set()
 
+    def forget(self) -> None:
+        """Lose every message that isn't acknowledged yet, and go on with those that come."""
+        self._stopped.set()
+        self._stopped = threading.Event()
+
     def _copy(self, message: Message) -> Message:
         # One change may be published twice (two ids), and one message delivered twice (one id).
         return replace(message, id=f"{message.id}1") if self._random.random() < 0.5 else message  # noqa: PLR2004
 
-    def _deliver(self, message: Message, duplicate: bool, pause: float) -> None:  # noqa: FBT001 - a thread's arguments
-        self._stopped.wait(pause)
+    def _deliver(self, message: Message, duplicate: bool, pause: float, stopped: threading.Event) -> None:  # noqa: FBT001 - a thread's arguments
+        stopped.wait(pause)
         give_up = time.monotonic() + self._policy.give_up_after
         number = 0
-        while not self._stopped.is_set() and time.monotonic() < give_up:
+        while not stopped.is_set() and time.monotonic() < give_up:
             number += 1
             began, started = time.time(), time.monotonic()
             status = self._post(message)
@@ -160,7 +166,7 @@ class PushDelivery:
             self._observe(attempt)
             if attempt.acknowledged:
                 return
-            self._stopped.wait(next_wait(self._policy, number, share))
+            stopped.wait(next_wait(self._policy, number, share))
 
     def _post(self, message: Message) -> int:
         headers, body = cloud_event(message, self._subscription)

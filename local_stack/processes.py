@@ -109,6 +109,10 @@ class RunningProgram:
         self.ask_to_end()
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(grace)
+        self.kill()
+
+    def kill(self) -> None:
+        """SIGKILL, for it and for what is left of its session."""
         kill_session(self._process.pid)
         self._process.wait()
 

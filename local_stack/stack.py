@@ -28,8 +28,8 @@ from local_stack.pubsub import Message, PubSubServer, Topics, topic_name
 _PROJECT = "local"
 _COMMITS, _NOTIFY = "commits", "notify"
 _STOP_GRACE = 3.0
-_REVIVED = ("function", "cd-webhook")
-"""The parts that a cloud or a cluster starts again when they end; they remember nothing."""
+_REVIVED = ("function", "cd-webhook", "bucket-server")
+"""The parts that start again when they end: what they remember is in the bucket's folder and in the cluster."""
 
 
 def _checkout() -> Path:
@@ -174,8 +174,20 @@ class LocalStack:
         for running in self._running:
             running.check()
 
+    def pid(self, part: str) -> int:
+        """The process of a part: function, cd-webhook, bucket-server or cluster."""
+        return self._part(part).pid
+
+    def kill(self, part: str) -> None:
+        """SIGKILL a part, and whatever it started with it."""
+        self._part(part).kill()
+
+    def sweep(self) -> None:
+        """Ask the function for a sweep, as a scheduler's job does."""
+        self.topics.publish(topic_name(_PROJECT, _COMMITS), b"sweep", {"sweep": "true"})
+
     def revive(self) -> list[str]:
-        """Start the function and the webhook again where they have ended; says how each ended.
+        """Start the function, the webhook and the bucket server again where they have ended; says how each ended.
 
         From the thread that started the stack. Raises `ProgramFailed` if another part ended, or one does not come back.
         """
@@ -196,6 +208,9 @@ class LocalStack:
 
     def __exit__(self, *_error: object) -> None:
         self.stop()
+
+    def _part(self, name: str) -> RunningProgram:
+        return next(running for running in self._running if running.program.name == name)
 
     def _start(self, program: Program) -> RunningProgram:
         running = RunningProgram.start(program)
