@@ -36,6 +36,7 @@ MALFORMED = b"{not json"
 ROUND_SECONDS = 120.0
 """Within this a round has settled, or something hangs."""
 _SWEEP_SECONDS = 5.0
+_TELL_EVERY = 20
 _CATALOGUE = Path(__file__).resolve().parents[2] / "local_stack" / "demo" / "home_store"
 
 
@@ -158,6 +159,15 @@ class Chaos:
             outcomes[generation] = outcome
         return outcomes
 
+    def counts(self) -> str:
+        """What happened so far."""
+        said = Counter(parse_receipt(data, TARGET, it).outcome.value for it, data in self.receipts.items())
+        unseen = len(self.uploaded.keys() - self.receipts.keys())
+        return (
+            f"killed {dict(self.killed)}; {len(self.uploaded)} commits, receipts {dict(said)}, "
+            f"{unseen} replaced before anybody looked; the slowest round settled in {self.slowest:.1f} s"
+        )
+
     def _served(self) -> int | None:
         url = self.stack.service_url(TARGET.index)
         with contextlib.suppress(OSError, http.client.HTTPException):
@@ -182,7 +192,7 @@ def chaos(folder: Path) -> Iterator[Chaos]:
         store = GcsStore(stack.options.bucket, patience=1.0)
         other = copy_build(store, build, IndexPrefix(TARGET.index, "b"), lambda *_: None)
         made = Chaos(stack, store, (build, other))
-        made._settle()  # noqa: SLF001 - the first commit serves before anything is killed
+        made._settle()
         yield made
 
 
@@ -197,11 +207,7 @@ def run(folder: Path, rounds: int, seed: int, tell: Callable[[str], None]) -> in
             except (Broken, DeliveryError, OSError) as error:
                 broken += 1
                 tell(f"round {number} of seed {seed}: {type(error).__name__}: {error}")
-        said = Counter(parse_receipt(data, TARGET, it).outcome.value for it, data in made.receipts.items())
-        unseen = len(made.uploaded.keys() - made.receipts.keys())
-        tell(
-            f"kills: seed {seed}: {rounds - broken} of {rounds} rounds right in {time.monotonic() - begun:.0f} s; "
-            f"killed {dict(made.killed)}; {len(made.uploaded)} commits, receipts {dict(said)}, "
-            f"{unseen} replaced before anybody looked; the slowest round settled in {made.slowest:.1f} s"
-        )
+            if (number + 1) % _TELL_EVERY == 0 or number + 1 == rounds:
+                done = f"{number + 1 - broken} of {number + 1} rounds right in {time.monotonic() - begun:.0f} s"
+                tell(f"kills: seed {seed}: {done}; {made.counts()}")
     return broken

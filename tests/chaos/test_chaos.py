@@ -1,0 +1,25 @@
+"""A few rounds of what `./noxw -s chaos` runs at length."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.chaos import bursts, kills
+
+pytestmark = pytest.mark.timeout(600)
+
+
+def test_after_each_kill_the_live_commit_serves_or_its_receipt_says_why_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("STORAGE_EMULATOR_HOST", "set by the stack that it starts")
+    told: list[str] = []
+    assert kills.run(tmp_path, 3, 1, told.append) == 0, told
+
+
+def test_after_a_burst_the_newest_commit_serves_everywhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("STORAGE_EMULATOR_HOST", "set by the stack that it starts")
+    told: list[str] = []
+    assert bursts.run(tmp_path, 1, told.append, indexes=5, commits=50) == 0, told
