@@ -30,8 +30,13 @@ def read_live_commit(store: Store, target: Target) -> LiveCommit:
 
 
 def write_commit(store: Store, target: Target, commit: Commit, *, if_generation_match: int | None) -> LiveCommit:
-    """Upload a commit: deploys, redeploys or rolls back. Raises `GenerationConflict`."""
-    info = store.write(target.commit_name, format_commit(commit), if_generation_match=if_generation_match)
+    """Upload a commit: deploys, redeploys or rolls back.
+
+    Raises `GenerationConflict`, and `DocumentMalformed` before anything is written that nobody could read.
+    """
+    data = format_commit(commit)
+    parse_commit(data, target)
+    info = store.write(target.commit_name, data, if_generation_match=if_generation_match)
     return LiveCommit(target, info.generation, commit)
 
 
@@ -49,9 +54,10 @@ def read_model_manifest(store: Store, prefix: ModelPrefix) -> tuple[ModelManifes
 
 def write_receipt(store: Store, receipt: Receipt) -> bool:
     """Write a receipt unless there is one: True if this call wrote it. The first one stands."""
-    name = receipt.target.receipt_name(receipt.generation)
+    name, data = receipt.target.receipt_name(receipt.generation), format_receipt(receipt)
+    parse_receipt(data, receipt.target, receipt.generation)
     try:
-        store.write(name, format_receipt(receipt), if_generation_match=0)
+        store.write(name, data, if_generation_match=0)
     except GenerationConflict:
         return False
     return True

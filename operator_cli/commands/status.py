@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import islice
 
+from model_repository.documents.incidents import INCIDENTS_LIMIT, Incident, parse_incidents
 from model_repository.documents.receipt import Outcome, Receipt
-from model_repository.names import Target
+from model_repository.errors import DocumentMalformed, ObjectMissing
+from model_repository.names import Target, environment_incidents_name
 from model_repository.repository import COMMITS, CommitObject, list_commits
 from model_repository.store import Store
 from operator_cli.live import (
@@ -27,12 +31,14 @@ class TargetStatus:
 
     since: when the live commit was uploaded, in UTC. receipt: of the live commit; None: nobody said yet.
     serving: the newest receipt that says served; None: no receipt does.
+    incidents: what is wrong now and may pass, of the index and of its whole environment.
     """
 
     live: Live
     since: datetime | None
     receipt: Receipt | UnreadableReceipt | None
     serving: Receipt | None
+    incidents: tuple[Incident, ...] = ()
 
     def seconds(self, now: datetime) -> float:
         """How old the live commit is."""
@@ -73,7 +79,14 @@ def _status(store: Store, target: Target) -> TargetStatus:
     info = store.stat(target.commit_name)
     receipt = read_receipt_or_none(store, target, live.generation)
     serving = receipt if isinstance(receipt, Receipt) and receipt.outcome is Outcome.SERVED else served(store, target)
-    return TargetStatus(live, info.updated if info else None, receipt, serving)
+    return TargetStatus(live, info.updated if info else None, receipt, serving, tuple(_incidents(store, target)))
+
+
+def _incidents(store: Store, target: Target) -> Iterator[Incident]:
+    for name in (target.incidents_name, environment_incidents_name(target.environment)):
+        # a record that can't be understood is the function's to write anew
+        with suppress(ObjectMissing, DocumentMalformed):
+            yield from parse_incidents(store.read(name, limit=INCIDENTS_LIMIT).data, name)
 
 
 def history(store: Store, target: Target, limit: int) -> list[Receipt | UnreadableReceipt]:

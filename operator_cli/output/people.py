@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 
 from model_repository.documents.canary_figures import CanaryFigures, TrackFigures
+from model_repository.documents.incidents import Incident
 from model_repository.documents.receipt import Receipt
 from model_repository.repository import CommitObject
 from operator_cli.commands.changes import Change
@@ -65,7 +66,12 @@ def _target(status: TargetStatus, now: datetime) -> str:
         ("outcome", _outcome(receipt, status.seconds(now))),
         ("canary", _canary(receipt.canary) if isinstance(receipt, Receipt) else ""),
         ("serving", _serving(serving, now) if serving else "unknown: no receipt says that anything served"),
+        *(("INCIDENT", _incident(incident, now)) for incident in status.incidents),
     )
+
+
+def _incident(incident: Incident, now: datetime) -> str:
+    return f"{incident.code} for {_age((now - incident.since) / timedelta(seconds=1))}: {incident.detail}"
 
 
 def _outcome(receipt: Receipt | UnreadableReceipt | None, seconds: float) -> str:

@@ -67,6 +67,9 @@ def _target(status: TargetStatus, now: datetime) -> dict[str, Any]:
         "state": receipt.outcome.value if isinstance(receipt, Receipt) else "unreadable" if receipt else "waiting",
         "receipt": _receipt(receipt) if receipt else None,
         "serving": _receipt(status.serving) if status.serving else None,
+        "incidents": [
+            {"code": each.code, "detail": each.detail, "since": format_moment(each.since)} for each in status.incidents
+        ],
     }
 
 

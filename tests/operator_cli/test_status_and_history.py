@@ -4,6 +4,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from model_repository.documents.canary_figures import CanaryFigures, TrackFigures
+from model_repository.documents.incidents import Incident, format_incidents
 from model_repository.documents.receipt import Outcome
 from model_repository.names import Target
 
@@ -158,3 +159,21 @@ def test_what_a_canary_showed_stands_in_status_and_history(operator: Operator) -
     value = operator("status", "clothing", "--output", "json").value["targets"][0]
     assert value["receipt"]["canary"]["canary"]["probes_failed"] == 30
     assert value["serving"]["canary"] is None
+
+
+def test_what_is_wrong_now_and_may_pass_is_shown(operator: Operator) -> None:
+    operator.deployed(operator.build("b1"))
+    for name, code in ((operator.target.incidents_name, "build-gone"), ("incidents/production.json", "webhook-setup")):
+        incident = Incident(code, f"the words of {code}", operator.clock.now() - timedelta(hours=2), told=True)
+        operator.store.write(name, format_incidents((incident,)), if_generation_match=0)
+    said = operator("status", "clothing")
+    assert "build-gone for 2 h: the words of build-gone" in said.out
+    assert "webhook-setup" in said.out
+    shown = operator("status", "clothing", "--output", "json").value["targets"][0]["incidents"]
+    assert [each["code"] for each in shown] == ["build-gone", "webhook-setup"]
+
+
+def test_a_record_of_incidents_that_makes_no_sense_hides_nothing(operator: Operator) -> None:
+    operator.deployed(operator.build("b1"))
+    operator.store.write(operator.target.incidents_name, b"{", if_generation_match=0)
+    assert operator("status", "clothing").code == 0
