@@ -9,10 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from model_repository.digests import format_crc32c, parse_crc32c
+from model_repository.digests import parse_crc32c
 from model_repository.documents.files import File
 from model_repository.documents.index_manifest import IndexManifest
-from model_repository.errors import BuildIncomplete
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,9 +68,3 @@ def _wanted(prefix: str, folder: str, files: Iterable[File]) -> list[Wanted]:
         )
         for file in files
     ]
-
-
-def check_whole(file: Wanted, crc32c: int) -> None:
-    """Raise `BuildIncomplete` unless the file's bytes had the crc32c that the manifest promises."""
-    if crc32c != file.crc32c:
-        raise BuildIncomplete(file.name, f"crc32c {format_crc32c(file.crc32c)}", f"crc32c {format_crc32c(crc32c)}")

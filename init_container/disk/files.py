@@ -9,7 +9,7 @@ from init_container.disk.parts import Parts
 from init_container.disk.spans import Span, Spans, span_bytes, steal
 from init_container.network.answers import Head, ObjectReplaced, check_range, check_status
 from init_container.network.jobs import Job, Source
-from init_container.plan import Plan, Wanted, check_whole
+from init_container.plan import Plan, Wanted
 from init_container.processes.ledger import Ledger
 from model_repository.digests import format_crc32c
 from model_repository.errors import BuildIncomplete, ObjectMissing
@@ -158,6 +158,6 @@ class Files(Source):
             self._open.discard(number)
             return []
         if self._rereads.get(number, 0) >= _REREADS or not file.size:
-            check_whole(file, crc)
+            raise BuildIncomplete(file.name, f"crc32c {format_crc32c(file.crc32c)}", f"crc32c {format_crc32c(crc)}")
         self._rereads[number] = self._rereads.get(number, 0) + 1
         return self.parts.forget(number)

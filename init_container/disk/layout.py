@@ -17,21 +17,9 @@ JOURNAL = ".journal"
 MARK = ".pull.json"
 """In a published one: that all of it was verified, and since which boot."""
 
-_WRONG = frozenset(
-    {
-        errno.EACCES,
-        errno.EPERM,
-        errno.EROFS,
-        errno.EBUSY,
-        errno.EEXIST,
-        errno.EISDIR,
-        errno.ELOOP,
-        errno.ENAMETOOLONG,
-        errno.ENOENT,
-        errno.ENOTDIR,
-    }
-)
-"""What another try meets again: the place itself is wrong."""
+_WRONG = (PermissionError, FileExistsError, FileNotFoundError, IsADirectoryError, NotADirectoryError)
+_WRONG_TOO = frozenset({errno.EROFS, errno.EBUSY, errno.ELOOP, errno.ENAMETOOLONG})
+"""The place itself is wrong: another try meets that again."""
 
 _BOOT = Path("/proc/sys/kernel/random/boot_id")
 
@@ -48,7 +36,7 @@ def disk(path: Path | str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno not in _WRONG:
+        if not isinstance(error, _WRONG) and error.errno not in _WRONG_TOO:
             raise DiskTrouble(f"{path}: {error.strerror}; give the volume more room, or try another node") from error
         raise Misconfigured(
             f"{path}: {error.strerror}; DESTINATION must be a new folder in a writable one, as below a volume's mount"

@@ -11,6 +11,7 @@ import os
 import struct
 import zlib
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -68,8 +69,8 @@ class Parts:
 
     def close(self) -> None:
         """Close what is open; what was not flushed is lost."""
-        for state in self._states:
-            self._shut(state)
+        for number in range(len(self._states)):
+            self.shut(number)
         if self._journal >= 0:
             os.close(self._journal)
             self._journal = -1
@@ -84,12 +85,15 @@ class Parts:
 
     def _missing_of(self, number: int) -> Iterator[Span]:
         reached = 0
-        for part in sorted(self._states[number].by_end.values(), key=lambda part: part.start):
+        for part in self._parts_of(number):
             if part.start > reached:
                 yield Span(number, reached, part.start)
             reached = part.end
         if reached < self._plan.files[number].size:
             yield Span(number, reached, self._plan.files[number].size)
+
+    def _parts_of(self, number: int) -> list[Part]:
+        return sorted(self._states[number].by_end.values(), key=_start)
 
     def write(self, number: int, position: int, buffer: Buffer, start: int, end: int) -> bool:
         """Sum and write ``buffer[start:end]`` at `position` of a file; True if the file has all its bytes now."""
@@ -117,12 +121,15 @@ class Parts:
 
     def shut(self, number: int) -> None:
         """Nothing is written to a file for now."""
-        self._shut(self._states[number])
+        state = self._states[number]
+        if state.descriptor >= 0:
+            os.close(state.descriptor)
+            state.descriptor = -1
 
     def crc32c(self, number: int) -> int:
         """The crc32c of a whole file, put together from its parts."""
         crc = 0
-        for part in sorted(self._states[number].by_end.values(), key=lambda part: part.start):
+        for part in self._parts_of(number):
             crc = combine(crc, part.crc32c, part.end - part.start) if part.start else part.crc32c
         return crc
 
@@ -150,15 +157,7 @@ class Parts:
         file = self._plan.files[number]
         starts = range(0, file.size, BLOCK_BYTES)
         blocks = [Part(at, min(at + BLOCK_BYTES, file.size), crc) for at, crc in zip(starts, file.blocks, strict=False)]
-        if not blocks:
-            return []
-        buffer = Buffer()
-        with disk(file.path):
-            descriptor = os.open(f"{self._folder}/{file.path}", os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-            try:
-                good = [block for block in blocks if _sums_up(descriptor, block, buffer)]
-            finally:
-                os.close(descriptor)
+        good = good_parts(f"{self._folder}/{file.path}", blocks)
         return good if len(good) < len(blocks) else []  # all good: the manifest contradicts itself
 
     def flush(self) -> None:
@@ -184,13 +183,8 @@ class Parts:
         with disk(JOURNAL):
             size = os.fstat(self._journal).st_size - self._shared_from
             data = os.pread(self._journal, size, self._shared_from)
-        gathered: dict[int, dict[int, Part]] = {}
-        for number, part, _ in self._notes(data):
-            if number not in gathered:
-                gathered[number] = {held.start: held for held in self._states[number].by_end.values()}
-            _heed(gathered[number], part)
-        for number, parts in gathered.items():
-            self._hold(number, parts.values())
+        for number, parts in self._noted(data)[0].items():
+            self._hold(number, parts)
 
     def allocate(self) -> None:
         """Make the files that have no bytes, which nobody asks the bucket for, and room for the large ones.
@@ -206,7 +200,7 @@ class Parts:
                 self._open(file, state)
                 if file.size:
                     os.posix_fallocate(state.descriptor, 0, file.size)
-            self._shut(state)
+            self.shut(number)
 
     def _open(self, file: Wanted, state: _State) -> None:
         path = f"{self._folder}/{file.path}"
@@ -215,11 +209,6 @@ class Parts:
             os.makedirs(parent, exist_ok=True)  # noqa: PTH103 - thousands of files: Path costs more than the call
             self._made.add(parent)
         state.descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
-
-    def _shut(self, state: _State) -> None:
-        if state.descriptor >= 0:
-            os.close(state.descriptor)
-            state.descriptor = -1
 
     def _open_journal(self) -> None:
         first = f"indexpush pull 1 {self._plan.digest}\n".encode()
@@ -234,14 +223,31 @@ class Parts:
 
     def _replay(self, data: bytes) -> int:
         """Take up the parts that are noted and still sum up; returns how many bytes of notes made sense."""
-        length = 0
-        noted: dict[int, dict[int, Part]] = {}
-        for number, part, length in self._notes(data):  # noqa: B007 - the last one's
-            _heed(noted.setdefault(number, {}), part)
-        buffer = Buffer()
+        noted, length = self._noted(data)
         for number, parts in noted.items():
-            self._take_up(number, sorted(parts.values(), key=lambda part: part.start), buffer)
+            file, good, reached = self._plan.files[number], list[Part](), 0
+            for part in good_parts(f"{self._folder}/{file.path}", parts):
+                if reached <= part.start < part.end <= file.size:
+                    good.append(part)
+                    reached = part.end
+            self._hold(number, good)
         return length
+
+    def _noted(self, data: bytes) -> tuple[dict[int, list[Part]], int]:
+        """What is known of each file that notes are about, in order, and how many bytes of notes made sense.
+
+        A note says that a part is new or grew, or, if it ends at 0, that nothing is known of the file any more.
+        """
+        known: dict[int, dict[int, Part]] = {}
+        length = 0
+        for number, part, length in self._notes(data):  # noqa: B007 - the last one's
+            if number not in known:
+                known[number] = {held.start: held for held in self._parts_of(number)}
+            if part.end:
+                known[number][part.start] = part
+            else:
+                known[number].clear()
+        return {number: sorted(parts.values(), key=_start) for number, parts in known.items()}, length
 
     def _notes(self, data: bytes) -> Iterator[tuple[int, Part, int]]:
         """The notes that make sense, in order: a file's number, a part, and where in `data` the note ends.
@@ -260,30 +266,9 @@ class Parts:
             offset, skipped = offset + _RECORD_BYTES, 0
             yield number, Part(start, end, crc), offset
 
-    def _take_up(self, number: int, parts: list[Part], buffer: Buffer) -> None:
-        file = self._plan.files[number]
-        try:
-            descriptor = os.open(f"{self._folder}/{file.path}", os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-        except OSError:
-            return
-        good: list[Part] = []
-        try:
-            reached = 0
-            for part in parts:
-                if reached <= part.start < part.end <= file.size and _sums_up(descriptor, part, buffer):
-                    good.append(part)
-                    reached = part.end
-        finally:
-            os.close(descriptor)
-        self._hold(number, good)
 
-
-def _heed(parts: dict[int, Part], note: Part) -> None:
-    """Let a note say what is known of a file, by start: a part that grew, or, if it ends at 0, nothing any more."""
-    if note.end:
-        parts[note.start] = note
-    else:
-        parts.clear()
+def _start(part: Part) -> int:
+    return part.start
 
 
 def _record(number: int, start: int, end: int, crc: int) -> bytes:
@@ -291,17 +276,25 @@ def _record(number: int, start: int, end: int, crc: int) -> bytes:
     return record + _CHECK.pack(zlib.crc32(record))
 
 
-def _sums_up(descriptor: int, part: Part, buffer: Buffer) -> bool:
-    return file_crc32c(descriptor, part.start, part.end, buffer) == part.crc32c
+def good_parts(path: str | Path, parts: Iterable[Part]) -> list[Part]:
+    """Those parts of a file that are on the disk and sum up; none if it can't be read."""
+    buffer = Buffer()
+    with suppress(OSError):
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        try:
+            return [part for part in parts if _crc32c(descriptor, part, buffer) == part.crc32c]
+        finally:
+            os.close(descriptor)
+    return []
 
 
-def file_crc32c(descriptor: int, start: int, end: int, buffer: Buffer) -> int | None:
-    """The crc32c of bytes ``[start, end)`` of an open file; None if it ends before."""
-    crc = 0
-    while start < end:
-        count = os.preadv(descriptor, [buffer.view[: end - start]], start)
+def _crc32c(descriptor: int, part: Part, buffer: Buffer) -> int | None:
+    """The crc32c of what stands where a part of an open file should; None if the file ends before."""
+    crc, position = 0, part.start
+    while position < part.end:
+        count = os.preadv(descriptor, [buffer.view[: part.end - position]], position)
         if not count:
             return None
         crc = extend(crc, buffer, 0, count)
-        start += count
+        position += count
     return crc
