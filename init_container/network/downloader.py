@@ -67,6 +67,7 @@ class Downloader:
         self._refused = 0
         self._rows = True
         self._row_troubles = 0
+        self._trouble = ""
         self._waited = 0.0
         self._watched_at = time.monotonic()
         self.backoff = Backoff(_random)
@@ -127,7 +128,7 @@ class Downloader:
         if now > self.deadline:
             raise BucketUnavailable(
                 f"gs://{self._config.bucket} at {self._config.endpoint}: the deadline passed before all bytes "
-                "came; what came is kept, try again"
+                f"came{self._trouble}; what came is kept, try again"
             )
         self._staff(source, now)
         timeout = _TICK if now >= self.backoff.not_before else min(_TICK, self.backoff.not_before - now + 0.001)
@@ -309,6 +310,7 @@ class Downloader:
         job.span.attempts = 0 if pipeline.received - pipeline.progress >= _PROGRESS else job.span.attempts + 1
         if job.span.attempts >= self._config.attempts:
             raise _given_up(job, error)
+        self._trouble = f" (last met: {error})"
         self.backoff.failed(now, pipeline.sent_at, error.wait if isinstance(error, Busy) else None)
 
     def _watch(self, source: Source, now: float, elapsed: float) -> None:

@@ -10,6 +10,7 @@ import signal
 import socket
 import threading
 import time
+from contextlib import closing
 from itertools import pairwise
 from pathlib import Path
 
@@ -18,7 +19,11 @@ import pytest
 from init_container.config import Config
 from init_container.crc32c import Buffer
 from init_container.disk.files import FileJob
+from init_container.network.credentials import from_environment
+from init_container.network.downloader import Downloader
+from init_container.network.jobs import SmallObject
 from init_container.pull import Stopped, pull, stopping
+from model_repository.errors import BucketUnavailable
 from tests.init_container.faulty_bucket import (
     Fault,
     FaultyBucket,
@@ -174,6 +179,20 @@ def test_the_deadline_bounds_everything(bucket: FaultyBucket, puller: Puller) ->
     assert outcome.code == os.EX_TEMPFAIL
     assert "deadline" in outcome.message
     assert time.monotonic() - began < 60  # 100 attempts, a second apart, would take longer
+
+
+def test_a_deadline_s_last_words_say_what_was_met_last(bucket: FaultyBucket, puller: Puller) -> None:
+    bucket.fail(lambda reply: reply.status(403, body=REASON.encode()), times=float("inf"))
+    config = Config.from_environment(puller.environment(ATTEMPTS="100"))
+    with closing(Downloader(config, from_environment({}, anonymous=True))) as downloader:
+
+        def end_after_the_first() -> None:
+            if downloader.backoff.retries:
+                downloader.deadline = 0.0
+
+        downloader.tick = end_after_the_first
+        with pytest.raises(BucketUnavailable, match=f"deadline passed .*{REASON}"):
+            downloader.run(SmallObject("o", 100))
 
 
 @on_both_servers
