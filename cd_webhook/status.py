@@ -72,7 +72,9 @@ def _generation_alone(deployed: Deployed) -> dict[str, Any] | None:
 def _drift(deployed: Deployed, spec: Object) -> list[str]:
     """What was changed by hand since the last apply; what the cluster itself made of that apply doesn't count."""
     if deployed.accepted is not None:
-        return changes(deployed.accepted, spec)
+        # how many pods there are is an autoscaler's where the values don't say; else it is held against those
+        replicas = (deployed.spec or {}).get("replicas", spec.get("replicas"))
+        return changes({**deployed.accepted, "replicas": replicas}, spec)
     return differences(deployed.spec, spec) if deployed.spec else []
 
 

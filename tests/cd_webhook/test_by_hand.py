@@ -120,6 +120,9 @@ def test_a_scale_by_hand_is_kept_and_named_until_somebody_takes_it_back(scene: S
     scene.serve(3)
     assert live_of(scene)["spec"]["replicas"] == 5
     scene.cluster.by_hand("home-store", lambda live: live["spec"].update(replicas=1))
+    status = describe_one(scene.cluster, "test", "home-store")
+    assert status is not None
+    assert status["drift"] == []
     scene.serve(4)
     assert scene.receipt(4).detail == "indexes/home-store/b4 serves"
 
