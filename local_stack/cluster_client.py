@@ -51,11 +51,6 @@ class ClusterClient:
                 return ""
             raise
 
-    def wait(self, name: str, resource_version: str, seconds: float) -> None:
-        """Return when the Deployment, or one of its pods, is no longer what `resource_version` stands for."""
-        query = urlencode({"resourceVersion": resource_version, "timeout": f"{seconds:g}"})
-        self._get(f"/deployments/{quote(name)}/wait?{query}", timeout=seconds + 10.0)
-
     def _object(self, path: str) -> dict[str, Any] | None:
         try:
             found: dict[str, Any] = json.loads(self._get(path))
@@ -65,6 +60,6 @@ class ClusterClient:
             raise
         return found
 
-    def _get(self, path: str, timeout: float = 10.0) -> bytes:
-        with self._opener.open(f"{self.url}{path}", timeout=timeout) as answer:
+    def _get(self, path: str) -> bytes:
+        with self._opener.open(f"{self.url}{path}", timeout=10.0) as answer:
             return bytes(answer.read())

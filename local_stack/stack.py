@@ -100,11 +100,6 @@ class LocalStack:
         return self._pubsub.address
 
     @property
-    def function_url(self) -> str:
-        """The function's host."""
-        return self._url("function")
-
-    @property
     def webhook_url(self) -> str:
         """The CD webhook; `webhook_headers` open it."""
         return self._url("webhook")

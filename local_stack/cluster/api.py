@@ -41,14 +41,6 @@ def application(cluster: Cluster) -> Starlette:  # noqa: C901 - one function for
         found = cluster.deployment(request.path_params["name"]).pods
         return JSONResponse({"items": [pod.manifest() for pod in found if not pod.finished]})
 
-    async def wait(request: Request) -> Response:
-        try:
-            timeout = min(_LONGEST_WAIT, float(request.query_params.get("timeout", "30")))
-        except ValueError:
-            raise _Malformed("timeout: expected seconds") from None
-        since = request.query_params.get("resourceVersion", "")
-        return JSONResponse({"resourceVersion": await cluster.wait(request.path_params["name"], since, timeout)})
-
     async def changes(request: Request) -> Response:
         since, timeout = request.query_params.get("resourceVersion", "0"), request.query_params.get("timeout", "30")
         try:
@@ -91,7 +83,6 @@ def application(cluster: Cluster) -> Starlette:  # noqa: C901 - one function for
             Route("/deployments/{name}", deployment),
             Route("/deployments/{name}", delete, methods=["DELETE"]),
             Route("/deployments/{name}/pods", pods),
-            Route("/deployments/{name}/wait", wait),
             Route("/changes", changes),
             Route("/pods", all_pods),
             Route("/services", services),

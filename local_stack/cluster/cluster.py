@@ -107,17 +107,11 @@ class Cluster:
         """Every pod."""
         return [pod for deployment in self.deployments.values() for pod in deployment.pods]
 
-    async def wait(self, name: str, resource_version: str, timeout: float) -> str:  # noqa: ASYNC109 - part of the API
-        """Return the version of the Deployment when it isn't `resource_version` (any more), or after `timeout` seconds.
-
-        A Deployment's version also moves when one of its pods changes. Raises `ObjectUnknown`.
-        """
-        self.deployment(name)
-        await self.node.until(lambda: self.deployment(name).version != resource_version, timeout)
-        return self.deployment(name).version
-
     async def changes(self, since: int, timeout: float) -> tuple[int, list[str]]:  # noqa: ASYNC109 - part of the API
-        """The newest version, and the Deployments that changed after the version `since`; waits for one to do so."""
+        """The newest version, and the Deployments that changed after the version `since`; waits for one to do so.
+
+        A Deployment's version also moves when one of its pods changes.
+        """
 
         def changed() -> list[str]:
             return [name for name, live in self.deployments.items() if int(live.version) > since]

@@ -53,7 +53,7 @@ class Client:
             assert time.monotonic() < deadline, json.dumps(
                 [deployment["status"], [p["status"] for p in pods]], indent=1
             )
-            self.get(f"/deployments/{name}/wait?timeout=1&resourceVersion={deployment['metadata']['resourceVersion']}")
+            self.get(f"/changes?timeout=1&resourceVersion={deployment['metadata']['resourceVersion']}")
 
     def until_served(self, name: str) -> Json:
         return self.until(name, lambda deployment, _pods: served(deployment))

@@ -174,9 +174,7 @@ def test_a_webhook_that_is_killed_while_it_watches_is_followed_by_one_that_finis
     scene.settled()
     generation = scene.commit()
     scene.watched()
-    webhook = next(running for running in scene.stack._running if running.program.name == "cd-webhook")
-    os.kill(webhook.pid, signal.SIGKILL)
-    until(lambda: webhook.end is not None, 10.0)
+    scene.stack.kill("cd-webhook")
     assert scene.stack.revive()
     receipt = scene.receipt(generation)
     assert receipt.outcome is Outcome.SERVED, receipt.detail

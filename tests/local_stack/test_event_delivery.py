@@ -232,6 +232,23 @@ def test_a_lost_event_is_never_seen(receiver: Receiver) -> None:
     assert [headers["ce-id"] for headers, _ in receiver.received] == ["2"]
 
 
+def test_a_delivery_that_forgets_loses_what_waits_and_delivers_what_comes(receiver: Receiver) -> None:
+    receiver.statuses[:] = [500]
+    delivery = PushDelivery(receiver.url, "s", DeliveryPolicy(first_wait=600.0, longest_wait=600.0))
+
+    delivery.deliver(message(1))
+    assert delivery.wait_for(lambda attempt: attempt.status == 500, 60) is not None
+    waiting = [thread for thread in threading.enumerate() if thread.name == "delivery"]
+    delivery.forget()
+    for thread in waiting:
+        thread.join(60)
+        assert not thread.is_alive()
+    delivery.deliver(message(2))
+
+    assert delivery.wait_for(lambda attempt: attempt.acknowledged, 60) is not None
+    assert [headers["ce-id"] for headers, _ in receiver.received] == ["1", "2"]
+
+
 def test_back_off_doubles_up_to_a_bound_and_has_jitter() -> None:
     policy = DeliveryPolicy(first_wait=1.0, longest_wait=5.0)
 

@@ -1,9 +1,6 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
-import time
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -92,10 +89,7 @@ def test_an_event_can_be_lost_on_purpose(stack: LocalStack) -> None:
 
 def test_a_webhook_that_is_killed_is_started_again(stack: LocalStack) -> None:
     assert stack.revive() == []
-    webhook = next(running for running in stack._running if running.program.name == "cd-webhook")
-    os.kill(webhook.pid, signal.SIGKILL)
-    while webhook.end is None:
-        time.sleep(0.01)
+    stack.kill("cd-webhook")
     with pytest.raises(ProgramFailed, match="cd-webhook was killed by SIGKILL; its log"):
         stack.check()
 
