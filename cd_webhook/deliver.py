@@ -33,7 +33,7 @@ from cd_webhook.rules.decide import (
 )
 from cd_webhook.rules.rollout import Failed, Progressing, Served, judge
 from cd_webhook.state import Deployed, Rollout, Trial, changed, marks, read_deployed
-from cd_webhook.state.annotations import RECEIPTS_OWED, format_receipts
+from cd_webhook.state.annotations import LAST_GOOD_MANIFEST, RECEIPTS_OWED, format_receipts
 from cd_webhook.step import Step
 from manifests.metadata import MANAGER, is_ours
 from manifests.render import Rendered
@@ -212,7 +212,7 @@ class Delivery:
             live_generation,
             exists=live is not None,
             foreign=live is not None and not is_ours(live),
-            serving=int(((live or {}).get("status") or {}).get("readyReplicas") or 0),
+            serving=_ready(live),
             canary=self.canaries.rules,
         )
 
@@ -292,13 +292,17 @@ class Delivery:
             self.log.error(f"{target}: {deployed.detail}", code=receipt.code, index=target.index)
 
     def _undo(self, live: Object, deployed: Deployed, failed: Failed, now: datetime) -> Object:
+        if deployed.last_good_spec is None and (deployed.last_good or _ready(live)):
+            # Pods serve, and what they served with isn't known: to stop them would be worse than to leave them.
+            why = f"nothing says what served before (the annotation {LAST_GOOD_MANIFEST} is gone), so it stays as it is"
+            return self._mark(live, plan.not_undone(deployed, failed, why, now))
         try:
             after = plan.deployment_of(live, plan.undone(deployed, live, failed, now))
             if deployed.last_good_spec is not None:
                 after["spec"] = plan.as_scaled(after["spec"], deployed, live)
             return self._apply(after, live)
         except ClusterRefused as error:  # such as a policy that came after what served last
-            return self._mark(live, plan.not_undone(deployed, failed, str(error), now))
+            return self._mark(live, plan.not_undone(deployed, failed, f"the cluster refused the undo: {error}", now))
 
     def _take_up(self, live: Object) -> Step | None:
         """Deliver what waits, once nothing goes on any more; None: nothing does, or not yet."""
@@ -383,6 +387,11 @@ def _owned(value: Object, live: Object | None) -> Object:
         return value
     owner = {"apiVersion": "apps/v1", "kind": "Deployment", "name": name_of(live), "uid": live["metadata"]["uid"]}
     return {**value, "metadata": {**value["metadata"], "ownerReferences": [owner]}}
+
+
+def _ready(live: Object | None) -> int:
+    """How many pods of a Deployment are ready, of whatever build."""
+    return int(((live or {}).get("status") or {}).get("readyReplicas") or 0)
 
 
 def _existing(live: Object | None) -> Object:

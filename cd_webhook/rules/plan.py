@@ -87,13 +87,13 @@ def undone(before: Deployed, live: Object, failed: Failed, now: datetime) -> Dep
     return replace(given_up(before, failed, aftermath, before.figures, now), spec=spec, accepted=None)
 
 
-def not_undone(before: Deployed, failed: Failed, refusal: str, now: datetime) -> Deployed:
-    """The state when the rollout of the newest request failed, and the cluster refuses to take it back.
+def not_undone(before: Deployed, failed: Failed, why: str, now: datetime) -> Deployed:
+    """The state when the rollout of the newest request failed, and can't be taken back. why: for a person.
 
     Kubernetes stops no old pod before a new one is ready, so what served last serves on.
     """
     good = before.last_good
-    aftermath = f"{serves_on(good) if good else 'nothing served before'}, and the cluster refused the undo: {refusal}"
+    aftermath = f"{serves_on(good) if good else 'what served before serves on'}, and {why}"
     failed = Failed("undo-refused", f"{failed.code}: {failed.sentence}")
     return given_up(before, failed, aftermath, before.figures, now)
 

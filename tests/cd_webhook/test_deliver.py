@@ -11,7 +11,7 @@ import pytest
 from cd_webhook.cluster import ClusterRefused, Object
 from cd_webhook.deliver import ReceiptsOwed, Rejected, ValuesFault
 from cd_webhook.state import Rollout, seal
-from cd_webhook.state.annotations import ROLLOUT
+from cd_webhook.state.annotations import LAST_GOOD, LAST_GOOD_MANIFEST, ROLLOUT
 from manifests import metadata as marks
 from manifests.metadata import STATE
 from model_repository.deployment import AnswerOutcome
@@ -411,3 +411,27 @@ def test_nothing_new_is_taken_up_while_the_bucket_takes_no_receipts(
     scene.look_until_finished()
     scene.serve(51)
     assert len(scene.outcomes()) == 51
+
+
+@pytest.mark.parametrize("gone", [(LAST_GOOD_MANIFEST,), (LAST_GOOD, LAST_GOOD_MANIFEST)], ids=["manifest", "both"])
+def test_a_serving_deployment_is_not_stopped_because_nobody_knows_what_it_served_with(
+    scene: Scene, gone: tuple[str, ...]
+) -> None:
+    scene.serve(1)
+    scene.cluster.fates["2"] = pods.ended(65, "bad")
+    scene.deliver(request(2))
+
+    def forget(live: Object) -> None:
+        annotations = live["metadata"]["annotations"]
+        for name in gone:
+            del annotations[name]
+        live["metadata"]["labels"][STATE] = seal(annotations)
+
+    scene.cluster.by_hand("home-store", forget)
+    scene.look_until_finished()
+    live = scene.cluster.deployment("home-store")
+    assert live is not None
+    assert live["spec"]["replicas"] == 1
+    assert live["status"]["readyReplicas"] == 1
+    assert (scene.receipt(2).outcome, scene.receipt(2).code) == ("undone", "undo-refused")
+    assert "last-good-manifest is gone), so it stays as it is" in scene.receipt(2).detail

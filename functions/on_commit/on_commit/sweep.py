@@ -72,7 +72,19 @@ class Sweeper:
             serving += [(Target(environment, name), status) for name, status in (statuses or {}).items()]
         looked, failed = self._look_at(waiting, log)
         self._check_sample(serving, noted, log)
-        log.info(f"swept: {len(targets)} commits, looked at {looked}, {failed} to be tried again", looked=looked)
+        log.info(
+            f"swept: {len(targets)} commits, looked at {looked}, {failed} to be tried again",
+            looked=looked,
+            oldest_commit_seconds=self._ages(targets),
+        )
+
+    def _ages(self, targets: Mapping[Target, CommitObject]) -> dict[str, int]:
+        """By environment, the age of the index that got no commit for longest: a metric of what the batches do."""
+        now, oldest = self.clock.now(), dict[str, int]()
+        for target, commit in targets.items():
+            age = int((now - commit.updated).total_seconds())
+            oldest[target.environment] = max(age, oldest.get(target.environment, 0))
+        return oldest
 
     def _statuses(self, environment: str, log: Log) -> dict[str, IndexStatus] | None:
         """What the cluster of an environment has; None: nobody can say, so each of its indexes is looked at."""
