@@ -99,6 +99,21 @@ def kubernetes(session: nox.Session) -> None:
 
 
 @nox.session
+def brown_outs(session: nox.Session) -> None:
+    """API server and bucket that don't answer for seconds, 20 times, on a real node; ROUNDS and SEED choose others."""
+    install(session, "dev")
+    session.run(
+        "python",
+        "-m",
+        "tests.kubernetes.run",
+        "-m",
+        "brown_out",
+        "tests/kubernetes/test_brown_outs.py",
+        *session.posargs,
+    )
+
+
+@nox.session
 def spinnaker(session: nox.Session) -> None:
     """The generated pipeline on Spinnaker's real orchestration engine."""
     needs(session, "redis-server", "mvn", "javac", mend="tests/spinnaker/lab/install.sh does it (Debian, as root)")
