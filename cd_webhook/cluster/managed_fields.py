@@ -3,7 +3,7 @@
 An apply removes only what its manager alone owned and no longer wants. So what others added to the pod template by hand
 (a volume, a variable) would stay for good, and what a plain create made would never be removable. Before an apply, the
 webhook therefore takes those fields over; the apply then removes the ones that the template doesn't have. Not taken
-over: spec.replicas, which an autoscaler may own, other people's labels and annotations, and everything written through
+over: spec.replicas, which an autoscaler may own, spec.paused, other people's labels and annotations, and everything written through
 a subresource (status, scale).
 """
 
@@ -15,6 +15,8 @@ from typing import Any
 from manifests.metadata import MANAGER
 
 Fields = dict[str, Any]
+_THEIRS = frozenset({"f:replicas", "f:paused"})
+"""What an autoscaler, or whoever paused the Deployment, goes on owning."""
 
 
 def taken_over(managed: list[Fields]) -> list[Fields] | None:
@@ -49,9 +51,9 @@ def _is_ours(entry: Fields) -> bool:
 
 
 def _without_spec(fields: Fields) -> Fields:
-    """Take the spec but for the replicas out of `fields`, and return it."""
+    """Take the spec but for `_THEIRS` out of `fields`, and return it."""
     spec: Fields = fields.get("f:spec") or {}
-    taken = {key: spec.pop(key) for key in list(spec) if key.startswith("f:") and key != "f:replicas"}
+    taken = {key: spec.pop(key) for key in list(spec) if key.startswith("f:") and key not in _THEIRS}
     if not any(key.startswith("f:") for key in spec):
         fields.pop("f:spec", None)
     return {"f:spec": taken} if taken else {}

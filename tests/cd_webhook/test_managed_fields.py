@@ -45,6 +45,11 @@ def test_a_volume_that_somebody_added_is_taken_over_and_their_label_and_replicas
     assert rest == [STATUS, SCALE]
 
 
+def test_a_pause_stays_with_whoever_paused() -> None:
+    paused = entry("kubectl-rollout", "Update", {"f:spec": {"f:paused": {}}})
+    assert taken_over([OURS, paused]) is None
+
+
 def test_what_is_given_is_not_changed() -> None:
     created = entry("kubectl", "Update", {"f:spec": {"f:template": {}}})
     taken_over([created])
