@@ -3,8 +3,8 @@
 An apply removes only what its manager alone owned and no longer wants. So what others added to the pod template by hand
 (a volume, a variable) would stay for good, and what a plain create made would never be removable. Before an apply, the
 webhook therefore takes those fields over; the apply then removes the ones that the template doesn't have. Not taken
-over: spec.replicas, which an autoscaler may own, spec.paused, other people's labels and annotations, and everything written through
-a subresource (status, scale).
+over: spec.replicas, which an autoscaler may own, spec.paused, other people's labels and annotations, and everything
+written through a subresource (status, scale).
 """
 
 from __future__ import annotations
