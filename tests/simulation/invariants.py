@@ -130,7 +130,7 @@ def _the_live_commit_serves_or_a_receipt_says_why_not(
         if live is None:
             if _whole(world, index, upload.build):
                 raise Broken(f"{what} served, its Deployment is gone, and nobody made it again")
-        elif ready != {upload.generation} and read_deployed(live).rollout is not Rollout.UNDONE:
+        elif ready != {upload.generation} and read_deployed(live).rollout not in {Rollout.UNDONE, Rollout.REWOUND}:
             raise Broken(f"{what} has a receipt that says served, and the ready pods are of {ready}")
         return
     if receipt.outcome is Outcome.SUPERSEDED:

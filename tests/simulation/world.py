@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import heapq
 import io
 import itertools
@@ -13,7 +14,7 @@ from dataclasses import dataclass, field
 from cd_webhook.canary import Canaries
 from cd_webhook.cluster import Conflict, Object, name_of
 from cd_webhook.deliver import Delivery
-from cd_webhook.state import read_deployed
+from cd_webhook.state import Rollout, read_deployed
 from embedding_batch.steps.publishing import commit as batch_commit
 from embedding_batch.steps.publishing import look as batch_look
 from manifests.metadata import index_of, is_canary
@@ -124,6 +125,8 @@ class World:
         """Of Deployments, since they were checked last."""
         self.receipts: dict[str, int] = {}
         """How often each name under deployments/ was written."""
+        self.revisions: dict[str, list[Object]] = defaultdict(list)
+        """By index, what its Deployment was when something served: what a person may put back."""
         self.deleted: set[str] = set()
         """Indexes whose Deployment somebody deleted, and with it what was owed."""
         self.disturbed: set[str] = set()
@@ -306,8 +309,8 @@ class World:
             self.note("ann's command is killed")
 
     def somebody_deletes(self, index: str) -> None:
-        """A Deployment, a commit or a build's file goes, or the bucket is restored."""
-        what = self.chance.choice(("deployment", "deployment", "commit", "file", "restore"))
+        """A Deployment, a commit or a build's file goes, a rollout is undone by hand, or the bucket is restored."""
+        what = self.chance.choice(("deployment", "deployment", "commit", "file", "restore", "rewind", "rewind"))
         self.note(f"somebody: {what} of {index}")
         self.disturbed.add(index)
         target = Target(ENVIRONMENT, index)
@@ -316,6 +319,8 @@ class World:
             if live is not None:
                 self.cluster.delete(live)
                 self.deleted.add(index)
+        elif what == "rewind" and index in self.revisions and self.cluster.deployment(index):
+            self.cluster.by_hand(index, self._rewind(self.chance.choice(self.revisions[index])))
         elif what == "commit" and live_generation(self.bucket, target.commit_name):
             self.bucket.delete(target.commit_name)
         elif what == "file" and self.uploads[index]:
@@ -327,6 +332,15 @@ class World:
         elif what == "restore" and live_generation(self.bucket, target.commit_name):
             data = self.bucket.read(target.commit_name, limit=10**6).data
             self.bucket.write(target.commit_name, data, if_generation_match=None)
+
+    def _rewind(self, to: Object) -> Callable[[Object], None]:
+        """What `kubectl rollout undo` does to a Deployment."""
+
+        def undo(live: Object) -> None:
+            live["spec"]["template"] = copy.deepcopy(to["spec"]["template"])
+            live["metadata"]["annotations"] = copy.deepcopy(to["metadata"]["annotations"])
+
+        return undo
 
     # What truly happened
 
@@ -353,6 +367,8 @@ class World:
 
     def _stored(self, name: str, before: Object | None, after: Object) -> None:
         self.writes.append((name, before, after))
+        if not is_canary(name) and read_deployed(after).rollout is Rollout.SERVED:
+            self.revisions[name].append(after)
         if not self._ticking:
             self._ticking = True
             self.after(2.0, self.controller)
