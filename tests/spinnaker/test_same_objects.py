@@ -12,7 +12,7 @@ import pytest
 from cd_webhook.rules.plan import begun, deployment_of
 from cd_webhook.state import Deployed
 from cd_webhook.state.annotations import LAST_GOOD, RECEIPTS_OWED, REQUEST, ROLLOUT
-from manifests.metadata import MANAGED_BY
+from manifests.metadata import MANAGED_BY, STATE
 from manifests.render import render
 from manifests.spinnaker import pipeline
 from manifests.values import Values
@@ -75,6 +75,7 @@ def test_what_stands_in_the_cluster_differs_only_in_who_manages_it(spinnaker: Sp
     assert not state & theirs["metadata"]["annotations"].keys()
     for mark_ in state:
         del ours["metadata"]["annotations"][mark_]
+    del ours["metadata"]["labels"][STATE]  # which seals them
     assert ours == rendered.deployment
 
     # Clouddriver signs for what it deploys, on the Deployment and on its pods; the selector needs neither mark.
