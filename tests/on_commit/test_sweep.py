@@ -238,3 +238,13 @@ def test_a_sweep_survives_what_nobody_expected(scene: Scene) -> None:
     random.seed(1)
     scene.sweep()
     assert [request.target.index for request in scene.webhook.asked] == ["garden"]
+
+
+def test_a_commit_that_was_undone_is_not_asked_for_again_once_what_served_before_is_restored(scene: Scene) -> None:
+    scene.publish("b2")
+    live = scene.commit("b2")
+    write_receipt(scene.store, builds.receipt(live, outcome=Outcome.UNDONE))
+    scene.webhook.states = {HOME: state("home", 5)}  # an older commit, which was restored
+    scene.sweep()
+    scene.look()
+    assert scene.webhook.asked == []

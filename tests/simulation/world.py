@@ -195,7 +195,7 @@ class World:
         self.note(f"the function hears: {event}")
         clock = Clock(self, self.chance.choice((0.0, 1.0, -2.0)))
         outside = (Bucket(self, who), Webhook(self, who), Notifier(self, who))
-        handler = Handler(*outside, clock, environments=(ENVIRONMENT,))
+        handler = Handler(*outside, clock, environments=(ENVIRONMENT,), chance=self.chance)
         before = self._live(event)
         try:
             handler.handle(event, self.log)

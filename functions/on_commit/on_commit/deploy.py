@@ -45,8 +45,7 @@ class Deployer:
     def look(self, target: Target, log: Log, *, gone: bool = False) -> None:
         """Have the live commit of `target` deployed, or refuse it, or leave it: it was refused before.
 
-        gone: the cluster has nothing of it. Then a commit that failed there is not tried again, and what served last is
-        restored.
+        gone: the cluster has nothing of it. Then what served last is restored, if the live commit was refused or undone.
 
         Returns when there is nothing left to do. Raises `TransientError` when another look may do better; that it
         lasts is noted. Nine reads of the bucket while all is well.
@@ -74,7 +73,8 @@ class Deployer:
             return
         log = log.bind(generation=found.generation)
         before = self._outcome(target, found.generation, log)
-        ended = before is Outcome.REJECTED or (gone and before is Outcome.UNDONE)
+        # One that was undone would be tried again where what served before was restored meanwhile.
+        ended = before in {Outcome.REJECTED, Outcome.UNDONE}
         if ended:
             log.info(f"{target} commit {found.generation} was {before}: it is not tried again")
         deployed = not ended and self._deploy(target, found, log)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+
 from model_repository.clock import Clock
 from model_repository.log import Log
 from model_repository.notify import Notifier
@@ -25,8 +27,12 @@ class Handler:
         clock: Clock,
         limits: Limits = DEFAULTS,
         environments: tuple[str, ...] = (),
+        chance: random.Random | None = None,
     ) -> None:
-        """Make the handler of one Model Repository. environments: those that a sweep asks for, without a commit too."""
+        """Make the handler of one Model Repository.
+
+        environments: those that a sweep asks for, without a commit too. chance: what sweeps draw their order from.
+        """
         incidents = Incidents(store, notifier, clock, limits.patience)
         self._deployer = Deployer(store, webhook, notifier, clock, incidents)
         self._sweeper = Sweeper(
@@ -38,6 +44,7 @@ class Handler:
             budget=limits.sweep_budget,
             environments=environments,
             freshness=limits.freshness,
+            chance=chance or random.Random(),  # noqa: S311 - an order, no secret
         )
 
     def handle(self, event: Event, log: Log) -> None:
