@@ -45,7 +45,7 @@ class Deployer:
     def look(self, target: Target, log: Log, *, gone: bool = False) -> None:
         """Have the live commit of `target` deployed, or refuse it, or leave it: it was refused before.
 
-        gone: the cluster has nothing of it. Then what served last is restored, if the live commit was refused or undone.
+        gone: the cluster has nothing of it. What served last is restored then, where the live commit failed.
 
         Returns when there is nothing left to do. Raises `TransientError` when another look may do better; that it
         lasts is noted. Nine reads of the bucket while all is well.
