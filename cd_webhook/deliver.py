@@ -261,6 +261,7 @@ class Delivery:
         else:
             self.canaries.remove(name)
             live, step = self._advance(live, deployed, watched, now)
+        self.observed.looked(name)
         if step.finished:
             self.observed.forget(name)
         self._settle(live)

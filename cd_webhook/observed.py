@@ -7,7 +7,7 @@ on meanwhile.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from cd_webhook.state import Deployed
@@ -18,11 +18,12 @@ _LONGEST_GAP = timedelta(seconds=60)
 
 @dataclass(frozen=True, slots=True)
 class _Rollout:
-    """what: which one. watched: for how long, until the last look."""
+    """what: which one. watched: for how long, until the last look. whole: that look saw all that it had to see."""
 
     what: object
     watched: timedelta
     last_look: datetime
+    whole: bool = False
 
 
 class Observed:
@@ -32,14 +33,23 @@ class Observed:
         self._rollouts: dict[str, _Rollout] = {}
 
     def watched(self, index: str, deployed: Deployed, now: datetime) -> timedelta:
-        """For how long this process has watched what goes on, this look included. now: by its own clock."""
+        """For how long this process has watched what goes on, until this look. now: by its own clock.
+
+        The time after a look that failed, since cluster or bucket didn't answer, doesn't count: see `looked`.
+        """
         what = (deployed.generation, deployed.rollout, deployed.started, deployed.promoted)
         before = self._rollouts.get(index)
         watched = timedelta(0)
         if before is not None and before.what == what:
-            watched = before.watched + min(max(now - before.last_look, timedelta(0)), _LONGEST_GAP)
+            gap = min(max(now - before.last_look, timedelta(0)), _LONGEST_GAP)
+            watched = before.watched + (gap if before.whole else timedelta(0))
         self._rollouts[index] = _Rollout(what, watched, now)
         return watched
+
+    def looked(self, index: str) -> None:
+        """The look that `watched` was asked for saw all that it had to see."""
+        if (found := self._rollouts.get(index)) is not None:
+            self._rollouts[index] = replace(found, whole=True)
 
     def forget(self, index: str) -> None:
         """Nothing goes on."""

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 from datetime import UTC, datetime, timedelta
 
+import pytest
+
+from cd_webhook.canary import canaries
 from cd_webhook.observed import Observed
 from cd_webhook.state import Deployed, Rollout
-from model_repository.errors import BucketUnavailable
+from model_repository.errors import AccessDenied, BucketUnavailable
 from tests.cd_webhook import fake_cluster as pods
 from tests.cd_webhook.canary_scene import serving
 from tests.cd_webhook.webhook_scene import Scene, request
@@ -20,7 +24,32 @@ def test_looks_add_up_and_what_nobody_watched_counts_for_nothing() -> None:
     assert observed.watched("home", ROLLING, now) == timedelta(0)
     for seconds, expected in ((20, 20), (20, 40), (3600, 100), (-600, 100), (5, 105)):
         now += timedelta(seconds=seconds)
+        observed.looked("home")
         assert observed.watched("home", ROLLING, now) == timedelta(seconds=expected)
+
+
+def test_the_time_after_a_look_that_failed_counts_for_nothing() -> None:
+    observed = Observed()
+    for minutes in range(60):  # a bucket that is away for an hour
+        assert observed.watched("home", ROLLING, START + timedelta(minutes=minutes)) == timedelta(0)
+
+
+def test_a_healthy_canary_is_not_undone_because_the_bucket_was_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    scene = serving()
+    scene.commit(2)
+    scene.look(1)
+    with monkeypatch.context() as away:
+        away.setattr(canaries, "read_build", _denied)
+        for _ in range(600):
+            with contextlib.suppress(AccessDenied):
+                scene.delivery.advance("home-store")
+            scene.pass_seconds(5)
+    scene.finish()
+    assert scene.outcomes()[2] == "served"
+
+
+def _denied(*_: object) -> None:
+    raise AccessDenied("403")
 
 
 def test_another_commit_and_a_promotion_count_anew() -> None:
