@@ -37,6 +37,7 @@ from cd_webhook.state.annotations import LAST_GOOD_MANIFEST, RECEIPTS_OWED, form
 from cd_webhook.step import Step
 from manifests.metadata import MANAGER, is_ours
 from manifests.render import Rendered
+from model_repository.builds import served_last
 from model_repository.clock import Clock
 from model_repository.deployment import AnswerOutcome, DeploymentRequest
 from model_repository.documents.receipt import Outcome, Receipt
@@ -298,12 +299,23 @@ class Delivery:
             why = f"nothing says what served before (the annotation {LAST_GOOD_MANIFEST} is gone), so it stays as it is"
             return self._mark(live, plan.not_undone(deployed, failed, why, now))
         try:
-            after = plan.deployment_of(live, plan.undone(deployed, live, failed, now))
+            state = plan.undone(deployed, live, failed, now)
+            if deployed.last_good is None and deployed.waiting is None:
+                state = replace(state, waiting=self._restoring(name_of(live), deployed.generation))
+            after = plan.deployment_of(live, state)
             if deployed.last_good_spec is not None:
                 after["spec"] = plan.as_scaled(after["spec"], deployed, live)
             return self._apply(after, live)
         except ClusterRefused as error:  # such as a policy that came after what served last
             return self._mark(live, plan.not_undone(deployed, failed, f"the cluster refused the undo: {error}", now))
+
+    def _restoring(self, index: str, failed: int) -> DeploymentRequest | None:
+        """The request for what served before the Deployment was lost, in place of `failed`; None: nothing did."""
+        found = served_last(self.store, Target(self.environment, index))
+        if found is None:
+            return None
+        request = DeploymentRequest.of(*found, bucket=self.store.bucket)
+        return replace(request, restores=failed)
 
     def _take_up(self, live: Object) -> Step | None:
         """Deliver what waits, once nothing goes on any more; None: nothing does, or not yet."""

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from model_repository.documents.commit import Commit, LiveCommit
 from model_repository.documents.files import check_files
 from model_repository.documents.index_manifest import Build, IndexManifest
-from model_repository.errors import ModelUnknown, ObjectMissing
-from model_repository.names import IndexPrefix
-from model_repository.repository import read_build, read_model_manifest
+from model_repository.documents.receipt import Outcome
+from model_repository.errors import ModelUnknown, ObjectMissing, PermanentError
+from model_repository.names import IndexPrefix, Target
+from model_repository.repository import list_receipts, read_build, read_model_manifest, read_receipt
 from model_repository.store import Store
+
+MOST_RESTORED = 20
+"""Receipts that are looked at for the build that served last."""
 
 
 def check_build(store: Store, prefix: IndexPrefix) -> Build:
@@ -24,6 +29,22 @@ def check_build(store: Store, prefix: IndexPrefix) -> Build:
     check_files(str(prefix), build.manifest.files, store.listing(f"{prefix}/"))
     _check_model(store, build.manifest)
     return build
+
+
+def served_last(store: Store, target: Target) -> tuple[LiveCommit, Build] | None:
+    """The commit that a receipt says served last, of those whose build is whole still; None: nothing is left.
+
+    Reads `MOST_RESTORED` receipts at most. Raises what may pass.
+    """
+    for generation in list_receipts(store, target)[:MOST_RESTORED]:
+        try:
+            receipt = read_receipt(store, target, generation)
+            if receipt.outcome is Outcome.SERVED and receipt.index_prefix is not None:
+                build = check_build(store, receipt.index_prefix)
+                return LiveCommit(target, generation, Commit(receipt.index_prefix, receipt.by, receipt.reason)), build
+        except PermanentError:  # a receipt that nobody understands, a build that is gone: the one before it, then
+            continue
+    return None
 
 
 def _check_model(store: Store, manifest: IndexManifest) -> None:

@@ -122,7 +122,9 @@ def _handled(request: DeploymentRequest, situation: Situation) -> AlreadyDeploye
 
 
 def _restore(restores: int, situation: Situation) -> Decision:
-    if situation.exists:
+    deployed = situation.deployed
+    stopped = deployed.rollout is Rollout.UNDONE and deployed.last_good is None and not situation.serving
+    if situation.exists and not stopped:
         return AlreadyDeployed("the Deployment is there: nothing to restore")
     return Deploy() if restores == situation.live_generation else Superseded(situation.live_generation)
 

@@ -12,6 +12,8 @@ from cd_webhook.rules.drift import changes
 from cd_webhook.state import Rollout
 from cd_webhook.status import describe_one
 from manifests.metadata import COMMIT_GENERATION
+from model_repository.names import IndexPrefix
+from tests import builds
 from tests.cd_webhook import fake_cluster as pods
 from tests.cd_webhook.canary_scene import NAME, serving
 from tests.cd_webhook.webhook_scene import Scene, request
@@ -240,3 +242,14 @@ def test_a_foreign_disruption_budget_is_refused_by_name(scene: Scene) -> None:
     with pytest.raises(Rejected, match="PodDisruptionBudget home-store: isn't managed by indexpush"):
         scene.deliver(request(1))
     assert scene.cluster.deployments() == []
+
+
+def test_a_bad_commit_that_meets_a_deleted_deployment_ends_at_what_served_before() -> None:
+    scene = serving()
+    builds.publish_build(scene.store, IndexPrefix("home-store", "b1"))  # with all its files
+    scene.cluster.delete(live_of(scene))
+    scene.cluster.fates["2"] = pods.ended(65, "bad")
+    scene.commit(2)
+    scene.finish()
+    assert scene.outcomes() == {1: "served", 2: "undone"}
+    assert (scene.stable_generation(), live_of(scene)["status"]["readyReplicas"]) == ("1", 1)

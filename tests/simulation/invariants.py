@@ -37,6 +37,9 @@ def _only_later_uploads_replace_earlier_ones(world: World, index: str, before: O
     old, new = read_deployed(before).generation, read_deployed(after).generation
     if old == new:
         return
+    lost = read_deployed(before)
+    if lost.rollout is Rollout.UNDONE and lost.last_good is None:
+        return  # the Deployment had been deleted, and what served before that is restored
     if _position(world, index, new) < _position(world, index, old):
         raise Broken(f"{index}: commit {old} was replaced by {new}, which was uploaded before it")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import datetime
 
-from model_repository.builds import check_build
+from model_repository.builds import check_build, served_last
 from model_repository.clock import Clock
 from model_repository.deployment import DeploymentRequest
 from model_repository.documents.commit import Commit, LiveCommit, parse_commit
@@ -16,7 +16,6 @@ from model_repository.names import Target
 from model_repository.notify import Event as Told
 from model_repository.notify import Notice, Notifier, NotifyRefused
 from model_repository.repository import (
-    list_receipts,
     read_commit_object,
     read_receipt,
     write_receipt,
@@ -27,8 +26,6 @@ from on_commit.incidents import Incidents
 from on_commit.webhook import Webhook, WebhookAnswer, WebhookFault
 
 DEPLOYMENT_GONE = "deployment-gone"
-MOST_RESTORED = 20
-"""Receipts that are looked at for the build that served last."""
 
 
 class Deployer:
@@ -134,24 +131,15 @@ class Deployer:
 
     def _restore(self, target: Target, live_generation: int, log: Log) -> None:
         """Ask for the build that served last, since the cluster has nothing and the live commit can't be deployed."""
-        for generation in list_receipts(self._store, target)[:MOST_RESTORED]:
-            if self._outcome(target, generation, log) is not Outcome.SERVED:
-                continue
-            served = read_receipt(self._store, target, generation)
-            if served.index_prefix is None:
-                continue
-            try:
-                build = check_build(self._store, served.index_prefix)
-            except PermanentError as error:
-                log.warning(f"{served.index_prefix} served, and can't be restored: {error}", code=error.code)
-                continue
-            live = LiveCommit(target, generation, Commit(served.index_prefix, served.by, served.reason))
-            request = replace(DeploymentRequest.of(live, build, bucket=self._store.bucket), restores=live_generation)
-            _log_answer(live, self._webhook.send(request), log)
-            how = f"its live commit can't be deployed, and {served.index_prefix}, which served last, is restored"
-            self._tell_gone(target, how, log)
+        found = served_last(self._store, target)
+        if found is None:
+            log.error(f"{target}: nothing is left that served and could be restored; commit a good build")
             return
-        log.error(f"{target}: nothing is left that served and could be restored; commit a good build")
+        live, build = found
+        request = replace(DeploymentRequest.of(live, build, bucket=self._store.bucket), restores=live_generation)
+        _log_answer(live, self._webhook.send(request), log)
+        how = f"its live commit can't be deployed, and {live.commit.index_prefix}, which served last, is restored"
+        self._tell_gone(target, how, log)
 
     def _tell_gone(self, target: Target, how: str, log: Log) -> None:
         said = f"the Deployment of {target.index} was gone; {how}"
