@@ -10,7 +10,7 @@ from itertools import islice
 
 from model_repository.documents.incidents import INCIDENTS_LIMIT, Incident, parse_incidents
 from model_repository.documents.receipt import Outcome, Receipt
-from model_repository.errors import DocumentMalformed, ObjectMissing
+from model_repository.errors import AccessDenied, DocumentMalformed, ObjectMissing
 from model_repository.names import Target, environment_incidents_name
 from model_repository.repository import COMMITS, CommitObject, list_commits
 from model_repository.store import Store
@@ -32,6 +32,7 @@ class TargetStatus:
     since: when the live commit was uploaded, in UTC. receipt: of the live commit; None: nobody said yet.
     serving: the newest receipt that says served; None: no receipt does.
     incidents: what is wrong now and may pass, of the index and of its whole environment.
+    denied: why nothing of it can be read; empty: it can.
     """
 
     live: Live
@@ -39,6 +40,7 @@ class TargetStatus:
     receipt: Receipt | UnreadableReceipt | None
     serving: Receipt | None
     incidents: tuple[Incident, ...] = ()
+    denied: str = ""
 
     def seconds(self, now: datetime) -> float:
         """How old the live commit is."""
@@ -47,7 +49,7 @@ class TargetStatus:
     @property
     def mend(self) -> str:
         """What to do about a commit that can't be understood; empty for one that can."""
-        if self.live.commit is not None:
+        if self.live.commit is not None or self.denied:
             return ""
         target = self.live.target
         return f"commit over it: indexpush commit {target.index} <build> --environment {target.environment}"
@@ -65,7 +67,15 @@ def status(store: Store, environment: str | None, index: str | None) -> list[Tar
             raise commit_missing(store, target)
         return [found]
     wanted = (found for found in list_commits(store) if _wanted(found, environment, index))
-    return [_status(store, found.target) if found.target else found for found in wanted]
+    return [_listed(store, found, found.target) if found.target else found for found in wanted]
+
+
+def _listed(store: Store, found: CommitObject, target: Target) -> TargetStatus:
+    """One of many: what the bucket denies of it must not hide the others."""
+    try:
+        return _status(store, target)
+    except AccessDenied as error:
+        return TargetStatus(Live(target, found.generation, None), found.updated, None, None, denied=str(error))
 
 
 def _wanted(found: CommitObject, environment: str | None, index: str | None) -> bool:

@@ -56,6 +56,8 @@ def _ignored(found: CommitObject) -> str:
 
 def _target(status: TargetStatus, now: datetime) -> str:
     live, receipt, serving = status.live, status.receipt, status.serving
+    if status.denied:
+        return _paragraph(str(live.target), ("DENIED", status.denied))
     what = str(live.commit.index_prefix) if live.commit else f"MALFORMED: {live.malformed}"
     hold = "  ON HOLD" if live.commit and live.commit.hold else ""
     return _paragraph(

@@ -64,13 +64,18 @@ def _target(status: TargetStatus, now: datetime) -> dict[str, Any]:
             "malformed": live.malformed or None,
             "mend": status.mend or None,
         },
-        "state": receipt.outcome.value if isinstance(receipt, Receipt) else "unreadable" if receipt else "waiting",
+        "state": "denied" if status.denied else _state(receipt),
+        "denied": status.denied or None,
         "receipt": _receipt(receipt) if receipt else None,
         "serving": _receipt(status.serving) if status.serving else None,
         "incidents": [
             {"code": each.code, "detail": each.detail, "since": format_moment(each.since)} for each in status.incidents
         ],
     }
+
+
+def _state(receipt: Receipt | UnreadableReceipt | None) -> str:
+    return receipt.outcome.value if isinstance(receipt, Receipt) else "unreadable" if receipt else "waiting"
 
 
 def history(target: Target, found: list[Receipt | UnreadableReceipt]) -> dict[str, Any]:

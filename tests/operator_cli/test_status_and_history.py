@@ -3,10 +3,14 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
+import pytest
+
 from model_repository.documents.canary_figures import CanaryFigures, TrackFigures
 from model_repository.documents.incidents import Incident, format_incidents
 from model_repository.documents.receipt import Outcome
+from model_repository.errors import AccessDenied
 from model_repository.names import Target
+from model_repository.store import StoredObject
 
 if TYPE_CHECKING:
     from tests.operator_cli.conftest import Operator
@@ -177,3 +181,25 @@ def test_a_record_of_incidents_that_makes_no_sense_hides_nothing(operator: Opera
     operator.deployed(operator.build("b1"))
     operator.store.write(operator.target.incidents_name, b"{", if_generation_match=0)
     assert operator("status", "clothing").code == 0
+
+
+def test_an_index_that_the_bucket_denies_hides_no_other(operator: Operator, monkeypatch: pytest.MonkeyPatch) -> None:
+    operator.deployed(operator.build("b1"))
+    operator.commit(operator.build("b1", index="shoes"), target=SHOES)
+    read = operator.store.read
+
+    def denied(name: str, *, limit: int) -> StoredObject:
+        if "shoes" in name:
+            raise AccessDenied(f"{name}: the bucket answered 403")
+        return read(name, limit=limit)
+
+    monkeypatch.setattr(operator.store, "read", denied)
+    monkeypatch.delitem(operator.environ, "INDEXPUSH_ENVIRONMENT")
+    said = operator("status")
+    assert said.code == 0
+    assert "indexes/clothing/b1" in said.out
+    assert "DENIED" in said.out
+    assert "commits/staging/shoes.json: the bucket answered 403" in said.out
+    states = {each["index"]: each["state"] for each in operator("status", "--output", "json").value["targets"]}
+    assert states == {"clothing": "served", "shoes": "denied"}
+    assert operator("status", "shoes", "--environment", "staging").code == 77
