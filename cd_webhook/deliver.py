@@ -16,7 +16,9 @@ from typing import ClassVar
 
 from cd_webhook.canary import Canaries, tried_out
 from cd_webhook.cluster import BeingDeleted, Cluster, ClusterRefused, Conflict, Object, name_of, version_of
+from cd_webhook.ensure import ensure, owned
 from cd_webhook.observed import Observed
+from cd_webhook.receipts import Receipts
 from cd_webhook.rules import plan
 from cd_webhook.rules.decide import (
     AlreadyDeployed,
@@ -32,26 +34,21 @@ from cd_webhook.rules.decide import (
     decide,
 )
 from cd_webhook.rules.rollout import Failed, Progressing, Served, judge
-from cd_webhook.state import Deployed, Rollout, Trial, changed, marks, read_deployed
-from cd_webhook.state.annotations import LAST_GOOD_MANIFEST, RECEIPTS_OWED, format_receipts
+from cd_webhook.state import Deployed, Rollout, Trial, changed, read_deployed
+from cd_webhook.state.annotations import LAST_GOOD_MANIFEST
 from cd_webhook.step import Step
 from manifests.metadata import MANAGER, is_ours
 from manifests.render import Rendered
 from model_repository.builds import served_last
 from model_repository.clock import Clock
 from model_repository.deployment import AnswerOutcome, DeploymentRequest
-from model_repository.documents.receipt import Outcome, Receipt
 from model_repository.errors import DeliveryError, DocumentMalformed, PermanentError, SetupFault, TransientError
 from model_repository.log import Log
 from model_repository.names import Target
-from model_repository.notify import Event, NoNotifier, Notice, Notifier, NotifyRefused
-from model_repository.repository import write_receipt
 from model_repository.store import Store
 
 _TRIES = 25
 """How often a decision is made anew when others write meanwhile; a busy rollout changes its status often."""
-_NOTIFY_PATIENCE = timedelta(minutes=5)
-"""So long may a topic refuse what is told; after that the receipt alone has to do."""
 _MOST_OWED = 50
 """Receipts; they stand in an annotation, and Kubernetes takes 256 KiB of those in all."""
 
@@ -90,8 +87,7 @@ class DeliveryResult:
 class Delivery:
     """Acts on decisions, for the indexes of one environment.
 
-    render: what the templates make of a request. on_receipt: called for each receipt that this process wrote.
-    notifier: where people are told of rollouts that were undone or are stuck.
+    render: what the templates make of a request. receipts: of what this ends.
     """
 
     environment: str
@@ -101,8 +97,7 @@ class Delivery:
     canaries: Canaries
     clock: Clock
     log: Log
-    on_receipt: Callable[[Receipt], None] = lambda _: None
-    notifier: Notifier = field(default_factory=NoNotifier)
+    receipts: Receipts
     observed: Observed = field(default_factory=Observed)
 
     def deliver(self, request: DeploymentRequest) -> DeliveryResult:
@@ -130,7 +125,7 @@ class Delivery:
         try:
             return self._act(request, live, before, situation)
         except PermanentError as error:
-            self._write(plan.rejected(request, str(error), error.code, self.clock.now()))
+            self.receipts.write(plan.rejected(request, str(error), error.code, self.clock.now()))
             raise Rejected(error) from error
 
     def _staying(self, index: str) -> Object | None:
@@ -154,7 +149,7 @@ class Delivery:
                 return DeliveryResult(AnswerOutcome.ALREADY_DEPLOYED, how)
             case Superseded(by):
                 receipt = plan.superseded(request, by, started=now, now=now)
-                self._write(receipt)
+                self.receipts.write(receipt)
                 return DeliveryResult(AnswerOutcome.SUPERSEDED, receipt.detail)
             case Wait(behind):
                 self._mark(_existing(live), plan.kept_waiting(before, request, now))
@@ -173,7 +168,7 @@ class Delivery:
         how = "as a canary" if read_deployed(written).rollout is Rollout.CANARY else "at once"
         self.log.info(f"rolling out {request.index_prefix} {how}", **_fields(request))
         try:
-            self._settle(written)
+            self.receipts.settle(written)
         except Conflict:  # the rollout has begun: who watches it settles
             pass
         except DeliveryError as error:
@@ -191,7 +186,7 @@ class Delivery:
         if live is not None:
             return self._apply(after, live)
         written = self._create(after, request, situation)
-        self._ensure(_owned(self.render(request).budget, written))
+        ensure(self.cluster, owned(self.render(request).budget, written))
         return written
 
     def _create(self, value: Object, request: DeploymentRequest, situation: Situation) -> Object:
@@ -225,21 +220,9 @@ class Delivery:
             raise ValuesFault(
                 f"the environment's values make no Deployment of {request.index_prefix}: {error}"
             ) from error
-        self._ensure(rendered.service)  # with that first, no Deployment lacks one
-        self._ensure(_owned(rendered.budget, live))
+        ensure(self.cluster, rendered.service)  # with that first, no Deployment lacks one
+        ensure(self.cluster, owned(rendered.budget, live))
         return rendered.deployment
-
-    def _ensure(self, value: Object) -> None:
-        """Have the object as it is rendered; raises `DocumentMalformed` where somebody else's has its name."""
-        kind, name = value["kind"], name_of(value)
-        found = self.cluster.read(kind, name)
-        if found is None:
-            self.cluster.create(value)
-        elif is_ours(found):
-            self.cluster.apply(value, resource_version=version_of(found))
-        else:
-            mend = f"isn't managed by {MANAGER}; rename the index, or delete that {kind}"
-            raise DocumentMalformed(f"{kind} {name}", mend)
 
     def advance(self, name: str) -> Step:
         """Take the rollout of the index `name` a step on: note that it serves, undo it, write receipts, or only look.
@@ -265,12 +248,12 @@ class Delivery:
         self.observed.looked(name)
         if step.finished:
             self.observed.forget(name)
-        self._settle(live)
+        self.receipts.settle(live)
         return self._take_up(live) or step
 
     def _advance(self, live: Object, deployed: Deployed, watched: timedelta, now: datetime) -> tuple[Object, Step]:
         if deployed.rollout is Rollout.REWOUND:
-            self._note_rewound(Target(self.environment, name_of(live)), deployed, now)
+            self.receipts.note_rewound(name_of(live), deployed, now)
         if deployed.rollout is not Rollout.IN_PROGRESS:
             return live, Step(finished=True, sentence=deployed.rollout.value)
         request = plan.newest_of(deployed)
@@ -285,13 +268,6 @@ class Delivery:
                 live = self._undo(live, deployed, verdict, now)
                 self.log.error(f"undone: {request.index_prefix}: {sentence}", code=code, **_fields(request))
         return live, Step(finished=True, sentence=sentence)
-
-    def _note_rewound(self, target: Target, deployed: Deployed, now: datetime) -> None:
-        """Give the commit that somebody took back its receipt, if it has none, and tell of it."""
-        receipt = plan.rewound(target, deployed, now)
-        if self._write(receipt):
-            self._tell(Notice.of_receipt(self.store.bucket, receipt), patient=False)
-            self.log.error(f"{target}: {deployed.detail}", code=receipt.code, index=target.index)
 
     def _undo(self, live: Object, deployed: Deployed, failed: Failed, now: datetime) -> Object:
         if deployed.last_good_spec is None and (deployed.last_good or _ready(live)):
@@ -336,53 +312,6 @@ class Delivery:
     def _mark(self, live: Object, state: Deployed) -> Object:
         return self.cluster.mark(name_of(live), changed(live, state), resource_version=version_of(live))
 
-    def _settle(self, live: Object) -> None:
-        """Write the receipts that the Deployment owes, tell of what was undone, then forget them there.
-
-        Raises `Conflict` if others wrote first. Not forgotten, then: the next step writes them again, and the bucket
-        keeps the first; whoever dies between telling and forgetting tells twice, not never.
-        """
-        owed = read_deployed(live).owed
-        for receipt in owed:
-            self._write(receipt)
-            if receipt.outcome is Outcome.UNDONE:
-                patient = self.clock.now() - receipt.finished < _NOTIFY_PATIENCE
-                self._tell(Notice.of_receipt(self.store.bucket, receipt), patient=patient)
-        if owed:
-            none = marks(live, {RECEIPTS_OWED: format_receipts(())})
-            self.cluster.mark(name_of(live), none, resource_version=version_of(live))
-
-    def tell_stuck(self, index: str, detail: str) -> bool:
-        """Tell that the rollout of `index` can't be taken on; True if it was told, or nobody wants to know."""
-        name, said = Target(self.environment, index).commit_name, f"its rollout can't be taken on: {detail}"
-        notice = Notice(Event.FAULT, self.store.bucket, name, "rollout-stuck", said, self.environment, index)
-        try:
-            self._tell(notice, patient=False)
-        except DeliveryError as error:
-            self.log.warning(f"not published: {error}", code=error.code, index=index)
-            return False
-        return True
-
-    def _tell(self, notice: Notice, *, patient: bool) -> None:
-        try:
-            self.notifier.publish(notice)
-        except NotifyRefused as error:  # nobody listens there: that must not keep anything else away for long
-            if patient:
-                raise
-            self.log.error(f"not published: {error}", code=error.code, index=notice.index)
-
-    def _write(self, receipt: Receipt) -> bool:
-        wrote = write_receipt(self.store, receipt)
-        if wrote:
-            self.on_receipt(receipt)
-            self.log.info(
-                f"receipt: {receipt.outcome.value}: {receipt.detail}",
-                index=receipt.target.index,
-                generation=str(receipt.generation),
-                outcome=receipt.outcome.value,
-            )
-        return wrote
-
 
 def _affordable(decision: Decision, before: Deployed, target: Target) -> Decision:
     """The decision; raises `ReceiptsOwed` if it would owe more receipts than the Deployment has room for."""
@@ -392,14 +321,6 @@ def _affordable(decision: Decision, before: Deployed, target: Target) -> Decisio
             "let the webhook write under deployments/, and this commit is taken up"
         )
     return decision
-
-
-def _owned(value: Object, live: Object | None) -> Object:
-    """The object as one that goes with the Deployment; before there is one, it stands by itself."""
-    if live is None or "uid" not in live["metadata"]:
-        return value
-    owner = {"apiVersion": "apps/v1", "kind": "Deployment", "name": name_of(live), "uid": live["metadata"]["uid"]}
-    return {**value, "metadata": {**value["metadata"], "ownerReferences": [owner]}}
 
 
 def _ready(live: Object | None) -> int:

@@ -16,6 +16,7 @@ from cd_webhook.cluster import Cluster, ClusterRefused, load_connect
 from cd_webhook.config import Config
 from cd_webhook.deliver import Delivery
 from cd_webhook.metrics import Metrics
+from cd_webhook.receipts import Receipts
 from cd_webhook.server import serve
 from cd_webhook.watcher import Watcher
 from manifests.render import Rendered, render
@@ -75,16 +76,24 @@ def assemble(config: Config, variables: Mapping[str, str], log: Log) -> Dependen
     def rendered(request: DeploymentRequest) -> Rendered:
         return render(request, values)
 
+    clock = SystemClock()
     delivery = Delivery(
         environment=config.environment,
         cluster=cluster,
         store=store,
         render=rendered,
         canaries=Canaries(values.canary, cluster, store, log),
-        clock=SystemClock(),
+        clock=clock,
         log=log,
-        on_receipt=metrics.ended,
-        notifier=PubSubNotifier(config.notify_topic) if config.notify_topic else NoNotifier(),
+        receipts=Receipts(
+            environment=config.environment,
+            cluster=cluster,
+            store=store,
+            clock=clock,
+            log=log,
+            on_receipt=metrics.ended,
+            notifier=PubSubNotifier(config.notify_topic) if config.notify_topic else NoNotifier(),
+        ),
     )
     return Dependencies(config.project, make_check(config), delivery, Watcher(delivery), metrics)
 

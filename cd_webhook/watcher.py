@@ -204,7 +204,7 @@ class Watcher:
         severity = "WARNING" if isinstance(error, TransientError) else "ERROR"
         self._log.line(severity, f"{name}: {error}; looking again", index=name, error=type(error).__name__)
         if not watched.told and now - watched.failing_since >= STUCK_SECONDS:
-            watched.told = self._delivery.tell_stuck(name, f"{error}")
+            watched.told = self._delivery.receipts.tell_stuck(name, f"{error}")
         pause = min(_LONGEST_PAUSE, _FIRST_PAUSE * 2.0 ** min(watched.failures, 10))
         self._schedule.put(name, pause, wakeable=False)
 

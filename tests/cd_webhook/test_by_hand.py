@@ -12,6 +12,7 @@ from cd_webhook.rules.drift import changes
 from cd_webhook.state import Rollout
 from cd_webhook.status import describe_one
 from manifests.metadata import COMMIT_GENERATION
+from model_repository.deployment import AnswerOutcome
 from model_repository.names import IndexPrefix
 from tests import builds
 from tests.cd_webhook import fake_cluster as pods
@@ -235,6 +236,23 @@ def test_each_index_has_a_disruption_budget_of_its_own_that_goes_with_it(scene: 
     again = scene.cluster.read("PodDisruptionBudget", "home-store")
     assert again is not None
     assert again["metadata"]["ownerReferences"] == [owner]
+
+
+def test_kubernetes_writing_the_new_budgets_status_meanwhile_changes_no_answer(scene: Scene) -> None:
+    read, written = scene.cluster.read, []
+
+    def written_after_each_read(kind: str, name: str) -> Object | None:
+        found = read(kind, name)
+        if found is not None and len(written) < 3:
+            written.append(scene.cluster.apply(found | {"status": {"read": len(written)}}, resource_version=None))
+        return found
+
+    scene.cluster.read = written_after_each_read  # type: ignore[method-assign]
+    assert scene.deliver(request(1)).outcome is AnswerOutcome.ACCEPTED
+    budget = read("PodDisruptionBudget", "home-store")
+    assert len(written) == 3
+    assert budget is not None
+    assert [owner["kind"] for owner in budget["metadata"]["ownerReferences"]] == ["Deployment"]
 
 
 def test_a_foreign_disruption_budget_is_refused_by_name(scene: Scene) -> None:

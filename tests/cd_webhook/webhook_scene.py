@@ -11,6 +11,7 @@ from pathlib import Path
 from cd_webhook.canary import Canaries
 from cd_webhook.cluster import Cluster
 from cd_webhook.deliver import Delivery, DeliveryResult
+from cd_webhook.receipts import Receipts
 from cd_webhook.state import Deployed, read_deployed
 from manifests.render import Rendered, render
 from manifests.values import Values, parse_values
@@ -121,6 +122,9 @@ class Scene:
             return rendered_once(asked, chosen)
 
         cluster, store = cluster or self.cluster, store or self.store
+        receipts = Receipts(
+            environment="test", cluster=cluster, store=store, clock=self.clock, log=log, notifier=self.notifier
+        )
         return Delivery(
             environment="test",
             cluster=cluster,
@@ -129,7 +133,7 @@ class Scene:
             canaries=Canaries(chosen.canary, cluster, store, log, self.pods.ask),
             clock=self.clock,
             log=log,
-            notifier=self.notifier,
+            receipts=receipts,
         )
 
     def deliver(self, request: DeploymentRequest, webhook: Delivery | None = None) -> DeliveryResult:

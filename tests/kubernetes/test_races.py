@@ -16,6 +16,7 @@ from cd_webhook.canary import Canaries
 from cd_webhook.cluster.api import KubernetesApi
 from cd_webhook.cluster.kubernetes import KubernetesCluster
 from cd_webhook.deliver import Delivery
+from cd_webhook.receipts import Receipts
 from cd_webhook.state.annotations import REQUEST
 from manifests import metadata as marks
 from manifests.render import Rendered, render
@@ -80,14 +81,17 @@ class Track:
         """A replica with connections of its own."""
         log = Log(stream=io.StringIO())
         cluster, store = KubernetesCluster(KubernetesApi.connect(kubeconfig), TRACK, log), GcsStore(BUCKET)
+        clock = SystemClock()
+        receipts = Receipts(environment=ENVIRONMENT, cluster=cluster, store=store, clock=clock, log=log)
         return Delivery(
             environment=ENVIRONMENT,
             cluster=cluster,
             store=store,
             render=self.render,
             canaries=Canaries(None, cluster, store, log),
-            clock=SystemClock(),
+            clock=clock,
             log=log,
+            receipts=receipts,
         )
 
 

@@ -10,13 +10,13 @@ from typing import Any
 from unittest.mock import patch
 
 from cd_webhook import deliver
-from cd_webhook.cluster import Object
-from cd_webhook.deliver import Delivery
+from cd_webhook.cluster import Object, name_of, version_of
+from cd_webhook.receipts import Receipts
 from cd_webhook.rules import decide as rules
 from cd_webhook.rules import plan
 from cd_webhook.rules.decide import AlreadyDeployed, Decision, Situation, Superseded
 from cd_webhook.rules.rollout import Failed
-from cd_webhook.state import Deployed, read_deployed
+from cd_webhook.state import Deployed, changed, read_deployed
 from embedding_batch.steps import publishing
 from model_repository.deployment import DeploymentRequest
 from model_repository.documents.receipt import Outcome, Receipt
@@ -110,21 +110,22 @@ def _an_undo_forgets_what_served() -> Any:
 
 
 def _receipts_are_forgotten_before_they_are_written() -> Any:
-    inner = Delivery._settle
+    inner = Receipts.settle
 
-    def settle(self: Delivery, live: Object) -> None:
+    def settle(self: Receipts, live: Object) -> None:
         owed = read_deployed(live).owed
         if owed:
-            live = self._mark(live, replace(read_deployed(live), owed=()))
+            forgotten = changed(live, replace(read_deployed(live), owed=()))
+            live = self.cluster.mark(name_of(live), forgotten, resource_version=version_of(live))
         for receipt in owed:
-            self._write(receipt)
+            self.write(receipt)
         inner(self, live)
 
-    return patch.object(Delivery, "_settle", settle)
+    return patch.object(Receipts, "settle", settle)
 
 
 def _what_was_undone_is_not_told() -> Any:
-    return patch.object(Delivery, "_tell", lambda *_, **__: NoNotifier())
+    return patch.object(Receipts, "_tell", lambda *_, **__: NoNotifier())
 
 
 def _events_pass_over_receipts() -> Any:

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from cd_webhook.canary import Canaries
 from cd_webhook.cluster import Conflict, Object, name_of
 from cd_webhook.deliver import Delivery
+from cd_webhook.receipts import Receipts
 from cd_webhook.state import Rollout, read_deployed
 from embedding_batch.steps.publishing import commit as batch_commit
 from embedding_batch.steps.publishing import look as batch_look
@@ -82,6 +83,14 @@ class Replica:
         def rendered(asked: DeploymentRequest) -> Rendered:
             return rendered_once(asked, chosen)
 
+        receipts = Receipts(
+            environment=ENVIRONMENT,
+            cluster=cluster,
+            store=bucket,
+            clock=clock,
+            log=world.log,
+            notifier=Notifier(world, who),
+        )
         self.delivery = Delivery(
             environment=ENVIRONMENT,
             cluster=cluster,
@@ -90,7 +99,7 @@ class Replica:
             canaries=Canaries(chosen.canary, cluster, bucket, world.log, world.pods.ask),
             clock=clock,
             log=world.log,
-            notifier=Notifier(world, who),
+            receipts=receipts,
         )
 
     def die(self) -> None:

@@ -1,0 +1,94 @@
+"""What the bucket and people are told of rollouts: receipts, and notices of what was undone or is stuck."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+from cd_webhook.cluster import Cluster, Object, name_of, version_of
+from cd_webhook.rules import plan
+from cd_webhook.state import Deployed, marks, read_deployed
+from cd_webhook.state.annotations import RECEIPTS_OWED, format_receipts
+from model_repository.clock import Clock
+from model_repository.documents.receipt import Outcome, Receipt
+from model_repository.errors import DeliveryError
+from model_repository.log import Log
+from model_repository.names import Target
+from model_repository.notify import Event, NoNotifier, Notice, Notifier, NotifyRefused
+from model_repository.repository import write_receipt
+from model_repository.store import Store
+
+_NOTIFY_PATIENCE = timedelta(minutes=5)
+"""So long may a topic refuse what is told; after that the receipt alone has to do."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Receipts:
+    """Writes them, for the indexes of one environment.
+
+    on_receipt: called for each receipt that this process wrote. notifier: where people are told.
+    """
+
+    environment: str
+    cluster: Cluster
+    store: Store
+    clock: Clock
+    log: Log
+    on_receipt: Callable[[Receipt], None] = lambda _: None
+    notifier: Notifier = field(default_factory=NoNotifier)
+
+    def write(self, receipt: Receipt) -> bool:
+        """Write a receipt, unless its commit has one; True if it had none."""
+        wrote = write_receipt(self.store, receipt)
+        if wrote:
+            self.on_receipt(receipt)
+            self.log.info(
+                f"receipt: {receipt.outcome.value}: {receipt.detail}",
+                index=receipt.target.index,
+                generation=str(receipt.generation),
+                outcome=receipt.outcome.value,
+            )
+        return wrote
+
+    def settle(self, live: Object) -> None:
+        """Write the receipts that the Deployment owes, tell of what was undone, then forget them there.
+
+        Raises `Conflict` if others wrote first. Not forgotten, then: the next step writes them again, and the bucket
+        keeps the first; whoever dies between telling and forgetting tells twice, not never.
+        """
+        owed = read_deployed(live).owed
+        for receipt in owed:
+            self.write(receipt)
+            if receipt.outcome is Outcome.UNDONE:
+                patient = self.clock.now() - receipt.finished < _NOTIFY_PATIENCE
+                self._tell(Notice.of_receipt(self.store.bucket, receipt), patient=patient)
+        if owed:
+            none = marks(live, {RECEIPTS_OWED: format_receipts(())})
+            self.cluster.mark(name_of(live), none, resource_version=version_of(live))
+
+    def note_rewound(self, index: str, deployed: Deployed, now: datetime) -> None:
+        """Give the commit that somebody took back by hand its receipt, if it has none, and tell of it."""
+        receipt = plan.rewound(Target(self.environment, index), deployed, now)
+        if self.write(receipt):
+            self._tell(Notice.of_receipt(self.store.bucket, receipt), patient=False)
+            self.log.error(f"{receipt.target}: {deployed.detail}", code=receipt.code, index=index)
+
+    def tell_stuck(self, index: str, detail: str) -> bool:
+        """Tell that the rollout of `index` can't be taken on; True if it was told, or nobody wants to know."""
+        name, said = Target(self.environment, index).commit_name, f"its rollout can't be taken on: {detail}"
+        notice = Notice(Event.FAULT, self.store.bucket, name, "rollout-stuck", said, self.environment, index)
+        try:
+            self._tell(notice, patient=False)
+        except DeliveryError as error:
+            self.log.warning(f"not published: {error}", code=error.code, index=index)
+            return False
+        return True
+
+    def _tell(self, notice: Notice, *, patient: bool) -> None:
+        try:
+            self.notifier.publish(notice)
+        except NotifyRefused as error:  # nobody listens there: that must not keep anything else away for long
+            if patient:
+                raise
+            self.log.error(f"not published: {error}", code=error.code, index=notice.index)
