@@ -117,7 +117,8 @@ def test_hundreds_of_rollouts_are_watched_by_a_few_threads() -> None:
         scene.deliver(request(1, index=name))
     before = threading.active_count()
     served = threading.Semaphore(0)
-    watcher = Watcher(replace(scene.delivery, on_receipt=lambda _: served.release()), sweep_seconds=3600)
+    receipts = replace(scene.delivery.receipts, on_receipt=lambda _: served.release())
+    watcher = Watcher(replace(scene.delivery, receipts=receipts), sweep_seconds=3600)
     watcher.start()
     assert threading.active_count() <= before + WORKERS + 2
     for _ in names:
