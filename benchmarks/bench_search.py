@@ -44,7 +44,6 @@ from model_repository.documents.files import File
 from model_repository.documents.index_manifest import (
     GoldenQuery,
     ModelReference,
-    Partition,
     format_index_manifest,
 )
 from model_repository.documents.item_ids import encode_item_ids, encode_item_lookup
@@ -146,7 +145,7 @@ class Contestant:
 
 def make_data(folder: Path, items: int, dimensions: int, trees: int) -> dict[str, str]:
     """An index of random clusters as the server wants it, beside a model that embeds to as many dimensions."""
-    index, model = folder / "index", folder / "model"
+    index, model = folder / "index", folder / str(MODEL)
     annoy = folder / "vectors.ann"
     if not annoy.exists():
         folder.mkdir(parents=True, exist_ok=True)
@@ -155,7 +154,7 @@ def make_data(folder: Path, items: int, dimensions: int, trees: int) -> dict[str
     # Only Annoy's file takes long; what is written beside it follows today's contract, whenever that one was made.
     for part in (index, model):
         shutil.rmtree(part, ignore_errors=True)
-        part.mkdir()
+        part.mkdir(parents=True)
     (index / "all.ann").hardlink_to(annoy)
     ids = [f"item-{n:07d}" for n in range(items)]
     (index / "all.ids").write_bytes(encode_item_ids(ids))
@@ -163,8 +162,11 @@ def make_data(folder: Path, items: int, dimensions: int, trees: int) -> dict[str
     manifest = builds.index_manifest(
         PREFIX,
         _write_model(model, dimensions),
-        trees=trees,
-        partitions=(Partition("all", "all.ann", "all.ids", items),),
+        partitions=(
+            builds.partition(
+                category="all", items=items, file="all.ann", ids="all.ids", dimensions=dimensions, width=trees * 10
+            ),
+        ),
         golden_queries=(_golden(annoy, dimensions),),
         files=_files(index),
     )

@@ -100,7 +100,7 @@ def _request(request: DeploymentRequest | None) -> dict[str, Any] | None:
         "generation": str(request.generation),
         "index_prefix": str(request.index_prefix),
         "index_digest": request.index_digest,
-        "model_prefix": str(request.model_prefix),
+        "models": [str(model) for model in request.models],
         "by": request.by,
         "reason": request.reason,
     }

@@ -67,7 +67,7 @@ def summary_object(summary: Summary) -> dict[str, Any]:
     manifest = summary.manifest
     return {
         "index_prefix": str(manifest.prefix),
-        "model_prefix": str(manifest.model.prefix),
+        "models": [str(model.prefix) for model in manifest.models],
         **_outcome(summary.live),
         "items": manifest.items,
         "embedded": summary.embedded,

@@ -13,6 +13,12 @@ class CatalogueMalformed(PermanentError):
     code: ClassVar[str] = "catalogue-malformed"
 
 
+class VectorsMalformed(PermanentError):
+    """A file of somebody's own vectors can't be read, or isn't what it should be."""
+
+    code: ClassVar[str] = "vectors-malformed"
+
+
 class TooManyBroken(PermanentError):
     """More photos can't be read than a careful shop would drop in silence."""
 
@@ -26,13 +32,13 @@ class ItemsDropped(PermanentError):
 
 
 class RecallTooLow(PermanentError):
-    """Annoy finds too little of what an exact search finds."""
+    """In some category too little is found of what an exact search finds."""
 
     code: ClassVar[str] = "recall-too-low"
 
 
 class IndexUnsound(PermanentError):
-    """An Annoy file, read back, isn't what was put into it."""
+    """An index file, read back, isn't what was put into it."""
 
     code: ClassVar[str] = "index-unsound"
 

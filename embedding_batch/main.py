@@ -18,6 +18,7 @@ from embedding_batch.events import Listener
 from embedding_batch.steps.catalogue import read_catalogue
 from embedding_batch.steps.models import local_model, published_model
 from embedding_batch.steps.publishing import look
+from embedding_batch.steps.vectors import read_vectors
 from model_repository.errors import DeliveryError, Misconfigured
 from model_repository.exit_codes import ExitCode
 from model_repository.gcs_store import GcsStore
@@ -59,12 +60,16 @@ def _run(arguments: Sequence[str], environment: Mapping[str, str], console: Cons
 
 def _check(config: Config, store: GcsStore, listener: Listener) -> dict[str, object]:
     """Touch everything that a run needs, and change nothing in the bucket."""
-    items = read_catalogue(config.catalogue)
-    model = local_model(config.model, config.model_cache)
-    published_model(store, model)
+    if config.vectors:
+        items, models = sum(len(content.ids) for content in read_vectors(config.vectors, config.ids, GcsStore)), []
+    else:
+        items = len(read_catalogue(config.catalogue))
+        model = local_model(config.model, config.model_cache)
+        published_model(store, model)
+        models = [str(model.prefix)]
     look(store, config.target, listener)
     builds = store.folders(f"indexes/{config.target.index}/")
-    return {"items": len(items), "model_prefix": str(model.prefix), "builds": len(builds)}
+    return {"items": items, "models": models, "builds": len(builds)}
 
 
 def _disk_error(error: OSError) -> DeliveryError:

@@ -9,7 +9,7 @@ from dataclasses import replace
 from init_container.config import LEAST_DEADLINE, Config
 from init_container.disk.destination import Destination
 from init_container.disk.files import Files
-from init_container.disk.layout import MODEL_MANIFEST, disk
+from init_container.disk.layout import disk
 from init_container.disk.parts import Parts
 from init_container.network.downloader import Downloader
 from init_container.plan import Plan, plan_pull
@@ -42,7 +42,7 @@ def fetch(
     with closing(Parts(destination.partial, plan)) as parts:
         parts.allocate()
         done = _fetch_files(config, downloader, plan, parts, lambda counts: tick(counts, plan.bytes))
-    _check_model(plan, destination)
+    _check_models(plan, destination)
     destination.publish(config.index_prefix, plan)
     return plan, done
 
@@ -116,10 +116,10 @@ def _plan(config: Config, manifest: bytes) -> Plan:
     return plan_pull(parse_index_manifest(manifest, config.index_prefix), digest)
 
 
-def _check_model(plan: Plan, destination: Destination) -> None:
-    path = destination.partial / MODEL_MANIFEST
-    with disk(path):
-        digest = sha256_digest(path.read_bytes())
-    if digest != plan.model_digest:
-        name = next(file.name for file in plan.files if file.path == MODEL_MANIFEST)
-        raise BuildIncomplete(name, plan.model_digest, digest)
+def _check_models(plan: Plan, destination: Destination) -> None:
+    for name, stated in plan.model_digests.items():
+        path = destination.partial / name
+        with disk(path):
+            digest = sha256_digest(path.read_bytes())
+        if digest != stated:
+            raise BuildIncomplete(name, stated, digest)

@@ -34,10 +34,11 @@ class Plan:
     """All files of a pull besides index.json itself, in the order in which they are asked for.
 
     digest: sha256 of index.json: it names the plan, since index.json lists every file with size and crc32c.
+    model_digests: sha256 of each model.json, by its path.
     """
 
     digest: str
-    model_digest: str
+    model_digests: dict[str, str]
     files: tuple[Wanted, ...]
 
     @property
@@ -47,14 +48,13 @@ class Plan:
 
 
 def plan_pull(manifest: IndexManifest, digest: str) -> Plan:
-    """The plan for a build: its files below ``index/``, its model's below ``model/``."""
-    wanted = [
-        *_wanted(str(manifest.prefix), "index", manifest.files),
-        *_wanted(str(manifest.model.prefix), "model", manifest.model.files),
-    ]
+    """The plan for a build: its files below ``index/``, those of its models where the bucket has them."""
+    wanted = _wanted(str(manifest.prefix), "index", manifest.files)
+    for model in manifest.models:
+        wanted += _wanted(str(model.prefix), str(model.prefix), model.files)
     # Small files first: each costs a wait for its first byte, which large ones cover; those can be cut to end together.
     wanted.sort(key=lambda file: (file.size, file.path))
-    return Plan(digest, manifest.model.digest, tuple(wanted))
+    return Plan(digest, {model.prefix.manifest: model.digest for model in manifest.models}, tuple(wanted))
 
 
 def _wanted(prefix: str, folder: str, files: Iterable[File]) -> list[Wanted]:

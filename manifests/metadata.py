@@ -13,7 +13,6 @@ PREFIX = "indexpush.dev/"
 COMMIT_GENERATION = f"{PREFIX}commit-generation"
 INDEX_PREFIX = f"{PREFIX}index-prefix"
 INDEX_DIGEST = f"{PREFIX}index-digest"
-MODEL_DIGEST = f"{PREFIX}model-digest"
 
 MANAGED_BY = "app.kubernetes.io/managed-by"
 MANAGER = "indexpush"
@@ -86,10 +85,6 @@ class Build(Protocol):
     def index_digest(self) -> str:
         """Of index.json."""
 
-    @property
-    def model_digest(self) -> str:
-        """Of model.json."""
-
 
 def build_annotations(build: Build) -> dict[str, str]:
     """What a Deployment and its pods say of the build that they serve."""
@@ -97,5 +92,4 @@ def build_annotations(build: Build) -> dict[str, str]:
         COMMIT_GENERATION: str(build.generation),
         INDEX_PREFIX: str(build.index_prefix),
         INDEX_DIGEST: build.index_digest,
-        MODEL_DIGEST: build.model_digest,
     }

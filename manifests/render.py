@@ -39,7 +39,6 @@ class Requested:
     generation: str
     index_prefix: str
     index_digest: str
-    model_digest: str
     memory: str
     volume: str
     disk: str
@@ -56,7 +55,6 @@ def render(request: DeploymentRequest, values: Values) -> Rendered:
         generation=str(request.generation),
         index_prefix=str(request.index_prefix),
         index_digest=request.index_digest,
-        model_digest=request.model_digest,
         memory=f"{request.footprint.memory_mib}Mi",
         volume=f"{request.footprint.volume_mib}Mi",
         disk=f"{request.footprint.volume_mib + LOG_MIB}Mi",

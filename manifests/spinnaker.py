@@ -80,7 +80,6 @@ def _expressions(values: Values) -> Requested:
         generation="${trigger['parameters']['generation']}",
         index_prefix="${trigger['parameters']['index_prefix']}",
         index_digest="${trigger['parameters']['index_digest']}",
-        model_digest="${trigger['parameters']['model_digest']}",
         memory="${trigger['parameters']['memory_mib']}Mi",
         volume="${trigger['parameters']['volume_mib']}Mi",
         disk=f"${{#toInt(trigger['parameters']['volume_mib']) + {LOG_MIB}}}Mi",

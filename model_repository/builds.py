@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from model_repository.documents.commit import Commit, LiveCommit
 from model_repository.documents.files import check_files
-from model_repository.documents.index_manifest import Build, IndexManifest
+from model_repository.documents.index_manifest import Build, IndexManifest, ModelReference
 from model_repository.documents.receipt import Outcome
 from model_repository.errors import ModelUnknown, ObjectMissing, PermanentError
 from model_repository.names import IndexPrefix, Target
@@ -16,10 +16,11 @@ MOST_RESTORED = 20
 
 
 def check_build(store: Store, prefix: IndexPrefix) -> Build:
-    """Return a build once every file of index and model was seen in the bucket as index.json promises.
+    """Return a build once every file of index and models was seen in the bucket as index.json promises.
 
-    Four reads of the bucket, always: index.json, model.json, and a listing of each one's folder. Raises `ObjectMissing`
-    when there is no index.json, `DocumentMalformed`, `BuildIncomplete` or `ModelUnknown`, and what the store raises.
+    Two reads of the bucket, and two for each model: index.json, every model.json, and a listing of each one's folder.
+    Raises `ObjectMissing` when there is no index.json, `DocumentMalformed`, `BuildIncomplete` or `ModelUnknown`, and
+    what the store raises.
     """
     try:
         build = read_build(store, prefix)
@@ -27,7 +28,8 @@ def check_build(store: Store, prefix: IndexPrefix) -> Build:
         hint = "no such build, or its upload did not finish; commit one that is there"
         raise ObjectMissing(prefix.manifest, hint) from None
     check_files(str(prefix), build.manifest.files, store.listing(f"{prefix}/"))
-    _check_model(store, build.manifest)
+    for model in build.manifest.models:
+        _check_model(store, build.manifest, model)
     return build
 
 
@@ -47,8 +49,7 @@ def served_last(store: Store, target: Target) -> tuple[LiveCommit, Build] | None
     return None
 
 
-def _check_model(store: Store, manifest: IndexManifest) -> None:
-    reference = manifest.model
+def _check_model(store: Store, manifest: IndexManifest, reference: ModelReference) -> None:
     try:
         model, digest = read_model_manifest(store, reference.prefix)
     except ObjectMissing:

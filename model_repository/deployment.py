@@ -73,7 +73,7 @@ class Footprint:
 def footprint(manifest: IndexManifest) -> Footprint:
     """The footprint of a build."""
     index_bytes = sum(file.size for file in manifest.files)
-    model_bytes = sum(file.size for file in manifest.model.files)
+    model_bytes = manifest.model_bytes
     return Footprint(
         memory_mib=_SERVER_MIB + math.ceil((index_bytes * 1.1 + model_bytes * _MODEL_COPIES) / _MIB),
         volume_mib=64 + math.ceil((index_bytes + model_bytes) * 1.05 / _MIB),
@@ -87,6 +87,7 @@ class DeploymentRequest:
 
     generation: of the live commit object: the version of the deployment.
     index_digest: sha256 of the bytes of index.json; index_generation: that object's generation.
+    models: what made the vectors, for people: index.json, whose digest this is, has theirs.
     by, reason: from the commit, for people; may be empty.
     restores: the generation of a live commit that can't be deployed: `generation` and the build are those of an earlier
         commit that a receipt says served, for an index whose Deployment is gone. None: an ordinary request.
@@ -98,8 +99,7 @@ class DeploymentRequest:
     index_prefix: IndexPrefix
     index_generation: int
     index_digest: str
-    model_prefix: ModelPrefix
-    model_digest: str
+    models: tuple[ModelPrefix, ...]
     footprint: Footprint
     by: str = ""
     reason: str = ""
@@ -115,8 +115,7 @@ class DeploymentRequest:
             index_prefix=build.manifest.prefix,
             index_generation=build.generation,
             index_digest=build.digest,
-            model_prefix=build.manifest.model.prefix,
-            model_digest=build.manifest.model.digest,
+            models=tuple(model.prefix for model in build.manifest.models),
             footprint=footprint(build.manifest),
             by=live.commit.by,
             reason=live.commit.reason,
@@ -132,8 +131,7 @@ class DeploymentRequest:
             "index_prefix": str(self.index_prefix),
             "index_generation": str(self.index_generation),
             "index_digest": self.index_digest,
-            "model_prefix": str(self.model_prefix),
-            "model_digest": self.model_digest,
+            "models": ",".join(map(str, self.models)),
             "memory_mib": str(self.footprint.memory_mib),
             "volume_mib": str(self.footprint.volume_mib),
             "deadline_seconds": str(self.footprint.deadline_seconds),
@@ -171,8 +169,7 @@ class DeploymentRequest:
             index_prefix=fields.parsed("index_prefix", IndexPrefix.parse),
             index_generation=fields.parsed("index_generation", parse_generation),
             index_digest=fields.parsed("index_digest", check_sha256),
-            model_prefix=fields.parsed("model_prefix", ModelPrefix.parse),
-            model_digest=fields.parsed("model_digest", check_sha256),
+            models=fields.parsed("models", _models) if fields.has("models") else (),
             footprint=Footprint(
                 memory_mib=fields.parsed("memory_mib", _count),
                 volume_mib=fields.parsed("volume_mib", _count),
@@ -182,6 +179,7 @@ class DeploymentRequest:
             reason=fields.text("reason", longest=_TEXT_LIMIT, default=""),
             restores=fields.parsed("restores", parse_generation) if fields.has("restores") else None,
         )
+        fields.ignore("model_prefix", "model_digest")  # of a function, or on a Deployment, of the first release
         fields.done()
         if request.index_prefix.index != request.target.index:
             fields.refuse(f"{request.index_prefix} is a build of another index than {request.target.index!r}")
@@ -211,6 +209,10 @@ def parse_payload(body: bytes) -> DeploymentRequest:
 def _inert(text: str) -> str:
     # A Spinnaker evaluates ${...} wherever it finds it in a trigger. What a person writes into a commit is no program.
     return text.replace("${", "$ {")
+
+
+def _models(text: str) -> tuple[ModelPrefix, ...]:
+    return tuple(ModelPrefix.parse(prefix) for prefix in text.split(",")) if text else ()
 
 
 def _count(text: str) -> int:

@@ -5,19 +5,20 @@ from __future__ import annotations
 import asyncio
 import re
 import time
-from collections import deque
-from collections.abc import Awaitable, Callable
+from collections import Counter, deque
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
 from http_limits.refusals import RequestRefused, Response
+from model_repository.documents.index_manifest import IndexManifest
 from model_repository.log import Log
-from search_server.build.index import MappedIndex
+from search_server.build.index import MappedIndex, check_one_space
 from search_server.build.model import Model
 from search_server.config import Config
-from search_server.errors import MethodRefused, NotReady, RouteUnknown
+from search_server.errors import MethodRefused, NoModel, NotReady, RouteUnknown
 from search_server.find_neighbors import format_error, format_neighbors, parse_find_neighbors
 from search_server.http.requests import (
     ClientGone,
@@ -59,7 +60,7 @@ class Opened:
     """A build that has proved itself."""
 
     index: MappedIndex
-    model: Model
+    models: tuple[Model, ...]
     pictures: PictureQueue
 
 
@@ -136,9 +137,9 @@ class SearchApplication:
 
     # the state
 
-    def open(self, index: MappedIndex, model: Model) -> None:
-        """Answer about this build from now on."""
-        self._opened = Opened(index, model, PictureQueue(model, self.limits.pictures))
+    def open(self, index: MappedIndex, models: tuple[Model, ...]) -> None:
+        """Answer about this build from now on. models: in the order of its manifest."""
+        self._opened = Opened(index, models, PictureQueue(self.limits.pictures))
 
     def drain(self) -> None:
         """Go on answering, but ask to be sent nothing new."""
@@ -226,8 +227,9 @@ class SearchApplication:
         index = self._open().index
         search = self._parse_search(request.query)
         item = parse_item(request.path[len(_ITEM_HEAD) : -len(_ITEM_TAIL)])
-        partitions = index.select(search.category)
+        index.select(search.category)
         home, position = index.place(item)
+        partitions = index.comparable(home, search.category)
         await self._may_search()
         found = index.similar(home, position, search.k, partitions)
         return json_body_response(similar_json(item, home.category, self._config.generation, found))
@@ -249,8 +251,11 @@ class SearchApplication:
         opened = self._open()
         search = self._parse_search(request.query)
         partitions = opened.index.select(search.category)
+        model, _ = check_one_space(partitions)
+        if model is None:
+            raise NoModel
         picture = parse_picture(request.header(b"content-type"), await request.body())
-        vector = await opened.pictures.embed(picture)
+        vector = await opened.pictures.embed(opened.models[model], picture)
         await self._may_search()
         found = opened.index.nearest(vector, search.k, partitions)
         return json_body_response(search_json(self._config.generation, found))
@@ -267,7 +272,11 @@ class SearchApplication:
     async def _answer_status(self, request: Request) -> Response:
         parse_query(request.query, ())
         opened = self._open()
-        index, model = opened.index.manifest, opened.model.manifest
+        index = opened.index.manifest
+        models = [
+            {"prefix": str(reference.prefix), "digest": reference.digest, "input_size": model.manifest.input_size}
+            for reference, model in zip(index.models, opened.models, strict=True)
+        ]
         return json_response(
             {
                 "generation": self._config.generation,
@@ -277,14 +286,11 @@ class SearchApplication:
                 "build": index.prefix.build,
                 "created": index.created,
                 "items": index.items,
-                "dimensions": index.dimensions,
+                "dimensions": _only(partition.dimensions for partition in index.partitions),
                 "recall": {"at": index.recall.at, "value": index.recall.value},
-                "categories": [{"category": p.category, "items": p.items} for p in index.partitions],
-                "model": {
-                    "prefix": str(model.prefix),
-                    "digest": index.model.digest,
-                    "input_size": model.input_size,
-                },
+                "categories": _categories(index),
+                "model": _only(models),
+                "models": models,
                 "item_image_url": self._config.item_image_url,
                 "ready": self.ready,
             }
@@ -318,3 +324,16 @@ class SearchApplication:
             items=opened.index.manifest.items if opened else 0,
             labels={"generation": str(self._config.generation), "index_prefix": str(self._config.prefix)},
         )
+
+
+def _only(values: Iterable[Any]) -> Any:  # noqa: ANN401 - what JSON has
+    """What all of them are; None if they differ, or there are none."""
+    first, *others = [*values] or [None]
+    return first if all(other == first for other in others) else None
+
+
+def _categories(index: IndexManifest) -> list[dict[str, Any]]:
+    items: Counter[str] = Counter()
+    for partition in index.partitions:
+        items[partition.category] += partition.items
+    return [{"category": category, "items": count} for category, count in items.items()]

@@ -41,6 +41,16 @@ class ItemUnknown(RequestRefused):
         super().__init__(f"this index has no item {item[:200]!r}; GET /v1/items lists those it has")
 
 
+class NoModel(RequestRefused):
+    """The build has no model: its vectors are somebody's own, so no picture can become one."""
+
+    code = "no-model"
+    status = HTTPStatus.NOT_FOUND
+
+    def __init__(self) -> None:
+        super().__init__("this index has no model to embed a picture with; ask by item, or by vector (findNeighbors)")
+
+
 class MediaUnsupported(RequestRefused):
     """The body has a content type that isn't served here."""
 

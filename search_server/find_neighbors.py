@@ -15,7 +15,7 @@ import orjson
 
 from http_limits.refusals import RequestMalformed
 from model_repository.fields import Fields
-from search_server.build.index import MappedIndex, Neighbors, Partition
+from search_server.build.index import MappedIndex, Neighbors, Partition, check_one_space
 from search_server.config import Limits
 from search_server.errors import ParameterRefused
 from search_server.http.requests import DEFAULT_NEIGHBORS, parse_vector
@@ -108,9 +108,12 @@ def _parse_query(query: _Message, index: MappedIndex, limits: Limits, *, full: b
     datapoint.ignore("crowding_tag")
     datapoint.done()
     if values:
-        vector = parse_vector(values, index.manifest.dimensions, "featureVector")
+        _, dimensions = check_one_space(partitions)
+        vector = parse_vector(values, dimensions, "featureVector")
     elif item:
-        vector = index.vector(item)
+        home, position = index.place(item)
+        vector = home.vectors.vector(position)
+        partitions = tuple(each for each in partitions if each.space == home.space)
     else:
         datapoint.refuse("featureVector, or the datapointId of an item of this index, is needed")
     return Query(item, vector, neighbors, partitions, full)

@@ -14,20 +14,19 @@ from search_server.errors import ImageUnreadable
 class PictureQueue:
     """Embeds one picture at a time and lets a few wait; whoever comes then is asked to come back."""
 
-    def __init__(self, model: Model, longest: int) -> None:
-        """Embed with `model`; at most `longest` pictures are waiting or being embedded."""
-        self._model = model
+    def __init__(self, longest: int) -> None:
+        """At most `longest` pictures are waiting or being embedded."""
         self._longest = longest
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="embed")
         self.length = 0
 
-    async def embed(self, picture: bytes) -> list[float]:
-        """The vector of an encoded picture; raises `Overloaded` or `ImageUnreadable`."""
+    async def embed(self, model: Model, picture: bytes) -> list[float]:
+        """What the model makes of an encoded picture; raises `Overloaded` or `ImageUnreadable`."""
         if self.length >= self._longest:
             raise Overloaded(f"{self.length} pictures are waiting already; try again in a second")
         self.length += 1
         try:
-            vector = await asyncio.get_running_loop().run_in_executor(self._thread, self._model.embed, picture)
+            vector = await asyncio.get_running_loop().run_in_executor(self._thread, model.embed, picture)
         except PictureUnreadable as error:
             raise ImageUnreadable(str(error)) from None
         finally:

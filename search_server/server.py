@@ -95,10 +95,10 @@ async def serve(config: Config, log: Log) -> None:
     app = SearchApplication(config, log)
     server = Server(config, app, lambda: loop.call_soon_threadsafe(stop.set))
     with server.running(listen(config.host, config.port, _BACKLOG)) as serving:
-        index, model = await _unless_stopped(
+        index, models = await _unless_stopped(
             stop, lambda: open_and_prove(config.data, config.prefix, config.digest, log)
         )
-        app.open(index, model)
+        app.open(index, models)
         # what is here now stays, and requests leave no cycles: the collector need not look often
         gc.collect()
         gc.freeze()

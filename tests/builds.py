@@ -18,10 +18,12 @@ from model_repository.deployment import DeploymentRequest, Footprint
 from model_repository.digests import format_crc32c, sha256_digest
 from model_repository.documents.files import BLOCK_BYTES, File
 from model_repository.documents.index_manifest import (
+    Engine,
     IndexManifest,
     ModelReference,
     Partition,
     Recall,
+    Storage,
     format_index_manifest,
 )
 from model_repository.documents.model_manifest import ModelManifest, format_model_manifest
@@ -71,27 +73,36 @@ def model_reference(model: ModelManifest, **fields: Any) -> ModelReference:
     return replace(ModelReference(model.prefix, sha256_digest(data), model.dimensions, files), **fields)
 
 
-def partition(number: int = 0, category: str = "chairs", items: int = 3) -> Partition:
-    """A partition whose files are named by its number."""
-    return Partition(category, f"{number}.annoy", f"{number}.ids", items)
+def partition(number: int = 0, category: str = "chairs", items: int = 3, **fields: Any) -> Partition:
+    """A partition whose files are named by its number: Annoy of ten trees."""
+    made = Partition(
+        category=category,
+        file=f"{number}.annoy",
+        ids=f"{number}.ids",
+        items=items,
+        engine=Engine.ANNOY,
+        storage=Storage.FLOAT32,
+        dimensions=DIMENSIONS,
+        metric="angular",
+        model=0,
+        width=100,
+        recall=Recall(at=10, value=0.99, queries=100),
+    )
+    return replace(made, **fields)
 
 
 def index_manifest(prefix: IndexPrefix = BUILD, model: ModelReference | None = None, **fields: Any) -> IndexManifest:
     """A build of one partition, without golden queries; `files`: those it uses, a byte each.
 
-    model: what it was made with; from it comes `dimensions`.
+    model: what it was made with.
     """
     model = model or model_reference(model_manifest())
     manifest = IndexManifest(
         prefix=prefix,
         created=NOW,
-        model=model,
-        dimensions=model.dimensions,
-        metric="angular",
-        trees=10,
-        recall=Recall(at=10, value=0.99, queries=100),
+        models=(model,),
         lookup="items.lookup",
-        partitions=(partition(),),
+        partitions=(partition(dimensions=model.dimensions),),
         golden_queries=(),
         files=(),
     )
@@ -111,8 +122,7 @@ def request(generation: int = 1763683200000001, target: Target = TARGET, **field
         index_prefix=IndexPrefix(target.index, "b1"),
         index_generation=1763683200000000,
         index_digest=DIGEST,
-        model_prefix=MODEL,
-        model_digest=DIGEST,
+        models=(MODEL,),
         footprint=Footprint(memory_mib=300, volume_mib=100, deadline_seconds=120),
     )
     return replace(asked, **fields)

@@ -9,6 +9,7 @@ import tempfile
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import google_crc32c
 import numpy as np
@@ -24,7 +25,7 @@ from model_repository.documents.index_manifest import (
 )
 from model_repository.documents.item_ids import encode_item_ids, encode_item_lookup
 from model_repository.names import IndexPrefix
-from tests.builds import index_manifest
+from tests.builds import index_manifest, partition
 
 DIMENSIONS = 1280
 TREES = 4
@@ -51,7 +52,6 @@ class Synthetic:
             index_manifest(
                 prefix,
                 model,
-                trees=TREES,
                 lookup=LOOKUP,
                 partitions=self.partitions,
                 golden_queries=self.golden,
@@ -75,7 +75,7 @@ def synthetic(size: int) -> Synthetic:
     kept = json.loads((folder / "kept.json").read_text())
     return Synthetic(
         folder,
-        tuple(Partition(**one) for one in kept["partitions"]),
+        tuple(_partition(one) for one in kept["partitions"]),
         tuple(
             GoldenQuery(one["category"], one["item"], tuple(one["neighbors"]), tuple(one["distances"]))
             for one in kept["golden"]
@@ -90,25 +90,37 @@ def _make(folder: Path, size: int) -> None:
     partitions, golden, ids_of = [], [], []
     for number in range(count):
         ids = [f"item-{number:02d}-{position:06d}" for position in range(items)]
-        partition = Partition(f"category {number}", f"{number:04d}.annoy", f"{number:04d}.ids", items)
+        described = {
+            "category": f"category {number}",
+            "file": f"{number:04d}.annoy",
+            "ids": f"{number:04d}.ids",
+            "items": items,
+        }
+        made = _partition(described)
         annoy = AnnoyIndex(DIMENSIONS, "angular")
         annoy.set_seed(number)
         for position, vector in enumerate(_vectors(number, items)):
             annoy.add_item(position, vector)
         annoy.build(TREES, n_jobs=1)
-        annoy.save(str(folder / partition.file))
+        annoy.save(str(folder / made.file))
         found, distances = annoy.get_nns_by_item(items // 2, GOLDEN_NEIGHBORS, include_distances=True)
         annoy.unload()
-        golden.append(
-            GoldenQuery(partition.category, ids[items // 2], tuple(ids[one] for one in found), tuple(distances))
-        )
-        (folder / partition.ids).write_bytes(encode_item_ids(ids))
-        partitions.append(partition)
+        golden.append(GoldenQuery(made.category, ids[items // 2], tuple(ids[one] for one in found), tuple(distances)))
+        (folder / made.ids).write_bytes(encode_item_ids(ids))
+        partitions.append(described)
         ids_of.append(ids)
     (folder / LOOKUP).write_bytes(encode_item_lookup(ids_of))
     files = [File(path.name, path.stat().st_size, _crc32c(path)) for path in sorted(folder.iterdir())]
-    kept = {name: [asdict(one) for one in some] for name, some in (("partitions", partitions), ("golden", golden))}
-    (folder / "kept.json").write_text(json.dumps(kept | {"files": [asdict(file) for file in files]}))
+    kept = {
+        "partitions": partitions,
+        "golden": [asdict(one) for one in golden],
+        "files": [asdict(file) for file in files],
+    }
+    (folder / "kept.json").write_text(json.dumps(kept))
+
+
+def _partition(described: dict[str, Any]) -> Partition:
+    return partition(**described, dimensions=DIMENSIONS, width=TREES * GOLDEN_NEIGHBORS)
 
 
 def _vectors(seed: int, items: int) -> Iterator[list[float]]:

@@ -92,7 +92,7 @@ def _asked(search: Search) -> bool:
 
 def upload(scene: Scene, sizes: Iterable[int]) -> dict[int, Uploaded]:
     """Put a build of each size into the bucket, with the model of the scene's own build; each is made if need be."""
-    model = read_build(scene.store, scene.build).manifest.model
+    model = read_build(scene.store, scene.build).manifest.models[0]
     found = {}
     for size in sizes:
         built: Synthetic = synthetic(size)

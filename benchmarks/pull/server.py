@@ -28,12 +28,11 @@ import google_crc32c
 from model_repository.digests import format_crc32c, sha256_digest
 from model_repository.documents.files import File
 from model_repository.documents.index_manifest import (
-    Partition,
     format_index_manifest,
 )
 from model_repository.documents.model_manifest import format_model_manifest
 from model_repository.names import IndexPrefix, ModelPrefix
-from tests.builds import index_manifest, model_manifest, model_reference
+from tests.builds import index_manifest, model_manifest, model_reference, partition
 
 PREFIX = IndexPrefix("bench", "b1")
 MODEL = ModelPrefix("bench", "v1")
@@ -123,7 +122,7 @@ def make_build(root: Path, bucket: str, sizes: list[int]) -> Build:
     store.put(f"{MODEL}/model.json", data=format_model_manifest(model))
     few = [store.put(f"{PREFIX}/{name}", 100) for name in ("p.ann", "p.ids", "items.lookup")]
     files = [store.put(f"{PREFIX}/part-{number:05d}.bin", size) for number, size in enumerate(sizes)]
-    partitions = (Partition("all", "p.ann", "p.ids", 1),)
+    partitions = (partition(file="p.ann", ids="p.ids", items=1),)
     manifest = index_manifest(PREFIX, model_reference(model), partitions=partitions, files=(*few, *files))
     data = format_index_manifest(manifest)
     store.put(PREFIX.manifest, data=data)

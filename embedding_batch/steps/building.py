@@ -1,27 +1,34 @@
-"""Vectors to files: one Annoy file and one item-id file for each category, and one lookup for the whole index."""
+"""Vectors to files: one index file and one item-id file for each category, and one lookup for the whole index."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
 
 import numpy as np
-from annoy import AnnoyIndex
 from numpy.typing import NDArray
 
-from embedding_batch.errors import IndexUnsound
 from embedding_batch.events import Listener, Progress
-from embedding_batch.steps.catalogue import Item
-from model_repository.documents.index_manifest import Partition
+from model_repository.documents.index_manifest import Engine, Storage
 from model_repository.documents.item_ids import encode_item_ids, encode_item_lookup
+from vector_index import VectorIndex, build_index, open_index
 
-METRIC: Final = "angular"
 LOOKUP = "items.lookup"
 _SLUG_LIMIT = 80
+_SUFFIX = {Engine.ANNOY: "annoy", Engine.FAISS_HNSW: "hnsw"}
+
+
+@dataclass(frozen=True, slots=True)
+class Method:
+    """How a category's vectors are indexed. trees, seed: Annoy's."""
+
+    engine: Engine = Engine.ANNOY
+    storage: Storage = Storage.FLOAT32
+    trees: int = 20
+    seed: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,13 +39,25 @@ class Vectors:
     ids: tuple[str, ...]
     vectors: NDArray[np.float32]
 
+    @property
+    def dimensions(self) -> int:
+        """D."""
+        return int(self.vectors.shape[1])
+
 
 @dataclass(frozen=True, slots=True)
 class BuiltPartition:
-    """A category's files, below the folder of the build, and what is in them."""
+    """A category's files, by their names in the build, and what is in them."""
 
-    partition: Partition
+    file: str
+    ids: str
+    method: Method
     content: Vectors
+
+    def open(self, folder: Path) -> VectorIndex:
+        """Map the file as a server does; raises `IndexFileUnsound`."""
+        how = {"dimensions": self.content.dimensions, "items": len(self.content.ids)}
+        return open_index(folder / self.file, self.method.engine, self.method.storage, **how)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,8 +66,6 @@ class Built:
 
     folder: Path
     partitions: tuple[BuiltPartition, ...]
-    dimensions: int
-    trees: int
 
     @property
     def items(self) -> int:
@@ -58,56 +75,54 @@ class Built:
     @property
     def contents(self) -> dict[str, Path]:
         """The files by their names in the build."""
-        names = [LOOKUP, *(name for built in self.partitions for name in (built.partition.file, built.partition.ids))]
+        names = [LOOKUP, *(name for built in self.partitions for name in (built.file, built.ids))]
         return {name: self.folder / name for name in names}
 
 
-def group(items: Sequence[Item], vectors: NDArray[np.float32]) -> tuple[Vectors, ...]:
-    """Return the items by category, both in order of their names. items[i] has the vector of row i."""
+def group(ids: Sequence[str], categories: Sequence[str], vectors: NDArray[np.float32]) -> tuple[Vectors, ...]:
+    """Return the items by category, both in order of their names. ids[i] is of categories[i] and has vectors[i]."""
     rows: dict[str, list[int]] = {}
-    for row in sorted(range(len(items)), key=lambda row: items[row].id):
-        rows.setdefault(items[row].category, []).append(row)
+    for row in sorted(range(len(ids)), key=ids.__getitem__):
+        rows.setdefault(categories[row], []).append(row)
     return tuple(
-        Vectors(category, tuple(items[row].id for row in rows[category]), vectors[rows[category]])
+        Vectors(category, tuple(ids[row] for row in rows[category]), vectors[rows[category]])
         for category in sorted(rows)
     )
 
 
 def build(
-    folder: Path, contents: Sequence[Vectors], *, trees: int, seed: int, workers: int, listener: Listener
+    folder: Path,
+    contents: Sequence[Vectors],
+    method: Callable[[str], Method],
+    *,
+    workers: int,
+    listener: Listener,
 ) -> Built:
-    """Write the build's files below `folder`: the same input gives the same bytes.
+    """Write the build's files below `folder`: the same input gives the same bytes. method: of a category.
 
-    Raises IndexUnsound when Annoy doesn't do as asked, ValueError when an item is in two categories.
+    Raises `IndexFileUnsound` when an engine doesn't do as asked, ValueError when an item is in two categories.
     """
     partitions = [
-        BuiltPartition(Partition(content.category, f"{stem}.annoy", f"{stem}.ids", len(content.ids)), content)
+        BuiltPartition(f"{stem}.{_SUFFIX[how.engine]}", f"{stem}.ids", how, content)
         for number, content in enumerate(contents)
-        for stem in [f"partitions/{number:04d}{_slug(content.category)}"]
+        for stem, how in [(f"partitions/{number:04d}{_slug(content.category)}", method(content.category))]
     ]
     (folder / "partitions").mkdir(parents=True, exist_ok=True)
     listener(Progress("build", 0, len(partitions)))
-    with ThreadPoolExecutor(workers) as pool:  # Annoy releases the GIL while it builds
+    with ThreadPoolExecutor(workers) as pool:  # the engines release the GIL while they build
         # The largest first: the last one to end then is a small one.
         by_size = sorted(partitions, key=lambda built: -len(built.content.ids))
-        for done, _ in enumerate(pool.map(lambda built: _write(folder, built, trees, seed), by_size), start=1):
+        for done, _ in enumerate(pool.map(lambda built: _write(folder, built), by_size), start=1):
             listener(Progress("build", done, len(partitions)))
     (folder / LOOKUP).write_bytes(encode_item_lookup([built.content.ids for built in partitions]))
-    dimensions = contents[0].vectors.shape[1]
-    return Built(folder, tuple(partitions), dimensions, trees)
+    return Built(folder, tuple(partitions))
 
 
-def _write(folder: Path, built: BuiltPartition, trees: int, seed: int) -> None:
-    content = built.content
-    index = AnnoyIndex(content.vectors.shape[1], METRIC)
-    index.set_seed(seed)
-    for position, vector in enumerate(content.vectors):
-        index.add_item(position, vector.tolist())  # a list is read several times faster than an array
-    # More than one job gives other bytes each time; the categories are what runs side by side.
-    if not index.build(trees, n_jobs=1) or not index.save(str(folder / built.partition.file)):
-        raise IndexUnsound(f"{built.partition.file}: Annoy could not build it")
-    index.unload()
-    (folder / built.partition.ids).write_bytes(encode_item_ids(content.ids))
+def _write(folder: Path, built: BuiltPartition) -> None:
+    how = built.method
+    path = folder / built.file
+    build_index(path, built.content.vectors, how.engine, how.storage, trees=how.trees, seed=how.seed)
+    (folder / built.ids).write_bytes(encode_item_ids(built.content.ids))
 
 
 def _slug(category: str) -> str:

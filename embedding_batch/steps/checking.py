@@ -8,68 +8,97 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-
-import numpy as np
-from annoy import AnnoyIndex
-from numpy.typing import NDArray
+from typing import Final
 
 from embedding_batch.errors import IndexUnsound
 from embedding_batch.events import Listener, Progress
-from embedding_batch.steps.building import LOOKUP, METRIC, Built, BuiltPartition
-from model_repository.documents.index_manifest import GoldenQuery, Recall
+from embedding_batch.steps.building import LOOKUP, Built, BuiltPartition
+from embedding_batch.steps.tuning import RECALL_AT, Tuned, spread, tune
+from model_repository.documents.index_manifest import Engine, GoldenQuery, Partition, mean_recall
 from model_repository.documents.item_ids import ItemIds, ItemLookup
+from vector_index import IndexFileUnsound, VectorIndex
 
-RECALL_AT = 10
+METRIC: Final = "angular"
 RECALL_QUERIES = 1000
-"""Queries over the whole index; every category gets at least one."""
+"""Items that are asked about, over the whole index."""
+
+LEAST_QUERIES = 20
+"""Of each category, if it has so many."""
 
 GOLDEN_QUERIES = 200
 """Most golden queries of a build. With more categories than that, evenly spread ones get one each."""
 
 GOLDEN_EACH = 3
 GOLDEN_NEIGHBORS = 10
-_TIE = 1e-5
-"""Two similarities closer than this are the same: which of two twins comes tenth is no matter of recall."""
 
 
 @dataclass(frozen=True, slots=True)
 class Checked:
-    """What the checks found. weakest: the category with the least recall, and that recall."""
+    """What the checks found. partitions: as index.json says them."""
 
-    recall: Recall
-    weakest: tuple[str, float]
+    partitions: tuple[Partition, ...]
     golden_queries: tuple[GoldenQuery, ...]
 
+    @property
+    def weakest(self) -> Partition:
+        """The one with the least recall."""
+        return min(self.partitions, key=lambda partition: partition.recall.value)
 
-def check(built: Built, *, listener: Listener) -> Checked:
-    """Open every file again, count, measure and record; raises IndexUnsound."""
+
+def check(built: Built, *, recall: float, model: int | None, listener: Listener) -> Checked:
+    """Open every file again, count, measure and record; raises IndexUnsound.
+
+    recall: that is asked of each partition: how widely a server must look for it is found out. model: which of the
+    build's models made the vectors.
+    """
     lookup = ItemLookup((built.folder / LOOKUP).read_bytes(), LOOKUP)
-    shares: list[NDArray[np.float64]] = []
+    partitions: list[Partition] = []
     golden: list[GoldenQuery] = []
     listener(Progress("check", 0, len(built.partitions)))
     golden_each = max(1, min(GOLDEN_EACH, GOLDEN_QUERIES // len(built.partitions)))
     with_golden = set(spread(len(built.partitions), GOLDEN_QUERIES))
-    for number, partition in enumerate(built.partitions):
-        _check_ids(built.folder, number, partition, lookup)
-        index = _open(built.folder, partition, built.dimensions)
-        queries = max(1, round(RECALL_QUERIES * len(partition.content.ids) / built.items))
-        shares.append(_recalls(index, partition.content.vectors, queries))
+    for number, one in enumerate(built.partitions):
+        _check_ids(built.folder, number, one, lookup)
+        index = _open(built.folder, one)
+        queries = max(LEAST_QUERIES, round(RECALL_QUERIES * len(one.content.ids) / built.items))
+        narrowest, widest = _widths(one)
+        how = {"queries": queries, "narrowest": narrowest, "widest": widest}
+        tuned = tune(index, one.content.vectors, recall=recall, **how)
+        partitions.append(_partition(one, tuned, model))
         if number in with_golden:
-            golden.extend(_golden_queries(index, partition, golden_each))
-        index.unload()
+            golden.extend(_golden_queries(index, one, partitions[-1], golden_each))
+        index.close()
         listener(Progress("check", number + 1, len(built.partitions)))
-    everything = np.concatenate(shares)
-    means = [float(share.mean()) for share in shares]
-    weakest = int(np.argmin(means))
-    return Checked(
-        Recall(RECALL_AT, float(everything.mean()), len(everything)),
-        (built.partitions[weakest].content.category, means[weakest]),
-        tuple(golden),
+    return Checked(tuple(partitions), tuple(golden))
+
+
+def _widths(built: BuiltPartition) -> tuple[int, int]:
+    """The first that is tried, Annoy's own choice or a little more than is asked for, and that of all items."""
+    items = len(built.content.ids)
+    if built.method.engine is Engine.ANNOY:
+        return built.method.trees * RECALL_AT, built.method.trees * max(items, RECALL_AT)
+    return RECALL_AT + RECALL_AT // 2, max(items, 2 * RECALL_AT)
+
+
+def _partition(built: BuiltPartition, tuned: Tuned, model: int | None) -> Partition:
+    return Partition(
+        category=built.content.category,
+        file=built.file,
+        ids=built.ids,
+        items=len(built.content.ids),
+        engine=built.method.engine,
+        storage=built.method.storage,
+        dimensions=built.content.dimensions,
+        metric=METRIC,
+        model=model,
+        width=tuned.width,
+        recall=tuned.recall,
+        queries_per_second=tuned.queries_per_second,
     )
 
 
 def _check_ids(folder: Path, number: int, built: BuiltPartition, lookup: ItemLookup) -> None:
-    name = built.partition.ids
+    name = built.ids
     ids = ItemIds((folder / name).read_bytes(), name)
     if tuple(ids) != built.content.ids:
         raise IndexUnsound(f"{name}: has other ids than were put in")
@@ -78,64 +107,28 @@ def _check_ids(folder: Path, number: int, built: BuiltPartition, lookup: ItemLoo
             raise IndexUnsound(f"{LOOKUP}: doesn't find item {item!r} of {name}")
 
 
-def _open(folder: Path, built: BuiltPartition, dimensions: int) -> AnnoyIndex:
-    path = folder / built.partition.file
-    index = AnnoyIndex(dimensions, METRIC)
+def _open(folder: Path, built: BuiltPartition) -> VectorIndex:
     try:
-        index.load(str(path))
-    except OSError as error:
-        raise IndexUnsound(f"{path.name}: Annoy can't read what it wrote: {error}") from error
-    if index.get_n_items() != built.partition.items:
-        raise IndexUnsound(f"{path.name}: has {index.get_n_items()} items, {built.partition.items} were put in")
-    return index
+        return built.open(folder)
+    except IndexFileUnsound as error:
+        raise IndexUnsound(f"{built.file}: its engine can't read what it wrote: {error}") from error
 
 
-def _recalls(index: AnnoyIndex, vectors: NDArray[np.float32], queries: int) -> NDArray[np.float64]:
-    """Return recall@RECALL_AT of some items, evenly spread: the share of the exact neighbors that Annoy finds too.
-
-    An item is no neighbor of itself; where there are fewer than RECALL_AT others, all of them are the exact answer.
-    """
-    k = min(RECALL_AT, len(vectors) - 1)
-    positions = np.array(spread(len(vectors), queries))
-    if k == 0:
-        return np.ones(len(positions))
-    shares = []
-    for chunk in _chunks(positions, 64):
-        similarities = vectors[chunk] @ vectors.T
-        similarities[np.arange(len(chunk)), chunk] = -np.inf
-        least = np.partition(similarities, -k, axis=1)[:, -k]
-        for row, position in enumerate(chunk):
-            found = [other for other in index.get_nns_by_item(int(position), k + 1) if other != position][:k]
-            shares.append(np.count_nonzero(similarities[row, found] >= least[row] - _TIE) / k)
-    return np.array(shares)
-
-
-def _golden_queries(index: AnnoyIndex, built: BuiltPartition, count: int) -> Iterator[GoldenQuery]:
+def _golden_queries(
+    index: VectorIndex, built: BuiltPartition, partition: Partition, count: int
+) -> Iterator[GoldenQuery]:
     ids = built.content.ids
+    width = partition.width_for(GOLDEN_NEIGHBORS)
     for position in spread(len(ids), count):
-        neighbors, distances = index.get_nns_by_item(position, GOLDEN_NEIGHBORS, include_distances=True)
-        yield GoldenQuery(
-            built.content.category,
-            ids[position],
-            tuple(ids[neighbor] for neighbor in neighbors),
-            tuple(float(distance) for distance in distances),
-        )
-
-
-def spread(size: int, count: int) -> list[int]:
-    """Return at most `count` different positions below `size`, evenly spread: the same each time, unlike a sample."""
-    return [int(position) for position in np.unique(np.linspace(0, size - 1, min(size, count)).round())]
-
-
-def _chunks(positions: NDArray[np.intp], size: int) -> Iterator[NDArray[np.intp]]:
-    for start in range(0, len(positions), size):
-        yield positions[start : start + size]
+        found = index.nearest_to(position, GOLDEN_NEIGHBORS, width)
+        neighbors = tuple(ids[neighbor] for neighbor in found.positions)
+        yield GoldenQuery(partition.category, ids[position], neighbors, tuple(found.distances))
 
 
 def describe(checked: Checked) -> str:
     """Say in a few words what was found."""
-    recall, (category, least) = checked.recall, checked.weakest
+    recall, weakest = mean_recall(checked.partitions), checked.weakest
     return (
-        f"recall@{recall.at} {recall.value:.3f} over {recall.queries} queries (least: {least:.3f} in {category}), "
-        f"{len(checked.golden_queries)} golden queries"
+        f"recall@{recall.at} {recall.value:.3f} over {recall.queries} queries "
+        f"(least: {weakest.recall.value:.3f} in {weakest.category}), {len(checked.golden_queries)} golden queries"
     )

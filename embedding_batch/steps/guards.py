@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from embedding_batch.errors import ItemsDropped, RecallTooLow, TooManyBroken
 from embedding_batch.steps.catalogue import Broken
-from model_repository.documents.index_manifest import Recall
+from model_repository.documents.index_manifest import Partition
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,10 +45,11 @@ def guard_items(items: int, serving: int | None, limits: Limits) -> None:
         )
 
 
-def guard_recall(recall: Recall, limits: Limits) -> None:
-    """Raise RecallTooLow when Annoy finds too little."""
+def guard_recall(weakest: Partition, limits: Limits) -> None:
+    """Raise RecallTooLow when in the category with the least recall too little is found, however widely is looked."""
+    recall = weakest.recall
     if recall.value < limits.least_recall:
         raise RecallTooLow(
-            f"recall@{recall.at} is {recall.value:.3f}, at least {limits.least_recall:.3f} is needed; build with more "
-            "--trees, or allow less with --least-recall"
+            f"recall@{recall.at} of {weakest.category!r} is {recall.value:.3f}, at least {limits.least_recall:.3f} is "
+            "needed; build it with another --engine or --storage, or allow less with --least-recall"
         )

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
 
+from embedding_batch.errors import NameTaken
 from embedding_batch.events import Listener, Warned
-from embedding_batch.steps.building import LOOKUP, METRIC, Built
+from embedding_batch.steps.building import LOOKUP, Built
 from embedding_batch.steps.checking import Checked
-from embedding_batch.steps.uploading import describe
+from embedding_batch.steps.uploading import describe, upload
 from model_repository.documents.commit import Commit, LiveCommit
 from model_repository.documents.index_manifest import (
     IndexManifest,
@@ -74,25 +76,42 @@ def look(store: Store, target: Target, listener: Listener) -> Serving:
 
 
 def new_build(
-    prefix: IndexPrefix, built: Built, checked: Checked, model: ModelReference, created: datetime
+    prefix: IndexPrefix, built: Built, checked: Checked, models: Sequence[ModelReference], created: datetime
 ) -> tuple[IndexManifest, bytes]:
     """Return what index.json says, and its bytes; raises DocumentMalformed if its own reader would not take them."""
     manifest = IndexManifest(
         prefix=prefix,
         created=created,
-        model=model,
-        dimensions=built.dimensions,
-        metric=METRIC,
-        trees=built.trees,
-        recall=checked.recall,
+        models=tuple(models),
         lookup=LOOKUP,
-        partitions=tuple(partition.partition for partition in built.partitions),
+        partitions=checked.partitions,
         golden_queries=checked.golden_queries,
         files=describe(built.contents),
     )
     data = format_index_manifest(manifest)
     parse_index_manifest(data, prefix)
     return manifest, data
+
+
+def publish_build(store: Store, built: Built, manifest: IndexManifest, data: bytes) -> IndexManifest:
+    """Upload a build; return it, or the one that stands there already and differs in nothing but how fast it was.
+
+    data: the bytes of `manifest`. Raises NameTaken when another one stands there.
+    """
+    try:
+        upload(store, manifest.prefix, built.contents, manifest.files, data)
+    except NameTaken:
+        standing = read_build(store, manifest.prefix).manifest
+        if _unmeasured(standing) != _unmeasured(manifest):
+            raise
+        return standing
+    return manifest
+
+
+def _unmeasured(manifest: IndexManifest) -> IndexManifest:
+    """The build without what is never measured the same twice."""
+    partitions = (replace(partition, queries_per_second=None) for partition in manifest.partitions)
+    return replace(manifest, partitions=tuple(partitions), files=tuple(sorted(manifest.files)))
 
 
 def commit(store: Store, target: Target, commit: Commit, serving: Serving) -> LiveCommit:

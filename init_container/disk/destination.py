@@ -93,7 +93,6 @@ class Destination:
                     _remove(entry)
                 path.parent.mkdir()
                 path.write_bytes(manifest)
-            (self.partial / "model").mkdir(exist_ok=True)
             room = os.statvfs(self.partial)
             here = sum(entry.stat().st_blocks * 512 for entry in self.partial.rglob("*") if entry.is_file())
             free = room.f_bavail * room.f_frsize + here

@@ -11,7 +11,6 @@ from typing import ClassVar
 from model_repository.errors import Misconfigured, TransientError
 
 INDEX_MANIFEST = "index/index.json"
-MODEL_MANIFEST = "model/model.json"
 JOURNAL = ".journal"
 """In a partial folder: which parts of it are known to be good."""
 MARK = ".pull.json"

@@ -60,14 +60,14 @@ def refer_to(model: Manifest) -> Callable[[Manifest, Files], None]:
     """Let the manifest name another model."""
 
     def change(manifest: Manifest, _files: Files) -> None:
-        manifest["model"] = model
+        manifest["models"] = [model]
 
     return change
 
 
 def model_of_other_dimensions(store: Store, good: IndexPrefix) -> Manifest:
     """Upload the model of a good build again as one that makes vectors of half the length; gives a reference to it."""
-    reference: Manifest = json.loads(store.read(good.manifest, limit=_LARGEST).data)["model"]
+    reference: Manifest = json.loads(store.read(good.manifest, limit=_LARGEST).data)["models"][0]
     old, new = reference["prefix"], "models/half/1"
     model: Manifest = json.loads(store.read(f"{old}/model.json", limit=_LARGEST).data)
     model |= {"model": "half", "version": "1", "dimensions": model["dimensions"] // 2}

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
+from enum import StrEnum
 from functools import partial
+from typing import TypeVar
 
 from model_repository.digests import check_sha256
 from model_repository.documents.files import File, check_used, format_files, parse_files
@@ -15,14 +17,41 @@ from model_repository.names import IndexPrefix, ModelPrefix, check_file, check_l
 INDEX_MANIFEST_LIMIT = 16 * 1024 * 1024
 """Most bytes of an index.json."""
 
-_SCHEMA = 1
+_SCHEMA = 2
+_EARLIER = 1
+"""Is still read."""
 _METRICS = ("angular",)
 _MANY = 10_000
+_MODELS = 100
+_DIMENSIONS = 65536
+_WIDEST = 2**31 - 1
+
+
+class Engine(StrEnum):
+    """What searches a partition."""
+
+    ANNOY = "annoy"
+    FAISS_HNSW = "faiss-hnsw"
+
+
+class Storage(StrEnum):
+    """How exactly a partition keeps its vectors: 4, 2 or 1 byte for each number."""
+
+    FLOAT32 = "float32"
+    FP16 = "fp16"
+    INT8 = "int8"
+
+    def suits(self, engine: Engine) -> bool:
+        """Whether the engine can keep them so."""
+        return self is Storage.FLOAT32 or engine is Engine.FAISS_HNSW
+
+
+_Choice = TypeVar("_Choice", Engine, Storage)
 
 
 @dataclass(frozen=True, slots=True)
 class ModelReference:
-    """The model that a build was made with, complete: whoever holds index.json can check and pull it.
+    """A model that a build was made with, complete: whoever holds index.json can check and pull it.
 
     digest: sha256 of the bytes of model.json. dimensions: of what it makes, as model.json says.
     files: every object of the model's folder, model.json included.
@@ -35,36 +64,8 @@ class ModelReference:
 
 
 @dataclass(frozen=True, slots=True)
-class Partition:
-    """One Annoy file: the items of one category.
-
-    category: as people write it; unique in the index.
-    file: the Annoy file. ids: the item ids by position (see `item_ids`). items: how many.
-    """
-
-    category: str
-    file: str
-    ids: str
-    items: int
-
-
-@dataclass(frozen=True, slots=True)
-class GoldenQuery:
-    """A query whose answer the batch recorded; a server must reproduce it before it answers.
-
-    item: an item id of the partition of `category`. neighbors, distances: what Annoy gave for that item, the item
-        itself included, nearest first; distances in Annoy's own measure (angular: sqrt(2 - 2 cos)).
-    """
-
-    category: str
-    item: str
-    neighbors: tuple[str, ...]
-    distances: tuple[float, ...]
-
-
-@dataclass(frozen=True, slots=True)
 class Recall:
-    """How much of the exact answer Annoy finds, measured by the batch.
+    """How much of the exact answer is found, measured by the batch.
 
     at: the k of recall@k. value: 0 to 1. queries: how many were asked.
     """
@@ -75,21 +76,68 @@ class Recall:
 
 
 @dataclass(frozen=True, slots=True)
+class Partition:
+    """One file of vectors: the items of one category.
+
+    category: as people write it; unique in the index.
+    file: of the engine. ids: the item ids by position (see `item_ids`). items: how many.
+    dimensions: of a vector. metric: ``angular``. model: its place in the build's models; None: the vectors are
+        somebody's own.
+    width: how widely the engine looks, in its own measure (`vector_index`), to find as many of `recall`.at neighbours
+        as `recall` says. queries_per_second: of one core of the batch's machine, at that width; None: not measured.
+    """
+
+    category: str
+    file: str
+    ids: str
+    items: int
+    engine: Engine
+    storage: Storage
+    dimensions: int
+    metric: str
+    model: int | None
+    width: int
+    recall: Recall
+    queries_per_second: float | None = None
+
+    def width_for(self, neighbors: int) -> int:
+        """How widely to look for so many: as widely as was measured for each, and no less for fewer of them."""
+        return -(-self.width * max(neighbors, self.recall.at) // self.recall.at)
+
+
+def mean_recall(partitions: Sequence[Partition]) -> Recall:
+    """The mean of the partitions' recalls, of which each counts as much as it has items."""
+    items = sum(partition.items for partition in partitions)
+    value = sum(partition.recall.value * partition.items for partition in partitions) / items
+    return Recall(partitions[0].recall.at, min(1.0, value), sum(partition.recall.queries for partition in partitions))
+
+
+@dataclass(frozen=True, slots=True)
+class GoldenQuery:
+    """A query whose answer the batch recorded; a server must reproduce it before it answers.
+
+    item: an item id of a partition of `category`. neighbors, distances: what that partition gave for the item, itself
+        included, nearest first, looking as widely as the partition says; angular distances, sqrt(2 - 2 cos).
+    """
+
+    category: str
+    item: str
+    neighbors: tuple[str, ...]
+    distances: tuple[float, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class IndexManifest:
     """A build of an index, whole and immutable.
 
-    dimensions: length of a vector. metric: ``angular``. trees: of each Annoy file.
+    models: what made the vectors; none if they are somebody's own.
     lookup: the file that finds an item id's partition and position (see `item_ids`).
     files: every file of the folder but index.json itself.
     """
 
     prefix: IndexPrefix
     created: datetime
-    model: ModelReference
-    dimensions: int
-    metric: str
-    trees: int
-    recall: Recall
+    models: tuple[ModelReference, ...]
     lookup: str
     partitions: tuple[Partition, ...]
     golden_queries: tuple[GoldenQuery, ...]
@@ -101,9 +149,19 @@ class IndexManifest:
         return sum(partition.items for partition in self.partitions)
 
     @property
+    def recall(self) -> Recall:
+        """Of the whole index."""
+        return mean_recall(self.partitions)
+
+    @property
     def bytes_to_pull(self) -> int:
-        """Bytes of the index's and the model's files together."""
-        return sum(file.size for file in (*self.files, *self.model.files))
+        """Bytes of the index's and the models' files together."""
+        return sum(file.size for file in self.files) + self.model_bytes
+
+    @property
+    def model_bytes(self) -> int:
+        """Bytes of the models' files."""
+        return sum(file.size for model in self.models for file in model.files)
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,23 +176,23 @@ class Build:
 def parse_index_manifest(data: bytes, prefix: IndexPrefix) -> IndexManifest:
     """Read the index.json that stands below `prefix`; raises `DocumentMalformed`."""
     fields = parse_document(data, prefix.manifest, limit=INDEX_MANIFEST_LIMIT)
-    fields.schema_version(_SCHEMA)
+    schema = fields.whole("schema_version")
+    if schema not in (_EARLIER, _SCHEMA):
+        fields.refuse(f"schema_version {schema}; this release reads {_EARLIER} and {_SCHEMA}: use a matching release")
     stated = IndexPrefix(
         fields.parsed("index", partial(check_label, "index")),
         fields.parsed("build", partial(check_name, "build")),
     )
     if stated != prefix:
         fields.refuse(f"says it is {stated}; a build must stand where its manifest says")
+    created = fields.moment("created")
+    models, partitions = _parse_earlier(fields) if schema == _EARLIER else _parse_parts(fields)
     manifest = IndexManifest(
         prefix=prefix,
-        created=fields.moment("created"),
-        model=_parse_model(fields.object("model")),
-        dimensions=fields.whole("dimensions", least=1, most=65536),
-        metric=fields.text("metric"),
-        trees=fields.whole("trees", least=1, most=100_000),
-        recall=_parse_recall(fields.object("recall")),
+        created=created,
+        models=models,
         lookup=fields.parsed("lookup", check_file),
-        partitions=tuple(_parse_partitions(fields)),
+        partitions=partitions,
         golden_queries=tuple(_parse_golden(fields)),
         files=parse_files(fields),
     )
@@ -143,11 +201,83 @@ def parse_index_manifest(data: bytes, prefix: IndexPrefix) -> IndexManifest:
     return manifest
 
 
+_Parts = tuple[tuple[ModelReference, ...], tuple[Partition, ...]]
+
+
+def _parse_earlier(fields: Fields) -> _Parts:
+    """Schema 1: one model, and Annoy with as many trees for each partition, which looks at candidates of each."""
+    model = _parse_model(fields.object("model"))
+    dimensions, metric = fields.whole("dimensions", least=1, most=_DIMENSIONS), fields.text("metric")
+    trees, recall = fields.whole("trees", least=1, most=100_000), _parse_recall(fields.object("recall"))
+    partitions = []
+    for entry in fields.objects("partitions", most=_MANY):
+        partition = Partition(
+            *_parse_content(entry),
+            engine=Engine.ANNOY,
+            storage=Storage.FLOAT32,
+            dimensions=dimensions,
+            metric=metric,
+            model=0,
+            width=trees * recall.at,
+            recall=recall,
+        )
+        entry.done()
+        partitions.append(partition)
+    if len({partition.category for partition in partitions}) != len(partitions):
+        fields.refuse("partitions: a category stands twice")
+    return (model,), tuple(partitions)
+
+
+def _parse_parts(fields: Fields) -> _Parts:
+    models = tuple(_parse_model(entry) for entry in fields.objects("models", most=_MODELS))
+    if len({model.prefix for model in models}) != len(models):
+        fields.refuse("models: a model stands twice")
+    partitions = []
+    for entry in fields.objects("partitions", most=_MANY):
+        partition = Partition(
+            *_parse_content(entry),
+            engine=_parse_choice(entry, "engine", Engine),
+            storage=_parse_choice(entry, "storage", Storage),
+            dimensions=entry.whole("dimensions", least=1, most=_DIMENSIONS),
+            metric=entry.text("metric"),
+            model=entry.whole("model", most=len(models) - 1) if entry.has("model") else None,
+            width=entry.whole("width", least=1, most=_WIDEST),
+            recall=_parse_recall(entry.object("recall")),
+            queries_per_second=_parse_rate(entry),
+        )
+        entry.done()
+        if not partition.storage.suits(partition.engine):
+            entry.refuse(f"{partition.engine} can't keep vectors as {partition.storage}", "storage")
+        partitions.append(partition)
+    return models, tuple(partitions)
+
+
+def _parse_content(entry: Fields) -> tuple[str, str, str, int]:
+    return (
+        entry.text("category", longest=100),
+        entry.parsed("file", check_file),
+        entry.parsed("ids", check_file),
+        entry.whole("items", least=1, most=2**31 - 1),
+    )
+
+
+def _parse_choice(entry: Fields, field: str, choices: type[_Choice]) -> _Choice:
+    found = entry.text(field)
+    try:
+        return choices(found)
+    except ValueError:
+        return entry.refuse(f"{found[:40]!r}; this release knows {', '.join(choices)}", field)
+
+
+def _parse_rate(entry: Fields) -> float | None:
+    return entry.number("queries_per_second", least=0.0, most=1e9) if entry.has("queries_per_second") else None
+
+
 def _parse_model(fields: Fields) -> ModelReference:
     reference = ModelReference(
         prefix=fields.parsed("prefix", ModelPrefix.parse),
         digest=fields.parsed("digest", check_sha256),
-        dimensions=fields.whole("dimensions", least=1, most=65536),
+        dimensions=fields.whole("dimensions", least=1, most=_DIMENSIONS),
         files=parse_files(fields),
     )
     fields.done()
@@ -166,17 +296,6 @@ def _parse_recall(fields: Fields) -> Recall:
     return recall
 
 
-def _parse_partitions(fields: Fields) -> Iterator[Partition]:
-    for entry in fields.objects("partitions", most=_MANY):
-        yield Partition(
-            category=entry.text("category", longest=100),
-            file=entry.parsed("file", check_file),
-            ids=entry.parsed("ids", check_file),
-            items=entry.whole("items", least=1, most=2**31 - 1),
-        )
-        entry.done()
-
-
 def _parse_golden(fields: Fields) -> Iterator[GoldenQuery]:
     for entry in fields.objects("golden_queries", most=_MANY):
         golden = GoldenQuery(
@@ -192,18 +311,20 @@ def _parse_golden(fields: Fields) -> Iterator[GoldenQuery]:
 
 
 def _check_consistent(manifest: IndexManifest, fields: Fields) -> None:
-    if manifest.metric not in _METRICS:
-        fields.refuse(f"metric {manifest.metric!r}; this release knows {', '.join(_METRICS)}")
-    if manifest.dimensions != manifest.model.dimensions:
-        fields.refuse(
-            f"vectors of {manifest.dimensions} dimensions, but {manifest.model.prefix} makes "
-            f"{manifest.model.dimensions}: build the index again with that model"
-        )
-    categories = {partition.category for partition in manifest.partitions}
-    if not categories:
+    if not manifest.partitions:
         fields.refuse("partitions: at least one is needed")
-    if len(categories) != len(manifest.partitions):
-        fields.refuse("partitions: a category stands twice")
+    for partition in manifest.partitions:
+        if partition.metric not in _METRICS:
+            fields.refuse(f"metric {partition.metric!r}; this release knows {', '.join(_METRICS)}")
+        model = None if partition.model is None else manifest.models[partition.model]
+        if model is not None and partition.dimensions != model.dimensions:
+            fields.refuse(
+                f"vectors of {partition.dimensions} dimensions, but {model.prefix} makes {model.dimensions}: "
+                "build the index again with that model"
+            )
+    if len({partition.recall.at for partition in manifest.partitions}) != 1:
+        fields.refuse("partitions: recall.at must be the same for all")
+    categories = {partition.category for partition in manifest.partitions}
     if strangers := {golden.category for golden in manifest.golden_queries} - categories:
         fields.refuse(f"golden_queries: no partition has the category {min(strangers)!r}")
     used = [manifest.lookup] + [name for p in manifest.partitions for name in (p.file, p.ids)]
@@ -220,18 +341,20 @@ def format_index_manifest(manifest: IndexManifest) -> bytes:
             "index": manifest.prefix.index,
             "build": manifest.prefix.build,
             "created": format_moment(manifest.created),
-            "model": {
-                "prefix": str(manifest.model.prefix),
-                "digest": manifest.model.digest,
-                "dimensions": manifest.model.dimensions,
-                "files": format_files(manifest.model.files),
-            },
-            "dimensions": manifest.dimensions,
-            "metric": manifest.metric,
-            "trees": manifest.trees,
-            "recall": asdict(manifest.recall),
+            "models": [
+                {
+                    "prefix": str(model.prefix),
+                    "digest": model.digest,
+                    "dimensions": model.dimensions,
+                    "files": format_files(model.files),
+                }
+                for model in manifest.models
+            ],
+            "partitions": [
+                {name: value for name, value in asdict(partition).items() if value is not None}
+                for partition in manifest.partitions
+            ],
             "lookup": manifest.lookup,
-            "partitions": [asdict(partition) for partition in manifest.partitions],
             "golden_queries": [asdict(golden) for golden in manifest.golden_queries],
             "files": format_files(manifest.files),
         }

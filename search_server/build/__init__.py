@@ -12,23 +12,23 @@ from search_server.build.model import Model, open_model
 from search_server.build.prove import prove
 
 
-def open_and_prove(data: Path, prefix: IndexPrefix, digest: str, log: Log) -> tuple[MappedIndex, Model]:
-    """Open the build and its model in `data`, as the puller published them, and let them prove themselves.
+def open_and_prove(data: Path, prefix: IndexPrefix, digest: str, log: Log) -> tuple[MappedIndex, tuple[Model, ...]]:
+    """Open the build and its models in `data`, as the puller published them, and let them prove themselves.
 
     digest: sha256 of its index.json. Raises `PermanentError` if they aren't what was asked for, or can't be proved.
     """
     begun = time.monotonic()
     index = open_index(data / "index", prefix, digest)
-    model = open_model(data / "model", index.manifest.model)
+    models = tuple(open_model(data / str(model.prefix), model) for model in index.manifest.models)
     opened = time.monotonic()
-    proof = prove(index, model)
+    proof = prove(index, models)
     log.info(
         f"{prefix} proved itself",
         items=index.manifest.items,
         golden_queries=proof.golden_queries,
         golden_images=proof.golden_images,
-        lowest_cosine=round(proof.lowest_cosine, 6),
+        **({} if proof.lowest_cosine is None else {"lowest_cosine": round(proof.lowest_cosine, 6)}),
         open_seconds=round(opened - begun, 3),
         proof_seconds=round(time.monotonic() - opened, 3),
     )
-    return index, model
+    return index, models

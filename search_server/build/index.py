@@ -1,20 +1,18 @@
 """One build of an index, mapped: opened with every check that costs no pass over the data, then searched.
 
 The puller verified every byte against its digest before it published the folder. Here the sizes are checked again
-before anything is mapped, because Annoy loads a shortened file without a word, or crashes the process on it.
+before anything is mapped, because an engine may load a shortened file without a word, or crash the process on it.
 """
 
 from __future__ import annotations
 
 import mmap
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from heapq import merge
 from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
-
-from annoy import AnnoyIndex
 
 from model_repository.digests import sha256_digest
 from model_repository.documents.files import File
@@ -24,15 +22,11 @@ from model_repository.documents.item_ids import ItemIds, ItemLookup
 from model_repository.errors import DocumentMalformed, PermanentError
 from model_repository.names import IndexPrefix
 from search_server.errors import ItemUnknown, ParameterRefused
-
-_NODE_HEAD = 12
-"""Bytes of an Annoy node of the angular metric before its vector: one int32 count, two int32 children."""
+from vector_index import IndexFileUnsound, VectorIndex
+from vector_index import open_index as open_vectors
 
 _SAMPLE = 64
 """Ids of each partition that are looked up when a build is opened."""
-
-
-Search = Callable[..., tuple[list[int], list[float]]]
 
 
 class BuildUnfit(PermanentError):
@@ -44,7 +38,7 @@ class BuildUnfit(PermanentError):
 class Neighbors(NamedTuple):
     """An answer in columns, nearest first.
 
-    distances: Annoy's angular ones, sqrt(2 - 2 cos), from 0 to 2. ids: in UTF-8, as they stand in the mapped file.
+    distances: angular, sqrt(2 - 2 cos), from 0 to 2. ids: in UTF-8, as they stand in the mapped file.
     """
 
     distances: list[float]
@@ -62,36 +56,39 @@ class MappedIds(ItemIds):
         self._start = len(buffer) - len(self._text)
 
     def at(self, positions: Iterable[int]) -> list[bytes]:
-        """The ids, in UTF-8, at `positions`, which must be positions of the Annoy file."""
+        """The ids, in UTF-8, at `positions`, which must be positions of the partition."""
         offsets, buffer, start = self._offsets, self._buffer, self._start
         return [buffer[start + offsets[p] : start + offsets[p + 1]] for p in positions]
 
 
 @dataclass(frozen=True, slots=True)
 class Partition:
-    """One category, mapped. number: its place in the manifest."""
+    """Items of one category, mapped. number: its place in the manifest. promise: what that says of it."""
 
     number: int
-    category: str
-    annoy: AnnoyIndex
+    promise: Promise
+    vectors: VectorIndex
     ids: MappedIds
 
-    def nearest(self, to: int | Sequence[float], k: int, breadth: int) -> Neighbors:
-        """The `k` nearest to the item at a position, without itself, or to a vector; fewer only if there are fewer.
+    @property
+    def category(self) -> str:
+        """Of all its items."""
+        return self.promise.category
 
-        breadth: about how many candidates Annoy looks at.
-        """
-        annoy, items = self.annoy, len(self.ids)
-        search: Search = annoy.get_nns_by_item if isinstance(to, int) else annoy.get_nns_by_vector
-        count = k + 1 if isinstance(to, int) else k
-        positions, distances = search(to, count, breadth, include_distances=True)
-        # the trees may name the same items, and then Annoy answers fewer than there are
-        while len(positions) < min(count, items) and breadth < items * annoy.get_n_trees() * 4:
-            breadth *= 4
-            positions, distances = search(to, count, breadth, include_distances=True)
-        if isinstance(to, int) and to in positions:
-            own = positions.index(to)
-            del positions[own], distances[own]
+    @property
+    def space(self) -> tuple[int | None, int]:
+        """Model and dimensions of its vectors: only within one space do distances mean anything."""
+        return self.promise.model, self.promise.dimensions
+
+    def nearest(self, to: int | Sequence[float], k: int) -> Neighbors:
+        """The `k` nearest to the item at a position, without itself, or to a vector; fewer only if there are fewer."""
+        if isinstance(to, int):
+            positions, distances = self.vectors.nearest_to(to, k + 1, self.promise.width_for(k + 1))
+            if to in positions:
+                own = positions.index(to)
+                del positions[own], distances[own]
+        else:
+            positions, distances = self.vectors.nearest(to, k, self.promise.width_for(k))
         ids = self.ids.at(positions[:k])
         return Neighbors(distances[:k], ids, [self.category] * len(ids))
 
@@ -107,7 +104,9 @@ class MappedIndex:
         self.digest = digest
         self.partitions = tuple(partitions)
         self._lookup = lookup
-        self._by_category = {partition.category: partition for partition in partitions}
+        self._by_category: dict[str, tuple[Partition, ...]] = {}
+        for partition in partitions:
+            self._by_category[partition.category] = (*self._by_category.get(partition.category, ()), partition)
 
     def place(self, item: str) -> tuple[Partition, int]:
         """Where `item` stands; raises `ItemUnknown`."""
@@ -121,27 +120,38 @@ class MappedIndex:
     def vector(self, item: str) -> list[float]:
         """The vector of `item`; raises `ItemUnknown`."""
         partition, position = self.place(item)
-        return list(partition.annoy.get_item_vector(position))
+        return partition.vectors.vector(position)
 
     def select(self, category: str | None) -> tuple[Partition, ...]:
-        """The partition of one category, or all of them for None; raises `ParameterRefused`."""
+        """The partitions of one category, or all of them for None; raises `ParameterRefused`."""
         if category is None:
             return self.partitions
-        partition = self._by_category.get(category)
-        if partition is None:
+        partitions = self._by_category.get(category)
+        if partitions is None:
             raise ParameterRefused(f"category {category[:100]!r} isn't in this index; GET /v1/status lists them")
-        return (partition,)
+        return partitions
+
+    def comparable(self, home: Partition, category: str | None) -> tuple[Partition, ...]:
+        """Those of one category, or of all, whose vectors can be compared with those of `home`.
+
+        Raises `ParameterRefused` for a category of which none can.
+        """
+        partitions = tuple(each for each in self.select(category) if each.space == home.space)
+        if not partitions:
+            raise ParameterRefused(
+                f"category {category!r} was embedded otherwise than {home.category!r}, where the item is: "
+                "their distances can't be compared"
+            )
+        return partitions
 
     def similar(self, home: Partition, position: int, k: int, partitions: Sequence[Partition]) -> Neighbors:
         """The `k` nearest in `partitions` to the item at `position` of `home`, without that item."""
-        breadth = self._breadth(k)
-        vector = home.annoy.get_item_vector(position) if any(each is not home for each in partitions) else []
-        return _merged([each.nearest(position if each is home else vector, k, breadth) for each in partitions], k)
+        vector = home.vectors.vector(position) if any(each is not home for each in partitions) else []
+        return _merged([each.nearest(position if each is home else vector, k) for each in partitions], k)
 
     def nearest(self, vector: Sequence[float], k: int, partitions: Sequence[Partition]) -> Neighbors:
-        """The `k` nearest in `partitions` to `vector`, of the index's dimensions, finite, not all 0."""
-        breadth = self._breadth(k)
-        return _merged([each.nearest(vector, k, breadth) for each in partitions], k)
+        """The `k` nearest in `partitions` to `vector`, of their dimensions, finite, not all 0."""
+        return _merged([each.nearest(vector, k) for each in partitions], k)
 
     def listed(self, category: str | None, after: str | None, limit: int) -> list[tuple[str, str]]:
         """Up to `limit` items as (id, category) in the order of the build, from the one that follows `after`."""
@@ -154,10 +164,13 @@ class MappedIndex:
             partitions, start = partitions[partitions.index(home) :], position + 1
         return list(islice(_walk(partitions, start), limit))
 
-    def _breadth(self, k: int) -> int:
-        # Annoy looks at about this many candidates. The recall that the batch measured is that of k = recall.at, so
-        # an answer of fewer neighbours is searched as widely as one of that many.
-        return self.manifest.trees * max(k, self.manifest.recall.at) + 1
+
+def check_one_space(partitions: Sequence[Partition]) -> tuple[int | None, int]:
+    """Model and dimensions of all of them; raises `ParameterRefused` if they aren't the same: no query can ask both."""
+    spaces = {partition.space for partition in partitions}
+    if len(spaces) != 1:
+        raise ParameterRefused("category: name one; those of this index were embedded by several models")
+    return spaces.pop()
 
 
 def _merged(found: Sequence[Neighbors], k: int) -> Neighbors:
@@ -183,33 +196,24 @@ def open_index(folder: Path, prefix: IndexPrefix, digest: str) -> MappedIndex:
     data = read_document(folder, "index.json", digest)
     manifest = parse_index_manifest(data, prefix)
     check_sizes(folder, manifest.files)
-    sizes = {file.name: file.size for file in manifest.files}
     lookup = ItemLookup(map_file(folder, manifest.lookup), manifest.lookup)
     if len(lookup) != manifest.items:
         raise BuildUnfit(f"{manifest.lookup}: has {len(lookup)} items, index.json says {manifest.items}")
-    partitions = [
-        _open_partition(folder, number, promise, manifest, sizes[promise.file])
-        for number, promise in enumerate(manifest.partitions)
-    ]
+    partitions = [_open_partition(folder, number, promise) for number, promise in enumerate(manifest.partitions)]
     _check_lookup(lookup, partitions, manifest)
     return MappedIndex(manifest, digest, partitions, lookup)
 
 
-def _open_partition(folder: Path, number: int, promise: Promise, manifest: IndexManifest, size: int) -> Partition:
+def _open_partition(folder: Path, number: int, promise: Promise) -> Partition:
     ids = MappedIds(map_file(folder, promise.ids), promise.ids)
     if len(ids) != promise.items:
         raise BuildUnfit(f"{promise.ids}: has {len(ids)} ids, index.json says {promise.items} items")
-    node = _NODE_HEAD + 4 * manifest.dimensions
-    if size % node or size < node * promise.items:
-        raise BuildUnfit(f"{promise.file}: {size} bytes can't hold {promise.items} vectors of {manifest.dimensions}")
-    annoy = AnnoyIndex(manifest.dimensions, "angular")
+    how = {"dimensions": promise.dimensions, "items": promise.items}
     try:
-        annoy.load(str(folder / promise.file))
-    except OSError as error:
-        raise BuildUnfit(f"{promise.file}: Annoy can't load it: {error}") from None
-    if annoy.get_n_items() != promise.items:
-        raise BuildUnfit(f"{promise.file}: has {annoy.get_n_items()} items, index.json says {promise.items}")
-    return Partition(number, promise.category, annoy, ids)
+        vectors = open_vectors(folder / promise.file, promise.engine, promise.storage, **how)
+    except IndexFileUnsound as error:
+        raise BuildUnfit(str(error)) from None
+    return Partition(number, promise, vectors, ids)
 
 
 def _check_lookup(lookup: ItemLookup, partitions: Sequence[Partition], manifest: IndexManifest) -> None:

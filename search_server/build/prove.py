@@ -35,22 +35,26 @@ class Proof:
 
     golden_queries: int
     golden_images: int
-    lowest_cosine: float
+    lowest_cosine: float | None
 
 
-def prove(index: MappedIndex, model: Model) -> Proof:
+def prove(index: MappedIndex, models: Sequence[Model]) -> Proof:
     """Ask all golden questions; raises `ProofFailed` for the first that is answered differently."""
-    if model.manifest.dimensions != index.manifest.dimensions:
+    manifest = index.manifest
+    for model, reference in zip(models, manifest.models, strict=True):
+        if model.manifest.dimensions != reference.dimensions:
+            raise ProofFailed(
+                f"{model.manifest.prefix} embeds to {model.manifest.dimensions} dimensions, "
+                f"{manifest.prefix} was built with {reference.dimensions}"
+            )
+    if not manifest.golden_queries or not all(model.manifest.golden_images for model in models):
         raise ProofFailed(
-            f"{model.manifest.prefix} embeds to {model.manifest.dimensions} dimensions, "
-            f"{index.manifest.prefix} was built with {index.manifest.dimensions}"
+            f"{manifest.prefix}: without a golden query, and a golden image of each model, nothing can be proved"
         )
-    if not index.manifest.golden_queries or not model.manifest.golden_images:
-        raise ProofFailed(f"{index.manifest.prefix}: without a golden query and a golden image nothing can be proved")
-    for query in index.manifest.golden_queries:
+    for query in manifest.golden_queries:
         prove_query(index, query)
-    cosines = [_prove_image(model, image) for image in model.manifest.golden_images]
-    return Proof(len(index.manifest.golden_queries), len(cosines), min(cosines))
+    cosines = [_prove_image(model, image) for model in models for image in model.manifest.golden_images]
+    return Proof(len(manifest.golden_queries), len(cosines), min(cosines, default=None))
 
 
 def prove_query(index: MappedIndex, query: GoldenQuery) -> None:
@@ -62,7 +66,8 @@ def prove_query(index: MappedIndex, query: GoldenQuery) -> None:
         raise ProofFailed(f"{name}: the index has no such item") from None
     if partition.category != query.category:
         raise ProofFailed(f"{name}: the item stands in {partition.category!r}")
-    positions, distances = partition.annoy.get_nns_by_item(position, len(query.neighbors), -1, include_distances=True)
+    width = partition.promise.width_for(len(query.neighbors))
+    positions, distances = partition.vectors.nearest_to(position, len(query.neighbors), width)
     fault = difference(query, [partition.ids[position] for position in positions], distances)
     if fault:
         raise ProofFailed(f"{name}: {fault}; the item ids or the vectors aren't those that the batch had")

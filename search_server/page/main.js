@@ -134,6 +134,7 @@ async function look() {
     at("live").className = "live up";
     at("live-text").textContent = `generation ${generation} · ${prefix}`;
     at("index-name").textContent = itemName(index);
+    at("photo").hidden = state.status.models.length === 0;
     at("facts").replaceChildren(...facts(state.status));
     useItemImages(state.status.item_image_url);
     if (before?.generation !== generation) {

@@ -20,5 +20,5 @@ def test_an_index_of_an_older_contract_is_replaced_and_its_vectors_are_kept(tmp_
     assert vectors.stat().st_mtime_ns == made
     assert environment["INDEX_DIGEST"] == sha256_digest(described.read_bytes())
     manifest = parse_index_manifest(described.read_bytes(), PREFIX)
-    assert manifest.dimensions == manifest.model.dimensions == 8
+    assert manifest.partitions[0].dimensions == manifest.models[0].dimensions == 8
     assert manifest.golden_queries[0].neighbors[0] == "item-0000000"

@@ -53,8 +53,7 @@ REGULAR = {
     "index_prefix": BUILDS.map(lambda build: f"indexes/home-store/{build}"),
     "index_generation": GENERATIONS,
     "index_digest": DIGESTS,
-    "model_prefix": BUILDS.map(lambda version: f"models/lite/{version}"),
-    "model_digest": DIGESTS,
+    "models": st.lists(BUILDS.map(lambda version: f"models/lite/{version}"), max_size=3).map(",".join),
     "memory_mib": COUNTS,
     "volume_mib": COUNTS,
     "deadline_seconds": COUNTS,
@@ -73,8 +72,7 @@ MARKS = builds.request(
     index_prefix=IndexPrefix("home-store", "marked"),
     index_generation=222,
     index_digest="sha256:" + "1" * 64,
-    model_prefix=ModelPrefix("lite", "marked"),
-    model_digest="sha256:" + "2" * 64,
+    models=(ModelPrefix("lite", "marked"),),
     footprint=Footprint(memory_mib=333, volume_mib=444, deadline_seconds=555),
 )
 
@@ -148,7 +146,7 @@ def spelled(parameters: dict[str, str]) -> dict[Any, Any]:
     """What stands in a manifest in the place of each mark."""
     one, other = MARKS.to_parameters(), parameters
     marks: dict[Any, Any] = {one[name]: other[name] for name in ("index", "generation", "index_prefix")}
-    marks |= {one[name]: other[name] for name in ("index_digest", "model_digest")}
+    marks[one["index_digest"]] = other["index_digest"]
     marks[f"gs://{one['bucket']}"] = f"gs://{other['bucket']}"
     marks |= {f"{one[name]}Mi": f"{int(other[name])}Mi" for name in ("memory_mib", "volume_mib")}
     marks[f"{int(one['volume_mib']) + LOG_MIB}Mi"] = f"{int(other['volume_mib']) + LOG_MIB}Mi"

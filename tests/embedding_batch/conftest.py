@@ -14,6 +14,7 @@ import pytest
 from embedding_batch.batch import Summary, run
 from embedding_batch.config import Config
 from embedding_batch.events import Event
+from embedding_batch.steps.building import Method
 from model_repository.names import IndexPrefix, Target
 from model_repository.store import ObjectInfo
 from tests.conftest import HOME_STORE
@@ -89,7 +90,7 @@ def new_shop(tmp_path: Path, cache: Path) -> Callable[[], Shop]:
             target=Target("production", "shop"),
             prefix=IndexPrefix("shop", "b1"),
             cache=own,
-            trees=5,
+            method=Method(trees=5),
             workers=2,
         )
         shop = Shop(folder, config, RecordingStore())

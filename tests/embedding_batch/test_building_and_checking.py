@@ -1,4 +1,4 @@
-"""Vectors to Annoy files, and what is then known of them."""
+"""Vectors to index files, and what is then known of them."""
 
 from __future__ import annotations
 
@@ -6,13 +6,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from annoy import AnnoyIndex
 from numpy.typing import NDArray
 
 from embedding_batch.errors import IndexUnsound
-from embedding_batch.steps.building import LOOKUP, Built, Vectors, build, group
-from embedding_batch.steps.catalogue import Item
-from embedding_batch.steps.checking import check, spread
+from embedding_batch.steps.building import LOOKUP, Built, Method, Vectors, build, group
+from embedding_batch.steps.checking import Checked
+from embedding_batch.steps.checking import check as check_for
+from embedding_batch.steps.tuning import spread
+from model_repository.documents.index_manifest import Engine, Recall, Storage, mean_recall
 from model_repository.documents.item_ids import ItemIds, encode_item_lookup
 
 DIMENSIONS = 16
@@ -32,8 +33,21 @@ def content(category: str, count: int, seed: int = 1) -> Vectors:
     return Vectors(category, tuple(f"{category}-{number:05}" for number in range(count)), unit(count, seed))
 
 
-def built(folder: Path, *contents: Vectors, trees: int = 10, workers: int = 2) -> Built:
-    return build(folder, contents, trees=trees, seed=1, workers=workers, listener=ignore)
+HNSW = [Method(Engine.FAISS_HNSW, storage) for storage in Storage]
+METHODS = [Method(), *HNSW]
+every_method = pytest.mark.parametrize("method", METHODS, ids=lambda method: f"{method.engine}-{method.storage}")
+
+
+def built(folder: Path, *contents: Vectors, method: Method = Method(trees=10), workers: int = 2) -> Built:  # noqa: B008
+    return build(folder, contents, lambda _: method, workers=workers, listener=ignore)
+
+
+def check(made: Built, recall: float = 0.95) -> Checked:
+    return check_for(made, recall=recall, model=0, listener=ignore)
+
+
+def recall_of(checked: Checked) -> Recall:
+    return mean_recall(checked.partitions)
 
 
 def files(folder: Path) -> dict[str, bytes]:
@@ -42,16 +56,16 @@ def files(folder: Path) -> dict[str, bytes]:
 
 def test_items_are_grouped_by_category_in_the_order_of_their_names() -> None:
     vectors = unit(3)
-    items = [Item(item, category, Path(item)) for item, category in (("c", "X"), ("a", "Y"), ("b", "X"))]
-    contents = group(items, vectors)
+    contents = group(["c", "a", "b"], ["X", "Y", "X"], vectors)
     assert [(one.category, one.ids) for one in contents] == [("X", ("b", "c")), ("Y", ("a",))]
     assert np.array_equal(contents[0].vectors, vectors[[2, 0]])
 
 
-def test_the_same_vectors_give_the_same_bytes_on_any_number_of_cores(tmp_path: Path) -> None:
+@every_method
+def test_the_same_vectors_give_the_same_bytes_on_any_number_of_cores(tmp_path: Path, method: Method) -> None:
     contents = [content("a", 500), content("b", 300, 2), content("c", 700, 3)]
-    built(tmp_path / "one", *contents, workers=1)
-    built(tmp_path / "four", *contents, workers=4)
+    built(tmp_path / "one", *contents, workers=1, method=method)
+    built(tmp_path / "four", *contents, workers=4, method=method)
     assert files(tmp_path / "one") == files(tmp_path / "four")
 
 
@@ -64,60 +78,85 @@ def test_categories_may_have_any_name(tmp_path: Path) -> None:
     made = built(tmp_path, *(content(name, 3) for name in names))
     assert [partition.content.category for partition in made.partitions] == list(names)
     assert all(part.isascii() and ".." not in part for part in made.contents)
-    check(made, listener=ignore)
+    check(made)
 
 
-def test_positions_lead_to_the_item_whose_vector_was_put_there(tmp_path: Path) -> None:
+@every_method
+def test_positions_lead_to_the_item_whose_vector_was_put_there(tmp_path: Path, method: Method) -> None:
     given = content("a", 200)
-    partition = built(tmp_path, given).partitions[0].partition
-    index = AnnoyIndex(DIMENSIONS, "angular")
-    index.load(str(tmp_path / partition.file))
+    partition = built(tmp_path, given, method=method).partitions[0]
+    index = partition.open(tmp_path)
     ids = ItemIds((tmp_path / partition.ids).read_bytes(), "ids")
     for row in (0, 7, 199):
-        (nearest,) = index.get_nns_by_vector(given.vectors[row], 1)
+        (nearest,) = index.nearest(given.vectors[row], 1, 100).positions
         assert ids[nearest] == given.ids[row]
 
 
-def test_recall_is_1_where_annoy_sees_everything(tmp_path: Path) -> None:
-    recall = check(built(tmp_path, content("a", 10), content("b", 1)), listener=ignore).recall
-    assert (recall.at, recall.value, recall.queries) == (10, 1.0, 11)
+@every_method
+def test_recall_is_1_where_everything_is_seen(tmp_path: Path, method: Method) -> None:
+    checked = check(built(tmp_path, content("a", 10), content("b", 1), method=method))
+    assert [(one.recall.at, one.recall.value) for one in checked.partitions] == [(10, 1.0), (10, 1.0)]
 
 
-def test_too_few_trees_show_as_recall_and_more_trees_raise_it(tmp_path: Path) -> None:
-    given = content("a", 5000)
-    few = check(built(tmp_path / "few", given, trees=1), listener=ignore).recall.value
-    many = check(built(tmp_path / "many", given, trees=100), listener=ignore).recall.value
-    assert few < 0.3
-    assert many > 0.9
+@every_method
+@pytest.mark.parametrize("asked", [0.5, 0.95, 0.99])
+def test_it_is_found_out_how_widely_to_look_for_the_recall_that_is_asked(
+    tmp_path: Path, method: Method, asked: float
+) -> None:
+    (partition,) = check(built(tmp_path, content("a", 3000), method=method), asked).partitions
+    assert partition.recall.value >= min(asked, 0.97 if method.storage is Storage.INT8 else 1)
+    assert partition.queries_per_second is not None
+    assert partition.queries_per_second > 0
+
+
+def test_more_recall_is_paid_for_by_looking_more_widely(tmp_path: Path) -> None:
+    made = built(tmp_path, content("a", 5000), method=Method(trees=2))
+    little, much = (check(made, asked).partitions[0] for asked in (0.3, 0.95))
+    assert little.width < much.width / 3
+    assert little.recall.value < 0.6
+    assert much.recall.value >= 0.95
+
+
+def test_where_no_width_finds_what_is_asked_the_widest_is_taken_and_its_recall_told(tmp_path: Path) -> None:
+    rough = Method(Engine.FAISS_HNSW, Storage.INT8)
+    (partition,) = check(built(tmp_path, content("a", 3000), method=rough), 1.0).partitions
+    assert partition.width == 3000
+    assert 0.9 < partition.recall.value < 1
 
 
 def test_recall_is_what_an_exact_search_says_it_is(tmp_path: Path) -> None:
     given = content("a", 900)
-    recall = check(built(tmp_path, given, trees=2), listener=ignore).recall
-    index = AnnoyIndex(DIMENSIONS, "angular")
-    index.load(str(tmp_path / "partitions/0000-a.annoy"))
+    made = built(tmp_path, given, method=Method(trees=2))
+    (partition,) = check(made, 0.1).partitions
+    index = made.partitions[0].open(tmp_path)
     hits = 0
     for row in range(900):
         by_similarity = np.argsort(-(given.vectors @ given.vectors[row])).tolist()
         exact = [other for other in by_similarity if other != row][:10]
-        found = [other for other in index.get_nns_by_item(row, 11) if other != row][:10]
+        found = [other for other in index.nearest_to(row, 11, partition.width).positions if other != row][:10]
         hits += len(set(exact) & set(found))
-    assert recall.queries == 900
-    assert recall.value == pytest.approx(hits / 9000, abs=1e-3)
+        between = given.vectors[row] + given.vectors[exact[9]]
+        exact = np.argsort(-(given.vectors @ between)).tolist()[:10]
+        hits += len(set(exact) & set(index.nearest(between, 10, partition.width).positions))
+    assert partition.recall.queries == 1800
+    assert partition.recall.value == pytest.approx(hits / 18000, abs=1e-3)
 
 
 def test_the_weakest_category_is_named(tmp_path: Path) -> None:
-    checked = check(built(tmp_path, content("easy", 10), content("hard", 3000), trees=1), listener=ignore)
-    assert checked.weakest[0] == "hard"
+    checked = check(built(tmp_path, content("easy", 10), content("hard", 3000), method=Method(trees=1)))
+    assert checked.weakest.category == "hard"
 
 
-def test_items_that_are_twins_do_not_lower_recall(tmp_path: Path) -> None:
+@every_method
+def test_items_that_are_twins_do_not_lower_recall(tmp_path: Path, method: Method) -> None:
     twins = Vectors("a", tuple(map(str, range(60))), np.tile(unit(2), (30, 1)))
-    assert check(built(tmp_path, twins), listener=ignore).recall.value == 1
+    assert recall_of(check(built(tmp_path, twins, method=method))).value == 1
 
 
-def test_golden_queries_are_what_the_saved_files_answer(tmp_path: Path) -> None:
-    golden = check(built(tmp_path, content("a", 200), content("b", 1), content("c", 5)), listener=ignore).golden_queries
+@every_method
+def test_golden_queries_are_what_the_saved_files_answer(tmp_path: Path, method: Method) -> None:
+    contents = content("a", 200), content("b", 1), content("c", 5)
+    golden = check(built(tmp_path, *contents, method=method)).golden_queries
     assert {query.category for query in golden} == {"a", "b", "c"}
     assert [query.item for query in golden if query.category == "a"] == ["a-00000", "a-00100", "a-00199"]
     for query in golden:
@@ -128,38 +167,40 @@ def test_golden_queries_are_what_the_saved_files_answer(tmp_path: Path) -> None:
 
 
 def test_many_categories_share_the_golden_queries(tmp_path: Path) -> None:
-    golden = check(built(tmp_path, *(content(f"{n:03}", 2) for n in range(250))), listener=ignore).golden_queries
+    golden = check(built(tmp_path, *(content(f"{n:03}", 2) for n in range(250)))).golden_queries
     assert len(golden) == 200
     assert {golden[0].category, golden[-1].category} == {"000", "249"}
 
 
-def test_an_annoy_file_with_other_items_is_noticed(tmp_path: Path) -> None:
-    made = built(tmp_path, content("a", 50), content("b", 49))
-    one, other = (tmp_path / partition.partition.file for partition in made.partitions)
+@every_method
+def test_a_file_with_other_items_is_noticed(tmp_path: Path, method: Method) -> None:
+    made = built(tmp_path, content("a", 50), content("b", 49), method=method)
+    one, other = (tmp_path / partition.file for partition in made.partitions)
     one.write_bytes(other.read_bytes())
-    with pytest.raises(IndexUnsound, match="has 49 items, 50 were put in"):
-        check(made, listener=ignore)
+    with pytest.raises(IndexUnsound, match=r"has 49 (items|vectors of 16), index.json says 50"):
+        check(made)
 
 
-def test_an_annoy_file_that_was_cut_is_noticed(tmp_path: Path) -> None:
-    made = built(tmp_path, content("a", 50))
-    path = tmp_path / made.partitions[0].partition.file
+@every_method
+def test_a_file_that_was_cut_is_noticed(tmp_path: Path, method: Method) -> None:
+    made = built(tmp_path, content("a", 50), method=method)
+    path = tmp_path / made.partitions[0].file
     path.write_bytes(path.read_bytes()[:-1])
     with pytest.raises(IndexUnsound, match="can't read"):
-        check(made, listener=ignore)
+        check(made)
 
 
 def test_item_ids_that_are_not_those_of_the_catalogue_are_noticed(tmp_path: Path) -> None:
     made = built(tmp_path, content("a", 50), content("b", 50))
-    one, other = (tmp_path / partition.partition.ids for partition in made.partitions)
+    one, other = (tmp_path / partition.ids for partition in made.partitions)
     kept = one.read_bytes()
     one.write_bytes(other.read_bytes())
     with pytest.raises(IndexUnsound, match="other ids than were put in"):
-        check(made, listener=ignore)
+        check(made)
     one.write_bytes(kept)
     (tmp_path / LOOKUP).write_bytes(encode_item_lookup([partition.content.ids for partition in made.partitions[::-1]]))
     with pytest.raises(IndexUnsound, match="doesn't find item 'a-00000'"):
-        check(made, listener=ignore)
+        check(made)
 
 
 def test_positions_are_spread_evenly_and_once() -> None:

@@ -174,7 +174,17 @@ def test_what_no_commit_can_say_is_refused_before_any_work(wrong: tuple[str, str
 
 @pytest.mark.parametrize(
     "wrong",
-    [("--trees", "0"), ("--workers", "x"), ("--most-broken", "2"), ("--least-recall", "-1"), ("--model", "other")],
+    [
+        ("--trees", "0"),
+        ("--workers", "x"),
+        ("--most-broken", "2"),
+        ("--least-recall", "-1"),
+        ("--model", "other"),
+        ("--engine", "scann"),
+        ("--engine", "chairs=scann"),
+        ("--storage", "int8"),
+        ("--storage", "chairs=fp16"),
+    ],
 )
 def test_numbers_out_of_range_are_refused(wrong: Sequence[str]) -> None:
     with pytest.raises(Misconfigured, match=wrong[0]):

@@ -10,6 +10,7 @@ from embedding_batch.errors import ItemsDropped, RecallTooLow, TooManyBroken
 from embedding_batch.steps.catalogue import Broken, Item
 from embedding_batch.steps.guards import Limits, guard_broken, guard_items, guard_recall
 from model_repository.documents.index_manifest import Recall
+from tests import builds
 
 LIMITS = Limits(most_broken=0.1, most_dropped=0.2, least_recall=0.9)
 
@@ -47,9 +48,9 @@ def test_a_build_that_shrank_by_more_is_refused() -> None:
 
 
 def test_recall_at_the_threshold_is_enough() -> None:
-    guard_recall(Recall(10, 0.9, 100), LIMITS)
+    guard_recall(builds.partition(recall=Recall(10, 0.9, 100)), LIMITS)
 
 
 def test_recall_below_it_is_not() -> None:
-    with pytest.raises(RecallTooLow, match=r"recall@10 is 0\.899"):
-        guard_recall(Recall(10, 0.899, 100), LIMITS)
+    with pytest.raises(RecallTooLow, match=r"recall@10 of 'chairs' is 0\.899"):
+        guard_recall(builds.partition(recall=Recall(10, 0.899, 100)), LIMITS)

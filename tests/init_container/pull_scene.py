@@ -14,7 +14,6 @@ from random import Random
 from model_repository.digests import sha256_digest
 from model_repository.documents.files import File
 from model_repository.documents.index_manifest import (
-    Partition,
     format_index_manifest,
 )
 from model_repository.documents.model_manifest import format_model_manifest
@@ -52,7 +51,7 @@ def make_build(sizes: dict[str, int], *, seed: int = 1) -> Build:
     index = builds.index_manifest(
         PREFIX,
         builds.model_reference(manifest),
-        partitions=(Partition("chairs", "p.ann", "p.ids", 1),),
+        partitions=(builds.partition(file="p.ann", ids="p.ids", items=1),),
         files=_described(content),
     )
     objects = {f"{MODEL}/{name}": data for name, data in model.items()}
@@ -130,8 +129,7 @@ class Puller:
             if path.is_file() and not path.name.startswith(".")
         }
         wanted = {
-            name.replace(str(PREFIX), "index").replace(str(MODEL), "model"): hashlib.sha256(data).digest()
-            for name, data in build.objects.items()
+            name.replace(str(PREFIX), "index"): hashlib.sha256(data).digest() for name, data in build.objects.items()
         }
         assert found == wanted
         assert not self.partial.exists()

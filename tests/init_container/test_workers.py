@@ -233,7 +233,7 @@ def _plan(*contents: bytes) -> Plan:
         Wanted(f"o{number}", f"index/f{number}", len(data), google_crc32c.value(data))
         for number, data in enumerate(contents)
     )
-    return Plan("sha256:x", "sha256:y", files)
+    return Plan("sha256:x", {}, files)
 
 
 def _in_a_child(work: Callable[[], None]) -> None:

@@ -38,7 +38,6 @@ def request_for(environment: str, **fields: Any) -> DeploymentRequest:
         bucket="acme-models",
         index_prefix=IndexPrefix("home-store", "20261121t1200z"),
         index_digest="sha256:" + "1" * 64,
-        model_digest="sha256:" + "2" * 64,
         footprint=Footprint(memory_mib=1400, volume_mib=1139, deadline_seconds=172),
         by="ann",
         reason='a "quoted" reason: # with {{ everything }}',

@@ -14,7 +14,6 @@ from manifests.metadata import (
     COMMIT_GENERATION,
     INDEX_DIGEST,
     INDEX_PREFIX,
-    MODEL_DIGEST,
     deployment_selector,
     labels,
     selector,
@@ -71,7 +70,6 @@ def test_what_rollouts_rely_on_holds_in_each_environment(environment: str) -> No
         COMMIT_GENERATION: "1700000000000001",
         INDEX_PREFIX: "indexes/home-store/20261121t1200z",
         INDEX_DIGEST: "sha256:" + "1" * 64,
-        MODEL_DIGEST: "sha256:" + "2" * 64,
     }
     assert spec["template"]["metadata"]["annotations"] == rendered.deployment["metadata"]["annotations"] == build
     for value in (rendered.deployment, rendered.service, rendered.budget):

@@ -53,11 +53,17 @@ def test_what_a_person_wrote_is_no_expression_for_a_spinnaker_to_evaluate() -> N
 
 def test_a_parameter_that_is_missing_or_unknown_is_named() -> None:
     parameters = REQUEST.to_parameters()
-    for field in set(parameters) - {"by", "reason"}:
+    for field in set(parameters) - {"by", "reason", "models"}:
         with pytest.raises(DocumentMalformed, match=f"'{field}' is missing"):
             DeploymentRequest.from_parameters({k: v for k, v in parameters.items() if k != field})
     with pytest.raises(DocumentMalformed, match="unknown field 'extra'"):
         DeploymentRequest.from_parameters(parameters | {"extra": "1"})
+
+
+def test_what_a_function_of_the_first_release_sends_is_read() -> None:
+    parameters = {k: v for k, v in REQUEST.to_parameters().items() if k != "models"}
+    parameters |= {"model_prefix": "models/lite/v1", "model_digest": builds.DIGEST}
+    assert DeploymentRequest.from_parameters(parameters) == replace(REQUEST, models=())
 
 
 def test_who_and_why_may_be_left_out() -> None:
@@ -79,8 +85,8 @@ def test_who_and_why_may_be_left_out() -> None:
         ("index_prefix", "indexes/home/../b1"),
         ("index_generation", "-1"),
         ("index_digest", "ab" * 32),
-        ("model_prefix", "models/lite"),
-        ("model_digest", builds.DIGEST.upper()),
+        ("models", "models/lite"),
+        ("models", "models/lite/1,,models/lite/2"),
         ("memory_mib", "0"),
         ("memory_mib", "1Gi"),
         ("memory_mib", "-5"),

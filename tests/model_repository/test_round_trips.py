@@ -16,11 +16,13 @@ from model_repository.documents.commit import Commit, LiveCommit, format_commit,
 from model_repository.documents.files import BLOCK_BYTES, File
 from model_repository.documents.index_manifest import (
     Build,
+    Engine,
     GoldenQuery,
     IndexManifest,
     ModelReference,
     Partition,
     Recall,
+    Storage,
     format_index_manifest,
     parse_index_manifest,
 )
@@ -65,12 +67,34 @@ def _file(name: st.SearchStrategy[str], sizes: st.SearchStrategy[int]) -> st.Sea
     return st.builds(File, name, sizes, crc32cs) | in_blocks
 
 
+counts = st.integers(min_value=1, max_value=10**15 - 1)
+
+
 @st.composite
 def index_manifests(draw: st.DrawFn) -> IndexManifest:
     categories = draw(st.lists(printable(20, 1), min_size=1, max_size=4, unique=True))
+    dimensions = draw(st.integers(min_value=1, max_value=65536))
+    models = draw(st.sampled_from([0, 1, 2]))
+    at = draw(st.integers(min_value=1, max_value=1000))
     partitions = tuple(
-        Partition(category, f"p{number}.annoy", f"p{number}.ids", draw(st.integers(min_value=1, max_value=2**31 - 1)))
-        for number, category in enumerate(categories)
+        Partition(
+            category=category,
+            file=f"p{number}.index",
+            ids=f"p{number}.ids",
+            items=draw(st.integers(min_value=1, max_value=2**31 - 1)),
+            engine=draw(st.sampled_from(Engine)) if storage is Storage.FLOAT32 else Engine.FAISS_HNSW,
+            storage=storage,
+            dimensions=dimensions,
+            metric="angular",
+            model=draw(st.none() | st.integers(min_value=0, max_value=models - 1)) if models else None,
+            width=draw(st.integers(min_value=1, max_value=2**31 - 1)),
+            recall=Recall(
+                at, draw(st.floats(min_value=0, max_value=1)), draw(st.integers(min_value=1, max_value=10**9))
+            ),
+            queries_per_second=draw(st.none() | st.floats(min_value=0, max_value=1e9)),
+        )
+        for number, category in enumerate(categories + draw(st.sampled_from([[], categories[:1]])))
+        for storage in [draw(st.sampled_from(Storage))]
     )
     neighbors = draw(st.lists(printable(30, 1), min_size=1, max_size=5))
     golden = GoldenQuery(
@@ -80,16 +104,12 @@ def index_manifests(draw: st.DrawFn) -> IndexManifest:
         distances=tuple(draw(st.lists(finite, min_size=len(neighbors), max_size=len(neighbors)))),
     )
     used = ["items.lookup", *(name for p in partitions for name in (p.file, p.ids))]
-    dimensions = draw(st.integers(min_value=1, max_value=65536))
     model_files = draw(files(["model.json", "model.onnx"]))
+    prefixes = draw(st.lists(model_prefixes, min_size=models, max_size=models, unique=True))
     return IndexManifest(
         prefix=draw(index_prefixes),
         created=draw(moments),
-        model=ModelReference(draw(model_prefixes), draw(digests), dimensions, model_files),
-        dimensions=dimensions,
-        metric="angular",
-        trees=draw(st.integers(min_value=1, max_value=100_000)),
-        recall=Recall(10, draw(st.floats(min_value=0, max_value=1)), draw(st.integers(min_value=1, max_value=10**9))),
+        models=tuple(ModelReference(prefix, draw(digests), dimensions, model_files) for prefix in prefixes),
         lookup="items.lookup",
         partitions=partitions,
         golden_queries=draw(st.sampled_from([(), (golden,)])),
@@ -126,7 +146,6 @@ receipts = st.builds(
     reason=printable(100),
     canary=st.none() | canaries,
 )
-counts = st.integers(min_value=1, max_value=10**15 - 1)
 
 
 @st.composite
@@ -139,8 +158,7 @@ def requests(draw: st.DrawFn) -> DeploymentRequest:
         index_prefix=IndexPrefix(target.index, draw(names)),
         index_generation=draw(generations),
         index_digest=draw(digests),
-        model_prefix=draw(model_prefixes),
-        model_digest=draw(digests),
+        models=tuple(draw(st.lists(model_prefixes, max_size=3))),
         footprint=draw(st.builds(Footprint, counts, counts, counts)),
         by=draw(printable(100)),
         reason=draw(printable(100)),

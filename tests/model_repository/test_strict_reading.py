@@ -31,23 +31,52 @@ def reference(**changes: Any) -> dict[str, Any]:
     return {"prefix": "models/lite/1", "digest": DIGEST, "dimensions": 4, "files": MODEL_FILES} | changes
 
 
+def partition(**changes: Any) -> dict[str, Any]:
+    return {
+        "category": "chair",
+        "file": "chair.annoy",
+        "ids": "chair.ids",
+        "items": 3,
+        "engine": "annoy",
+        "storage": "float32",
+        "dimensions": 4,
+        "metric": "angular",
+        "model": 0,
+        "width": 100,
+        "recall": {"at": 10, "value": 0.99, "queries": 100},
+    } | changes
+
+
 def index(**changes: Any) -> dict[str, Any]:
     names = ("items.lookup", "chair.annoy", "chair.ids")
     return {
-        "schema_version": 1,
+        "schema_version": 2,
         "index": "home",
         "build": "b1",
         "created": "2026-11-21T12:00:00Z",
-        "model": reference(),
-        "dimensions": 4,
-        "metric": "angular",
-        "trees": 10,
-        "recall": {"at": 10, "value": 0.99, "queries": 100},
+        "models": [reference()],
+        "partitions": [partition()],
         "lookup": "items.lookup",
-        "partitions": [{"category": "chair", "file": "chair.annoy", "ids": "chair.ids", "items": 3}],
         "golden_queries": [{"category": "chair", "item": "a", "neighbors": ["a", "b"], "distances": [0, 0.5]}],
         "files": [{"name": name, "size": 10, "crc32c": "AAAAAA=="} for name in names],
     } | changes
+
+
+def index_of_schema_1(**changes: Any) -> dict[str, Any]:
+    earlier = {name: value for name, value in index().items() if name != "models"}
+    return (
+        earlier
+        | {
+            "schema_version": 1,
+            "model": reference(),
+            "dimensions": 4,
+            "metric": "angular",
+            "trees": 10,
+            "recall": {"at": 10, "value": 0.99, "queries": 100},
+            "partitions": [{"category": "chair", "file": "chair.annoy", "ids": "chair.ids", "items": 3}],
+        }
+        | changes
+    )
 
 
 def model(**changes: Any) -> dict[str, Any]:
@@ -212,10 +241,6 @@ def test_every_field_of_the_manifests_is_needed_and_no_other_is_taken() -> None:
         parse_receipt(json.dumps(receipt(extra=1)).encode(), TARGET, 5)
 
 
-def partition(**changes: Any) -> dict[str, Any]:
-    return {"category": "chair", "file": "chair.annoy", "ids": "chair.ids", "items": 3} | changes
-
-
 def golden(**changes: Any) -> dict[str, Any]:
     return {"category": "chair", "item": "a", "neighbors": ["a"], "distances": [0.0]} | changes
 
@@ -227,7 +252,7 @@ def file(name: str, **changes: Any) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("changes", "says"),
     [
-        ({"schema_version": 2}, "use a matching release"),
+        ({"schema_version": 3}, "use a matching release"),
         ({"schema_version": True}, "expected a whole number, found true or false"),
         ({"index": "garden"}, "must stand where its manifest says"),
         ({"build": "b2"}, "must stand where its manifest says"),
@@ -235,19 +260,21 @@ def file(name: str, **changes: Any) -> dict[str, Any]:
         ({"created": "2026-11-21T12:00:00"}, "created: expected a time"),  # where on earth?
         ({"created": "0001-01-01T00:00:00+23:59"}, "created: expected a time"),
         ({"created": "9999-12-31T23:59:59-23:59"}, "created: expected a time"),
-        ({"dimensions": 0}, "dimensions: expected 1 to"),
-        ({"dimensions": 4.0}, "dimensions: expected a whole number"),
-        ({"dimensions": 10**30}, "dimensions: expected 1 to"),
-        ({"metric": "euclidean"}, "metric 'euclidean'"),
-        ({"trees": -1}, "trees: expected"),
-        ({"recall": {"at": 10, "value": 1.01, "queries": 5}}, "recall.value: expected"),
-        ({"recall": {"at": 10, "value": 10**400, "queries": 5}}, "recall.value: expected"),
-        ({"recall": {"at": 10, "value": 1, "queries": 5, "of": 1}}, "recall: unknown field 'of'"),
+        ({"partitions": [partition(dimensions=0)]}, "dimensions: expected 1 to"),
+        ({"partitions": [partition(dimensions=4.0)]}, "dimensions: expected a whole number"),
+        ({"partitions": [partition(dimensions=10**30)]}, "dimensions: expected 1 to"),
+        ({"partitions": [partition(metric="euclidean")]}, "metric 'euclidean'"),
+        ({"partitions": [partition(recall={"at": 10, "value": 1.01, "queries": 5})]}, "recall.value: expected"),
+        ({"partitions": [partition(recall={"at": 10, "value": 10**400, "queries": 5})]}, "recall.value: expected"),
+        (
+            {"partitions": [partition(recall={"at": 10, "value": 1, "queries": 5, "of": 1})]},
+            "recall: unknown field 'of'",
+        ),
         ({"lookup": "../items.lookup"}, "lookup: file"),
         ({"lookup": "other.lookup"}, "used but not listed"),
         ({"lookup": "chair.ids"}, "used twice"),
         ({"partitions": []}, "at least one"),
-        ({"partitions": [partition(), partition()]}, "a category stands twice"),
+        ({"partitions": [partition(), partition()]}, "used twice"),
         ({"partitions": [partition(), partition(category="sofa")]}, "used twice"),
         ({"partitions": [partition(items=0)]}, r"partitions[0].items: expected 1 to"),
         ({"partitions": [partition(items=2**31)]}, r"partitions[0].items: expected 1 to"),
@@ -282,16 +309,47 @@ def file(name: str, **changes: Any) -> dict[str, Any]:
         ({"files": [file("a", size=2 * BLOCK_BYTES, blocks=["AAAAAA=="])]}, "files[0]: blocks: expected a crc32c for"),
         ({"files": [file("a", size=BLOCK_BYTES + 1, blocks=["AAAAAA==", "AAAA"])]}, "files[0]: blocks: crc32c 'AAAA'"),
         ({"files": [*index()["files"], file("index.json")]}, "can't list itself"),
-        ({"model": reference(files=[])}, "model.json is missing"),
-        ({"model": reference(digest="0" * 64)}, "model.digest"),
-        ({"model": reference(prefix="models/../1")}, "model.prefix"),
-        ({"model": reference(dimensions=5)}, "vectors of 4 dimensions, but models/lite/1 makes 5"),
+        ({"models": [reference(files=[])]}, "model.json is missing"),
+        ({"models": [reference(digest="0" * 64)]}, "models[0].digest"),
+        ({"models": [reference(prefix="models/../1")]}, "models[0].prefix"),
+        ({"models": [reference(dimensions=5)]}, "vectors of 4 dimensions, but models/lite/1 makes 5"),
+        ({"models": [reference(), reference()]}, "a model stands twice"),
+        ({"models": [], "partitions": [partition(model=0)]}, "partitions[0].model"),
+        ({"partitions": [partition(model=1)]}, "partitions[0].model: expected 0 to 0"),
+        ({"partitions": [partition(engine="scann")]}, "'scann'; this release knows annoy, faiss-hnsw"),
+        ({"partitions": [partition(storage="int4")]}, "'int4'; this release knows float32, fp16, int8"),
+        ({"partitions": [partition(storage="int8")]}, "partitions[0].storage: annoy can't keep vectors as int8"),
+        ({"partitions": [partition(width=0)]}, "partitions[0].width"),
+        ({"partitions": [partition(queries_per_second=-1)]}, "partitions[0].queries_per_second"),
     ],
 )
 def test_an_index_manifest_that_contradicts_itself_is_refused(changes: dict[str, Any], says: str) -> None:
     with pytest.raises(DocumentMalformed) as caught:
         parse_index_manifest(json.dumps(index(**changes)).encode(), PREFIX)
     assert str(caught.value).startswith("indexes/home/b1/index.json: ")
+    assert says in str(caught.value)
+
+
+def test_an_index_manifest_of_the_first_schema_is_read() -> None:
+    read = parse_index_manifest(json.dumps(index_of_schema_1()).encode(), PREFIX)
+    assert read == parse_index_manifest(json.dumps(index()).encode(), PREFIX)
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"models": [reference()]}, "unknown field 'models'"),
+        ({"partitions": [partition()]}, "partitions[0]: unknown field"),
+        ({"trees": 0}, "trees: expected 1"),
+        ({"model": reference(dimensions=5)}, "vectors of 4 dimensions, but models/lite/1 makes 5"),
+        ({"partitions": index_of_schema_1()["partitions"] * 2}, "a category stands twice"),
+    ],
+)
+def test_an_index_manifest_of_the_first_schema_that_contradicts_itself_is_refused(
+    changes: dict[str, Any], says: str
+) -> None:
+    with pytest.raises(DocumentMalformed) as caught:
+        parse_index_manifest(json.dumps(index_of_schema_1(**changes)).encode(), PREFIX)
     assert says in str(caught.value)
 
 

@@ -29,7 +29,7 @@ def test_a_commit_of_a_whole_build_is_asked_for_with_all_that_the_webhook_needs(
     assert (request.target, request.generation, request.bucket) == (HOME, generation, "a-bucket")
     assert (request.index_prefix, request.index_generation) == (manifest.prefix, stored.generation)
     assert request.index_digest == sha256_digest(stored.data)
-    assert (request.model_prefix, request.model_digest) == (manifest.model.prefix, manifest.model.digest)
+    assert request.models == (manifest.models[0].prefix,)
     assert (request.by, request.reason) == ("batch", "hourly")
     assert scene.notifier.notices == []
     assert list_receipts(scene.store, HOME) == [], "what became of it is for the CD side to say"

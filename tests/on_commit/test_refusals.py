@@ -116,7 +116,7 @@ def test_a_build_whose_model_is_another_one_now_is_refused_at_once(scene: Scene)
 
 
 def test_a_build_of_other_dimensions_than_its_model_makes_is_refused(scene: Scene) -> None:
-    scene.publish(dimensions=8)
+    scene.publish(partitions=(builds.partition(dimensions=8),))
     generation = scene.commit()
     scene.look()
     assert "vectors of 8 dimensions, but models/lite/v1 makes 4" in scene.refusal(generation).detail

@@ -109,7 +109,7 @@ def test_pull_brings_a_build_and_its_model_and_says_why_it_can_not(shop: Operato
     good = indexpush(shop, "pull", "indexes/clothing/b1", str(tmp_path / "here"))
     assert good.returncode == 0, good.stderr
     assert (tmp_path / "here/index/0.annoy").read_bytes() == b"0.annoy of indexes/clothing/b1"
-    assert (tmp_path / "here/model/model.onnx").read_bytes() == b"weights"
+    assert (tmp_path / "here/models/effnet/v1/model.onnx").read_bytes() == b"weights"
 
     shop.store.write("indexes/clothing/b1/0.annoy", b"0.ANNOY of indexes/clothing/b1", if_generation_match=None)
     bad = indexpush(shop, "pull", "indexes/clothing/b1", str(tmp_path / "there"), "--output", "json")

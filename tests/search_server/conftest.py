@@ -1,4 +1,4 @@
-"""A small real build (Annoy, ONNX, pictures) in the contract's formats, and the real server as a process."""
+"""A small real build (indexes, ONNX, pictures) in the contract's formats, and the real server as a process."""
 
 from __future__ import annotations
 
@@ -18,22 +18,23 @@ from typing import Any
 import httpx
 import numpy as np
 import pytest
-from annoy import AnnoyIndex
 from onnx import TensorProto, helper
 from PIL import Image
 
 from image_embedder import Embedder, preprocess
 from model_repository.digests import sha256_digest
 from model_repository.documents.index_manifest import (
+    Engine,
     GoldenQuery,
     IndexManifest,
-    Partition,
+    Storage,
     format_index_manifest,
 )
 from model_repository.documents.item_ids import encode_item_ids, encode_item_lookup
 from model_repository.documents.model_manifest import GoldenImage, ModelManifest, format_model_manifest
 from model_repository.names import IndexPrefix, ModelPrefix
 from tests import builds
+from vector_index import build_index, open_index
 
 SIZE = 32
 DIMENSIONS = 48
@@ -81,12 +82,18 @@ class Build:
     prefix: IndexPrefix = PREFIX
     digest: str = ""
     trees: int = 5
+    kind: tuple[Engine, Storage] = (Engine.ANNOY, Storage.FLOAT32)
+    width: int = 50
     dimensions: int = DIMENSIONS
     manifest: IndexManifest | None = None
 
     @property
     def index(self) -> Path:
         return self.data / "index"
+
+    @property
+    def model_folder(self) -> Path:
+        return self.data / str(MODEL_PREFIX)
 
     @staticmethod
     def picture(seed: int, form: str = "JPEG") -> bytes:
@@ -97,38 +104,49 @@ class Build:
             (self.index / f"{number}.ids").write_bytes(encode_item_ids(ids))
         (self.index / "items.lookup").write_bytes(encode_item_lookup(list(self.ids.values())))
 
-    def write_annoy(self) -> None:
+    def write_indexes(self) -> None:
         golden = []
         for number, (category, ids) in enumerate(self.ids.items()):
-            annoy = AnnoyIndex(self.dimensions, "angular")
-            annoy.set_seed(7)
-            for position, vector in enumerate(self.vectors[category]):
-                annoy.add_item(position, vector)
-            annoy.build(self.trees, n_jobs=1)
-            annoy.save(str(self.index / f"{number}.ann"))
-            found, distances = annoy.get_nns_by_item(0, 5, -1, include_distances=True)
+            path = self.index / f"{number}.ann"
+            vectors = np.array(self.vectors[category], np.float32)
+            build_index(path, vectors, *self.kind, trees=self.trees, seed=7)
+            index = open_index(path, *self.kind, dimensions=vectors.shape[1], items=len(ids))
+            found, distances = index.nearest_to(0, 5, self.width)
             golden.append(GoldenQuery(category, ids[0], tuple(ids[p] for p in found), tuple(distances)))
         self.golden = tuple(golden)
 
     def seal(self) -> None:
         """Write model.json and index.json about the files as they are now."""
         model_json = format_model_manifest(self.model)
-        (self.data / "model" / "model.json").write_bytes(model_json)
+        (self.model_folder / "model.json").write_bytes(model_json)
         model = builds.model_reference(
-            self.model, dimensions=self.dimensions, files=builds.described_folder(self.data / "model")
+            self.model, dimensions=self.dimensions, files=builds.described_folder(self.model_folder)
         )
-        self.manifest = builds.index_manifest(
+        manifest = builds.index_manifest(
             self.prefix,
             model,
-            trees=self.trees,
             partitions=tuple(
-                Partition(category, f"{number}.ann", f"{number}.ids", len(ids))
+                builds.partition(
+                    number,
+                    category,
+                    len(ids),
+                    file=f"{number}.ann",
+                    engine=self.kind[0],
+                    storage=self.kind[1],
+                    dimensions=self.dimensions,
+                    width=self.width,
+                )
                 for number, (category, ids) in enumerate(self.ids.items())
             ),
             golden_queries=self.golden,
             files=builds.described_folder(self.index, without="index.json"),
         )
-        index_json = format_index_manifest(self.manifest)
+        self.say(manifest)
+
+    def say(self, manifest: IndexManifest) -> None:
+        """Write this index.json."""
+        self.manifest = manifest
+        index_json = format_index_manifest(manifest)
         (self.index / "index.json").write_bytes(index_json)
         self.digest = sha256_digest(index_json)
 
@@ -145,7 +163,7 @@ class Build:
 
 def make_build(data: Path) -> Build:
     """Pictures -> embeddings -> Annoy per category -> manifests, as the batch does, for 71 items."""
-    model = data / "model"
+    model = data / str(MODEL_PREFIX)
     model.mkdir(parents=True)
     (data / "index").mkdir()
     (model / "model.onnx").write_bytes(block_model())
@@ -168,7 +186,7 @@ def make_build(data: Path) -> Build:
     )
     build = Build(data, names, vectors, manifest)
     build.write_ids()
-    build.write_annoy()
+    build.write_indexes()
     build.seal()
     return build
 

@@ -80,7 +80,7 @@ def test_many_clients_at_once_each_get_their_own_answer(server: Any, good_build:
 def test_an_items_id_may_be_any_text(item: str, build: Any, start: Callable[..., Any]) -> None:
     build.ids["lamps"][2] = item
     build.write_ids()
-    build.write_annoy()
+    build.write_indexes()
     build.seal()
     server = start(build.environment())
     encoded = "".join(f"%{byte:02X}" for byte in item.encode())

@@ -171,7 +171,7 @@ def test_a_request_on_its_way_in_is_answered_before_the_server_leaves(
 
 def test_a_server_that_is_not_ready_leaves_at_once(build: Any, start: Start) -> None:
     # a pipe in place of model.json: to open it takes until somebody writes, which nobody does
-    path = build.data / "model" / "model.json"
+    path = build.model_folder / "model.json"
     path.unlink()
     os.mkfifo(path)
     server = start({**build.environment(), "DRAIN_SECONDS": "60"}, wait=False)

@@ -171,7 +171,7 @@ def test_everything_fits_a_narrow_screen(browser: Browser, build: Any, start: Ca
     for n in range(12):  # more categories than fit side by side
         build.ids[f"Lamps of kind {n}"], build.vectors[f"Lamps of kind {n}"] = lamps[n::12], vectors[n::12]
     build.write_ids()
-    build.write_annoy()
+    build.write_indexes()
     build.seal()
     page = browser.new_page(viewport={"width": 360, "height": 740})
     page.goto(f"{start(build.environment()).url}/#item=lamp-4")
@@ -185,7 +185,7 @@ def test_everything_fits_a_narrow_screen(browser: Browser, build: Any, start: Ca
 def test_a_products_name_never_becomes_markup(page: Page, build: Any, start: Callable[..., Any]) -> None:
     build.ids["lamps"][3] = '<img src=x onerror="document.title=1">'
     build.write_ids()
-    build.write_annoy()
+    build.write_indexes()
     build.seal()
     page.goto(start(build.environment()).url)
     page.get_by_role("button", name="lamps").click()

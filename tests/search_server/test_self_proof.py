@@ -53,7 +53,7 @@ def test_item_ids_that_were_shuffled_within_their_file_alone_are_noticed(build: 
 def test_vectors_of_another_model_are_noticed(build: Any, start: Start) -> None:
     golden = build.golden
     build.vectors["lamps"] = list(np.random.default_rng(1).standard_normal((25, 48)))
-    build.write_annoy()
+    build.write_indexes()
     build.golden = golden
     build.seal()
     assert "golden query 'lamp-0' of 'lamps'" in refused(build, start)
@@ -62,7 +62,7 @@ def test_vectors_of_another_model_are_noticed(build: Any, start: Start) -> None:
 def test_a_model_of_other_dimensions_is_noticed(build: Any, start: Start) -> None:
     build.dimensions = 40
     build.vectors = {name: [vector[:40] for vector in vectors] for name, vectors in build.vectors.items()}
-    build.write_annoy()
+    build.write_indexes()
     build.seal()
     words = refused(build, start)
     assert "models/blocks/1 embeds to 48 dimensions, indexes/home-store/20261121t1200z was built with 40" in words
@@ -75,7 +75,7 @@ def test_an_index_json_of_other_dimensions_than_its_files_is_noticed(build: Any,
 
 
 def test_a_golden_image_that_embeds_to_something_else_is_noticed(build: Any, start: Start) -> None:
-    (build.data / "model" / "golden-0.jpg").write_bytes(build.picture(1))
+    (build.model_folder / "golden-0.jpg").write_bytes(build.picture(1))
     build.seal()
     words = refused(build, start)
     assert "golden image 'golden-0.jpg': embedded to cosine" in words
@@ -92,12 +92,12 @@ def test_a_golden_image_that_embeds_to_something_else_is_noticed(build: Any, sta
     ],
 )
 def test_a_model_that_does_not_work_is_noticed(build: Any, start: Start, name: str, data: bytes, word: str) -> None:
-    (build.data / "model" / name).write_bytes(data)
+    (build.model_folder / name).write_bytes(data)
     build.seal()
     assert word in refused(build, start)
 
 
-@pytest.mark.parametrize("name", ["index/0.ann", "index/1.ids", "index/items.lookup", "model/model.onnx"])
+@pytest.mark.parametrize("name", ["index/0.ann", "index/1.ids", "index/items.lookup", "models/blocks/1/model.onnx"])
 def test_a_file_cut_short_is_noticed_before_it_is_mapped(build: Any, start: Start, name: str) -> None:
     path = build.data / name
     os.truncate(path, path.stat().st_size * 9 // 10)
@@ -152,7 +152,7 @@ def test_a_build_without_golden_questions_is_refused(build: Any, start: Start) -
     build.golden = ()
     build.seal()
     assert "without a golden query" in refused(build, start)
-    build.write_annoy()
+    build.write_indexes()
     build.model = dataclasses.replace(build.model, golden_images=())
     build.seal()
     assert "nothing can be proved" in refused(build, start)

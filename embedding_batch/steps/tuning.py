@@ -1,0 +1,126 @@
+"""How widely an index must be searched to find what is asked of it, and how fast it is then.
+
+It is asked about items, as callers do, and about points halfway between an item and one of its neighbours: those are no
+items, as a customer's photo is none, and lie where photos do.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from model_repository.documents.index_manifest import Recall
+from vector_index import VectorIndex
+
+RECALL_AT = 10
+_STEP = 1.3
+"""From one width that is tried to the next."""
+_CHUNK = 64
+"""Queries that are compared with all vectors at once."""
+_TIE = 1e-5
+"""Two similarities closer than this are the same: which of two twins comes tenth is no matter of recall."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tuned:
+    """width: that finds the recall. queries_per_second: for RECALL_AT neighbours at that width, on one core."""
+
+    width: int
+    recall: Recall
+    queries_per_second: float
+
+
+@dataclass(frozen=True, slots=True)
+class _Queries:
+    """What is asked, and what is right.
+
+    vectors: float32[Q,D]. items: the position that a row is the vector of, or -1. least: float32[Q], the similarity of
+    the k-th nearest that isn't the item itself. k: of them.
+    """
+
+    vectors: NDArray[np.float32]
+    items: NDArray[np.intp]
+    least: NDArray[np.float32]
+    k: int
+
+
+def tune(
+    index: VectorIndex, vectors: NDArray[np.float32], *, queries: int, recall: float, narrowest: int, widest: int
+) -> Tuned:
+    """Return the least of the widths tried that finds `recall` of the exact answer; if none does, the widest.
+
+    vectors: float32[N,D] of length 1, by position. queries: items that are asked about, evenly spread, and as many
+    points between them. narrowest, widest: the first width that is tried, and the last.
+    """
+    asked = _ask(vectors, queries)
+    width = min(narrowest, widest)
+    while True:
+        begun = time.perf_counter()
+        found = [_search(index, asked, row, width) for row in range(len(asked.vectors))]
+        seconds = time.perf_counter() - begun
+        share = _recall(vectors, asked, found)
+        if share >= recall or width == widest:
+            measured = Recall(RECALL_AT, share, len(found))
+            return Tuned(width, measured, float(f"{len(found) / seconds:.3g}"))
+        width = min(int(width * _STEP), widest)
+
+
+def _ask(vectors: NDArray[np.float32], count: int) -> _Queries:
+    """Where there are fewer than RECALL_AT other items, all of them are the exact answer."""
+    items = np.array(spread(len(vectors), count))
+    k = min(RECALL_AT, len(vectors) - 1)
+    if k == 0:
+        return _Queries(vectors[items], items, np.full(len(items), -np.inf, np.float32), 0)
+    neighbors, least = _exact(vectors, vectors[items], items, k)
+    between = vectors[items] + vectors[neighbors]
+    lengths = np.linalg.norm(between, axis=1)
+    between = between[lengths > _TIE] / lengths[lengths > _TIE, np.newaxis]
+    nobody = np.full(len(between), -1)
+    _, least_between = _exact(vectors, between, nobody, k)
+    return _Queries(
+        np.concatenate([vectors[items], between]),
+        np.concatenate([items, nobody]),
+        np.concatenate([least, least_between]),
+        k,
+    )
+
+
+def _exact(
+    vectors: NDArray[np.float32], queries: NDArray[np.float32], items: NDArray[np.intp], k: int
+) -> tuple[NDArray[np.intp], NDArray[np.float32]]:
+    """The k-th nearest of each query, without the item that it is, and its similarity."""
+    neighbors, least = [], []
+    for start in range(0, len(queries), _CHUNK):
+        similarities = queries[start : start + _CHUNK] @ vectors.T
+        of = items[start : start + _CHUNK]
+        rows = np.arange(len(of))
+        similarities[rows[of >= 0], of[of >= 0]] = -np.inf
+        kth = np.argpartition(similarities, -k, axis=1)[:, -k]
+        neighbors.append(kth)
+        least.append(similarities[rows, kth])
+    return np.concatenate(neighbors), np.concatenate(least)
+
+
+def _search(index: VectorIndex, asked: _Queries, row: int, width: int) -> list[int]:
+    item = int(asked.items[row])
+    if item < 0:
+        return index.nearest(asked.vectors[row], asked.k, width).positions
+    return [other for other in index.nearest_to(item, asked.k + 1, width).positions if other != item][: asked.k]
+
+
+def _recall(vectors: NDArray[np.float32], asked: _Queries, found: list[list[int]]) -> float:
+    if asked.k == 0:
+        return 1.0
+    right = 0
+    for row, positions in enumerate(found):
+        similarities = vectors[positions] @ asked.vectors[row]
+        right += int(np.count_nonzero(similarities >= asked.least[row] - _TIE))
+    return right / (asked.k * len(found))
+
+
+def spread(size: int, count: int) -> list[int]:
+    """Return at most `count` different positions below `size`, evenly spread: the same each time, unlike a sample."""
+    return [int(position) for position in np.unique(np.linspace(0, size - 1, min(size, count)).round())]

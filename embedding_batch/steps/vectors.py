@@ -1,0 +1,166 @@
+"""Vectors that somebody else made: of pictures, text, audio, users, whatever is to be found by likeness.
+
+Parquet files with the columns `id` (text or whole numbers), `category` (text) and `vector` (a list of numbers, all of
+one length), as any of the tools that embed writes them; or one `.npy` array of a row for each item, and a text file
+with a line for each row: the id, a tab, the category.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import glob
+import io
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from embedding_batch.errors import VectorsMalformed
+from embedding_batch.steps.building import Vectors, group
+from embedding_batch.steps.catalogue import CATEGORIES_LIMIT, CATEGORY_LIMIT, ID_LIMIT
+from model_repository.names import parse_bucket_url
+from model_repository.store import Store
+
+COLUMNS: Final = ("id", "category", "vector")
+_FILE_LIMIT: Final = 1 << 40
+_SCHEME: Final = "gs://"
+
+OpenBucket = Callable[[str], Store]
+"""By the bucket's name."""
+
+
+def read_vectors(where: str, ids: Path | None, open_bucket: OpenBucket) -> tuple[Vectors, ...]:
+    """Read all vectors, by category, both in order of their names; each is made to have length 1.
+
+    where: a file or a pattern (`*`, `?`, `[...]`), on this machine or ``gs://bucket/...``. ids: beside an `.npy` file.
+    Raises VectorsMalformed, which names the file and the row, and what the store raises.
+    """
+    rows: dict[str, int] = {}
+    categories: list[str] = []
+    parts: list[NDArray[np.float32]] = []
+    for part in _read(where, ids, open_bucket):
+        name, vectors = part.file, part.vectors
+        if len(part.ids) != len(vectors):
+            raise VectorsMalformed(f"{name}: has {len(vectors)} rows, --ids has {len(part.ids)} lines")
+        if parts and vectors.shape[1] != parts[0].shape[1]:
+            raise VectorsMalformed(
+                f"{name}: vectors of {vectors.shape[1]} numbers, those before it have {parts[0].shape[1]}"
+            )
+        for row, (item, category) in enumerate(zip(part.ids, part.categories, strict=True), start=part.row):
+            _check_text(name, row, "id", item, ID_LIMIT)
+            _check_text(name, row, "category", category, CATEGORY_LIMIT)
+            if item in rows:
+                raise VectorsMalformed(f"{name}: row {row}: the id {item!r} stands twice")
+            rows[item] = len(rows)
+        categories += part.categories
+        parts.append(_units(part))
+        if len(set(categories)) > CATEGORIES_LIMIT:
+            raise VectorsMalformed(f"{name}: more than the {CATEGORIES_LIMIT} categories that an index may have")
+    if not rows:
+        raise VectorsMalformed(f"{where}: has no vectors")
+    return group(list(rows), categories, np.concatenate(parts))
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """Rows of a file, from `row` on. vectors: float32[N,D]."""
+
+    file: str
+    row: int
+    ids: list[str]
+    categories: list[str]
+    vectors: NDArray[np.float32]
+
+
+def _read(where: str, ids: Path | None, open_bucket: OpenBucket) -> Iterator[_Part]:
+    found = False
+    for name, source in _files(where, open_bucket):
+        found = True
+        if name.endswith(".npy"):
+            if ids is None:
+                raise VectorsMalformed(f"{name}: --ids: an array has no ids; name a file of lines: id, tab, category")
+            yield _Part(name, 0, *_read_ids(ids), _array(name, source))
+        else:
+            yield from _read_parquet(name, source)
+    if not found:
+        raise VectorsMalformed(f"{where}: no such file")
+
+
+def _files(where: str, open_bucket: OpenBucket) -> Iterator[tuple[str, Path | io.BytesIO]]:
+    """Every file that is meant, in order of their names."""
+    if not where.startswith(_SCHEME):
+        for name in sorted(glob.glob(where)):  # noqa: PTH207 - an absolute pattern, too
+            yield name, Path(name)
+        return
+    bucket, _, pattern = where.removeprefix(_SCHEME).partition("/")
+    store = open_bucket(parse_bucket_url(f"{_SCHEME}{bucket}"))
+    for name in sorted(info.name for info in store.listing(re.split(r"[*?\[]", pattern)[0])):
+        if fnmatch.fnmatchcase(name, pattern):
+            yield f"{_SCHEME}{bucket}/{name}", io.BytesIO(store.read(name, limit=_FILE_LIMIT).data)
+
+
+def _read_parquet(name: str, source: Path | io.BytesIO) -> Iterator[_Part]:
+    try:
+        file = pq.ParquetFile(source)
+        if missing := set(COLUMNS) - set(file.schema_arrow.names):
+            raise VectorsMalformed(f"{name}: has no column {min(missing)!r}; {', '.join(COLUMNS)} are needed")
+        row = 0
+        for batch in file.iter_batches(columns=list(COLUMNS)):
+            if batch.num_rows:
+                ids, categories = (batch.column(column).cast(pa.string()).to_pylist() for column in COLUMNS[:2])
+                yield _Part(name, row, ids, categories, _matrix(name, batch.column(COLUMNS[2])))
+            row += batch.num_rows
+    except (pa.ArrowException, OSError) as error:
+        raise VectorsMalformed(f"{name}: can't be read ({error})") from error
+
+
+def _matrix(name: str, column: pa.Array) -> NDArray[np.float32]:
+    lengths = pc.unique(pc.list_value_length(column)).to_pylist()
+    numbers = column.flatten()
+    if len(lengths) != 1 or not lengths[0] or numbers.null_count:
+        raise VectorsMalformed(f"{name}: the vectors aren't all of one length, or numbers are missing")
+    return np.asarray(numbers.cast(pa.float32()).to_numpy(zero_copy_only=False)).reshape(-1, lengths[0])
+
+
+def _array(name: str, source: Path | io.BytesIO) -> NDArray[np.float32]:
+    try:
+        array = np.load(source, allow_pickle=False)
+    except (OSError, ValueError) as error:
+        raise VectorsMalformed(f"{name}: can't be read ({error})") from error
+    if array.ndim != 2 or array.dtype.kind not in "fiu" or not array.shape[1]:  # noqa: PLR2004 - rows and columns
+        raise VectorsMalformed(f"{name}: expected numbers in rows and columns, found {array.dtype} of {array.shape}")
+    return np.asarray(array, np.float32)
+
+
+def _read_ids(path: Path) -> tuple[list[str], list[str]]:
+    try:
+        lines = path.read_text(encoding="utf-8-sig").removesuffix("\n").split("\n")
+    except (OSError, UnicodeDecodeError) as error:
+        raise VectorsMalformed(f"{path}: can't be read ({error})") from error
+    pairs = [line.removesuffix("\r").split("\t") for line in lines]
+    for number, pair in enumerate(pairs, start=1):
+        if len(pair) != 2:  # noqa: PLR2004 - id and category
+            raise VectorsMalformed(f"{path}:{number}: expected an id, a tab and a category")
+    return [pair[0] for pair in pairs], [pair[1] for pair in pairs]
+
+
+def _units(part: _Part) -> NDArray[np.float32]:
+    lengths = np.linalg.norm(part.vectors.astype(np.float64), axis=1)
+    wrong = np.flatnonzero(~np.isfinite(lengths) | (lengths == 0))
+    if len(wrong):
+        raise VectorsMalformed(
+            f"{part.file}: row {part.row + wrong[0]}: a vector of finite numbers, not all 0, is needed"
+        )
+    return np.asarray(part.vectors / lengths[:, np.newaxis], np.float32)
+
+
+def _check_text(name: str, row: int, what: str, text: str | None, longest: int) -> None:
+    if text is None or not 0 < len(text) <= longest or not text.isprintable():
+        raise VectorsMalformed(f"{name}: row {row}: {what!r} should be 1 to {longest} printable characters")

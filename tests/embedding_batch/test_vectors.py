@@ -1,0 +1,221 @@
+"""Somebody's own vectors, from files of several kinds, to an index that needs no model."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from embedding_batch.errors import ItemsDropped, VectorsMalformed
+from embedding_batch.main import main
+from embedding_batch.steps.vectors import read_vectors
+from model_repository.documents.index_manifest import Engine, Storage
+from model_repository.gcs_store import GcsStore
+from model_repository.log import Log
+from model_repository.names import IndexPrefix, Target
+from model_repository.repository import read_build, read_live_commit
+from search_server.build import open_and_prove
+from tests.memory_store import MemoryStore
+
+if TYPE_CHECKING:
+    from tests.embedding_batch.conftest import Shop
+
+B1 = IndexPrefix("shop", "b1")
+ROWS = [("b", "chairs", [0.0, 2.0]), ("a", "chairs", [3.0, 4.0]), ("c", "lamps", [1.0, 0.0])]
+
+
+def nowhere(bucket: str) -> MemoryStore:
+    raise AssertionError(bucket)
+
+
+def table(rows: list[tuple[Any, Any, Any]] = ROWS, vector: pa.DataType | None = None, **extra: list[Any]) -> pa.Table:
+    ids, categories, vectors = zip(*rows, strict=True)
+    columns = {"id": pa.array(ids), "category": pa.array(categories), "vector": pa.array(vectors, vector)}
+    return pa.table(columns | {name: pa.array(values) for name, values in extra.items()})
+
+
+def parquet(path: Path, *arguments: Any, **extra: Any) -> Path:
+    pq.write_table(table(*arguments, **extra), path)
+    return path
+
+
+def read(where: object, ids: Path | None = None) -> list[tuple[str, tuple[str, ...], list[list[float]]]]:
+    found = read_vectors(str(where), ids, nowhere)
+    return [(one.category, one.ids, one.vectors.round(6).tolist()) for one in found]
+
+
+EXPECTED = [
+    ("chairs", ("a", "b"), [[pytest.approx(0.6), pytest.approx(0.8)], [0.0, 1.0]]),
+    ("lamps", ("c",), [[1.0, 0.0]]),
+]
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        pa.list_(pa.float32()),
+        pa.list_(pa.float64()),
+        pa.large_list(pa.float32()),
+        pa.list_(pa.float16(), 2),
+        pa.list_(pa.float32(), 2),
+    ],
+    ids=str,
+)
+def test_vectors_of_any_kind_of_list_are_read_by_category_and_made_of_length_1(
+    tmp_path: Path, kind: pa.DataType
+) -> None:
+    as_float16 = [(i, c, list(np.array(v, np.float16))) for i, c, v in ROWS]
+    rows = as_float16 if kind.value_type == pa.float16() else ROWS
+    found = read(parquet(tmp_path / "a.parquet", rows, kind, embedded_by=[1, 2, 3]))
+    assert [(category, ids) for category, ids, _ in found] == [(category, ids) for category, ids, _ in EXPECTED]
+    assert np.concatenate([v for *_, v in found]).ravel() == pytest.approx([0.6, 0.8, 0, 1, 1, 0], abs=1e-3)
+
+
+def test_whole_numbers_may_be_ids_and_dictionaries_categories(tmp_path: Path) -> None:
+    made = table([(7, "chairs", [1.0, 0.0]), (12, "chairs", [0.0, 1.0])])
+    made = made.set_column(1, "category", made["category"].dictionary_encode())
+    pq.write_table(made, tmp_path / "a.parquet")
+    assert [ids for _, ids, _ in read(tmp_path / "a.parquet")] == [("12", "7")]
+
+
+def test_a_pattern_names_many_files(tmp_path: Path) -> None:
+    for number, row in enumerate(ROWS):
+        parquet(tmp_path / f"part-{number}.parquet", [row])
+    assert read(tmp_path / "part-*.parquet") == EXPECTED
+
+
+def test_files_in_a_bucket_are_found_by_a_pattern(tmp_path: Path) -> None:
+    stores = {"features": MemoryStore()}
+    for number, row in enumerate(ROWS):
+        data = parquet(tmp_path / "one", [row]).read_bytes()
+        stores["features"].write(f"out/part-{number}.parquet", data, if_generation_match=0)
+    stores["features"].write("out/_SUCCESS", b"", if_generation_match=0)
+    found = read_vectors("gs://features/out/*.parquet", None, stores.__getitem__)
+    assert [one.ids for one in found] == [("a", "b"), ("c",)]
+
+
+def test_an_array_and_its_ids(tmp_path: Path) -> None:
+    np.save(tmp_path / "a.npy", np.array([vector for *_, vector in ROWS]))
+    (tmp_path / "ids.tsv").write_text("".join(f"{item}\t{category}\r\n" for item, category, _ in ROWS))
+    assert read(tmp_path / "a.npy", tmp_path / "ids.tsv") == EXPECTED
+
+
+@pytest.mark.parametrize(
+    ("rows", "says"),
+    [
+        ([*ROWS, ("a", "lamps", [1.0, 1.0])], "row 3: the id 'a' stands twice"),
+        ([("a", "lamps", [0.0, 0.0])], "row 0: a vector of finite numbers, not all 0"),
+        ([*ROWS, ("d", "lamps", [float("nan"), 1.0])], "row 3: a vector of finite numbers"),
+        ([*ROWS, ("d", "lamps", [float("inf"), 1.0])], "row 3: a vector of finite numbers"),
+        ([*ROWS, ("d", "lamps", [1.0])], "aren't all of one length"),
+        ([*ROWS, ("d", "lamps", [1.0, 2.0, 3.0])], "aren't all of one length"),
+        ([*ROWS, ("d", "lamps", None)], "aren't all of one length"),
+        ([*ROWS, ("d", "lamps", [1.0, None])], "numbers are missing"),
+        ([("d", "lamps", [])], "aren't all of one length"),
+        ([*ROWS, ("", "lamps", [1.0, 1.0])], "row 3: 'id' should be"),
+        ([*ROWS, (None, "lamps", [1.0, 1.0])], "row 3: 'id' should be"),
+        ([*ROWS, ("d", "l\x00mps", [1.0, 1.0])], "row 3: 'category' should be"),
+        ([*ROWS, ("d", "x" * 101, [1.0, 1.0])], "row 3: 'category' should be"),
+    ],
+)
+def test_what_no_index_can_be_made_of_is_refused_with_file_and_row(
+    tmp_path: Path, rows: list[tuple[Any, Any, Any]], says: str
+) -> None:
+    path = parquet(tmp_path / "a.parquet", rows, pa.list_(pa.float32()))
+    with pytest.raises(VectorsMalformed) as caught:
+        read(path)
+    assert str(caught.value).startswith(f"{path}: ")
+    assert says in str(caught.value)
+
+
+def test_files_of_other_lengths_of_vectors_do_not_go_together(tmp_path: Path) -> None:
+    parquet(tmp_path / "a.parquet", ROWS)
+    parquet(tmp_path / "b.parquet", [("d", "lamps", [1.0, 2.0, 3.0])])
+    with pytest.raises(VectorsMalformed, match=r"b\.parquet: vectors of 3 numbers, those before it have 2"):
+        read(tmp_path / "*.parquet")
+
+
+def test_what_is_no_such_file_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(VectorsMalformed, match="no such file"):
+        read(tmp_path / "*.parquet")
+    (tmp_path / "a.parquet").write_bytes(b"PAR1 not really")
+    with pytest.raises(VectorsMalformed, match="can't be read"):
+        read(tmp_path / "a.parquet")
+    pq.write_table(pa.table({"id": ["a"], "vector": [[1.0]]}), tmp_path / "b.parquet")
+    with pytest.raises(VectorsMalformed, match="has no column 'category'"):
+        read(tmp_path / "b.parquet")
+    pq.write_table(table().slice(0, 0), tmp_path / "c.parquet")
+    with pytest.raises(VectorsMalformed, match="has no vectors"):
+        read(tmp_path / "c.parquet")
+
+
+def test_an_array_that_does_not_fit_its_ids_is_refused(tmp_path: Path) -> None:
+    ids = tmp_path / "ids.tsv"
+    np.save(tmp_path / "a.npy", np.ones((3, 2), np.float32))
+    with pytest.raises(VectorsMalformed, match="--ids: an array has no ids"):
+        read(tmp_path / "a.npy")
+    ids.write_text("a\tchairs\n")
+    with pytest.raises(VectorsMalformed, match="has 3 rows, --ids has 1 lines"):
+        read(tmp_path / "a.npy", ids)
+    ids.write_text("a chairs\n")
+    with pytest.raises(VectorsMalformed, match=r"ids\.tsv:1: expected an id, a tab"):
+        read(tmp_path / "a.npy", ids)
+    ids.write_text("a\tchairs\n")
+    np.save(tmp_path / "b.npy", np.ones(3))
+    with pytest.raises(VectorsMalformed, match="rows and columns"):
+        read(tmp_path / "b.npy", ids)
+    np.save(tmp_path / "c.npy", np.array([{}]), allow_pickle=True)
+    with pytest.raises(VectorsMalformed, match="can't be read"):
+        read(tmp_path / "c.npy", ids)
+
+
+def products(path: Path, count: int) -> str:
+    vectors = np.random.default_rng(1).normal(size=(count, 8))
+    return str(parquet(path, [(f"p{n:03}", f"c{n % 3}", list(vector)) for n, vector in enumerate(vectors)]))
+
+
+def test_vectors_become_an_index_without_a_model_that_a_server_proves_and_that_is_committed(
+    shop: Shop, tmp_path: Path
+) -> None:
+    summary = shop.batch(vectors=products(tmp_path / "a.parquet", 90))
+    manifest = read_build(shop.store, B1).manifest
+    assert (manifest.models, manifest.items, summary.embedded) == ((), 90, 0)
+    assert {partition.model for partition in manifest.partitions} == {None}
+    assert read_live_commit(shop.store, Target("production", "shop")).commit.index_prefix == B1
+    for stored in shop.store.listing(f"{B1}/"):
+        path = tmp_path / "pod/index" / stored.name.removeprefix(f"{B1}/")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(shop.store.read(stored.name, limit=2**30).data)
+    index, models = open_and_prove(tmp_path / "pod", B1, read_build(shop.store, B1).digest, Log())
+    assert (len(index.listed(None, None, 100)), models) == (90, ())
+
+
+def test_far_fewer_vectors_than_serve_are_not_committed(shop: Shop, tmp_path: Path) -> None:
+    shop.batch(vectors=products(tmp_path / "a.parquet", 90))
+    with pytest.raises(ItemsDropped, match="50 items, the committed one 90"):
+        shop.batch("b2", vectors=products(tmp_path / "a.parquet", 50))
+
+
+def test_the_word_index_runs_it_with_vectors_that_lie_in_a_bucket(
+    tmp_path: Path, new_bucket: Callable[[], str], capfd: pytest.CaptureFixture[str]
+) -> None:
+    bucket = new_bucket()
+    products(tmp_path / "a.parquet", 90)
+    GcsStore(bucket).upload("out/a.parquet", tmp_path / "a.parquet", if_generation_match=0)
+    arguments = ["index", "--vectors", f"gs://{bucket}/out/*.parquet", "--index", "shop", "--environment", "test"]
+    arguments += ["--engine", "c1=faiss-hnsw", "--storage", "c1=int8", "--cache", str(tmp_path / "cache")]
+    assert main(arguments, {"MODEL_REPOSITORY": f"gs://{bucket}"}) == 0, capfd.readouterr().err
+    summary = json.loads(capfd.readouterr().out)
+    assert (summary["outcome"], summary["models"], summary["items"]) == ("committed", [], 90)
+    manifest = read_build(GcsStore(bucket), IndexPrefix.parse(summary["index_prefix"])).manifest
+    assert {(one.category, one.engine, one.storage) for one in manifest.partitions} == {
+        ("c0", Engine.ANNOY, Storage.FLOAT32),
+        ("c1", Engine.FAISS_HNSW, Storage.INT8),
+        ("c2", Engine.ANNOY, Storage.FLOAT32),
+    }

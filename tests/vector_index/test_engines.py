@@ -1,0 +1,148 @@
+"""Every engine and storage keeps the one contract of a vector index."""
+
+from __future__ import annotations
+
+import multiprocessing
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from model_repository.documents.index_manifest import Engine, Storage
+from vector_index import IndexFileUnsound, VectorIndex, build_index, open_index
+
+DIMENSIONS, ITEMS = 24, 400
+KINDS = [(engine, storage) for engine in Engine for storage in Storage if storage.suits(engine)]
+OFF = {Storage.FLOAT32: 1e-6, Storage.FP16: 1e-3, Storage.INT8: 0.05}
+"""By how much a distance may be another than that of the vectors as they were given."""
+
+
+def units(count: int, seed: int = 1) -> NDArray[np.float32]:
+    vectors = np.random.default_rng(seed).normal(size=(count, DIMENSIONS)).astype(np.float32)
+    return np.asarray(vectors / np.linalg.norm(vectors, axis=1, keepdims=True), np.float32)
+
+
+def made(path: Path, kind: tuple[Engine, Storage], vectors: NDArray[np.float32]) -> VectorIndex:
+    build_index(path, vectors, *kind, trees=10, seed=1)
+    return open_index(path, *kind, dimensions=DIMENSIONS, items=len(vectors))
+
+
+@pytest.fixture(params=KINDS, ids="-".join)
+def kind(request: pytest.FixtureRequest) -> tuple[Engine, Storage]:
+    found: tuple[Engine, Storage] = request.param
+    return found
+
+
+@pytest.fixture
+def index(tmp_path: Path, kind: tuple[Engine, Storage]) -> Iterator[VectorIndex]:
+    opened = made(tmp_path / "a.index", kind, units(ITEMS))
+    yield opened
+    opened.close()
+
+
+def test_the_nearest_come_first_with_their_angular_distances(index: VectorIndex, kind: tuple[Engine, Storage]) -> None:
+    query = units(1, seed=2)[0]
+    similarities = units(ITEMS) @ query
+    found = index.nearest(query, 10, 4000)
+    exact = np.argsort(-similarities)[:10].tolist()
+    assert len(set(exact) & set(found.positions)) >= (9 if kind[1] is Storage.INT8 else 10)
+    assert found.distances == sorted(found.distances)
+    assert found.distances == pytest.approx(np.sqrt(2 - 2 * similarities[found.positions]), abs=OFF[kind[1]])
+
+
+def test_the_length_of_a_vector_is_of_no_account(index: VectorIndex) -> None:
+    query = units(1, seed=2)[0]
+    one, other = index.nearest(query, 5, 4000), index.nearest((query * 7).tolist(), 5, 4000)
+    assert one.positions == other.positions
+    assert one.distances == pytest.approx(other.distances, abs=1e-4)
+
+
+def test_what_is_nearest_to_an_item_is_the_item(index: VectorIndex) -> None:
+    for position in (0, 17, ITEMS - 1):
+        found = index.nearest_to(position, 3, 4000)
+        assert found.positions[0] == position
+        assert found.distances[0] == pytest.approx(0, abs=1e-3)
+        assert len(found.positions) == len(set(found.positions)) == 3
+
+
+def test_a_vector_is_given_as_it_is_kept(index: VectorIndex, kind: tuple[Engine, Storage]) -> None:
+    assert index.vector(5) == pytest.approx(units(ITEMS)[5].tolist(), abs=OFF[kind[1]])
+
+
+def test_fewer_are_given_only_where_there_are_fewer(index: VectorIndex) -> None:
+    assert len(index) == ITEMS
+    assert sorted(index.nearest_to(3, ITEMS + 50, 1).positions) == list(range(ITEMS))
+    assert len(index.nearest(units(1, 3)[0], 50, 1).positions) == 50
+
+
+@pytest.mark.parametrize("items", [1, 2])
+def test_a_partition_may_be_tiny(tmp_path: Path, kind: tuple[Engine, Storage], items: int) -> None:
+    opened = made(tmp_path / "tiny", kind, units(items))
+    assert opened.nearest_to(0, 5, 10).positions[0] == 0
+    assert len(opened.nearest(units(1, 2)[0], 5, 10).positions) == items
+
+
+def test_a_coarser_storage_takes_less_room(tmp_path: Path) -> None:
+    vectors = np.tile(units(ITEMS), (1, 16))  # so wide that the graph's links weigh little
+    sizes = []
+    for storage in Storage:
+        build_index(tmp_path / storage, np.ascontiguousarray(vectors / 4), Engine.FAISS_HNSW, storage, trees=1, seed=1)
+        sizes.append((tmp_path / storage).stat().st_size)
+    assert sizes[1] < 0.6 * sizes[0]
+    assert sizes[2] < 0.4 * sizes[0]
+
+
+@pytest.mark.parametrize("share", [0.0, 0.01, 0.5, 0.9, 0.999])
+def test_a_file_that_was_cut_is_refused(tmp_path: Path, kind: tuple[Engine, Storage], share: float) -> None:
+    path = tmp_path / "a.index"
+    made(path, kind, units(ITEMS)).close()
+    path.write_bytes(path.read_bytes()[: int(share * path.stat().st_size)])
+    refused(path, kind)
+
+
+def test_one_byte_too_few_is_refused(tmp_path: Path, kind: tuple[Engine, Storage]) -> None:
+    path = tmp_path / "a.index"
+    made(path, kind, units(ITEMS)).close()
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-1])
+    refused(path, kind)
+
+
+@pytest.mark.parametrize("dimensions", [DIMENSIONS - 1, 2 * DIMENSIONS])
+def test_vectors_of_other_dimensions_are_refused(tmp_path: Path, kind: tuple[Engine, Storage], dimensions: int) -> None:
+    path = tmp_path / "a.index"
+    made(path, kind, units(ITEMS)).close()
+    refused(path, kind, dimensions=dimensions)
+
+
+@pytest.mark.parametrize("items", [ITEMS - 1, ITEMS + 1])
+def test_another_number_of_vectors_is_refused(tmp_path: Path, kind: tuple[Engine, Storage], items: int) -> None:
+    path = tmp_path / "a.index"
+    made(path, kind, units(ITEMS)).close()
+    refused(path, kind, items=items)
+
+
+def test_a_file_of_another_engine_or_storage_is_refused(tmp_path: Path, kind: tuple[Engine, Storage]) -> None:
+    path = tmp_path / "a.index"
+    made(path, kind, units(ITEMS)).close()
+    for other in KINDS:
+        if other != kind:
+            refused(path, other)
+
+
+def refused(path: Path, kind: tuple[Engine, Storage], *, dimensions: int = DIMENSIONS, items: int = ITEMS) -> None:
+    """Opening raises `IndexFileUnsound` that names the file; in a process of its own, which a crash would end."""
+    context = multiprocessing.get_context("spawn")
+    process = context.Process(target=_open, args=(path, kind, dimensions, items))
+    process.start()
+    process.join(60)
+    assert process.exitcode == 3
+
+
+def _open(path: Path, kind: tuple[Engine, Storage], dimensions: int, items: int) -> None:
+    try:
+        open_index(path, *kind, dimensions=dimensions, items=items)
+    except IndexFileUnsound as error:
+        raise SystemExit(3 if path.name in str(error) else 4) from None

@@ -1,0 +1,108 @@
+"""HNSW, a navigable graph of near neighbours, as faiss has it; the vectors in float32, float16 or eight bits.
+
+See https://arxiv.org/abs/1603.09320 and https://github.com/facebookresearch/faiss/wiki. The vectors have length 1, so
+the Euclidean distance that the graph is searched by is the angular one, sqrt(2 - 2 cos).
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import faiss
+import numpy as np
+from numpy.typing import NDArray
+
+from vector_index.interface import IndexFileUnsound, Neighbours, Vector
+
+_LINKS = 16
+"""M, of each vector in the upper layers, twice as many in the lowest: 32 find no more, and take twice as long."""
+_CONSTRUCTION_WIDTH = 100
+_WIDEST = 65536
+
+QUANTIZERS = {"fp16": faiss.ScalarQuantizer.QT_fp16, "int8": faiss.ScalarQuantizer.QT_8bit}
+"""By storage; float32 has none."""
+
+
+class MappedHnsw:
+    """See `interface.VectorIndex`. width: HNSW's ef."""
+
+    def __init__(self, path: Path, dimensions: int, items: int, storage: str) -> None:
+        """Map the file; raises `IndexFileUnsound`."""
+        _one_thread()
+        try:
+            self._index: Any = faiss.read_index(str(path), faiss.IO_FLAG_MMAP_IFC)
+        except RuntimeError as error:  # faiss has no other
+            reason = str(error).splitlines()[-1]
+            raise IndexFileUnsound(f"{path.name}: faiss can't read it: {reason}") from None
+        found = _storage_of(self._index)
+        if found != storage:
+            raise IndexFileUnsound(f"{path.name}: is {found or 'no HNSW'}, index.json says HNSW of {storage}")
+        if (self._index.d, self._index.ntotal) != (dimensions, items):
+            has = f"has {self._index.ntotal} vectors of {self._index.d}"
+            raise IndexFileUnsound(f"{path.name}: {has}, index.json says {items} of {dimensions}")
+
+    def __len__(self) -> int:
+        """See `interface.VectorIndex`."""
+        return int(self._index.ntotal)
+
+    def nearest(self, vector: Vector, count: int, width: int) -> Neighbours:
+        """See `interface.VectorIndex`."""
+        query = np.asarray(vector, np.float32)
+        return self._search(query / np.linalg.norm(query), count, width)
+
+    def nearest_to(self, position: int, count: int, width: int) -> Neighbours:
+        """See `interface.VectorIndex`."""
+        return self._search(self._index.reconstruct(position), count, width)
+
+    def _search(self, query: NDArray[np.float32], count: int, width: int) -> Neighbours:
+        _one_thread()
+        count = min(count, len(self))
+        row = np.ascontiguousarray(query[np.newaxis])
+        while True:
+            parameters = faiss.SearchParametersHNSW(efSearch=max(width, count))
+            distances, positions = self._index.search(row, count, params=parameters)
+            found = positions[0] >= 0  # -1: the graph led to no more
+            if found.all() or width >= _WIDEST:
+                return Neighbours(positions[0][found].tolist(), np.sqrt(distances[0][found]).tolist())
+            width *= 4
+
+    def vector(self, position: int) -> list[float]:
+        """See `interface.VectorIndex`."""
+        vector: list[float] = self._index.reconstruct(position).tolist()
+        return vector
+
+    def close(self) -> None:
+        """See `interface.VectorIndex`."""
+        del self._index
+
+
+def build_hnsw(path: Path, vectors: NDArray[np.float32], *, storage: str) -> None:
+    """Write the index of float32[N,D], rows of length 1, to `path`; the same vectors give the same bytes.
+
+    Uses one core, not the GIL: with more, the graph follows who came first.
+    """
+    _one_thread()
+    dimensions = vectors.shape[1]
+    if storage in QUANTIZERS:
+        index = faiss.IndexHNSWSQ(dimensions, QUANTIZERS[storage], _LINKS, faiss.METRIC_L2)
+    else:
+        index = faiss.IndexHNSWFlat(dimensions, _LINKS, faiss.METRIC_L2)
+    index.hnsw.efConstruction = _CONSTRUCTION_WIDTH
+    index.train(vectors)
+    index.add(vectors)
+    faiss.write_index(index, str(path))
+
+
+def _storage_of(index: Any) -> str | None:  # noqa: ANN401 - faiss has no types
+    if isinstance(index, faiss.IndexHNSWFlat):
+        return "float32"
+    if not isinstance(index, faiss.IndexHNSWSQ):
+        return None
+    kind = faiss.downcast_index(index.storage).sq.qtype
+    return next((storage for storage, quantizer in QUANTIZERS.items() if quantizer == kind), None)
+
+
+def _one_thread() -> None:
+    """Let faiss use the calling thread alone: OpenMP keeps that setting for each thread."""
+    faiss.omp_set_num_threads(1)
