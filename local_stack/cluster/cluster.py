@@ -6,7 +6,7 @@ import asyncio
 from pathlib import Path
 
 from local_stack.cluster.deployment import Deployment
-from local_stack.cluster.manifest import Json, ManifestRefused, parse_deployment, parse_service
+from local_stack.cluster.manifest import Json, read_manifest
 from local_stack.cluster.node import Node, NodeOptions
 from local_stack.cluster.pod import Pod
 from local_stack.cluster.service import Service
@@ -32,7 +32,7 @@ class Cluster:
         self.node = Node(options)
         self.deployments: dict[str, Deployment] = {}
         self.services: dict[str, Service] = {}
-        self._leaving: dict[Deployment, asyncio.Task[None]] = {}
+        self._leaving: list[Deployment] = []
         """Deleted ones whose pods are still on their way out."""
 
     async def close(self, grace: float) -> None:
@@ -40,8 +40,6 @@ class Cluster:
         for service in self.services.values():
             service.close()
         everything = (*self.deployments.values(), *self._leaving)
-        for seen_off in self._leaving.values():
-            seen_off.cancel()
         await asyncio.gather(*(deployment.close(grace) for deployment in everything))
 
     def deployment(self, name: str) -> Deployment:
@@ -65,15 +63,9 @@ class Cluster:
         _check_version(name, live, resource_version)
         found = live.manifest()
         del self.deployments[name]
-        self._leaving[live] = asyncio.create_task(self._see_off(live))
+        live.wind_down()
+        self._leaving = [deployment for deployment in self._leaving if deployment.pods] + [live]
         return found
-
-    async def _see_off(self, deployment: Deployment) -> None:
-        deployment.wind_down()
-        while deployment.pods:
-            await self.node.until(lambda: not deployment.pods, 60.0)
-        await deployment.close(0)
-        del self._leaving[deployment]
 
     async def apply(self, manifest: object, resource_version: str | None) -> Json:
         """Server-side apply by our one field manager: what is there is replaced.
@@ -81,27 +73,18 @@ class Cluster:
         resource_version: of the object on which this was decided; the manifest may carry it instead. None: unguarded.
         Raises `ManifestRefused` and `ObjectChanged`.
         """
-        kind = manifest.get("kind") if isinstance(manifest, dict) else None
-        if kind == "Deployment":
-            wanted = parse_deployment(manifest)
-            live = self.deployments.get(wanted.metadata.name)
-            _check_version(wanted.metadata.name, live, resource_version or wanted.metadata.resource_version)
-            if live is None:
-                live = self.deployments[wanted.metadata.name] = Deployment(wanted, self.node)
-            else:
-                live.apply(wanted)
-            return live.manifest()
-        if kind == "Service":
-            asked = parse_service(manifest)
-            service = self.services.get(asked.metadata.name)
-            _check_version(asked.metadata.name, service, resource_version or asked.metadata.resource_version)
-            if service is None:
-                service = self.services[asked.metadata.name] = Service(asked, self.node, self.pods)
-                await service.start()
-            else:
-                service.apply(asked)
-            return service.manifest()
-        raise ManifestRefused("kind", f"{str(kind)[:80]!r} isn't understood by the local cluster")
+        wanted = read_manifest(manifest)
+        name, decided_on = wanted["metadata"]["name"], wanted["metadata"].pop("resourceVersion", None)
+        live = (self.deployments if wanted["kind"] == "Deployment" else self.services).get(name)
+        _check_version(name, live, resource_version or decided_on)
+        if live is not None:
+            live.apply(wanted)
+        elif wanted["kind"] == "Deployment":
+            live = self.deployments[name] = Deployment(wanted, self.node)
+        else:
+            live = self.services[name] = Service(wanted, self.node, self.pods)
+            await live.start()
+        return live.manifest()
 
     def pods(self) -> list[Pod]:
         """Every pod."""

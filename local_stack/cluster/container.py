@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import signal
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from pathlib import Path
 
-from local_stack.cluster import probes
-from local_stack.cluster.manifest import Container, Json, Probe
+from local_stack.cluster.manifest import Json, port_of
 from local_stack.cluster.node import timestamp
+from local_stack.cluster.probes import verdicts
 from local_stack.processes import ending_with_us, kill_session
 
 _MESSAGE_LIMIT = 4096
@@ -26,7 +26,7 @@ class ContainerRuns:
     """
 
     def __init__(
-        self, spec: Container, log: Path, last_words: Path, *, init: bool, grace: float, changed: Callable[[], None]
+        self, spec: Json, log: Path, last_words: Path, *, init: bool, grace: float, changed: Callable[[], None]
     ) -> None:
         self.spec = spec
         self.log = log
@@ -94,8 +94,9 @@ class ContainerRuns:
         """End the process: preStop, SIGTERM, and SIGKILL when `grace` seconds are over; returns when it is gone."""
         loop = asyncio.get_running_loop()
         deadline = loop.time() + grace
-        if pre_stop:
-            await self._gone(min(self.spec.pre_stop_seconds, grace))
+        if pre_stop and "lifecycle" in self.spec:
+            sleep = self.spec["lifecycle"].get("preStop", {}).get("sleep", {})
+            await self._gone(min(sleep.get("seconds", 0), grace))
         async with self._starting:  # a process that is just being started has to be there to get it
             self._signal(signal.SIGTERM)
         if not await self._gone(max(0.0, deadline - loop.time())):
@@ -114,27 +115,30 @@ class ContainerRuns:
                 self._process.send_signal(number)
 
     async def _probe(self, address: str) -> None:
-        spec = self.spec
-        if spec.startup is not None and not await probes.until_success(address, spec.startup):
+        if "startupProbe" in self.spec and not await anext(self._verdicts("startupProbe", address)):
             await self._unhealthy("Startup")
             return
         self._started = True
-        self._report_ready(spec.readiness is None and not self._init)
+        self._report_ready("readinessProbe" not in self.spec and not self._init)
         async with asyncio.TaskGroup() as watches:
-            if spec.readiness is not None:
-                watches.create_task(probes.watch(address, spec.readiness, self._report_ready, eager=True))
-            if spec.liveness is not None:
-                watches.create_task(self._watch_liveness(address, spec.liveness))
+            if "readinessProbe" in self.spec:
+                watches.create_task(self._watch_readiness(address))
+            if "livenessProbe" in self.spec:
+                watches.create_task(self._watch_liveness(address))
 
-    async def _watch_liveness(self, address: str, probe: Probe) -> None:
-        failed = asyncio.Event()
-        report = lambda alive: None if alive else failed.set()  # noqa: E731 - as short as it is
-        watching = asyncio.create_task(probes.watch(address, probe, report, eager=False))
-        try:
-            await failed.wait()
-        finally:
-            watching.cancel()
-        await self._unhealthy("Liveness")
+    async def _watch_readiness(self, address: str) -> None:
+        async for ready in self._verdicts("readinessProbe", address):
+            self._report_ready(ready)
+
+    async def _watch_liveness(self, address: str) -> None:
+        async for alive in self._verdicts("livenessProbe", address):
+            if not alive:
+                await self._unhealthy("Liveness")
+
+    def _verdicts(self, name: str, address: str) -> AsyncIterator[bool]:
+        probe: Json = self.spec[name]
+        port = port_of(self.spec, probe["httpGet"]["port"]) or 0  # there is one: the manifest was checked
+        return verdicts(address, port, probe)
 
     async def _unhealthy(self, kind: str) -> None:
         with self.log.open("a") as log:
@@ -158,7 +162,7 @@ class ContainerRuns:
 
     def _message(self, *, failed: bool, log_start: int) -> str:
         written = self.last_words.read_bytes()[:_MESSAGE_LIMIT]
-        if written or not failed or not self.spec.logs_are_last_words:
+        if written or not failed or self.spec.get("terminationMessagePolicy") != "FallbackToLogsOnError":
             return written.decode(errors="replace")
         with self.log.open("rb") as log:
             log.seek(log_start)
@@ -168,8 +172,8 @@ class ContainerRuns:
     def status(self) -> Json:
         """The containerStatus of this container."""
         return {
-            "name": self.spec.name,
-            "image": self.spec.image,
+            "name": self.spec["name"],
+            "image": self.spec["image"],
             "imageID": "",
             "state": self.state,
             "lastState": self._last_state,

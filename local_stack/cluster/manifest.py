@@ -1,6 +1,7 @@
-"""What the cluster understands of a manifest, as values; what it doesn't understand is refused by name.
+"""What the cluster understands of a manifest; what it doesn't understand is refused by name.
 
-The lists of fields without effect are complete: nothing else is passed over in silence.
+The schemas are complete: they have every field that is understood, those without effect included, and nothing else is
+passed over in silence. What was read is the manifest itself, so a default stands where its field is used.
 """
 
 from __future__ import annotations
@@ -9,33 +10,17 @@ import hashlib
 import json
 import math
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
 
 from model_repository.errors import PermanentError
-from model_repository.fields import REQUIRED, Fields
 
 Json = dict[str, Any]
 """A Kubernetes object, or a part of one, as JSON has it."""
 
-_T = TypeVar("_T")
-
-_NAME = re.compile(r"[a-z0-9](?:[-a-z0-9.]{0,251}[a-z0-9])?", re.ASCII)
-"""What Kubernetes takes for a name."""
-_PYTHON = re.compile(r"python(3(\.\d+)?)?")
-_HIGHEST_PORT = 65535
 _FIELD_PATHS = ("metadata.name", "metadata.namespace", "metadata.uid", "spec.nodeName", "status.podIP")
-
-_DEPLOYMENT_WITHOUT_EFFECT = ("revisionHistoryLimit",)  # old pods are gone when they are gone
-_POD_WITHOUT_EFFECT = (
-    # Where a pod runs: there is one node.
-    "topologySpreadConstraints", "affinity", "nodeSelector", "tolerations", "priorityClassName", "schedulerName",
-    # What a pod may do: a process runs as whoever started the cluster.
-    "securityContext", "serviceAccountName", "automountServiceAccountToken", "enableServiceLinks", "imagePullSecrets",
-)  # fmt: skip
-_CONTAINER_WITHOUT_EFFECT = ("resources", "securityContext", "imagePullPolicy")
-_SERVICE_WITHOUT_EFFECT = ("ipFamilyPolicy", "ipFamilies", "internalTrafficPolicy", "publishNotReadyAddresses")
+PROBES = ("startupProbe", "readinessProbe", "livenessProbe")
 
 
 class ManifestRefused(PermanentError):
@@ -48,349 +33,254 @@ class ManifestRefused(PermanentError):
         self.field = field
 
 
-class _Manifest(Fields):
-    """A part of a manifest. As for Kubernetes, null is the same as absent."""
-
-    null_is_absent = True
-
-    def error(self, path: str, what: str) -> ManifestRefused:
-        return ManifestRefused(path or "the manifest", what)
-
-    def string(self, name: str, default: str = REQUIRED) -> str:
-        """A string of any characters."""
-        return self._of(name, str, "a string", self.take(name, default))
-
-    def words(self, name: str) -> tuple[str, ...]:
-        """A list of strings; none if it is absent."""
-        found = self._of(name, list, "a list", self.take(name, []))
-        return tuple(self._of(f"{name}[{place}]", str, "a string", word) for place, word in enumerate(found))
-
-    def _of(self, name: str, kind: type[_T], word: str, value: object) -> _T:
-        if not isinstance(value, kind):
-            self.refuse(f"expected {word}", name)
-        return value
-
-    def only(self, name: str, *allowed: object) -> None:
-        """A field that may be absent, or have one of these values: this cluster can do nothing else."""
-        if self.has(name) and (value := self.take(name)) not in allowed:
-            choices = " or ".join(repr(choice) for choice in allowed)
-            self.refuse(f"{str(value)[:80]!r} isn't understood by the local cluster; only {choices}", name)
-
-    def done(self) -> None:
-        for name in self._left:
-            self.refuse("isn't understood by the local cluster", name)
+# The schemas: an object is a dict of its fields, a list has one kind of entry, and all else is a `_Value`.
 
 
 @dataclass(frozen=True, slots=True)
-class Metadata:
-    """What an object is called. resource_version: a guard of the write, not a wish."""
+class _Value:
+    """A value that is no object and no list of objects. expected: what is said to whoever has another one."""
 
-    name: str
-    namespace: str
-    labels: Mapping[str, str]
-    annotations: Mapping[str, str]
-    resource_version: str | None = field(compare=False)
+    expected: str
+    fits: Callable[[Any], bool]
 
 
 @dataclass(frozen=True, slots=True)
-class Probe:
-    """An HTTP probe. Times are in seconds; port is a number."""
+class _Required:
+    """A field without a default."""
 
-    path: str
-    port: int
-    headers: Mapping[str, str]
-    initial_delay: int
-    period: int
-    timeout: int
-    failure_threshold: int
-    success_threshold: int
+    schema: _Schema
 
 
-@dataclass(frozen=True, slots=True)
-class Container:
-    """One container.
+_Schema = _Value | _Required | dict[str, Any] | list[Any]
 
-    command: with its arguments. variables: name and value, or a field's path of the pod in place of the value.
-    ports: by name. mounts: mount path to the volume's name. logs_are_last_words: FallbackToLogsOnError.
+
+def _only(*allowed: object) -> _Value:
+    choices = " or ".join(repr(choice) for choice in allowed)
+    return _Value(f"the local cluster only understands {choices}", lambda value: value in allowed)
+
+
+def _whole(least: int, most: int = 2**63 - 1) -> _Value:
+    return _Value(f"expected a whole number from {least}", lambda value: type(value) is int and least <= value <= most)
+
+
+def _matching(pattern: str, expected: str) -> _Value:
+    return _Value(expected, lambda value: isinstance(value, str) and bool(re.fullmatch(pattern, value, re.ASCII)))
+
+
+def _without_effect(*names: str) -> dict[str, _Value]:
+    return dict.fromkeys(names, _Value("", lambda _value: True))
+
+
+def _are_words(value: object) -> bool:
+    return isinstance(value, list) and all(isinstance(word, str) for word in value)
+
+
+def _begins_with_python(value: Any) -> bool:  # noqa: ANN401 - any JSON
+    return _are_words(value) and bool(value) and bool(re.fullmatch(r"python(3(\.\d+)?)?", value[0], re.ASCII))
+
+
+def _are_strings(value: object) -> bool:
+    return isinstance(value, dict) and all(isinstance(inner, str) for inner in value.values())
+
+
+_TEXT = _Value("expected a string", lambda value: isinstance(value, str))
+_NAME = _matching(r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?", "can't be the name of anything")
+_WORDS = _Value("expected a list of strings", _are_words)
+_COMMAND = _Value("must begin with python: the local cluster's images hold nothing else", _begins_with_python)
+_STRINGS = _Value("expected an object whose values are all strings", _are_strings)
+_PORT = _whole(1, 65535)
+_PORT_REFERENCE = _Value(
+    "expected a number or the name of a container's port", lambda value: isinstance(value, str) or _PORT.fits(value)
+)
+_MARKS = {"labels": _STRINGS, "annotations": _STRINGS}
+
+_PROBE = {
+    "httpGet": _Required(
+        {
+            "path": _TEXT,
+            "port": _Required(_PORT_REFERENCE),
+            "scheme": _only("HTTP"),
+            "httpHeaders": [{"name": _Required(_TEXT), "value": _Required(_TEXT)}],
+        }
+    ),
+    "initialDelaySeconds": _whole(0),
+    "periodSeconds": _whole(1),
+    "timeoutSeconds": _whole(1),
+    "failureThreshold": _whole(1),
+    "successThreshold": _whole(1),
+}
+_FIELD_REFERENCE = {"apiVersion": _only("v1"), "fieldPath": _Required(_only(*_FIELD_PATHS))}
+_INIT_CONTAINER = {
+    "name": _Required(_NAME),
+    "image": _Required(_TEXT),
+    "command": _Required(_COMMAND),
+    "args": _WORDS,
+    "env": [
+        {
+            "name": _Required(_TEXT),
+            "value": _TEXT,
+            "valueFrom": {"fieldRef": _Required(_FIELD_REFERENCE)},
+        }
+    ],
+    "ports": [{"name": _TEXT, "containerPort": _Required(_PORT), "protocol": _only("TCP")}],
+    "volumeMounts": [
+        {
+            "name": _Required(_TEXT),
+            "mountPath": _Required(_matching(r"/.*[^/]/*", "expected an absolute path below /")),
+            **_without_effect("readOnly"),  # a process can't be kept from writing to its own folder
+        }
+    ],
+    "terminationMessagePath": _only("/dev/termination-log"),
+    "terminationMessagePolicy": _only("File", "FallbackToLogsOnError"),
+    **_without_effect("resources", "securityContext", "imagePullPolicy"),
+}
+_CONTAINER = {
+    **_INIT_CONTAINER,  # Kubernetes allows what follows only to init containers that go on running
+    **dict.fromkeys(PROBES, _PROBE),
+    "lifecycle": {"preStop": {"sleep": {"seconds": _whole(0)}}},
+}
+_POD = {
+    "initContainers": [_INIT_CONTAINER],
+    "containers": _Required([_CONTAINER]),
+    "volumes": [{"name": _Required(_NAME), "emptyDir": _without_effect("sizeLimit", "medium")}],
+    "terminationGracePeriodSeconds": _whole(0),
+    "restartPolicy": _only("Always"),
+    "dnsPolicy": _only("ClusterFirst"),
+    # Where a pod runs: there is one node.
+    **_without_effect("topologySpreadConstraints", "affinity", "nodeSelector", "tolerations"),
+    **_without_effect("priorityClassName", "schedulerName"),
+    # What a pod may do: a process runs as whoever started the cluster.
+    **_without_effect("securityContext", "serviceAccountName", "automountServiceAccountToken"),
+    **_without_effect("enableServiceLinks", "imagePullSecrets"),
+}
+_SURGE = _Value(
+    "expected a number of pods, or a percentage, and not 0: none could be replaced",
+    lambda value: _whole(1).fits(value) or _matching("[1-9][0-9]{0,2}%", "").fits(value),
+)
+_ROLLING_UPDATE = {"maxUnavailable": _Required(_only(0, "0%")), "maxSurge": _SURGE}
+_DEPLOYMENT = {
+    "replicas": _whole(0),
+    "selector": _Required({"matchLabels": _Required(_STRINGS)}),
+    "template": _Required({"metadata": _MARKS, "spec": _Required(_POD)}),
+    # maxUnavailable 0: this cluster stops no pod before another one is ready
+    "strategy": _Required({"type": _only("RollingUpdate"), "rollingUpdate": _Required(_ROLLING_UPDATE)}),
+    "minReadySeconds": _whole(0),
+    "progressDeadlineSeconds": _whole(1),
+    "paused": _only(False),  # noqa: FBT003 - a value of the manifest
+    **_without_effect("revisionHistoryLimit"),  # old pods are gone when they are gone
+}
+_SERVICE_PORT = {
+    "port": _Required(_PORT),
+    "targetPort": _PORT_REFERENCE,
+    "protocol": _only("TCP"),
+    **_without_effect("appProtocol", "name"),
+}
+_SERVICE = {
+    "type": _only("ClusterIP"),
+    "selector": _Required(_STRINGS),
+    "ports": _Required([_SERVICE_PORT]),
+    "sessionAffinity": _only("None"),
+    **_without_effect("ipFamilyPolicy", "ipFamilies", "internalTrafficPolicy", "publishNotReadyAddresses"),
+}
+_METADATA = {"name": _Required(_NAME), "namespace": _TEXT, **_MARKS, "resourceVersion": _TEXT}
+_OBJECTS: dict[object, tuple[str, Json]] = {"Deployment": ("apps/v1", _DEPLOYMENT), "Service": ("v1", _SERVICE)}
+
+
+def read_manifest(manifest: object) -> Json:
+    """Read a Deployment or a Service; raises `ManifestRefused`.
+
+    As for Kubernetes, null is the same as absent. What is read has a namespace, labels and annotations.
     """
-
-    name: str
-    image: str
-    command: tuple[str, ...]
-    variables: tuple[tuple[str, str, str], ...]
-    ports: Mapping[str, int]
-    mounts: Mapping[str, str]
-    startup: Probe | None
-    readiness: Probe | None
-    liveness: Probe | None
-    pre_stop_seconds: int
-    logs_are_last_words: bool
-
-
-@dataclass(frozen=True, slots=True)
-class PodTemplate:
-    """What every pod of a Deployment is made from. hash: of `raw`. grace: seconds from deletion to SIGKILL."""
-
-    hash: str
-    raw: Json
-    labels: Mapping[str, str]
-    annotations: Mapping[str, str]
-    init_containers: tuple[Container, ...]
-    containers: tuple[Container, ...]
-    volumes: frozenset[str]
-    grace: int
-
-
-@dataclass(frozen=True, slots=True)
-class DeploymentSpec:
-    """A Deployment as it was applied. replicas: None if the manifest leaves them to somebody else.
-
-    max_surge: pods, or with a % a share of the wanted ones, rounded up. Times are in seconds.
-    """
-
-    metadata: Metadata
-    replicas: int | None
-    selector: Mapping[str, str]
-    template: PodTemplate
-    max_surge: int | str
-    min_ready: int
-    deadline: int
-    raw: Json
-
-    def surge(self, replicas: int) -> int:
-        """How many pods there may be beyond `replicas`."""
-        if isinstance(self.max_surge, int):
-            return self.max_surge
-        return math.ceil(int(self.max_surge.rstrip("%")) * replicas / 100)
-
-
-@dataclass(frozen=True, slots=True)
-class ServiceSpec:
-    """A Service as it was applied. target: the name or number of a container's port."""
-
-    metadata: Metadata
-    selector: Mapping[str, str]
-    target: str | int
-    raw: Json
-
-
-def parse_deployment(manifest: object) -> DeploymentSpec:
-    """Read a Deployment; raises `ManifestRefused`."""
-    metadata, spec, raw = _head(manifest, "apps/v1", "Deployment")
-    spec.ignore(*_DEPLOYMENT_WITHOUT_EFFECT)
-    spec.only("paused", False)  # noqa: FBT003 - a value of the manifest
-    selector = spec.object("selector", default={})
-    match_labels = selector.strings("matchLabels", default={})
-    selector.done()
-    template = _template(spec.object("template", default={}), raw.get("template"))
-    if not match_labels or not match_labels.items() <= template.labels.items():
-        raise ManifestRefused("spec.selector", "must select the labels of spec.template")
-    deployment = DeploymentSpec(
-        metadata=metadata,
-        replicas=spec.whole("replicas") if spec.has("replicas") else None,
-        selector=match_labels,
-        template=template,
-        max_surge=_max_surge(spec.object("strategy", default={})),
-        min_ready=spec.whole("minReadySeconds", default=0),
-        deadline=spec.whole("progressDeadlineSeconds", default=600, least=1),
-        raw=raw,
-    )
-    spec.done()
-    return deployment
-
-
-def parse_service(manifest: object) -> ServiceSpec:
-    """Read a Service; raises `ManifestRefused`."""
-    metadata, spec, raw = _head(manifest, "v1", "Service")
-    spec.ignore(*_SERVICE_WITHOUT_EFFECT)
-    spec.only("type", "ClusterIP")
-    spec.only("sessionAffinity", "None")
-    selector, ports = spec.strings("selector", default={}), spec.objects("ports", default=[])
-    spec.done()
-    if len(ports) != 1 or not selector:
+    found = _without_nulls(manifest)
+    kind = found.get("kind") if isinstance(found, dict) else None
+    if not isinstance(kind, str) or kind not in _OBJECTS:
+        raise ManifestRefused("kind", f"{str(kind)[:80]!r} isn't understood by the local cluster")
+    api_version, spec = _OBJECTS[kind]
+    head = {"apiVersion": _only(api_version), "kind": _only(kind), **_without_effect("status")}
+    _check(found, {**head, "metadata": _Required(_METADATA), "spec": _Required(spec)}, "")
+    if kind == "Deployment":
+        _check_deployment(found["spec"])
+    elif len(found["spec"]["ports"]) != 1 or not found["spec"]["selector"]:
         raise ManifestRefused("spec", "the local cluster serves exactly one port of a Service, and needs a selector")
-    (port,) = ports
-    port.only("protocol", "TCP")
-    port.ignore("appProtocol", "name")
-    number = port.whole("port", least=1, most=_HIGHEST_PORT)
-    target = port.take("targetPort", number)
-    port.done()
-    if not isinstance(target, str | int) or isinstance(target, bool):
-        port.refuse("expected a number or the name of a container's port", "targetPort")
-    return ServiceSpec(metadata, selector, target, raw)
+    metadata = {"namespace": "default", "labels": {}, "annotations": {}, **found["metadata"]}
+    return {"apiVersion": api_version, "kind": kind, "metadata": metadata, "spec": found["spec"]}
 
 
-def _head(manifest: object, api_version: str, kind: str) -> tuple[Metadata, _Manifest, Json]:
-    fields = _Manifest(manifest, "")
-    fields.only("apiVersion", api_version)
-    fields.only("kind", kind)
-    fields.ignore("status")
-    inner = fields.object("metadata", default={})
-    metadata = Metadata(
-        name=_name(inner),
-        namespace=inner.string("namespace", "default"),
-        labels=inner.strings("labels", default={}),
-        annotations=inner.strings("annotations", default={}),
-        resource_version=inner.string("resourceVersion", "") or None,
-    )
-    inner.done()
-    raw: Json = fields.take("spec", {})
-    fields.done()
-    return metadata, _Manifest(raw, "", "spec"), raw
+def _without_nulls(value: Any) -> Any:  # noqa: ANN401 - any JSON
+    if isinstance(value, dict):
+        return {name: _without_nulls(inner) for name, inner in value.items() if inner is not None}
+    return [_without_nulls(inner) for inner in value] if isinstance(value, list) else value
 
 
-def _name(fields: _Manifest) -> str:
-    name = fields.string("name")
-    if not _NAME.fullmatch(name):
-        fields.refuse(f"{name[:80]!r} can't be the name of anything", "name")
-    return name
+def _check(value: object, schema: _Schema, path: str) -> None:
+    match schema:
+        case _Required():
+            _check(value, schema.schema, path)
+        case _Value():
+            if not schema.fits(value):
+                raise ManifestRefused(path, f"{str(value)[:80]!r}: {schema.expected}")
+        case list():
+            if not isinstance(value, list):
+                raise ManifestRefused(path, "expected a list")
+            for place, inner in enumerate(value):
+                _check(inner, schema[0], f"{path}[{place}]")
+        case dict():
+            if not isinstance(value, dict):
+                raise ManifestRefused(path, "expected an object")
+            _check_fields(value, schema, f"{path}." if path else "")
 
 
-def _max_surge(strategy: _Manifest) -> int | str:
-    strategy.only("type", "RollingUpdate")
-    rolling = strategy.object("rollingUpdate", default={})
-    strategy.done()
-    if rolling.take("maxUnavailable", "25%") not in (0, "0%"):
-        rolling.refuse("must be 0: this cluster stops no pod before another one is ready", "maxUnavailable")
-    surge: int | str = rolling.take("maxSurge", "25%")
-    rolling.done()
-    share = isinstance(surge, str) and re.fullmatch(r"[1-9][0-9]{0,2}%", surge, re.ASCII)
-    if not share and (type(surge) is not int or surge < 1):
-        rolling.refuse("expected a number of pods, or a percentage, and not 0: none could be replaced", "maxSurge")
-    return surge
+def _check_fields(value: Json, schema: Json, prefix: str) -> None:
+    for name in value:
+        if name not in schema:
+            raise ManifestRefused(f"{prefix}{name[:80]}", "isn't understood by the local cluster")
+    for name, inner in schema.items():
+        if name in value:
+            _check(value[name], inner, f"{prefix}{name}")
+        elif isinstance(inner, _Required):
+            raise ManifestRefused(f"{prefix}{name}", "is missing")
 
 
-def _template(fields: _Manifest, raw: object) -> PodTemplate:
-    metadata, spec = fields.object("metadata", default={}), fields.object("spec", default={})
-    fields.done()
-    labels, annotations = metadata.strings("labels", default={}), metadata.strings("annotations", default={})
-    metadata.done()
-    spec.ignore(*_POD_WITHOUT_EFFECT)
-    spec.only("restartPolicy", "Always")
-    spec.only("dnsPolicy", "ClusterFirst")
-    volumes = frozenset(_volume(volume) for volume in spec.objects("volumes", default=[]))
-    template = PodTemplate(
-        hash=hashlib.sha256(json.dumps(raw, sort_keys=True).encode()).hexdigest()[:10],
-        raw=raw if isinstance(raw, dict) else {},
-        labels=labels,
-        annotations=annotations,
-        init_containers=tuple(
-            _container(one, volumes, init=True) for one in spec.objects("initContainers", default=[])
-        ),
-        containers=tuple(_container(one, volumes, init=False) for one in spec.objects("containers", default=[])),
-        volumes=volumes,
-        grace=spec.whole("terminationGracePeriodSeconds", default=30),
-    )
-    spec.done()
-    names = [container.name for container in template.init_containers + template.containers]
-    if not template.containers or len(set(names)) != len(names):
-        spec.refuse("at least one is needed, and each needs a name of its own", "containers")
-    return template
+def _check_deployment(spec: Json) -> None:
+    """What one field asks of another."""
+    pod, labels = spec["template"]["spec"], spec["template"].get("metadata", {}).get("labels", {})
+    wanted = spec["selector"]["matchLabels"]
+    if not wanted or not wanted.items() <= labels.items():
+        raise ManifestRefused("spec.selector", "must select the labels of spec.template")
+    names = [container["name"] for container in (*pod.get("initContainers", []), *pod["containers"])]
+    if not pod["containers"] or len(set(names)) != len(names):
+        raise ManifestRefused(
+            "spec.template.spec.containers", "at least one is needed, and each needs a name of its own"
+        )
+    volumes = {volume["name"] for volume in pod.get("volumes", [])}
+    for kind in ("initContainers", "containers"):
+        for place, container in enumerate(pod.get(kind, [])):
+            path = f"spec.template.spec.{kind}[{place}]"
+            for probe in PROBES:
+                if probe in container and port_of(container, container[probe]["httpGet"]["port"]) is None:
+                    raise ManifestRefused(f"{path}.{probe}.httpGet.port", "the container has no port of that name")
+            for at, mount in enumerate(container.get("volumeMounts", [])):
+                if mount["name"] not in volumes:
+                    raise ManifestRefused(f"{path}.volumeMounts[{at}].name", f"there is no volume {mount['name']!r}")
 
 
-def _volume(fields: _Manifest) -> str:
-    name = _name(fields)
-    empty_dir = fields.object("emptyDir")
-    empty_dir.ignore("sizeLimit", "medium")
-    empty_dir.done()
-    fields.done()
-    return name
+# What more than one reader asks of a part
 
 
-def _container(fields: _Manifest, volumes: frozenset[str], *, init: bool) -> Container:
-    fields.ignore(*_CONTAINER_WITHOUT_EFFECT)
-    fields.only("terminationMessagePath", "/dev/termination-log")
-    if init:  # Kubernetes allows these only to init containers that go on running
-        for name in ("startupProbe", "readinessProbe", "livenessProbe", "lifecycle"):
-            if fields.has(name):
-                fields.refuse("an init container has none", name)
-    ports = dict(_port(port) for port in fields.objects("ports", default=[]))
-    policy = fields.string("terminationMessagePolicy", "File")
-    if policy not in {"File", "FallbackToLogsOnError"}:
-        fields.refuse("expected File or FallbackToLogsOnError", "terminationMessagePolicy")
-    container = Container(
-        name=_name(fields),
-        image=fields.string("image"),
-        command=fields.words("command") + fields.words("args"),
-        variables=tuple(_variable(variable) for variable in fields.objects("env", default=[])),
-        ports=ports,
-        mounts=dict(_mount(mount, volumes) for mount in fields.objects("volumeMounts", default=[])),
-        startup=_probe(fields, "startupProbe", ports),
-        readiness=_probe(fields, "readinessProbe", ports),
-        liveness=_probe(fields, "livenessProbe", ports),
-        pre_stop_seconds=_pre_stop(fields.object("lifecycle", default={})),
-        logs_are_last_words=policy == "FallbackToLogsOnError",
-    )
-    fields.done()
-    if not container.command or not _PYTHON.fullmatch(container.command[0]):
-        fields.refuse("must be there and begin with python: the local cluster's images hold nothing else", "command")
-    return container
+def port_of(container: Json, name_or_number: str | int) -> int | None:
+    """The number of a port of the container."""
+    if isinstance(name_or_number, int):
+        return name_or_number
+    ports: dict[str, int] = {port.get("name"): port["containerPort"] for port in container.get("ports", [])}
+    return ports.get(name_or_number)
 
 
-def _port(fields: _Manifest) -> tuple[str, int]:
-    number = fields.whole("containerPort", least=1, most=_HIGHEST_PORT)
-    name = fields.string("name", str(number))
-    fields.only("protocol", "TCP")
-    fields.done()
-    return name, number
+def template_hash(spec: Json) -> str:
+    """Of the template of a Deployment's spec: pods with the same are the same."""
+    return hashlib.sha256(json.dumps(spec["template"], sort_keys=True).encode()).hexdigest()[:10]
 
 
-def _variable(fields: _Manifest) -> tuple[str, str, str]:
-    name, value, path = fields.string("name"), fields.string("value", ""), ""
-    if fields.has("valueFrom"):
-        source = fields.object("valueFrom")
-        reference = source.object("fieldRef", default={})
-        source.done()
-        reference.only("apiVersion", "v1")
-        path = reference.string("fieldPath")
-        reference.done()
-        if path not in _FIELD_PATHS:
-            reference.refuse(f"expected one of {', '.join(_FIELD_PATHS)}", "fieldPath")
-    fields.done()
-    return name, value, path
-
-
-def _mount(fields: _Manifest, volumes: frozenset[str]) -> tuple[str, str]:
-    volume, path = fields.string("name"), fields.string("mountPath").rstrip("/")
-    fields.ignore("readOnly")  # a process can't be kept from writing to its own folder
-    fields.done()
-    if volume not in volumes:
-        fields.refuse(f"there is no volume {volume!r}", "name")
-    if not path.startswith("/"):
-        fields.refuse("expected an absolute path below /", "mountPath")
-    return path, volume
-
-
-def _probe(container: _Manifest, name: str, ports: Mapping[str, int]) -> Probe | None:
-    if not container.has(name):
-        return None
-    fields = container.object(name)
-    get = fields.object("httpGet", default={})
-    get.only("scheme", "HTTP")
-    port = get.take("port")
-    number = ports.get(port) if isinstance(port, str) else port
-    if type(number) is not int or not 0 < number <= _HIGHEST_PORT:
-        get.refuse(f"expected a number or the name of a port of the container ({', '.join(ports)})", "port")
-    probe = Probe(
-        path=get.string("path", "/"),
-        port=number,
-        headers={one.string("name"): one.string("value") for one in get.objects("httpHeaders", default=[])},
-        initial_delay=fields.whole("initialDelaySeconds", default=0),
-        period=fields.whole("periodSeconds", default=10, least=1),
-        timeout=fields.whole("timeoutSeconds", default=1, least=1),
-        failure_threshold=fields.whole("failureThreshold", default=3, least=1),
-        success_threshold=fields.whole("successThreshold", default=1, least=1),
-    )
-    get.done()
-    fields.done()
-    return probe
-
-
-def _pre_stop(lifecycle: _Manifest) -> int:
-    pre_stop = lifecycle.object("preStop", default={})
-    lifecycle.done()
-    sleep = pre_stop.object("sleep", default={})
-    pre_stop.done()
-    seconds = sleep.whole("seconds", default=0)
-    sleep.done()
-    return seconds
+def surge_of(spec: Json, replicas: int) -> int:
+    """How many pods a Deployment may have beyond `replicas`; a percentage is rounded up."""
+    surge: int | str = spec["strategy"]["rollingUpdate"].get("maxSurge", "25%")
+    return surge if isinstance(surge, int) else math.ceil(int(surge.rstrip("%")) * replicas / 100)

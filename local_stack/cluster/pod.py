@@ -11,34 +11,42 @@ from uuid import uuid4
 
 from local_stack.cluster import translation
 from local_stack.cluster.container import ContainerRuns
-from local_stack.cluster.manifest import Container, Json, Metadata, PodTemplate
-from local_stack.cluster.node import NODE, Node, NoPodAddresses, timestamp
+from local_stack.cluster.manifest import Json, port_of
+from local_stack.cluster.node import NODE, NoPodAddresses, timestamp
+from local_stack.cluster.stored import Stored
 
 
-class Pod:
-    """One pod. owner: its Deployment's. changed: called after every change that a status shows."""
+class Pod(Stored):
+    """One pod. owner: its Deployment. hash: of its template. changed: called after every change that a status shows."""
 
-    def __init__(self, owner: Metadata, template: PodTemplate, node: Node, changed: Callable[[], None]) -> None:
-        self.name = f"{owner.name}-{template.hash}-{uuid4().hex[:5]}"
-        self.template = template
-        self.labels = {**template.labels, "pod-template-hash": template.hash}
+    def __init__(self, owner: Stored, template: Json, template_hash: str, changed: Callable[[], None]) -> None:
+        marks: Json = template.get("metadata", {})
+        super().__init__(
+            owner.node,
+            {
+                "name": f"{owner.name}-{template_hash}-{uuid4().hex[:5]}",
+                "namespace": owner.namespace,
+                "labels": {**marks.get("labels", {}), "pod-template-hash": template_hash},
+                "annotations": marks.get("annotations", {}),
+            },
+        )
+        self.hash = template_hash
         self.address = ""
         self.deleting = False
         self.finished = False
         self.ready_since: float | None = None
         self._owner = owner
-        self._node = node
+        self._spec: Json = template["spec"]
+        self._grace: int = self._spec.get("terminationGracePeriodSeconds", 30)
         self._notify = changed
-        self._uid = str(uuid4())
-        self._created = timestamp()
         self._deleted = ""
-        self._version = node.next_version()
-        self._home = node.options.pods / self.name
+        self._home = owner.node.options.pods / self.name
         self._conditions: dict[str, tuple[bool, str]] = {}
         self._stop = asyncio.Event()
-        node.options.logs.mkdir(parents=True, exist_ok=True)
-        self._inits = [self._runs(spec, init=True) for spec in template.init_containers]
-        self._mains = [self._runs(spec, init=False) for spec in template.containers]
+        owner.node.options.logs.mkdir(parents=True, exist_ok=True)
+        self._inits = [self._runs(spec, init=True) for spec in self._spec.get("initContainers", [])]
+        self._mains = [self._runs(spec, init=False) for spec in self._spec["containers"]]
+        self._all = [*self._inits, *self._mains]
         self._update_conditions()
         self._life = asyncio.create_task(self._live())
         self._record("PodCreated")
@@ -50,9 +58,8 @@ class Pod:
 
     def port(self, name_or_number: str | int) -> int | None:
         """The number of one of its containers' ports."""
-        if isinstance(name_or_number, int):
-            return name_or_number
-        return next((s.ports[name_or_number] for s in self.template.containers if name_or_number in s.ports), None)
+        found = (port_of(container, name_or_number) for container in self._spec["containers"])
+        return next((number for number in found if number is not None), None)
 
     def delete(self) -> None:
         """Begin to end it, with the grace of its template."""
@@ -67,7 +74,7 @@ class Pod:
         """The machine is being shut down: SIGTERM now, SIGKILL after `grace` seconds; returns when it is gone."""
         self.deleting = True
         self._stop.set()
-        await asyncio.gather(*(runs.stop(grace, pre_stop=False) for runs in (*self._inits, *self._mains)))
+        await asyncio.gather(*(runs.stop(grace, pre_stop=False) for runs in self._all))
         await asyncio.wait([self._life])
 
     # Its life
@@ -79,7 +86,7 @@ class Pod:
         if not self._stop.is_set():  # containers run for ever: only a defect of ours, or no address, ends them
             self._record("Failed", message=repr(running.exception() or "not started"))
             await self._stop.wait()
-        await asyncio.gather(*(runs.stop(self.template.grace) for runs in (*self._inits, *self._mains)))
+        await asyncio.gather(*(runs.stop(self._grace) for runs in self._all))
         with contextlib.suppress(Exception):
             await running
         stopping.cancel()
@@ -89,14 +96,14 @@ class Pod:
         self._changed()
 
     async def _run(self) -> None:
-        specs = (*self.template.init_containers, *self.template.containers)
+        ports = {port["containerPort"] for runs in self._all for port in runs.spec.get("ports", [])}
         try:
-            self.address = self._node.address({port for spec in specs for port in spec.ports.values()})
+            self.address = self.node.address(ports)
         except NoPodAddresses as error:
             self._mains[0].wait_for("CreateContainerError", str(error))
             return
-        for volume in self.template.volumes:
-            (self._home / "volumes" / volume).mkdir(parents=True)
+        for volume in self._spec.get("volumes", []):
+            self._volume(volume["name"]).mkdir(parents=True)
         for runs in self._mains:
             runs.wait_for("PodInitializing")
         for runs in self._inits:
@@ -104,11 +111,11 @@ class Pod:
         await asyncio.gather(*(self._keep_running(runs, until_success=False) for runs in self._mains))
 
     async def _keep_running(self, runs: ContainerRuns, *, until_success: bool) -> None:
-        name, images = runs.spec.name, self._node.options.images
-        interpreter = translation.interpreter_of(runs.spec.image, images)
+        name, image, images = runs.spec["name"], runs.spec["image"], self.node.options.images
+        interpreter = translation.interpreter_of(image, images)
         if interpreter is None:
             known = ", ".join(sorted(images))
-            runs.wait_for("ErrImagePull", f"there is no image {runs.spec.image!r} on this machine; there are: {known}")
+            runs.wait_for("ErrImagePull", f"there is no image {image!r} on this machine; there are: {known}")
             await self._stop.wait()
             return
         while not self._stop.is_set():
@@ -117,7 +124,7 @@ class Pod:
             self._record("Ended", container=name, exitCode=runs.exit_code)
             if until_success and code == 0:
                 return
-            wait = self._node.options.restart_wait(runs.restarts + 1)
+            wait = self.node.options.restart_wait(runs.restarts + 1)
             if wait and not self._stop.is_set():
                 message = f"back-off {wait:g}s restarting failed container={name} pod={self.name}"
                 runs.wait_for("CrashLoopBackOff", message)
@@ -126,38 +133,40 @@ class Pod:
             runs.restarts += 1  # as kubelet: counted when it starts again
 
     async def _run_once(self, runs: ContainerRuns, interpreter: str) -> int:
-        places = {mount: self._home / "volumes" / volume for mount, volume in runs.spec.mounts.items()}
+        mounts = runs.spec.get("volumeMounts", [])
+        places = {mount["mountPath"].rstrip("/"): self._volume(mount["name"]) for mount in mounts}
         places[translation.TERMINATION_LOG] = runs.last_words
-        facts = translation.PodFacts(self.name, self.address, self._home, self._fields())
-        environment = translation.process_environment(runs.spec, facts, places, interpreter)
-        command = translation.process_command(runs.spec, environment, places, interpreter)
-        folder = self._home / "containers" / runs.spec.name
+        command, environment = translation.process_of(runs.spec, self._fields(), self._home, places, interpreter)
+        folder = self._home / "containers" / runs.spec["name"]
         folder.mkdir(parents=True, exist_ok=True)
         return await runs.run(command, environment, folder, self.address)
 
-    def _runs(self, spec: Container, *, init: bool) -> ContainerRuns:
-        last_words = self._home / "last-words" / spec.name
+    def _volume(self, name: str) -> Path:
+        return self._home / "volumes" / name
+
+    def _runs(self, spec: Json, *, init: bool) -> ContainerRuns:
+        last_words = self._home / "last-words" / spec["name"]
         last_words.parent.mkdir(parents=True, exist_ok=True)
-        log: Path = self._node.options.logs / f"{self.name}_{spec.name}.log"
-        return ContainerRuns(spec, log, last_words, init=init, grace=self.template.grace, changed=self._changed)
+        log: Path = self.node.options.logs / f"{self.name}_{spec['name']}.log"
+        return ContainerRuns(spec, log, last_words, init=init, grace=self._grace, changed=self._changed)
 
     def _fields(self) -> dict[str, str]:
         return {
             "metadata.name": self.name,
-            "metadata.namespace": self._owner.namespace,
-            "metadata.uid": self._uid,
+            "metadata.namespace": self.namespace,
+            "metadata.uid": self.uid,
             "status.podIP": self.address,
             "spec.nodeName": NODE,
         }
 
     def _record(self, reason: str, **more: object) -> None:
-        self._node.record(self._owner.name, self.name, reason, **more)
+        self.node.record(self._owner.name, self.name, reason, **more)
 
     # Its status
 
     def _changed(self) -> None:
         self._update_conditions()
-        self._version = self._node.next_version()
+        self.touch()
         self._notify()
 
     def _update_conditions(self) -> None:
@@ -175,20 +184,11 @@ class Pod:
     def manifest(self) -> Json:
         """The pod as the API shows it."""
         owner = {"apiVersion": "apps/v1", "kind": "ReplicaSet", "controller": True}
-        owner["name"] = f"{self._owner.name}-{self.template.hash}"
-        metadata: Json = {
-            "name": self.name,
-            "namespace": self._owner.namespace,
-            "uid": self._uid,
-            "resourceVersion": self._version,
-            "creationTimestamp": self._created,
-            "labels": self.labels,
-            "annotations": dict(self.template.annotations),
-            "ownerReferences": [owner],
-        }
+        owner["name"] = f"{self._owner.name}-{self.hash}"
+        metadata = {**self.shown_metadata(), "ownerReferences": [owner]}
         if self.deleting:
-            metadata |= {"deletionTimestamp": self._deleted, "deletionGracePeriodSeconds": self.template.grace}
-        spec = {**self.template.raw["spec"], "nodeName": NODE}
+            metadata |= {"deletionTimestamp": self._deleted, "deletionGracePeriodSeconds": self._grace}
+        spec = {**self._spec, "nodeName": NODE}
         begun = any("waiting" not in runs.state or runs.restarts for runs in self._mains)
         status: Json = {
             "phase": "Running" if begun else "Pending",
@@ -196,7 +196,7 @@ class Pod:
                 {"type": kind, "status": str(state), "lastTransitionTime": since}
                 for kind, (state, since) in self._conditions.items()
             ],
-            "startTime": self._created,
+            "startTime": self.created,
             "hostIP": "127.0.0.1",
             "containerStatuses": [runs.status() for runs in self._mains],
         }

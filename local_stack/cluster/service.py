@@ -12,11 +12,11 @@ import socket
 import struct
 from collections.abc import Callable
 from itertools import count
-from uuid import uuid4
 
-from local_stack.cluster.manifest import Json, ManifestRefused, ServiceSpec
-from local_stack.cluster.node import Node, timestamp
+from local_stack.cluster.manifest import Json
+from local_stack.cluster.node import Node
 from local_stack.cluster.pod import Pod
+from local_stack.cluster.stored import Stored
 
 _RESET = struct.pack("ii", 1, 0)
 _CHUNK = 256 * 1024
@@ -24,16 +24,13 @@ ADDRESS = "local-stack/address"
 """The annotation of a Service that tells where its proxy listens."""
 
 
-class Service:
+class Service(Stored):
     """One Service. pods: all pods of the cluster."""
 
-    def __init__(self, spec: ServiceSpec, node: Node, pods: Callable[[], list[Pod]]) -> None:
-        self.spec = spec
-        self.version = node.next_version()
-        self._node = node
+    def __init__(self, manifest: Json, node: Node, pods: Callable[[], list[Pod]]) -> None:
+        super().__init__(node, manifest["metadata"])
+        self._spec: Json = manifest["spec"]
         self._pods = pods
-        self._uid = str(uuid4())
-        self._created = timestamp()
         self._turn = count()
         self._server: asyncio.Server | None = None
         self._socket = socket.create_server(("127.0.0.1", 0), backlog=1024)
@@ -42,14 +39,12 @@ class Service:
         """Accept connections from now on."""
         self._server = await asyncio.start_server(self._serve, sock=self._socket)
 
-    def apply(self, spec: ServiceSpec) -> None:
+    def apply(self, manifest: Json) -> None:
         """Send elsewhere from now on; raises `ManifestRefused`."""
-        if spec.metadata.namespace != self.spec.metadata.namespace:
-            there = f"the local cluster has one {spec.metadata.name!r}, in {self.spec.metadata.namespace!r}"
-            raise ManifestRefused("metadata.namespace", there)
-        if spec != self.spec:
-            self.spec = spec
-            self.version = self._node.next_version()
+        self.check_namespace(manifest)
+        if (manifest["metadata"], manifest["spec"]) != (self.metadata, self._spec):
+            self.metadata, self._spec = manifest["metadata"], manifest["spec"]
+            self.touch()
 
     def close(self) -> None:
         """Accept no more."""
@@ -58,11 +53,12 @@ class Service:
 
     def _endpoint(self) -> tuple[str, int] | None:
         """Where the next connection goes, or None if no pod is ready."""
+        (port,), selector = self._spec["ports"], self._spec["selector"]
         found = [
-            (pod.address, port)
+            (pod.address, number)
             for pod in self._pods()
-            if pod.ready and not pod.deleting and self.spec.selector.items() <= pod.labels.items()
-            if (port := pod.port(self.spec.target)) is not None
+            if pod.ready and not pod.deleting and selector.items() <= pod.metadata["labels"].items()
+            if (number := pod.port(port.get("targetPort", port["port"]))) is not None
         ]
         return found[next(self._turn) % len(found)] if found else None
 
@@ -82,18 +78,10 @@ class Service:
 
     def manifest(self) -> Json:
         """The Service as the API shows it; an annotation tells where it listens."""
-        named = self.spec.metadata
+        metadata = self.shown_metadata()
         address = f"127.0.0.1:{self._socket.getsockname()[1]}"
-        metadata = {
-            "name": named.name,
-            "namespace": named.namespace,
-            "uid": self._uid,
-            "resourceVersion": self.version,
-            "creationTimestamp": self._created,
-            "labels": dict(named.labels),
-            "annotations": {**named.annotations, ADDRESS: address},
-        }
-        return {"apiVersion": "v1", "kind": "Service", "metadata": metadata, "spec": self.spec.raw}
+        metadata["annotations"] = {**metadata["annotations"], ADDRESS: address}
+        return {"apiVersion": "v1", "kind": "Service", "metadata": metadata, "spec": self._spec}
 
 
 async def _copy(reader: asyncio.StreamReader, to: asyncio.StreamWriter, back: asyncio.StreamWriter) -> None:

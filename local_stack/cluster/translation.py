@@ -14,23 +14,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
-from local_stack.cluster.manifest import Container
+from local_stack.cluster.manifest import Json
 
 TERMINATION_LOG = "/dev/termination-log"
 _REFERENCE = re.compile(r"\$\$|\$\(([A-Za-z_][A-Za-z0-9_.-]*)\)")
-
-
-@dataclass(frozen=True, slots=True)
-class PodFacts:
-    """What a process may know of its pod. fields: by fieldPath. address: its loopback address."""
-
-    name: str
-    address: str
-    home: Path
-    fields: Mapping[str, str]
 
 
 def interpreter_of(image: str, images: Mapping[str, str]) -> str | None:
@@ -50,29 +39,28 @@ def translate(text: str, places: Mapping[str, Path]) -> str:
     return text
 
 
-def process_environment(
-    container: Container, pod: PodFacts, places: Mapping[str, Path], interpreter: str
-) -> dict[str, str]:
-    """The whole environment of the container's process; nothing is inherited from the cluster's own."""
+def process_of(
+    container: Json, fields: Mapping[str, str], home: Path, places: Mapping[str, Path], interpreter: str
+) -> tuple[tuple[str, ...], dict[str, str]]:
+    """The command line of the container's process, and its whole environment: nothing is inherited from the cluster's.
+
+    fields: what the process may know of its pod, by fieldPath. home: the pod's folder.
+    """
     environment = {
         "PATH": f"{Path(interpreter).parent}:/usr/local/bin:/usr/bin:/bin",
-        "HOME": str(pod.home),
-        "HOSTNAME": pod.name,
+        "HOME": str(home),
+        "HOSTNAME": fields["metadata.name"],
         "LANG": "C.UTF-8",
     }
-    for name, value, path in container.variables:
-        environment[name] = translate(_expand(pod.fields[path] if path else value, environment), places)
-    environment["HOST"] = pod.address
+    for variable in container.get("env", []):
+        source = variable.get("valueFrom")
+        value = fields[source["fieldRef"]["fieldPath"]] if source else variable.get("value", "")
+        environment[variable["name"]] = translate(_expand(value, environment), places)
+    environment["HOST"] = fields["status.podIP"]
     environment["TERMINATION_LOG"] = str(places[TERMINATION_LOG])
-    return environment
-
-
-def process_command(
-    container: Container, environment: Mapping[str, str], places: Mapping[str, Path], interpreter: str
-) -> tuple[str, ...]:
-    """The command line of the container's process."""
-    arguments = (translate(_expand(argument, environment), places) for argument in container.command[1:])
-    return (interpreter, *arguments)
+    written = [*container["command"][1:], *container.get("args", [])]
+    arguments = (translate(_expand(argument, environment), places) for argument in written)
+    return (interpreter, *arguments), environment
 
 
 def _expand(text: str, environment: Mapping[str, str]) -> str:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from local_stack.cluster.manifest import parse_deployment
+from local_stack.cluster.manifest import read_manifest, surge_of
 from local_stack.cluster.node import NodeOptions
 from local_stack.cluster.progress import COMPLETE, EXCEEDED, UPDATED, Counts, Progress, progress
 from local_stack.cluster.translation import interpreter_of, translate
@@ -50,7 +50,7 @@ def test_a_percentage_of_three_pods_is_rounded_up_for_surge(surge: int | str, po
     manifest = deployment("web")
     manifest["spec"]["strategy"]["rollingUpdate"]["maxSurge"] = surge
 
-    assert parse_deployment(manifest).surge(3) == pods
+    assert surge_of(read_manifest(manifest)["spec"], 3) == pods
 
 
 @pytest.mark.parametrize(
