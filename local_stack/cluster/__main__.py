@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import argparse
-import asyncio
-import contextlib
 import signal
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import uvicorn
@@ -19,21 +16,10 @@ from model_repository.errors import PermanentError
 from model_repository.exit_codes import ExitCode
 from model_repository.log import Log
 
-_STOP_GRACE = 0.3
-"""Seconds from SIGTERM to SIGKILL for pods when the cluster itself ends."""
-
 _NOTICE = (
     "This cluster is for trying things out on one machine: pods are processes of yours, with no isolation and no "
     "limits; probes that have not succeeded yet are tried every 50 ms; what it knows is gone when it ends."
 )
-
-
-class _Server(uvicorn.Server):
-    """Leaves signals to us: pods end first."""
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield
 
 
 def main() -> ExitCode:
@@ -48,40 +34,27 @@ def main() -> ExitCode:
     add("--first-restart-wait", type=float, default=1.0, metavar="SECONDS", help=wait)
     options = parser.parse_args()
     images = dict(pair.split("=", 1) for pair in options.image) or {"*": sys.executable}
-    node = NodeOptions(options.state.resolve(), images, first_restart_wait=options.first_restart_wait)
-    log = Log()
+    log, state = Log(), options.state.resolve()
     try:
-        asyncio.run(_serve(node, options.port, log))
+        cluster = Cluster(NodeOptions(state, images, first_restart_wait=options.first_restart_wait))
     except PermanentError as error:
         log.error(str(error), code=error.code)
         return ExitCode.USAGE
-    return ExitCode.OK
-
-
-async def _serve(options: NodeOptions, port: int, log: Log) -> None:
-    cluster = Cluster(options)
-    log.info(_NOTICE, port=port, podNetwork=f"{cluster.node.network}.0/24", state=str(options.state))
-    config = uvicorn.Config(
+    log.info(_NOTICE, port=options.port, podNetwork=f"{cluster.node.network}.0/24", state=str(state))
+    signal.signal(
+        signal.SIGTERM, signal.default_int_handler
+    )  # uvicorn stops, then raises it anew and takes it as its end
+    uvicorn.run(
         application(cluster),
         host="127.0.0.1",
-        port=port,
+        port=options.port,
+        loop="asyncio",
         log_config=None,
         access_log=False,
-        lifespan="off",
         timeout_graceful_shutdown=1,
     )
-    server = _Server(config)
-    stop = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    serving = asyncio.create_task(server.serve())
-    stopping = asyncio.create_task(stop.wait())
-    await asyncio.wait([serving, stopping], return_when=asyncio.FIRST_COMPLETED)
-    await cluster.close(_STOP_GRACE)
-    server.should_exit = True
-    await serving
-    stopping.cancel()
     log.info("stopped")
+    return ExitCode.OK
 
 
 if __name__ == "__main__":

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Callable, Iterable
 
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -11,35 +12,39 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
 from local_stack.cluster.cluster import Cluster, ObjectChanged, ObjectUnknown
-from local_stack.cluster.manifest import ManifestRefused
+from local_stack.cluster.deployment import Deployment
+from local_stack.cluster.manifest import Json, ManifestRefused
+from local_stack.cluster.pod import Pod
+from local_stack.cluster.service import Service
 
 _LONGEST_WAIT = 300.0
 _BODY_LIMIT = 1024 * 1024
-_REASONS = {400: "BadRequest", 404: "NotFound", 409: "Conflict", 422: "Invalid"}
+_STOP_GRACE = 0.3
+"""Seconds from SIGTERM to SIGKILL for pods when the cluster itself ends."""
 
 
 class _Malformed(Exception):
     """The request isn't what the API takes."""
 
 
-def application(cluster: Cluster) -> Starlette:  # noqa: C901 - one function for each route
-    """The API of `cluster`."""
+_STATUSES = {
+    _Malformed: (400, "BadRequest"),
+    ObjectUnknown: (404, "NotFound"),
+    ObjectChanged: (409, "Conflict"),
+    ManifestRefused: (422, "Invalid"),
+}
 
-    async def ready(_request: Request) -> Response:
-        return PlainTextResponse("ok")
 
-    async def deployments(_request: Request) -> Response:
-        return JSONResponse({"items": [found.manifest() for found in cluster.deployments.values()]})
+def application(cluster: Cluster) -> Starlette:
+    """The API of `cluster`, which ends with it."""
 
-    async def deployment(request: Request) -> Response:
-        return JSONResponse(cluster.deployment(request.path_params["name"]).manifest())
+    @contextlib.asynccontextmanager
+    async def life(_api: Starlette) -> AsyncIterator[None]:
+        yield
+        await cluster.close(_STOP_GRACE)
 
     async def delete(request: Request) -> Response:
-        return JSONResponse(cluster.delete(request.path_params["name"], _version(request)))
-
-    async def pods(request: Request) -> Response:
-        found = cluster.deployment(request.path_params["name"]).pods
-        return JSONResponse({"items": [pod.manifest() for pod in found if not pod.finished]})
+        return JSONResponse(cluster.delete(_name(request), _version(request)))
 
     async def changes(request: Request) -> Response:
         since, timeout = request.query_params.get("resourceVersion", "0"), request.query_params.get("timeout", "30")
@@ -48,15 +53,6 @@ def application(cluster: Cluster) -> Starlette:  # noqa: C901 - one function for
         except ValueError:
             raise _Malformed("resourceVersion, timeout: expected numbers") from None
         return JSONResponse({"resourceVersion": str(version), "deployments": names})
-
-    async def all_pods(_request: Request) -> Response:
-        return JSONResponse({"items": [pod.manifest() for pod in cluster.pods() if not pod.finished]})
-
-    async def services(_request: Request) -> Response:
-        return JSONResponse({"items": [found.manifest() for found in cluster.services.values()]})
-
-    async def service(request: Request) -> Response:
-        return JSONResponse(cluster.service(request.path_params["name"]).manifest())
 
     async def apply(request: Request) -> Response:
         data = await request.body()
@@ -69,48 +65,58 @@ def application(cluster: Cluster) -> Starlette:  # noqa: C901 - one function for
         return JSONResponse(await cluster.apply(manifest, _version(request)))
 
     async def logs(request: Request) -> Response:
-        path = cluster.log_file(request.path_params["name"], request.query_params.get("container"))
+        path = cluster.log_file(_name(request), request.query_params.get("container"))
         return PlainTextResponse(path.read_text(errors="replace"))
 
-    async def events(request: Request) -> Response:
+    def events(request: Request) -> Json:
         wanted = request.query_params.get("deployment")
-        return JSONResponse({"items": [one for one in cluster.node.events if wanted in (None, one["deployment"])]})
+        return {"items": [one for one in cluster.node.events if wanted in (None, one["deployment"])]}
 
     return Starlette(
         routes=[
-            Route("/readyz", ready),
-            Route("/deployments", deployments),
-            Route("/deployments/{name}", deployment),
+            _get("/readyz", lambda _request: {}),
+            _get("/deployments", lambda _request: _items(cluster.deployments.values())),
+            _get("/deployments/{name}", lambda request: cluster.deployment(_name(request)).manifest()),
+            _get("/deployments/{name}/pods", lambda request: _items(cluster.deployment(_name(request)).pods)),
+            _get("/pods", lambda _request: _items(cluster.pods())),
+            _get("/services", lambda _request: _items(cluster.services.values())),
+            _get("/services/{name}", lambda request: cluster.service(_name(request)).manifest()),
+            _get("/events", events),
             Route("/deployments/{name}", delete, methods=["DELETE"]),
-            Route("/deployments/{name}/pods", pods),
             Route("/changes", changes),
-            Route("/pods", all_pods),
-            Route("/services", services),
-            Route("/services/{name}", service),
             Route("/apply", apply, methods=["PATCH"]),
             Route("/pods/{name}/logs", logs),
-            Route("/events", events),
         ],
-        exception_handlers={
-            _Malformed: _answering(400),
-            ObjectUnknown: _answering(404),
-            ObjectChanged: _answering(409),
-            ManifestRefused: _answering(422),
-        },
+        exception_handlers=dict.fromkeys(_STATUSES, _refuse),
+        lifespan=life,
     )
+
+
+def _get(path: str, answer: Callable[[Request], Json]) -> Route:
+    async def endpoint(request: Request) -> Response:
+        return JSONResponse(answer(request))
+
+    return Route(path, endpoint)
+
+
+def _items(found: Iterable[Deployment | Service | Pod]) -> Json:
+    return {"items": [one.manifest() for one in found if not (isinstance(one, Pod) and one.finished)]}
+
+
+def _name(request: Request) -> str:
+    name: str = request.path_params["name"]
+    return name
 
 
 def _version(request: Request) -> str | None:
     return request.query_params.get("resourceVersion") or None
 
 
-def _answering(status: int) -> Callable[[Request, Exception], Awaitable[Response]]:
-    async def answer(_request: Request, error: Exception) -> Response:
-        body = {"kind": "Status", "apiVersion": "v1", "status": "Failure", "code": status}
-        body |= {"reason": _REASONS[status], "message": str(error)}
-        if isinstance(error, ManifestRefused):
-            causes = [{"reason": "FieldValueInvalid", "field": error.field, "message": str(error)}]
-            return JSONResponse({**body, "details": {"causes": causes}}, status_code=status)
-        return JSONResponse(body, status_code=status)
-
-    return answer
+async def _refuse(_request: Request, error: Exception) -> Response:
+    status, reason = _STATUSES[type(error)]
+    body: Json = {"kind": "Status", "apiVersion": "v1", "status": "Failure", "code": status, "reason": reason}
+    body["message"] = str(error)
+    if isinstance(error, ManifestRefused):
+        causes = [{"reason": "FieldValueInvalid", "field": error.field, "message": str(error)}]
+        body["details"] = {"causes": causes}
+    return JSONResponse(body, status_code=status)
