@@ -11,7 +11,7 @@ import uvicorn
 
 from local_stack.cluster.api import application
 from local_stack.cluster.cluster import Cluster
-from local_stack.cluster.node import NodeOptions
+from local_stack.cluster.node import Node
 from model_repository.errors import PermanentError
 from model_repository.exit_codes import ExitCode
 from model_repository.log import Log
@@ -36,7 +36,7 @@ def main() -> ExitCode:
     images = dict(pair.split("=", 1) for pair in options.image) or {"*": sys.executable}
     log, state = Log(), options.state.resolve()
     try:
-        cluster = Cluster(NodeOptions(state, images, first_restart_wait=options.first_restart_wait))
+        cluster = Cluster(Node(state, images, first_restart_wait=options.first_restart_wait))
     except PermanentError as error:
         log.error(str(error), code=error.code)
         return ExitCode.USAGE

@@ -100,7 +100,7 @@ def _get(path: str, answer: Callable[[Request], Json]) -> Route:
 
 
 def _items(found: Iterable[Deployment | Service | Pod]) -> Json:
-    return {"items": [one.manifest() for one in found if not (isinstance(one, Pod) and one.finished)]}
+    return {"items": [one.manifest() for one in found]}
 
 
 def _name(request: Request) -> str:

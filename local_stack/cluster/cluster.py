@@ -7,7 +7,7 @@ from pathlib import Path
 
 from local_stack.cluster.deployment import Deployment
 from local_stack.cluster.manifest import Json, read_manifest
-from local_stack.cluster.node import Node, NodeOptions
+from local_stack.cluster.node import Node
 from local_stack.cluster.pod import Pod
 from local_stack.cluster.service import Service
 from model_repository.errors import PermanentError
@@ -28,8 +28,8 @@ class ObjectChanged(PermanentError):
 class Cluster:
     """All objects. Everything happens on the event loop of its thread."""
 
-    def __init__(self, options: NodeOptions) -> None:
-        self.node = Node(options)
+    def __init__(self, node: Node) -> None:
+        self.node = node
         self.deployments: dict[str, Deployment] = {}
         self.services: dict[str, Service] = {}
         self._leaving: list[Deployment] = []
@@ -104,9 +104,7 @@ class Cluster:
 
     def log_file(self, pod: str, container: str | None) -> Path:
         """The log of a container, by default of the pod's last one, also if the pod is gone; raises `ObjectUnknown`."""
-        found = sorted(
-            self.node.options.logs.glob(f"{pod}_{container or '*'}.log"), key=lambda path: path.stat().st_ctime
-        )
+        found = sorted(self.node.logs.glob(f"{pod}_{container or '*'}.log"), key=lambda path: path.stat().st_ctime)
         if not found or "/" in pod:
             raise ObjectUnknown(f'pods "{pod}" not found, or it has no container {container!r}')
         return found[-1]

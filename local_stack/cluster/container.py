@@ -44,12 +44,6 @@ class ContainerRuns:
         self._exited = asyncio.Event()
         self._exited.set()
 
-    @property
-    def exit_code(self) -> int | None:
-        """Of the run that ended, as Kubernetes has it; None if it didn't end."""
-        ended: Json = self.state.get("terminated", {})
-        return ended.get("exitCode")
-
     def wait_for(self, reason: str, message: str = "") -> None:
         """Enter the state waiting."""
         self._enter({"waiting": {"reason": reason} | ({"message": message} if message else {})})
@@ -61,7 +55,10 @@ class ContainerRuns:
         self._changed()
 
     async def run(self, command: tuple[str, ...], environment: Mapping[str, str], folder: Path, address: str) -> int:
-        """Run the process once, with its probes, and return its exit code; a failed liveness probe ends it."""
+        """Run the process once, with its probes, and return its exit code; a failed liveness probe ends it.
+
+        The code is as Kubernetes has it: 128 and its number for a signal.
+        """
         self.last_words.write_bytes(b"")
         self._exited.clear()
         async with self._starting:
@@ -87,8 +84,14 @@ class ContainerRuns:
         kill_session(process.pid)  # what it started goes with it
         self.ready, self._started = self._init and code == 0, False
         self._exited.set()
-        self._enter({"terminated": self._ended(code, began, log_start)})
-        return code
+        exit_code = code if code >= 0 else _KILLED_BY_SIGNAL - code
+        ended: Json = {"exitCode": exit_code, "reason": "Completed" if code == 0 else "Error"}
+        if code < 0:
+            ended["signal"] = -code
+        if message := self._message(failed=code != 0, log_start=log_start):
+            ended["message"] = message
+        self._enter({"terminated": {**ended, "startedAt": began, "finishedAt": timestamp()}})
+        return exit_code
 
     async def stop(self, grace: float, *, pre_stop: bool = True) -> None:
         """End the process: preStop, SIGTERM, and SIGKILL when `grace` seconds are over; returns when it is gone."""
@@ -150,15 +153,6 @@ class ContainerRuns:
         if self.ready != ready:
             self.ready = ready
             self._changed()
-
-    def _ended(self, code: int, began: str, log_start: int) -> Json:
-        exit_code = code if code >= 0 else _KILLED_BY_SIGNAL - code
-        ended: Json = {"exitCode": exit_code, "reason": "Completed" if code == 0 else "Error"}
-        if code < 0:
-            ended["signal"] = -code
-        if message := self._message(failed=code != 0, log_start=log_start):
-            ended["message"] = message
-        return ended | {"startedAt": began, "finishedAt": timestamp()}
 
     def _message(self, *, failed: bool, log_start: int) -> str:
         written = self.last_words.read_bytes()[:_MESSAGE_LIMIT]

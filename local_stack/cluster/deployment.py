@@ -76,6 +76,7 @@ class Deployment(Stored):
     # The controller
 
     def _changed(self) -> None:
+        self.pods = [pod for pod in self.pods if not pod.finished]
         self.touch()
         self._look.set()
 
@@ -90,7 +91,6 @@ class Deployment(Stored):
 
     def _replace_pods(self) -> None:
         wanted = self._replicas
-        self.pods = [pod for pod in self.pods if not pod.finished]
         active = [pod for pod in self.pods if not pod.deleting]
         new = sorted((pod for pod in active if pod.hash == self._hash), key=_worth)
         old = sorted((pod for pod in active if pod.hash != self._hash), key=_worth)

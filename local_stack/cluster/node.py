@@ -8,7 +8,6 @@ import socket
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import cycle
 from pathlib import Path
@@ -26,41 +25,25 @@ class NoPodAddresses(PermanentError):
     code = "no-pod-addresses"
 
 
-@dataclass(frozen=True, slots=True)
-class NodeOptions:
-    """How this node runs pods. Times are in seconds.
+class Node:
+    """The one node. Pods have addresses 127.x.y.1 to 127.x.y.254 in turn; x and y are drawn for each cluster.
 
-    state: a folder that is ours. images: name to interpreter; ``*`` is any. first_restart_wait: of CrashLoopBackOff,
-    which doubles up to longest_restart_wait (a kubelet's: 10 and 300; the first restart comes at once).
+    images: name to interpreter; ``*`` is any. pods: where they have their folders, which go when they go.
+    logs: where those of containers stay.
     """
 
-    state: Path
-    images: Mapping[str, str]
-    first_restart_wait: float = 1.0
-    longest_restart_wait: float = 30.0
-
-    @property
-    def pods(self) -> Path:
-        """Where pods have their folders, which go when they go."""
-        return self.state / "pods"
-
-    @property
-    def logs(self) -> Path:
-        """Where the logs of containers stay."""
-        return self.state / "logs"
-
-    def restart_wait(self, restarts: int) -> float:
-        """Seconds before restart number `restarts` (1 is the first)."""
-        if restarts <= 1:
-            return 0.0
-        return min(self.longest_restart_wait, self.first_restart_wait * 2.0 ** min(restarts - 2, 30))
-
-
-class Node:
-    """The one node. Pods have addresses 127.x.y.1 to 127.x.y.254 in turn; x and y are drawn for each cluster."""
-
-    def __init__(self, options: NodeOptions) -> None:
-        self.options = options
+    def __init__(
+        self,
+        state: Path,
+        images: Mapping[str, str],
+        *,
+        first_restart_wait: float = 1.0,
+        longest_restart_wait: float = 30.0,
+    ) -> None:
+        """state: a folder that is ours. The waits are CrashLoopBackOff's, in seconds (a kubelet's: 10 and 300)."""
+        self.images = images
+        self.pods, self.logs = state / "pods", state / "logs"
+        self._restart_waits = first_restart_wait, longest_restart_wait
         self.events: deque[Json] = deque(maxlen=10_000)
         drawn = random.Random()  # noqa: S311 - keeps clusters apart, no secret
         self.network = f"127.{drawn.randint(16, 126)}.{drawn.randint(0, 255)}"
@@ -82,6 +65,11 @@ class Node:
             if _free(address, wanted):
                 return address
         raise NoPodAddresses(f"ports {wanted} are in use on all of {self.network}.1-{_LAST}")
+
+    def restart_wait(self, restarts: int) -> float:
+        """Seconds before restart number `restarts`: the first comes at once, then the wait doubles."""
+        first, longest = self._restart_waits
+        return 0.0 if restarts <= 1 else min(longest, first * 2.0 ** min(restarts - 2, 30))
 
     def next_version(self) -> str:
         """Something changed: its new resource version. Wakes whoever waits for a change."""

@@ -40,10 +40,10 @@ class Pod(Stored):
         self._grace: int = self._spec.get("terminationGracePeriodSeconds", 30)
         self._notify = changed
         self._deleted = ""
-        self._home = owner.node.options.pods / self.name
+        self._home = owner.node.pods / self.name
         self._conditions: dict[str, tuple[bool, str]] = {}
         self._stop = asyncio.Event()
-        owner.node.options.logs.mkdir(parents=True, exist_ok=True)
+        owner.node.logs.mkdir(parents=True, exist_ok=True)
         self._inits = [self._runs(spec, init=True) for spec in self._spec.get("initContainers", [])]
         self._mains = [self._runs(spec, init=False) for spec in self._spec["containers"]]
         self._all = [*self._inits, *self._mains]
@@ -111,7 +111,7 @@ class Pod(Stored):
         await asyncio.gather(*(self._keep_running(runs, until_success=False) for runs in self._mains))
 
     async def _keep_running(self, runs: ContainerRuns, *, until_success: bool) -> None:
-        name, image, images = runs.spec["name"], runs.spec["image"], self.node.options.images
+        name, image, images = runs.spec["name"], runs.spec["image"], self.node.images
         interpreter = translation.interpreter_of(image, images)
         if interpreter is None:
             known = ", ".join(sorted(images))
@@ -121,10 +121,10 @@ class Pod(Stored):
         while not self._stop.is_set():
             self._record("Started", container=name)
             code = await self._run_once(runs, interpreter)
-            self._record("Ended", container=name, exitCode=runs.exit_code)
+            self._record("Ended", container=name, exitCode=code)
             if until_success and code == 0:
                 return
-            wait = self.node.options.restart_wait(runs.restarts + 1)
+            wait = self.node.restart_wait(runs.restarts + 1)
             if wait and not self._stop.is_set():
                 message = f"back-off {wait:g}s restarting failed container={name} pod={self.name}"
                 runs.wait_for("CrashLoopBackOff", message)
@@ -147,7 +147,7 @@ class Pod(Stored):
     def _runs(self, spec: Json, *, init: bool) -> ContainerRuns:
         last_words = self._home / "last-words" / spec["name"]
         last_words.parent.mkdir(parents=True, exist_ok=True)
-        log: Path = self.node.options.logs / f"{self.name}_{spec['name']}.log"
+        log: Path = self.node.logs / f"{self.name}_{spec['name']}.log"
         return ContainerRuns(spec, log, last_words, init=init, grace=self._grace, changed=self._changed)
 
     def _fields(self) -> dict[str, str]:

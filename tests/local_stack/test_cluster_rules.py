@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from local_stack.cluster.manifest import read_manifest, surge_of
-from local_stack.cluster.node import NodeOptions
+from local_stack.cluster.node import Node
 from local_stack.cluster.progress import COMPLETE, EXCEEDED, UPDATED, Counts, Progress, progress
 from local_stack.cluster.translation import interpreter_of, translate
 from tests.local_stack.cluster_scene import deployment
@@ -80,6 +80,6 @@ def test_an_image_is_known_by_its_name_whatever_its_registry_port_tag_or_digest(
 
 
 def test_the_first_restart_comes_at_once_and_then_waits_double(tmp_path: Path) -> None:
-    node = NodeOptions(tmp_path, {}, first_restart_wait=1.0, longest_restart_wait=5.0)
+    node = Node(tmp_path, {}, first_restart_wait=1.0, longest_restart_wait=5.0)
 
     assert [node.restart_wait(restarts) for restarts in (1, 2, 3, 4, 5, 500)] == [0.0, 1.0, 2.0, 4.0, 5.0, 5.0]
