@@ -6,7 +6,7 @@ import asyncio
 from pathlib import Path
 
 from local_stack.cluster.deployment import Deployment
-from local_stack.cluster.manifest import Json, read_manifest
+from local_stack.cluster.manifest import Json, ManifestRefused, read_manifest
 from local_stack.cluster.node import Node
 from local_stack.cluster.pod import Pod
 from local_stack.cluster.service import Service
@@ -77,6 +77,9 @@ class Cluster:
         name, decided_on = wanted["metadata"]["name"], wanted["metadata"].pop("resourceVersion", None)
         live = (self.deployments if wanted["kind"] == "Deployment" else self.services).get(name)
         _check_version(name, live, resource_version or decided_on)
+        if live is not None and wanted["metadata"]["namespace"] != live.namespace:
+            there = f"the local cluster has one {name!r}, in {live.namespace!r}"
+            raise ManifestRefused("metadata.namespace", there)
         if live is not None:
             live.apply(wanted)
         elif wanted["kind"] == "Deployment":

@@ -38,7 +38,6 @@ class Deployment(Stored):
     def apply(self, manifest: Json) -> None:
         """Want something else from now on; raises `ManifestRefused` if that would change what can't change."""
         metadata, spec = manifest["metadata"], manifest["spec"]
-        self.check_namespace(manifest)
         if spec["selector"] != self._spec["selector"]:
             raise ManifestRefused("spec.selector", "can't be changed once a Deployment is there")
         # As server-side apply has it: replicas that we set and now leave out fall back to the default.

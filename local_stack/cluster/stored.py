@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from uuid import uuid4
 
-from local_stack.cluster.manifest import Json, ManifestRefused
+from local_stack.cluster.manifest import Json
 from local_stack.cluster.node import Node, timestamp
 
 
@@ -25,17 +25,7 @@ class Stored:
         """It changed: whoever waits for that is told."""
         self.version = self.node.next_version()
 
-    def check_namespace(self, manifest: Json) -> None:
-        """Whether the manifest is for this one; raises `ManifestRefused`."""
-        if manifest["metadata"]["namespace"] != self.namespace:
-            there = f"the local cluster has one {self.name!r}, in {self.namespace!r}"
-            raise ManifestRefused("metadata.namespace", there)
-
     def shown_metadata(self) -> Json:
         """Its metadata as the API shows them."""
-        return {
-            **self.metadata,
-            "uid": self.uid,
-            "resourceVersion": self.version,
-            "creationTimestamp": self.created,
-        }
+        facts = {"uid": self.uid, "resourceVersion": self.version, "creationTimestamp": self.created}
+        return {**self.metadata, **facts}

@@ -1,15 +1,20 @@
 from __future__ import annotations
 
+import asyncio
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+from local_stack.cluster import probes
 from local_stack.cluster.manifest import read_manifest, surge_of
 from local_stack.cluster.node import Node
+from local_stack.cluster.probes import verdicts
 from local_stack.cluster.progress import COMPLETE, EXCEEDED, UPDATED, Counts, Progress, progress
 from local_stack.cluster.translation import interpreter_of, translate
-from tests.local_stack.cluster_scene import deployment
+from local_stack.processes import free_port
+from tests.local_stack.cluster_scene import deployment, set_in
 
 STARTED = Progress(UPDATED, 990.0)
 ROLLING = Counts(wanted=1, replicas=2, updated=1, ready=1, available=1)
@@ -51,6 +56,32 @@ def test_a_percentage_of_three_pods_is_rounded_up_for_surge(surge: int | str, po
     manifest["spec"]["strategy"]["rollingUpdate"]["maxSurge"] = surge
 
     assert surge_of(read_manifest(manifest)["spec"], 3) == pods
+
+
+def test_null_is_the_same_as_absent() -> None:
+    manifest = deployment("web")
+
+    written = set_in(manifest, "spec.template.spec.containers[0].livenessProbe", None)
+
+    assert read_manifest(set_in(written, "metadata.finalizers", None)) == read_manifest(manifest)
+
+
+def test_a_probe_that_never_succeeded_is_tried_often_and_counted_once_a_period(monkeypatch: pytest.MonkeyPatch) -> None:
+    port, tried = free_port(), 0
+    probe = {"httpGet": {"port": port}, "periodSeconds": 1, "failureThreshold": 2, "timeoutSeconds": 60}
+
+    def count_and_close(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal tried
+        tried += 1
+        writer.close()
+
+    async def first_verdict() -> bool:
+        async with await asyncio.start_server(count_and_close, "127.0.0.1", port):
+            return await anext(verdicts("127.0.0.1", port, probe))
+
+    monkeypatch.setattr(probes, "time", SimpleNamespace(monotonic=lambda: 0.4 * tried))
+    assert asyncio.run(first_verdict()) is False
+    assert tried == 6, "counted at 1.2 s and at 2.4 s"
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ from tests.local_stack.cluster_scene import (
 )
 
 CONTAINER = "spec.template.spec.containers[0]"
+FIELD_PATH = f"{CONTAINER}.env[0].valueFrom.fieldRef.fieldPath"
 
 
 def test_a_write_decided_on_an_older_version_is_a_conflict(cluster: Client) -> None:
@@ -84,6 +85,17 @@ def test_wait_returns_at_once_when_something_has_changed_and_late_when_not(clust
         (f"{CONTAINER}.lifecycle.preStop.exec", {"command": ["sleep", "1"]}, ""),
         ("spec.selector.matchLabels", {"app": "other"}, "spec.selector"),
         ("kind", "DaemonSet", ""),
+        ("kind", None, ""),
+        ("metadata.name", "Capital", ""),
+        ("spec.selector.matchLabels", None, ""),
+        ("spec.template.spec.containers", [], ""),
+        ("spec.template.spec.initContainers[0].name", "web", "spec.template.spec.containers"),
+        ("spec.template.spec.initContainers[0].readinessProbe", {"httpGet": {"port": 1}}, ""),
+        (f"{CONTAINER}.command", [], ""),
+        (f"{CONTAINER}.env[0].valueFrom", {"fieldRef": {"fieldPath": "spec.hostIP"}}, FIELD_PATH),
+        (f"{CONTAINER}.livenessProbe", {"periodSeconds": 1}, f"{CONTAINER}.livenessProbe.httpGet"),
+        (f"{CONTAINER}.volumeMounts[0].name", "nowhere", ""),
+        (f"{CONTAINER}.volumeMounts[0].mountPath", "/", ""),
     ],
 )
 def test_what_it_does_not_understand_is_refused_by_name(cluster: Client, path: str, value: object, named: str) -> None:
