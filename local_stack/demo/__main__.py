@@ -72,6 +72,7 @@ def _run(work: Path, console: Console, shop: Path, *, once: bool) -> None:
             story.search()
             story.redeploy()
             story.second_build_and_rollback()
+            story.own_vectors()
             story.sabotage()
             story.recover()
             console.end("every step worked")

@@ -10,6 +10,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from local_stack.demo import labels
 
@@ -18,9 +19,14 @@ _CHANGED = 1 / 20
 """The share of products that leave, and of those that come, from one day to the next."""
 
 
+def catalogue_lines(folder: Path) -> list[dict[str, Any]]:
+    """What a day's catalogue says of each product, in order."""
+    return [json.loads(line) for line in (folder / _LINES).read_text(encoding="utf-8").splitlines()]
+
+
 def product_ids(folder: Path) -> list[str]:
     """The ids of a day's catalogue, in order."""
-    return [json.loads(line)["id"] for line in (folder / _LINES).read_text(encoding="utf-8").splitlines()]
+    return [product["id"] for product in catalogue_lines(folder)]
 
 
 def two_days(shop: Path, work: Path) -> tuple[Path, Path]:
@@ -38,8 +44,7 @@ def two_days(shop: Path, work: Path) -> tuple[Path, Path]:
 
 def kinds(folder: Path) -> dict[str, str]:
     """Item id -> kind, for the products whose name says it."""
-    lines = (folder / _LINES).read_text(encoding="utf-8").splitlines()
-    return labels.kinds(json.loads(line) for line in lines)
+    return labels.kinds(catalogue_lines(folder))
 
 
 class _Quiet(http.server.SimpleHTTPRequestHandler):

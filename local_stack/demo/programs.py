@@ -6,7 +6,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,20 +14,9 @@ from local_stack.demo.console import Advance
 from local_stack.processes import ProgramFailed
 
 
-def run_batch(
-    catalogue: Path, arguments: list[str], variables: Mapping[str, str], cache: Path, advance: Advance
-) -> dict[str, Any]:
-    """Run the batch over a catalogue; gives its summary. Raises `ProgramFailed` with its last words."""
-    command = [
-        sys.executable,
-        "-m",
-        "embedding_batch",
-        "--catalogue",
-        str(catalogue),
-        "--cache",
-        str(cache),
-        *arguments,
-    ]
+def run_batch(arguments: Sequence[str], variables: Mapping[str, str], cache: Path, advance: Advance) -> dict[str, Any]:
+    """Run the batch; gives its summary. Raises `ProgramFailed` with its last words."""
+    command = [sys.executable, "-m", "embedding_batch", *arguments, "--cache", str(cache)]
     with subprocess.Popen(
         command, env=dict(os.environ) | dict(variables), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as batch:

@@ -11,11 +11,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
+
 from local_stack.demo import checks, sabotage
 from local_stack.demo.client import Client, Traffic
 from local_stack.demo.console import Console
 from local_stack.demo.evaluation import evaluate, histogram_neighbors
-from local_stack.demo.products import kinds, product_ids
+from local_stack.demo.products import catalogue_lines, kinds, product_ids
 from local_stack.demo.programs import run_batch, run_indexpush
 from local_stack.demo.search import Search
 from local_stack.demo.timeline import stages
@@ -24,7 +27,7 @@ from model_repository.documents.receipt import Outcome, Receipt
 from model_repository.errors import ObjectMissing
 from model_repository.gcs_store import GcsStore
 from model_repository.names import IndexPrefix, Target
-from model_repository.repository import read_commit_object, read_receipt
+from model_repository.repository import read_build, read_commit_object, read_receipt
 
 INDEX = "home-store"
 READY_SECONDS = 3.0
@@ -50,9 +53,12 @@ class Story:
 
     @property
     def _search(self) -> Search:
-        url = self.stack.service_url(INDEX)
+        return self._search_of(INDEX)
+
+    def _search_of(self, index: str) -> Search:
+        url = self.stack.service_url(index)
         if url is None:
-            raise checks.Misbehaved(f"there should be a Service for {INDEX}, but the cluster has none")
+            raise checks.Misbehaved(f"there should be a Service for {index}, but the cluster has none")
         return Search(url)
 
     def _generation(self) -> int:
@@ -85,7 +91,9 @@ class Story:
         arguments = ["--index", INDEX, "--environment", self.target.environment, "--by", "hourly-batch"]
         arguments += ["--build", datetime.now(UTC).strftime("%Y%m%dt%H%M%S.%fz")]
         with self.console.bar() as advance:
-            summary = run_batch(catalogue, arguments, self.stack.variables(), self.cache, advance)
+            summary = run_batch(
+                ["--catalogue", str(catalogue), *arguments], self.stack.variables(), self.cache, advance
+            )
         self.builds.append(IndexPrefix.parse(summary["index_prefix"]))
         self.console.note(
             f"{summary['items']} products: {summary['embedded']} embedded, {summary['reused']} reused, "
@@ -231,9 +239,48 @@ class Story:
 
     # 7
 
+    def own_vectors(self) -> None:
+        """Vectors from elsewhere become an index without a model, with either engine."""
+        with self.console.step(7, "vectors of one's own, without a model: on two engines, side by side"):
+            vectors = self._write_vectors()
+            for engine, storage in (("annoy", "float32"), ("faiss-hnsw", "int8")):
+                self._index_vectors(vectors, f"own-{engine}", engine, storage)
+
+    def _write_vectors(self) -> Path:
+        """What a team's own job would write: here the vectors of the shop, as Parquet."""
+        search, found = self._search, self.days[1] / "vectors.parquet"
+        products = [item for item in catalogue_lines(self.days[0]) if item["id"] in set(product_ids(self.days[1]))]
+        columns = {
+            "id": [product["id"] for product in products],
+            "category": [product["category"] for product in products],
+            "vector": [search.vector(product["id"]) for product in products],
+        }
+        pq.write_table(pa.table(columns), found)
+        return found
+
+    def _index_vectors(self, vectors: Path, index: str, engine: str, storage: str) -> None:
+        arguments = ["index", "--vectors", str(vectors), "--engine", engine, "--storage", storage]
+        arguments += ["--index", index, "--environment", self.target.environment]
+        with self.console.bar() as advance:
+            summary = run_batch(arguments, self.stack.variables(), self.cache, advance)
+        receipt = self._receipt(summary["generation"], index)
+        checks.went_live(receipt, self._search_of(index).status(), summary["index_prefix"])
+        manifest = read_build(self.store, IndexPrefix.parse(summary["index_prefix"])).manifest
+        item = next(iter(kinds(self.days[1])))
+        found = self._search_of(index).similar(item, 3)
+        checks.answered(found, 3, "item")
+        rate = sum((each.queries_per_second or 0) * each.items for each in manifest.partitions) / manifest.items
+        answer = ", ".join(f"{neighbor['id']} {neighbor['score']:.2f}" for neighbor in found)
+        self.console.note(
+            f"{engine:10} {storage:7} {manifest.bytes_to_pull / 1e6:4.1f} MB, recall@10 {manifest.recall.value:.3f} at "
+            f"{rate:,.0f} queries/s of a core; {item}: {answer}"
+        )
+
+    # 8
+
     def sabotage(self) -> None:
         """Bad builds and bad commits never go live, and the operator is told why."""
-        with self.console.step(7, "bad builds and commits never go live; the old index goes on answering"):
+        with self.console.step(8, "bad builds and commits never go live; the old index goes on answering"):
             serving = int(self._search.status()["generation"])
             with self._asking() as client:
                 for title, commit, outcome, code in self._bad_commits():
@@ -282,12 +329,12 @@ class Story:
 
     # waiting
 
-    def _receipt(self, generation: int) -> Receipt:
+    def _receipt(self, generation: int, index: str = INDEX) -> Receipt:
         found: list[Receipt] = []
 
         def there() -> bool:
             try:
-                found.append(read_receipt(self.store, self.target, generation))
+                found.append(read_receipt(self.store, Target(self.target.environment, index), generation))
             except ObjectMissing:
                 return False
             return True

@@ -187,7 +187,9 @@ def chaos(folder: Path) -> Iterator[Chaos]:
     with LocalStack(folder / "stack", options) as stack:
         os.environ["STORAGE_EMULATOR_HOST"] = stack.bucket_url
         arguments = ["--index", TARGET.index, "--build", "a", "--environment", TARGET.environment]
-        first = run_batch(catalogue, arguments, stack.variables(), folder / "cache", lambda *_: None)
+        first = run_batch(
+            ["--catalogue", str(catalogue), *arguments], stack.variables(), folder / "cache", lambda *_: None
+        )
         build = IndexPrefix.parse(first["index_prefix"])
         store = GcsStore(stack.options.bucket, patience=1.0)
         other = copy_build(store, build, IndexPrefix(TARGET.index, "b"), lambda *_: None)

@@ -246,7 +246,7 @@ def install_scene(kube: Kube, work: Path) -> Iterator[Scene]:
     models.mkdir(parents=True, exist_ok=True)
     (cache / "models").symlink_to(models)
     arguments = ["--index", INDEX, "--environment", ENVIRONMENT, "--build", f"first-{time.time_ns() // 10**9}"]
-    summary = run_batch(catalogue, arguments, variables, cache, lambda *_: None)
+    summary = run_batch(["--catalogue", str(catalogue), *arguments], variables, cache, lambda *_: None)
     committed = time.time()
     prefix, generation = IndexPrefix.parse(summary["index_prefix"]), int(summary["generation"])
     scene = Scene(kube, GcsStore(BUCKET), prefix, items, generation, committed, {})

@@ -112,7 +112,7 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
     (cache / "models").symlink_to(models)
     with LocalStack(folder / "stack", StackOptions(environment=TARGET.environment, pod_values=values)) as stack:
         arguments = ["--index", TARGET.index, "--environment", TARGET.environment, "--build", "first"]
-        summary = run_batch(catalogue, arguments, stack.variables(), cache, lambda *_: None)
+        summary = run_batch(["--catalogue", str(catalogue), *arguments], stack.variables(), cache, lambda *_: None)
         anonymous = AnonymousCredentials()  # type: ignore[no-untyped-call]
         client = storage.Client("local", anonymous, client_options={"api_endpoint": stack.bucket_url})
         items = [json.loads(line)["id"] for line in lines]

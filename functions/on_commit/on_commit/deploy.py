@@ -45,7 +45,7 @@ class Deployer:
         gone: the cluster has nothing of it. What served last is restored then, where the live commit failed.
 
         Returns when there is nothing left to do. Raises `TransientError` when another look may do better; that it
-        lasts is noted. Eight reads of the bucket while all is well.
+        lasts is noted. Eight reads of the bucket while all is well and the build has one model.
         """
         log = log.bind(environment=target.environment, index=target.index)
         try:
