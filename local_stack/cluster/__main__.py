@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import signal
+import socket
 import sys
 from pathlib import Path
 
@@ -16,10 +18,25 @@ from model_repository.errors import PermanentError
 from model_repository.exit_codes import ExitCode
 from model_repository.log import Log
 
+_STOP_GRACE = 0.3
+"""Seconds from SIGTERM to SIGKILL for pods when the cluster itself ends."""
+
 _NOTICE = (
     "This cluster is for trying things out on one machine: pods are processes of yours, with no isolation and no "
     "limits; probes that have not succeeded yet are tried every 50 ms; what it knows is gone when it ends."
 )
+
+
+class _Server(uvicorn.Server):
+    """Ends the pods first, and so answers whoever waits for a change."""
+
+    def __init__(self, config: uvicorn.Config, cluster: Cluster) -> None:
+        super().__init__(config)
+        self._cluster = cluster
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        await self._cluster.close(_STOP_GRACE)
+        await super().shutdown(sockets)
 
 
 def main() -> ExitCode:
@@ -41,18 +58,19 @@ def main() -> ExitCode:
         log.error(str(error), code=error.code)
         return ExitCode.USAGE
     log.info(_NOTICE, port=options.port, podNetwork=f"{cluster.node.network}.0/24", state=str(state))
-    signal.signal(
-        signal.SIGTERM, signal.default_int_handler
-    )  # uvicorn stops, then raises it anew and takes it as its end
-    uvicorn.run(
+    config = uvicorn.Config(
         application(cluster),
         host="127.0.0.1",
         port=options.port,
         loop="asyncio",
         log_config=None,
         access_log=False,
+        lifespan="off",
         timeout_graceful_shutdown=1,
     )
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    with contextlib.suppress(KeyboardInterrupt):  # once it has stopped, uvicorn raises the signal that stopped it
+        _Server(config, cluster).run()
     log.info("stopped")
     return ExitCode.OK
 

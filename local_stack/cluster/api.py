@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import Callable, Iterable
 
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -19,8 +18,6 @@ from local_stack.cluster.service import Service
 
 _LONGEST_WAIT = 300.0
 _BODY_LIMIT = 1024 * 1024
-_STOP_GRACE = 0.3
-"""Seconds from SIGTERM to SIGKILL for pods when the cluster itself ends."""
 
 
 class _Malformed(Exception):
@@ -36,12 +33,7 @@ _STATUSES = {
 
 
 def application(cluster: Cluster) -> Starlette:
-    """The API of `cluster`, which ends with it."""
-
-    @contextlib.asynccontextmanager
-    async def life(_api: Starlette) -> AsyncIterator[None]:
-        yield
-        await cluster.close(_STOP_GRACE)
+    """The API of `cluster`."""
 
     async def delete(request: Request) -> Response:
         return JSONResponse(cluster.delete(_name(request), _version(request)))
@@ -88,7 +80,6 @@ def application(cluster: Cluster) -> Starlette:
             Route("/pods/{name}/logs", logs),
         ],
         exception_handlers=dict.fromkeys(_STATUSES, _refuse),
-        lifespan=life,
     )
 
 

@@ -32,11 +32,14 @@ class Cluster:
         self.node = node
         self.deployments: dict[str, Deployment] = {}
         self.services: dict[str, Service] = {}
+        self._closing = False
         self._leaving: list[Deployment] = []
         """Deleted ones whose pods are still on their way out."""
 
     async def close(self, grace: float) -> None:
-        """End all pods: SIGTERM, and SIGKILL after `grace` seconds."""
+        """End all pods: SIGTERM, and SIGKILL after `grace` seconds. Nobody waits for a change any more."""
+        self._closing = True
+        self.node.next_version()
         for service in self.services.values():
             service.close()
         everything = (*self.deployments.values(), *self._leaving)
@@ -102,7 +105,7 @@ class Cluster:
         def changed() -> list[str]:
             return [name for name, live in self.deployments.items() if int(live.version) > since]
 
-        await self.node.until(lambda: bool(changed()), timeout)
+        await self.node.until(lambda: self._closing or bool(changed()), timeout)
         return max([since, *(int(live.version) for live in self.deployments.values())]), changed()
 
     def log_file(self, pod: str, container: str | None) -> Path:

@@ -154,6 +154,26 @@ def test_pods_end_with_the_cluster_even_if_it_is_killed(tmp_path: Path) -> None:
     assert "for trying things out on one machine" in (tmp_path / "log").read_text()
 
 
+def test_a_cluster_that_ends_answers_who_waits_for_a_change(tmp_path: Path) -> None:
+    port = processes.free_port()
+    command = (sys.executable, "-m", "local_stack.cluster", "--port", str(port), "--state", str(tmp_path / "state"))
+    url = f"http://127.0.0.1:{port}"
+    running = processes.RunningProgram.start(
+        processes.Program("cluster", command, processes.base_environment(), tmp_path / "log", f"{url}/readyz")
+    )
+    running.wait_ready()
+    waiting = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+    waiting.request("GET", "/changes?timeout=300&resourceVersion=1")
+    Client(url, tmp_path).get("/deployments")  # asked later and answered: so the first is waiting by now
+
+    running.ask_to_end()
+
+    assert json.loads(waiting.getresponse().read()) == {"resourceVersion": "1", "deployments": []}
+    running.stop(60)
+    assert running.end == "ended with status 0"
+    assert "Traceback" not in (tmp_path / "log").read_text()
+
+
 def test_a_pod_whose_init_container_runs_is_not_ready_and_its_server_waits(cluster: Client) -> None:
     pull = "import os, time\nwhile not os.path.exists('/tmp/' + os.environ['HOSTNAME']): time.sleep(0.01)"
     cluster.apply(service("pulling"))
