@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -16,6 +15,7 @@ from model_repository.documents.commit import Commit, format_commit, parse_commi
 from model_repository.documents.index_manifest import Engine, Storage
 from model_repository.errors import DocumentMalformed, Misconfigured, NameRefused
 from model_repository.names import IndexPrefix, Target
+from model_repository.processors import processors
 from tools.make_model import NAMES
 
 DEFAULT_MODEL = "efficientnet-lite0"
@@ -176,7 +176,7 @@ def _parser(word: str, environment: Mapping[str, str]) -> argparse.ArgumentParse
         "70 a defect, 75 try again (the bucket didn't answer, somebody else committed first, the disk is full), "
         "77 access denied, 130 interrupted",
     )
-    limits, share, cores = DEFAULT_LIMITS, _number(float, 0, 1), len(os.sched_getaffinity(0))
+    limits, share, cores = DEFAULT_LIMITS, _number(float, 0, 1), processors()
     add = parser.add_argument
     if word == "index":
         add(
@@ -198,7 +198,12 @@ def _parser(word: str, environment: Mapping[str, str]) -> argparse.ArgumentParse
     add("--storage", action="append", default=[], help=f"of vectors: {storages} (float32), or CATEGORY=STORAGE for one")
     add("--trees", type=_number(int, 1, 10_000), default=20, help="of each Annoy file (%(default)s)")
     add("--seed", type=_number(int, 0, 2**31 - 1), default=1, help="of Annoy (%(default)s)")
-    add("--workers", type=_number(int, 1, 1024), default=cores, help="cores to use (%(default)s)")
+    add(
+        "--workers",
+        type=_number(int, 1, 1024),
+        default=cores,
+        help="cores to use (its container's: %(default)s)",
+    )
     add("--cache", type=Path, help="folder for models and embeddings ($XDG_CACHE_HOME/indexpush)")
     add("--most-dropped", type=share, default=limits.most_dropped, help="share of items that may go (%(default)s)")
     add(

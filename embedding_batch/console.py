@@ -15,19 +15,23 @@ from model_repository.exit_codes import ExitCode
 from model_repository.log import Log
 
 _SECONDS_BETWEEN = 0.1
+"""At a terminal, where each line of progress replaces the one before."""
 _BAR = 30
 
 
 class Console:
-    """Writes events as they come; progress at most ten times a second, and each step's first and last."""
+    """Writes events as they come; progress a few seconds apart, and each step's first and last."""
 
-    def __init__(self, stream: TextIO | None = None, clock: Callable[[], float] = time.monotonic) -> None:
-        """stream: standard error. clock: seconds that only grow."""
+    def __init__(
+        self, stream: TextIO | None = None, clock: Callable[[], float] = time.monotonic, *, pause: float = 3.0
+    ) -> None:
+        """stream: standard error. clock: seconds that only grow. pause: seconds between lines of progress in a log."""
         self._stream = stream or sys.stderr
         self._clock = clock
         self._terminal = self._stream.isatty()
         self._log = Log(stream=self._stream)
         self._next = 0.0
+        self._pause = _SECONDS_BETWEEN if self._terminal else pause
 
     def __call__(self, event: Event) -> None:
         """Write an event."""
@@ -35,7 +39,7 @@ class Console:
             case Progress(step, done, total):
                 if 0 < done < total and self._clock() < self._next:
                     return
-                self._next = self._clock() + _SECONDS_BETWEEN
+                self._next = self._clock() + self._pause
                 if self._terminal:
                     filled = _BAR * done // max(total, 1)
                     self._stream.write(f"\r{step:8}{'#' * filled}{'.' * (_BAR - filled)} {done}/{total}\x1b[K")

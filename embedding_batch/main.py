@@ -19,6 +19,7 @@ from embedding_batch.steps.catalogue import read_catalogue
 from embedding_batch.steps.models import local_model, published_model
 from embedding_batch.steps.publishing import look
 from embedding_batch.steps.vectors import read_vectors
+from model_repository.environment import Environment
 from model_repository.errors import DeliveryError, Misconfigured
 from model_repository.exit_codes import ExitCode
 from model_repository.gcs_store import GcsStore
@@ -32,6 +33,7 @@ def main(arguments: Sequence[str], environment: Mapping[str, str]) -> ExitCode:
     """Run the command; what stopped it is one line on standard error."""
     console = Console()
     try:
+        console = Console(pause=_pause(environment))
         answer = _run(arguments, environment, console)
     except DeliveryError as error:
         return console.stopped(error)
@@ -46,6 +48,14 @@ def main(arguments: Sequence[str], environment: Mapping[str, str]) -> ExitCode:
         return ExitCode.SOFTWARE
     sys.stdout.write(json.dumps(answer) + "\n")
     return ExitCode.OK
+
+
+def _pause(environment: Mapping[str, str]) -> float:
+    """Seconds between lines of progress in a log; raises Misconfigured."""
+    read = Environment(environment)
+    seconds = read.number("PROGRESS_SECONDS", 3.0, least=0.0, most=3600.0)
+    read.done()
+    return seconds
 
 
 def _run(arguments: Sequence[str], environment: Mapping[str, str], console: Console) -> dict[str, object]:

@@ -14,12 +14,13 @@ from init_container.disk.parts import Parts
 from init_container.network.downloader import Downloader
 from init_container.plan import Plan, plan_pull
 from init_container.processes.ledger import Ledger
-from init_container.processes.workers import Tell, Workers, processes_for, processors
+from init_container.processes.workers import Tell, Workers, processes_for
 from init_container.progress import Counts
 from model_repository.deployment import SLOWEST_PULL
 from model_repository.digests import sha256_digest
 from model_repository.documents.index_manifest import parse_index_manifest
 from model_repository.errors import BuildIncomplete
+from model_repository.processors import processors
 
 
 def fetch(

@@ -15,7 +15,6 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from pathlib import Path
 from types import TracebackType
 from typing import NoReturn, Self
 
@@ -33,19 +32,6 @@ _ERROR_LIMIT = 64 * 1024
 _STOPS = (signal.SIGTERM, signal.SIGINT)
 _PR_SET_PDEATHSIG = 1
 """See prctl(2)."""
-
-
-def processors(limit: Path = Path("/sys/fs/cgroup/cpu.max")) -> int:
-    """Processors that this process may use: those of its affinity, as far as its cgroup's limit goes.
-
-    limit: the cgroup's file, version 2: microseconds of processor time and of the period in which they may be used.
-    """
-    available = len(os.sched_getaffinity(0))
-    try:
-        quota, period = limit.read_text().split()
-        return max(1, min(available, int(quota) // int(period)))
-    except (OSError, ValueError):  # no such file, or no limit: "max"
-        return available
 
 
 def processes_for(size: int, files: int, available: int) -> int:

@@ -17,8 +17,9 @@ from local_stack.processes import ProgramFailed
 def run_batch(arguments: Sequence[str], variables: Mapping[str, str], cache: Path, advance: Advance) -> dict[str, Any]:
     """Run the batch; gives its summary. Raises `ProgramFailed` with its last words."""
     command = [sys.executable, "-m", "embedding_batch", *arguments, "--cache", str(cache)]
+    own = {**os.environ, "PROGRESS_SECONDS": "0.1"}  # for the bar
     with subprocess.Popen(
-        command, env=dict(os.environ) | dict(variables), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        command, env=own | dict(variables), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as batch:
         try:
             last = _follow(batch, advance)

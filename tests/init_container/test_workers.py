@@ -21,7 +21,7 @@ from init_container.disk.parts import Parts
 from init_container.disk.spans import Span, Spans
 from init_container.plan import Plan, Wanted
 from init_container.processes.ledger import Ledger
-from init_container.processes.workers import Tell, Workers, processes_for, processors
+from init_container.processes.workers import Tell, Workers, processes_for
 from init_container.progress import Counts
 from init_container.pull import Stopped, stopping
 from model_repository.errors import DeliveryError, ObjectMissing
@@ -57,18 +57,6 @@ def _descriptors() -> int:
 )
 def test_a_process_is_forked_only_where_it_is_worth_it(size: int, files: int, available: int, expected: int) -> None:
     assert processes_for(size, files, available) == expected
-
-
-@pytest.mark.parametrize(
-    ("limit", "expected"), [("150000 100000", 1), ("50000 100000", 1), ("200000 100000", 2), ("max 100000", 64)]
-)
-def test_a_cgroup_s_limit_counts_as_processors(
-    limit: str, expected: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(64)))
-    (tmp_path / "cpu.max").write_text(limit + "\n")
-    assert processors(tmp_path / "cpu.max") == expected
-    assert processors(tmp_path / "missing") == 64
 
 
 def test_processes_that_share_a_cursor_get_every_byte_once(tmp_path: Path) -> None:
