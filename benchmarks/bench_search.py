@@ -47,7 +47,7 @@ from model_repository.documents.index_manifest import (
     format_index_manifest,
 )
 from model_repository.documents.item_ids import encode_item_ids, encode_item_lookup
-from model_repository.documents.model_manifest import GoldenImage, format_model_manifest
+from model_repository.documents.model_manifest import GoldenImage, ModelInput, format_model_manifest
 from model_repository.names import IndexPrefix, ModelPrefix
 from tests import builds
 
@@ -214,11 +214,11 @@ def _write_model(folder: Path, dimensions: int) -> ModelReference:
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
     (folder / "model.onnx").write_bytes(model.SerializeToString())
     Image.new("RGB", (64, 64), (200, 90, 30)).save(folder / "golden.png")
-    picture = preprocess((folder / "golden.png").read_bytes(), size)[np.newaxis]
+    picture = preprocess((folder / "golden.png").read_bytes(), ModelInput(size))[np.newaxis]
     Embedder(folder / "model.onnx", threads=1).embed(picture)[0].astype("<f4").tofile(folder / "golden.f32")
     manifest = builds.model_manifest(
         MODEL,
-        input_size=size,
+        input=ModelInput(size),
         dimensions=dimensions,
         golden_images=(GoldenImage("golden.png", "golden.f32"),),
         files=_files(folder),

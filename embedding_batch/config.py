@@ -14,15 +14,19 @@ from embedding_batch.steps.guards import DEFAULT_LIMITS, Limits
 from model_repository.documents.commit import Commit, format_commit, parse_commit
 from model_repository.documents.index_manifest import Engine, Storage
 from model_repository.errors import DocumentMalformed, Misconfigured, NameRefused
-from model_repository.names import IndexPrefix, Target
+from model_repository.names import IndexPrefix, ModelPrefix, Target
 from model_repository.processors import processors
 from tools.make_model import NAMES
 
 DEFAULT_MODEL = "efficientnet-lite0"
 DEFAULT_METHOD = Method()
 WORDS = {"run": "a catalogue of pictures", "index": "vectors that somebody else made"}
+"""Besides `model publish`, which makes no index: see `publish_model`."""
 
-_Choice = TypeVar("_Choice", Engine, Storage)
+Model = str | ModelPrefix
+"""A built-in one by its name, or one that stands in the bucket."""
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,8 +36,8 @@ class Config:
     repository: gs://bucket. catalogue: folder, see `catalogue`. vectors: in place of that somebody's own, see
     `vectors`; ids: the file beside an array of them. target: what the commit decides about. prefix: of the new build.
     cache: folder for models and embeddings, kept between runs.
-    method: how vectors are indexed; methods: of the categories that have one of their own. workers: cores to use.
-    by, reason: of the commit, for people.
+    model: what embeds; method: how vectors are indexed; models, methods: of the categories that have one of their own.
+    workers: cores to use. by, reason: of the commit, for people.
     commits: False: publish the build, and leave the commit to somebody else.
     check: say what is misconfigured, and do nothing.
     """
@@ -45,7 +49,8 @@ class Config:
     catalogue: Path = Path()
     vectors: str = ""
     ids: Path | None = None
-    model: str = DEFAULT_MODEL
+    model: Model = DEFAULT_MODEL
+    models: Mapping[str, Model] = field(default_factory=dict)
     method: Method = DEFAULT_METHOD
     methods: Mapping[str, Method] = field(default_factory=dict)
     workers: int = 1
@@ -59,6 +64,10 @@ class Config:
     def commit(self) -> Commit:
         """What puts the build live."""
         return Commit(self.prefix, self.by, self.reason)
+
+    def model_of(self, category: str) -> Model:
+        """What embeds the pictures of a category."""
+        return self.models.get(category, self.model)
 
     def method_of(self, category: str) -> Method:
         """How the vectors of a category are indexed."""
@@ -114,7 +123,8 @@ def read_command(arguments: Sequence[str], environment: Mapping[str, str], now: 
         config = replace(config, vectors=options.vectors, ids=options.ids)
     else:
         limits = replace(limits, most_broken=options.most_broken)
-        config = replace(config, catalogue=options.catalogue, model=options.model, limits=limits)
+        model, models = _by_category("--model", options.model, _model, _model(DEFAULT_MODEL))
+        config = replace(config, catalogue=options.catalogue, model=model, models=models, limits=limits)
     try:
         parse_commit(format_commit(config.commit), target)
     except (DocumentMalformed, UnicodeEncodeError) as error:  # before any work, not after it
@@ -124,8 +134,8 @@ def read_command(arguments: Sequence[str], environment: Mapping[str, str], now: 
 
 def _methods(options: argparse.Namespace) -> tuple[Method, dict[str, Method]]:
     """The method of an index, and those of the categories for which an option names another."""
-    engine, engines = _choices("--engine", options.engine, Engine, Engine.ANNOY)
-    storage, storages = _choices("--storage", options.storage, Storage, Storage.FLOAT32)
+    engine, engines = _by_category("--engine", options.engine, Engine, Engine.ANNOY)
+    storage, storages = _by_category("--storage", options.storage, Storage, Storage.FLOAT32)
     method = Method(engine, storage, options.trees, options.seed)
     methods = {
         category: replace(method, engine=engines.get(category, engine), storage=storages.get(category, storage))
@@ -140,21 +150,26 @@ def _methods(options: argparse.Namespace) -> tuple[Method, dict[str, Method]]:
     return method, methods
 
 
-def _choices(
-    option: str, texts: Sequence[str], known: type[_Choice], default: _Choice
-) -> tuple[_Choice, dict[str, _Choice]]:
-    """Read ``VALUE`` and ``CATEGORY=VALUE``; raises Misconfigured."""
-    chosen: dict[str, _Choice] = {}
+def _by_category(option: str, texts: Sequence[str], read: Callable[[str], T], default: T) -> tuple[T, dict[str, T]]:
+    """Read ``VALUE`` and ``CATEGORY=VALUE``; raises Misconfigured naming the option."""
+    chosen: dict[str, T] = {}
     for text in texts:
         category, _, value = text.rpartition("=")
-        if value not in list(known):
-            raise Misconfigured(
-                f"{option}: {value!r}: choose from {', '.join(known)}, or name a category's: CATEGORY=..."
-            )
         if category in chosen:
             raise Misconfigured(f"{option}: is given twice for {category or 'all categories'!r}")
-        chosen[category] = known(value)
+        try:
+            chosen[category] = read(value)
+        except (NameRefused, ValueError) as error:
+            raise Misconfigured(f"{option}: {error}; for one category, CATEGORY={value}") from None
     return chosen.pop("", default), chosen
+
+
+def _model(text: str) -> Model:
+    if "/" in text:
+        return ModelPrefix.parse(text)
+    if text not in NAMES:
+        raise NameRefused(f"{text!r}: choose from {', '.join(NAMES)}, or name models/<model>/<version>")
+    return text
 
 
 def _default_cache(environment: Mapping[str, str]) -> Path:
@@ -162,14 +177,16 @@ def _default_cache(environment: Mapping[str, str]) -> Path:
     return Path(home) / "indexpush"
 
 
-class _Parser(argparse.ArgumentParser):
+class Parser(argparse.ArgumentParser):
+    """One whose failures are one line."""
+
     def error(self, message: str) -> NoReturn:
         """Raise instead of printing the usage: a failure is one line."""
         raise Misconfigured(f"{message}; see {self.prog} --help")
 
 
 def _parser(word: str, environment: Mapping[str, str]) -> argparse.ArgumentParser:
-    parser = _Parser(
+    parser = Parser(
         prog=f"python -m embedding_batch {word}",
         description=f"Build an index from {WORDS[word]}, publish it, and commit it. (Other words: {', '.join(WORDS)})",
         epilog="exit status: 0 done (also on hold), 64 misconfigured, 65 the data is bad, 69 no such bucket, "
@@ -187,7 +204,8 @@ def _parser(word: str, environment: Mapping[str, str]) -> argparse.ArgumentParse
         add("--ids", type=Path, help="beside an .npy: a line for each row, id, tab, category")
     else:
         add("--catalogue", type=Path, required=True, help="folder with catalogue.jsonl and its pictures")
-        add("--model", choices=NAMES, default=DEFAULT_MODEL, help="what embeds (%(default)s)")
+        known = ", ".join(NAMES)
+        add("--model", action="append", default=[], help=f"{known}; models/<model>/<version>; CATEGORY=... for one")
         add("--most-broken", type=share, default=limits.most_broken, help="share of broken photos (%(default)s)")
     add("--index", required=True, help="name of the index")
     add("--environment", required=True, help="where the build is to serve")

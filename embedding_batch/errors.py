@@ -19,6 +19,12 @@ class VectorsMalformed(PermanentError):
     code: ClassVar[str] = "vectors-malformed"
 
 
+class ModelUnsound(PermanentError):
+    """Somebody's own model can't be loaded, or doesn't take what is said of it."""
+
+    code: ClassVar[str] = "model-unsound"
+
+
 class TooManyBroken(PermanentError):
     """More photos can't be read than a careful shop would drop in silence."""
 

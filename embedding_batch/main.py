@@ -11,19 +11,20 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 
 from embedding_batch.batch import run
-from embedding_batch.config import Config, read_command
+from embedding_batch.config import Config, Model, read_command
 from embedding_batch.console import Console, summary_object
 from embedding_batch.errors import DiskTrouble
 from embedding_batch.events import Listener
+from embedding_batch.publish_model import publish_own_model
 from embedding_batch.steps.catalogue import read_catalogue
-from embedding_batch.steps.models import local_model, published_model
+from embedding_batch.steps.models import fetched_model, local_model, published_model
 from embedding_batch.steps.publishing import look
 from embedding_batch.steps.vectors import read_vectors
 from model_repository.environment import Environment
 from model_repository.errors import DeliveryError, Misconfigured
 from model_repository.exit_codes import ExitCode
 from model_repository.gcs_store import GcsStore
-from model_repository.names import parse_bucket_url
+from model_repository.names import ModelPrefix, parse_bucket_url
 
 _NO_PLACE = (PermissionError, FileNotFoundError, FileExistsError, NotADirectoryError)
 """Another try finds the same folder; any other trouble with files may pass."""
@@ -60,6 +61,8 @@ def _pause(environment: Mapping[str, str]) -> float:
 
 def _run(arguments: Sequence[str], environment: Mapping[str, str], console: Console) -> dict[str, object]:
     now = datetime.now(UTC)
+    if list(arguments[:2]) == ["model", "publish"]:
+        return publish_own_model(arguments[2:], environment, now)
     config = read_command(arguments, environment, now)
     store = GcsStore(parse_bucket_url(config.repository))
     for folder in (config.model_cache, config.feature_cache):
@@ -74,12 +77,19 @@ def _check(config: Config, store: GcsStore, listener: Listener) -> dict[str, obj
         items, models = sum(len(content.ids) for content in read_vectors(config.vectors, config.ids, GcsStore)), []
     else:
         items = len(read_catalogue(config.catalogue))
-        model = local_model(config.model, config.model_cache)
-        published_model(store, model)
-        models = [str(model.prefix)]
+        models = [_check_model(model, config, store) for model in {config.model, *config.models.values()}]
     look(store, config.target, listener)
     builds = store.folders(f"indexes/{config.target.index}/")
     return {"items": items, "models": models, "builds": len(builds)}
+
+
+def _check_model(model: Model, config: Config, store: GcsStore) -> str:
+    if isinstance(model, ModelPrefix):
+        fetched_model(store, model, config.model_cache)
+        return str(model)
+    local = local_model(model, config.model_cache)
+    published_model(store, local)
+    return str(local.prefix)
 
 
 def _disk_error(error: OSError) -> DeliveryError:

@@ -4,7 +4,7 @@ A picture that was embedded by the batch and the same picture that a user sends 
 through this package, and neither has a preprocessing of its own.
 """
 
-from image_embedder.embedder import Embedder
+from image_embedder.embedder import Embedder, InputRefused
 from image_embedder.preprocessing import PREPROCESSING, PictureUnreadable, preprocess
 
-__all__ = ["PREPROCESSING", "Embedder", "PictureUnreadable", "preprocess"]
+__all__ = ["PREPROCESSING", "Embedder", "InputRefused", "PictureUnreadable", "preprocess"]

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from model_repository.documents.model_manifest import Layout, ModelInput, PixelType, Resize
 from model_repository.errors import PermanentError
 
 PREPROCESSING: Final = "1"
@@ -26,22 +27,25 @@ PIXELS_LIMIT: Final = 50_000_000
 """Most pixels of a picture: any phone's, and at most 200 MB once decoded."""
 
 
+Pixels = NDArray[np.float32] | NDArray[np.uint8]
+
+
 class PictureUnreadable(PermanentError):
     """The bytes are no picture of a known format, are damaged, or would decode to too many pixels."""
 
     code: ClassVar[str] = "picture-unreadable"
 
 
-def preprocess(data: bytes, input_size: int) -> NDArray[np.float32]:
-    """Return a picture as float32[3,S,S], S = input_size: RGB planes, 0 to 255.
+def preprocess(data: bytes, wanted: ModelInput) -> Pixels:
+    """Return a picture as a model wants it: float32 or uint8, [3,S,S] or [S,S,3], S = wanted.size, RGB.
 
     data: an encoded JPEG, PNG, WebP or GIF (its first frame). It is turned upright as its EXIF data says, laid on white
-    where it is transparent, and made square (see `_square`).
+    where it is transparent, and made square (see `Resize`).
 
     Raises PictureUnreadable.
     """
     try:
-        upright = _decode(data, input_size)
+        upright = _decode(data, wanted.size)
     except (PictureUnreadable, MemoryError):
         raise
     except UnidentifiedImageError as error:  # its own text names an object in memory, which tells nobody anything
@@ -50,8 +54,17 @@ def preprocess(data: bytes, input_size: int) -> NDArray[np.float32]:
         ) from error
     except Exception as error:  # Pillow's decoders raise a dozen kinds for bad bytes, with no common base
         raise PictureUnreadable(f"the picture can't be decoded: {str(error) or type(error).__name__}") from error
-    planes = np.asarray(_square(upright, input_size)).transpose(2, 0, 1)
-    return planes.astype(np.float32, order="C")
+    pixels = np.asarray(_SQUARES[wanted.resize](upright, wanted.size))
+    if wanted.layout is Layout.NCHW:
+        pixels = pixels.transpose(2, 0, 1)
+    if wanted.dtype is PixelType.UINT8:
+        return np.ascontiguousarray(pixels)
+    values = pixels.astype(np.float32, order="C")
+    if not wanted.as_they_are:
+        shape = (3, 1, 1) if wanted.layout is Layout.NCHW else (3,)
+        values -= np.array(wanted.mean, np.float32).reshape(shape)
+        values /= np.array(wanted.std, np.float32).reshape(shape)
+    return values
 
 
 def _decode(data: bytes, input_size: int) -> Image.Image:
@@ -74,7 +87,7 @@ def _on_white(picture: Image.Image) -> Image.Image:
     return Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba).convert("RGB")
 
 
-def _square(picture: Image.Image, size: int) -> Image.Image:
+def _area(picture: Image.Image, size: int) -> Image.Image:
     """Resize to a square whose edge stands for the geometric mean of width and height.
 
     So of a photo that isn't square as much is cut off along as white is added across. Measured on photos simulated from
@@ -93,3 +106,18 @@ def _square(picture: Image.Image, size: int) -> Image.Image:
     square = Image.new("RGB", (size, size), "white")
     square.paste(resized, ((size - width) // 2, (size - height) // 2))
     return square
+
+
+def _squeezed(picture: Image.Image, size: int) -> Image.Image:
+    return picture.resize((size, size), Image.Resampling.BICUBIC, reducing_gap=3.0)
+
+
+def _cropped(picture: Image.Image, size: int) -> Image.Image:
+    return ImageOps.fit(picture, (size, size), Image.Resampling.BICUBIC)
+
+
+def _padded(picture: Image.Image, size: int) -> Image.Image:
+    return ImageOps.pad(picture, (size, size), Image.Resampling.BICUBIC, color="white")
+
+
+_SQUARES = {Resize.AREA: _area, Resize.SQUARE: _squeezed, Resize.CROP: _cropped, Resize.PAD: _padded}

@@ -10,11 +10,13 @@ import json
 import sys
 from collections.abc import Callable
 from datetime import UTC, datetime
+from enum import StrEnum
 from typing import Any, ClassVar, NoReturn, Self, TypeVar
 
 from model_repository.errors import DocumentMalformed, NameRefused
 
 T = TypeVar("T")
+E = TypeVar("E", bound=StrEnum)
 
 _LARGEST = sys.float_info.max
 _MOST = 2**63 - 1
@@ -160,6 +162,14 @@ class Fields:
             return parse(value)
         except NameRefused as error:
             self.refuse(str(error), field)
+
+    def choice(self, field: str, choices: type[E]) -> E:
+        """Read one of the values of an enumeration."""
+        found = self.text(field)
+        for value in choices:
+            if value == found:
+                return value
+        return self.refuse(f"{found[:40]!r}; this release knows {', '.join(choices)}", field)
 
     def object(self, field: str, *, default: dict[str, Any] = REQUIRED) -> Self:
         """Read an object."""

@@ -274,7 +274,7 @@ class SearchApplication:
         opened = self._open()
         index = opened.index.manifest
         models = [
-            {"prefix": str(reference.prefix), "digest": reference.digest, "input_size": model.manifest.input_size}
+            {"prefix": str(reference.prefix), "digest": reference.digest, "input_size": model.manifest.input.size}
             for reference, model in zip(index.models, opened.models, strict=True)
         ]
         return json_response(

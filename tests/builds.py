@@ -26,7 +26,7 @@ from model_repository.documents.index_manifest import (
     Storage,
     format_index_manifest,
 )
-from model_repository.documents.model_manifest import ModelManifest, format_model_manifest
+from model_repository.documents.model_manifest import ModelInput, ModelManifest, format_model_manifest
 from model_repository.documents.receipt import Outcome, Receipt
 from model_repository.names import IndexPrefix, ModelPrefix, Target
 from model_repository.store import Store
@@ -58,7 +58,7 @@ def model_manifest(prefix: ModelPrefix = MODEL, **fields: Any) -> ModelManifest:
         created=NOW,
         runtime="onnx",
         file="model.onnx",
-        input_size=224,
+        input=ModelInput(224),
         dimensions=DIMENSIONS,
         golden_images=(),
         files=(described("model.onnx", b"weights"),),

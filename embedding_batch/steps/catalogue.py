@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -56,11 +56,21 @@ class Listing:
         """How many the catalogue has."""
         return len(self.listed) + len(self.broken)
 
-    def without(self, faults: Mapping[bytes, str]) -> Listing:
-        """The same, with those broken whose picture has a fault. faults: sha256 -> what is wrong with that picture."""
-        found = [Broken(entry.item, faults[entry.sha256]) for entry in self.listed if entry.sha256 in faults]
+    @property
+    def catalogue(self) -> Iterator[Item]:
+        """All items."""
+        yield from (entry.item for entry in self.listed)
+        yield from (entry.item for entry in self.broken)
+
+    def without(self, faults: Mapping[bytes, str], categories: Collection[str]) -> Listing:
+        """The same, with those of these categories broken whose picture has a fault.
+
+        faults: sha256 -> what is wrong with that picture, for the model of these categories.
+        """
+        bad = {entry for entry in self.listed if entry.sha256 in faults and entry.item.category in categories}
+        found = [Broken(entry.item, faults[entry.sha256]) for entry in bad]
         return Listing(
-            tuple(entry for entry in self.listed if entry.sha256 not in faults),
+            tuple(entry for entry in self.listed if entry not in bad),
             tuple(sorted((*self.broken, *found), key=lambda broken: broken.item.id)),
         )
 

@@ -5,7 +5,7 @@ Everything is asked of the files as they were saved and are mapped again, not of
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -45,11 +45,11 @@ class Checked:
         return min(self.partitions, key=lambda partition: partition.recall.value)
 
 
-def check(built: Built, *, recall: float, model: int | None, listener: Listener) -> Checked:
+def check(built: Built, model_of: Callable[[str], int | None], *, recall: float, listener: Listener) -> Checked:
     """Open every file again, count, measure and record; raises IndexUnsound.
 
-    recall: that is asked of each partition: how widely a server must look for it is found out. model: which of the
-    build's models made the vectors.
+    model_of: which of the build's models made the vectors of a category. recall: that is asked of each partition: how
+    widely a server must look for it is found out.
     """
     lookup = ItemLookup((built.folder / LOOKUP).read_bytes(), LOOKUP)
     partitions: list[Partition] = []
@@ -64,7 +64,7 @@ def check(built: Built, *, recall: float, model: int | None, listener: Listener)
         narrowest, widest = _widths(one)
         how = {"queries": queries, "narrowest": narrowest, "widest": widest}
         tuned = tune(index, one.content.vectors, recall=recall, **how)
-        partitions.append(_partition(one, tuned, model))
+        partitions.append(_partition(one, tuned, model_of(one.content.category)))
         if number in with_golden:
             golden.extend(_golden_queries(index, one, partitions[-1], golden_each))
         index.close()

@@ -18,6 +18,7 @@ from embedding_batch.events import Listener, Progress
 from embedding_batch.steps.catalogue import Listed
 from embedding_batch.steps.features import Features
 from image_embedder import Embedder, PictureUnreadable, preprocess
+from model_repository.documents.model_manifest import ModelInput
 
 PART_ROWS = 4096
 """Embeddings in one part of the cache: what a batch that is killed loses at most."""
@@ -27,7 +28,7 @@ Vector = NDArray[np.float16]
 
 def embed(
     missing: Sequence[Listed],
-    embedder: Embedder,
+    embed_picture: Callable[[bytes], NDArray[np.float32]],
     keep: Callable[[Features], object],
     *,
     workers: int,
@@ -35,7 +36,7 @@ def embed(
 ) -> dict[bytes, str]:
     """Embed the pictures and hand the embeddings to `keep`, PART_ROWS at a time; return what is wrong with the others.
 
-    workers: threads; as many as cores, with an embedder that uses one core a call.
+    embed_picture: raises PictureUnreadable. workers: threads; as many as cores, where each call uses one.
     """
     faults: dict[bytes, str] = {}
     done = 0
@@ -45,7 +46,9 @@ def embed(
         for start in range(0, len(missing), PART_ROWS):
             entries = missing[start : start + PART_ROWS]
             vectors: dict[bytes, Vector] = {}
-            for entry, result in zip(entries, pool.map(lambda entry: _embed(entry, embedder), entries), strict=True):
+            for entry, result in zip(
+                entries, pool.map(lambda entry: _embed(entry, embed_picture), entries), strict=True
+            ):
                 if isinstance(result, str):
                     faults[entry.sha256] = result
                 else:
@@ -59,9 +62,9 @@ def embed(
     return faults
 
 
-def _embed(entry: Listed, embedder: Embedder) -> Vector | str:
+def _embed(entry: Listed, embed_picture: Callable[[bytes], NDArray[np.float32]]) -> Vector | str:
     try:
-        return embed_picture(read_picture(entry), embedder).astype(np.float16)
+        return embed_picture(read_picture(entry)).astype(np.float16)
     except PictureUnreadable as error:
         return str(error)
 
@@ -77,9 +80,9 @@ def read_picture(entry: Listed) -> bytes:
     return data
 
 
-def embed_picture(data: bytes, embedder: Embedder) -> NDArray[np.float32]:
+def embed_picture(data: bytes, embedder: Embedder, takes: ModelInput) -> NDArray[np.float32]:
     """Return the embedding, float32[D], of an encoded picture; raises PictureUnreadable, also for no finite numbers."""
-    vector: NDArray[np.float32] = embedder.embed(preprocess(data, embedder.input_size)[np.newaxis])[0]
+    vector: NDArray[np.float32] = embedder.embed(preprocess(data, takes)[np.newaxis])[0]
     if not np.isfinite(vector).all():
         raise PictureUnreadable("the model gave no finite numbers for the picture")
     return vector

@@ -1,28 +1,37 @@
-"""The model: made once on this machine, published once to the bucket, and the same in both for good."""
+"""Models: the built-in ones, made once on this machine and published with the first build; and everybody's own.
+
+A model is published once to the bucket, and the same there for good.
+"""
 
 from __future__ import annotations
 
 import hashlib
+import tempfile
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from embedding_batch.errors import NameTaken
+import numpy as np
+from numpy.typing import NDArray
+
+from embedding_batch.errors import ModelUnsound, NameTaken
 from embedding_batch.steps.embedding import embed_picture
 from embedding_batch.steps.uploading import Content, describe, upload
-from image_embedder import PREPROCESSING, Embedder
+from image_embedder import PREPROCESSING, Embedder, InputRefused
 from model_repository.digests import sha256_digest
 from model_repository.documents.files import check_files
 from model_repository.documents.index_manifest import ModelReference
 from model_repository.documents.model_manifest import (
+    LEAST_COSINE,
     MODEL_MANIFEST_LIMIT,
     GoldenImage,
+    ModelInput,
     ModelManifest,
     format_model_manifest,
     parse_model_manifest,
 )
-from model_repository.errors import DocumentMalformed, ObjectMissing
+from model_repository.errors import BuildIncomplete, DocumentMalformed, ObjectMissing
 from model_repository.names import ModelPrefix
 from model_repository.store import Store
 from tools.make_model import make_model
@@ -37,17 +46,28 @@ class LocalModel:
 
     prefix: where it stands, or will stand, in the bucket; the version names the file's bytes, so that it can be no
     other. sha256: of the file, in hex. embedder: the file, opened; each call uses one core, callers bring the threads.
+    takes, dimensions, normalised, least_cosine: as model.json says them.
     """
 
     prefix: ModelPrefix
     path: Path
     sha256: str
     embedder: Embedder
+    takes: ModelInput
+    dimensions: int
+    normalised: bool = True
+    least_cosine: float = LEAST_COSINE
 
     @property
     def features_key(self) -> str:
         """Names all that an embedding depends on besides the picture."""
-        return f"{self.sha256}-preprocessing-{PREPROCESSING}"
+        takes = "" if self.takes == ModelInput(self.takes.size) else f"-{_digest(repr(self.takes).encode())}"
+        raw = "" if self.normalised else "-raw"
+        return f"{self.sha256}-preprocessing-{PREPROCESSING}{takes}{raw}"
+
+    def embed(self, picture: bytes) -> NDArray[np.float32]:
+        """The embedding, float32[D], of an encoded picture; raises PictureUnreadable."""
+        return embed_picture(picture, self.embedder, self.takes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,13 +85,69 @@ class NewModel:
 
 
 def local_model(name: str, cache: Path) -> LocalModel:
-    """Return a model by its name, made by the recipe if `cache` doesn't have it.
+    """Return a built-in model by its name, made by the recipe if `cache` doesn't have it.
 
     Raises KeyError for an unknown name, and what the recipe does.
     """
     made = make_model(name, cache)
     prefix = ModelPrefix(name, f"{made.weights_version}-{made.sha256[:12]}")
-    return LocalModel(prefix, made.path, made.sha256, Embedder(made.path, threads=1))
+    embedder = Embedder(made.path, threads=1)
+    return LocalModel(prefix, made.path, made.sha256, embedder, ModelInput(made.input_size), made.dimensions)
+
+
+def own_model(
+    path: Path, name: str, version: str, takes: ModelInput, *, normalised: bool, least_cosine: float
+) -> LocalModel:
+    """Return somebody's own ONNX file as a model, tried with an empty picture.
+
+    version: or empty, for the file's bytes. Raises OSError, `ModelUnsound`, `NameRefused`.
+    """
+    sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
+    embedder = _opened(path, normalised=normalised)
+    prefix = ModelPrefix(name, version or sha256[:12])
+    try:
+        dimensions = embedder.probe(takes)
+    except InputRefused as error:
+        raise ModelUnsound(f"{path}: {error}") from error
+    return LocalModel(prefix, path, sha256, embedder, takes, dimensions, normalised, least_cosine)
+
+
+def fetched_model(store: Store, prefix: ModelPrefix, cache: Path) -> tuple[LocalModel, ModelReference]:
+    """Return a model that stands in the bucket, its file fetched into `cache` if that doesn't have it.
+
+    Raises `ObjectMissing`, DocumentMalformed, BuildIncomplete, `ModelUnsound`, and what the store does.
+    """
+    data = store.read(prefix.manifest, limit=MODEL_MANIFEST_LIMIT).data
+    manifest = parse_model_manifest(data, prefix)
+    reference = _reference(manifest, data)
+    check_files(str(prefix), reference.files, store.listing(f"{prefix}/"))
+    (stated,) = (file for file in manifest.files if file.name == manifest.file)
+    path = cache / f"{prefix.model}-{prefix.version}-{_digest(data)}.onnx"
+    if not path.exists() or describe({manifest.file: path}) != (stated,):
+        with tempfile.TemporaryDirectory(dir=cache, prefix=".model-") as partial:
+            fetched = Path(partial) / path.name
+            fetched.write_bytes(store.read(f"{prefix}/{manifest.file}", limit=stated.size).data)
+            if describe({manifest.file: fetched}) != (stated,):
+                raise BuildIncomplete(f"{prefix}/{manifest.file}", f"crc32c {stated.crc32c}", "other bytes")
+            fetched.replace(path)
+    model = LocalModel(
+        prefix=prefix,
+        path=path,
+        sha256=hashlib.sha256(path.read_bytes()).hexdigest(),
+        embedder=_opened(path, normalised=manifest.normalised),
+        takes=manifest.input,
+        dimensions=manifest.dimensions,
+        normalised=manifest.normalised,
+        least_cosine=manifest.least_cosine,
+    )
+    return model, reference
+
+
+def _opened(path: Path, *, normalised: bool) -> Embedder:
+    try:
+        return Embedder(path, threads=1, normalised=normalised)
+    except Exception as error:  # onnxruntime has a dozen exceptions of its own, none with a common base
+        raise ModelUnsound(f"{path}: onnxruntime can't load it: {error}") from error
 
 
 def published_model(store: Store, model: LocalModel) -> ModelReference | None:
@@ -110,7 +186,7 @@ def new_model(model: LocalModel, golden_pictures: Iterable[bytes], created: date
     contents: dict[str, Content] = {MODEL_FILE: model.path}
     golden_images = []
     for picture in golden_pictures:
-        vector = embed_picture(picture, model.embedder).astype("<f4").tobytes()
+        vector = model.embed(picture).astype("<f4").tobytes()
         # Named by their bytes: a shop's name for a picture may be no file's here, and another machine's vector, which
         # differs in its last bits, must not meet this one's.
         golden = GoldenImage(f"golden/{_digest(picture)}.image", f"golden/{_digest(vector)}.f32")
@@ -121,8 +197,10 @@ def new_model(model: LocalModel, golden_pictures: Iterable[bytes], created: date
         created=created,
         runtime=RUNTIME,
         file=MODEL_FILE,
-        input_size=model.embedder.input_size,
-        dimensions=model.embedder.dimensions,
+        input=model.takes,
+        dimensions=model.dimensions,
+        normalised=model.normalised,
+        least_cosine=model.least_cosine,
         golden_images=tuple(golden_images),
         files=describe(contents),
     )

@@ -7,7 +7,6 @@ from dataclasses import asdict, dataclass
 from datetime import datetime
 from enum import StrEnum
 from functools import partial
-from typing import TypeVar
 
 from model_repository.digests import check_sha256
 from model_repository.documents.files import File, check_used, format_files, parse_files
@@ -44,9 +43,6 @@ class Storage(StrEnum):
     def suits(self, engine: Engine) -> bool:
         """Whether the engine can keep them so."""
         return self is Storage.FLOAT32 or engine is Engine.FAISS_HNSW
-
-
-_Choice = TypeVar("_Choice", Engine, Storage)
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,8 +232,8 @@ def _parse_parts(fields: Fields) -> _Parts:
     for entry in fields.objects("partitions", most=_MANY):
         partition = Partition(
             *_parse_content(entry),
-            engine=_parse_choice(entry, "engine", Engine),
-            storage=_parse_choice(entry, "storage", Storage),
+            engine=entry.choice("engine", Engine),
+            storage=entry.choice("storage", Storage),
             dimensions=entry.whole("dimensions", least=1, most=_DIMENSIONS),
             metric=entry.text("metric"),
             model=entry.whole("model", most=len(models) - 1) if entry.has("model") else None,
@@ -259,14 +255,6 @@ def _parse_content(entry: Fields) -> tuple[str, str, str, int]:
         entry.parsed("ids", check_file),
         entry.whole("items", least=1, most=2**31 - 1),
     )
-
-
-def _parse_choice(entry: Fields, field: str, choices: type[_Choice]) -> _Choice:
-    found = entry.text(field)
-    try:
-        return choices(found)
-    except ValueError:
-        return entry.refuse(f"{found[:40]!r}; this release knows {', '.join(choices)}", field)
 
 
 def _parse_rate(entry: Fields) -> float | None:

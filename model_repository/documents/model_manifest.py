@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from datetime import datetime
+from enum import StrEnum
 from functools import partial
 
 from model_repository.documents.files import File, check_used, format_files, parse_files
@@ -14,8 +15,62 @@ from model_repository.names import ModelPrefix, check_file, check_name
 MODEL_MANIFEST_LIMIT = 4 * 1024 * 1024
 """Most bytes of a model.json."""
 
-_SCHEMA = 1
+_SCHEMA = 2
+_EARLIER = 1
+"""Is still read."""
 _RUNTIMES = ("onnx",)
+_KINDS = ("embedder",)
+_CHANNELS = 3
+_LARGEST_NUMBER = 1e6
+LEAST_COSINE = 0.999
+"""Between a golden image's embedding and the recorded one, where nothing else is said: machines round differently."""
+
+
+class Layout(StrEnum):
+    """The order of a batch's axes: pictures, channels (RGB), height, width."""
+
+    NCHW = "nchw"
+    NHWC = "nhwc"
+
+
+class PixelType(StrEnum):
+    """What a channel's value of 0 to 255 is given as."""
+
+    FLOAT32 = "float32"
+    UINT8 = "uint8"
+
+
+class Resize(StrEnum):
+    """How a picture becomes a square."""
+
+    AREA = "area"
+    """As much is cut off along as white is added across (see `image_embedder.preprocessing`)."""
+    SQUARE = "square"
+    """Squeezed."""
+    CROP = "crop"
+    """The middle square."""
+    PAD = "pad"
+    """All of it, on white."""
+
+
+@dataclass(frozen=True, slots=True)
+class ModelInput:
+    """What a model takes. size: edge of the square, in pixels.
+
+    mean, std: of the channels red, green and blue, from 0 to 255: a model of float32 is given (value - mean) / std.
+    """
+
+    size: int
+    layout: Layout = Layout.NCHW
+    dtype: PixelType = PixelType.FLOAT32
+    resize: Resize = Resize.AREA
+    mean: tuple[float, ...] = (0.0, 0.0, 0.0)
+    std: tuple[float, ...] = (1.0, 1.0, 1.0)
+
+    @property
+    def as_they_are(self) -> bool:
+        """Whether the values are given as they are."""
+        return (self.mean, self.std) == ((0.0,) * _CHANNELS, (1.0,) * _CHANNELS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,10 +89,11 @@ class GoldenImage:
 class ModelManifest:
     """A model version, whole and immutable.
 
-    file: the model's own file, for example ``model.onnx``: float32[N,3,input_size,input_size] RGB 0-255 in,
-        float32[N,dimensions], L2-normalised, out.
-    input_size: edge of the square input, in pixels. dimensions: length of an embedding.
-    runtime: ``onnx``.
+    runtime: ``onnx``. file: the model's own file, for example ``model.onnx``: pictures as `input` says in,
+        float32[N,dimensions] out.
+    dimensions: length of an embedding. normalised: whether the model itself makes them of length 1; else whoever runs
+        it does.
+    least_cosine: between a golden image's embedding and the recorded one, for the two to be the same.
     files: every file of the folder but model.json itself.
     """
 
@@ -45,29 +101,36 @@ class ModelManifest:
     created: datetime
     runtime: str
     file: str
-    input_size: int
+    input: ModelInput
     dimensions: int
     golden_images: tuple[GoldenImage, ...]
     files: tuple[File, ...]
+    normalised: bool = True
+    least_cosine: float = LEAST_COSINE
 
 
 def parse_model_manifest(data: bytes, prefix: ModelPrefix) -> ModelManifest:
     """Read the model.json that stands below `prefix`; raises `DocumentMalformed`."""
     fields = parse_document(data, prefix.manifest, limit=MODEL_MANIFEST_LIMIT)
-    fields.schema_version(_SCHEMA)
+    schema = fields.whole("schema_version")
+    if schema not in (_EARLIER, _SCHEMA):
+        fields.refuse(f"schema_version {schema}; this release reads {_EARLIER} and {_SCHEMA}: use a matching release")
     stated = ModelPrefix(
         fields.parsed("model", partial(check_name, "model")),
         fields.parsed("version", partial(check_name, "version")),
     )
     if stated != prefix:
         fields.refuse(f"says it is {stated}; a model must stand where its manifest says")
+    takes, gives, least_cosine = _parse_earlier(fields) if schema == _EARLIER else _parse_present(fields)
     manifest = ModelManifest(
         prefix=prefix,
         created=fields.moment("created"),
         runtime=fields.text("runtime"),
         file=fields.parsed("file", check_file),
-        input_size=fields.whole("input_size", least=8, most=4096),
-        dimensions=fields.whole("dimensions", least=1, most=65536),
+        input=takes,
+        dimensions=gives[0],
+        normalised=gives[1],
+        least_cosine=least_cosine,
         golden_images=tuple(_parse_golden(fields)),
         files=parse_files(fields),
     )
@@ -77,6 +140,52 @@ def parse_model_manifest(data: bytes, prefix: ModelPrefix) -> ModelManifest:
     used = [manifest.file, *(name for golden in manifest.golden_images for name in (golden.image, golden.embedding))]
     check_used(fields, manifest.files, used, itself="model.json")
     return manifest
+
+
+_Parts = tuple[ModelInput, tuple[int, bool], float]
+"""Input, dimensions and whether they are normalised, least cosine."""
+
+
+def _parse_earlier(fields: Fields) -> _Parts:
+    """Schema 1: float32 of 0 to 255 in, vectors of length 1 out."""
+    size, dimensions = _parse_size(fields, "input_size"), _parse_dimensions(fields)
+    return ModelInput(size), (dimensions, True), LEAST_COSINE
+
+
+def _parse_present(fields: Fields) -> _Parts:
+    if (kind := fields.text("kind")) not in _KINDS:
+        fields.refuse(f"{kind[:40]!r}; this release knows {', '.join(_KINDS)}", "kind")
+    output = fields.object("output")
+    gives = _parse_dimensions(output), output.flag("normalised")
+    output.done()
+    return _parse_input(fields.object("input")), gives, fields.number("least_cosine", least=-1.0, most=1.0)
+
+
+def _parse_size(fields: Fields, field: str) -> int:
+    return fields.whole(field, least=8, most=4096)
+
+
+def _parse_dimensions(fields: Fields) -> int:
+    return fields.whole("dimensions", least=1, most=65536)
+
+
+def _parse_input(fields: Fields) -> ModelInput:
+    found = ModelInput(
+        size=_parse_size(fields, "size"),
+        layout=fields.choice("layout", Layout),
+        dtype=fields.choice("dtype", PixelType),
+        resize=fields.choice("resize", Resize),
+        mean=fields.numbers("mean", most=_CHANNELS),
+        std=fields.numbers("std", most=_CHANNELS),
+    )
+    fields.done()
+    if len(found.mean) != _CHANNELS or len(found.std) != _CHANNELS:
+        fields.refuse("mean and std need a number for each of red, green and blue")
+    if not all(0 < value <= _LARGEST_NUMBER for value in found.std):
+        fields.refuse("std: expected numbers above 0")
+    if found.dtype is PixelType.UINT8 and not found.as_they_are:
+        fields.refuse("uint8: such a model is given the values as they are; leave mean 0 and std 1")
+    return found
 
 
 def _parse_golden(fields: Fields) -> Iterator[GoldenImage]:
@@ -93,10 +202,12 @@ def format_model_manifest(manifest: ModelManifest) -> bytes:
             "model": manifest.prefix.model,
             "version": manifest.prefix.version,
             "created": format_moment(manifest.created),
+            "kind": "embedder",
             "runtime": manifest.runtime,
             "file": manifest.file,
-            "input_size": manifest.input_size,
-            "dimensions": manifest.dimensions,
+            "input": asdict(manifest.input),
+            "output": {"dimensions": manifest.dimensions, "normalised": manifest.normalised},
+            "least_cosine": manifest.least_cosine,
             "golden_images": [asdict(golden) for golden in manifest.golden_images],
             "files": format_files(manifest.files),
         }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,8 +20,8 @@ Vector = NDArray[np.float32]
 class Embeds(Protocol):
     """What turns preprocessed pictures into vectors."""
 
-    def embed(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
-        """float32[N,3,S,S] in, float32[N,D], L2-normalised, out."""
+    def embed(self, batch: NDArray[Any]) -> NDArray[np.float32]:
+        """N preprocessed pictures in, float32[N,D], L2-normalised, out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +34,7 @@ class Model:
 
     def embed(self, data: bytes) -> Vector:
         """The embedding, float32[dimensions], of an encoded picture; raises what `image_embedder.preprocess` does."""
-        batch = preprocess(data, self.manifest.input_size)[np.newaxis]
+        batch = preprocess(data, self.manifest.input)[np.newaxis]
         vector: Vector = self.embedder.embed(batch)[0]
         return vector
 
@@ -45,7 +45,7 @@ def open_model(folder: Path, reference: ModelReference) -> Model:
     manifest = parse_model_manifest(data, reference.prefix)
     check_sizes(folder, reference.files)
     try:
-        embedder = Embedder(folder / manifest.file, threads=1)
+        embedder = Embedder(folder / manifest.file, threads=1, normalised=manifest.normalised)
     except Exception as error:  # onnxruntime has a dozen exceptions of its own, none with a common base
         raise BuildUnfit(f"{folder / manifest.file}: onnxruntime can't load it: {error}") from error
     return Model(manifest, folder, embedder)

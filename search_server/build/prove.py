@@ -19,9 +19,6 @@ from search_server.build.index import MappedIndex
 from search_server.build.model import Model
 from search_server.errors import ItemUnknown
 
-LEAST_COSINE = 0.999
-"""Between a golden image's embedding and the recorded one."""
-
 
 class ProofFailed(PermanentError):
     """This build, on this machine, doesn't answer what the batch recorded."""
@@ -104,9 +101,10 @@ def _prove_image(model: Model, golden: GoldenImage) -> float:
     if embedded.shape != recorded.shape:
         raise ProofFailed(f"golden image {golden.image!r}: embedded to {embedded.size} numbers, not {recorded.size}")
     cosine = float(embedded @ recorded / (np.linalg.norm(embedded) * np.linalg.norm(recorded)))
-    if not cosine >= LEAST_COSINE:
+    least = model.manifest.least_cosine
+    if not cosine >= least:
         raise ProofFailed(
             f"golden image {golden.image!r}: embedded to cosine {cosine:.6f} with the recorded vector, "
-            f"at least {LEAST_COSINE} is needed; the model or its runtime isn't the batch's"
+            f"at least {least} is needed; the model or its runtime isn't the batch's"
         )
     return cosine

@@ -351,7 +351,7 @@ def test_a_model_that_lost_a_file_is_not_built_upon(shop: Shop) -> None:
 def test_every_step_tells_how_far_it_is_and_when_it_ends(shop: Shop) -> None:
     summary = shop.batch()
     ended = [event.step for event in shop.events if isinstance(event, StepEnded)]
-    assert ended == ["model", "list", "diff", "embed", "build", "check", "publish", "commit"]
+    assert ended == ["list", "model", "diff", "embed", "build", "check", "publish", "commit"]
     assert list(summary.seconds) == ended
     embedding = [event for event in shop.events if isinstance(event, Progress) and event.step == "embed"]
     assert [event.done for event in embedding] == list(range(16))

@@ -15,6 +15,7 @@ from embedding_batch.errors import NameTaken
 from embedding_batch.steps.models import LocalModel, local_model, new_model, publish_model, published_model
 from image_embedder import Embedder, preprocess
 from model_repository.documents.index_manifest import ModelReference
+from model_repository.documents.model_manifest import ModelInput
 from model_repository.errors import BuildIncomplete, DocumentMalformed
 from model_repository.names import ModelPrefix
 from model_repository.repository import read_model_manifest
@@ -57,7 +58,7 @@ def test_a_cached_model_that_the_disk_damaged_is_made_again(tmp_path: Path) -> N
 
 
 def test_it_is_what_it_says(model: LocalModel) -> None:
-    assert (model.embedder.input_size, model.embedder.dimensions) == (224, 1280)
+    assert (model.takes, model.dimensions) == (ModelInput(224), 1280)
 
 
 def test_weights_that_are_not_installed_are_asked_for_by_name() -> None:
@@ -84,7 +85,7 @@ def test_a_published_model_is_whole_and_says_what_a_server_must_reproduce(
         picture = store.read(f"{model.prefix}/{golden.image}", limit=2**20).data
         vector = np.frombuffer(store.read(f"{model.prefix}/{golden.embedding}", limit=2**20).data, "<f4")
         assert picture == recorded
-        assert embedder.embed(preprocess(picture, 224)[np.newaxis])[0] @ vector > 0.99999
+        assert embedder.embed(preprocess(picture, ModelInput(224))[np.newaxis])[0] @ vector > 0.99999
 
 
 def test_a_model_that_is_there_is_not_uploaded_again(

@@ -10,7 +10,8 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from image_embedder import Embedder
+from image_embedder import Embedder, InputRefused
+from model_repository.documents.model_manifest import ModelInput
 
 
 @pytest.fixture
@@ -28,9 +29,11 @@ def mean_colour(tmp_path: Path) -> Path:
     return path
 
 
-def test_it_says_what_the_model_takes_and_gives(mean_colour: Path) -> None:
+def test_a_probe_says_how_many_numbers_it_gives_and_refuses_what_it_does_not_take(mean_colour: Path) -> None:
     embedder = Embedder(mean_colour, threads=1)
-    assert (embedder.input_size, embedder.dimensions) == (8, 3)
+    assert embedder.probe(ModelInput(8)) == 3
+    with pytest.raises(InputRefused, match="not float32 of"):
+        embedder.probe(ModelInput(9))
 
 
 def test_a_batch_becomes_one_vector_a_picture(mean_colour: Path) -> None:

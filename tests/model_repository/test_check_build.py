@@ -8,7 +8,7 @@ import pytest
 
 from model_repository.builds import check_build
 from model_repository.digests import sha256_digest
-from model_repository.documents.model_manifest import format_model_manifest
+from model_repository.documents.model_manifest import ModelInput, format_model_manifest
 from model_repository.errors import BuildIncomplete, DocumentMalformed, ModelUnknown, ObjectMissing
 from tests import builds
 from tests.memory_store import MemoryStore
@@ -56,7 +56,7 @@ def test_a_model_that_vanished_is_named(store: MemoryStore) -> None:
 
 def test_another_model_than_the_build_was_made_with_is_refused(store: MemoryStore) -> None:
     builds.publish_build(store)
-    builds.publish_model(store, input_size=260)
+    builds.publish_model(store, input=ModelInput(260))
     with pytest.raises(ModelUnknown, match=r"was built with a models/lite/v1/model\.json of digest sha256:"):
         check_build(store, builds.BUILD)
 

@@ -28,7 +28,11 @@ from model_repository.documents.index_manifest import (
 )
 from model_repository.documents.model_manifest import (
     GoldenImage,
+    Layout,
+    ModelInput,
     ModelManifest,
+    PixelType,
+    Resize,
     format_model_manifest,
     parse_model_manifest,
 )
@@ -117,16 +121,28 @@ def index_manifests(draw: st.DrawFn) -> IndexManifest:
     )
 
 
+channels = st.tuples(*[st.floats(min_value=1e-3, max_value=1e6)] * 3)
+inputs = st.builds(
+    ModelInput,
+    st.integers(min_value=8, max_value=4096),
+    st.sampled_from(Layout),
+    st.just(PixelType.FLOAT32),
+    st.sampled_from(Resize),
+    channels,
+    channels,
+) | st.builds(ModelInput, st.integers(min_value=8, max_value=4096), dtype=st.just(PixelType.UINT8))
 model_manifests = st.builds(
     ModelManifest,
     prefix=model_prefixes,
     created=moments,
     runtime=st.just("onnx"),
     file=st.just("model.onnx"),
-    input_size=st.integers(min_value=8, max_value=4096),
+    input=inputs,
     dimensions=st.integers(min_value=1, max_value=65536),
     golden_images=st.sampled_from([(), (GoldenImage("golden/0.jpg", "golden/0.f32"),)]),
     files=files(["golden/0.f32", "golden/0.jpg", "model.onnx"]),
+    normalised=st.booleans(),
+    least_cosine=st.floats(min_value=-1, max_value=1),
 )
 figures = st.floats(min_value=0, max_value=1e6)
 many = st.integers(min_value=0, max_value=10**9)

@@ -79,17 +79,35 @@ def index_of_schema_1(**changes: Any) -> dict[str, Any]:
     )
 
 
+INPUT = {
+    "size": 224,
+    "layout": "nchw",
+    "dtype": "float32",
+    "resize": "area",
+    "mean": [0.0, 0.0, 0.0],
+    "std": [1.0, 1.0, 1.0],
+}
+
+
+def model_of_schema_1(**changes: Any) -> dict[str, Any]:
+    new = ("kind", "input", "output", "least_cosine")
+    earlier = {name: value for name, value in model().items() if name not in new}
+    return earlier | {"schema_version": 1, "input_size": 224, "dimensions": 4} | changes
+
+
 def model(**changes: Any) -> dict[str, Any]:
     names = ("model.onnx", "golden/0.jpg", "golden/0.f32")
     return {
-        "schema_version": 1,
+        "schema_version": 2,
         "model": "lite",
         "version": "1",
         "created": "2026-11-21T12:00:00Z",
         "runtime": "onnx",
         "file": "model.onnx",
-        "input_size": 224,
-        "dimensions": 4,
+        "kind": "embedder",
+        "input": INPUT,
+        "output": {"dimensions": 4, "normalised": True},
+        "least_cosine": 0.999,
         "golden_images": [{"image": "golden/0.jpg", "embedding": "golden/0.f32"}],
         "files": [{"name": name, "size": 10, "crc32c": "AAAAAA=="} for name in names],
     } | changes
@@ -330,6 +348,13 @@ def test_an_index_manifest_that_contradicts_itself_is_refused(changes: dict[str,
     assert says in str(caught.value)
 
 
+def test_a_model_manifest_of_the_first_schema_is_read() -> None:
+    read = parse_model_manifest(json.dumps(model_of_schema_1()).encode(), MODEL)
+    assert read == parse_model_manifest(json.dumps(model()).encode(), MODEL)
+    with pytest.raises(DocumentMalformed, match="unknown field 'kind'"):
+        parse_model_manifest(json.dumps(model_of_schema_1(kind="embedder")).encode(), MODEL)
+
+
 def test_an_index_manifest_of_the_first_schema_is_read() -> None:
     read = parse_index_manifest(json.dumps(index_of_schema_1()).encode(), PREFIX)
     assert read == parse_index_manifest(json.dumps(index()).encode(), PREFIX)
@@ -359,7 +384,17 @@ def test_an_index_manifest_of_the_first_schema_that_contradicts_itself_is_refuse
         ({"version": "2"}, "must stand where its manifest says"),
         ({"runtime": "torch"}, "runtime 'torch'"),
         ({"file": "other.onnx"}, "used but not listed"),
-        ({"input_size": 7}, "input_size: expected 8"),
+        ({"kind": "detector"}, "'detector'; this release knows embedder"),
+        ({"input": INPUT | {"size": 7}}, "input.size: expected 8"),
+        ({"input": INPUT | {"layout": "chwn"}}, "'chwn'; this release knows nchw, nhwc"),
+        ({"input": INPUT | {"dtype": "float64"}}, "'float64'; this release knows float32, uint8"),
+        ({"input": INPUT | {"resize": "warp"}}, "'warp'; this release knows area, square, crop, pad"),
+        ({"input": INPUT | {"mean": [0.0]}}, "input: mean and std need a number for each"),
+        ({"input": INPUT | {"std": [1.0, 0.0, 1.0]}}, "input: std: expected numbers above 0"),
+        ({"input": INPUT | {"dtype": "uint8", "mean": [1.0, 1.0, 1.0]}}, "input: uint8: such a model"),
+        ({"input": INPUT | {"crop": 1}}, "input: unknown field 'crop'"),
+        ({"output": {"dimensions": 4}}, "output: field 'normalised' is missing"),
+        ({"least_cosine": 2}, "least_cosine: expected"),
         ({"golden_images": [{"image": "golden/1.jpg", "embedding": "golden/0.f32"}]}, "used but not listed"),
         ({"golden_images": [{"image": "golden/0.jpg"}]}, "golden_images[0]: field 'embedding' is missing"),
         ({"files": [*model()["files"], file("model.json")]}, "can't list itself"),

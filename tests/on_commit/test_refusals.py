@@ -6,6 +6,7 @@ import json
 
 import pytest
 
+from model_repository.documents.model_manifest import ModelInput
 from model_repository.documents.receipt import Outcome
 from model_repository.errors import BucketUnavailable, ObjectMissing
 from model_repository.notify import NotifyRefused, NotifyUnavailable
@@ -107,7 +108,7 @@ def test_a_build_whose_model_vanished_is_refused_at_once(scene: Scene) -> None:
 
 def test_a_build_whose_model_is_another_one_now_is_refused_at_once(scene: Scene) -> None:
     scene.publish()
-    builds.publish_model(scene.store, input_size=260)
+    builds.publish_model(scene.store, input=ModelInput(260))
     generation = scene.commit()
     scene.look()
     receipt = scene.refusal(generation)

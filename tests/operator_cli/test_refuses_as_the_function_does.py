@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from model_repository.documents.commit import Commit
+from model_repository.documents.model_manifest import ModelInput
 from model_repository.repository import read_receipt, write_commit
 from on_commit.event import CommitUploaded
 from tests import builds
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
         lambda store: store.delete("indexes/clothing/b1/0.annoy"),
         lambda store: store.delete("models/effnet/v1/model.onnx"),
         lambda store: store.delete("models/effnet/v1/model.json"),
-        lambda store: builds.publish_model(store, MODEL, input_size=260),
+        lambda store: builds.publish_model(store, MODEL, input=ModelInput(260)),
         lambda store: store.write("models/effnet/v1/model.json", b"{", if_generation_match=None),
     ],
     ids=["file gone", "file of the model gone", "model gone", "another model", "model.json malformed"],

@@ -31,7 +31,7 @@ from model_repository.documents.index_manifest import (
     format_index_manifest,
 )
 from model_repository.documents.item_ids import encode_item_ids, encode_item_lookup
-from model_repository.documents.model_manifest import GoldenImage, ModelManifest, format_model_manifest
+from model_repository.documents.model_manifest import GoldenImage, ModelInput, ModelManifest, format_model_manifest
 from model_repository.names import IndexPrefix, ModelPrefix
 from tests import builds
 from vector_index import build_index, open_index
@@ -170,7 +170,7 @@ def make_build(data: Path) -> Build:
     embedder = Embedder(model / "model.onnx", threads=1)
 
     def embed(data: bytes) -> Any:
-        return embedder.embed(preprocess(data, SIZE)[np.newaxis])[0]
+        return embedder.embed(preprocess(data, ModelInput(SIZE))[np.newaxis])[0]
 
     (model / "golden-0.jpg").write_bytes(picture(4711))
     (model / "golden-0.f32").write_bytes(embed(picture(4711)).astype("<f4").tobytes())
@@ -179,7 +179,7 @@ def make_build(data: Path) -> Build:
     vectors = {category: [embed(picture(next(seeds))) for _ in ids] for category, ids in names.items()}
     manifest = builds.model_manifest(
         MODEL_PREFIX,
-        input_size=SIZE,
+        input=ModelInput(SIZE),
         dimensions=DIMENSIONS,
         golden_images=(GoldenImage("golden-0.jpg", "golden-0.f32"),),
         files=builds.described_folder(model, without="model.json"),

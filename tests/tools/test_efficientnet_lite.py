@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from embedding_batch.steps.models import local_model
 from image_embedder import Embedder, preprocess
 from local_stack.demo.labels import kinds
+from model_repository.documents.model_manifest import ModelInput
 from tools.make_model.efficientnet_lite import (
     blocks,
     build,
@@ -30,6 +31,8 @@ from tools.make_model.legacy_torch import MAGIC, PROTOCOL, NotALegacyStream, rea
 from tools.make_model.variants import VARIANTS, weights_path
 
 LITE0 = VARIANTS["efficientnet-lite0"]
+
+INPUT = ModelInput(224)
 
 
 @pytest.fixture(scope="module")
@@ -95,7 +98,7 @@ def test_embeddings_are_of_length_one_whatever_the_picture(embedder: Embedder) -
 
 def test_a_pictures_embedding_hardly_depends_on_its_batch(embedder: Embedder, home_store: Path) -> None:
     names = ("chair-1", "lamp-1", "deer")
-    batch = np.stack([preprocess((home_store / "images" / f"{name}.jpg").read_bytes(), 224) for name in names])
+    batch = np.stack([preprocess((home_store / "images" / f"{name}.jpg").read_bytes(), INPUT) for name in names])
     together = embedder.embed(batch)
     alone = np.concatenate([embedder.embed(batch[[row]]) for row in range(3)])
     assert np.abs(together - alone).max() < 1e-5
@@ -111,7 +114,7 @@ def test_products_of_a_kind_are_found_by_one_another(embedder: Embedder, home_st
     labels = np.array([kind for kind, items in by_kind.items() for _ in items])
     vectors = np.concatenate(
         [
-            embedder.embed(preprocess((home_store / "images" / f"{item}.jpg").read_bytes(), 224)[np.newaxis])
+            embedder.embed(preprocess((home_store / "images" / f"{item}.jpg").read_bytes(), INPUT)[np.newaxis])
             for items in by_kind.values()
             for item in items
         ]

@@ -1,0 +1,82 @@
+"""`python -m embedding_batch model publish`: somebody's own ONNX file becomes a model of the bucket."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from pathlib import Path
+
+from embedding_batch.config import Parser
+from embedding_batch.steps.models import new_model, own_model, publish_model
+from model_repository.documents.model_manifest import LEAST_COSINE, Layout, ModelInput, PixelType, Resize
+from model_repository.errors import Misconfigured, NameRefused
+from model_repository.gcs_store import GcsStore
+from model_repository.names import parse_bucket_url
+
+_CHANNELS = 3
+
+
+def publish_own_model(arguments: Sequence[str], environment: Mapping[str, str], now: datetime) -> dict[str, object]:
+    """Publish a model; returns what it became.
+
+    Raises Misconfigured, ModelUnsound, PictureUnreadable for a golden picture, and what the store does.
+    """
+    options = _parser(environment).parse_args(arguments)
+    if not options.repository:
+        raise Misconfigured("--repository: name the bucket, gs://<bucket>, or set MODEL_REPOSITORY")
+    store = GcsStore(parse_bucket_url(options.repository))
+    try:
+        how = {"normalised": not options.normalise, "least_cosine": options.least_cosine}
+        model = own_model(options.onnx, options.name, options.version, _input(options), **how)
+        golden = [path.read_bytes() for path in options.golden]
+    except NameRefused as error:
+        raise Misconfigured(f"--name, --version: {error}") from None
+    except FileNotFoundError as error:
+        raise Misconfigured(f"{error.filename}: no such file; see --onnx and --golden") from None
+    reference = publish_model(store, model, new_model(model, golden, now))
+    size = sum(file.size for file in reference.files)
+    return {"model_prefix": str(reference.prefix), "dimensions": reference.dimensions, "bytes": size}
+
+
+def _input(options: argparse.Namespace) -> ModelInput:
+    return ModelInput(
+        size=options.input_size,
+        layout=Layout(options.layout),
+        dtype=PixelType(options.dtype),
+        resize=Resize(options.resize),
+        mean=tuple(options.mean),
+        std=tuple(_spread(options)),
+    )
+
+
+def _spread(options: argparse.Namespace) -> list[float]:
+    """--std; raises Misconfigured for what is meant for values from 0 to 1, as many libraries have it."""
+    given = (options.mean, options.std) != ([0.0] * _CHANNELS, [1.0] * _CHANNELS)
+    if given and max(map(abs, (*options.mean, *options.std))) <= 1:
+        raise Misconfigured("--mean, --std: values go from 0 to 255 here; multiply what is meant for 0 to 1 by 255")
+    std: list[float] = options.std
+    return std
+
+
+def _parser(environment: Mapping[str, str]) -> argparse.ArgumentParser:
+    parser = Parser(
+        prog="python -m embedding_batch model publish",
+        description="Put an ONNX model into the bucket, as models/<name>/<version>, for `--model` of the batch.",
+    )
+    add = parser.add_argument
+    add("--onnx", type=Path, required=True, help="the model: a batch of pictures in, float32 of [N, D] out")
+    add("--name", required=True, help="of the model")
+    add("--version", default="", help="(from the file's bytes)")
+    add("--golden", type=Path, nargs="+", required=True, help="pictures of yours, by which every pod proves itself")
+    add("--repository", default=environment.get("MODEL_REPOSITORY", ""), help="gs://<bucket> (MODEL_REPOSITORY)")
+    add("--input-size", type=int, required=True, help="edge of the square picture, in pixels")
+    add("--layout", choices=list(Layout), default=Layout.NCHW, help="(%(default)s)")
+    add("--dtype", choices=list(PixelType), default=PixelType.FLOAT32, help="(%(default)s)")
+    add("--resize", choices=list(Resize), default=Resize.AREA, help="how a picture becomes a square (%(default)s)")
+    for option, default, what in (("--mean", 0.0, "subtracted from"), ("--std", 1.0, "then divides")):
+        help_text = f"{what} the values of red, green, blue, from 0 to 255 ({default:g})"
+        add(option, type=float, nargs=_CHANNELS, default=[default] * _CHANNELS, metavar=("R", "G", "B"), help=help_text)
+    add("--normalise", action="store_true", help="the model's vectors aren't of length 1: make them so")
+    add("--least-cosine", type=float, default=LEAST_COSINE, help="to golden pictures' vectors, on a pod (%(default)s)")
+    return parser

@@ -1,0 +1,194 @@
+"""Somebody's own models: published, used for all categories or for some, and served."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper
+
+from embedding_batch.config import read_command
+from embedding_batch.errors import ModelUnsound
+from embedding_batch.main import main
+from embedding_batch.steps.models import own_model
+from model_repository.documents.model_manifest import Layout, ModelInput, PixelType
+from model_repository.errors import BuildIncomplete, Misconfigured, ObjectMissing
+from model_repository.gcs_store import GcsStore
+from model_repository.log import Log
+from model_repository.names import IndexPrefix, ModelPrefix
+from model_repository.repository import read_build, read_model_manifest
+from search_server.build import open_and_prove
+from tests.embedding_batch.test_batch import pull
+from tests.embedding_batch.test_command import NOW
+
+if TYPE_CHECKING:
+    from tests.embedding_batch.conftest import Shop
+
+SIZE, CELLS = 16, 4
+
+
+def cells(path: Path, *, layout: Layout = Layout.NCHW, dtype: PixelType = PixelType.FLOAT32) -> Path:
+    """A model whose embedding is the mean colours of 4 x 4 cells, not of length 1."""
+    shape = ["N", 3, SIZE, SIZE] if layout is Layout.NCHW else ["N", SIZE, SIZE, 3]
+    kind = TensorProto.FLOAT if dtype is PixelType.FLOAT32 else TensorProto.UINT8
+    nodes = [helper.make_node("Cast", ["pictures"], ["values"], to=TensorProto.FLOAT)]
+    if layout is Layout.NHWC:
+        nodes.append(helper.make_node("Transpose", ["values"], ["planes"], perm=[0, 3, 1, 2]))
+    edge = [SIZE // CELLS] * 2
+    nodes += [
+        helper.make_node("AveragePool", [nodes[-1].output[0]], ["pooled"], kernel_shape=edge, strides=edge),
+        helper.make_node("Flatten", ["pooled"], ["embedding"]),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "cells",
+        [helper.make_tensor_value_info("pictures", kind, shape)],
+        [helper.make_tensor_value_info("embedding", TensorProto.FLOAT, ["N", 3 * CELLS * CELLS])],
+    )
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path)
+    return path
+
+
+def own(path: Path, takes: ModelInput) -> tuple[int, np.ndarray]:
+    model = own_model(path, "cells", "", takes, normalised=False, least_cosine=0.999)
+    return model.dimensions, model.embedder.embed(np.full((1, 3, SIZE, SIZE), 7, np.float32))
+
+
+def publish(shop: Shop, bucket: str, path: Path, *more: str, name: str = "cells") -> int:
+    golden = [str(shop.folder / f"{item}.jpg") for item in ("chair-1", "lamp-1")]
+    arguments = ["model", "publish", "--onnx", str(path), "--name", name, "--version", "1", "--input-size", str(SIZE)]
+    return main([*arguments, "--golden", *golden, *more], {"MODEL_REPOSITORY": f"gs://{bucket}"})
+
+
+def batch(shop: Shop, bucket: str, *more: str, build: str = "b1") -> int:
+    arguments = ["--catalogue", str(shop.folder), "--index", "shop", "--environment", "test", "--build", build]
+    arguments += ["--cache", str(shop.config.cache), "--trees", "5", *more]
+    return main(arguments, {"MODEL_REPOSITORY": f"gs://{bucket}"})
+
+
+KINDS = [
+    (Layout.NCHW, PixelType.FLOAT32, ["--mean", "123.7", "116.3", "103.5", "--std", "58.4", "57.1", "57.4"]),
+    (Layout.NHWC, PixelType.FLOAT32, ["--resize", "crop"]),
+    (Layout.NCHW, PixelType.UINT8, ["--resize", "pad"]),
+    (Layout.NHWC, PixelType.UINT8, ["--resize", "square", "--least-cosine", "0.99"]),
+]
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: f"{kind[0]}-{kind[1]}")
+def test_a_model_of_any_layout_and_type_is_published_used_and_proved_by_a_server(
+    shop: Shop, new_bucket: Callable[[], str], tmp_path: Path, kind: tuple[Layout, PixelType, list[str]]
+) -> None:
+    (layout, dtype, more), bucket = kind, new_bucket()
+    path = cells(tmp_path / "cells.onnx", layout=layout, dtype=dtype)
+    assert publish(shop, bucket, path, "--layout", layout, "--dtype", dtype, "--normalise", *more) == 0
+    assert batch(shop, bucket, "--model", "models/cells/1") == 0
+    shop.store = GcsStore(bucket)  # type: ignore[assignment]
+    build = read_build(shop.store, IndexPrefix("shop", "b1"))
+    assert [str(model.prefix) for model in build.manifest.models] == ["models/cells/1"]
+    assert {partition.dimensions for partition in build.manifest.partitions} == {48}
+    pull(shop, build.manifest, tmp_path / "pod")
+    index, (model,) = open_and_prove(tmp_path / "pod", build.manifest.prefix, build.digest, Log())
+    picture = model.embed((shop.folder / "chair-2.jpg").read_bytes())
+    assert np.linalg.norm(picture) == pytest.approx(1, abs=1e-5)
+    assert index.nearest(picture.tolist(), 1, index.partitions).ids == [b"chair-2"]
+
+
+def test_categories_may_have_models_of_their_own(shop: Shop, new_bucket: Callable[[], str], tmp_path: Path) -> None:
+    bucket = new_bucket()
+    assert publish(shop, bucket, cells(tmp_path / "cells.onnx"), "--normalise") == 0
+    category = json.loads((shop.folder / "catalogue.jsonl").open().readline())["category"]
+    assert batch(shop, bucket, "--model", f"{category}=models/cells/1") == 0
+    manifest = read_build(GcsStore(bucket), IndexPrefix("shop", "b1")).manifest
+    names = [model.prefix.model for model in manifest.models]
+    assert sorted(names) == ["cells", "efficientnet-lite0"]
+    for partition in manifest.partitions:
+        assert partition.model is not None
+        assert names[partition.model] == ("cells" if partition.category == category else "efficientnet-lite0")
+        assert partition.dimensions == (48 if partition.category == category else 1280)
+
+
+def test_what_was_embedded_by_a_model_is_not_embedded_again(
+    shop: Shop, new_bucket: Callable[[], str], tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    bucket = new_bucket()
+    publish(shop, bucket, cells(tmp_path / "cells.onnx"), "--normalise")
+    publish(shop, bucket, cells(tmp_path / "cells.onnx"), "--normalise", "--resize", "crop", name="cropped")
+    capfd.readouterr()
+    embedded = []
+    for build, model in (("b1", "models/cells/1"), ("b2", "models/cells/1"), ("b3", "models/cropped/1")):
+        assert batch(shop, bucket, "--model", model, build=build) == 0
+        embedded.append(json.loads(capfd.readouterr().out)["embedded"])
+    assert embedded == [15, 0, 15]  # the same file, given other pictures, is another model
+
+
+def test_a_model_is_never_replaced(shop: Shop, new_bucket: Callable[[], str], tmp_path: Path) -> None:
+    bucket = new_bucket()
+    path = cells(tmp_path / "cells.onnx")
+    assert publish(shop, bucket, path) == 0
+    before = read_model_manifest(GcsStore(bucket), ModelPrefix("cells", "1"))
+    other = cells(tmp_path / "other.onnx", layout=Layout.NHWC)
+    assert publish(shop, bucket, other, "--layout", "nhwc") == 65
+    assert read_model_manifest(GcsStore(bucket), ModelPrefix("cells", "1")) == before
+
+
+@pytest.mark.parametrize(
+    ("takes", "says"),
+    [
+        (ModelInput(SIZE, layout=Layout.NHWC), "not float32 of \\['N', 16, 16, 3\\]"),
+        (ModelInput(SIZE, dtype=PixelType.UINT8), "takes tensor\\(float\\) of .* not uint8"),
+        (ModelInput(32), "not float32 of \\['N', 3, 32, 32\\]"),
+    ],
+)
+def test_a_model_that_takes_something_else_is_refused_before_any_upload(
+    tmp_path: Path, takes: ModelInput, says: str
+) -> None:
+    with pytest.raises(ModelUnsound, match=says):
+        own(cells(tmp_path / "cells.onnx"), takes)
+
+
+def test_a_file_that_is_no_model_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "x.onnx").write_bytes(b"no model")
+    with pytest.raises(ModelUnsound, match="onnxruntime can't load it"):
+        own(tmp_path / "x.onnx", ModelInput(SIZE))
+
+
+def test_vectors_are_made_of_length_1_if_the_model_does_not(tmp_path: Path) -> None:
+    dimensions, vectors = own(cells(tmp_path / "cells.onnx"), ModelInput(SIZE))
+    assert dimensions == 48
+    assert np.linalg.norm(vectors) == pytest.approx(1)
+
+
+def test_means_that_are_meant_for_values_up_to_1_are_refused(
+    shop: Shop, new_bucket: Callable[[], str], tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    means = ["--mean", "0.485", "0.456", "0.406", "--std", "0.229", "0.224", "0.225"]
+    assert publish(shop, new_bucket(), cells(tmp_path / "cells.onnx"), *means) == 64
+    assert "multiply what is meant for 0 to 1 by 255" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("wrong", ["models/cells", "cells", "chairs=models/Cells/1", "models/../1"])
+def test_what_names_no_model_is_refused(wrong: str) -> None:
+    with pytest.raises(Misconfigured, match="--model"):
+        read_command(
+            ["--catalogue", "c", "--index", "i", "--environment", "e", "--repository", "gs://bucket", "--model", wrong],
+            {},
+            NOW,
+        )
+
+
+def test_a_model_that_is_not_there_or_not_whole_stops_the_batch(
+    shop: Shop, new_bucket: Callable[[], str], tmp_path: Path
+) -> None:
+    bucket = new_bucket()
+    with pytest.raises(ObjectMissing, match="models/cells/1"):
+        shop.batch(model=ModelPrefix("cells", "1"))
+    publish(shop, bucket, cells(tmp_path / "cells.onnx"))
+    shop.store = GcsStore(bucket)  # type: ignore[assignment]
+    shop.store._bucket.blob("models/cells/1/model.onnx").delete()  # type: ignore[attr-defined]
+    with pytest.raises(BuildIncomplete, match=r"model\.onnx"):
+        shop.batch(model=ModelPrefix("cells", "1"))
