@@ -100,7 +100,7 @@ class _Run:
         guard_items(len(listing.listed), serving.items, config.limits)
         models = [model for model in models if model.listed(listing)]
         contents = sorted((one for model in models for one in model.contents(listing)), key=lambda one: one.category)
-        reused = len({entry.sha256 for entry in listing.listed}) - embedded
+        reused = sum(len({entry.sha256 for entry in model.listed(listing)}) for model in models) - embedded
         places = {category: place for place, model in enumerate(models) for category in model.categories}
 
         def publish(built: Built, checked: Checked) -> Sequence[ModelReference]:
@@ -115,7 +115,7 @@ class _Run:
         categories: dict[Model, list[str]] = {}
         for category in sorted({item.category for item in listing.catalogue}):
             categories.setdefault(config.model_of(category), []).append(category)
-        found = []
+        found: dict[ModelPrefix, _Model] = {}
         for name, its in categories.items():
             if isinstance(name, str):
                 local = local_model(name, config.model_cache)
@@ -123,8 +123,10 @@ class _Run:
             else:
                 local, reference = fetched_model(self.store, name, config.model_cache)
             cache = FeatureCache(config.feature_cache, local.features_key, local.dimensions)
-            found.append(_Model(local, reference, frozenset(its), cache))
-        return found
+            same = found.get(local.prefix)  # a built-in model may be named by its prefix, too
+            of_same = same.categories if same else frozenset()
+            found[local.prefix] = _Model(local, reference, of_same | set(its), cache)
+        return list(found.values())
 
     def _of_vectors(self) -> Summary:
         config = self.config
