@@ -85,8 +85,11 @@ class Config:
 
 
 def build_name(now: datetime) -> str:
-    """Return the build's name for a time in UTC, such as 20261121t120000z."""
-    return now.strftime("%Y%m%dt%H%M%Sz")
+    """Return the build's name for a time in UTC, such as 20261121t120000.123456z.
+
+    To the microsecond: of two runs in one second each has a build of its own, and only the commit is contended for.
+    """
+    return now.strftime("%Y%m%dt%H%M%S.%fz")
 
 
 def read_command(arguments: Sequence[str], environment: Mapping[str, str], now: datetime) -> Config:
@@ -210,7 +213,7 @@ def _parser(word: str, environment: Mapping[str, str]) -> argparse.ArgumentParse
     add("--index", required=True, help="name of the index")
     add("--environment", required=True, help="where the build is to serve")
     add("--repository", default=environment.get("MODEL_REPOSITORY", ""), help="gs://<bucket> (MODEL_REPOSITORY)")
-    add("--build", default="", help="name of the build (the time, as 20261121t120000z)")
+    add("--build", default="", help="name of the build (the time, as 20261121t120000.123456z)")
     engines, storages = ", ".join(Engine), ", ".join(Storage)
     add("--engine", action="append", default=[], help=f"what searches: {engines} (annoy), or CATEGORY=ENGINE for one")
     add("--storage", action="append", default=[], help=f"of vectors: {storages} (float32), or CATEGORY=STORAGE for one")

@@ -7,7 +7,6 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -89,7 +88,6 @@ class Story:
 
     def _batch(self, catalogue: Path) -> dict[str, Any]:
         arguments = ["--index", INDEX, "--environment", self.target.environment, "--by", "hourly-batch"]
-        arguments += ["--build", datetime.now(UTC).strftime("%Y%m%dt%H%M%S.%fz")]
         with self.console.bar() as advance:
             summary = run_batch(
                 ["--catalogue", str(catalogue), *arguments], self.stack.variables(), self.cache, advance

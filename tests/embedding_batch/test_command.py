@@ -146,7 +146,7 @@ def test_check_says_what_would_stop_a_run_after_all_its_work(shop: Shop, new_buc
 
 def test_a_build_is_named_by_the_time() -> None:
     config = read_command(LEAST, {"MODEL_REPOSITORY": "gs://bucket"}, NOW)
-    assert config.prefix == IndexPrefix("shop", "20261121t123456z")
+    assert config.prefix == IndexPrefix("shop", "20261121t123456.000000z")
 
 
 def test_the_cache_lies_where_the_desktop_convention_says() -> None:
@@ -316,3 +316,26 @@ def test_at_a_terminal_a_person_sees_a_bar_and_plain_words() -> None:
     assert "###############..............." in stream.getvalue()
     assert "WARNING: chair-1: skipped" in stream.getvalue()
     assert "embed: 2 embedded (1.234 s)" in stream.getvalue()
+
+
+def test_of_two_runs_at_once_one_commits_and_the_other_says_so_with_status_75(
+    shop: Shop, new_bucket: Callable[[], str]
+) -> None:
+    bucket = new_bucket()
+    assert run(shop, bucket).returncode == 0  # the embeddings are there: both runs that follow take as long
+    named = command_line(shop)
+    unnamed = [word for word in named if word not in ("--build", "b1")]
+    environment = {**os.environ, "MODEL_REPOSITORY": f"gs://{bucket}"}
+    runs = [
+        subprocess.Popen(unnamed, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        for _ in range(2)
+    ]
+    ended = {run.returncode: (out, err) for run in runs for out, err in [run.communicate(timeout=100)]}
+    builds = GcsStore(bucket).folders("indexes/shop/")
+    live = read_live_commit(GcsStore(bucket), Target("production", "shop")).commit.index_prefix
+    if set(ended) == {0, 75}:
+        assert json.loads(ended[0][0])["index_prefix"] == str(live)
+        assert lines(ended[75][1])[-1]["code"] == "generation-conflict"
+    else:  # the second one looked after the first had committed
+        assert set(ended) == {0}
+    assert len(builds) == 3
