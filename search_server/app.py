@@ -227,7 +227,6 @@ class SearchApplication:
         index = self._open().index
         search = self._parse_search(request.query)
         item = parse_item(request.path[len(_ITEM_HEAD) : -len(_ITEM_TAIL)])
-        index.select(search.category)
         home, position = index.place(item)
         partitions = index.comparable(home, search.category)
         await self._may_search()

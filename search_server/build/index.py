@@ -82,13 +82,14 @@ class Partition:
 
     def nearest(self, to: int | Sequence[float], k: int) -> Neighbors:
         """The `k` nearest to the item at a position, without itself, or to a vector; fewer only if there are fewer."""
+        width = self.promise.width_for(k)
         if isinstance(to, int):
-            positions, distances = self.vectors.nearest_to(to, k + 1, self.promise.width_for(k + 1))
+            positions, distances = self.vectors.nearest_to(to, k + 1, width)
             if to in positions:
                 own = positions.index(to)
                 del positions[own], distances[own]
         else:
-            positions, distances = self.vectors.nearest(to, k, self.promise.width_for(k))
+            positions, distances = self.vectors.nearest(to, k, width)
         ids = self.ids.at(positions[:k])
         return Neighbors(distances[:k], ids, [self.category] * len(ids))
 
@@ -104,6 +105,7 @@ class MappedIndex:
         self.digest = digest
         self.partitions = tuple(partitions)
         self._lookup = lookup
+        self._spaces = {partition.space for partition in partitions}
         self._by_category: dict[str, tuple[Partition, ...]] = {}
         for partition in partitions:
             self._by_category[partition.category] = (*self._by_category.get(partition.category, ()), partition)
@@ -136,7 +138,9 @@ class MappedIndex:
 
         Raises `ParameterRefused` for a category of which none can.
         """
-        partitions = tuple(each for each in self.select(category) if each.space == home.space)
+        partitions = self.select(category)
+        if len(self._spaces) > 1:
+            partitions = tuple(each for each in partitions if each.space == home.space)
         if not partitions:
             raise ParameterRefused(
                 f"category {category!r} was embedded otherwise than {home.category!r}, where the item is: "
