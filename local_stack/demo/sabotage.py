@@ -70,7 +70,8 @@ def model_of_other_dimensions(store: Store, good: IndexPrefix) -> Manifest:
     reference: Manifest = json.loads(store.read(good.manifest, limit=_LARGEST).data)["models"][0]
     old, new = reference["prefix"], "models/half/1"
     model: Manifest = json.loads(store.read(f"{old}/model.json", limit=_LARGEST).data)
-    model |= {"model": "half", "version": "1", "dimensions": model["dimensions"] // 2}
+    dimensions = model["output"]["dimensions"] // 2
+    model |= {"model": "half", "version": "1", "output": model["output"] | {"dimensions": dimensions}}
     files = {"model.json": json.dumps(model).encode()}
     for entry in model["files"]:
         files[entry["name"]] = store.read(f"{old}/{entry['name']}", limit=_LARGEST).data
@@ -79,6 +80,6 @@ def model_of_other_dimensions(store: Store, good: IndexPrefix) -> Manifest:
     return reference | {
         "prefix": new,
         "digest": sha256_digest(files["model.json"]),
-        "dimensions": model["dimensions"],
+        "dimensions": dimensions,
         "files": entries,
     }
