@@ -40,23 +40,18 @@ def publish_own_model(arguments: Sequence[str], environment: Mapping[str, str], 
 
 
 def _input(options: argparse.Namespace) -> ModelInput:
-    return ModelInput(
+    """What the options say; raises Misconfigured for a normalisation of values from 0 to 1, as elsewhere it is."""
+    takes = ModelInput(
         size=options.input_size,
         layout=Layout(options.layout),
         dtype=PixelType(options.dtype),
         resize=Resize(options.resize),
         mean=tuple(options.mean),
-        std=tuple(_spread(options)),
+        std=tuple(options.std),
     )
-
-
-def _spread(options: argparse.Namespace) -> list[float]:
-    """--std; raises Misconfigured for what is meant for values from 0 to 1, as many libraries have it."""
-    given = (options.mean, options.std) != ([0.0] * _CHANNELS, [1.0] * _CHANNELS)
-    if given and max(map(abs, (*options.mean, *options.std))) <= 1:
+    if not takes.as_they_are and max(map(abs, (*takes.mean, *takes.std))) <= 1:
         raise Misconfigured("--mean, --std: values go from 0 to 255 here; multiply what is meant for 0 to 1 by 255")
-    std: list[float] = options.std
-    return std
+    return takes
 
 
 def _parser(environment: Mapping[str, str]) -> argparse.ArgumentParser:

@@ -19,7 +19,7 @@ def open_index(path: Path, engine: Engine, storage: Storage, *, dimensions: int,
     """
     if engine is Engine.ANNOY:
         return MappedAnnoy(path, dimensions, items)
-    from vector_index.faiss_hnsw import MappedHnsw  # noqa: PLC0415 - 0.2 s and 40 MB that Annoy alone does without
+    from vector_index.faiss_hnsw import MappedHnsw  # noqa: PLC0415 - who has Annoy alone does without: docs/benchmarks/start-up.md
 
     return MappedHnsw(path, dimensions, items, storage)
 

@@ -134,7 +134,9 @@ async function look() {
     at("live").className = "live up";
     at("live-text").textContent = `generation ${generation} · ${prefix}`;
     at("index-name").textContent = itemName(index);
-    at("photo").hidden = state.status.models.length === 0;
+    const photos = state.status.models.length > 0;
+    at("photo").hidden = !photos;
+    at("hint").textContent = `Choose a product to see the most similar ones${photos ? ", or drop a photo anywhere" : ""}.`;
     at("facts").replaceChildren(...facts(state.status));
     useItemImages(state.status.item_image_url);
     if (before?.generation !== generation) {

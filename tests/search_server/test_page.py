@@ -6,6 +6,7 @@ import http.server
 import re
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -191,3 +192,13 @@ def test_a_products_name_never_becomes_markup(page: Page, build: Any, start: Cal
     page.get_by_role("button", name="lamps").click()
     expect(page.get_by_text('onerror="document.title=1">')).to_be_visible()
     expect(page).to_have_title("Similar products")
+
+
+def test_without_a_model_nobody_is_asked_for_a_photo(page: Page, build: Any, start: Callable[..., Any]) -> None:
+    partitions = tuple(replace(one, model=None) for one in build.manifest.partitions)
+    build.say(replace(build.manifest, models=(), partitions=partitions))
+    page.goto(f"{start(build.environment()).url}/#item=lamp-4")
+    expect(page.locator("#neighbors .card")).to_have_count(12)
+    expect(page.locator("#photo")).to_be_hidden()
+    expect(page.locator("#hint")).not_to_contain_text("photo")
+    expect(page.locator("#facts")).to_contain_text("none: vectors of its own")
