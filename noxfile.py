@@ -17,6 +17,7 @@ ROOT = Path(__file__).parent
 PROJECT = nox.project.load_toml(ROOT / "pyproject.toml")
 ROOMS: list[str] = PROJECT["tool"]["indexpush"]["rooms"]
 CODE = (*ROOMS, "functions", "tests", "benchmarks", "noxfile.py")
+GROUPS = [group for group in PROJECT["dependency-groups"] if group != "batch"]  # that one is a part of others
 ELSEWHERE = {
     "on_commit": "functions/on_commit/requirements.txt",
     "search_server": "base_image/requirements.txt",
@@ -69,8 +70,16 @@ def tests(session: nox.Session) -> None:
         "not kubernetes and not spinnaker",
         "--ignore=tests/kubernetes",
         "--ignore=tests/spinnaker",
+        "--ignore=tests/pipelines",
         *session.posargs,
     )
+
+
+@nox.session
+def pipelines(session: nox.Session) -> None:
+    """The batch with BigQuery and Kubeflow Pipelines, whose clients can't be installed beside the webhook's."""
+    install(session, "batch_dev")
+    session.run("pytest", "tests/pipelines", *session.posargs)
 
 
 @nox.session
@@ -154,7 +163,7 @@ def bench_commit(session: nox.Session) -> None:
 def audit(session: nox.Session) -> None:
     """Known vulnerabilities of every locked package. Needs the internet: PyPI's JSON API, or OSV with `-- -s osv`."""
     install(session, "supply_chain")
-    locks = [ELSEWHERE.get(group, f"requirements/{group}.txt") for group in PROJECT["dependency-groups"]]
+    locks = [ELSEWHERE.get(group, f"requirements/{group}.txt") for group in GROUPS]
     named = [word for file in (*locks, "requirements/operator_cli.txt") for word in ("-r", file)]
     # strict: a package that the service doesn't know is a failure, and not "no known vulnerabilities"
     session.run("pip-audit", "--strict", "--disable-pip", "--require-hashes", *named, *session.posargs)
@@ -177,7 +186,7 @@ def lock(session: nox.Session) -> None:
     """Resolve every lock anew (requirements files with hashes); `-- --upgrade` takes newer versions."""
     compile_lock = ("uv", "pip", "compile", "-q", "--generate-hashes", "--no-header", "--no-emit-index-url")
     compile_lock += ("--universal", "--python-version", "3.11")
-    for group in PROJECT["dependency-groups"]:
+    for group in GROUPS:
         target = ELSEWHERE.get(group, f"requirements/{group}.txt")
         session.run(*compile_lock, "--group", group, "-o", target, *session.posargs, external=True)
     operator = ("pyproject.toml", "-o", "requirements/operator_cli.txt")
