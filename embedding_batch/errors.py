@@ -59,3 +59,9 @@ class DiskTrouble(TransientError):
     """A folder of the batch takes no more, or fails."""
 
     code: ClassVar[str] = "disk-trouble"
+
+
+class WorkersDied(TransientError):
+    """Processes that embed pictures die, and not of single pictures."""
+
+    code: ClassVar[str] = "workers-died"

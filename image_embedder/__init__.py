@@ -4,7 +4,16 @@ A picture that was embedded by the batch and the same picture that a user sends 
 through this package, and neither has a preprocessing of its own.
 """
 
-from image_embedder.embedder import Embedder, InputRefused
-from image_embedder.preprocessing import PREPROCESSING, PictureUnreadable, preprocess
+from image_embedder.embedder import Device, Embedder, InputRefused, finite
+from image_embedder.preprocessing import PREPROCESSING, PictureUnreadable, preprocess, preprocessed_shape
 
-__all__ = ["PREPROCESSING", "Embedder", "InputRefused", "PictureUnreadable", "preprocess"]
+__all__ = [
+    "PREPROCESSING",
+    "Device",
+    "Embedder",
+    "InputRefused",
+    "PictureUnreadable",
+    "finite",
+    "preprocess",
+    "preprocessed_shape",
+]

@@ -1,8 +1,9 @@
-"""An ONNX embedder, run on the CPU."""
+"""An ONNX embedder, run on the CPU or on a CUDA device."""
 
 from __future__ import annotations
 
 import os
+from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,25 @@ os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 import onnxruntime
 
-from model_repository.documents.model_manifest import Layout, ModelInput
+from image_embedder.preprocessing import PictureUnreadable, preprocess, preprocessed_shape
+from model_repository.documents.model_manifest import ModelInput
+from model_repository.errors import Misconfigured
 
 _LEAST_LENGTH = np.float32(1e-12)
+
+
+class Device(StrEnum):
+    """What a network runs on."""
+
+    CPU = "cpu"
+    CUDA = "cuda"
+
+
+_PROVIDERS: dict[Device, tuple[str, dict[str, str]]] = {
+    Device.CPU: ("CPUExecutionProvider", {}),
+    # EXHAUSTIVE did not return within minutes on an H200. TF32 would be another precision than what we say.
+    Device.CUDA: ("CUDAExecutionProvider", {"cudnn_conv_algo_search": "HEURISTIC", "use_tf32": "0"}),
+}
 
 
 class InputRefused(Exception):
@@ -26,21 +43,42 @@ class InputRefused(Exception):
 class Embedder:
     """A model of the contract: pictures as `ModelInput` says in, float32[N,D], L2-normalised, out.
 
-    The vector of a picture depends on nothing but the picture as long as N is 1; in larger batches its last bits may
-    follow its neighbours. Safe to use from several threads at once: onnxruntime releases the GIL while it computes.
+    On the CPU the vector of a picture depends on nothing but the picture as long as N is 1; in larger batches its last
+    bits may follow its neighbours. Safe to use from several threads at once: onnxruntime releases the GIL while it
+    computes.
+
+    device: what it runs on. precision: of the network's numbers.
     """
 
-    def __init__(self, path: Path, *, threads: int, normalised: bool = True) -> None:
+    def __init__(self, path: Path, *, threads: int, normalised: bool = True, device: Device = Device.CPU) -> None:
         """Open the model file at `path`. threads: cores that one call may use. normalised: whether it does that itself.
 
-        Raises whatever onnxruntime does for a file that it can't load; its exceptions have no common base.
+        Raises Misconfigured where the device can't be had: no other is taken in its place. Raises whatever onnxruntime
+        does for a file that it can't load; its exceptions have no common base.
         """
+        provider = _PROVIDERS[device]
+        if provider[0] not in onnxruntime.get_available_providers():
+            raise Misconfigured(
+                f"--device {device}: the onnxruntime installed here ({onnxruntime.__version__}) has no {provider[0]}; "
+                "install requirements/embedding_batch_cuda.txt in an environment of its own"
+            )
+        if device is Device.CUDA:
+            onnxruntime.preload_dlls(directory="")  # those of the nvidia packages, which nothing else finds
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
         # Threads that spin while they wait take the cores from whoever else is on the machine.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        self._session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        self._session = onnxruntime.InferenceSession(str(path), options, providers=[provider])
+        # onnxruntime goes on with the CPU where it can't load CUDA's libraries, and says so only in its own log.
+        if provider[0] not in self._session.get_providers():
+            raise Misconfigured(
+                f"--device {device}: onnxruntime can't use {provider[0]}, only "
+                f"{', '.join(self._session.get_providers())}; its own line above says why: the driver or a library of "
+                "CUDA is missing, or no device is given to this container"
+            )
+        self.device = device
+        self.precision = "fp32"
         self._normalised = normalised
         self._input: str = self._session.get_inputs()[0].name
         self._output: str = self._session.get_outputs()[0].name
@@ -52,10 +90,13 @@ class Embedder:
             embeddings = embeddings / np.maximum(np.linalg.norm(embeddings, axis=1, keepdims=True), _LEAST_LENGTH)
         return embeddings
 
+    def embed_picture(self, data: bytes, takes: ModelInput) -> NDArray[np.float32]:
+        """Return the embedding, float32[D], of an encoded picture by itself; raises PictureUnreadable."""
+        return finite(self.embed(preprocess(data, takes)[np.newaxis])[0])
+
     def probe(self, wanted: ModelInput) -> int:
         """Embed an empty picture; return D. Raises `InputRefused` if the model doesn't take what `wanted` says."""
-        edge = wanted.size
-        shape = (3, edge, edge) if wanted.layout is Layout.NCHW else (edge, edge, 3)
+        shape = preprocessed_shape(wanted)
         try:
             found = self.embed(np.zeros((1, *shape), wanted.dtype))
         except Exception as error:  # onnxruntime has a dozen exceptions of its own, none with a common base
@@ -66,3 +107,10 @@ class Embedder:
         if found.ndim != 2 or found.dtype != np.float32:  # noqa: PLR2004 - pictures and numbers
             raise InputRefused(f"the model gives {found.dtype} of {list(found.shape)}: float32 of [N, D] is needed")
         return int(found.shape[1])
+
+
+def finite(vector: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return the vector; raises PictureUnreadable where it has numbers that are none."""
+    if not np.isfinite(vector).all():
+        raise PictureUnreadable("the model gave no finite numbers for the picture")
+    return vector

@@ -67,6 +67,12 @@ def preprocess(data: bytes, wanted: ModelInput) -> Pixels:
     return values
 
 
+def preprocessed_shape(wanted: ModelInput) -> tuple[int, int, int]:
+    """Return the shape of what `preprocess` makes."""
+    edge = wanted.size
+    return (3, edge, edge) if wanted.layout is Layout.NCHW else (edge, edge, 3)
+
+
 def _decode(data: bytes, input_size: int) -> Image.Image:
     with Image.open(io.BytesIO(data), formats=FORMATS) as picture:
         if picture.width * picture.height > PIXELS_LIMIT:

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import io
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 from onnx import TensorProto, helper
+from PIL import Image
 
-from image_embedder import Embedder, InputRefused
+from image_embedder import Device, Embedder, InputRefused, PictureUnreadable
 from model_repository.documents.model_manifest import ModelInput
+from model_repository.errors import Misconfigured
 
 
 @pytest.fixture
@@ -56,3 +60,30 @@ def test_a_file_that_is_no_model_is_refused(tmp_path: Path) -> None:
     path.write_bytes(b"no model")
     with pytest.raises(Exception, match=r"model\.onnx"):
         Embedder(path, threads=1)
+
+
+def test_it_says_what_it_runs_on(mean_colour: Path) -> None:
+    embedder = Embedder(mean_colour, threads=1)
+    assert (embedder.device, embedder.precision) == (Device.CPU, "fp32")
+
+
+def test_a_device_is_never_replaced_by_the_cpu_in_silence(mean_colour: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(
+        Misconfigured, match=r"no CUDAExecutionProvider; install requirements/embedding_batch_cuda\.txt"
+    ):
+        Embedder(mean_colour, threads=1, device=Device.CUDA)
+    # As with onnxruntime-gpu where CUDA's libraries can't be loaded: it warns, and takes the CPU.
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CUDAExecutionProvider"])
+    with (
+        pytest.warns(UserWarning, match="CUDAExecutionProvider"),
+        pytest.raises(Misconfigured, match="can't use CUDAExecutionProvider, only CPUExecutionProvider"),
+    ):
+        Embedder(mean_colour, threads=1, device=Device.CUDA)
+
+
+@pytest.mark.filterwarnings("ignore:overflow")
+def test_a_picture_without_finite_numbers_has_no_vector(mean_colour: Path) -> None:
+    file = io.BytesIO()
+    Image.new("RGB", (8, 8), "white").save(file, "PNG")
+    with pytest.raises(PictureUnreadable, match="no finite numbers"):
+        Embedder(mean_colour, threads=1).embed_picture(file.getvalue(), ModelInput(8, std=(1e-38, 1e-38, 1e-38)))

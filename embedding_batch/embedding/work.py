@@ -1,0 +1,87 @@
+"""What is done to a picture in a worker: small values that travel to it, and become functions there."""
+
+from __future__ import annotations
+
+import mmap
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from embedding_batch.embedding.processes import Died
+from image_embedder import Embedder, PictureUnreadable, preprocess, preprocessed_shape
+from model_repository.documents.model_manifest import ModelInput
+
+
+class Model(Protocol):
+    """A model file on this machine. takes, normalised: as model.json says them."""
+
+    @property
+    def path(self) -> Path: ...  # noqa: D102
+    @property
+    def takes(self) -> ModelInput: ...  # noqa: D102
+    @property
+    def normalised(self) -> bool: ...  # noqa: D102
+
+
+@dataclass(frozen=True, slots=True)
+class EmbedWork:
+    """Encoded pictures to vectors, one by one on one core."""
+
+    path: Path
+    takes: ModelInput
+    normalised: bool
+
+    def open(self) -> Callable[[bytes], NDArray[np.float32] | str]:
+        """Open the model; the function gives float32[D], or why there is none."""
+        embedder = Embedder(self.path, threads=1, normalised=self.normalised)
+
+        def embed(data: bytes) -> NDArray[np.float32] | str:
+            try:
+                return embedder.embed_picture(data, self.takes)
+            except PictureUnreadable as error:
+                return str(error)
+
+        return embed
+
+
+@dataclass(frozen=True, slots=True)
+class DecodeWork:
+    """Encoded pictures into rows of shared memory, as the model takes them. file: descriptor of the memory."""
+
+    file: int
+    rows: int
+    takes: ModelInput
+
+    def open(self) -> Callable[[tuple[int, bytes]], str | None]:
+        """Map the memory; the function takes a row and a picture, and gives what is wrong with that."""
+        pixels = shared_pixels(self.file, self.rows, self.takes)
+
+        def decode(task: tuple[int, bytes]) -> str | None:
+            row, data = task
+            try:
+                pixels[row] = preprocess(data, self.takes)
+            except PictureUnreadable as error:
+                return str(error)
+            return None
+
+        return decode
+
+
+def picture_bytes(takes: ModelInput) -> int:
+    """Bytes of one picture as the model takes it."""
+    return int(np.prod(preprocessed_shape(takes))) * np.dtype(takes.dtype).itemsize
+
+
+def shared_pixels(file: int, rows: int, takes: ModelInput) -> NDArray[Any]:
+    """Return the memory behind a descriptor as an array of `rows` pictures."""
+    memory = mmap.mmap(file, rows * picture_bytes(takes))
+    return np.frombuffer(memory, takes.dtype).reshape(rows, *preprocessed_shape(takes))
+
+
+def killed(died: Died) -> str:
+    """Return why a picture of which a worker died has no vector."""
+    return f"the process that decoded the picture died {died}"
