@@ -26,6 +26,8 @@ STATE = f"{PREFIX}state"
 rewinds while it leaves labels alone."""
 SEARCH = "indexpush-search"
 """The value of `NAME` on everything that belongs to an index."""
+BATCH = "indexpush-batch"
+"""The value of `NAME` on everything that belongs to a batch."""
 TRACK = f"{PREFIX}track"
 """Tells an index's canary from what serves: `STABLE` or `CANARY_TRACK`."""
 STABLE = "stable"
@@ -62,6 +64,11 @@ def index_of(deployment: str) -> str:
 def labels(index: str) -> dict[str, str]:
     """The recommended labels of the objects of an index."""
     return {**selector(index), MANAGED_BY: MANAGER, COMPONENT: "search-server", PART_OF: "indexpush"}
+
+
+def batch_labels(index: str) -> dict[str, str]:
+    """The recommended labels of what builds an index."""
+    return {NAME: BATCH, INSTANCE: index, MANAGED_BY: MANAGER, COMPONENT: "embedding-batch", PART_OF: "indexpush"}
 
 
 def is_ours(value: dict[str, Any]) -> bool:

@@ -70,6 +70,17 @@ def _parser() -> argparse.ArgumentParser:
     pull.add_argument("index_prefix", metavar="INDEX_PREFIX", help="indexes/<index>/<build>")
     pull.add_argument("destination", metavar="DESTINATION", help="the folder that appears when all is verified")
     _add_spinnaker(command)
+    argo = command(
+        "argo-workflow",
+        "what runs the batch on Argo Workflows",
+        "Print the WorkflowTemplate of an index's batch, and the CronWorkflow that runs it, for kubectl apply -f -.\n"
+        "Nothing is read from the bucket.",
+    )
+    argo.add_argument("--index", required=True)
+    _environment(argo)
+    argo.add_argument(
+        "--values", required=True, metavar="FILE", help="what your team decides: manifests/examples/argo-batch.yaml"
+    )
     return parser
 
 

@@ -89,6 +89,10 @@ def _run(arguments: argparse.Namespace, context: Context) -> int:
             from operator_cli.commands.spinnaker import spinnaker_pipeline  # noqa: PLC0415
 
             context.say_value(spinnaker_pipeline(arguments, _named_environment(arguments, context), bucket, context))
+        case "argo-workflow":
+            from operator_cli.commands.argo import argo_workflow  # noqa: PLC0415 - likewise
+
+            show(*argo_workflow(_target(arguments, context), bucket, arguments.values, context.environ))
         case _:
             return _change(arguments, context, open_store(), as_json=as_json)
     return ExitCode.OK

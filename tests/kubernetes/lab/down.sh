@@ -18,4 +18,4 @@ for hierarchy in $(cgroup_hierarchies); do
   [ ! -d "$hierarchy/$cgroup" ] || find "$hierarchy/$cgroup" -depth -type d -exec rmdir {} +
 done
 rm -rf "$dir"/{processes,ready,etcd,containerd,containerd.sock,containerd.sock.ttrpc,containerd.toml,kubelet,kubelet.yaml} \
-  "$dir"/{kube-proxy.yaml,kubeconfig,Corefile,certificates,cni}
+  "$dir"/{kube-proxy.yaml,kubeconfig,Corefile,certificates,cni,argo}
