@@ -17,7 +17,11 @@ ROOT = Path(__file__).parent
 PROJECT = nox.project.load_toml(ROOT / "pyproject.toml")
 ROOMS: list[str] = PROJECT["tool"]["indexpush"]["rooms"]
 CODE = (*ROOMS, "functions", "tests", "benchmarks", "noxfile.py")
-GROUPS = [group for group in PROJECT["dependency-groups"] if group != "batch"]  # that one is a part of others
+PARTS = ("batch_but_onnxruntime", "batch", "bigquery")  # of other groups, nothing by themselves
+GROUPS = [group for group in PROJECT["dependency-groups"] if group not in PARTS]
+ALIKE = {"embedding_batch_cuda": "embedding_batch"}
+"""Locks that have the versions of another one, wherever both have a package."""
+
 ELSEWHERE = {
     "on_commit": "functions/on_commit/requirements.txt",
     "search_server": "base_image/requirements.txt",
@@ -160,6 +164,13 @@ def bench_commit(session: nox.Session) -> None:
 
 
 @nox.session
+def bench_batch(session: nox.Session) -> None:
+    """Pictures through a model by the batch's processes, beside the same work with nothing around it."""
+    install(session, "dev")
+    session.run("python", "-m", "benchmarks.bench_batch", *session.posargs)
+
+
+@nox.session
 def audit(session: nox.Session) -> None:
     """Known vulnerabilities of every locked package. Needs the internet: PyPI's JSON API, or OSV with `-- -s osv`."""
     install(session, "supply_chain")
@@ -188,6 +199,7 @@ def lock(session: nox.Session) -> None:
     compile_lock += ("--universal", "--python-version", "3.11")
     for group in GROUPS:
         target = ELSEWHERE.get(group, f"requirements/{group}.txt")
-        session.run(*compile_lock, "--group", group, "-o", target, *session.posargs, external=True)
+        alike = ("-c", f"requirements/{ALIKE[group]}.txt") if group in ALIKE else ()
+        session.run(*compile_lock, *alike, "--group", group, "-o", target, *session.posargs, external=True)
     operator = ("pyproject.toml", "-o", "requirements/operator_cli.txt")
     session.run(*compile_lock, *operator, *session.posargs, external=True)
