@@ -32,9 +32,10 @@ ELSEWHERE = {
 SHIPPED = {
     "base-image": ELSEWHERE["search_server"],
     "cd-webhook": "requirements/cd_webhook.txt",
+    "embedding-batch": "requirements/embedding_batch.txt",
     "on-commit": ELSEWHERE["on_commit"],
 }
-"""What runs in a cloud, the two images and the function, and the lock that each is made from."""
+"""What runs in a cloud, the three images and the function, and the lock that each is made from."""
 
 
 def install(session: nox.Session, group: str) -> None:
