@@ -1,21 +1,22 @@
 """Pictures through a model: the batch's processes against the same work with nothing around it.
 
-    python -m benchmarks.bench_batch [--device cpu|cuda|stand-in] [--photos 600] [--workers 2] [--rounds 7]
+    python -m benchmarks.bench_batch [--device cpu|cuda|stand-in] [--photos 800] [--workers N] [--rounds 9]
 
-Photos of 400 x 534 are tiled from the demo's catalogue. In rounds that alternate, each of these has all of them, in
-memory as encoded bytes, to do with as many processes; what a process costs to start counts everywhere.
+Photos of 400 x 534 are tiled from the demo's catalogue. In rounds that alternate, these go through them, each with as
+many processes:
 
-    ours       embed_pictures: hands pictures out, gets vectors back
-    bare       decode and run the network in a loop, on one core; each process has its share of the photos beforehand
+    ours       embed_pictures: encoded pictures handed out, vectors got back
+    bare       decode and run the network in a loop on one core; each process has its share of the pictures beforehand
     decoding   the same, and no network
-    network    the same, over arrays that are decoded before the clock starts (on a device: one process, whole batches)
-    threads    what the batch did before: one process, as many threads, a session for all of them
+    network    the same, over pictures that were decoded beforehand (cuda: one process, whole batches)
+    threads    what the batch did before: one process, as many threads, one session
 
-On a device what bounds ours is decoding. `stand-in` is a device that isn't there: a network that takes as long for a
-batch as an H100 did, and gives nothing; so what feeding one costs can be measured on any machine.
+Starting processes is no part of it: bare ones say when they are ready; ours are timed once they all work, over as many
+photos, to the last vector. Ratios are by round, then the median of them and their range. CPU is that of all processes
+together: it doesn't see who waits for whom, but hardly minds what else the machine does.
 
-Ratios are by round, then the median of them. CPU is seconds of all processes together: it doesn't see who waits, but
-hardly minds what else the machine does.
+On a device it is decoding that bounds ours. `stand-in` is a device that isn't there: a network that takes as long for a
+batch as an H100 did, and gives nothing; so what it costs to feed one can be measured on any machine.
 """
 
 from __future__ import annotations
@@ -23,33 +24,41 @@ from __future__ import annotations
 import argparse
 import io
 import json
-import multiprocessing
+import os
+import pickle
 import resource
 import statistics
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from itertools import cycle, islice
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
 from embedding_batch.embedding import Device, embed_pictures
-from embedding_batch.embedding.batches import BATCH, embed_in_batches
-from embedding_batch.embedding.work import EmbedWork
-from embedding_batch.steps.models import local_model
+from embedding_batch.embedding.batches import BATCH, BATCHES, embed_in_batches
+from embedding_batch.embedding.processes import TASKS_A_WORKER
+from embedding_batch.steps.models import LocalModel, local_model
 from image_embedder import Embedder, preprocess
-from model_repository.documents.model_manifest import ModelInput
 from model_repository.processors import processors
 
 _HOME_STORE = Path(__file__).parents[1] / "local_stack" / "demo" / "home_store"
 _PHOTO = (400, 534)
 _H100_SECONDS = BATCH / 8960
 """An H100's for a batch, EfficientNet-Lite0 in fp32."""
+
+_TICKS = os.sysconf("SC_CLK_TCK")
+
+Seconds = tuple[float, float]
+"""Of the clock, and of CPU."""
 
 
 class StandIn(Embedder):
@@ -66,129 +75,137 @@ class StandIn(Embedder):
 
 @dataclass
 class Contestant:
-    """A way to have it done. seconds, cpu: by round."""
+    """A way to have all photos done. seconds: by round."""
 
     name: str
-    run: Callable[[], int]
-    seconds: list[float] = field(default_factory=list)
-    cpu: list[float] = field(default_factory=list)
-
-    def round(self, photos: int) -> None:
-        """One round; every photo must have been done."""
-        begun, cpu = time.perf_counter(), _cpu_seconds()
-        done = self.run()
-        self.seconds.append(time.perf_counter() - begun)
-        self.cpu.append(_cpu_seconds() - cpu)
-        if done != photos:
-            raise RuntimeError(f"{self.name}: {done} of {photos}")
+    run: Callable[[], Seconds]
+    seconds: list[Seconds] = field(default_factory=list)
 
 
 def main() -> None:
     """Print a table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", choices=("cpu", "cuda", "stand-in"), default="cpu")
-    parser.add_argument("--photos", type=int, default=600)
+    parser.add_argument("--photos", type=int, default=800)
     parser.add_argument("--workers", type=int, default=processors())
-    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--model", default="efficientnet-lite0")
     options = parser.parse_args()
     photos = list(_photos(options.photos))
     with tempfile.TemporaryDirectory(prefix="bench-batch-") as folder:
-        contestants = _contestants(options.device, photos, options.model, Path(folder), options.workers)
+        model = local_model(options.model, Path(folder))
+        contestants = _contestants(options.device, photos, model, Path(folder) / "photos", options.workers)
         for _ in range(options.rounds):
             for contestant in contestants:
-                contestant.round(len(photos))
-    size = statistics.mean(len(data) for _, data in photos)
-    print(
-        f"{len(photos)} photos of {_PHOTO[0]} x {_PHOTO[1]}, {size / 1000:.0f} kB; {options.workers} workers;", end=" "
-    )
+                contestant.seconds.append(contestant.run())
+    size = statistics.mean(map(len, photos)) / 1000
+    print(f"{len(photos)} photos of {_PHOTO[0]} x {_PHOTO[1]}, {size:.0f} kB each; {options.workers} workers;", end=" ")
     print(f"{options.rounds} rounds; {options.model} on {options.device}\n")
     print("| | photos/s | CPU ms a photo | ours, of its photos/s | ours, of its photos/CPU s |")
     print("|---|---|---|---|---|")
-    ours = contestants[0]
     for one in contestants:
-        rate = len(photos) / statistics.median(one.seconds)
-        cpu = 1000 * statistics.median(one.cpu) / len(photos)
-        print(f"| {one.name} | {rate:,.0f} | {cpu:.2f} ", end="")
-        print(f"| {_ratio(one.seconds, ours.seconds)} | {_ratio(one.cpu, ours.cpu)} |")
+        clock, cpu = (statistics.median(kind) / len(photos) for kind in zip(*one.seconds, strict=True))
+        ratios = [_ratios(one.seconds, contestants[0].seconds, kind) for kind in (0, 1)]
+        print(f"| {one.name} | {1 / clock:,.0f} | {1000 * cpu:.2f} | {ratios[0]} | {ratios[1]} |")
 
 
-def _ratio(theirs: Sequence[float], ours: Sequence[float]) -> str:
-    ratios = [their / our for their, our in zip(theirs, ours, strict=True)]
+def _ratios(theirs: Sequence[Seconds], ours: Sequence[Seconds], kind: int) -> str:
+    ratios = [their[kind] / our[kind] for their, our in zip(theirs, ours, strict=True)]
     return f"{statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})"
 
 
-def _contestants(
-    device: str, photos: list[tuple[str, bytes]], model_name: str, folder: Path, workers: int
-) -> list[Contestant]:
-    model = local_model(model_name, folder)
-    takes, path = model.takes, model.path
-    encoded = [data for _, data in photos]
-    shares = [encoded[start::workers] for start in range(workers)]
+def _contestants(device: str, photos: list[bytes], model: LocalModel, folder: Path, workers: int) -> list[Contestant]:
+    folder.mkdir()
+    for number, data in enumerate(photos):
+        (folder / f"{number:06}").write_bytes(data)
 
-    def threads() -> int:
-        with ThreadPoolExecutor(workers) as pool:
-            return sum(1 for _ in pool.map(model.embed, encoded))
+    def bare(what: str) -> Callable[[], Seconds]:
+        return lambda: _bare(what, model, folder, workers)
 
-    def bare(loop: Callable[..., None]) -> Callable[[], int]:
-        return lambda: _in_processes(loop, shares, takes, path)
+    def ours() -> Seconds:
+        # Until all work, and on a device until the batches that were begun before then are through.
+        warm = 2 * TASKS_A_WORKER * workers + BATCHES * BATCH
+        source = islice(enumerate(cycle(photos)), warm + len(photos))
+        if device == "stand-in":
+            return _steady(embed_in_batches(source, model.takes, StandIn(), workers=workers), warm)
+        return _steady(embed_pictures(source, model, workers=workers, device=Device(device)), warm)
 
-    decoding = Contestant("decoding", bare(_decode))
+    decoding = Contestant("decoding", bare("decode"))
     if device == "stand-in":
-        ours = Contestant("ours", lambda: _count(embed_in_batches(photos, takes, StandIn(), workers=workers)))
-        return [ours, decoding]
-    ours = Contestant("ours", lambda: _count(embed_pictures(photos, model, workers=workers, device=Device(device))))
-    pixels = [preprocess(data, takes) for data in encoded[: 4 * BATCH]]
+        return [Contestant("ours", ours), decoding]
     if device == "cuda":
+        pixels = [preprocess(data, model.takes) for data in photos[: 4 * BATCH]]
         batches = [np.stack(pixels[start : start + BATCH]) for start in range(0, len(pixels), BATCH)]
-        embedder = Embedder(path, threads=1, device=Device.CUDA)
+        embedder = Embedder(model.path, threads=1, device=Device.CUDA)
         embedder.embed(batches[0])
-        network = Contestant("network", lambda: _embed_batches(embedder, batches, len(photos)))
-        return [ours, decoding, network, Contestant("threads", threads)]
-    np.save(folder / "pixels.npy", np.stack(pixels[:64]))
-    network = Contestant("network", lambda: _in_processes(_run_network, shares, folder / "pixels.npy", path))
-    return [ours, Contestant("bare", bare(_embed)), decoding, network, Contestant("threads", threads)]
+        network = Contestant("network", lambda: _timed(lambda: _embed_batches(embedder, batches, len(photos))))
+        return [Contestant("ours", ours), decoding, network]
+    network = Contestant("network", bare("network"))
+    threads = Contestant("threads", lambda: _timed(lambda: _threads(model, photos, workers)))
+    return [Contestant("ours", ours), Contestant("bare", bare("embed")), decoding, network, threads]
 
 
-def _count(results: Iterable[tuple[str, NDArray[np.float32] | str]]) -> int:
-    return sum(1 for _, vector in results if not isinstance(vector, str))
+def _steady(results: Iterable[tuple[int, NDArray[np.float32] | str]], warm: int) -> Seconds:
+    clock = cpu = 0.0
+    for number, (_, vector) in enumerate(results, 1):
+        if isinstance(vector, str):
+            raise TypeError(vector)
+        if number == warm:
+            clock, cpu = time.perf_counter(), _cpu_seconds()
+        last = time.perf_counter()
+    return last - clock, _cpu_seconds() - cpu  # the processes have ended; what they used stays counted
 
 
-def _in_processes(loop: Callable[..., None], shares: Sequence[Sequence[bytes]], *arguments: object) -> int:
-    context = multiprocessing.get_context("spawn")
-    running = [context.Process(target=loop, args=(share, *arguments)) for share in shares]
+def _bare(what: str, model: LocalModel, folder: Path, workers: int) -> Seconds:
+    arguments = [what, str(model.path), pickle.dumps(model.takes).hex(), str(folder)]
+    running = [
+        subprocess.Popen(
+            [sys.executable, "-m", "benchmarks.batch.bare", *arguments, str(share), str(workers)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for share in range(workers)
+    ]
     for process in running:
-        process.start()
+        _line(process)
+    begun = time.perf_counter()
     for process in running:
-        process.join()
-    return sum(len(share) for share, process in zip(shares, running, strict=True) if process.exitcode == 0)
+        stdin = cast("IO[str]", process.stdin)
+        stdin.write("go\n")
+        stdin.flush()
+    cpu = sum(float(_line(process)) for process in running)
+    clock = time.perf_counter() - begun
+    for process in running:
+        process.communicate()
+    return clock, cpu
 
 
-def _embed(share: Sequence[bytes], takes: ModelInput, path: Path) -> None:
-    embed = EmbedWork(path, takes, normalised=True).open()
-    for data in share:
-        embed(data)
+def _line(process: subprocess.Popen[str]) -> str:
+    line = cast("IO[str]", process.stdout).readline()
+    if not line:
+        raise RuntimeError("a bare loop failed")
+    return line
 
 
-def _decode(share: Sequence[bytes], takes: ModelInput, _: Path) -> None:
-    for data in share:
-        preprocess(data, takes)
+def _timed(work: Callable[[], object]) -> Seconds:
+    clock, cpu = time.perf_counter(), time.process_time()
+    work()
+    return time.perf_counter() - clock, time.process_time() - cpu
 
 
-def _run_network(share: Sequence[bytes], pixels: Path, path: Path) -> None:
-    embedder, decoded = Embedder(path, threads=1), np.load(pixels)
-    for number in range(len(share)):
-        embedder.embed(decoded[number % len(decoded)][np.newaxis])
+def _threads(model: LocalModel, photos: list[bytes], workers: int) -> None:
+    with ThreadPoolExecutor(workers) as pool:
+        for _ in pool.map(model.embed, photos):
+            pass
 
 
-def _embed_batches(embedder: Embedder, batches: Sequence[NDArray[Any]], photos: int) -> int:
-    done = 0
-    while done < photos:
-        done += len(embedder.embed(batches[done // BATCH % len(batches)]))
-    return photos
+def _embed_batches(embedder: Embedder, batches: Sequence[NDArray[Any]], photos: int) -> None:
+    for number in range(-(-photos // BATCH)):
+        embedder.embed(batches[number % len(batches)])
 
 
-def _photos(count: int) -> Iterator[tuple[str, bytes]]:
+def _photos(count: int) -> Iterator[bytes]:
     """Tile photos from the catalogue, each from another product on."""
     lines = [json.loads(line) for line in (_HOME_STORE / "catalogue.jsonl").open(encoding="utf-8")]
     products = [Image.open(_HOME_STORE / line["file"]).convert("RGB") for line in lines]
@@ -200,12 +217,22 @@ def _photos(count: int) -> Iterator[tuple[str, bytes]]:
                 place += 1
         file = io.BytesIO()
         photo.save(file, "JPEG", quality=75)
-        yield f"photo-{number}", file.getvalue()
+        yield file.getvalue()
 
 
 def _cpu_seconds() -> float:
+    """CPU seconds of this process and those that it started, also of those that still run."""
     usages = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
-    return sum(usage.ru_utime + usage.ru_stime for usage in usages)
+    return sum(usage.ru_utime + usage.ru_stime for usage in usages) + _running_cpu_seconds()
+
+
+def _running_cpu_seconds() -> float:
+    ticks = 0
+    for tasks in Path("/proc/self/task").glob("*/children"):
+        for pid in tasks.read_text().split():
+            fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+            ticks += int(fields[11]) + int(fields[12])
+    return ticks / _TICKS
 
 
 if __name__ == "__main__":
