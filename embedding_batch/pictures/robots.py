@@ -1,0 +1,51 @@
+"""robots.txt: https://www.rfc-editor.org/rfc/rfc9309, and the crawl-delay that isn't in it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from protego import Protego
+
+ROBOTS_BYTES: Final = 512 * 1024
+"""So much of it is read; the RFC asks for 500 KiB at least."""
+
+
+@dataclass(frozen=True, slots=True)
+class Robots:
+    """What a host allows. refusal: why nothing is to be fetched from it now. delay: seconds between two requests."""
+
+    rules: Protego | None = None
+    refusal: str | None = None
+    delay: float | None = None
+
+    def refuses(self, url: str, product: str) -> str | None:
+        """Why `product` may not fetch this URL, or None where it may."""
+        if self.refusal is not None:
+            return self.refusal
+        if self.rules is None or self.rules.can_fetch(url, product):
+            return None
+        return f"the host's robots.txt doesn't allow it to {product!r}; ask its owner, or exempt a host of your own"
+
+
+EVERYTHING: Final = Robots()
+"""Where there is no robots.txt, or none that a client may read (any 4xx but 429), all is allowed."""
+
+
+def read_robots(body: bytes, product: str, longest_pause: float) -> Robots:
+    """What a robots.txt says to `product`. longest_pause: seconds; a host that asks for longer ones isn't visited."""
+    rules = Protego.parse(body.decode("utf-8", "replace"))
+    delay = rules.crawl_delay(product)
+    if delay is None or not delay > 0:
+        return Robots(rules)
+    if delay > longest_pause:
+        return Robots(
+            refusal=f"the host's robots.txt asks for {delay:g} s between two requests, more than the longest pause "
+            f"of {longest_pause:g} s"
+        )
+    return Robots(rules, delay=delay)
+
+
+def unreachable(what: str) -> Robots:
+    """Nothing is allowed while nobody knows what is. what: became of the request for it."""
+    return Robots(refusal=f"the host's robots.txt can't be read now, so nothing is fetched from it: {what}")
