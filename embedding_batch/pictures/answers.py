@@ -61,7 +61,7 @@ def judge(
     status: int, headers: Mapping[str, str], url: URL, *, conditional: bool, most_bytes: int, now: datetime
 ) -> Answer:
     """Decide. headers: by name, in any case. conditional: asked with If-None-Match or If-Modified-Since."""
-    said = f"{url.host} answered {status}{_phrase(status)}"
+    said = f"{host_of(url)} answered {status}{_phrase(status)}"
     if status == HTTPStatus.OK:
         return _body(headers, url, most_bytes)
     if status == HTTPStatus.NOT_MODIFIED and conditional:
@@ -79,7 +79,9 @@ def judge(
 def _body(headers: Mapping[str, str], url: URL, most_bytes: int) -> Answer:
     encoding = headers.get("Content-Encoding", "identity").strip().lower()
     if encoding not in {"identity", ""}:
-        return Refused(f"{url.host} sends it compressed ({encoding[:20]!r}), though it was asked not to", HTTPStatus.OK)
+        return Refused(
+            f"{host_of(url)} sends it compressed ({encoding[:20]!r}), though it was asked not to", HTTPStatus.OK
+        )
     stated = headers.get("Content-Length", "")
     length = int(stated) if stated.isascii() and stated.isdecimal() else None
     if length is not None and length > most_bytes:
@@ -89,7 +91,7 @@ def _body(headers: Mapping[str, str], url: URL, most_bytes: int) -> Answer:
 
 def too_large(url: URL, most_bytes: int) -> Refused:
     """It has more bytes than are taken."""
-    return Refused(f"{url.host} sends more than the {most_bytes} bytes allowed", HTTPStatus.OK)
+    return Refused(f"{host_of(url)} sends more than the {most_bytes} bytes allowed", HTTPStatus.OK)
 
 
 def _phrase(status: int) -> str:
@@ -97,6 +99,11 @@ def _phrase(status: int) -> str:
         return f" {HTTPStatus(status).phrase}"
     except ValueError:
         return ""
+
+
+def host_of(url: URL) -> str:
+    """Its host, as settings and messages call it: in lower case, in its own letters, without a dot at the end."""
+    return (url.host or "").rstrip(".")
 
 
 def parse_url(text: str, base: URL | None = None) -> URL | None:

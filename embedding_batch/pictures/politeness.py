@@ -25,15 +25,17 @@ _BURST_SECONDS = 0.1
 class Politeness:
     """What a host, and this machine, is asked for at most.
 
+    A host is a name in lower case and its own letters, or an address, whatever the port.
+
     requests_a_second: of one host, in any second, as the host sees it; below one: one in so many seconds. A fraction
-    above one is cut (2.5 is 2). rates: other such numbers for some hosts, by name: one's own take more.
+    above one is cut (2.5 is 2). rates: other such numbers for some hosts: one's own take more.
     connections_a_host, connections: open at once, idle ones included. A NAT of Google Cloud gives a machine 64 ports by
-    default; the default stays below that. Raise both together.
+    default, and some of those that were closed are still taken; the default stays below that. Raise both together.
     connect_seconds, whole_seconds: for one try: until it is connected, TLS included; until the last byte has come.
     most_bytes: of a picture. bytes_in_flight: of all pictures on their way, those that wait to be taken included.
     tries: requests for one picture that fail in a way that may pass. longest_pause: seconds; how long a host that asks
     for a pause is obeyed, and the most between two tries.
-    robots: obey robots.txt, except of the hosts robots_exempt, by name. user_agent: who asks; robots.txt knows its part
+    robots: obey robots.txt, except of the hosts robots_exempt. user_agent: who asks; robots.txt knows its part
     before the slash.
 
     Raises Misconfigured where a number makes no sense.

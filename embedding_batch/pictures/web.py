@@ -31,6 +31,7 @@ from embedding_batch.pictures.answers import (
     Failed,
     Refused,
     Unchanged,
+    host_of,
     judge,
     parse_url,
     too_large,
@@ -75,7 +76,7 @@ class Web:
         self._chance = Random()  # noqa: S311 - jitter
         self._hosts: dict[str, Host] = {}
         self._crews: dict[Host, _Crew] = {}
-        self._origins: dict[str, Origin] = {}
+        self._origins: dict[tuple[str, str, int | None], Origin] = {}
         self._seats = asyncio.Semaphore(politeness.connections)
         self._seats_wanted = 0
         self._lingering: set[_Crew] = set()
@@ -90,7 +91,7 @@ class Web:
             self._send(Request(picture, url))
 
     def _send(self, request: Request) -> None:
-        host = self._host(request.url.host or "")
+        host = self._host(host_of(request.url))
         if host.given_up is not None:
             self._refuse(request, host.given_up)
             return
@@ -113,7 +114,7 @@ class Web:
 
     def _robots(self, request: Request, host: Host) -> Robots | None:
         """What the origin allows; None: that is still to come, and the request waits for it."""
-        key = str(request.url.origin())
+        key = (request.url.scheme, host.name, request.url.port)
         origin = self._origins.get(key)
         if origin is None:
             self._origins[key] = origin = Origin(request.url.origin() / "robots.txt")
@@ -204,9 +205,12 @@ class Web:
         while True:
             now = self._loop.time()
             wait = host.wait(now)
+            is_wanted = self._seats_wanted > 0
+            if is_wanted and now - since > _TURN_SECONDS:
+                return None
             if wait <= 0:
                 return host.take(now)
-            if self._seats_wanted and (crew.workers > 1 or wait >= _LINGER_SECONDS / 2 or now - since > _TURN_SECONDS):
+            if is_wanted and (crew.workers > 1 or wait >= _LINGER_SECONDS / 2):
                 return None
             if (wait if host.waits else now - idle_since) >= _LINGER_SECONDS:
                 return None

@@ -34,7 +34,8 @@ class Arrival:
 class PictureHost:
     """Pictures at every path, unless `paths` says otherwise: the steps of its first requests; then it is as usual.
 
-    always: what a path answers each time. watch: called at each request. body_bytes: of pictures sent, in all.
+    always: what a path answers each time. watch: called at each request. body: of the picture at a path.
+    body_bytes: of pictures sent, in all.
     """
 
     address: str
@@ -45,6 +46,7 @@ class PictureHost:
     arrivals: list[Arrival] = field(default_factory=list)
     body_bytes: int = 0
     watch: Callable[[], object] = int
+    body: Callable[[str], bytes] = lambda path: picture(path)  # noqa: PLW0108 - defined below
     opened: set[object] = field(default_factory=set)
     runner: web.AppRunner | None = None
 
@@ -69,7 +71,7 @@ class PictureHost:
         return self.picture(request)
 
     def picture(self, request: web.Request) -> web.Response:
-        data = picture(request.path)
+        data = self.body(request.path)
         etag = f'"{hashlib.sha256(data).hexdigest()[:16]}"'
         headers = {"ETag": etag, "Last-Modified": MODIFIED}
         if etag in request.headers.get("If-None-Match", "") or request.headers.get("If-Modified-Since") == MODIFIED:

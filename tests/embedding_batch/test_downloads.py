@@ -16,6 +16,7 @@ import pytest
 from aiohttp import web
 
 from embedding_batch.pictures import Fetched, Picture, Politeness, fetch
+from embedding_batch.pictures import web as web_of_pictures
 from embedding_batch.pictures.politeness import MIB
 from model_repository.errors import AccessDenied, BucketUnavailable
 from model_repository.store import Store, StoredObject
@@ -359,6 +360,16 @@ def test_connections_are_bounded_in_all_idle_ones_too(connections: int) -> None:
     assert max(seen) <= connections
 
 
+def test_a_host_that_is_busy_for_ever_lets_others_have_their_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(web_of_pictures, "_TURN_SECONDS", 0.1)
+    with hosting("127.0.0.1") as busy, hosting("127.0.0.2") as other:
+        for number in range(100):
+            busy.always[str(number)] = stream([10], pause=0.05)  # the pace never holds it up
+        urls = [*(busy.url(str(number)) for number in range(100)), other.url("a")]
+        fetched(*urls, politeness=Politeness(requests_a_second=1000, connections=1, robots=False))
+        assert other.arrivals[0].at < busy.arrivals[50].at
+
+
 def test_no_host_has_more_connections_than_its_own(host: PictureHost) -> None:
     seen: list[int] = []
     host.watch = lambda: seen.append(picture_host.open_connections([host.port]))
@@ -412,6 +423,13 @@ def test_credentials_of_a_url_are_used_and_never_told(host: PictureHost, capfd: 
 def test_a_url_is_asked_as_it_is_written(host: PictureHost, written: str, path: str) -> None:
     assert the_one(host.url(written)).data
     assert host.arrivals[-1].path.replace("+", "%20") == path
+
+
+def test_a_host_is_one_however_it_is_written(host: PictureHost) -> None:
+    urls = [f"{scheme}://{name}:{host.port}/a" for scheme in ("http", "HTTP") for name in ("localhost", "LocalHost")]
+    found = fetched(*urls, politeness=Politeness(rates={"localhost": 1000}))
+    assert all(one.data for one in found.values())
+    assert host.asked("robots.txt") == 1
 
 
 @pytest.mark.parametrize("uri", ["http://", "https:///a.jpg", "http://[", "https://a:b:c/", "http://exa mple/\x00"])
