@@ -124,7 +124,7 @@ def _contestants(device: str, photos: list[bytes], model: LocalModel, folder: Pa
 
     def ours() -> Seconds:
         # Until all work, and on a device until the batches that were begun before then are through.
-        warm = 2 * TASKS_A_WORKER * workers + BATCHES * BATCH
+        warm = 2 * TASKS_A_WORKER * workers + (0 if device == "cpu" else BATCHES * BATCH)
         source = islice(enumerate(cycle(photos)), warm + len(photos))
         if device == "stand-in":
             return _steady(embed_in_batches(source, model.takes, StandIn(), workers=workers), warm)

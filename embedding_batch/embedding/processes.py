@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection, wait
+from pathlib import Path
 from types import TracebackType
 from typing import Generic, Protocol, Self, TypeVar
 
@@ -41,6 +42,8 @@ DEATHS_IN_A_ROW = 12
 
 DEATHS = 100
 """Workers that may die altogether."""
+
+_PROGRAM = Path(__file__).with_name("worker.py")
 
 _ENVIRONMENT = {
     "OPENBLAS_NUM_THREADS": "1",
@@ -72,7 +75,7 @@ class _Worker(Generic[K, P]):
         self.connection, theirs = Pipe()
         paths = os.pathsep.join(os.path.abspath(path) for path in sys.path)  # noqa: PTH100 - "" is the current folder
         self.process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "embedding_batch.embedding.worker", str(theirs.fileno())],
+            [sys.executable, "-P", str(_PROGRAM), str(theirs.fileno())],
             pass_fds=(theirs.fileno(), *descriptors),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,  # ours is the command's answer

@@ -1,7 +1,9 @@
-"""A worker: ``python -m embedding_batch.embedding.worker <descriptor>``; at the socket's other end is `processes.py`.
+"""A worker: ``python worker.py <descriptor>``; at the socket's other end is `processes.py`.
 
 It gets the work as a value, then chunks of tasks, and answers each chunk with its results. It ends when its parent
 does, whatever it is at: a thread reads ahead and meets the end of the socket.
+
+Run by its path, it reads before it has loaded anything large: its parent, which has others to serve, needn't wait.
 """
 
 from __future__ import annotations

@@ -38,7 +38,7 @@ from tests.embedding_batch.killing import (
 
 Vectors = dict[str, NDArray[np.float32] | str]
 SIZE = 32
-_WORKER = "embedding_batch.embedding.worker"
+_WORKER = "embedding_batch/embedding/worker.py"
 _HANG = 60.0
 """Seconds that only a hang exceeds."""
 
