@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import ClassVar
 
 from model_repository.errors import PermanentError, TransientError
+from model_repository.exit_codes import ExitCode
 
 
 class CatalogueMalformed(PermanentError):
@@ -65,3 +66,16 @@ class WorkersDied(TransientError):
     """Processes that embed pictures die, and not of single pictures."""
 
     code: ClassVar[str] = "workers-died"
+
+
+class StepMissing(PermanentError):
+    """A step was run before another that it needs."""
+
+    code: ClassVar[str] = "step-missing"
+    exit_code: ClassVar[ExitCode] = ExitCode.USAGE
+
+
+class StateDamaged(PermanentError):
+    """An object of the batch's own state can't be read, or isn't what its name says."""
+
+    code: ClassVar[str] = "state-damaged"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any
@@ -65,6 +65,19 @@ class GcsStore:
             return found
 
     def _read(self, name: str, limit: int) -> StoredObject:
+        with self._get(name) as answer:
+            generation = int(answer.headers["x-goog-generation"])
+            data, checksum = bytearray(), google_crc32c.Checksum()
+            for chunk in answer.raw.stream(_CHUNK, decode_content=False):
+                data += chunk
+                checksum.update(chunk)
+                if len(data) > limit:
+                    raise _too_large(name, limit, generation)
+            _check_intact(name, checksum, answer.headers)
+            return StoredObject(name, generation, _unpacked(name, bytes(data), limit, generation))
+
+    @contextmanager
+    def _get(self, name: str) -> Iterator[requests.Response]:
         # Blob.download_as_bytes hides the generation that the answer names, and asking for it apart could tear. As the
         # bytes are stored: what says that it is gzip and isn't would else be an answer 503 for ever.
         session = self._client._http  # noqa: SLF001 - the client's own authorised session
@@ -73,15 +86,20 @@ class GcsStore:
         with session.get(url, params={"alt": "media"}, headers=_AS_STORED, **_STREAMED) as answer:
             if answer.status_code != HTTPStatus.OK:
                 raise api.from_http_status(answer.status_code, f"GET {name}")
-            generation = int(answer.headers["x-goog-generation"])
-            data = bytearray()
+            yield answer
+
+    def download(self, name: str, path: Path) -> None:
+        """See `store.Store.download`."""
+        with _errors(name):
+            self._retry(self._download)(name, path)
+
+    def _download(self, name: str, path: Path) -> None:
+        with self._get(name) as answer, path.open("wb") as file:
+            checksum = google_crc32c.Checksum()
             for chunk in answer.raw.stream(_CHUNK, decode_content=False):
-                data += chunk
-                if len(data) > limit:
-                    raise _too_large(name, limit, generation)
-            if not _intact(bytes(data), answer.headers):
-                raise requests.ConnectionError(f"{name}: the bytes that came don't have the object's crc32c")
-            return StoredObject(name, generation, _unpacked(name, bytes(data), limit, generation))
+                file.write(chunk)
+                checksum.update(chunk)
+            _check_intact(name, checksum, answer.headers)
 
     def stat(self, name: str) -> ObjectInfo | None:
         """See `store.Store.stat`."""
@@ -126,6 +144,11 @@ class GcsStore:
             blob.upload_from_filename(str(path), **self._writing(name, if_generation_match))
             return _info(blob)
 
+    def delete(self, name: str) -> None:
+        """See `store.Store.delete`."""
+        with suppress(ObjectMissing), _errors(name):
+            self._bucket.delete_blob(name, retry=self._retry, timeout=_CONNECT_AND_READ_SECONDS)
+
     def _writing(self, name: str, if_generation_match: int | None) -> dict[str, Any]:
         return {
             "content_type": "application/json" if name.endswith(".json") else "application/octet-stream",
@@ -136,9 +159,14 @@ class GcsStore:
         }
 
 
-def _intact(data: bytes, headers: Mapping[str, str]) -> bool:
+def _check_intact(name: str, checksum: google_crc32c.Checksum, headers: Mapping[str, str]) -> None:
     stated = headers.get("x-goog-hash", "")
-    return "crc32c=" not in stated or f"crc32c={format_crc32c(google_crc32c.value(data))}" in stated
+    if "crc32c=" in stated and f"crc32c={format_crc32c(_number(checksum))}" not in stated:
+        raise requests.ConnectionError(f"{name}: the bytes that came don't have the object's crc32c")
+
+
+def _number(checksum: google_crc32c.Checksum) -> int:
+    return int.from_bytes(checksum.digest(), "big")
 
 
 def _too_large(name: str, limit: int, generation: int) -> DocumentMalformed:

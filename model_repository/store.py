@@ -54,6 +54,13 @@ class Store(Protocol):
         """
         ...
 
+    def download(self, name: str, path: Path) -> None:
+        """Write a whole object into a file, without holding it in memory; its bytes are those of its crc32c.
+
+        Raises `ObjectMissing`; what the file holds then is of no use.
+        """
+        ...
+
     def stat(self, name: str) -> ObjectInfo | None:
         """What the bucket says of the object, or None."""
         ...
@@ -75,4 +82,8 @@ class Store(Protocol):
 
     def upload(self, name: str, path: Path, *, if_generation_match: int | None) -> ObjectInfo:
         """Write an object from a file, without holding it in memory. Otherwise as `write`."""
+        ...
+
+    def delete(self, name: str) -> None:
+        """Delete an object; one that isn't there is as good as deleted."""
         ...

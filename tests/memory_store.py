@@ -37,6 +37,12 @@ class MemoryStore:
             raise DocumentMalformed(name, f"more than the {limit} bytes allowed", generation=info.generation)
         return StoredObject(name, info.generation, data)
 
+    def download(self, name: str, path: Path) -> None:
+        """See `store.Store.download`."""
+        if name not in self._objects:
+            raise ObjectMissing(name)
+        path.write_bytes(self._objects[name][1])
+
     def stat(self, name: str) -> ObjectInfo | None:
         """See `store.Store.stat`."""
         return self._objects[name][0] if name in self._objects else None
@@ -76,5 +82,5 @@ class MemoryStore:
         return self.write(name, path.read_bytes(), if_generation_match=if_generation_match)
 
     def delete(self, name: str) -> None:
-        """Forget an object (tests break builds with it; the product never deletes)."""
-        del self._objects[name]
+        """See `store.Store.delete`."""
+        self._objects.pop(name, None)

@@ -101,6 +101,22 @@ def test_a_file_is_uploaded_as_a_write_would(store: Store, tmp_path: Path) -> No
         store.upload(info.name, path, if_generation_match=0)
 
 
+def test_an_object_is_downloaded_into_a_file(store: Store, tmp_path: Path) -> None:
+    data = bytes(range(256)) * 5000
+    store.write("features/key/part", data, if_generation_match=0)
+    store.download("features/key/part", tmp_path / "part")
+    assert (tmp_path / "part").read_bytes() == data
+    with pytest.raises(ObjectMissing, match="features/key/nothing"):
+        store.download("features/key/nothing", tmp_path / "nothing")
+
+
+def test_a_deleted_object_is_gone_and_may_be_deleted_again(store: Store) -> None:
+    store.write("features/key/part", b"1", if_generation_match=0)
+    for _ in range(2):
+        store.delete("features/key/part")
+        assert store.stat("features/key/part") is None
+
+
 def test_reading_what_is_not_there_names_it(store: Store) -> None:
     with pytest.raises(ObjectMissing, match=r"commits/staging/nothing\.json"):
         store.read("commits/staging/nothing.json", limit=10)

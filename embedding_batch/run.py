@@ -1,0 +1,76 @@
+"""What all steps of a run share: what was asked, the bucket, and this machine's disk."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from embedding_batch.config import Config, Model
+from embedding_batch.events import Listener, StepEnded
+from embedding_batch.state.features import FeatureStore
+from embedding_batch.state.folder import RunFolder
+from embedding_batch.steps.models import LocalModel, fetched_model, local_model, published_model
+from model_repository.documents.index_manifest import ModelReference
+from model_repository.names import ModelPrefix
+from model_repository.store import Store
+
+OpenBucket = Callable[[str], Store]
+"""By the bucket's name."""
+
+
+@dataclass(slots=True)
+class Run:
+    """One run, or one of its steps in a process of its own.
+
+    scratch: an empty folder on the disk of the cache. now: when it began. seconds: that steps took, in their order.
+    """
+
+    config: Config
+    store: Store
+    open_bucket: OpenBucket
+    scratch: Path
+    now: datetime
+    listener: Listener
+    seconds: dict[str, float] = field(default_factory=dict)
+    _features: dict[str, FeatureStore] = field(default_factory=dict)
+    _models: dict[Model, tuple[LocalModel, ModelReference | None]] = field(default_factory=dict)
+
+    @property
+    def folder(self) -> RunFolder:
+        """Where it keeps its state."""
+        return RunFolder(self.store, self.config.prefix)
+
+    @contextmanager
+    def timed(self, step: str) -> Iterator[list[str]]:
+        """Time a step; what it puts into the list is told with it."""
+        started = time.perf_counter()
+        details: list[str] = []
+        yield details
+        seconds = time.perf_counter() - started
+        self.seconds[step] = self.seconds.get(step, 0.0) + seconds
+        self.listener(StepEnded(step, seconds, "; ".join(details)))
+
+    def model(self, name: Model) -> tuple[LocalModel, ModelReference | None]:
+        """A model on this machine, and what index.json says of it; None: it isn't in the bucket yet."""
+        if name not in self._models:
+            cache = self.config.model_cache
+            if isinstance(name, str):
+                local = local_model(name, cache)
+                self._models[name] = local, published_model(self.store, local)
+            else:
+                self._models[name] = fetched_model(self.store, name, cache)
+        return self._models[name]
+
+    def features(self, model: LocalModel) -> FeatureStore:
+        """The embeddings that a model made."""
+        key = model.features_key
+        if key not in self._features:
+            self._features[key] = FeatureStore(
+                self.store, key, model.dimensions, self.config.feature_cache, self.scratch, self.listener
+            )
+        return self._features[key]

@@ -1,0 +1,265 @@
+"""Embeddings of pictures, kept in the bucket from run to run: a picture is embedded once for each model.
+
+``features/<key>/<digest>.parquet``: immutable parts. The key names all that an embedding depends on besides the picture;
+the digest is of the part's bytes, by which damage is known: a part that isn't what its name says counts as absent.
+
+    image_sha256  fixed_size_binary[32]
+    embedding     fixed_size_list<float16>[dimensions]
+
+Half precision: 3,000,000 pictures of 512 dimensions take 3.2 GB, and cosines change by less than 0.001. Whoever reads
+has a copy of the parts on its disk, and in memory only where each embedding is: 40 bytes for each picture.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from embedding_batch.errors import StateDamaged
+from embedding_batch.events import Listener, Warned
+from model_repository.errors import GenerationConflict, ObjectMissing
+from model_repository.store import Store
+
+DIGEST = "image_sha256"
+EMBEDDING = "embedding"
+DIGEST_BYTES = 32
+
+ROWS = 4096
+"""Of a row group: what is read at once."""
+
+SMALL_ROWS = 64 * 1024
+"""A part with fewer is small; SMALL_PARTS of them are merged into one, of at most MOST_ROWS."""
+SMALL_PARTS = 64
+MOST_ROWS = 256 * 1024
+
+_DOWNLOADS = 8
+_LOOKS = 3
+"""At the list of parts: another run may merge some of them in between."""
+_STALE_SECONDS = 3600
+"""A part that this machine has and the bucket hasn't may have been written since it was listed."""
+_TOLERANCE = 0.02
+"""Embeddings have length 1, but for what half precision takes from it."""
+
+Digests = NDArray[np.bytes_]
+
+
+@dataclass(frozen=True, slots=True)
+class Features:
+    """Embeddings by picture. digests[i]: sha256 of the picture of row i; vectors: float16[N,D]."""
+
+    digests: tuple[bytes, ...]
+    vectors: NDArray[np.float16]
+
+
+@dataclass(frozen=True, slots=True)
+class _Where:
+    """Where each embedding is. digests: S32[N], ascending; part, row: int32[N]."""
+
+    digests: Digests
+    part: NDArray[np.int32]
+    row: NDArray[np.int32]
+
+
+class FeatureStore:
+    """The parts of one key. Not for several threads at once, but for `read` after `refresh`."""
+
+    def __init__(
+        self, store: Store, key: str, dimensions: int, cache: Path, scratch: Path, listener: Listener
+    ) -> None:
+        """cache: a folder of this machine for copies of the parts, shared by all keys and kept between runs.
+
+        scratch: beside it, on the same disk, for what isn't whole yet.
+        """
+        self._store, self._dimensions, self._scratch, self._listener = store, dimensions, scratch, listener
+        self._prefix = f"features/{key}/"
+        self._folder = cache / key
+        self._parts: list[Path] = []
+        self._where = _Where(np.empty(0, "S32"), np.empty(0, np.int32), np.empty(0, np.int32))
+
+    def refresh(self) -> None:
+        """Have a copy of every part that the bucket has now, and know where each embedding is."""
+        self._folder.mkdir(parents=True, exist_ok=True)
+        for look in range(1, _LOOKS + 1):
+            names = [info.name.removeprefix(self._prefix) for info in self._store.listing(self._prefix)]
+            try:
+                with ThreadPoolExecutor(_DOWNLOADS) as pool:
+                    copies = list(pool.map(self._copy, names))
+                break
+            except ObjectMissing:
+                if look == _LOOKS:
+                    raise
+        self._parts = [copy for copy in copies if copy is not None]
+        for stale in set(self._folder.iterdir()) - set(self._parts):  # merged into others
+            if time.time() - stale.stat().st_mtime > _STALE_SECONDS:
+                stale.unlink(missing_ok=True)
+        self._where = _find(self._parts)
+
+    def _copy(self, name: str) -> Path | None:
+        """The verified copy of a part; None: what stands in the bucket isn't what its name says."""
+        path = self._folder / name
+        if path.exists() and _name_of(path) == name:
+            return path
+        partial = self._scratch / name
+        self._store.download(f"{self._prefix}{name}", partial)
+        if _name_of(partial) != name:
+            partial.unlink()
+            what = f"{self._prefix}{name}: the embeddings in it are damaged, and made anew; delete that object"
+            self._listener(Warned(what))
+            return None
+        return partial.replace(path)
+
+    def has(self, digests: Digests) -> NDArray[np.bool_]:
+        """Which of the pictures, S32[N], have an embedding."""
+        return self._places(digests) >= 0
+
+    def _places(self, digests: Digests) -> NDArray[np.intp]:
+        known = self._where.digests
+        places = np.searchsorted(known, digests)
+        found = places < len(known)
+        found[found] = known[places[found]] == digests[found]
+        return np.where(found, places, -1)
+
+    def read(self, digests: Digests) -> NDArray[np.float32]:
+        """Return the embeddings of pictures, float32[N,D] of length 1; a few thousand at a time are held besides.
+
+        Raises StateDamaged for a picture that has none, or one that isn't of length 1.
+        """
+        places = self._places(digests)
+        if len(missing := np.flatnonzero(places < 0)):
+            raise StateDamaged(
+                f"{self._prefix}: has no embedding of the picture {digests[missing[0]].ljust(DIGEST_BYTES, b'\0').hex()} any more; run the batch again"
+            )
+        vectors = np.empty((len(digests), self._dimensions), np.float32)
+        parts, rows = self._where.part[places], self._where.row[places]
+        order = np.lexsort((rows, parts))
+        for number, wanted in _runs(order, parts):
+            file = pq.ParquetFile(self._parts[number])
+            for group, asked in _runs(wanted, rows // ROWS):
+                vectors[asked] = self._group(file, group)[rows[asked] - group * ROWS]
+        lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+        if not np.all(np.abs(lengths - 1) <= _TOLERANCE):
+            raise StateDamaged(f"{self._prefix}: some embeddings don't have the length 1; delete what stands there")
+        vectors /= lengths
+        return vectors
+
+    def _group(self, file: pq.ParquetFile, group: int) -> NDArray[np.float16]:
+        numbers = file.read_row_group(group, columns=[EMBEDDING])[EMBEDDING].combine_chunks().flatten()
+        return np.asarray(numbers.to_numpy(zero_copy_only=False)).reshape(-1, self._dimensions)
+
+    def write(self, features: Features) -> str:
+        """Keep some embeddings as one more part; returns its name."""
+        stream = io.BytesIO()
+        with self._writer(stream) as writer:
+            writer.write_table(self._table(features.digests, features.vectors), ROWS)
+        data = stream.getvalue()
+        name = f"{hashlib.sha256(data).hexdigest()[:32]}.parquet"
+        self._folder.mkdir(parents=True, exist_ok=True)
+        partial = self._scratch / name
+        partial.write_bytes(data)
+        self._put(name, partial)
+        return name
+
+    def merge(self) -> int:
+        """Merge small parts, when there are many; returns how many are gone. After `refresh`."""
+        rows = {path: pq.read_metadata(path).num_rows for path in self._parts}
+        small = [path for path in self._parts if rows[path] < SMALL_ROWS]
+        if len(small) < SMALL_PARTS:
+            return 0
+        while small:
+            batch = [small.pop()]
+            while small and sum(rows[path] for path in [*batch, small[-1]]) <= MOST_ROWS:
+                batch.append(small.pop())
+            self._merge(batch)
+        gone = len(rows)
+        self.refresh()
+        return gone - len(self._parts)
+
+    def _merge(self, parts: Sequence[Path]) -> None:
+        partial = self._scratch / "merged.parquet"
+        with self._writer(partial) as writer:
+            held: list[pa.Table] = []
+            for part in parts:
+                for batch in pq.ParquetFile(part).iter_batches(ROWS):
+                    held.append(pa.Table.from_batches([batch]))
+                    if sum(table.num_rows for table in held) >= ROWS:
+                        whole = pa.concat_tables(held)
+                        writer.write_table(whole.slice(0, ROWS).combine_chunks(), ROWS)
+                        held = [whole.slice(ROWS)]
+            writer.write_table(pa.concat_tables(held).combine_chunks(), ROWS)
+        merged = _name_of(partial)
+        self._put(merged, partial)
+        for part in parts:
+            if part.name != merged:
+                self._store.delete(f"{self._prefix}{part.name}")
+
+    def _put(self, name: str, partial: Path) -> None:
+        try:
+            self._store.upload(f"{self._prefix}{name}", partial, if_generation_match=0)
+        except GenerationConflict:
+            pass  # named by its bytes: it is the same, unless it is damaged, which is found out when it is read
+        partial.replace(self._folder / name)
+
+    def _writer(self, where: Path | io.BytesIO) -> pq.ParquetWriter:
+        # Embeddings are noise to a compressor; the dictionary would only cost time.
+        return pq.ParquetWriter(where, self._schema, compression="none", use_dictionary=False)
+
+    @property
+    def _schema(self) -> pa.Schema:
+        return pa.schema(
+            [
+                pa.field(DIGEST, pa.binary(DIGEST_BYTES), nullable=False),
+                pa.field(EMBEDDING, pa.list_(pa.float16(), self._dimensions), nullable=False),
+            ]
+        )
+
+    def _table(self, digests: Sequence[bytes], vectors: NDArray[np.float16]) -> pa.Table:
+        numbers = pa.array(np.ascontiguousarray(vectors, np.float16).ravel(), pa.float16())
+        columns = [
+            pa.array(digests, pa.binary(DIGEST_BYTES)),
+            pa.FixedSizeListArray.from_arrays(numbers, self._dimensions),
+        ]
+        return pa.table(columns, self._schema)
+
+
+def _name_of(path: Path) -> str:
+    with path.open("rb") as file:
+        return f"{hashlib.file_digest(file, 'sha256').hexdigest()[:32]}.parquet"
+
+
+def _find(parts: Sequence[Path]) -> _Where:
+    digests = [fixed_bytes(pq.read_table(part, columns=[DIGEST])[DIGEST]) for part in parts]
+    if not digests:
+        return _Where(np.empty(0, "S32"), np.empty(0, np.int32), np.empty(0, np.int32))
+    together = np.concatenate(digests)
+    numbers = np.repeat(np.arange(len(parts), dtype=np.int32), [len(of) for of in digests])
+    rows = np.concatenate([np.arange(len(of), dtype=np.int32) for of in digests])
+    order = np.argsort(together, kind="stable")
+    return _Where(together[order], numbers[order], rows[order])
+
+
+def _runs(order: NDArray[np.intp], keys: NDArray[np.int32]) -> Iterator[tuple[int, NDArray[np.intp]]]:
+    """The stretches of `order` whose key is the same: (key, that stretch)."""
+    if len(order):
+        of = keys[order]
+        for stretch in np.split(order, np.flatnonzero(np.diff(of)) + 1):
+            yield int(keys[stretch[0]]), stretch
+
+
+def fixed_bytes(column: pa.ChunkedArray) -> Digests:
+    """Return binary[32] as S32[N], 32 zero bytes where it is null."""
+    array = column.combine_chunks()
+    if isinstance(array, pa.ChunkedArray):  # of no rows
+        array = pa.concat_arrays(array.chunks) if array.num_chunks else pa.array([], pa.binary(DIGEST_BYTES))
+    filled = array.fill_null(bytes(DIGEST_BYTES)) if array.null_count else array
+    data = np.frombuffer(filled.buffers()[1] or b"", "S32")
+    return data[filled.offset : filled.offset + len(filled)]

@@ -1,0 +1,78 @@
+"""The list of items: what the catalogue says of them, and what is known of their pictures.
+
+    id         string               unique; the order of the rows is theirs
+    category   dictionary<string>
+    picture    string               a URI; see `sources`
+    version    string, or null      which bytes of that URI are meant: as the catalogue says, or size and time of a file
+    tags       list<string>, or null
+    etag, modified   string, or null   as the picture's server said
+    looked     int64, or null       when its bytes were asked for last, seconds since 1970
+    sha256     binary[32], or null  of its bytes
+    reason     string, or null      why the item can't be indexed
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Final
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from embedding_batch.errors import CatalogueMalformed
+from embedding_batch.state.features import DIGEST_BYTES
+
+CATEGORY: Final = pa.dictionary(pa.int32(), pa.string())
+SAID: Final = pa.schema(
+    [
+        ("id", pa.string()),
+        ("category", CATEGORY),
+        ("picture", pa.string()),
+        ("version", pa.string()),
+        ("tags", pa.list_(pa.string())),
+    ]
+)
+KNOWN: Final = pa.schema(
+    [
+        ("etag", pa.string()),
+        ("modified", pa.string()),
+        ("looked", pa.int64()),
+        ("sha256", pa.binary(DIGEST_BYTES)),
+    ]
+)
+"""Of a picture's bytes, from run to run."""
+PICTURE: Final = ("picture", "version")
+"""Columns by which pictures are told apart."""
+
+
+def gather_items(batches: Iterable[pa.RecordBatch], where: str, most_categories: int) -> pa.Table:
+    """Return what a source says as one table of SAID, by id.
+
+    Raises CatalogueMalformed for no items, an id that stands twice, or too many categories.
+    """
+    held: list[pa.RecordBatch] = []
+    categories: set[str] = set()
+    for batch in batches:
+        category = batch.column("category").dictionary_encode()
+        categories.update(category.dictionary.to_pylist())
+        if len(categories) > most_categories:
+            raise CatalogueMalformed(f"{where}: more than the {most_categories} categories that an index may have")
+        columns = [category if name == "category" else batch.column(name) for name in SAID.names]
+        held.append(pa.RecordBatch.from_arrays(columns, schema=SAID))
+    table = pa.Table.from_batches(held, SAID).unify_dictionaries()
+    held.clear()  # three million rows are held twice while they are sorted, and not a third time
+    if not table.num_rows:
+        raise CatalogueMalformed(f"{where}: has no items")
+    table = table.take(pc.sort_indices(table["id"])).combine_chunks()
+    ids = table["id"]
+    twice = pc.index(pc.equal(ids.slice(1), ids.slice(0, len(ids) - 1)), value=True).as_py()
+    if twice >= 0:
+        raise CatalogueMalformed(f"{where}: the id {ids[twice].as_py()!r} stands twice")
+    return table
+
+
+def mask(values: pa.ChunkedArray | pa.Array) -> NDArray[np.bool_]:
+    """Return booleans as bool[N]; null is False."""
+    return np.asarray(pc.fill_null(values, False).to_numpy(zero_copy_only=False), bool)  # noqa: FBT003 - arrow's
