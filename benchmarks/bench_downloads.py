@@ -20,6 +20,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
+from pathlib import Path
 
 from embedding_batch.pictures import Fetched, Picture, Politeness, fetch
 from model_repository.store import Store
@@ -29,7 +30,6 @@ from tests.embedding_batch.picture_host import (
     cut_short,
     hosting,
     most_in,
-    open_connections,
     reset,
     silence,
     status,
@@ -74,6 +74,7 @@ def main() -> None:
         longest_pause=10,
     )
     quick = Politeness(requests_a_second=_UNLIMITED, connections_a_host=options.connections)
+    reasons: list[str] = []
     for name, politeness, misbehaves in (("", polite, True), (", as fast as it can", quick, False)):
         begin, host = _started(options.pictures, options.bytes, misbehaves=misbehaves)
         first = _run(
@@ -83,7 +84,8 @@ def main() -> None:
         _run(f"second{name}", known, politeness, host)
         host.send(None)
         for reason, count in Counter(one.reason for one in first if one.reason).items():
-            print(f"<!-- {count} x {reason} -->")
+            reasons.append(f"{count} x {reason}")
+    print("", *reasons, sep="\n- ")
     print(f"\nPeak memory of the client: {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:.0f} MiB")
 
 
@@ -155,7 +157,13 @@ def _serve(asked: Connection, pictures: int, size: int, misbehaves: bool) -> Non
 
 def _look(host: PictureHost, seen_connections: list[int]) -> None:
     if len(host.arrivals) % 50 == 0:  # it takes as long as some requests
-        seen_connections.append(open_connections([host.port]))
+        seen_connections.append(_open_connections(host.port))
+
+
+def _open_connections(port: int) -> int:
+    """How many connections to this port this machine has open: sockets that are connected and not yet closed."""
+    lines = [line.split() for line in Path("/proc/net/tcp").read_text(encoding="ascii").splitlines()[1:]]
+    return sum(int(fields[2].rpartition(":")[2], 16) == port and fields[3] == "01" for fields in lines)
 
 
 def _misbehave(host: PictureHost, pictures: int, size: int) -> None:

@@ -8,10 +8,9 @@ import hashlib
 import ssl
 import threading
 import time
-from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from aiohttp import web
 
@@ -135,12 +134,6 @@ def stream(sizes: Iterable[int], pause: float = 0.0) -> Step:
         return response
 
     return step
-
-
-def open_connections(ports: Collection[int]) -> int:
-    """How many connections to these ports this machine has open: sockets that are connected and not yet closed."""
-    lines = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
-    return sum(int(fields[2].rpartition(":")[2], 16) in ports and fields[3] == "01" for fields in lines)
 
 
 def most_in(seconds: float, arrivals: Iterable[Arrival]) -> int:

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import itertools
 import os
+import socket
 import ssl
 import threading
 import time
 from collections.abc import Iterator
 from email.utils import formatdate
 from pathlib import Path
+from typing import Any
 
+import aiohttp
 import pytest
 from aiohttp import web
 
@@ -345,19 +349,43 @@ def test_connections_are_used_again(host: PictureHost) -> None:
     assert len(host.opened) <= 2
 
 
-@pytest.mark.parametrize("connections", [1, 3])
-def test_connections_are_bounded_in_all_idle_ones_too(connections: int) -> None:
-    seen: list[int] = []
-    with hosting("127.0.0.1") as one, hosting("127.0.0.2") as two, hosting("127.0.0.3") as three:
-        hosts = (one, two, three)
-        ports = [host.port for host in hosts]
-        for host in hosts:
-            host.watch = lambda: seen.append(picture_host.open_connections(ports))
-        urls = [host.url(str(number)) for number in range(20) for host in hosts]
+class Sockets:
+    """How many sockets the downloads have open. most: at once."""
+
+    def __init__(self) -> None:
+        self.open = self.most = 0
+
+    def make(self, address: tuple[Any, ...]) -> socket.socket:
+        sockets = self
+
+        class Counted(socket.socket):
+            def close(self) -> None:
+                sockets.open -= self.fileno() >= 0
+                super().close()
+
+        family, kind, protocol, *_ = address
+        self.open += 1
+        self.most = max(self.most, self.open)
+        return Counted(family, kind, protocol)
+
+
+@pytest.fixture
+def sockets(monkeypatch: pytest.MonkeyPatch) -> Sockets:
+    counted = Sockets()
+    connector = functools.partial(aiohttp.TCPConnector, socket_factory=counted.make)
+    monkeypatch.setattr(web_of_pictures.aiohttp, "TCPConnector", connector)
+    return counted
+
+
+@pytest.mark.parametrize("connections", [1, 7])
+def test_connections_are_bounded_in_all_idle_ones_too(sockets: Sockets, connections: int) -> None:
+    with hosting("0.0.0.0") as host:
+        urls = [f"http://127.0.1.{name}:{host.port}/{number}" for number in range(3) for name in range(1, 41)]
         polite = Politeness(requests_a_second=1000, connections=connections, connections_a_host=2)
         assert all(found.data for found in fetched(*urls, politeness=polite).values())
-    assert len(seen) == 63
-    assert max(seen) <= connections
+    assert len(host.arrivals) == 40 * 4
+    assert sockets.most == connections
+    assert sockets.open == 0
 
 
 def test_a_host_that_is_busy_for_ever_lets_others_have_their_turn(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -370,15 +398,13 @@ def test_a_host_that_is_busy_for_ever_lets_others_have_their_turn(monkeypatch: p
         assert other.arrivals[0].at < busy.arrivals[50].at
 
 
-def test_no_host_has_more_connections_than_its_own(host: PictureHost) -> None:
-    seen: list[int] = []
-    host.watch = lambda: seen.append(picture_host.open_connections([host.port]))
+def test_no_host_has_more_connections_than_its_own(host: PictureHost, sockets: Sockets) -> None:
     for number in range(0, 60, 3):
         host.paths[str(number)] = [reset]
         host.always[str(number + 1)] = stream([10], pause=0.01)
     polite = Politeness(requests_a_second=1000, connections_a_host=3, longest_pause=0.5)
     assert all(found.data for found in fetched(*(host.url(str(n)) for n in range(60)), politeness=polite).values())
-    assert 1 < max(seen) <= 3
+    assert 1 < sockets.most <= 3
 
 
 # Certificates, and what is told
