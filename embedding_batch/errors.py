@@ -14,6 +14,12 @@ class CatalogueMalformed(PermanentError):
     code: ClassVar[str] = "catalogue-malformed"
 
 
+class CatalogueUnavailable(TransientError):
+    """BigQuery, which has the catalogue, didn't answer, or answered 429 or 5xx, or a limit of its own is reached."""
+
+    code: ClassVar[str] = "catalogue-unavailable"
+
+
 class VectorsMalformed(PermanentError):
     """A file of somebody's own vectors can't be read, or isn't what it should be."""
 

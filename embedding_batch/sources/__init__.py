@@ -1,0 +1,89 @@
+"""Where a catalogue comes from: files here or in a bucket, or BigQuery, behind one door: `read_catalogue`.
+
+A catalogue has the columns `id` (text or whole numbers), `category` and `picture` (text), and may have `version` (text,
+whole numbers, times) and `tags` (a list of texts, or one text with `;` between them). Others are ignored. Rows are read
+and checked many at once and never held all together.
+
+JSONL   an object a line; in place of `picture` it may have `file`, a path within the catalogue's folder
+CSV     RFC 4180, with a row of names
+Parquet
+BigQuery    a table by ``bigquery://<project>/<dataset>/<table>``; by ``bigquery://<project>`` what a query finds
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path, PurePosixPath
+from typing import Final
+
+import pyarrow as pa
+
+from embedding_batch.errors import CatalogueMalformed
+from embedding_batch.sources.bigquery import SCHEME as BIGQUERY
+from embedding_batch.sources.bigquery import parse_bigquery, read_bigquery
+from embedding_batch.sources.files import PATTERN, SourceFile, find_files
+from embedding_batch.sources.jsonl import read_jsonl
+from embedding_batch.sources.rows import CATALOGUE_SCHEMA, CATEGORY_LIMIT, ID_LIMIT, PICTURE_LIMIT
+from embedding_batch.sources.tables import read_csv, read_parquet
+from model_repository.errors import Misconfigured
+from model_repository.gcs_store import GcsStore
+from model_repository.store import Store
+
+__all__ = ["CATALOGUE_SCHEMA", "CATEGORY_LIMIT", "ID_LIMIT", "PICTURE_LIMIT", "read_catalogue"]
+
+FILE: Final = "catalogue.jsonl"
+_READERS: Final[dict[str, Callable[[SourceFile], Iterator[pa.RecordBatch]]]] = {
+    ".jsonl": read_jsonl,
+    ".csv": read_csv,
+    ".parquet": read_parquet,
+}
+_KINDS: Final = f"name a folder with {FILE}, or a .jsonl, .csv or .parquet file or pattern"
+
+
+def read_catalogue(
+    where: str, *, query: str = "", open_bucket: Callable[[str], Store] = GcsStore
+) -> Iterator[pa.RecordBatch]:
+    """Read a catalogue: batches of `CATALOGUE_SCHEMA`, of some ten thousand rows, in the order of files and rows.
+
+    where: a folder with `catalogue.jsonl`; a .jsonl, .csv or .parquet file or pattern (`*`, `?`, `[...]`), on this
+    machine or ``gs://<bucket>/...``; or ``bigquery://...`` (see `bigquery`), with the text of a query for a project.
+    open_bucket: by its name.
+
+    `picture` comes out as an absolute path of this machine, or as ``gs://``, ``http://`` or ``https://``; see
+    `pictures`. `version` is opaque: whoever wrote the catalogue changes it with the picture's bytes.
+
+    Raises Misconfigured (also where BigQuery's client isn't installed). While it is read: CatalogueMalformed for the
+    first row that is wrong, with its file and line or row, and if there are none; CatalogueUnavailable and AccessDenied
+    of BigQuery; and what the store raises. Whether an id stands twice is for the caller, who sees all.
+    """
+    if where.startswith(BIGQUERY):
+        return _some(where, read_bigquery(parse_bigquery(where, query)))
+    if query:
+        raise Misconfigured(f"--query: goes with {BIGQUERY}<project>, and the catalogue is {where}")
+    if "://" in where and not where.startswith("gs://"):
+        raise Misconfigured(f"--catalogue: {where}: {_KINDS}, here or gs://; or {BIGQUERY}...")
+    return _some(where, _read_files(where, open_bucket))
+
+
+def _read_files(where: str, open_bucket: Callable[[str], Store]) -> Iterator[pa.RecordBatch]:
+    named = PurePosixPath(where).suffix.lower() in _READERS and not Path(where).is_dir()
+    pattern = where if named or re.search(PATTERN, where) or Path(where).is_file() else f"{where.rstrip('/')}/{FILE}"
+    found = False
+    for file in find_files(pattern, open_bucket):
+        found = True
+        reader = _READERS.get(PurePosixPath(file.name).suffix.lower())
+        if reader is None:
+            raise CatalogueMalformed(f"{file.name}: of no known kind; {_KINDS}")
+        yield from reader(file)
+    if not found:
+        raise CatalogueMalformed(f"{pattern}: no such file; {_KINDS}")
+
+
+def _some(where: str, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    rows = 0
+    for batch in batches:
+        rows += batch.num_rows
+        yield batch
+    if not rows:
+        raise CatalogueMalformed(f"{where}: has no items")

@@ -1,0 +1,227 @@
+"""What a row of a catalogue must be, checked for many rows at once.
+
+Whole columns are checked; only where one is found wrong is each of its cells looked at, to name the row.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.types as kinds
+
+from embedding_batch.errors import CatalogueMalformed
+from embedding_batch.sources.pictures import resolve
+
+CATALOGUE_SCHEMA: Final = pa.schema(
+    [
+        pa.field("id", pa.string(), nullable=False),
+        pa.field("category", pa.string(), nullable=False),
+        pa.field("picture", pa.string(), nullable=False),
+        pa.field("version", pa.string()),
+        pa.field("tags", pa.list_(pa.string())),
+    ]
+)
+NEEDED: Final = ("id", "category", "picture")
+
+ID_LIMIT: Final = 500
+CATEGORY_LIMIT: Final = 100
+"""Most characters, as index.json allows."""
+PICTURE_LIMIT: Final = 4096
+"""Most characters, as Linux allows for a path."""
+VERSION_LIMIT: Final = 500
+TAG_LIMIT: Final = 100
+
+_NO_UTF_8: Final = re.compile("[\ud800-\udfff]")
+"""What `_value` makes of such bytes."""
+
+ROWS_AT_ONCE: Final = 1 << 16
+"""Rows of a batch, where a reader can choose."""
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where rows are from. name: of the file or table. folder: what relative pictures are relative to, or None.
+
+    row: names a row of the batch, with the file or table, from its place in the batch, counted from 0.
+    """
+
+    name: str
+    folder: str | None
+    row: Callable[[int], str]
+
+
+@dataclass(frozen=True, slots=True)
+class _Fault:
+    """What is wrong with a cell. row: of the batch, from 0."""
+
+    row: int
+    field: str
+    what: str
+
+
+def wanted(name: str, names: Iterable[str]) -> list[str]:
+    """The columns to read of those that a source has. Raises CatalogueMalformed where one is missing or twice there."""
+    names = list(names)
+    for column in CATALOGUE_SCHEMA.names:
+        if names.count(column) > 1:
+            raise CatalogueMalformed(f"{name}: the column {column!r} stands twice")
+        if column in NEEDED and column not in names:
+            raise CatalogueMalformed(f"{name}: has no column {column!r}; {', '.join(NEEDED)} are needed")
+    return [column for column in CATALOGUE_SCHEMA.names if column in names]
+
+
+def check_rows(columns: Mapping[str, pa.Array], origin: Origin) -> pa.RecordBatch:
+    """Make rows of a source a batch of `CATALOGUE_SCHEMA`: its pictures resolved, empty versions none.
+
+    columns: those of `wanted`, of equal length. Raises CatalogueMalformed for the first row that is wrong.
+    """
+    ids = _text(columns["id"], origin.name, "id", _IDS)
+    categories = _text(columns["category"], origin.name, "category", _TEXTS)
+    given = _text(columns["picture"], origin.name, "picture", _TEXTS)
+    absent = pa.nulls(len(ids))
+    versions = _empty_as_null(_text(columns.get("version", absent), origin.name, "version", _VERSIONS))
+    tags = _lists(columns.get("tags", absent), origin.name)
+    faults = [
+        _fault("id", ids, ID_LIMIT),
+        _fault("category", categories, CATEGORY_LIMIT),
+        unusable := _fault("picture", given, PICTURE_LIMIT, printable=False),
+        _fault("version", versions, VERSION_LIMIT, nullable=True),
+        _tag_fault(tags),
+    ]
+    pictures, refused = resolve(given.slice(0, unusable.row) if unusable else given, origin.folder)
+    if refused:
+        faults.append(_Fault(refused.row, "picture", refused.what))
+    if found := [fault for fault in faults if fault]:
+        fault = min(found, key=lambda fault: fault.row)
+        of = "" if fault.field == "id" else f" of {ids[fault.row].as_py()!r}"
+        raise CatalogueMalformed(f"{origin.row(fault.row)}: {fault.field!r}{of} {fault.what}")
+    return pa.RecordBatch.from_arrays([ids, categories, pictures, versions, tags], schema=CATALOGUE_SCHEMA)
+
+
+@dataclass(frozen=True, slots=True)
+class _Kind:
+    """Which types of Arrow a column may have. name: for people."""
+
+    name: str
+    fits: Callable[[pa.DataType], bool]
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    return bool(
+        kinds.is_string(kind)
+        or kinds.is_large_string(kind)
+        or kinds.is_string_view(kind)
+        or kinds.is_binary(kind)  # as writers of Parquet make it that name no encoding
+        or kinds.is_null(kind)
+        or (kinds.is_dictionary(kind) and _is_text(kind.value_type))
+    )
+
+
+def _is_whole(kind: pa.DataType) -> bool:
+    return bool(kinds.is_integer(kind) or (kinds.is_decimal(kind) and kind.scale == 0))
+
+
+_TEXTS: Final = _Kind("text", _is_text)
+_IDS: Final = _Kind("text or whole numbers", lambda kind: _is_text(kind) or _is_whole(kind))
+_VERSIONS: Final = _Kind(
+    "text, whole numbers or times", lambda kind: _is_text(kind) or _is_whole(kind) or bool(kinds.is_temporal(kind))
+)
+
+
+def _text(column: pa.Array, name: str, field: str, kind: _Kind) -> pa.StringArray:
+    if not kind.fits(column.type):
+        raise CatalogueMalformed(f"{name}: the column {field!r} is {column.type}, and should be {kind.name}")
+    if kinds.is_dictionary(column.type):
+        column = column.dictionary_decode()
+    if kinds.is_timestamp(column.type):  # in UTC, which needs no list of time zones
+        column = column.cast(pa.timestamp(column.type.unit))
+    return _cast(column, pa.string(), name, field)
+
+
+def _lists(column: pa.Array, name: str) -> pa.ListArray:
+    """Tags as lists; texts are taken apart at each `;`."""
+    if kinds.is_null(column.type):
+        return pa.nulls(len(column), pa.list_(pa.string()))
+    if _is_text(column.type):
+        texts = _empty_as_null(_text(column, name, "tags", _TEXTS))
+        return _cast(pc.split_pattern(texts, ";"), pa.list_(pa.string()), name, "tags")
+    is_list = kinds.is_list(column.type) or kinds.is_large_list(column.type) or kinds.is_fixed_size_list(column.type)
+    if not is_list or not _is_text(column.type.value_type):
+        raise CatalogueMalformed(f"{name}: the column 'tags' is {column.type}, and should be lists of text, or text")
+    return _cast(column, pa.list_(pa.string()), name, "tags")
+
+
+def _cast(column: pa.Array, kind: pa.DataType, name: str, field: str) -> pa.Array:
+    try:
+        # What isn't UTF-8 is found by `_fault`, which knows the row.
+        return pc.cast(column, options=pc.CastOptions(kind, allow_invalid_utf8=True))
+    except pa.ArrowException as error:
+        raise CatalogueMalformed(f"{name}: the column {field!r} can't be read as {kind} ({error})") from error
+
+
+def _empty_as_null(texts: pa.StringArray) -> pa.StringArray:
+    return pc.if_else(pc.equal(pc.binary_length(texts), 0), pa.scalar(None, pa.string()), texts)
+
+
+def _fault(
+    field: str, texts: pa.StringArray, longest: int, *, nullable: bool = False, printable: bool = True
+) -> _Fault | None:
+    """The first that isn't 1 to `longest` characters, as Python counts them and knows them to be printable."""
+    if (nullable or not texts.null_count) and _are_sound(texts, longest, printable=printable):
+        return None
+    for row in range(len(texts)):
+        value = _value(texts[row])
+        if not (nullable if value is None else _is_sound(value, longest, printable=printable)):
+            return _Fault(row, field, _should_be(longest, value, printable=printable))
+    raise AssertionError(field)  # what is sound one by one is sound together
+
+
+def _tag_fault(tags: pa.ListArray) -> _Fault | None:
+    values = tags.flatten()
+    fault = _fault("tags", values, TAG_LIMIT)
+    if fault is None:
+        return None
+    row = pc.list_parent_indices(tags)[fault.row].as_py()
+    return _Fault(row, "tags", f"has one that {fault.what}")
+
+
+def _are_sound(texts: pa.StringArray, longest: int, *, printable: bool) -> bool:
+    if len(texts) == texts.null_count:
+        return True
+    try:
+        texts.validate(full=True)  # a file may call UTF-8 what isn't
+    except pa.ArrowInvalid:
+        return False
+    lengths = pc.min_max(pc.utf8_length(texts)).as_py()
+    if not 0 < lengths["min"] <= lengths["max"] <= longest:
+        return False
+    # Python's own table of what is printable, since Python reads the documents: all cells as one string
+    return not printable or _joined(texts).isprintable()
+
+
+def _is_sound(text: str, longest: int, *, printable: bool) -> bool:
+    return 0 < len(text) <= longest and (text.isprintable() if printable else not _NO_UTF_8.search(text))
+
+
+def _joined(texts: pa.StringArray) -> str:
+    texts = texts.drop_null()
+    whole = pa.ListArray.from_arrays(pa.array([0, len(texts)], pa.int32()), texts)
+    return str(pc.binary_join(whole, "")[0].as_py())
+
+
+def _value(cell: pa.StringScalar) -> str | None:
+    """The cell's text; each byte that isn't UTF-8 as a character that can't be printed."""
+    if not cell.is_valid:
+        return None
+    data: bytes = cell.as_buffer().to_pybytes()
+    return data.decode("utf-8", "surrogateescape")
+
+
+def _should_be(longest: int, value: str | None, *, printable: bool) -> str:
+    found = "nothing" if value is None else repr(value[:80])
+    return f"should be 1 to {longest}{' printable' * printable} characters, and is {found}"

@@ -1,0 +1,72 @@
+"""Catalogues in files of columns: CSV and Parquet, both read by Arrow."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterator
+from functools import partial
+from typing import Final
+
+import pyarrow as pa
+import pyarrow.csv as pa_csv
+import pyarrow.parquet as pq
+
+from embedding_batch.errors import CatalogueMalformed
+from embedding_batch.sources.files import SourceFile
+from embedding_batch.sources.rows import ROWS_AT_ONCE, Origin, check_rows, wanted
+
+_BLOCK: Final = 4 << 20
+"""Bytes of CSV that become a batch."""
+_FIRST_ROW_OF_CSV: Final = 2
+"""The names are row 1, as where people look at it."""
+
+
+def read_parquet(file: SourceFile) -> Iterator[pa.RecordBatch]:
+    """Read Parquet. Its rows count from 0."""
+    try:
+        parquet = pq.ParquetFile(file.source())
+        columns = wanted(file.name, parquet.schema_arrow.names)
+        yield from _checked(file, parquet.iter_batches(batch_size=ROWS_AT_ONCE, columns=columns), first=0)
+    except (pa.ArrowException, OSError) as error:
+        raise CatalogueMalformed(f"{file.name}: can't be read ({error})") from error
+
+
+def read_csv(file: SourceFile) -> Iterator[pa.RecordBatch]:
+    """Read CSV of RFC 4180 in UTF-8: commas, quotes that are doubled within, lines within quotes; all cells are text.
+
+    The row of names is row 1. Empty lines are skipped and not counted.
+    """
+    try:
+        columns = wanted(file.name, _names(file))
+        reader = pa_csv.open_csv(
+            file.source(),
+            read_options=pa_csv.ReadOptions(block_size=_BLOCK),
+            parse_options=pa_csv.ParseOptions(newlines_in_values=True),
+            convert_options=pa_csv.ConvertOptions(
+                column_types=dict.fromkeys(columns, pa.string()), include_columns=columns, strings_can_be_null=False
+            ),
+        )
+        yield from _checked(file, reader, first=_FIRST_ROW_OF_CSV)
+    except (pa.ArrowException, OSError) as error:
+        raise CatalogueMalformed(f"{file.name}: can't be read ({error})") from error
+
+
+def _checked(file: SourceFile, batches: Iterator[pa.RecordBatch], first: int) -> Iterator[pa.RecordBatch]:
+    for batch in batches:
+        if batch.num_rows:
+            columns = dict(zip(batch.schema.names, batch.columns, strict=True))
+            yield check_rows(columns, Origin(file.name, file.folder, partial(_row, file.name, first)))
+            first += batch.num_rows
+
+
+def _row(name: str, first: int, row: int) -> str:
+    return f"{name}: row {first + row}"
+
+
+def _names(file: SourceFile) -> list[str]:
+    with io.TextIOWrapper(file.open(), "utf-8-sig", newline="") as text:
+        try:
+            return next(csv.reader(text, strict=True), [])
+        except (csv.Error, UnicodeDecodeError) as error:
+            raise CatalogueMalformed(f"{file.name}: its first row can't be read ({error})") from error

@@ -1,0 +1,431 @@
+"""Catalogues from files of every kind, here and in a bucket, become the same batches; what is wrong is named."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from embedding_batch.errors import CatalogueMalformed
+from embedding_batch.sources import CATALOGUE_SCHEMA, CATEGORY_LIMIT, ID_LIMIT, read_catalogue
+from embedding_batch.sources.rows import ROWS_AT_ONCE
+from model_repository.errors import BucketMissing, Misconfigured
+from model_repository.gcs_store import GcsStore
+from tests.memory_store import MemoryStore
+
+Row = dict[str, Any]
+KINDS = ("jsonl", "csv", "parquet")
+
+
+def nowhere(bucket: str) -> MemoryStore:
+    raise AssertionError(bucket)
+
+
+def line(item: str, **changes: Any) -> Row:
+    return {"id": item, "category": "Chairs", "picture": f"{item}.jpg", **changes}
+
+
+def write(path: Path, *rows: Row) -> Path:
+    """Write rows as the kind of file that the name says."""
+    match path.suffix:
+        case ".jsonl":
+            path.write_text("".join(f"{json.dumps(row)}\n" for row in rows), encoding="utf-8")
+        case ".parquet":
+            pq.write_table(pa.Table.from_pylist(list(rows)), path)
+        case ".csv":
+            with path.open("w", encoding="utf-8", newline="") as file:
+                writer = csv.DictWriter(file, list(dict.fromkeys(name for row in rows for name in row)))
+                writer.writeheader()
+                writer.writerows(
+                    {name: ";".join(value) if isinstance(value, list) else value for name, value in row.items()}
+                    for row in rows
+                )
+    return path
+
+
+def read(where: object) -> list[Row]:
+    batches = list(read_catalogue(str(where), open_bucket=nowhere))
+    assert all(batch.schema.equals(CATALOGUE_SCHEMA) for batch in batches)
+    for batch in batches:
+        batch.validate(full=True)
+    return [row for batch in batches for row in batch.to_pylist()]
+
+
+def pictures(path: Path, *given: str) -> list[str]:
+    return [row["picture"] for row in read(write(path, *(line(str(n), picture=uri) for n, uri in enumerate(given))))]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_files_of_every_kind_say_the_same(tmp_path: Path, kind: str) -> None:
+    path = write(
+        tmp_path / f"a.{kind}",
+        line("b", version="7", tags=["new", "sale"], price=3, name='a "quoted", name\nof two lines'),
+        line("a", category="椅子", picture="https://host/a.jpg?itok=x", version="", tags=None, price=4, name=""),
+    )
+    assert read(path) == [
+        {"id": "b", "category": "Chairs", "picture": f"{tmp_path}/b.jpg", "version": "7", "tags": ["new", "sale"]},
+        {"id": "a", "category": "椅子", "picture": "https://host/a.jpg?itok=x", "version": None, "tags": None},
+    ]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_version_and_tags_may_be_left_out(tmp_path: Path, kind: str) -> None:
+    (row,) = read(write(tmp_path / f"a.{kind}", line("a")))
+    assert (row["version"], row["tags"]) == (None, None)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_ids_and_versions_may_be_whole_numbers(tmp_path: Path, kind: str) -> None:
+    (row,) = read(write(tmp_path / f"a.{kind}", line("x", id=12, version=2**60)))
+    assert (row["id"], row["version"]) == ("12", str(2**60))
+
+
+def test_a_folder_means_its_catalogue_and_file_names_a_picture_in_it(tmp_path: Path) -> None:
+    write(tmp_path / "catalogue.jsonl", {"id": "a", "category": "c", "file": "https://no.url"})
+    assert [row["picture"] for row in read(tmp_path)] == [f"{tmp_path}/https:/no.url"]
+
+
+def test_folders_are_named_from_where_the_command_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    write(tmp_path / "catalogue.jsonl", line("a"))
+    assert [read(where)[0]["picture"] for where in (".", "catalogue.jsonl")] == [f"{tmp_path}/a.jpg"] * 2
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_pictures_come_out_as_absolute_paths_and_whole_urls(tmp_path: Path, kind: str) -> None:
+    expected = {
+        "a.jpg?itok=x": f"{tmp_path}/a.jpg?itok=x",
+        " (1).jpg": f"{tmp_path}/ (1).jpg",
+        "椅子/家.jpg": f"{tmp_path}/椅子/家.jpg",
+        "x" * 500: f"{tmp_path}/{'x' * 500}",
+        "a%20b.jpg": f"{tmp_path}/a%20b.jpg",
+        "12:30.jpg": f"{tmp_path}/12:30.jpg",
+        "..a/b..jpg": f"{tmp_path}/..a/b..jpg",
+        ".//./a//b/./c.jpg": f"{tmp_path}/a/b/c.jpg",
+        "/mnt/./a//b.jpg": "/mnt/a/b.jpg",
+        "/mnt/a%20b.jpg": "/mnt/a%20b.jpg",
+        "file:///mnt/a.jpg": "/mnt/a.jpg",
+        "file:/mnt/a.jpg?v=1": "/mnt/a.jpg?v=1",
+        "file://localhost/mnt/a%20%E6%A4%85.jpg": "/mnt/a 椅.jpg",
+        "gs://bucket/a//./b c.jpg": "gs://bucket/a//./b c.jpg",
+        "http://host/a//b/../c": "http://host/a//b/../c",
+        "https://user@host:8080/a?b=c#d": "https://user@host:8080/a?b=c#d",
+        "HTTPS://Host/A.JPG": "https://Host/A.JPG",
+    }
+    assert pictures(tmp_path / f"a.{kind}", *expected) == list(expected.values())
+    for one, whole in expected.items():
+        assert pictures(tmp_path / f"a.{kind}", one) == [whole]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    ("picture", "says"),
+    [
+        ("../secret.jpg", "must lie within the catalogue's folder"),
+        ("a/../../secret.jpg", "must lie within the catalogue's folder"),
+        ("a/..", "must lie within the catalogue's folder"),
+        ("s3://bucket/a.jpg", "should be a path, file:///<path>, gs://"),
+        ("ftp://host/a.jpg", "should be a path"),
+        ("data:image/png;base64,AAAA", "should be a path"),
+        ("//cdn.example/a.jpg", "should be a path"),
+        ("C:/pictures/a.jpg", "should be a path"),
+        ("https:///a.jpg", "should be a path"),
+        ("gs://b/a.jpg", "should be a path"),
+        ("gs://bucket/", "should be a path"),
+        ("file://host/a.jpg", "should be a path"),
+        ("file:///", "should be a path"),
+        ("file:///%FF.jpg", "spell UTF-8"),
+        ("x" * 4097, "should be 1 to 4096 characters"),
+    ],
+)
+def test_what_no_picture_can_be_called_is_refused_with_its_row(
+    tmp_path: Path, kind: str, picture: str, says: str
+) -> None:
+    path = write(tmp_path / f"a.{kind}", line("a"), line("b", picture=picture), line("c", picture="gopher://x/"))
+    with pytest.raises(CatalogueMalformed, match=re.escape(says)) as caught:
+        read(path)
+    place = {"jsonl": ":2", "csv": ": row 3", "parquet": ": row 1"}[kind]
+    assert str(caught.value).startswith(f"{path}{place}: 'picture' of 'b' ")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    ("wrong", "says"),
+    [
+        ({"id": ""}, "'id' should be 1 to 500 printable characters, and is ''"),
+        ({"id": "b\n"}, "'id' should be"),
+        ({"id": "b" * 501}, "'id' should be"),
+        ({"category": ""}, "'category' of 'b' should be 1 to 100 printable characters, and is ''"),
+        ({"category": "c" * 101}, "'category' of 'b' should be"),
+        ({"category": "Chairs\u2028"}, "'category' of 'b' should be"),
+        ({"category": "Chairs\u00a0"}, "'category' of 'b' should be"),
+        ({"category": "Chairs\u0378"}, "'category' of 'b' should be"),
+        ({"picture": ""}, "'picture'"),
+        ({"version": "v" * 501}, "'version' of 'b' should be"),
+        ({"version": "1\x002"}, "'version' of 'b' should be"),
+        ({"tags": ["a", "b\tc"]}, "'tags' of 'b' has one that should be 1 to 100 printable characters, and is 'b\\tc'"),
+        ({"tags": ["a", ""]}, "'tags' of 'b' has one that"),
+        ({"tags": ["t" * 101]}, "'tags' of 'b' has one that"),
+    ],
+)
+def test_the_first_wrong_cell_is_named(tmp_path: Path, kind: str, wrong: Row, says: str) -> None:
+    rows = line("a", version="1", tags=["a"]), line("b", version="1", tags=["a"]) | wrong, line("", category="\n")
+    path = write(tmp_path / f"a.{kind}", *rows)
+    with pytest.raises(CatalogueMalformed) as caught:
+        read(path)
+    place = {"jsonl": ":2", "csv": ": row 3", "parquet": ": row 1"}[kind]
+    assert str(caught.value).startswith(f"{path}{place}: {says}")
+
+
+def test_a_wrong_row_far_down_is_counted_from_the_beginning(tmp_path: Path) -> None:
+    rows = [line(str(number)) for number in range(ROWS_AT_ONCE + 10)]
+    rows[-2]["category"] = ""
+    for kind, place in (
+        ("jsonl", f":{len(rows) - 1}"),
+        ("csv", f": row {len(rows)}"),
+        ("parquet", f": row {len(rows) - 2}"),
+    ):
+        path = write(tmp_path / f"a.{kind}", *rows)
+        with pytest.raises(
+            CatalogueMalformed, match=rf"{re.escape(str(path))}{place}: 'category' of '{ROWS_AT_ONCE + 8}'"
+        ):
+            read(path)
+
+
+@given(item=st.text(max_size=501), category=st.text(max_size=101))
+def test_columns_are_judged_as_python_judges_each_cell(
+    item: str, category: str, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    path = write(tmp_path_factory.mktemp("shop") / "a.jsonl", line("a"), line("b") | {"id": item, "category": category})
+    limits = ((item, ID_LIMIT), (category, CATEGORY_LIMIT))
+    if all(0 < len(text) <= longest and text.isprintable() for text, longest in limits):
+        assert [(row["id"], row["category"]) for row in read(path)][1:] == [(item, category)]
+    else:
+        with pytest.raises(CatalogueMalformed, match=r"a\.jsonl:2: "):
+            read(path)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "says"),
+    [
+        ("{not json", "not JSON"),
+        ("[" * 100_000, "not JSON"),
+        ("[]", "expected an object"),
+        (line("b", category=7), "'category' should be 1 to 100 printable"),
+        (line("b", id=True), "'id' should be"),
+        (line("b", id=1.5), "'id' should be"),
+        (line("b", picture=7), "'picture' should be"),
+        (line("b", picture=None), "'picture' should be"),
+        ({"id": "b", "category": "c"}, "'file' should be a picture's path"),
+        ({"id": "b", "category": "c", "file": ""}, "'file' should be"),
+        ({"id": "b", "category": "c", "file": "../a.jpg"}, "within the catalogue"),
+        ({"id": "b", "category": "c", "file": "/etc/passwd"}, "within the catalogue"),
+        (line("b", version=1.5), "'version' should be"),
+        (line("b", tags="a"), "'tags' should be a list of texts"),
+        (line("b", tags=[1]), "'tags' should be a list of texts"),
+        (line("b", picture="\ud800.jpg"), "half a character, \\ud800"),
+    ],
+)
+def test_a_wrong_line_is_named(tmp_path: Path, wrong: object, says: str) -> None:
+    text = wrong if isinstance(wrong, str) else json.dumps(wrong)
+    (tmp_path / "catalogue.jsonl").write_text(f"{json.dumps(line('a'))}\n{text}\n")
+    with pytest.raises(CatalogueMalformed) as caught:
+        read(tmp_path)
+    assert str(caught.value).startswith(f"{tmp_path}/catalogue.jsonl:2: ")
+    assert says in str(caught.value)
+
+
+def test_an_earlier_line_that_is_wrong_is_named_before_a_later_one(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text(f"{json.dumps(line('a', category=''))}\nnot JSON\n")
+    with pytest.raises(CatalogueMalformed, match=r"a\.jsonl:1: 'category'"):
+        read(tmp_path / "a.jsonl")
+
+
+def test_lines_end_at_line_feeds_alone_and_a_byte_order_mark_may_stand_before_them(tmp_path: Path) -> None:
+    raw = json.dumps(line("a", name="one\u2028two\u2029three\x85four"), ensure_ascii=False)
+    (tmp_path / "a.jsonl").write_bytes(("\ufeff" + raw + "\r\n\n").encode() + json.dumps(line("b")).encode())
+    assert [row["id"] for row in read(tmp_path / "a.jsonl")] == ["a", "b"]
+    (tmp_path / "a.csv").write_bytes("\ufeffid,category,picture\r\na,c\u2028d,a.jpg\r\n".encode())
+    with pytest.raises(CatalogueMalformed, match="row 2: 'category' of 'a'"):
+        read(tmp_path / "a.csv")
+
+
+def test_bytes_that_are_no_utf_8_are_refused_with_their_line(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_bytes(json.dumps(line("a")).encode() + b'\n{"id": "\xff"}')
+    with pytest.raises(CatalogueMalformed, match=r"a\.jsonl:2: not UTF-8"):
+        read(tmp_path / "a.jsonl")
+    (tmp_path / "a.csv").write_bytes(b"id,category,picture\na,c,a.jpg\nb,\xff,b.jpg\n")
+    with pytest.raises(CatalogueMalformed, match=r"a\.csv: "):
+        read(tmp_path / "a.csv")
+    table = pa.table({"id": ["a", "b"], "category": ["c", "c"], "picture": pa.array([b"a.jpg", b"\xff"])})
+    pq.write_table(table, tmp_path / "a.parquet")
+    with pytest.raises(CatalogueMalformed, match=r"row 1: 'picture' of 'b' should be"):
+        read(tmp_path / "a.parquet")
+
+
+@pytest.mark.parametrize(
+    ("column", "values", "expected"),
+    [
+        ("id", pa.array(["a", "b"], pa.large_string()), ["a", "b"]),
+        ("id", pa.array([b"a", b"b"]), ["a", "b"]),
+        ("id", pa.array(["a", "b"]).dictionary_encode(), ["a", "b"]),
+        ("id", pa.array([1, 2], pa.uint64()), ["1", "2"]),
+        ("id", pa.array([Decimal(1), Decimal(2)], pa.decimal128(38, 0)), ["1", "2"]),
+        ("version", pa.array([1, None], pa.int32()), ["1", None]),
+        ("version", pa.array([None, None], pa.null()), [None, None]),
+        ("version", pa.array([0, None], pa.timestamp("us", "UTC")), ["1970-01-01 00:00:00.000000", None]),
+        ("version", pa.array([1, None], pa.date32()), ["1970-01-02", None]),
+        ("tags", pa.array([["x"], None], pa.large_list(pa.large_string())), [["x"], None]),
+        ("tags", pa.array([["x"], ["y"]], pa.list_(pa.string(), 1)), [["x"], ["y"]]),
+        ("tags", pa.array([["x"], []], pa.list_(pa.string())), [["x"], []]),
+        ("tags", pa.array([["x"], []]).cast(pa.list_(pa.dictionary(pa.int32(), pa.string()))), [["x"], []]),
+        ("tags", pa.array([None, None], pa.null()), [None, None]),
+        ("tags", pa.array(["x;y", ""]), [["x", "y"], None]),
+    ],
+    ids=lambda value: str(value.type) if isinstance(value, pa.Array) else "",
+)
+def test_columns_of_parquet_may_have_any_type_that_says_it(
+    tmp_path: Path, column: str, values: pa.Array, expected: list[Any]
+) -> None:
+    columns = {"id": pa.array(["a", "b"]), "category": ["c", "c"], "picture": ["a", "b"]}
+    pq.write_table(pa.table(columns | {column: values}), tmp_path / "a.parquet")
+    assert [row[column] for row in read(tmp_path / "a.parquet")] == expected
+
+
+@pytest.mark.parametrize(
+    ("column", "values", "says"),
+    [
+        ("id", [1.5], "the column 'id' is double, and should be text or whole numbers"),
+        ("category", [7], "the column 'category' is int64, and should be text"),
+        ("version", [1.5], "the column 'version' is double, and should be text, whole numbers or times"),
+        ("tags", [[1]], "the column 'tags' is list<"),
+    ],
+)
+def test_a_column_of_another_type_is_named(tmp_path: Path, column: str, values: list[Any], says: str) -> None:
+    pq.write_table(pa.Table.from_pylist([line("a") | {column: values[0]}]), tmp_path / "a.parquet")
+    with pytest.raises(CatalogueMalformed, match=re.escape(f"a.parquet: {says}")):
+        read(tmp_path / "a.parquet")
+
+
+@pytest.mark.parametrize("kind", ["csv", "parquet"])
+def test_a_missing_column_is_named(tmp_path: Path, kind: str) -> None:
+    path = write(tmp_path / f"a.{kind}", {"id": "a", "picture": "a.jpg"})
+    with pytest.raises(CatalogueMalformed, match=rf"a\.{kind}: has no column 'category'; id, category, picture are"):
+        read(path)
+
+
+def test_a_column_that_stands_twice_is_named(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("id,category,picture,id\na,c,a.jpg,b\n")
+    with pytest.raises(CatalogueMalformed, match=r"a\.csv: the column 'id' stands twice"):
+        read(tmp_path / "a.csv")
+
+
+def test_a_row_of_csv_with_too_few_cells_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("id,category,picture\na,c,a.jpg\nb,c\n")
+    with pytest.raises(CatalogueMalformed, match=r"a\.csv: can't be read \(.*Expected 3 columns, got 2"):
+        read(tmp_path / "a.csv")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_pattern_names_many_files_in_the_order_of_their_names(tmp_path: Path, kind: str) -> None:
+    for number in (2, 0, 1):
+        write(tmp_path / f"part-{number}.{kind}", line(str(number)))
+    assert [row["id"] for row in read(tmp_path / f"part-*.{kind}")] == ["0", "1", "2"]
+
+
+def test_a_file_whose_name_looks_like_a_pattern_is_that_file(tmp_path: Path) -> None:
+    write(tmp_path / "a[1].csv", line("a"))
+    write(tmp_path / "a1.csv", line("b"))
+    assert [row["id"] for row in read(tmp_path / "a[1].csv")] == ["a"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_catalogues_in_a_bucket_name_pictures_beside_them(tmp_path: Path, kind: str) -> None:
+    rows = [line("a"), line("b", picture="./x//y.jpg"), line("c", picture="https://host/"), line("d", picture="/mnt/a")]
+    store = MemoryStore("catalogues")
+    store.write(f"shop/a.{kind}", write(tmp_path / f"a.{kind}", *rows).read_bytes(), if_generation_match=0)
+    store.write("shop/_SUCCESS", b"", if_generation_match=0)
+    for where in (f"gs://catalogues/shop/a.{kind}", f"gs://catalogues/s*.{kind}"):
+        batches = read_catalogue(where, open_bucket={"catalogues": store}.__getitem__)
+        assert [uri for batch in batches for uri in batch["picture"].to_pylist()] == [
+            "gs://catalogues/shop/a.jpg",
+            "gs://catalogues/shop/x//y.jpg",
+            "https://host/",
+            "/mnt/a",
+        ]
+
+
+def test_a_folder_of_a_bucket_means_its_catalogue(tmp_path: Path) -> None:
+    store = MemoryStore("catalogues")
+    data = write(tmp_path / "a.jsonl", line("a")).read_bytes()
+    store.write("catalogue.jsonl", data, if_generation_match=0)
+    store.write("shop/catalogue.jsonl", data, if_generation_match=0)
+    for where in ("gs://catalogues", "gs://catalogues/", "gs://catalogues/shop", "gs://catalogues/shop/"):
+        (batch,) = read_catalogue(where, open_bucket={"catalogues": store}.__getitem__)
+        assert batch["picture"].to_pylist() == [f"{where.rstrip('/')}/a.jpg"]
+
+
+def test_a_bucket_that_is_not_there_is_said(bucket_server: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("STORAGE_EMULATOR_HOST", bucket_server)
+    with pytest.raises(BucketMissing):
+        list(read_catalogue("gs://no-such-bucket/a.csv", open_bucket=GcsStore))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_is_no_catalogue_is_refused(tmp_path: Path, kind: str) -> None:
+    with pytest.raises(CatalogueMalformed, match="no such file; name a folder with"):
+        read(tmp_path / f"*.{kind}")
+    with pytest.raises(CatalogueMalformed, match=r"no/catalogue\.jsonl: no such file"):
+        read(tmp_path / "no")
+    (tmp_path / "a.txt").write_text("a")
+    with pytest.raises(CatalogueMalformed, match=r"a\.txt: of no known kind"):
+        read(tmp_path / "a.txt")
+    (tmp_path / f"a.{kind}").write_bytes(b"PAR1 \x00 not really")
+    with pytest.raises(CatalogueMalformed, match=rf"a\.{kind}:"):
+        read(tmp_path / f"a.{kind}")
+    (tmp_path / f"a.{kind}").unlink()
+    (tmp_path / f"a.{kind}").mkdir()
+    with pytest.raises(CatalogueMalformed, match=rf"a\.{kind}/catalogue\.jsonl: no such file"):
+        read(tmp_path / f"a.{kind}")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_catalogue_without_items_is_refused(tmp_path: Path, kind: str) -> None:
+    if kind == "jsonl":
+        (tmp_path / "a.jsonl").write_text("\n \n")
+    elif kind == "csv":
+        (tmp_path / "a.csv").write_text("id,category,picture\n")
+    else:
+        pq.write_table(pa.Table.from_pylist([line("a")]).slice(0, 0), tmp_path / "a.parquet")
+    with pytest.raises(CatalogueMalformed, match=rf"a\.{kind}: has no items"):
+        read(tmp_path / f"a.{kind}")
+
+
+@pytest.mark.parametrize(
+    ("where", "query", "says"),
+    [
+        ("shop", "SELECT 1", "--query: goes with bigquery://<project>"),
+        ("s3://bucket/a.csv", "", "--catalogue: s3://bucket/a.csv: name a folder"),
+        ("bigquery://p", "", "--query: name a file of SQL"),
+        ("bigquery://p/d/t", "SELECT 1", "--query: goes with bigquery://p, without"),
+        ("bigquery://p/d", "", "--catalogue: bigquery://p/d: expected"),
+        ("bigquery://p//t", "", "--catalogue: bigquery://p//t: expected"),
+    ],
+)
+def test_what_makes_no_sense_is_said_before_anything_is_read(where: str, query: str, says: str) -> None:
+    with pytest.raises(Misconfigured, match=re.escape(says)):
+        read_catalogue(where, query=query, open_bucket=nowhere)
+
+
+def test_only_the_columns_that_are_wanted_are_kept(tmp_path: Path) -> None:
+    write(tmp_path / "a.parquet", line("a", embedding=[1.0] * 512))
+    assert read(tmp_path / "a.parquet")[0].keys() == set(CATALOGUE_SCHEMA.names)
