@@ -21,7 +21,7 @@ _URI: Final = frozenset("!#$%&'()*+,-./:;=?@[]_~")
 
 @dataclass(frozen=True, slots=True)
 class Body:
-    """The picture comes. length: its bytes, if the host says."""
+    """It comes. length: its bytes, if the host says."""
 
     length: int | None
 
@@ -58,12 +58,15 @@ Answer = Body | Unchanged | Elsewhere | Refused | Failed
 
 
 def judge(
-    status: int, headers: Mapping[str, str], url: URL, *, conditional: bool, most_bytes: int, now: datetime
+    status: int, headers: Mapping[str, str], url: URL, *, conditional: bool, most_bytes: int | None, now: datetime
 ) -> Answer:
-    """Decide. headers: by name, in any case. conditional: asked with If-None-Match or If-Modified-Since."""
+    """Decide. headers: by name, in any case. conditional: asked with If-None-Match or If-Modified-Since.
+
+    most_bytes: of a picture, which must not be compressed either; None: it is none, and its reader takes what it likes.
+    """
     said = f"{host_of(url)} answered {status}{_phrase(status)}"
     if status == HTTPStatus.OK:
-        return _body(headers, url, most_bytes)
+        return Body(None) if most_bytes is None else _body(headers, url, most_bytes)
     if status == HTTPStatus.NOT_MODIFIED and conditional:
         return Unchanged()
     if status in _REDIRECTS and "Location" in headers:

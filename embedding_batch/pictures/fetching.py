@@ -34,6 +34,8 @@ def fetch(
     less. Everything happens in threads of its own, which end with the generator; close it to break off. `pictures` is
     read as they are needed, in the caller's thread.
 
+    Hosts are asked by this machine itself; a proxy that its environment names isn't used.
+
     open_bucket: gives the store of a bucket by its name; called once for each, in any thread.
 
     A URL is whatever the catalogue says. Whoever writes the catalogue can so have this machine ask any address that it

@@ -27,6 +27,8 @@ class Fetched:
 
     New bytes: data and their sha256. Unchanged: sha256 without data, the bytes of before hold. Not to be had: reason, a
     sentence without credentials; sha256 and data are None. etag, modified: what to ask with the next time.
+    may_pass: with a reason: another run may well have it (the host was busy, or silent): nothing says that the bytes of
+    before are no longer the picture.
     """
 
     picture: Picture
@@ -35,8 +37,9 @@ class Fetched:
     etag: str | None
     modified: str | None
     reason: str | None
+    may_pass: bool = False
 
 
-def missing(picture: Picture, reason: str) -> Fetched:
+def missing(picture: Picture, reason: str, *, may_pass: bool = False) -> Fetched:
     """It can't be had."""
-    return Fetched(picture, None, None, None, None, reason)
+    return Fetched(picture, None, None, None, None, reason, may_pass)

@@ -25,7 +25,8 @@ _BURST_SECONDS = 0.1
 class Politeness:
     """What a host, and this machine, is asked for at most.
 
-    A host is a name in lower case and its own letters, or an address, whatever the port.
+    A host is a name in lower case and its own letters, or an address, whatever the port. All of it is kept by one call
+    of `fetch`: who has several at work at once gives each its part.
 
     requests_a_second: of one host, in any second, as the host sees it; below one: one in so many seconds. A fraction
     above one is cut (2.5 is 2). rates: other such numbers for some hosts: one's own take more.

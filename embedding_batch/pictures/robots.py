@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from dataclasses import dataclass
 from typing import Final
 
@@ -13,11 +14,15 @@ ROBOTS_BYTES: Final = 512 * 1024
 
 @dataclass(frozen=True, slots=True)
 class Robots:
-    """What a host allows. refusal: why nothing is to be fetched from it now. delay: seconds between two requests."""
+    """What a host allows. refusal: why nothing is to be fetched from it. delay: seconds between two requests.
+
+    may_pass: whether the refusal is one for now.
+    """
 
     rules: Protego | None = None
     refusal: str | None = None
     delay: float | None = None
+    may_pass: bool = False
 
     def refuses(self, url: str, product: str) -> str | None:
         """Why `product` may not fetch this URL, or None where it may."""
@@ -33,8 +38,11 @@ EVERYTHING: Final = Robots()
 
 
 def read_robots(body: bytes, product: str, longest_pause: float) -> Robots:
-    """What a robots.txt says to `product`. longest_pause: seconds; a host that asks for longer ones isn't visited."""
-    rules = Protego.parse(body.decode("utf-8", "replace"))
+    """What a robots.txt says to `product`. longest_pause: seconds; a host that asks for longer ones isn't visited.
+
+    body: may be gzip, which some hosts send whatever they are asked for.
+    """
+    rules = Protego.parse(_unpacked(body).decode("utf-8", "replace"))
     delay = rules.crawl_delay(product)
     if delay is None or not delay > 0:
         return Robots(rules)
@@ -46,6 +54,17 @@ def read_robots(body: bytes, product: str, longest_pause: float) -> Robots:
     return Robots(rules, delay=delay)
 
 
+def _unpacked(body: bytes) -> bytes:
+    if not body.startswith(b"\x1f\x8b"):
+        return body
+    try:
+        return zlib.decompressobj(wbits=31).decompress(body, ROBOTS_BYTES)
+    except zlib.error:
+        return b""
+
+
 def unreachable(what: str) -> Robots:
     """Nothing is allowed while nobody knows what is. what: became of the request for it."""
-    return Robots(refusal=f"the host's robots.txt can't be read now, so nothing is fetched from it: {what}")
+    return Robots(
+        refusal=f"the host's robots.txt can't be read now, so nothing is fetched from it: {what}", may_pass=True
+    )

@@ -14,7 +14,6 @@ import dataclasses
 import functools
 import hashlib
 import ssl
-import sys
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -93,7 +92,7 @@ class Web:
     def _send(self, request: Request) -> None:
         host = self._host(host_of(request.url))
         if host.given_up is not None:
-            self._refuse(request, host.given_up)
+            self._refuse(request, host.given_up, may_pass=True)
             return
         if isinstance(request.wanted, Picture) and self._politeness.obeys_robots(host.name):
             robots = self._robots(request, host)
@@ -101,7 +100,7 @@ class Web:
                 return
             refusal = robots.refuses(str(request.url), self._politeness.product)
             if refusal is not None:
-                self._refuse(request, f"{host.name}: {refusal}")
+                self._refuse(request, f"{host.name}: {refusal}", may_pass=robots.may_pass)
                 return
         host.add(request, first=isinstance(request.wanted, Origin))
         self._staff(host)
@@ -279,7 +278,7 @@ class Web:
             response.headers,
             request.url,
             conditional=bool(_conditions(request)),
-            most_bytes=self._politeness.most_bytes if is_picture else sys.maxsize,
+            most_bytes=self._politeness.most_bytes if is_picture else None,
             now=datetime.now(UTC),
         )
         if not isinstance(answer, Body):
@@ -307,19 +306,18 @@ class Web:
     def _lose(self, host: Host, request: Request, reason: str) -> None:
         """All tries are used up."""
         times = "" if request.tries == 1 else f", {request.tries} times"
-        self._refuse(request, reason + times)
+        self._refuse(request, reason + times, may_pass=True)
         if host.is_hopeless(request):
             because = f"{host.name} was given up for this time: so many requests failed, the last: {reason}"
             for waiting in host.give_up(because):
-                self._refuse(waiting, because)
+                self._refuse(waiting, because, may_pass=True)
 
-    def _refuse(self, request: Request, reason: str, *, status: int = 0) -> None:
+    def _refuse(self, request: Request, reason: str, *, may_pass: bool = False, status: int = 0) -> None:
+        """It can't be had. status: of the answer, if there was one."""
         if isinstance(request.wanted, Picture):
-            self._deliver(missing(request.wanted, f"the picture can't be fetched: {reason}"), None)
-        elif status in {0, HTTPStatus.OK}:
-            self._settle(request.wanted, unreachable(reason))
+            self._deliver(missing(request.wanted, f"the picture can't be fetched: {reason}", may_pass=may_pass), None)
         else:
-            self._settle(request.wanted, EVERYTHING)
+            self._settle(request.wanted, EVERYTHING if status else unreachable(reason))
 
     def _settle(self, origin: Origin, robots: Robots) -> None:
         origin.robots = robots

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import gzip
 import hashlib
 import itertools
 import os
@@ -218,6 +219,37 @@ def test_where_robots_txt_can_not_be_read_nothing_is_fetched_for_now(
     assert not pictures_asked(host)
 
 
+def test_a_compressed_robots_txt_is_read(host: PictureHost) -> None:
+    async def packed(_: web.Request) -> web.StreamResponse:
+        return web.Response(body=gzip.compress(b"User-agent: *\nDisallow: /a"), headers={"Content-Encoding": "gzip"})
+
+    host.always["robots.txt"] = packed
+    assert "doesn't allow" in reason(host.url("a"))
+
+
+@pytest.mark.parametrize(
+    ("step", "may_pass"),
+    [(status(404), False), (status(503), True), (reset, True), (moved("ftp://a"), False), (status(410), False)],
+)
+def test_what_another_run_may_have_is_said(host: PictureHost, step: picture_host.Step, may_pass: bool) -> None:
+    host.always["a"] = step
+    polite = Politeness(requests_a_second=1000, longest_pause=0.1)
+    assert the_one(host.url("a"), polite).may_pass is may_pass
+
+
+@pytest.mark.parametrize(
+    ("step", "may_pass"), [(status(503), True), (status(200, text="User-agent: *\nDisallow: /"), False)]
+)
+def test_a_refusal_of_robots_txt_passes_where_it_could_not_be_read(
+    host: PictureHost, step: picture_host.Step, may_pass: bool
+) -> None:
+    host.always["robots.txt"] = step
+    polite = Politeness(requests_a_second=1000, longest_pause=0.1)
+    found = the_one(host.url("a"), polite)
+    assert found.reason
+    assert found.may_pass is may_pass
+
+
 def test_robots_txt_may_stand_elsewhere_and_need_a_second_try(host: PictureHost) -> None:
     host.paths["robots.txt"] = [reset, status(503), moved("/there/robots.txt", 301)]
     host.always["there/robots.txt"] = status(200, text="User-agent: *\nDisallow: /a")
@@ -333,7 +365,7 @@ def test_a_host_that_is_down_is_given_up_before_every_picture_had_all_its_tries(
     polite = Politeness(requests_a_second=1000, longest_pause=0.05, tries=3, robots=False)
     found = fetched(*(host.url(str(number)) for number in range(2000)), politeness=polite)
     assert sum("given up" in str(one.reason) for one in found.values()) > 1000
-    assert all("503" in str(one.reason) for one in found.values())
+    assert all("503" in str(one.reason) and one.may_pass for one in found.values())
 
 
 # Connections
