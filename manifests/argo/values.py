@@ -53,7 +53,7 @@ class BatchValues:
     service_account: of the pods; bind it to who may write to the bucket. executor_service_account: of Argo's own
     container beside each step, the only one that talks to Kubernetes.
     schedule: five fields of cron; None: no CronWorkflow. timezone: of the schedule.
-    starting_deadline_seconds: a start that was missed, because the controller was down, is made up for within these.
+    starting_deadline_seconds: a start that was missed, also because another run was at work, is made up for within.
     deadline_seconds: of a whole run. keep_seconds: how long a run that ended, and its pods that failed, stay.
     retries: of a step that may work when tried again; retry_seconds: before the first one, doubled with each.
     options: of `python -m embedding_batch run`.

@@ -8,13 +8,13 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from manifests.argo.values import EACH, STEPS, BatchValues
-from manifests.metadata import batch_labels
+from manifests.metadata import BUILD, batch_labels
 from manifests.render import LOG_MIB
 from manifests.templates import render_template
 from model_repository.errors import DocumentMalformed
 from model_repository.names import Target
 
-BUILD = (
+_BUILD = (
     "workflow.parameters.build != '' ? workflow.parameters.build : "
     "sprig.dateInZone('20060102t150405z', sprig.int64(workflow.creationTimestamp.s), 'UTC')"
 )
@@ -50,7 +50,7 @@ def workflow_objects(target: Target, bucket: str, values: BatchValues) -> list[d
     context = {
         "index": target.index,
         "bucket": bucket,
-        "build": BUILD,
+        "build": {BUILD: {"expression": _BUILD}},
         "values": values,
         "labels": {**values.labels, **batch_labels(target.index)},
         "steps": {step: _step(step, target, values) for step in STEPS},
@@ -63,7 +63,7 @@ def workflow_objects(target: Target, bucket: str, values: BatchValues) -> list[d
 
 def _step(step: str, target: Target, values: BatchValues) -> _Step:
     own = values.steps[step]
-    arguments = ["step", step, f"--index={target.index}", f"--build={{{{={BUILD}}}}}"]
+    arguments = ["step", step, f"--index={target.index}", f"--build={{{{={_BUILD}}}}}"]
     if step == "list":
         arguments += [f"--environment={target.environment}", *values.options]
     if each := EACH.get(step):
