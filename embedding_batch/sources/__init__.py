@@ -53,9 +53,9 @@ def read_catalogue(
     `picture` comes out as an absolute path of this machine, or as ``gs://``, ``http://`` or ``https://``; see
     `pictures`. `version` is opaque: whoever wrote the catalogue changes it with the picture's bytes.
 
-    Raises Misconfigured (also where BigQuery's client isn't installed). While it is read: CatalogueMalformed for the
-    first row that is wrong, with its file and line or row, and if there are none; CatalogueUnavailable and AccessDenied
-    of BigQuery; and what the store raises. Whether an id stands twice is for the caller, who sees all.
+    Raises Misconfigured. While it is read: CatalogueMalformed for the first row that is wrong, with its file and line
+    or row, and if there are none; Misconfigured where BigQuery's client isn't installed; CatalogueUnavailable and
+    AccessDenied of BigQuery; and what the store raises. Whether an id stands twice is for the caller, who sees all.
     """
     if where.startswith(BIGQUERY):
         return _some(where, read_bigquery(parse_bigquery(where, query)))

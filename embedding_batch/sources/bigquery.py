@@ -20,6 +20,7 @@ from http import HTTPStatus
 from typing import Any, Final
 
 import pyarrow as pa
+import requests
 from google.api_core import exceptions as api
 from google.api_core.retry import Retry, if_exception_type
 from google.auth import exceptions as auth
@@ -49,16 +50,17 @@ _LIMITS_REACHED: Final = ("rateLimitExceeded", "jobRateLimitExceeded", "quotaExc
 
 @dataclass(frozen=True, slots=True)
 class BigQuerySource:
-    """A table, as ``dataset.table``, or a query; one of them is empty."""
+    """A table of a dataset, or a query; of the other the texts are empty."""
 
     project: str
+    dataset: str
     table: str
     query: str
 
     @property
     def name(self) -> str:
         """For people."""
-        return f"{SCHEME}{self.project}" + (f"/{self.table.replace('.', '/')}" if self.table else " (--query)")
+        return f"{SCHEME}{self.project}" + (" (--query)" if self.query else f"/{self.dataset}/{self.table}")
 
 
 def parse_bigquery(where: str, query: str) -> BigQuerySource:
@@ -70,7 +72,8 @@ def parse_bigquery(where: str, query: str) -> BigQuerySource:
         raise Misconfigured(f"--query: name a file of SQL that finds the catalogue in {where}, or name a table")
     if len(parts) > 1 and query:
         raise Misconfigured(f"--query: goes with {SCHEME}{parts[0]}, without a dataset and a table")
-    return BigQuerySource(parts[0], ".".join(parts[1:]), query)
+    project, dataset, table = (*parts, "", "")[:_PARTS_OF_TABLE]
+    return BigQuerySource(project, dataset, table, query)
 
 
 def read_bigquery(source: BigQuerySource, *, patience: float = 30.0) -> Iterator[pa.RecordBatch]:
@@ -104,7 +107,7 @@ class _Clients:
             mend = "install requirements/embedding_batch.txt, which has google-cloud-bigquery and its storage client"
             raise Misconfigured(f"--catalogue: {source.name}: BigQuery's client isn't here ({error}); {mend}") from None
         self._source = source
-        self._types = bigquery_storage.types
+        self._bigquery, self._types = bigquery, bigquery_storage.types
         emulator = _emulator(os.environ)
         credentials = {"credentials": AnonymousCredentials()} if emulator else {}  # type: ignore[no-untyped-call]
         self._asking = bigquery.Client(source.project, **credentials)
@@ -117,7 +120,8 @@ class _Clients:
 
     def looked_up(self) -> tuple[Any, list[str]]:
         """The table and the columns to read of it."""
-        table = self._asking.get_table(f"{self._source.project}.{self._source.table}", **self._asked)
+        reference = self._bigquery.DatasetReference(self._source.project, self._source.dataset)
+        table = self._asking.get_table(reference.table(self._source.table), **self._asked)
         if table.table_type in _UNREADABLE:
             mend = f"catalogue {SCHEME}{self._source.project} with --query, a file of SQL that reads it"
             raise CatalogueMalformed(
@@ -127,7 +131,8 @@ class _Clients:
 
     def queried(self) -> tuple[Any, list[str]]:
         """The table that BigQuery put what the query found into, and the columns to read of it."""
-        job = self._asking.query(self._source.query, job_retry=None, **self._asked)
+        config = self._bigquery.QueryJobConfig(job_timeout_ms=int(1000 * _WHOLE_SECONDS))
+        job = self._asking.query(self._source.query, config, job_retry=None, **self._asked)
         found = job.result(retry=self._asked["retry"], job_retry=None, timeout=_WHOLE_SECONDS)
         columns = wanted(self._source.name, [field.name for field in found.schema])
         return job.destination, columns
@@ -145,12 +150,11 @@ class _Clients:
             retry=self._retry,
             timeout=_ANSWER_SECONDS,
         )
+        schema = pa.ipc.read_schema(pa.py_buffer(session.arrow_schema.serialized_schema))
         for stream in session.streams:
-            rows = self._reading.read_rows(stream.name, retry=self._retry, timeout=_WHOLE_SECONDS).rows()
-            for page in rows.pages:
-                batch = page.to_arrow()
-                # an emulator may give them in an order of its own
-                yield batch.select(columns)
+            for answer in self._reading.read_rows(stream.name, retry=self._retry, timeout=_WHOLE_SECONDS):
+                data = pa.py_buffer(answer.arrow_record_batch.serialized_record_batch)
+                yield pa.ipc.read_record_batch(data, schema)
 
 
 def _emulator(environment: Mapping[str, str]) -> str:
@@ -168,7 +172,8 @@ def _transport(emulator: str) -> dict[str, Any]:
     import grpc  # noqa: PLC0415 - comes with the client
     from google.cloud.bigquery_storage_v1.services.big_query_read import transports  # noqa: PLC0415 - likewise
 
-    return {"transport": transports.BigQueryReadGrpcTransport(channel=grpc.insecure_channel(emulator))}
+    options = [("grpc.max_receive_message_length", -1)]  # as the client's own channel has it
+    return {"transport": transports.BigQueryReadGrpcTransport(channel=grpc.insecure_channel(emulator, options))}
 
 
 @contextmanager
@@ -183,7 +188,7 @@ def _errors(name: str) -> Iterator[None]:
     except (auth.DefaultCredentialsError, auth.RefreshError) as error:
         mend = "set up Application Default Credentials: gcloud auth application-default login"
         raise AccessDenied(f"{name}: no valid credentials ({error}); {mend}") from error
-    except (auth.TransportError, ConnectionError, TimeoutError) as error:
+    except (requests.RequestException, auth.TransportError, ConnectionError, TimeoutError) as error:
         raise CatalogueUnavailable(f"{name}: no answer from BigQuery ({error}); it may pass") from error
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import re
+import sys
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -424,6 +425,14 @@ def test_a_catalogue_without_items_is_refused(tmp_path: Path, kind: str) -> None
 def test_what_makes_no_sense_is_said_before_anything_is_read(where: str, query: str, says: str) -> None:
     with pytest.raises(Misconfigured, match=re.escape(says)):
         read_catalogue(where, query=query, open_bucket=nowhere)
+
+
+def test_bigquery_without_its_client_is_misconfigured(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "google.cloud.bigquery", None)
+    with pytest.raises(
+        Misconfigured, match=r"bigquery://p/d/t: BigQuery's client isn't here .*; install requirements/"
+    ):
+        list(read_catalogue("bigquery://p/d/t", open_bucket=nowhere))
 
 
 def test_only_the_columns_that_are_wanted_are_kept(tmp_path: Path) -> None:
