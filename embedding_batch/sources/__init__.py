@@ -61,23 +61,40 @@ def read_catalogue(
         return _some(where, read_bigquery(parse_bigquery(where, query)))
     if query:
         raise Misconfigured(f"--query: goes with {BIGQUERY}<project>, and the catalogue is {where}")
-    if "://" in where and not where.startswith("gs://"):
-        raise Misconfigured(f"--catalogue: {where}: {_KINDS}, here or gs://; or {BIGQUERY}...")
+    if not where or ("://" in where and not where.startswith("gs://")):
+        raise Misconfigured(f"--catalogue: {where!r}: {_KINDS}, here or gs://; or {BIGQUERY}...")
     return _some(where, _read_files(where, open_bucket))
 
 
 def _read_files(where: str, open_bucket: Callable[[str], Store]) -> Iterator[pa.RecordBatch]:
-    named = PurePosixPath(where).suffix.lower() in _READERS and not Path(where).is_dir()
-    pattern = where if named or re.search(PATTERN, where) or Path(where).is_file() else f"{where.rstrip('/')}/{FILE}"
+    pattern = where if _names_files(where) else f"{where.rstrip('/')}/{FILE}"
     found = False
     for file in find_files(pattern, open_bucket):
         found = True
         reader = _READERS.get(PurePosixPath(file.name).suffix.lower())
         if reader is None:
             raise CatalogueMalformed(f"{file.name}: of no known kind; {_KINDS}")
+        if not _is_utf_8(file.folder):
+            raise Misconfigured(f"--catalogue: {file.name!r}: the names of its folders should be UTF-8")
         yield from reader(file)
     if not found:
         raise CatalogueMalformed(f"{pattern}: no such file; {_KINDS}")
+
+
+def _names_files(where: str) -> bool:
+    """Whether it isn't a folder's name; a bucket's folder is known by having no file's suffix."""
+    path = Path(where)
+    if path.is_dir():
+        return False
+    return path.suffix.lower() in _READERS or re.search(PATTERN, where) is not None or path.is_file()
+
+
+def _is_utf_8(name: str) -> bool:
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _some(where: str, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:

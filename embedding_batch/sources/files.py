@@ -34,7 +34,10 @@ class SourceFile:
     @property
     def folder(self) -> str:
         """Where it lies, without a slash at the end: an absolute path, or gs://<bucket>[/<folder>]."""
-        return (self.name if self.name.startswith(GCS) else str(Path(self.name).absolute())).rpartition("/")[0]
+        if self.name.startswith(GCS):
+            return self.name.rpartition("/")[0]
+        folder = Path(self.name).parent
+        return str(folder.resolve() if ".." in folder.parts else folder.absolute())
 
     def open(self) -> BinaryIO:
         """Open it to be read from its beginning. Raises OSError, and what the store raises."""

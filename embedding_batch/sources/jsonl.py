@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from functools import partial
-from typing import Final
+from typing import Any, Final
 
 import pyarrow as pa
 
@@ -27,8 +27,14 @@ from embedding_batch.sources.rows import (
 
 _BOM: Final = b"\xef\xbb\xbf"
 
+_STRINGS: Final = frozenset({str})
+
 _Row = tuple[str, str, str, str | None, list[str] | None]
 """As in CATALOGUE_SCHEMA."""
+
+
+class _WrongLine(Exception):
+    """Says what is wrong with it; whoever reads the file knows which."""
 
 
 def read_jsonl(file: SourceFile) -> Iterator[pa.RecordBatch]:
@@ -42,10 +48,10 @@ def read_jsonl(file: SourceFile) -> Iterator[pa.RecordBatch]:
                 if data.isspace() or not data:
                     continue
                 try:
-                    rows.append(_row(f"{file.name}:{number}", data))
-                except CatalogueMalformed:
+                    rows.append(_row(data))
+                except _WrongLine as error:
                     yield from _batch(file, rows, numbers)  # what is wrong with an earlier line comes first
-                    raise
+                    raise CatalogueMalformed(f"{file.name}:{number}: {error}") from error
                 numbers.append(number)
                 if len(rows) == ROWS_AT_ONCE:
                     yield from _batch(file, rows, numbers)
@@ -68,49 +74,50 @@ def _line(name: str, numbers: list[int], row: int) -> str:
     return f"{name}:{numbers[row]}"
 
 
-def _row(where: str, data: bytes) -> _Row:
+def _row(data: bytes) -> _Row:
     try:
         text = data.decode()
         fields = json.loads(text)
     except UnicodeDecodeError as error:
-        raise CatalogueMalformed(f"{where}: not UTF-8 ({error})") from error
+        raise _WrongLine(f"not UTF-8 ({error})") from error
     except (ValueError, RecursionError) as error:
-        raise CatalogueMalformed(f"{where}: not JSON ({error})") from error
+        raise _WrongLine(f"not JSON ({error})") from error
     if not isinstance(fields, dict):
-        raise CatalogueMalformed(f"{where}: expected an object")
-    row = _texts(fields, where)
+        raise _WrongLine("expected an object")
+    row = _texts(fields)
     if "\\u" in text:  # only so can half a character come, which nothing that is written down can hold
         try:
             "".join((*row[:3], row[3] or "", *(row[4] or ()))).encode()
         except UnicodeEncodeError as error:
-            raise CatalogueMalformed(f"{where}: half a character, \\u{ord(error.object[error.start]):x}") from error
+            raise _WrongLine(f"half a character, \\u{ord(error.object[error.start]):x}") from error
     return row
 
 
-def _texts(fields: dict[str, object], where: str) -> _Row:
-    item, category, version, tags = (fields.get(name) for name in ("id", "category", "version", "tags"))
-    if type(item) is int:
+def _texts(fields: dict[str, Any]) -> _Row:
+    """What is the line's own; lengths and characters are looked at in columns, which is faster."""
+    item, category, version, tags = fields.get("id"), fields.get("category"), fields.get("version"), fields.get("tags")
+    if type(item) is not str:
+        if type(item) is not int:
+            raise _WrongLine(f"'id' should be 1 to {ID_LIMIT} printable characters, or a whole number")
         item = str(item)
-    if type(version) is int:
+    if type(category) is not str:
+        raise _WrongLine(f"'category' should be 1 to {CATEGORY_LIMIT} printable characters")
+    if version is not None and type(version) is not str:
+        if type(version) is not int:
+            raise _WrongLine(f"'version' should be at most {VERSION_LIMIT} printable characters, or a whole number")
         version = str(version)
-    if not isinstance(item, str):
-        raise CatalogueMalformed(f"{where}: 'id' should be 1 to {ID_LIMIT} printable characters, or a whole number")
-    if not isinstance(category, str):
-        raise CatalogueMalformed(f"{where}: 'category' should be 1 to {CATEGORY_LIMIT} printable characters")
-    if version is not None and not isinstance(version, str):
-        raise CatalogueMalformed(f"{where}: 'version' should be at most {VERSION_LIMIT} printable characters")
-    if tags is not None and not (isinstance(tags, list) and all(isinstance(tag, str) for tag in tags)):
-        raise CatalogueMalformed(f"{where}: 'tags' should be a list of texts")
-    return item, category, _picture(fields, where), version, tags
+    if tags is not None and not (type(tags) is list and _STRINGS.issuperset(map(type, tags))):
+        raise _WrongLine("'tags' should be a list of texts")
+    return item, category, _picture(fields), version, tags
 
 
-def _picture(fields: dict[str, object], where: str) -> str:
+def _picture(fields: dict[str, Any]) -> str:
     name = "picture" if "picture" in fields else "file"
     picture = fields.get(name)
-    if not isinstance(picture, str) or not picture:
-        raise CatalogueMalformed(f"{where}: {name!r} should be a picture's path{' or URI' * (name == 'picture')}")
+    if type(picture) is not str or not picture:
+        raise _WrongLine(f"{name!r} should be a picture's path{' or URI' * (name == 'picture')}")
     if name == "picture":
         return picture
     if picture.startswith("/"):
-        raise CatalogueMalformed(f"{where}: file {picture!r} must lie within the catalogue's folder")
+        raise _WrongLine(f"file {picture!r} must lie within the catalogue's folder")
     return f"./{picture}"  # a file may be called what a URI is called

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import re
 import sys
 from decimal import Decimal
@@ -18,7 +19,7 @@ from hypothesis import strategies as st
 
 from embedding_batch.errors import CatalogueMalformed
 from embedding_batch.sources import CATALOGUE_SCHEMA, CATEGORY_LIMIT, ID_LIMIT, read_catalogue
-from embedding_batch.sources.rows import ROWS_AT_ONCE
+from embedding_batch.sources.rows import ROWS_AT_ONCE, Origin, check_rows
 from model_repository.errors import BucketMissing, Misconfigured
 from model_repository.gcs_store import GcsStore
 from tests.memory_store import MemoryStore
@@ -98,7 +99,23 @@ def test_a_folder_means_its_catalogue_and_file_names_a_picture_in_it(tmp_path: P
 def test_folders_are_named_from_where_the_command_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     write(tmp_path / "catalogue.jsonl", line("a"))
-    assert [read(where)[0]["picture"] for where in (".", "catalogue.jsonl")] == [f"{tmp_path}/a.jpg"] * 2
+    wheres = (".", "catalogue.jsonl", f"../{tmp_path.name}")
+    assert [read(where)[0]["picture"] for where in wheres] == [f"{tmp_path}/a.jpg"] * 3
+
+
+def test_a_folder_s_name_may_look_like_a_file_s_or_a_pattern(tmp_path: Path) -> None:
+    for name in ("shop.csv", "shop[1]"):
+        (tmp_path / name).mkdir()
+        write(tmp_path / name / "catalogue.jsonl", line("a"))
+        assert [row["picture"] for row in read(tmp_path / name)] == [f"{tmp_path}/{name}/a.jpg"]
+
+
+def test_a_folder_whose_name_no_picture_could_be_written_down_with_is_misconfigured(tmp_path: Path) -> None:
+    folder = tmp_path / os.fsdecode(b"\xff")
+    folder.mkdir()
+    write(folder / "catalogue.jsonl", line("a"))
+    with pytest.raises(Misconfigured, match="should be UTF-8"):
+        read(folder)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -265,12 +282,32 @@ def test_bytes_that_are_no_utf_8_are_refused_with_their_line(tmp_path: Path) -> 
     with pytest.raises(CatalogueMalformed, match=r"a\.jsonl:2: not UTF-8"):
         read(tmp_path / "a.jsonl")
     (tmp_path / "a.csv").write_bytes(b"id,category,picture\na,c,a.jpg\nb,\xff,b.jpg\n")
-    with pytest.raises(CatalogueMalformed, match=r"a\.csv: "):
+    with pytest.raises(CatalogueMalformed, match=r"a\.csv: can't be read \(.*Row #3: .*UTF8"):
         read(tmp_path / "a.csv")
     table = pa.table({"id": ["a", "b"], "category": ["c", "c"], "picture": pa.array([b"a.jpg", b"\xff"])})
     pq.write_table(table, tmp_path / "a.parquet")
     with pytest.raises(CatalogueMalformed, match=r"row 1: 'picture' of 'b' should be"):
         read(tmp_path / "a.parquet")
+
+
+def test_halves_of_a_character_in_two_rows_are_not_one_character(tmp_path: Path) -> None:
+    ids = pa.array([b"a\xe6\xa4", b"\x85b"])
+    pq.write_table(pa.table({"id": ids, "category": ["c", "c"], "picture": ["a", "b"]}), tmp_path / "a.parquet")
+    with pytest.raises(CatalogueMalformed, match=r"a\.parquet: row 0: 'id' should be"):
+        read(tmp_path / "a.parquet")
+
+
+def test_what_lies_behind_lists_that_are_not_there_is_not_looked_at() -> None:
+    values = pa.array(["x", "hidden\n", "y", None])
+    missing = pa.array([False, True, False])
+    tags = pa.ListArray.from_arrays(pa.array([0, 1, 2, 3], pa.int32()), values, mask=missing)
+    texts = pa.array(["a", "b", "c"])
+    columns = {"id": texts, "category": texts, "picture": pa.array(["/a", "/b", "/c"])}
+    origin = Origin("table", None, "row {}".format)
+    assert check_rows(columns | {"tags": tags}, origin)["tags"].to_pylist() == [["x"], None, ["y"]]
+    tags = pa.ListArray.from_arrays(pa.array([0, 1, 2, 4], pa.int32()), values, mask=missing)
+    with pytest.raises(CatalogueMalformed, match=r"row 2: 'tags' of 'c' has one that .* is nothing"):
+        check_rows(columns | {"tags": tags}, origin)
 
 
 @pytest.mark.parametrize(
@@ -332,7 +369,7 @@ def test_a_column_that_stands_twice_is_named(tmp_path: Path) -> None:
 
 def test_a_row_of_csv_with_too_few_cells_is_refused(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text("id,category,picture\na,c,a.jpg\nb,c\n")
-    with pytest.raises(CatalogueMalformed, match=r"a\.csv: can't be read \(.*Expected 3 columns, got 2"):
+    with pytest.raises(CatalogueMalformed, match=r"a\.csv: can't be read \(.*Row #3: Expected 3 columns, got 2"):
         read(tmp_path / "a.csv")
 
 
@@ -415,7 +452,8 @@ def test_a_catalogue_without_items_is_refused(tmp_path: Path, kind: str) -> None
     ("where", "query", "says"),
     [
         ("shop", "SELECT 1", "--query: goes with bigquery://<project>"),
-        ("s3://bucket/a.csv", "", "--catalogue: s3://bucket/a.csv: name a folder"),
+        ("", "", "--catalogue: '': name a folder"),
+        ("s3://bucket/a.csv", "", "--catalogue: 's3://bucket/a.csv': name a folder"),
         ("bigquery://p", "", "--query: name a file of SQL"),
         ("bigquery://p/d/t", "SELECT 1", "--query: goes with bigquery://p, without"),
         ("bigquery://p/d", "", "--catalogue: bigquery://p/d: expected"),
