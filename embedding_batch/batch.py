@@ -1,229 +1,170 @@
-"""The plain order of the steps: list -> diff -> embed -> build -> check -> publish -> commit."""
+"""A run: its steps by name, each of which may be a process of its own, and all of them in their order in one.
+
+list > fetch, embed (each shard) > collect > build (each part) > publish > commit; report in the end.
+
+What a step does is recorded in the bucket when it is done: run again, it answers with its record. So whatever died in a
+run goes on, with at most a shard's or a part's work done again.
+"""
 
 from __future__ import annotations
 
-import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from datetime import datetime
-from pathlib import Path
+from typing import Any, Final
 
-from embedding_batch.config import Config, Model
-from embedding_batch.events import Listener, StepEnded, Warned
-from embedding_batch.steps.building import Built, Vectors, build, group
-from embedding_batch.steps.catalogue import Broken, Listed, Listing, list_pictures, read_catalogue
-from embedding_batch.steps.checking import Checked, check, describe
-from embedding_batch.steps.embedding import embed, read_picture
-from embedding_batch.steps.features import FeatureCache, diff, unit_vectors
-from embedding_batch.steps.guards import guard_broken, guard_items, guard_recall
-from embedding_batch.steps.models import (
-    LocalModel,
-    NewModel,
-    fetched_model,
-    local_model,
-    new_model,
-    publish_model,
-    published_model,
-)
-from embedding_batch.steps.publishing import Serving, commit, describe_commit, look, new_build, publish_build
-from embedding_batch.steps.tuning import spread
-from embedding_batch.steps.vectors import OpenBucket, read_vectors
-from model_repository.documents.commit import LiveCommit
-from model_repository.documents.index_manifest import IndexManifest, ModelReference
+from embedding_batch.config import Config
+from embedding_batch.errors import NameTaken
+from embedding_batch.events import Listener
+from embedding_batch.run import OpenBucket, Run
+from embedding_batch.state.plan import Plan, open_plan
+from embedding_batch.state.scratch import scratch
+from embedding_batch.steps.checking import share
+from embedding_batch.steps.collecting import collect
+from embedding_batch.steps.committing import commit_build, look
+from embedding_batch.steps.embedding import embed_shard
+from embedding_batch.steps.fetching import fetch_shard
+from embedding_batch.steps.guards import guard_items
+from embedding_batch.steps.indexing import build_part, index_part
+from embedding_batch.steps.listing import list_items
+from embedding_batch.steps.publishing import publish, publish_build, published
+from embedding_batch.steps.reporting import report
+from embedding_batch.steps.vectors import spool_vectors
+from model_repository.errors import DeliveryError
 from model_repository.gcs_store import GcsStore
-from model_repository.names import ModelPrefix
 from model_repository.store import Store
 
-GOLDEN_IMAGES = 3
-
-
-@dataclass(frozen=True, slots=True)
-class Summary:
-    """What a run did.
-
-    live: the commit that stands now, which may be another's on hold; None: the run was not to commit.
-    embedded: pictures that were new. reused: pictures that had an embedding. seconds: by step, in order.
-    """
-
-    manifest: IndexManifest
-    live: LiveCommit | None
-    embedded: int
-    reused: int
-    broken: tuple[Broken, ...]
-    seconds: dict[str, float]
+WHOLE: Final[Mapping[str, Callable[[Run], dict[str, Any]]]] = {
+    "list": list_items,
+    "collect": collect,
+    "publish": publish,
+    "commit": commit_build,
+}
+SHARES: Final[Mapping[str, Callable[[Run, int], dict[str, Any]]]] = {
+    "fetch": fetch_shard,
+    "embed": embed_shard,
+    "build": build_part,
+}
 
 
 def run(
     config: Config, store: Store, now: datetime, listener: Listener, *, open_bucket: OpenBucket = GcsStore
-) -> Summary:
-    """Index the catalogue's pictures, or somebody's own vectors, publish the build, and commit it.
+) -> dict[str, Any]:
+    """Index the catalogue's pictures, or somebody's own vectors, publish the build, and commit it; returns the report.
 
-    now: when the build counts as made. open_bucket: where vectors are read from. Raises what `errors` lists, and what
-    the store does. Nothing is committed then, and a build that was not uploaded whole has no index.json.
+    now: when the build counts as made. open_bucket: where other buckets are read from. A run of the same build that
+    didn't end goes on where it stood. Raises what `errors` lists, NameTaken for a build that is done or was begun with
+    other options, and what the store does. Nothing is committed then, and a build that isn't whole has no index.json.
     """
-    return _Run(config, store, now, listener, open_bucket).run()
-
-
-@dataclass(slots=True)
-class _Run:
-    config: Config
-    store: Store
-    now: datetime
-    listener: Listener
-    open_bucket: OpenBucket
-    seconds: dict[str, float] = field(default_factory=dict)
-
-    @contextmanager
-    def _step(self, name: str) -> Iterator[list[str]]:
-        """Time a step; what it puts into the list is told with it."""
-        started = time.perf_counter()
-        details: list[str] = []
-        yield details
-        self.seconds[name] = time.perf_counter() - started
-        self.listener(StepEnded(name, self.seconds[name], "; ".join(details)))
-
-    def run(self) -> Summary:
-        return self._of_vectors() if self.config.vectors else self._of_pictures()
-
-    def _of_pictures(self) -> Summary:
-        config = self.config
-        with self._step("list") as details:
-            listing = list_pictures(read_catalogue(config.catalogue))
-            serving = look(self.store, config.target, self.listener)
-            details.append(f"{listing.items} items")
-        with self._step("model") as details:
-            models = self._models(listing)
-            details.append(", ".join(str(model.local.prefix) for model in models))
-        listing, embedded = self._embed(listing, models)
-        guard_items(len(listing.listed), serving.items, config.limits)
-        models = [model for model in models if model.listed(listing)]
-        contents = sorted((one for model in models for one in model.contents(listing)), key=lambda one: one.category)
-        reused = sum(len({entry.sha256 for entry in model.listed(listing)}) for model in models) - embedded
-        places = {category: place for place, model in enumerate(models) for category in model.categories}
-
-        def publish(built: Built, checked: Checked) -> Sequence[ModelReference]:
-            return self._publish_models(models, listing, built, checked)
-
-        manifest, live = self._index(contents, serving, publish, places.get)
-        return Summary(manifest, live, embedded, reused, listing.broken, self.seconds)
-
-    def _models(self, listing: Listing) -> list[_Model]:
-        """The models of today's categories, and whether they stand in the bucket."""
-        config = self.config
-        categories: dict[Model, list[str]] = {}
-        for category in sorted({item.category for item in listing.catalogue}):
-            categories.setdefault(config.model_of(category), []).append(category)
-        found: dict[ModelPrefix, _Model] = {}
-        for name, its in categories.items():
-            if isinstance(name, str):
-                local = local_model(name, config.model_cache)
-                reference = published_model(self.store, local)
+    plan = open_plan(store, config, now)
+    with scratch(config.cache / "scratch") as room:
+        one = Run(config, store, open_bucket, room, plan.created, listener)
+        if one.folder.record("commit") is not None:
+            raise NameTaken(f"{config.prefix}: this build is done already; take a new name, or leave out --build")
+        try:
+            if config.vectors:
+                _index_vectors(one)
             else:
-                local, reference = fetched_model(self.store, name, config.model_cache)
-            cache = FeatureCache(config.feature_cache, local.features_key, local.dimensions)
-            same = found.get(local.prefix)  # a built-in model may be named by its prefix, too
-            of_same = same.categories if same else frozenset()
-            found[local.prefix] = _Model(local, reference, of_same | set(its), cache)
-        return list(found.values())
-
-    def _of_vectors(self) -> Summary:
-        config = self.config
-        with self._step("read") as details:
-            contents = read_vectors(config.vectors, config.ids, self.open_bucket)
-            serving = look(self.store, config.target, self.listener)
-            items = sum(len(content.ids) for content in contents)
-            details.append(f"{items} vectors of {contents[0].dimensions} numbers")
-        guard_items(items, serving.items, config.limits)
-        manifest, live = self._index(contents, serving, lambda *_: [], lambda _: None)
-        return Summary(manifest, live, 0, 0, (), self.seconds)
-
-    def _index(
-        self,
-        contents: Sequence[Vectors],
-        serving: Serving,
-        publish_models: Callable[[Built, Checked], Sequence[ModelReference]],
-        model_of: Callable[[str], int | None],
-    ) -> tuple[IndexManifest, LiveCommit | None]:
-        """Build, check, publish and commit. model_of: which of the published models made a category's vectors."""
-        config = self.config
-        with tempfile.TemporaryDirectory(prefix="indexpush-build-") as folder:
-            with self._step("build") as details:
-                built = build(Path(folder), contents, config.method_of, workers=config.workers, listener=self.listener)
-                details.append(f"{built.items} items in {len(built.partitions)} categories")
-            with self._step("check") as details:
-                checked = check(built, model_of, recall=config.limits.least_recall, listener=self.listener)
-                details.append(describe(checked))
-                guard_recall(checked.weakest, config.limits)
-            with self._step("publish") as details:
-                manifest, data = new_build(config.prefix, built, checked, publish_models(built, checked), self.now)
-                manifest = publish_build(self.store, built, manifest, data)
-                details.append(f"{manifest.prefix}, {manifest.bytes_to_pull} bytes to pull")
-        with self._step("commit") as details:
-            live = commit(self.store, config.target, config.commit, serving) if config.commits else None
-            details.append(describe_commit(live))
-        return manifest, live
-
-    def _embed(self, listing: Listing, models: Sequence[_Model]) -> tuple[Listing, int]:
-        """Return what can be indexed, all of it in the caches now, and how many pictures were embedded for that."""
-        missing: list[tuple[Listed, ...]] = []
-        with self._step("diff") as details:
-            for model in models:
-                known, damaged = model.cache.known()
-                for name in damaged:
-                    self.listener(
-                        Warned(f"the cached embeddings in {name} are damaged, and made anew; delete that file")
-                    )
-                missing.append(diff(model.listed(listing), known))
-            details.append(f"{sum(map(len, missing))} new pictures")
-        with self._step("embed") as details:
-            embedded = 0
-            for model, new in zip(models, missing, strict=True):
-                faults = embed(
-                    new, model.local.embed, model.cache.write, workers=self.config.workers, listener=self.listener
-                )
-                listing = listing.without(faults, model.categories)
-                embedded += len(new) - len(faults)
-            details.append(f"{embedded} embedded, {len(listing.broken)} items skipped")
-            for one in listing.broken:
-                self.listener(Warned(f"{one.item.id}: skipped, {one.reason} ({str(one.item.picture)!r})"))
-            guard_broken(listing.broken, listing.items, self.config.limits)
-        return listing, embedded
-
-    def _publish_models(
-        self, models: Sequence[_Model], listing: Listing, built: Built, checked: Checked
-    ) -> Sequence[ModelReference]:
-        """Publish those that don't stand in the bucket; returns what index.json says of each."""
-        new: dict[ModelPrefix, NewModel] = {}
-        for model in models:
-            if model.reference is None:
-                items = model.listed(listing)
-                golden = [read_picture(items[position]) for position in spread(len(items), GOLDEN_IMAGES)]
-                new[model.local.prefix] = new_model(model.local, golden, self.now)
-        references = [model.reference or new[model.local.prefix].reference for model in models]
-        new_build(self.config.prefix, built, checked, references, self.now)  # read, too, before the first upload
-        return [model.reference or publish_model(self.store, model.local, new[model.local.prefix]) for model in models]
+                _index_pictures(one)
+        except DeliveryError as error:
+            with suppress(DeliveryError):  # what stopped it may keep it from being written, too
+                report(one, error)
+            raise
+        return report(one)
 
 
-@dataclass(frozen=True, slots=True)
-class _Model:
-    """A model of a run.
+def step(
+    name: str,
+    number: int | None,
+    *,
+    config: Config,
+    plan: Plan,
+    store: Store,
+    listener: Listener,
+    open_bucket: OpenBucket = GcsStore,
+) -> dict[str, Any]:
+    """Do one step of a run, unless it is done; returns its record. number: of the shard or part, where it has such."""
+    with scratch(config.cache / "scratch") as room:
+        one = Run(config, store, open_bucket, room, plan.created, listener)
+        return report(one) if name == "report" else _do(one, name, number)
 
-    reference: to the one in the bucket; None: it isn't there. categories: whose pictures it embeds.
-    """
 
-    local: LocalModel
-    reference: ModelReference | None
-    categories: frozenset[str]
-    cache: FeatureCache
+def _do(run: Run, name: str, number: int | None = None) -> dict[str, Any]:
+    if (done := run.folder.record(name, number)) is not None:
+        return done
+    began = time.perf_counter()
+    said = WHOLE[name](run) if number is None else SHARES[name](run, number)
+    return run.folder.write_record(name, number, {**said, "seconds": round(time.perf_counter() - began, 3)})
 
-    def listed(self, listing: Listing) -> tuple[Listed, ...]:
-        """The items that it embeds."""
-        return tuple(entry for entry in listing.listed if entry.item.category in self.categories)
 
-    def contents(self, listing: Listing) -> tuple[Vectors, ...]:
-        """Their vectors by category, from the cache."""
-        listed = self.listed(listing)
-        vectors = unit_vectors(self.cache.read([entry.sha256 for entry in listed]))
-        return group([entry.item.id for entry in listed], [entry.item.category for entry in listed], vectors)
+def _index_pictures(run: Run) -> None:
+    listed = _do(run, "list")
+    pictures = run.config.shard_pictures
+    for number in range(listed["shards"]):
+        for name in ("fetch", "embed"):
+            run.spans[name] = (number * pictures, listed["pictures"])
+            _do(run, name, number)
+    collected = _do(run, "collect")
+    for place in {part["model"] for part in collected["of_parts"]}:
+        model, _ = run.model(run.config.model_named(listed["models"][place]["name"]))
+        run.features(model).refresh()
+    _side_by_side(run, [part["items"] for part in collected["of_parts"]], lambda number: _do(run, "build", number))
+    _do(run, "publish")
+    _do(run, "commit")
+
+
+def _side_by_side(run: Run, sizes: list[int], build: Callable[[int], dict[str, Any]]) -> list[dict[str, Any]]:
+    """Build all parts, on all cores: the engines release the GIL. The largest first: the last one to end is small."""
+    records: dict[int, dict[str, Any]] = {}
+    with run.timed("build") as details, ThreadPoolExecutor(run.config.workers) as pool:
+        run.progress("build", 0, len(sizes))
+        order = sorted(range(len(sizes)), key=lambda number: -sizes[number])
+        try:
+            for number, record in zip(order, pool.map(build, order), strict=True):
+                records[number] = record
+                run.progress("build", len(records), len(sizes))
+        except BaseException:
+            pool.shutdown(wait=True, cancel_futures=True)
+            raise
+        weakest = min((record["partition"] for record in records.values()), key=lambda one: one["recall"]["value"])
+        least = f"least recall {weakest['recall']['value']:.3f} in {weakest['category']}"
+        details.append(f"{sum(sizes)} items in {len(sizes)} partitions, {least}")
+    return [records[number] for number in range(len(sizes))]
+
+
+def _index_vectors(run: Run) -> None:
+    """Somebody's own vectors: nothing to resume but what is in the bucket already."""
+    config, folder = run.config, run.folder
+    began = time.perf_counter()
+    spool = run.scratch / "vectors"
+    spool.mkdir()
+    with run.timed("list") as details:
+        serving = look(run.store, config.target, run.listener)
+        spooled = spool_vectors(config.vectors, config.ids, run.bucket, spool)
+        items = sum(len(one.ids) for one in spooled)
+        details.append(f"{items} vectors of {spooled[0].dimensions} numbers")
+    guard_items(items, serving.items, config.limits)
+    said = {"items": items, "shards": 0, "models": [], "serving": serving.said()}
+    folder.write_record("list", None, {**said, "seconds": round(time.perf_counter() - began, 3)})
+    parts = [content for one in spooled for content in one.parts(config.part_items)]
+    sizes = [size for one in spooled for size in one.sizes(config.part_items)]
+    ids: dict[int, tuple[str, ...]] = {}
+
+    def build(number: int) -> dict[str, Any]:
+        # anew each time: the vectors may be others than those that a run before this one built from
+        began, content = time.perf_counter(), parts[number]()
+        ids[number] = content.ids
+        said = index_part(run, number, content, None, share(number, len(parts), sizes[number], items))
+        folder.write_record("build", number, {**said, "seconds": round(time.perf_counter() - began, 3)})
+        return said
+
+    folder.write_record("collect", None, {"items": items, "parts": len(parts), "seconds": 0.0})
+    records = _side_by_side(run, sizes, build)
+    began = time.perf_counter()
+    with run.timed("publish") as details:
+        manifest = publish_build(run, records, [ids[number] for number in range(len(parts))], [])
+        details.append(f"{manifest.prefix}, {manifest.bytes_to_pull} bytes to pull")
+    folder.write_record("publish", None, {**published(manifest), "seconds": round(time.perf_counter() - began, 3)})
+    _do(run, "commit")

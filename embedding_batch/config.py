@@ -7,10 +7,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
-from typing import NoReturn, TypeVar
+from typing import Any, NoReturn, TypeVar
 
+from embedding_batch.pictures.politeness import Politeness
 from embedding_batch.steps.building import Method
 from embedding_batch.steps.guards import DEFAULT_LIMITS, Limits
+from image_embedder import Device
 from model_repository.documents.commit import Commit, format_commit, parse_commit
 from model_repository.documents.index_manifest import Engine, Storage
 from model_repository.errors import DocumentMalformed, Misconfigured, NameRefused
@@ -26,18 +28,45 @@ WORDS = {"run": "a catalogue of pictures", "index": "vectors that somebody else 
 Model = str | ModelPrefix
 """A built-in one by its name, or one that stands in the bucket."""
 
+STEPS = ("fetch", "embed", "collect", "build", "publish", "commit", "report")
+NUMBERED = {"fetch": "shard", "embed": "shard", "build": "part"}
+"""Which number a step takes."""
+LOCAL = ("repository", "cache", "workers", "check")
+"""Options of a machine, not of a run."""
+
+FRESH_SECONDS = 24 * 3600.0
+SHARD_PICTURES = 4096
+"""What a step that is killed loses at most."""
+PART_ITEMS = 200_000
+DEFAULT_POLITENESS = Politeness()
+_NO_REPOSITORY = "--repository: name the bucket, gs://<bucket>, or set MODEL_REPOSITORY"
+
 T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """A step of a run that was begun. number: of its shard or part."""
+
+    name: str
+    number: int | None
+    prefix: IndexPrefix
+    repository: str
 
 
 @dataclass(frozen=True, slots=True)
 class Config:
     """What to index, where to, and when not to.
 
-    repository: gs://bucket. catalogue: folder, see `catalogue`. vectors: in place of that somebody's own, see
+    repository: gs://bucket. catalogue, query: see `sources`. vectors: in place of that somebody's own, see
     `vectors`; ids: the file beside an array of them. target: what the commit decides about. prefix: of the new build.
-    cache: folder for models and embeddings, kept between runs.
+    options: those of the command line that are the run's and no machine's, as JSON has them: what makes it.
+    cache: folder for models, copies of embeddings, and what isn't whole yet, kept between runs.
     model: what embeds; method: how vectors are indexed; models, methods: of the categories that have one of their own.
-    workers: cores to use. by, reason: of the commit, for people.
+    workers: cores to use. device: what embeds.
+    fresh_seconds: how long a picture elsewhere that has no version counts as unchanged.
+    shard_pictures: most of a shard. part_items: most of a partition; a category with more has several.
+    by, reason: of the commit, for people.
     commits: False: publish the build, and leave the commit to somebody else.
     check: say what is misconfigured, and do nothing.
     """
@@ -46,7 +75,9 @@ class Config:
     target: Target
     prefix: IndexPrefix
     cache: Path
-    catalogue: Path = Path()
+    options: Mapping[str, Any] = field(default_factory=dict)
+    catalogue: str = ""
+    query: str = ""
     vectors: str = ""
     ids: Path | None = None
     model: Model = DEFAULT_MODEL
@@ -54,6 +85,11 @@ class Config:
     method: Method = DEFAULT_METHOD
     methods: Mapping[str, Method] = field(default_factory=dict)
     workers: int = 1
+    device: Device = Device.CPU
+    politeness: Politeness = DEFAULT_POLITENESS
+    fresh_seconds: float = FRESH_SECONDS
+    shard_pictures: int = SHARD_PICTURES
+    part_items: int = PART_ITEMS
     limits: Limits = DEFAULT_LIMITS
     by: str = "embedding_batch"
     reason: str = ""
@@ -68,6 +104,10 @@ class Config:
     def model_of(self, category: str) -> Model:
         """What embeds the pictures of a category."""
         return self.models.get(category, self.model)
+
+    def model_named(self, name: str) -> Model:
+        """A model as a record of the run names it."""
+        return _model(name)
 
     def method_of(self, category: str) -> Method:
         """How the vectors of a category are indexed."""
@@ -93,17 +133,58 @@ def build_name(now: datetime) -> str:
 
 
 def read_command(arguments: Sequence[str], environment: Mapping[str, str], now: datetime) -> Config:
-    """Read the command line; raises Misconfigured naming the option. `--help` prints and exits.
+    """Read the command line of a run; raises Misconfigured naming the option. `--help` prints and exits.
 
     Its first word says what of: `run` a catalogue of pictures, also without a word; `index` somebody's own vectors.
     """
     word, rest = (arguments[0], arguments[1:]) if arguments and arguments[0] in WORDS else ("run", arguments)
-    options = _parser(word, environment).parse_args(rest)
+    options = _parser(word, environment).parse_args(rest, argparse.Namespace(word=word))
+    options.build = options.build or build_name(now)
+    if word == "run" and options.query:
+        options.query = _read_query(Path(options.query))
+    return _config(options, environment)
+
+
+def read_step(
+    arguments: Sequence[str], environment: Mapping[str, str]
+) -> tuple[Step, Callable[[Mapping[str, Any]], Config]]:
+    """Read the command line of a step other than `list`; returns it, and what makes a configuration of a plan's.
+
+    Raises Misconfigured naming the option.
+    """
+    options = _step_parser(environment).parse_args(arguments)
     if not options.repository:
-        raise Misconfigured("--repository: name the bucket, gs://<bucket>, or set MODEL_REPOSITORY")
+        raise Misconfigured(_NO_REPOSITORY)
+    needed = NUMBERED.get(options.step)
+    for name in ("shard", "part"):
+        if (getattr(options, name) is not None) != (name == needed):
+            fault = "is needed for" if name == needed else "doesn't go with"
+            raise Misconfigured(f"--{name}: {fault} the step {options.step!r}")
+    try:
+        prefix = IndexPrefix(options.index, options.build)
+    except NameRefused as error:
+        raise Misconfigured(str(error)) from None
+    own = {name: getattr(options, name, False) for name in LOCAL}
+
+    def config(planned: Mapping[str, Any]) -> Config:
+        return _config(argparse.Namespace(**{**planned, **own, "build": options.build}), environment)
+
+    return Step(options.step, getattr(options, needed) if needed else None, prefix, options.repository), config
+
+
+def _read_query(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise Misconfigured(f"--query: {path}: can't be read ({error}); name the file with the SQL") from error
+
+
+def _config(options: argparse.Namespace, environment: Mapping[str, str]) -> Config:
+    if not options.repository:
+        raise Misconfigured(_NO_REPOSITORY)
     try:
         target = Target(options.environment, options.index)
-        prefix = IndexPrefix(options.index, options.build or build_name(now))
+        prefix = IndexPrefix(options.index, options.build)
     except NameRefused as error:
         raise Misconfigured(str(error)) from None
     method, methods = _methods(options)
@@ -113,26 +194,55 @@ def read_command(arguments: Sequence[str], environment: Mapping[str, str], now: 
         target=target,
         prefix=prefix,
         cache=options.cache or _default_cache(environment),
+        options={name: value for name, value in vars(options).items() if name not in {*LOCAL, "build"}},
         method=method,
         methods=methods,
         workers=options.workers,
         limits=limits,
         by=options.by,
         reason=options.reason,
+        part_items=options.part_items,
         commits=not options.no_commit,
         check=options.check,
     )
-    if word == "index":
-        config = replace(config, vectors=options.vectors, ids=options.ids)
+    if options.word == "index":
+        config = replace(config, vectors=options.vectors, ids=None if options.ids is None else Path(options.ids))
     else:
-        limits = replace(limits, most_broken=options.most_broken)
         model, models = _by_category("--model", options.model, _model, _model(DEFAULT_MODEL))
-        config = replace(config, catalogue=options.catalogue, model=model, models=models, limits=limits)
+        config = replace(
+            config,
+            catalogue=options.catalogue,
+            query=options.query,
+            model=model,
+            models=models,
+            device=Device(options.device),
+            politeness=_politeness(options),
+            fresh_seconds=options.fresh * 3600,
+            shard_pictures=options.shard_pictures,
+            limits=replace(limits, most_broken=options.most_broken),
+        )
     try:
         parse_commit(format_commit(config.commit), target)
     except (DocumentMalformed, UnicodeEncodeError) as error:  # before any work, not after it
         raise Misconfigured(f"--by, --reason: no commit can say this ({error})") from None
     return config
+
+
+def _politeness(options: argparse.Namespace) -> Politeness:
+    rates: dict[str, float] = {}
+    for text in options.host_rate:
+        host, _, rate = text.rpartition("=")
+        try:
+            rates[host.lower()] = float(rate)
+        except ValueError:
+            raise Misconfigured(f"--host-rate: expected N or HOST=N, found {text!r}") from None
+    return Politeness(
+        requests_a_second=rates.pop("", DEFAULT_POLITENESS.requests_a_second),
+        rates=rates,
+        connections_a_host=options.host_connections,
+        connections=options.connections,
+        robots=not options.ignore_robots,
+    )
 
 
 def _methods(options: argparse.Namespace) -> tuple[Method, dict[str, Method]]:
@@ -196,7 +306,7 @@ def _parser(word: str, environment: Mapping[str, str]) -> argparse.ArgumentParse
         "70 a defect, 75 try again (the bucket didn't answer, somebody else committed first, the disk is full), "
         "77 access denied, 130 interrupted",
     )
-    limits, share, cores = DEFAULT_LIMITS, _number(float, 0, 1), processors()
+    limits, share, count, hours = DEFAULT_LIMITS, _number(float, 0, 1), _number(int, 1, 10**9), _number(float, 0, 10**6)
     add = parser.add_argument
     if word == "index":
         add(
@@ -204,28 +314,57 @@ def _parser(word: str, environment: Mapping[str, str]) -> argparse.ArgumentParse
             required=True,
             help="Parquet of id, category, vector: a file or pattern, here or gs://; or .npy",
         )
-        add("--ids", type=Path, help="beside an .npy: a line for each row, id, tab, category")
+        add("--ids", help="beside an .npy: a line for each row, id, tab, category")
     else:
-        add("--catalogue", type=Path, required=True, help="folder with catalogue.jsonl and its pictures")
+        add(
+            "--catalogue",
+            required=True,
+            help="folder with catalogue.jsonl; .jsonl, .csv or .parquet, a file or pattern, here or gs://; "
+            "bigquery://PROJECT/DATASET/TABLE, or bigquery://PROJECT with --query",
+        )
+        add("--query", default="", help="file with the SQL that finds the catalogue in BigQuery")
         known = ", ".join(NAMES)
         add("--model", action="append", default=[], help=f"{known}; models/<model>/<version>; CATEGORY=... for one")
+        add("--device", choices=list(Device), default=Device.CPU, help="what embeds (%(default)s)")
+        add(
+            "--fresh",
+            type=hours,
+            default=FRESH_SECONDS / 3600,
+            help="hours for which a URL without a version is not asked again (%(default)g)",
+        )
+        rate = DEFAULT_POLITENESS.requests_a_second
+        add(
+            "--host-rate",
+            action="append",
+            default=[],
+            help=f"requests a second to a host ({rate:g}), or HOST=N for one",
+        )
+        add(
+            "--host-connections",
+            type=count,
+            default=DEFAULT_POLITENESS.connections_a_host,
+            help="at once (%(default)s)",
+        )
+        add(
+            "--connections",
+            type=count,
+            default=DEFAULT_POLITENESS.connections,
+            help="to all hosts (%(default)s; a NAT of Google Cloud gives 64 ports)",
+        )
+        add("--ignore-robots", action="store_true", help="of hosts that are one's own")
+        add("--shard-pictures", type=count, default=SHARD_PICTURES, help="pictures of a shard (%(default)s)")
         add("--most-broken", type=share, default=limits.most_broken, help="share of broken photos (%(default)s)")
     add("--index", required=True, help="name of the index")
     add("--environment", required=True, help="where the build is to serve")
-    add("--repository", default=environment.get("MODEL_REPOSITORY", ""), help="gs://<bucket> (MODEL_REPOSITORY)")
+    _add_repository(parser, environment)
     add("--build", default="", help="name of the build (the time, as 20261121t120000.123456z)")
     engines, storages = ", ".join(Engine), ", ".join(Storage)
     add("--engine", action="append", default=[], help=f"what searches: {engines} (annoy), or CATEGORY=ENGINE for one")
     add("--storage", action="append", default=[], help=f"of vectors: {storages} (float32), or CATEGORY=STORAGE for one")
     add("--trees", type=_number(int, 1, 10_000), default=20, help="of each Annoy file (%(default)s)")
     add("--seed", type=_number(int, 0, 2**31 - 1), default=1, help="of Annoy (%(default)s)")
-    add(
-        "--workers",
-        type=_number(int, 1, 1024),
-        default=cores,
-        help="cores to use (its container's: %(default)s)",
-    )
-    add("--cache", type=Path, help="folder for models and embeddings ($XDG_CACHE_HOME/indexpush)")
+    add("--part-items", type=count, default=PART_ITEMS, help="items of a partition (%(default)s)")
+    _add_local(parser)
     add("--most-dropped", type=share, default=limits.most_dropped, help="share of items that may go (%(default)s)")
     add(
         "--least-recall",
@@ -238,6 +377,37 @@ def _parser(word: str, environment: Mapping[str, str]) -> argparse.ArgumentParse
     add("--no-commit", action="store_true", help="publish the build, and don't commit it")
     add("--check", action="store_true", help="say what is misconfigured, and do nothing")
     return parser
+
+
+def _step_parser(environment: Mapping[str, str]) -> argparse.ArgumentParser:
+    steps = ", ".join(("list", *STEPS))
+    parser = Parser(
+        prog="python -m embedding_batch step",
+        description=f"Do one step of a run: {steps}. `list` takes the options of `run`, and --build.",
+    )
+    add = parser.add_argument
+    add("step", choices=STEPS)
+    add("--index", required=True, help="name of the index")
+    add("--build", required=True, help="name of the build")
+    _add_repository(parser, environment)
+    add("--shard", type=_number(int, 0, 10**9), help="of fetch and embed, from 0")
+    add("--part", type=_number(int, 0, 10**9), help="of build, from 0")
+    _add_local(parser)
+    return parser
+
+
+def _add_repository(parser: argparse.ArgumentParser, environment: Mapping[str, str]) -> None:
+    given = environment.get("MODEL_REPOSITORY", "")
+    parser.add_argument("--repository", default=given, help="gs://<bucket> (MODEL_REPOSITORY)")
+
+
+def _add_local(parser: argparse.ArgumentParser) -> None:
+    """What a machine is told, and not a run."""
+    cores = processors()
+    parser.add_argument(
+        "--workers", type=_number(int, 1, 1024), default=cores, help="cores to use (its container's: %(default)s)"
+    )
+    parser.add_argument("--cache", type=Path, help="folder for models and embeddings ($XDG_CACHE_HOME/indexpush)")
 
 
 def _number(kind: Callable[[str], float], least: float, most: float) -> Callable[[str], float]:

@@ -1,26 +1,25 @@
-"""What the operator sees: JSON lines on standard error (Google Cloud's field names), or plain lines at a terminal."""
+"""What the operator sees: JSON lines on standard error (Google Cloud's field names), or at a terminal bars and text."""
 
 from __future__ import annotations
 
 import sys
 import time
 from collections.abc import Callable
-from typing import Any, TextIO
+from typing import TextIO
 
-from embedding_batch.batch import Summary
+from rich.console import Console as Terminal
+from rich.progress import BarColumn, MofNCompleteColumn, ProgressColumn, Task, TaskID, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as Bars
+from rich.text import Text
+
 from embedding_batch.events import Event, Progress, StepEnded, Warned
-from model_repository.documents.commit import LiveCommit
 from model_repository.errors import DeliveryError
 from model_repository.exit_codes import ExitCode
 from model_repository.log import Log
 
-_SECONDS_BETWEEN = 0.1
-"""At a terminal, where each line of progress replaces the one before."""
-_BAR = 30
-
 
 class Console:
-    """Writes events as they come; progress a few seconds apart, and each step's first and last."""
+    """Writes events as they come; in a log progress a few seconds apart, and each step's first and last."""
 
     def __init__(
         self, stream: TextIO | None = None, clock: Callable[[], float] = time.monotonic, *, pause: float = 3.0
@@ -28,35 +27,38 @@ class Console:
         """stream: standard error. clock: seconds that only grow. pause: seconds between lines of progress in a log."""
         self._stream = stream or sys.stderr
         self._clock = clock
-        self._terminal = self._stream.isatty()
+        self._bars = _bars(self._stream) if self._stream.isatty() else None
+        self._tasks: dict[str, TaskID] = {}
         self._log = Log(stream=self._stream)
         self._next = 0.0
-        self._pause = _SECONDS_BETWEEN if self._terminal else pause
+        self._pause = pause
 
     def __call__(self, event: Event) -> None:
         """Write an event."""
         match event:
             case Progress(step, done, total):
-                if 0 < done < total and self._clock() < self._next:
-                    return
-                self._next = self._clock() + self._pause
-                if self._terminal:
-                    filled = _BAR * done // max(total, 1)
-                    self._stream.write(f"\r{step:8}{'#' * filled}{'.' * (_BAR - filled)} {done}/{total}\x1b[K")
-                    self._stream.flush()
-                else:
-                    self.line("DEBUG", f"{step}: {done} of {total}", step=step, done=done, total=total)
+                self._progress(step, done, total)
             case StepEnded(step, seconds, detail):
                 self.line("INFO", f"{step}: {detail}", step=step, seconds=round(seconds, 3))
             case Warned(message):
                 self.line("WARNING", message)
 
+    def _progress(self, step: str, done: int, total: int) -> None:
+        if self._bars is not None:
+            self._bars.start()
+            if step not in self._tasks:
+                self._tasks[step] = self._bars.add_task(step, total=total)
+            self._bars.update(self._tasks[step], completed=done, total=total)
+        elif done in (0, total) or self._clock() >= self._next:
+            self._next = self._clock() + self._pause
+            self.line("DEBUG", f"{step}: {done} of {total}", step=step, done=done, total=total)
+
     def line(self, severity: str, message: str, **fields: object) -> None:
         """Write one line."""
-        if self._terminal:
+        if self._bars is not None:
             seconds = f" ({fields['seconds']} s)" if "seconds" in fields else ""
-            self._stream.write(f"\r{'' if severity == 'INFO' else severity + ': '}{message}{seconds}\x1b[K\n")
-            self._stream.flush()
+            text = f"{'' if severity == 'INFO' else severity + ': '}{message}{seconds}"
+            self._bars.console.print(text, markup=False, highlight=False, soft_wrap=True)
         else:
             self._log.line(severity, message, **fields)
 
@@ -65,29 +67,19 @@ class Console:
         self.line("ERROR", str(error), code=error.code)
         return error.exit_code
 
-
-def summary_object(summary: Summary) -> dict[str, Any]:
-    """Return the summary as what `json` writes: the batch's last word, on standard output."""
-    manifest = summary.manifest
-    return {
-        "index_prefix": str(manifest.prefix),
-        "models": [str(model.prefix) for model in manifest.models],
-        **_outcome(summary.live),
-        "items": manifest.items,
-        "embedded": summary.embedded,
-        "reused": summary.reused,
-        "broken": [{"id": one.item.id, "reason": one.reason} for one in summary.broken],
-        "recall": manifest.recall.value,
-        "bytes_to_pull": manifest.bytes_to_pull,
-        "seconds": {step: round(seconds, 3) for step, seconds in summary.seconds.items()},
-    }
+    def close(self) -> None:
+        """Leave the terminal as it was."""
+        if self._bars is not None:
+            self._bars.stop()
 
 
-def _outcome(live: LiveCommit | None) -> dict[str, Any]:
-    """What became of the commit; `generation` is the live commit's, None if the batch was not to commit."""
-    if live is None:
-        return {"outcome": "published", "generation": None}
-    if not live.commit.hold:
-        return {"outcome": "committed", "generation": live.generation}
-    held = {"held_by": live.commit.by, "held_because": live.commit.reason}
-    return {"outcome": "held", "generation": live.generation, **held}
+def _bars(stream: TextIO) -> Bars:
+    columns = TextColumn("{task.description:8}"), BarColumn(), MofNCompleteColumn(), _Rate(), TimeRemainingColumn()
+    return Bars(*columns, console=Terminal(file=stream))
+
+
+class _Rate(ProgressColumn):
+    """How many a second."""
+
+    def render(self, task: Task) -> Text:
+        return Text("" if task.speed is None else f"{task.speed:,.0f}/s")

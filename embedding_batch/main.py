@@ -4,22 +4,26 @@ from __future__ import annotations
 
 import errno
 import json
+import signal
 import sys
-import tempfile
 import traceback
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from types import FrameType
+from typing import Any, NoReturn
 
-from embedding_batch.batch import run
-from embedding_batch.config import Config, Model, read_command
-from embedding_batch.console import Console, summary_object
+from embedding_batch.batch import run, step
+from embedding_batch.config import Config, Model, read_command, read_step
+from embedding_batch.console import Console
 from embedding_batch.errors import DiskTrouble
 from embedding_batch.events import Listener
 from embedding_batch.publish_model import publish_own_model
-from embedding_batch.steps.catalogue import read_catalogue
+from embedding_batch.sources import read_catalogue
+from embedding_batch.state.plan import open_plan, read_plan
+from embedding_batch.state.scratch import scratch
+from embedding_batch.steps.committing import look
 from embedding_batch.steps.models import fetched_model, local_model, published_model
-from embedding_batch.steps.publishing import look
-from embedding_batch.steps.vectors import read_vectors
+from embedding_batch.steps.vectors import spool_vectors
 from model_repository.environment import Environment
 from model_repository.errors import DeliveryError, Misconfigured
 from model_repository.exit_codes import ExitCode
@@ -47,8 +51,19 @@ def main(arguments: Sequence[str], environment: Mapping[str, str]) -> ExitCode:
         stack = traceback.format_exc()
         console.line("ERROR", f"a defect of the batch: {error!r}", code="defect", stack_trace=stack)
         return ExitCode.SOFTWARE
+    finally:
+        console.close()
     sys.stdout.write(json.dumps(answer) + "\n")
     return ExitCode.OK
+
+
+def end_on_sigterm() -> None:
+    """Have SIGTERM, which ends a pod, interrupt as Ctrl-C does: what isn't whole is deleted."""
+    signal.signal(signal.SIGTERM, _interrupt)
+
+
+def _interrupt(_number: int, _frame: FrameType | None) -> NoReturn:
+    raise KeyboardInterrupt
 
 
 def _pause(environment: Mapping[str, str]) -> float:
@@ -59,24 +74,42 @@ def _pause(environment: Mapping[str, str]) -> float:
     return seconds
 
 
-def _run(arguments: Sequence[str], environment: Mapping[str, str], console: Console) -> dict[str, object]:
+def _run(arguments: Sequence[str], environment: Mapping[str, str], console: Console) -> dict[str, Any]:
     now = datetime.now(UTC)
     if list(arguments[:2]) == ["model", "publish"]:
         return publish_own_model(arguments[2:], environment, now)
+    if list(arguments[:2]) == ["step", "list"]:
+        config = read_command(["run", *arguments[2:]], environment, now)
+        store = _store(config)
+        return step("list", None, config=config, plan=open_plan(store, config, now), store=store, listener=console)
+    if list(arguments[:1]) == ["step"]:
+        wanted, config_of = read_step(arguments[1:], environment)
+        store = GcsStore(parse_bucket_url(wanted.repository))
+        plan = read_plan(store, wanted.prefix)
+        config = config_of(plan.options)
+        return step(wanted.name, wanted.number, config=config, plan=plan, store=_store(config), listener=console)
     config = read_command(arguments, environment, now)
-    store = GcsStore(parse_bucket_url(config.repository))
+    store = _store(config)
+    return _check(config, store, console) if config.check else run(config, store, now, console)
+
+
+def _store(config: Config) -> GcsStore:
+    """The bucket, once it is known that this machine has a place for what the batch keeps."""
     for folder in (config.model_cache, config.feature_cache):
         folder.mkdir(parents=True, exist_ok=True)
-        tempfile.TemporaryFile(dir=folder).close()  # now is the time to find out
-    return _check(config, store, console) if config.check else summary_object(run(config, store, now, console))
+    with scratch(config.cache / "scratch") as room:  # now is the time to find out
+        (room / "writable").touch()
+    return GcsStore(parse_bucket_url(config.repository))
 
 
-def _check(config: Config, store: GcsStore, listener: Listener) -> dict[str, object]:
+def _check(config: Config, store: GcsStore, listener: Listener) -> dict[str, Any]:
     """Touch everything that a run needs, and change nothing in the bucket."""
+    models: list[str] = []
     if config.vectors:
-        items, models = sum(len(content.ids) for content in read_vectors(config.vectors, config.ids, GcsStore)), []
+        with scratch(config.cache / "scratch") as room:
+            items = sum(len(one.ids) for one in spool_vectors(config.vectors, config.ids, GcsStore, room))
     else:
-        items = len(read_catalogue(config.catalogue))
+        items = sum(batch.num_rows for batch in read_catalogue(config.catalogue, query=config.query))
         models = [_check_model(model, config, store) for model in {config.model, *config.models.values()}]
     look(store, config.target, listener)
     builds = store.folders(f"indexes/{config.target.index}/")
@@ -93,7 +126,7 @@ def _check_model(model: Model, config: Config, store: GcsStore) -> str:
 
 
 def _disk_error(error: OSError) -> DeliveryError:
-    where = f"{error.filename or 'the folder of --cache, or TMPDIR'}: {error.strerror or error}"
+    where = f"{error.filename or 'the folder of --cache'}: {error.strerror or error}"
     if isinstance(error, _NO_PLACE) or error.errno == errno.EROFS:
-        return Misconfigured(f"{where}; --cache and TMPDIR must be folders that this user may write to")
+        return Misconfigured(f"{where}; --cache must be a folder that this user may write to")
     return DiskTrouble(f"{where}; make room, or try again")

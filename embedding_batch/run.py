@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import Any
 
 from embedding_batch.config import Config, Model
-from embedding_batch.events import Listener, StepEnded
+from embedding_batch.events import Listener, Progress, StepEnded
 from embedding_batch.state.features import FeatureStore
 from embedding_batch.state.folder import RunFolder
 from embedding_batch.steps.models import LocalModel, fetched_model, local_model, published_model
 from model_repository.documents.index_manifest import ModelReference
-from model_repository.names import ModelPrefix
 from model_repository.store import Store
+
+PRECISION = "fp32"
+"""Of the network's numbers, on every device."""
 
 OpenBucket = Callable[[str], Store]
 """By the bucket's name."""
@@ -37,6 +38,7 @@ class Run:
     now: datetime
     listener: Listener
     seconds: dict[str, float] = field(default_factory=dict)
+    spans: dict[str, tuple[int, int]] = field(default_factory=dict)
     _features: dict[str, FeatureStore] = field(default_factory=dict)
     _models: dict[Model, tuple[LocalModel, ModelReference | None]] = field(default_factory=dict)
 
@@ -55,6 +57,15 @@ class Run:
         self.seconds[step] = self.seconds.get(step, 0.0) + seconds
         self.listener(StepEnded(step, seconds, "; ".join(details)))
 
+    def bucket(self, name: str) -> Store:
+        """A bucket by its name, which may be the model repository."""
+        return self.store if name == self.store.bucket else self.open_bucket(name)
+
+    def progress(self, step: str, done: int, total: int) -> None:
+        """Tell how far a step is; where its shards are done one after another, of all of them."""
+        before, of_all = self.spans.get(step, (0, total))
+        self.listener(Progress(step, before + done, of_all))
+
     def model(self, name: Model) -> tuple[LocalModel, ModelReference | None]:
         """A model on this machine, and what index.json says of it; None: it isn't in the bucket yet."""
         if name not in self._models:
@@ -68,9 +79,10 @@ class Run:
 
     def features(self, model: LocalModel) -> FeatureStore:
         """The embeddings that a model made."""
-        key = model.features_key
+        key = f"{model.features_key}-{self.config.device}-{PRECISION}"
         if key not in self._features:
+            own = self.config.feature_cache
             self._features[key] = FeatureStore(
-                self.store, key, model.dimensions, self.config.feature_cache, self.scratch, self.listener
+                self.store, key, model.dimensions, cache=own, scratch=self.scratch, listener=self.listener
             )
         return self._features[key]

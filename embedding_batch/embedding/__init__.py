@@ -31,7 +31,7 @@ def embed_pictures(
     Not more than 16 for each worker are under way at a time, nor more bytes than 2 MiB and two pictures for each; for a
     device, besides, not more than 384 from being pulled to having their vector.
     workers: processes; on the CPU each decodes and runs the network on one core, for a device they decode. They are
-    started as the pictures become more. Each has 75 MB of its own with EfficientNet-Lite0, 36 MB where it only decodes, and
+    started as the pictures become more. Each has 75 MB of its own with EfficientNet-Lite0, 36 MB where it only decodes;
     for a device all share 384 pictures as the model takes them; see docs/benchmarks/batch.md.
 
     On the CPU a picture is alone in its network call, so its vector doesn't depend on its neighbours. On a device it is

@@ -1,6 +1,6 @@
 """Embeddings of pictures, kept in the bucket from run to run: a picture is embedded once for each model.
 
-``features/<key>/<digest>.parquet``: immutable parts. The key names all that an embedding depends on besides the picture;
+``features/<key>/<digest>.parquet``: immutable parts. The key names all that an embedding depends on but the picture;
 the digest is of the part's bytes, by which damage is known: a part that isn't what its name says counts as absent.
 
     image_sha256  fixed_size_binary[32]
@@ -17,6 +17,7 @@ import io
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,6 +28,7 @@ from numpy.typing import NDArray
 
 from embedding_batch.errors import StateDamaged
 from embedding_batch.events import Listener, Warned
+from embedding_batch.steps.uploading import describe
 from model_repository.errors import GenerationConflict, ObjectMissing
 from model_repository.store import Store
 
@@ -37,10 +39,10 @@ DIGEST_BYTES = 32
 ROWS = 4096
 """Of a row group: what is read at once."""
 
-SMALL_ROWS = 64 * 1024
-"""A part with fewer is small; SMALL_PARTS of them are merged into one, of at most MOST_ROWS."""
+SMALL_BYTES = 32 * 1024 * 1024
+"""A part with fewer is small; SMALL_PARTS of them are merged into ones of about MOST_BYTES."""
 SMALL_PARTS = 64
-MOST_ROWS = 256 * 1024
+MOST_BYTES = 256 * 1024 * 1024
 
 _DOWNLOADS = 8
 _LOOKS = 3
@@ -74,7 +76,7 @@ class FeatureStore:
     """The parts of one key. Not for several threads at once, but for `read` after `refresh`."""
 
     def __init__(
-        self, store: Store, key: str, dimensions: int, cache: Path, scratch: Path, listener: Listener
+        self, store: Store, key: str, dimensions: int, *, cache: Path, scratch: Path, listener: Listener
     ) -> None:
         """cache: a folder of this machine for copies of the parts, shared by all keys and kept between runs.
 
@@ -84,6 +86,8 @@ class FeatureStore:
         self._prefix = f"features/{key}/"
         self._folder = cache / key
         self._parts: list[Path] = []
+        self._verified: set[str] = set()
+        self._loaded = False
         self._where = _Where(np.empty(0, "S32"), np.empty(0, np.int32), np.empty(0, np.int32))
 
     def refresh(self) -> None:
@@ -103,11 +107,13 @@ class FeatureStore:
             if time.time() - stale.stat().st_mtime > _STALE_SECONDS:
                 stale.unlink(missing_ok=True)
         self._where = _find(self._parts)
+        self._loaded = True
 
     def _copy(self, name: str) -> Path | None:
         """The verified copy of a part; None: what stands in the bucket isn't what its name says."""
         path = self._folder / name
-        if path.exists() and _name_of(path) == name:
+        if name in self._verified or (path.exists() and _name_of(path) == name):
+            self._verified.add(name)
             return path
         partial = self._scratch / name
         self._store.download(f"{self._prefix}{name}", partial)
@@ -117,6 +123,11 @@ class FeatureStore:
             self._listener(Warned(what))
             return None
         return partial.replace(path)
+
+    @property
+    def is_loaded(self) -> bool:
+        """Whether `refresh` was called: only then `has` and `read` know anything."""
+        return self._loaded
 
     def has(self, digests: Digests) -> NDArray[np.bool_]:
         """Which of the pictures, S32[N], have an embedding."""
@@ -136,9 +147,8 @@ class FeatureStore:
         """
         places = self._places(digests)
         if len(missing := np.flatnonzero(places < 0)):
-            raise StateDamaged(
-                f"{self._prefix}: has no embedding of the picture {digests[missing[0]].ljust(DIGEST_BYTES, b'\0').hex()} any more; run the batch again"
-            )
+            digest = bytes(digests[missing[0]]).ljust(DIGEST_BYTES, b"\0").hex()  # numpy cuts zero bytes off
+            raise StateDamaged(f"{self._prefix}: lacks the embedding of the picture {digest}; run the batch again")
         vectors = np.empty((len(digests), self._dimensions), np.float32)
         parts, rows = self._where.part[places], self._where.row[places]
         order = np.lexsort((rows, parts))
@@ -170,19 +180,25 @@ class FeatureStore:
         return name
 
     def merge(self) -> int:
-        """Merge small parts, when there are many; returns how many are gone. After `refresh`."""
-        rows = {path: pq.read_metadata(path).num_rows for path in self._parts}
-        small = [path for path in self._parts if rows[path] < SMALL_ROWS]
+        """Merge small parts, when there are many; returns how many went into others."""
+        small = [info for info in self._store.listing(self._prefix) if info.size < SMALL_BYTES]
         if len(small) < SMALL_PARTS:
             return 0
-        while small:
-            batch = [small.pop()]
-            while small and sum(rows[path] for path in [*batch, small[-1]]) <= MOST_ROWS:
-                batch.append(small.pop())
-            self._merge(batch)
-        gone = len(rows)
-        self.refresh()
-        return gone - len(self._parts)
+        self._folder.mkdir(parents=True, exist_ok=True)
+        with suppress(ObjectMissing):  # somebody else merges them
+            batch: list[Path] = []
+            size = 0
+            for info in small:
+                copy = self._copy(info.name.removeprefix(self._prefix))
+                if copy is not None:
+                    batch.append(copy)
+                    size += info.size
+                if size >= MOST_BYTES:
+                    self._merge(batch)
+                    batch, size = [], 0
+            if len(batch) > 1:
+                self._merge(batch)
+        return len(small)
 
     def _merge(self, parts: Sequence[Path]) -> None:
         partial = self._scratch / "merged.parquet"
@@ -201,12 +217,17 @@ class FeatureStore:
         for part in parts:
             if part.name != merged:
                 self._store.delete(f"{self._prefix}{part.name}")
+                self._verified.discard(part.name)
+                part.unlink(missing_ok=True)
 
     def _put(self, name: str, partial: Path) -> None:
+        target = f"{self._prefix}{name}"
         try:
-            self._store.upload(f"{self._prefix}{name}", partial, if_generation_match=0)
-        except GenerationConflict:
-            pass  # named by its bytes: it is the same, unless it is damaged, which is found out when it is read
+            self._store.upload(target, partial, if_generation_match=0)
+        except GenerationConflict:  # the same, since it is named by its bytes; or damaged
+            standing, (own,) = self._store.stat(target), describe({name: partial})
+            if standing is not None and (standing.size, standing.crc32c) != (own.size, own.crc32c):
+                self._store.upload(target, partial, if_generation_match=standing.generation)
         partial.replace(self._folder / name)
 
     def _writer(self, where: Path | io.BytesIO) -> pq.ParquetWriter:

@@ -1,14 +1,14 @@
 """The list of items: what the catalogue says of them, and what is known of their pictures.
 
-    id         string               unique; the order of the rows is theirs
-    category   dictionary<string>
-    picture    string               a URI; see `sources`
-    version    string, or null      which bytes of that URI are meant: as the catalogue says, or size and time of a file
-    tags       list<string>, or null
-    etag, modified   string, or null   as the picture's server said
-    looked     int64, or null       when its bytes were asked for last, seconds since 1970
-    sha256     binary[32], or null  of its bytes
-    reason     string, or null      why the item can't be indexed
+id         string               unique; the order of the rows is theirs
+category   dictionary<string>
+picture    string               a URI; see `sources`
+version    string, or null      which bytes of that URI are meant: as the catalogue says, or size and time of a file
+tags       list<string>, or null
+etag, modified   string, or null   as the picture's server said
+looked     int64, or null       when its bytes were asked for last, seconds since 1970
+sha256     binary[32], or null  of its bytes
+reason     string, or null      why the item can't be indexed
 """
 
 from __future__ import annotations
@@ -43,8 +43,10 @@ KNOWN: Final = pa.schema(
     ]
 )
 """Of a picture's bytes, from run to run."""
-PICTURE: Final = ("picture", "version")
-"""Columns by which pictures are told apart."""
+SHARD_SCHEMA: Final = pa.schema([SAID.field("picture"), SAID.field("version"), *KNOWN])
+"""Of a shard: pictures, each once."""
+REMOTE: Final = ("http://", "https://", "gs://")
+"""How URIs begin of pictures that aren't on this machine."""
 
 
 def gather_items(batches: Iterable[pa.RecordBatch], where: str, most_categories: int) -> pa.Table:

@@ -27,4 +27,4 @@ def read_table(store: Store, name: str, scratch: Path, columns: Sequence[str] | 
         try:
             return pq.read_table(file.name, columns=None if columns is None else list(columns))
         except (pa.ArrowException, OSError, KeyError) as error:
-            raise StateDamaged(f"{name}: can't be read ({error}); delete it: what it tells is found out again") from error
+            raise StateDamaged(f"{name}: can't be read ({error}); delete it, and it is made again") from error

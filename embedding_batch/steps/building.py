@@ -1,22 +1,18 @@
-"""Vectors to files: one index file and one item-id file for each category, and one lookup for the whole index."""
+"""Vectors to files: one index file and one file of item ids for each partition."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from embedding_batch.events import Listener, Progress
 from model_repository.documents.index_manifest import Engine, Storage
-from model_repository.documents.item_ids import encode_item_ids, encode_item_lookup
+from model_repository.documents.item_ids import encode_item_ids
 from vector_index import VectorIndex, build_index, open_index
 
-LOOKUP = "items.lookup"
 _SLUG_LIMIT = 80
 _SUFFIX = {Engine.ANNOY: "annoy", Engine.FAISS_HNSW: "hnsw"}
 
@@ -33,7 +29,7 @@ class Method:
 
 @dataclass(frozen=True, slots=True)
 class Vectors:
-    """The items of one category. ids[i] has the vector of row i; vectors: float32[N,D], of length 1."""
+    """The items of a partition, all of one category. ids[i] has row i of vectors: float32[N,D], of length 1."""
 
     category: str
     ids: tuple[str, ...]
@@ -47,7 +43,7 @@ class Vectors:
 
 @dataclass(frozen=True, slots=True)
 class BuiltPartition:
-    """A category's files, by their names in the build, and what is in them."""
+    """A partition's files, by their names in the build, and what is in them."""
 
     file: str
     ids: str
@@ -60,69 +56,18 @@ class BuiltPartition:
         return open_index(folder / self.file, self.method.engine, self.method.storage, **how)
 
 
-@dataclass(frozen=True, slots=True)
-class Built:
-    """A build's files on disk, all but index.json."""
+def build(folder: Path, number: int, content: Vectors, method: Method) -> BuiltPartition:
+    """Write the files of one partition below `folder`: the same input gives the same bytes.
 
-    folder: Path
-    partitions: tuple[BuiltPartition, ...]
-
-    @property
-    def items(self) -> int:
-        """How many items the whole index has."""
-        return sum(len(built.content.ids) for built in self.partitions)
-
-    @property
-    def contents(self) -> dict[str, Path]:
-        """The files by their names in the build."""
-        names = [LOOKUP, *(name for built in self.partitions for name in (built.file, built.ids))]
-        return {name: self.folder / name for name in names}
-
-
-def group(ids: Sequence[str], categories: Sequence[str], vectors: NDArray[np.float32]) -> tuple[Vectors, ...]:
-    """Return the items by category, both in order of their names. ids[i] is of categories[i] and has vectors[i]."""
-    rows: dict[str, list[int]] = {}
-    for row in sorted(range(len(ids)), key=ids.__getitem__):
-        rows.setdefault(categories[row], []).append(row)
-    return tuple(
-        Vectors(category, tuple(ids[row] for row in rows[category]), vectors[rows[category]])
-        for category in sorted(rows)
-    )
-
-
-def build(
-    folder: Path,
-    contents: Sequence[Vectors],
-    method: Callable[[str], Method],
-    *,
-    workers: int,
-    listener: Listener,
-) -> Built:
-    """Write the build's files below `folder`: the same input gives the same bytes. method: of a category.
-
-    Raises `IndexFileUnsound` when an engine doesn't do as asked, ValueError when an item is in two categories.
+    number: of the partition in its index. Raises `IndexFileUnsound` when the engine doesn't do as asked.
     """
-    partitions = [
-        BuiltPartition(f"{stem}.{_SUFFIX[how.engine]}", f"{stem}.ids", how, content)
-        for number, content in enumerate(contents)
-        for stem, how in [(f"partitions/{number:04d}{_slug(content.category)}", method(content.category))]
-    ]
+    stem = f"partitions/{number:04d}{_slug(content.category)}"
+    built = BuiltPartition(f"{stem}.{_SUFFIX[method.engine]}", f"{stem}.ids", method, content)
     (folder / "partitions").mkdir(parents=True, exist_ok=True)
-    listener(Progress("build", 0, len(partitions)))
-    with ThreadPoolExecutor(workers) as pool:  # the engines release the GIL while they build
-        # The largest first: the last one to end then is a small one.
-        by_size = sorted(partitions, key=lambda built: -len(built.content.ids))
-        for done, _ in enumerate(pool.map(lambda built: _write(folder, built), by_size), start=1):
-            listener(Progress("build", done, len(partitions)))
-    (folder / LOOKUP).write_bytes(encode_item_lookup([built.content.ids for built in partitions]))
-    return Built(folder, tuple(partitions))
-
-
-def _write(folder: Path, built: BuiltPartition) -> None:
-    how = built.method
-    path = folder / built.file
-    build_index(path, built.content.vectors, how.engine, how.storage, trees=how.trees, seed=how.seed)
-    (folder / built.ids).write_bytes(encode_item_ids(built.content.ids))
+    how = {"trees": method.trees, "seed": method.seed}
+    build_index(folder / built.file, content.vectors, method.engine, method.storage, **how)
+    (folder / built.ids).write_bytes(encode_item_ids(content.ids))
+    return built
 
 
 def _slug(category: str) -> str:

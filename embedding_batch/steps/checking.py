@@ -1,21 +1,20 @@
-"""What is known of a build before anybody sees it: that it is sound, what it finds, what a server must repeat.
+"""What is known of a partition before anybody sees it: that it is sound, what it finds, what a server must repeat.
 
 Everything is asked of the files as they were saved and are mapped again, not of what was in memory.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from embedding_batch.errors import IndexUnsound
-from embedding_batch.events import Listener, Progress
-from embedding_batch.steps.building import LOOKUP, Built, BuiltPartition
+from embedding_batch.steps.building import BuiltPartition
 from embedding_batch.steps.tuning import RECALL_AT, Tuned, spread, tune
-from model_repository.documents.index_manifest import Engine, GoldenQuery, Partition, mean_recall
-from model_repository.documents.item_ids import ItemIds, ItemLookup
+from model_repository.documents.index_manifest import Engine, GoldenQuery, Partition
+from model_repository.documents.item_ids import ItemIds
 from vector_index import IndexFileUnsound, VectorIndex
 
 METRIC: Final = "angular"
@@ -33,43 +32,44 @@ GOLDEN_NEIGHBORS = 10
 
 
 @dataclass(frozen=True, slots=True)
-class Checked:
-    """What the checks found. partitions: as index.json says them."""
+class Share:
+    """What of the whole index's checks falls to a partition. queries: that are asked. golden: that are recorded."""
 
-    partitions: tuple[Partition, ...]
+    queries: int
+    golden: int
+
+
+def share(number: int, partitions: int, items: int, of_items: int) -> Share:
+    """The share of partition `number` of so many, with `items` of the index's `of_items`."""
+    golden = max(1, min(GOLDEN_EACH, GOLDEN_QUERIES // partitions))
+    has_golden = number in spread(partitions, GOLDEN_QUERIES)
+    return Share(max(LEAST_QUERIES, round(RECALL_QUERIES * items / of_items)), golden if has_golden else 0)
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """What the checks of a partition found, as index.json says it."""
+
+    partition: Partition
     golden_queries: tuple[GoldenQuery, ...]
 
-    @property
-    def weakest(self) -> Partition:
-        """The one with the least recall."""
-        return min(self.partitions, key=lambda partition: partition.recall.value)
 
+def check(folder: Path, built: BuiltPartition, model: int | None, *, recall: float, its: Share) -> Checked:
+    """Open the files again, count, measure and record; raises IndexUnsound.
 
-def check(built: Built, model_of: Callable[[str], int | None], *, recall: float, listener: Listener) -> Checked:
-    """Open every file again, count, measure and record; raises IndexUnsound.
-
-    model_of: which of the build's models made the vectors of a category. recall: that is asked of each partition: how
-    widely a server must look for it is found out.
+    model: which of the build's models made the vectors. recall: that is asked: how widely a server must look for it is
+    found out.
     """
-    lookup = ItemLookup((built.folder / LOOKUP).read_bytes(), LOOKUP)
-    partitions: list[Partition] = []
-    golden: list[GoldenQuery] = []
-    listener(Progress("check", 0, len(built.partitions)))
-    golden_each = max(1, min(GOLDEN_EACH, GOLDEN_QUERIES // len(built.partitions)))
-    with_golden = set(spread(len(built.partitions), GOLDEN_QUERIES))
-    for number, one in enumerate(built.partitions):
-        _check_ids(built.folder, number, one, lookup)
-        index = _open(built.folder, one)
-        queries = max(LEAST_QUERIES, round(RECALL_QUERIES * len(one.content.ids) / built.items))
-        narrowest, widest = _widths(one)
-        how = {"queries": queries, "narrowest": narrowest, "widest": widest}
-        tuned = tune(index, one.content.vectors, recall=recall, **how)
-        partitions.append(_partition(one, tuned, model_of(one.content.category)))
-        if number in with_golden:
-            golden.extend(_golden_queries(index, one, partitions[-1], golden_each))
-        index.close()
-        listener(Progress("check", number + 1, len(built.partitions)))
-    return Checked(tuple(partitions), tuple(golden))
+    ids = ItemIds((folder / built.ids).read_bytes(), built.ids)
+    if tuple(ids) != built.content.ids:
+        raise IndexUnsound(f"{built.ids}: has other ids than were put in")
+    index = _open(folder, built)
+    narrowest, widest = _widths(built)
+    tuned = tune(index, built.content.vectors, recall=recall, queries=its.queries, narrowest=narrowest, widest=widest)
+    partition = _partition(built, tuned, model)
+    golden = tuple(_golden_queries(index, built, partition, its.golden))
+    index.close()
+    return Checked(partition, golden)
 
 
 def _widths(built: BuiltPartition) -> tuple[int, int]:
@@ -97,16 +97,6 @@ def _partition(built: BuiltPartition, tuned: Tuned, model: int | None) -> Partit
     )
 
 
-def _check_ids(folder: Path, number: int, built: BuiltPartition, lookup: ItemLookup) -> None:
-    name = built.ids
-    ids = ItemIds((folder / name).read_bytes(), name)
-    if tuple(ids) != built.content.ids:
-        raise IndexUnsound(f"{name}: has other ids than were put in")
-    for position, item in enumerate(ids):
-        if (number, position) not in lookup.find(item):
-            raise IndexUnsound(f"{LOOKUP}: doesn't find item {item!r} of {name}")
-
-
 def _open(folder: Path, built: BuiltPartition) -> VectorIndex:
     try:
         return built.open(folder)
@@ -123,12 +113,3 @@ def _golden_queries(
         found = index.nearest_to(position, GOLDEN_NEIGHBORS, width)
         neighbors = tuple(ids[neighbor] for neighbor in found.positions)
         yield GoldenQuery(partition.category, ids[position], neighbors, tuple(found.distances))
-
-
-def describe(checked: Checked) -> str:
-    """Say in a few words what was found."""
-    recall, weakest = mean_recall(checked.partitions), checked.weakest
-    return (
-        f"recall@{recall.at} {recall.value:.3f} over {recall.queries} queries "
-        f"(least: {weakest.recall.value:.3f} in {weakest.category}), {len(checked.golden_queries)} golden queries"
-    )

@@ -1,88 +1,86 @@
-"""Pictures to vectors, on all cores.
-
-Each core takes one picture at a time through reading, decoding and the network. On a CPU a batch of one is as fast as a
-larger one (a convolution keeps a core busy by itself), it needs no memory for pictures that wait, and a picture's
-vector can't depend on which others were new today.
-"""
+"""Step `embed`: a shard's pictures become vectors, one part of the feature store."""
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Generator
+from contextlib import closing
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from embedding_batch.events import Listener, Progress
-from embedding_batch.steps.catalogue import Listed
-from embedding_batch.steps.features import Features
-from image_embedder import Embedder, PictureUnreadable, preprocess
-from model_repository.documents.model_manifest import ModelInput
+from embedding_batch.embedding import embed_pictures
+from embedding_batch.errors import StepMissing
+from embedding_batch.pictures import Picture, fetch
+from embedding_batch.run import Run
+from embedding_batch.state.features import Features
+from embedding_batch.state.tables import read_table
+from embedding_batch.steps.fetching import kept
+from embedding_batch.steps.models import LocalModel
+from model_repository.errors import ObjectMissing
 
-PART_ROWS = 4096
-"""Embeddings in one part of the cache: what a batch that is killed loses at most."""
-
-Vector = NDArray[np.float16]
+_CHANGED = "the picture was changed while the batch ran"
 
 
-def embed(
-    missing: Sequence[Listed],
-    embed_picture: Callable[[bytes], NDArray[np.float32]],
-    keep: Callable[[Features], object],
-    *,
-    workers: int,
-    listener: Listener,
-) -> dict[bytes, str]:
-    """Embed the pictures and hand the embeddings to `keep`, PART_ROWS at a time; return what is wrong with the others.
+def embed_shard(run: Run, number: int) -> dict[str, Any]:
+    """Embed the pictures of a shard that was fetched; returns the step's record.
 
-    embed_picture: raises PictureUnreadable. workers: threads; as many as cores, where each call uses one.
+    Raises StepMissing, Misconfigured where the device can't be had, WorkersDied, and what the store does.
     """
-    faults: dict[bytes, str] = {}
-    done = 0
-    listener(Progress("embed", 0, len(missing)))
-    pool = ThreadPoolExecutor(workers)
-    try:
-        for start in range(0, len(missing), PART_ROWS):
-            entries = missing[start : start + PART_ROWS]
-            vectors: dict[bytes, Vector] = {}
-            for entry, result in zip(
-                entries, pool.map(lambda entry: _embed(entry, embed_picture), entries), strict=True
-            ):
+    folder = run.folder
+    listed = folder.recorded("list")
+    model, _ = run.model(run.config.model_named(listed["models"][listed["shard_models"][number]]["name"]))
+    wanted = _wanted(run, number, model)
+    faults: dict[str, str] = {}
+    vectors: dict[bytes, np.ndarray[Any, np.dtype[np.float16]]] = {}
+    with run.timed("embed") as details:
+        run.progress("embed", 0, len(wanted))
+        pictures = read_pictures(run, wanted, faults)
+        embedding = embed_pictures(pictures, model, workers=run.config.workers, device=run.config.device)
+        with closing(pictures), closing(embedding):  # type: ignore[type-var] # a generator, too
+            for digest, result in embedding:
                 if isinstance(result, str):
-                    faults[entry.sha256] = result
+                    faults[digest.hex()] = result
                 else:
-                    vectors[entry.sha256] = result
-                done += 1
-                listener(Progress("embed", done, len(missing)))
-            if vectors:
-                keep(Features(tuple(vectors), np.stack(list(vectors.values()))))
-    finally:
-        pool.shutdown(cancel_futures=True)  # broken off, it doesn't first finish the thousands of pictures that wait
-    return faults
+                    vectors[digest] = result.astype(np.float16)
+                run.progress("embed", len(vectors) + len(faults), len(wanted))
+        run.progress("embed", len(wanted), len(wanted))
+        if vectors:
+            # by their names, whichever was ready first: the same pictures give the same part
+            digests = tuple(sorted(vectors))
+            run.features(model).write(Features(digests, np.stack([vectors[digest] for digest in digests])))
+        details.append(f"{len(vectors)} embedded, {len(faults)} can't be")
+    return {"embedded": len(vectors), "faults": faults}
 
 
-def _embed(entry: Listed, embed_picture: Callable[[bytes], NDArray[np.float32]]) -> Vector | str:
+def _wanted(run: Run, number: int, model: LocalModel) -> dict[bytes, str]:
+    """The URIs of pictures that have no embedding yet, by sha256."""
+    name = run.folder.table("fetched", number)
     try:
-        return embed_picture(read_picture(entry)).astype(np.float16)
-    except PictureUnreadable as error:
-        return str(error)
+        fetched = read_table(run.store, name, run.scratch, ("picture", "sha256"))
+    except ObjectMissing as error:
+        raise StepMissing(f"{name}: isn't there; run the step 'fetch' of this shard first") from error
+    rows = [row for row in fetched.to_pylist() if row["sha256"] is not None]
+    features = run.features(model)
+    if features.is_loaded:  # another shard, or another picture with the same bytes, may have them
+        known = features.has(np.array([row["sha256"] for row in rows], "S32"))
+        rows = [row for row, is_known in zip(rows, known, strict=True) if not is_known]
+    return {row["sha256"]: row["picture"] for row in rows}
 
 
-def read_picture(entry: Listed) -> bytes:
-    """Return the very picture that was listed; raises PictureUnreadable where it isn't there any more."""
-    try:
-        data = entry.item.picture.read_bytes()
-    except OSError as error:
-        raise PictureUnreadable(f"the picture can't be read: {error.strerror or error}") from error
-    if hashlib.sha256(data).digest() != entry.sha256:
-        raise PictureUnreadable("the picture was changed while the batch ran")
-    return data
+def read_pictures(run: Run, wanted: dict[bytes, str], faults: dict[str, str]) -> Generator[tuple[bytes, bytes]]:
+    """The bytes of pictures by their sha256; why others can't be had goes to `faults`, by the same in hex."""
+    places = {_place(run, uri, digest): digest for digest, uri in wanted.items()}
+    asked = (Picture(place, None) for place in places)
+    fetching = fetch(asked, politeness=run.config.politeness, open_bucket=run.bucket)
+    with closing(fetching):
+        for fetched in fetching:
+            digest = places[fetched.picture.uri]
+            if fetched.data is not None and fetched.sha256 == digest:
+                yield digest, fetched.data
+            else:
+                faults[digest.hex()] = fetched.reason or _CHANGED
 
 
-def embed_picture(data: bytes, embedder: Embedder, takes: ModelInput) -> NDArray[np.float32]:
-    """Return the embedding, float32[D], of an encoded picture; raises PictureUnreadable, also for no finite numbers."""
-    vector: NDArray[np.float32] = embedder.embed(preprocess(data, takes)[np.newaxis])[0]
-    if not np.isfinite(vector).all():
-        raise PictureUnreadable("the model gave no finite numbers for the picture")
-    return vector
+def _place(run: Run, uri: str, digest: bytes) -> str:
+    """Where the bytes are: those of a picture from the web in the bucket."""
+    return f"gs://{run.store.bucket}/{kept(digest)}" if uri.startswith(("http://", "https://")) else uri

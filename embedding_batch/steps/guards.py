@@ -6,8 +6,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from embedding_batch.errors import ItemsDropped, RecallTooLow, TooManyBroken
-from embedding_batch.steps.catalogue import Broken
 from model_repository.documents.index_manifest import Partition
+
+
+@dataclass(frozen=True, slots=True)
+class Broken:
+    """An item that can't be indexed, and why."""
+
+    id: str
+    picture: str
+    reason: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +40,7 @@ def guard_broken(broken: Sequence[Broken], items: int, limits: Limits) -> None:
         first = broken[0]
         raise TooManyBroken(
             f"{len(broken)} of {items} photos are broken, at most {limits.most_broken:.1%} may be; "
-            f"the first: {first.item.id!r} ({first.reason}); mend them, or allow more with --most-broken"
+            f"the first: {first.id!r} ({first.reason}); mend them, or allow more with --most-broken"
         )
 
 

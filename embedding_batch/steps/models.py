@@ -16,8 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedding_batch.errors import ModelUnsound, NameTaken
-from embedding_batch.steps.embedding import embed_picture
-from embedding_batch.steps.uploading import Content, describe, upload
+from embedding_batch.steps.uploading import Content, describe, upload_files, upload_manifest
 from image_embedder import PREPROCESSING, Embedder, InputRefused
 from model_repository.digests import sha256_digest
 from model_repository.documents.files import check_files
@@ -67,7 +66,7 @@ class LocalModel:
 
     def embed(self, picture: bytes) -> NDArray[np.float32]:
         """The embedding, float32[D], of an encoded picture; raises PictureUnreadable."""
-        return embed_picture(picture, self.embedder, self.takes)
+        return self.embedder.embed_picture(picture, self.takes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,7 +218,8 @@ def publish_model(store: Store, model: LocalModel, new: NewModel) -> ModelRefere
     Raises what `published_model` does.
     """
     try:
-        upload(store, model.prefix, new.contents, new.manifest.files, new.data)
+        upload_files(store, model.prefix, new.contents, new.manifest.files)
+        upload_manifest(store, model.prefix, new.data)
     except NameTaken:  # another batch's golden images are as good
         reference = published_model(store, model)
         if reference is None:

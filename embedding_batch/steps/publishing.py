@@ -1,135 +1,164 @@
-"""A build into the bucket, and then the one object that puts it live."""
+"""Step `publish`: what makes partitions a build: the lookup, the models that are new, and index.json last."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from datetime import datetime
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any, Final
 
-from embedding_batch.errors import NameTaken
-from embedding_batch.events import Listener, Warned
-from embedding_batch.steps.building import LOOKUP, Built
-from embedding_batch.steps.checking import Checked
-from embedding_batch.steps.uploading import describe, upload
-from model_repository.documents.commit import Commit, LiveCommit
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from embedding_batch.errors import IndexUnsound, NameTaken
+from embedding_batch.run import Run
+from embedding_batch.state.tables import read_table
+from embedding_batch.steps.embedding import read_pictures
+from embedding_batch.steps.models import LocalModel, NewModel, new_model, publish_model
+from embedding_batch.steps.tuning import spread
+from embedding_batch.steps.uploading import describe, upload_files, upload_manifest
+from image_embedder import PictureUnreadable
+from model_repository.documents.files import File
 from model_repository.documents.index_manifest import (
     IndexManifest,
     ModelReference,
     format_index_manifest,
     parse_index_manifest,
 )
-from model_repository.errors import (
-    BucketUnavailable,
-    DeliveryError,
-    DocumentMalformed,
-    GenerationConflict,
-    ObjectMissing,
-)
-from model_repository.names import IndexPrefix, Target
-from model_repository.repository import read_build, read_live_commit, write_commit
-from model_repository.store import Store
+from model_repository.documents.item_ids import ItemLookup, encode_item_lookup
+from model_repository.fields import format_document
+from model_repository.repository import read_build
+
+LOOKUP: Final = "items.lookup"
+_LOOKED_UP = 10_000
+"""Items of a partition that must be found."""
+_GOLDEN_IMAGES = 3
 
 
-@dataclass(frozen=True, slots=True)
-class Serving:
-    """What is committed when the batch looks.
+def publish(run: Run) -> dict[str, Any]:
+    """Publish the models that are new, and the build; returns the step's record.
 
-    live: None: there is no commit. items: of the committed build; None: not known.
+    Raises StepMissing, PictureUnreadable for a golden picture, NameTaken, and what the store does.
     """
-
-    live: LiveCommit | None
-    items: int | None
-
-    @property
-    def generation(self) -> int:
-        """The precondition for replacing the commit: 0 for one that must not exist."""
-        return self.live.generation if self.live else 0
-
-
-def describe_commit(live: LiveCommit | None) -> str:
-    """Say in a few words what became of the commit; see `commit`. None: the batch was told not to commit."""
-    if live is None:
-        return "none asked for"
-    if not live.commit.hold:
-        return f"generation {live.generation}"
-    who = f" by {live.commit.by}" if live.commit.by else ""
-    why = f" ({live.commit.reason})" if live.commit.reason else ""
-    return f"none: generation {live.generation} is on hold{who}{why}; release it to let new builds go live"
+    folder = run.folder
+    collected = folder.recorded("collect")
+    numbers = range(collected["parts"])
+    with run.timed("publish") as details:
+        parts = [folder.recorded("build", number) for number in numbers]
+        models = _publish_models(run, folder.recorded("list")["models"])
+        tables = (read_table(run.store, folder.table("part", number), run.scratch, ["id"]) for number in numbers)
+        manifest = publish_build(run, parts, [table["id"].to_pylist() for table in tables], models)
+        details.append(f"{manifest.prefix}, {manifest.bytes_to_pull} bytes to pull")
+    return published(manifest)
 
 
-def look(store: Store, target: Target, listener: Listener) -> Serving:
-    """Read what is committed now.
+def published(manifest: IndexManifest) -> dict[str, Any]:
+    """What the record of `publish` says of a build."""
+    return {
+        "index_prefix": str(manifest.prefix),
+        "models": [str(model.prefix) for model in manifest.models],
+        "items": manifest.items,
+        "recall": manifest.recall.value,
+        "bytes_to_pull": manifest.bytes_to_pull,
+        "partitions": [
+            {
+                "category": partition.category,
+                "items": partition.items,
+                "engine": str(partition.engine),
+                "storage": str(partition.storage),
+                "width": partition.width,
+                "recall": partition.recall.value,
+                "queries_per_second": partition.queries_per_second,
+            }
+            for partition in manifest.partitions
+        ],
+    }
 
-    Raises DocumentMalformed for a commit that makes no sense: whether it was to hold can't be known. A committed build
-    that can't be read is no reason not to replace it: that is told, and its items count as unknown.
-    """
-    try:
-        live = read_live_commit(store, target)
-    except ObjectMissing:
-        return Serving(None, None)
-    try:
-        manifest = read_build(store, live.commit.index_prefix).manifest
-    except (ObjectMissing, DocumentMalformed) as error:
-        listener(Warned(f"the committed build can't be read, so nothing is compared with it: {error}"))
-        return Serving(live, None)
-    return Serving(live, manifest.items)
+
+def _publish_models(run: Run, models: Sequence[Mapping[str, Any]]) -> list[ModelReference]:
+    """Publish those that don't stand in the bucket; returns what index.json says of each."""
+    references: list[ModelReference] = []
+    new: list[tuple[int, LocalModel, NewModel]] = []
+    for place, model in enumerate(models):
+        local, reference = run.model(run.config.model_named(model["name"]))
+        if reference is None:
+            one = new_model(local, _golden(run, model["categories"]), run.now)
+            new.append((place, local, one))
+            reference = one.reference
+        references.append(reference)
+    for place, local, one in new:  # every document was read before the first upload
+        references[place] = publish_model(run.store, local, one)
+    return references
 
 
-def new_build(
-    prefix: IndexPrefix, built: Built, checked: Checked, models: Sequence[ModelReference], created: datetime
+def _golden(run: Run, categories: Sequence[str]) -> list[bytes]:
+    """Some pictures of these categories, evenly spread."""
+    items = read_table(run.store, run.folder.catalogue, run.scratch, ["category", "picture", "sha256", "reason"])
+    of_model = pc.is_in(items["category"].cast(pa.string()), value_set=pa.array(categories))
+    items = items.filter(pc.and_(of_model, pc.is_null(items["reason"])))
+    rows = items.take(spread(items.num_rows, _GOLDEN_IMAGES)).to_pylist()
+    faults: dict[str, str] = {}
+    found = dict(read_pictures(run, {row["sha256"]: row["picture"] for row in rows}, faults))
+    if faults:
+        raise PictureUnreadable(f"a golden picture of the model: {next(iter(faults.values()))}; run the batch again")
+    return [found[row["sha256"]] for row in rows]
+
+
+def index_document(
+    run: Run, parts: Sequence[Mapping[str, Any]], models: Sequence[ModelReference], lookup: File
 ) -> tuple[IndexManifest, bytes]:
-    """Return what index.json says, and its bytes; raises DocumentMalformed if its own reader would not take them."""
-    manifest = IndexManifest(
-        prefix=prefix,
-        created=created,
-        models=tuple(models),
-        lookup=LOOKUP,
-        partitions=checked.partitions,
-        golden_queries=checked.golden_queries,
-        files=describe(built.contents),
-    )
-    data = format_index_manifest(manifest)
-    parse_index_manifest(data, prefix)
-    return manifest, data
+    """Return what index.json says, and its bytes; raises DocumentMalformed if its own reader would not take them.
 
-
-def publish_build(store: Store, built: Built, manifest: IndexManifest, data: bytes) -> IndexManifest:
-    """Upload a build; return it, or the one that stands there already and differs in nothing but how fast it was.
-
-    data: the bytes of `manifest`. Raises NameTaken when another one stands there.
+    parts: as the step `build` records them.
     """
+    empty = IndexManifest(run.config.prefix, run.now, tuple(models), LOOKUP, (), (), (lookup,))
+    document = json.loads(format_index_manifest(empty))
+    document["partitions"] = [part["partition"] for part in parts]
+    document["golden_queries"] = [golden for part in parts for golden in part["golden_queries"]]
+    document["files"] += [file for part in parts for file in part["files"]]
+    data = format_document(document)
+    return parse_index_manifest(data, run.config.prefix), data
+
+
+def publish_build(
+    run: Run, parts: Sequence[Mapping[str, Any]], ids: Sequence[Sequence[str]], models: Sequence[ModelReference]
+) -> IndexManifest:
+    """Write the lookup and then index.json, the last object of a build whose partitions are uploaded.
+
+    ids: of each partition, by position. Raises ValueError when an item is in two of them; NameTaken when another build
+    stands there.
+    """
+    data = encode_item_lookup(ids)
+    _check_lookup(data, ids)
+    (lookup,) = describe({LOOKUP: data})
+    manifest, document = index_document(run, parts, models, lookup)
+    upload_files(run.store, manifest.prefix, {LOOKUP: data}, [lookup])
     try:
-        upload(store, manifest.prefix, built.contents, manifest.files, data)
+        upload_manifest(run.store, manifest.prefix, document)
     except NameTaken:
-        standing = read_build(store, manifest.prefix).manifest
+        standing = read_build(run.store, manifest.prefix).manifest
         if _unmeasured(standing) != _unmeasured(manifest):
             raise
         return standing
     return manifest
 
 
+def check_readable(run: Run, part: Mapping[str, Any]) -> None:
+    """Raise DocumentMalformed if index.json can't say this of a partition: before anything of it is uploaded."""
+    partition = {name: value for name, value in part["partition"].items() if name != "model"}
+    (lookup,) = describe({LOOKUP: b""})
+    index_document(run, [{**part, "partition": partition}], [], lookup)
+
+
+def _check_lookup(data: bytes, ids: Sequence[Sequence[str]]) -> None:
+    lookup = ItemLookup(data, LOOKUP)
+    for number, of_partition in enumerate(ids):
+        for position in spread(len(of_partition), _LOOKED_UP):
+            if (number, position) not in lookup.find(of_partition[position]):
+                raise IndexUnsound(f"{LOOKUP}: doesn't find item {of_partition[position]!r}")
+
+
 def _unmeasured(manifest: IndexManifest) -> IndexManifest:
     """The build without what is never measured the same twice."""
     partitions = (replace(partition, queries_per_second=None) for partition in manifest.partitions)
     return replace(manifest, partitions=tuple(partitions), files=tuple(sorted(manifest.files)))
-
-
-def commit(store: Store, target: Target, commit: Commit, serving: Serving) -> LiveCommit:
-    """Replace the commit that was `serving`, unless that is on hold; return the one that stands then.
-
-    Raises GenerationConflict when somebody else committed since the batch looked: what they want counts; and
-    BucketUnavailable, when nobody can tell whether the commit was written.
-    """
-    if serving.live is not None and serving.live.commit.hold:
-        return serving.live
-    try:
-        return write_commit(store, target, commit, if_generation_match=serving.generation)
-    except (GenerationConflict, BucketUnavailable) as error:
-        # The answer may have got lost on its way: then what is live now is the very commit that was written.
-        try:
-            live = read_live_commit(store, target)
-        except DeliveryError:
-            raise error from None
-        if live.generation == serving.generation or live.commit != commit:
-            raise
-        return live

@@ -50,20 +50,20 @@ def _text(checksum: google_crc32c.Checksum) -> str:
     return format_crc32c(int.from_bytes(checksum.digest(), "big"))
 
 
-def upload(
-    store: Store,
-    prefix: IndexPrefix | ModelPrefix,
-    contents: Mapping[str, Content],
-    files: Iterable[File],
-    manifest: bytes,
+def upload_files(
+    store: Store, prefix: IndexPrefix | ModelPrefix, contents: Mapping[str, Content], files: Iterable[File]
 ) -> None:
-    """Write a model's or a build's `files`, several at a time, and its manifest when all of them are there.
+    """Write a model's or a build's `files`, several at a time.
 
     What stands there already with the very same bytes is as good: a batch that was killed goes on so. Raises NameTaken
     when other bytes stand there.
     """
     with ThreadPoolExecutor(UPLOADS) as pool:
         list(pool.map(lambda file: _put(store, f"{prefix}/{file.name}", contents[file.name], file), files))
+
+
+def upload_manifest(store: Store, prefix: IndexPrefix | ModelPrefix, manifest: bytes) -> None:
+    """Write the manifest, when all of its files are there; otherwise as `upload_files`."""
     _put(store, prefix.manifest, manifest, *describe({prefix.manifest: manifest}))
 
 

@@ -7,12 +7,10 @@ with a line for each row: the id, a tab, the category.
 
 from __future__ import annotations
 
-import fnmatch
-import glob
 import io
-import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -23,49 +21,77 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from embedding_batch.errors import VectorsMalformed
-from embedding_batch.steps.building import Vectors, group
-from embedding_batch.steps.catalogue import CATEGORIES_LIMIT, CATEGORY_LIMIT, ID_LIMIT
-from model_repository.names import parse_bucket_url
+from embedding_batch.sources import CATEGORY_LIMIT, ID_LIMIT
+from embedding_batch.sources.files import find_files
+from embedding_batch.steps.building import Vectors
+from embedding_batch.steps.listing import MOST_PARTS
 from model_repository.store import Store
 
 COLUMNS: Final = ("id", "category", "vector")
-_FILE_LIMIT: Final = 1 << 40
-_SCHEME: Final = "gs://"
-
-OpenBucket = Callable[[str], Store]
-"""By the bucket's name."""
 
 
-def read_vectors(where: str, ids: Path | None, open_bucket: OpenBucket) -> tuple[Vectors, ...]:
-    """Read all vectors, by category, both in order of their names; each is made to have length 1.
+@dataclass(frozen=True, slots=True)
+class Spooled:
+    """The items of a category, their vectors in a file. ids[i] has row i; dimensions: of a vector of float32."""
+
+    category: str
+    ids: list[str]
+    path: Path
+    dimensions: int
+
+    def sizes(self, most: int) -> list[int]:
+        """How many items each of `parts` has."""
+        return [len(rows) for rows in self._rows(most)]
+
+    def parts(self, most: int) -> Iterator[Callable[[], Vectors]]:
+        """What gives the vectors of at most so many items each, by id."""
+        for rows in self._rows(most):
+            yield partial(self._content, rows)
+
+    def _rows(self, most: int) -> list[NDArray[np.intp]]:
+        order = np.array(sorted(range(len(self.ids)), key=self.ids.__getitem__))
+        return np.array_split(order, -(-len(order) // most))
+
+    def _content(self, rows: NDArray[np.intp]) -> Vectors:
+        vectors = np.memmap(self.path, np.float32, "r").reshape(-1, self.dimensions)[rows]
+        return Vectors(self.category, tuple(self.ids[row] for row in rows), np.asarray(vectors))
+
+
+def spool_vectors(where: str, ids: Path | None, open_bucket: Callable[[str], Store], folder: Path) -> list[Spooled]:
+    """Write all vectors into files below `folder`, one for each category, in order of their names; of length 1 each.
 
     where: a file or a pattern (`*`, `?`, `[...]`), on this machine or ``gs://bucket/...``. ids: beside an `.npy` file.
     Raises VectorsMalformed, which names the file and the row, and what the store raises.
     """
-    rows: dict[str, int] = {}
-    categories: list[str] = []
-    parts: list[NDArray[np.float32]] = []
+    seen: set[str] = set()
+    spooled: dict[str, Spooled] = {}
+    dimensions = 0
     for part in _read(where, ids, open_bucket):
         name, vectors = part.file, part.vectors
         if len(part.ids) != len(vectors):
             raise VectorsMalformed(f"{name}: has {len(vectors)} rows, --ids has {len(part.ids)} lines")
-        if parts and vectors.shape[1] != parts[0].shape[1]:
-            raise VectorsMalformed(
-                f"{name}: vectors of {vectors.shape[1]} numbers, those before it have {parts[0].shape[1]}"
-            )
-        for row, (item, category) in enumerate(zip(part.ids, part.categories, strict=True), start=part.row):
-            _check_text(name, row, "id", item, ID_LIMIT)
-            _check_text(name, row, "category", category, CATEGORY_LIMIT)
-            if item in rows:
-                raise VectorsMalformed(f"{name}: row {row}: the id {item!r} stands twice")
-            rows[item] = len(rows)
-        categories += part.categories
-        parts.append(_units(part))
-        if len(set(categories)) > CATEGORIES_LIMIT:
-            raise VectorsMalformed(f"{name}: more than the {CATEGORIES_LIMIT} categories that an index may have")
-    if not rows:
+        if dimensions and vectors.shape[1] != dimensions:
+            raise VectorsMalformed(f"{name}: vectors of {vectors.shape[1]} numbers, those before it have {dimensions}")
+        dimensions = vectors.shape[1]
+        rows: dict[str, list[int]] = {}
+        for row, (item, category) in enumerate(zip(part.ids, part.categories, strict=True)):
+            _check_text(name, part.row + row, "id", item, ID_LIMIT)
+            _check_text(name, part.row + row, "category", category, CATEGORY_LIMIT)
+            if item in seen:
+                raise VectorsMalformed(f"{name}: row {part.row + row}: the id {item!r} stands twice")
+            seen.add(item)
+            rows.setdefault(category, []).append(row)
+        units = _units(part)
+        for category, of in rows.items():
+            one = spooled.setdefault(category, Spooled(category, [], folder / f"{len(spooled)}.f32", dimensions))
+            one.ids.extend(part.ids[row] for row in of)
+            with one.path.open("ab") as file:
+                file.write(units[of].tobytes())
+        if len(spooled) > MOST_PARTS:
+            raise VectorsMalformed(f"{name}: more than the {MOST_PARTS} categories that an index may have")
+    if not spooled:
         raise VectorsMalformed(f"{where}: has no vectors")
-    return group(list(rows), categories, np.concatenate(parts))
+    return [spooled[category] for category in sorted(spooled)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,31 +105,20 @@ class _Part:
     vectors: NDArray[np.float32]
 
 
-def _read(where: str, ids: Path | None, open_bucket: OpenBucket) -> Iterator[_Part]:
+def _read(where: str, ids: Path | None, open_bucket: Callable[[str], Store]) -> Iterator[_Part]:
     found = False
-    for name, source in _files(where, open_bucket):
+    for file in find_files(where, open_bucket):
         found = True
-        if name.endswith(".npy"):
+        if file.name.endswith(".npy"):
             if ids is None:
-                raise VectorsMalformed(f"{name}: --ids: an array has no ids; name a file of lines: id, tab, category")
-            yield _Part(name, 0, *_read_ids(ids), _array(name, source))
+                raise VectorsMalformed(
+                    f"{file.name}: --ids: an array has no ids; name a file of lines: id, tab, category"
+                )
+            yield _Part(file.name, 0, *_read_ids(ids), _array(file.name, file.source()))
         else:
-            yield from _read_parquet(name, source)
+            yield from _read_parquet(file.name, file.source())
     if not found:
         raise VectorsMalformed(f"{where}: no such file")
-
-
-def _files(where: str, open_bucket: OpenBucket) -> Iterator[tuple[str, Path | io.BytesIO]]:
-    """Every file that is meant, in order of their names."""
-    if not where.startswith(_SCHEME):
-        for name in sorted(glob.glob(where)):  # noqa: PTH207 - an absolute pattern, too
-            yield name, Path(name)
-        return
-    bucket, _, pattern = where.removeprefix(_SCHEME).partition("/")
-    store = open_bucket(parse_bucket_url(f"{_SCHEME}{bucket}"))
-    for name in sorted(info.name for info in store.listing(re.split(r"[*?\[]", pattern)[0])):
-        if fnmatch.fnmatchcase(name, pattern):
-            yield f"{_SCHEME}{bucket}/{name}", io.BytesIO(store.read(name, limit=_FILE_LIMIT).data)
 
 
 def _read_parquet(name: str, source: Path | io.BytesIO) -> Iterator[_Part]:

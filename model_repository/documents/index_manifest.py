@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from datetime import datetime
 from enum import StrEnum
 from functools import partial
+from typing import Any
 
 from model_repository.digests import check_sha256
 from model_repository.documents.files import File, check_used, format_files, parse_files
@@ -338,12 +339,14 @@ def format_index_manifest(manifest: IndexManifest) -> bytes:
                 }
                 for model in manifest.models
             ],
-            "partitions": [
-                {name: value for name, value in asdict(partition).items() if value is not None}
-                for partition in manifest.partitions
-            ],
+            "partitions": [format_partition(partition) for partition in manifest.partitions],
             "lookup": manifest.lookup,
             "golden_queries": [asdict(golden) for golden in manifest.golden_queries],
             "files": format_files(manifest.files),
         }
     )
+
+
+def format_partition(partition: Partition) -> dict[str, Any]:
+    """Write what an index.json says of a partition."""
+    return {name: value for name, value in asdict(partition).items() if value is not None}

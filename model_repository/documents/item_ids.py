@@ -34,6 +34,7 @@ _IDS_MAGIC = b"IDXIDS1\n"
 _LOOKUP_MAGIC = b"IDXLKP1\n"
 _HEAD = struct.Struct("<8sQ")
 _WORD = 8
+_HALF, _WHOLE = 2**32 - 1, 2**64 - 1
 
 Buffer = bytes | memoryview | mmap.mmap
 
@@ -52,15 +53,21 @@ def encode_item_lookup(partitions: Sequence[Sequence[str]]) -> bytes:
 
     Raises `ValueError` if an id stands twice: an item is in exactly one partition.
     """
+    # as one number each: millions of tuples would be several times their size
     entries = sorted(
-        (_hash(item), number << 32 | position, item)
+        _hash(item) << 64 | number << 32 | position
         for number, ids in enumerate(partitions)
         for position, item in enumerate(ids)
     )
-    for (hash_a, _, item_a), (hash_b, _, item_b) in pairwise(entries):
-        if hash_a == hash_b and item_a == item_b:
-            raise ValueError(f"item {item_a!r} stands twice; an item belongs to exactly one category")
-    hashes, places = array("Q", (e[0] for e in entries)), array("Q", (e[1] for e in entries))
+
+    def item_at(entry: int) -> str:
+        return partitions[entry >> 32 & _HALF][entry & _HALF]
+
+    for one, other in pairwise(entries):
+        if one >> 64 == other >> 64 and item_at(one) == item_at(other):
+            raise ValueError(f"item {item_at(one)!r} stands twice; an item belongs to exactly one category")
+    hashes = array("Q", (entry >> 64 for entry in entries))
+    places = array("Q", (entry & _WHOLE for entry in entries))
     return _HEAD.pack(_LOOKUP_MAGIC, len(entries)) + _little_endian(hashes) + _little_endian(places)
 
 

@@ -8,14 +8,17 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from embedding_batch.batch import Summary, run
+from embedding_batch.batch import run
 from embedding_batch.config import Config
 from embedding_batch.events import Event
 from embedding_batch.steps.building import Method
+from model_repository.documents.index_manifest import IndexManifest
 from model_repository.names import IndexPrefix, Target
+from model_repository.repository import read_build
 from model_repository.store import ObjectInfo
 from tests.conftest import HOME_STORE
 from tests.memory_store import MemoryStore
@@ -68,9 +71,12 @@ class Shop:
             lines.append({"id": product, "category": known[product]["category"], "file": f"{product}.jpg"})
         (self.folder / "catalogue.jsonl").write_text("\n".join(map(json.dumps, lines)))
 
-    def batch(self, build: str = "b1", **changes: object) -> Summary:
+    def batch(self, build: str = "b1", **changes: object) -> dict[str, Any]:
         config = replace(self.config, prefix=IndexPrefix(self.config.target.index, build), **changes)
         return run(config, self.store, NOW, self.events.append)
+
+    def manifest(self, build: str = "b1") -> IndexManifest:
+        return read_build(self.store, IndexPrefix(self.config.target.index, build)).manifest
 
 
 @pytest.fixture
@@ -86,7 +92,7 @@ def new_shop(tmp_path: Path, cache: Path) -> Callable[[], Shop]:
         (own / "models").symlink_to(cache / "models")
         config = Config(
             repository="gs://memory",
-            catalogue=folder,
+            catalogue=str(folder),
             target=Target("production", "shop"),
             prefix=IndexPrefix("shop", "b1"),
             cache=own,

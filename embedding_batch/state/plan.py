@@ -1,0 +1,60 @@
+"""What a run was asked for: written first, so that every step of it works by the same options."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from embedding_batch.errors import NameTaken, StepMissing
+from embedding_batch.state.folder import RECORD_LIMIT, RunFolder
+from model_repository.errors import GenerationConflict, ObjectMissing
+from model_repository.fields import format_document, format_moment
+from model_repository.names import IndexPrefix
+from model_repository.store import Store
+
+if TYPE_CHECKING:
+    from embedding_batch.config import Config
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """options: of the command line, as `config` reads them. created: when the run began, in UTC."""
+
+    options: Mapping[str, Any]
+    created: datetime
+
+
+def open_plan(store: Store, config: Config, now: datetime) -> Plan:
+    """Write the plan of a run, or read it where the run was begun before.
+
+    Raises NameTaken where it was begun with other options.
+    """
+    name = _name(store, config.prefix)
+    try:
+        said = {"created": format_moment(now), "options": config.options}
+        store.write(name, format_document(said), if_generation_match=0)
+    except GenerationConflict:
+        pass
+    plan = read_plan(store, config.prefix)
+    if plan.options != config.options:
+        differ = sorted(key for key in {*plan.options, *config.options}
+                        if plan.options.get(key) != config.options.get(key))  # fmt: skip
+        raise NameTaken(f"{name}: a run with other options has this name ({', '.join(differ)}); take a new name")
+    return plan
+
+
+def read_plan(store: Store, prefix: IndexPrefix) -> Plan:
+    """Read the plan of a run that was begun; raises StepMissing."""
+    name = _name(store, prefix)
+    try:
+        said = json.loads(store.read(name, limit=RECORD_LIMIT).data)
+    except ObjectMissing as error:
+        raise StepMissing(f"{name}: isn't there; run the step 'list' of this build first") from error
+    return Plan(said["options"], datetime.fromisoformat(said["created"]))
+
+
+def _name(store: Store, prefix: IndexPrefix) -> str:
+    return f"{RunFolder(store, prefix)}/plan.json"

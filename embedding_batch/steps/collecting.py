@@ -1,0 +1,106 @@
+"""Step `collect`: the list with all that was found out, and the parts that its categories are built in."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from embedding_batch.errors import CatalogueMalformed
+from embedding_batch.events import Warned
+from embedding_batch.run import Run
+from embedding_batch.state.items import mask
+from embedding_batch.state.tables import read_table, write_table
+from embedding_batch.steps.guards import Broken, guard_broken, guard_items
+from embedding_batch.steps.listing import MOST_PARTS, apply_fetched
+
+_NAMED = 1000
+"""Items whose fault is told one by one."""
+
+
+def collect(run: Run) -> dict[str, Any]:
+    """Write the list and the parts; returns the step's record.
+
+    Raises StepMissing, TooManyBroken, ItemsDropped, and what the store does.
+    """
+    folder = run.folder
+    listed = folder.recorded("list")
+    with run.timed("collect") as details:
+        items = _with_reasons(run, read_table(run.store, folder.listed, run.scratch), listed)
+        broken = _broken(items)
+        for one in broken[:_NAMED]:
+            run.listener(Warned(f"{one.id}: skipped, {one.reason} ({one.picture!r})"))
+        guard_broken(broken, items.num_rows, run.config.limits)
+        guard_items(items.num_rows - len(broken), listed["serving"]["items"], run.config.limits)
+        write_table(run.store, folder.catalogue, items, run.scratch)
+        parts: list[dict[str, Any]] = []
+        for said, table in _parts(run, items, listed["models"]):
+            write_table(run.store, folder.table("part", len(parts)), table, run.scratch)
+            parts.append(said)
+        for model in listed["models"]:
+            run.features(run.model(run.config.model_named(model["name"]))[0]).merge()
+        details.append(f"{items.num_rows - len(broken)} items in {len(parts)} parts, {len(broken)} skipped")
+    return {
+        "items": items.num_rows - len(broken),
+        "parts": len(parts),
+        "of_parts": parts,
+        "pictures": pc.count_distinct(items.filter(pc.is_null(items["reason"]))["sha256"]).as_py(),
+        "broken": len(broken),
+        "skipped": [{"id": one.id, "reason": one.reason} for one in broken[:_NAMED]],
+    }
+
+
+def _with_reasons(run: Run, items: pa.Table, listed: Mapping[str, Any]) -> pa.Table:
+    """The items as the shards left them, with the column `reason`."""
+    folder, shards = run.folder, range(listed["shards"])
+    faults: dict[int, dict[bytes, str]] = {}
+    for number in shards:
+        found = folder.recorded("embed", number)["faults"]
+        of_model = faults.setdefault(listed["shard_models"][number], {})
+        of_model |= {bytes.fromhex(digest): reason for digest, reason in found.items()}
+    reasons = np.full(items.num_rows, None, object)
+    if shards:
+        fetched = pa.concat_tables(
+            [read_table(run.store, folder.table("fetched", number), run.scratch) for number in shards]
+        )
+        items = apply_fetched(items, fetched)
+        lost = fetched.filter(pc.is_valid(fetched["reason"]))
+        places = pc.index_in(items["picture"], value_set=lost["picture"].combine_chunks())
+        rows = np.flatnonzero(mask(pc.is_valid(places)))
+        reasons[rows] = lost["reason"].take(places.take(pa.array(rows))).to_pylist()
+    for place, model in enumerate(listed["models"]):
+        if bad := faults.get(place):
+            of_model = pc.is_in(items["category"].cast(pa.string()), value_set=pa.array(model["categories"]))
+            digests = pa.array(list(bad), pa.binary(32))
+            rows = np.flatnonzero(mask(pc.and_(of_model, pc.is_in(items["sha256"], value_set=digests))))
+            reasons[rows] = [bad[digest] for digest in items["sha256"].take(pa.array(rows)).to_pylist()]
+    return items.append_column("reason", pa.array(reasons, pa.string()))
+
+
+def _broken(items: pa.Table) -> list[Broken]:
+    found = items.filter(pc.is_valid(items["reason"]))
+    columns = (found[name].to_pylist() for name in ("id", "picture", "reason"))
+    return [Broken(*row) for row in zip(*columns, strict=True)]
+
+
+def _parts(run: Run, items: pa.Table, models: list[dict[str, Any]]) -> Iterator[tuple[dict[str, Any], pa.Table]]:
+    """What is indexed in one file each: a category, or a share of one that has too many items for that, by id."""
+    sound = items.filter(pc.is_null(items["reason"])).select(["id", "category", "sha256"])
+    places = {category: place for place, model in enumerate(models) for category in model["categories"]}
+    encoded = sound.unify_dictionaries()["category"].combine_chunks()
+    names, codes = encoded.dictionary.to_pylist(), encoded.indices.to_numpy()
+    order = np.argsort(codes, kind="stable")
+    sizes = np.bincount(codes, minlength=len(names))
+    begins = np.concatenate([[0], np.cumsum(sizes)])
+    counts = {name: -(-int(size) // run.config.part_items) for name, size in zip(names, sizes, strict=True)}
+    if sum(counts.values()) > MOST_PARTS:
+        raise CatalogueMalformed(
+            f"{sum(counts.values())} parts, an index may have {MOST_PARTS}; allow more items in one: --part-items"
+        )
+    for name, code in sorted((name, code) for code, name in enumerate(names) if counts[name]):
+        for rows in np.array_split(order[begins[code] : begins[code + 1]], counts[name]):
+            table = sound.take(pa.array(rows)).select(["id", "sha256"])
+            yield {"category": name, "model": places[name], "items": len(rows)}, table

@@ -1,0 +1,123 @@
+"""Step `commit`: the one object that puts a build live."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from embedding_batch.events import Listener, Warned
+from embedding_batch.run import Run
+from model_repository.documents.commit import Commit, LiveCommit, format_commit, parse_commit
+from model_repository.errors import (
+    BucketUnavailable,
+    DeliveryError,
+    DocumentMalformed,
+    GenerationConflict,
+    ObjectMissing,
+)
+from model_repository.fields import format_document
+from model_repository.names import Target
+from model_repository.repository import read_build, read_live_commit, write_commit
+from model_repository.store import Store
+
+
+@dataclass(frozen=True, slots=True)
+class Serving:
+    """What is committed when the batch looks.
+
+    live: None: there is no commit. items: of the committed build; None: not known.
+    """
+
+    live: LiveCommit | None
+    items: int | None
+
+    @property
+    def generation(self) -> int:
+        """The precondition for replacing the commit: 0 for one that must not exist."""
+        return self.live.generation if self.live else 0
+
+    def said(self) -> dict[str, Any]:
+        """As a step's record has it."""
+        commit = None if self.live is None else json.loads(format_commit(self.live.commit))
+        return {"generation": self.generation, "commit": commit, "items": self.items}
+
+    @classmethod
+    def of(cls, said: Mapping[str, Any], target: Target) -> Serving:
+        """Read it from there."""
+        if said["commit"] is None:
+            return cls(None, said["items"])
+        commit = parse_commit(format_document(said["commit"]), target)
+        return cls(LiveCommit(target, said["generation"], commit), said["items"])
+
+
+def describe_commit(live: LiveCommit | None) -> str:
+    """Say in a few words what became of the commit; see `commit`. None: the batch was told not to commit."""
+    if live is None:
+        return "none asked for"
+    if not live.commit.hold:
+        return f"generation {live.generation}"
+    who = f" by {live.commit.by}" if live.commit.by else ""
+    why = f" ({live.commit.reason})" if live.commit.reason else ""
+    return f"none: generation {live.generation} is on hold{who}{why}; release it to let new builds go live"
+
+
+def look(store: Store, target: Target, listener: Listener) -> Serving:
+    """Read what is committed now.
+
+    Raises DocumentMalformed for a commit that makes no sense: whether it was to hold can't be known. A committed build
+    that can't be read is no reason not to replace it: that is told, and its items count as unknown.
+    """
+    try:
+        live = read_live_commit(store, target)
+    except ObjectMissing:
+        return Serving(None, None)
+    try:
+        manifest = read_build(store, live.commit.index_prefix).manifest
+    except (ObjectMissing, DocumentMalformed) as error:
+        listener(Warned(f"the committed build can't be read, so nothing is compared with it: {error}"))
+        return Serving(live, None)
+    return Serving(live, manifest.items)
+
+
+def commit(store: Store, target: Target, commit: Commit, serving: Serving) -> LiveCommit:
+    """Replace the commit that was `serving`, unless that is on hold; return the one that stands then.
+
+    Raises GenerationConflict when somebody else committed since the batch looked: what they want counts; and
+    BucketUnavailable, when nobody can tell whether the commit was written.
+    """
+    if serving.live is not None and serving.live.commit.hold:
+        return serving.live
+    try:
+        return write_commit(store, target, commit, if_generation_match=serving.generation)
+    except (GenerationConflict, BucketUnavailable) as error:
+        # The answer may have got lost on its way: then what is live now is the very commit that was written.
+        try:
+            live = read_live_commit(store, target)
+        except DeliveryError:
+            raise error from None
+        if live.generation == serving.generation or live.commit != commit:
+            raise
+        return live
+
+
+def commit_build(run: Run) -> dict[str, Any]:
+    """Commit the published build, unless the run is not to; returns the step's record. Raises what `commit` does."""
+    folder, config = run.folder, run.config
+    folder.recorded("publish")
+    with run.timed("commit") as details:
+        serving = Serving.of(folder.recorded("list")["serving"], config.target)
+        live = commit(run.store, config.target, config.commit, serving) if config.commits else None
+        details.append(describe_commit(live))
+    return committed(live)
+
+
+def committed(live: LiveCommit | None) -> dict[str, Any]:
+    """What became of the commit; `generation` is the live commit's, None if the batch was not to commit."""
+    if live is None:
+        return {"outcome": "published", "generation": None}
+    if not live.commit.hold:
+        return {"outcome": "committed", "generation": live.generation}
+    held = {"held_by": live.commit.by, "held_because": live.commit.reason}
+    return {"outcome": "held", "generation": live.generation, **held}

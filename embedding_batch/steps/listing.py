@@ -1,0 +1,215 @@
+"""Step `list`: today's items, what is known of their pictures, and shards of those that have to be looked at.
+
+What is known comes from the list of the run before, and from what runs that didn't end had fetched. No picture is
+opened here: a file's size and time, or what the catalogue calls the version, say which bytes are meant.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from embedding_batch.config import Model
+from embedding_batch.run import Run
+from embedding_batch.sources import read_catalogue
+from embedding_batch.state.features import fixed_bytes
+from embedding_batch.state.items import KNOWN, REMOTE, SHARD_SCHEMA, gather_items, mask
+from embedding_batch.state.tables import read_table, write_table
+from embedding_batch.steps.committing import look
+from model_repository.documents.files import FILES_LIMIT
+from model_repository.store import ObjectInfo
+
+MOST_PARTS: Final = (FILES_LIMIT - 1) // 2
+"""Partitions of an index, at least one for each category: each has two files in a build, beside the lookup."""
+
+_AT_ONCE = 256 * 1024
+"""Rows that are compared at once."""
+
+
+@dataclass(frozen=True, slots=True)
+class Changes:
+    """From the list of the run before to today's. changed: another picture, version or category."""
+
+    came: int
+    went: int
+    changed: int
+
+
+def list_items(run: Run) -> dict[str, Any]:
+    """Make the list and its shards; returns the step's record.
+
+    Raises CatalogueMalformed, DocumentMalformed for a commit that makes no sense, what models and the store raise.
+    """
+    config, folder = run.config, run.folder
+    with run.timed("list") as details:
+        serving = look(run.store, config.target, run.listener)
+        batches = read_catalogue(str(config.catalogue), query=config.query, open_bucket=run.open_bucket)
+        items = gather_items(map(_with_versions, batches), str(config.catalogue), MOST_PARTS)
+        items, changes = _with_yesterday(run, items)
+        items = _with_fetched(run, items)
+        details.append(f"{items.num_rows} items, {changes.came} came, {changes.went} went, {changes.changed} changed")
+    with run.timed("model") as details:
+        models = _models(run, items["category"].unique().to_pylist())
+        details.append(", ".join(model["prefix"] for model in models))
+    with run.timed("diff") as details:
+        shards = list(_shards(run, items, models))
+        for number, (_, shard) in enumerate(shards):
+            write_table(run.store, folder.table("shard", number), shard, run.scratch)
+        write_table(run.store, folder.listed, items, run.scratch)
+        pictures = sum(shard.num_rows for _, shard in shards)
+        details.append(f"{pictures} pictures to look at, in {len(shards)} shards")
+    return {
+        "items": items.num_rows,
+        "came": changes.came,
+        "went": changes.went,
+        "changed": changes.changed,
+        "pictures": pictures,
+        "shards": len(shards),
+        "shard_models": [place for place, _ in shards],
+        "models": models,
+        "serving": serving.said(),
+    }
+
+
+def _with_versions(batch: pa.RecordBatch) -> pa.RecordBatch:
+    """The rows with size and time of files as their versions, where the catalogue has none; that of no file is null."""
+    versions = batch.column("version")
+    if not versions.null_count:
+        return batch
+    pictures, given = batch.column("picture").to_pylist(), versions.to_pylist()
+    found = [version if version is not None else _state(picture)
+             for picture, version in zip(pictures, given, strict=True)]  # fmt: skip
+    return batch.set_column(batch.schema.get_field_index("version"), batch.schema.field("version"),
+                            pa.array(found, pa.string()))  # fmt: skip
+
+
+def _state(picture: str) -> str | None:
+    if picture.startswith(REMOTE):
+        return None
+    try:
+        found = os.stat(picture)  # noqa: PTH116 - millions of them: a Path for each takes twice as long
+    except (OSError, ValueError):  # ValueError: no path can be called that
+        return None
+    return f"{found.st_size}-{found.st_mtime_ns}"
+
+
+def _with_yesterday(run: Run, items: pa.Table) -> tuple[pa.Table, Changes]:
+    """Add the columns KNOWN: of the run before, where item, picture and version are the same."""
+    newest = max(_catalogues(run), key=lambda info: info.updated, default=None)
+    if newest is None:
+        nothing = [pa.nulls(items.num_rows, field.type) for field in KNOWN]
+        return _with_columns(items, nothing), Changes(items.num_rows, 0, 0)
+    columns = ("id", "category", "picture", "version", *KNOWN.names)
+    before = read_table(run.store, newest.name, run.scratch, columns)
+    places = pc.index_in(items["id"], value_set=before["id"].combine_chunks())
+    matched = items.num_rows - places.null_count
+    changed, known = 0, []
+    for start in range(0, items.num_rows, _AT_ONCE):
+        today = items.slice(start, _AT_ONCE)
+        was = before.take(places.slice(start, _AT_ONCE))
+        same = _same(today["picture"], was["picture"]) & _same(today["version"], was["version"])
+        was_there = ~mask(pc.is_null(was["id"]))
+        same_category = mask(pc.equal(today["category"].cast(pa.string()), was["category"].cast(pa.string())))
+        changed += int(np.count_nonzero(was_there & ~(same & same_category)))
+        nothing = pa.array(~(same & was_there))
+        known.append(pa.table([pc.if_else(nothing, pa.scalar(None, field.type), was[field.name]) for field in KNOWN],
+                              schema=KNOWN))  # fmt: skip
+    carried = pa.concat_tables(known).combine_chunks()
+    changes = Changes(items.num_rows - matched, before.num_rows - matched, changed)
+    return _with_columns(items, carried.columns), changes
+
+
+def _catalogues(run: Run) -> list[ObjectInfo]:
+    own = run.folder.catalogue
+    return [info for info in run.store.listing(f"catalogues/{run.config.prefix.index}/") if info.name != own]
+
+
+def _with_columns(items: pa.Table, columns: Iterable[pa.ChunkedArray]) -> pa.Table:
+    for field, column in zip(KNOWN, columns, strict=True):
+        items = items.append_column(field, column)
+    return items
+
+
+def _same(one: pa.ChunkedArray, other: pa.ChunkedArray) -> NDArray[np.bool_]:
+    """Where two texts are the same, or neither is there."""
+    return mask(pc.equal(one, other)) | mask(pc.and_(pc.is_null(one), pc.is_null(other)))
+
+
+def _with_fetched(run: Run, items: pa.Table) -> pa.Table:
+    """Add what runs that didn't end found out of pictures: at most a shard of work is ever done again."""
+    newest = max((info.updated for info in _catalogues(run)), default=None)
+    names = [
+        info.name
+        for info in run.store.listing(f"shards/{run.config.prefix.index}/")
+        if "/fetched-" in info.name and (newest is None or info.updated > newest)
+    ]
+    tables = [read_table(run.store, name, run.scratch) for name in names]
+    return apply_fetched(items, pa.concat_tables(tables)) if tables else items
+
+
+def apply_fetched(items: pa.Table, fetched: pa.Table) -> pa.Table:
+    """Add what was found out of pictures: `fetched` has those of SHARD_SCHEMA."""
+    places = pc.index_in(items["picture"], value_set=fetched["picture"].combine_chunks())
+    rows = np.flatnonzero(~mask(pc.is_null(places)))
+    found = fetched.take(places.take(rows))
+    rows = rows[mask(pc.is_valid(found["sha256"])) & _same(items["version"].take(rows), found["version"])]
+    if not len(rows):
+        return items
+    found = fetched.take(places.take(rows))
+    is_new = np.zeros(items.num_rows, bool)
+    is_new[rows] = True
+    for field in KNOWN:
+        column = pc.replace_with_mask(
+            items[field.name].combine_chunks(), pa.array(is_new), found[field.name].combine_chunks()
+        )
+        items = items.set_column(items.schema.get_field_index(field.name), field, column)
+    return items
+
+
+def _models(run: Run, categories: Iterable[str]) -> list[dict[str, Any]]:
+    """The models of today's categories, as the record has them."""
+    of: dict[Model, list[str]] = {}
+    for category in sorted(categories):
+        of.setdefault(run.config.model_of(category), []).append(category)
+    found: dict[str, dict[str, Any]] = {}
+    for name, its in of.items():
+        local, _ = run.model(name)
+        prefix = str(local.prefix)  # a built-in model may be named by its prefix, too
+        one = found.setdefault(prefix, {"name": str(name), "prefix": prefix, "categories": []})
+        one["categories"] = sorted([*one["categories"], *its])
+    return list(found.values())
+
+
+def _shards(run: Run, items: pa.Table, models: Iterable[dict[str, Any]]) -> Iterator[tuple[int, pa.Table]]:
+    """Pictures to be looked at, each once for a model, those of a category together; with the model's place."""
+    sha256 = items["sha256"]
+    to_look = mask(pc.is_null(sha256)) | _is_stale(items, run.config.fresh_seconds)
+    for place, model in enumerate(models):
+        local, _ = run.model(run.config.model_named(model["name"]))
+        features = run.features(local)
+        features.refresh()
+        of_model = mask(pc.is_in(items["category"].cast(pa.string()), value_set=pa.array(model["categories"])))
+        rows = np.flatnonzero(of_model)
+        missing = to_look[rows] | ~features.has(fixed_bytes(sha256.take(pa.array(rows))))
+        wanted = items.take(pa.array(rows[missing])).select(["category", *SHARD_SCHEMA.names])
+        wanted = wanted.take(pc.sort_indices(pc.cast(wanted["category"], pa.string())))
+        codes = wanted["picture"].combine_chunks().dictionary_encode().indices.to_numpy()
+        first = np.sort(np.unique(codes, return_index=True)[1])
+        wanted = wanted.take(pa.array(first)).select(SHARD_SCHEMA.names).combine_chunks()
+        for start in range(0, wanted.num_rows, run.config.shard_pictures):
+            yield place, wanted.slice(start, run.config.shard_pictures)
+
+
+def _is_stale(items: pa.Table, fresh_seconds: float) -> NDArray[np.bool_]:
+    """Which pictures elsewhere may have changed unseen: those without a version that were looked at long ago."""
+    remote = mask(pc.match_substring_regex(items["picture"], "^(https?|gs)://"))
+    old = mask(pc.less(items["looked"], int(time.time() - fresh_seconds)))
+    return remote & mask(pc.is_null(items["version"])) & old

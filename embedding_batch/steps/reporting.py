@@ -1,0 +1,71 @@
+"""Step `report`: what a run did, for people and programs, put together from what its steps left."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from embedding_batch.run import Run
+from embedding_batch.state.folder import RunFolder
+from model_repository.errors import DeliveryError
+from model_repository.fields import format_document, format_moment
+
+SHARDED: Final = {"fetch": "shards", "embed": "shards", "build": "parts"}
+STEPS: Final = ("list", "fetch", "embed", "collect", "build", "publish", "commit")
+"""In their order."""
+
+
+def report(run: Run, error: DeliveryError | None = None) -> dict[str, Any]:
+    """Write `reports/<index>/<build>.json` and a page of it; returns the first. error: what stopped the run."""
+    said = gather(run, error)
+    folder = run.folder
+    run.store.write(folder.report("json"), format_document(said), if_generation_match=None)
+    run.store.write(folder.report("html"), _page(said).encode(), if_generation_match=None)
+    return said
+
+
+def gather(run: Run, error: DeliveryError | None = None) -> dict[str, Any]:
+    """What is known of a run, done or not."""
+    folder = run.folder
+    records = {step: _records(folder, step) for step in STEPS}
+    listed, collected, published, committed = (
+        next(iter(records[step]), {}) for step in ("list", "collect", "publish", "commit")
+    )
+    embedded = sum(record["embedded"] for record in records["embed"])
+    outcome = committed or {"outcome": "failed" if error else "unfinished", "generation": None}
+    return {
+        "index_prefix": str(folder.prefix),
+        "environment": run.config.target.environment,
+        "created": format_moment(run.now),
+        "models": published.get("models", [model["prefix"] for model in listed.get("models", [])]),
+        **{name: value for name, value in outcome.items() if name != "seconds"},
+        **({"error": {"code": error.code, "message": str(error)}} if error else {}),
+        "items": published.get("items", collected.get("items", listed.get("items", 0))),
+        **{name: listed.get(name, 0) for name in ("came", "went", "changed")},
+        "embedded": embedded,
+        "reused": max(0, collected.get("pictures", 0) - embedded),
+        "broken": collected.get("skipped", []),
+        "not_asked_again": sum(record["kept_as_it_was"] for record in records["fetch"]),
+        "recall": published.get("recall"),
+        "bytes_to_pull": published.get("bytes_to_pull"),
+        "partitions": published.get("partitions", []),
+        "seconds": {
+            step: round(sum(record["seconds"] for record in found), 3) for step, found in records.items() if found
+        },
+    }
+
+
+def _records(folder: RunFolder, step: str) -> list[dict[str, Any]]:
+    if step not in SHARDED:
+        found = folder.record(step)
+        return [] if found is None else [found]
+    before = folder.record("collect" if step == "build" else "list") or {}
+    return [
+        record for number in range(before.get(SHARDED[step], 0)) if (record := folder.record(step, number)) is not None
+    ]
+
+
+def _page(said: dict[str, Any]) -> str:
+    environment = Environment(loader=PackageLoader("embedding_batch", "."), autoescape=True, undefined=StrictUndefined)
+    return environment.get_template("report.html.j2").render(report=said)
