@@ -8,7 +8,6 @@ They are programs of their own, not forks or `multiprocessing`'s: those would im
 
 from __future__ import annotations
 
-import contextlib
 import os
 import pickle
 import signal
@@ -37,8 +36,9 @@ IN_HAND = 2
 TASKS_A_WORKER = 64
 """So many tasks are handed out before another worker is started: fewer are done sooner than a process has begun."""
 
-DEATHS_IN_A_ROW = 12
-"""Workers that may die with no result from any in between: a chunk of pictures of which each kills one, and some."""
+DEATHS_IN_A_ROW = 10
+"""Workers that may die with no result from any in between, and once as many as there are: all are killed at once, or
+each picture of a chunk kills one."""
 
 DEATHS = 100
 """Workers that may die altogether."""
@@ -68,10 +68,15 @@ class Work(Protocol[P_contra, R_co]):
 
 
 class _Worker(Generic[K, P]):
-    """A process; what it has not answered yet, oldest first."""
+    """A process.
+
+    in_hand: what it has not answered yet, oldest first. opened: whether it has got as far as that. gone: it takes no
+    more; what it has answered may still be read.
+    """
 
     def __init__(self, opening: bytes, descriptors: Sequence[int]) -> None:
         self.in_hand: deque[list[tuple[K, P]]] = deque()
+        self.opened = self.gone = False
         self.connection, theirs = Pipe()
         paths = os.pathsep.join(os.path.abspath(path) for path in sys.path)  # noqa: PTH100 - "" is the current folder
         self.process = subprocess.Popen(
@@ -86,12 +91,15 @@ class _Worker(Generic[K, P]):
         self._send(opening)
 
     def give(self, chunk: list[tuple[K, P]]) -> None:
-        self.in_hand.append(chunk)
         self._send(pickle.dumps([task for _, task in chunk], pickle.HIGHEST_PROTOCOL))
+        if not self.gone:
+            self.in_hand.append(chunk)
 
     def _send(self, message: bytes) -> None:
-        with contextlib.suppress(OSError):  # it died, which is noticed where answers are waited for
+        try:
             self.connection.send_bytes(message)
+        except OSError:
+            self.gone = True
 
     def end(self) -> int:
         """Kill it, if it lives; it holds nothing that could be lost. Return how it ended."""
@@ -151,6 +159,9 @@ class Processes(Generic[K, P, R]):
                 except (EOFError, OSError):
                     results += self._bury(worker)
                     continue
+                if answer is None:
+                    worker.opened = True
+                    continue
                 if isinstance(answer, str):
                     raise RuntimeError(f"a worker failed:\n{answer}")  # noqa: TRY004 - it failed, no type did
                 self._deaths_in_a_row = 0
@@ -166,7 +177,8 @@ class Processes(Generic[K, P, R]):
         return least is None or len(least.in_hand) < IN_HAND or self._more()
 
     def _least(self) -> _Worker[K, P] | None:
-        return min(self._workers.values(), key=lambda worker: len(worker.in_hand), default=None)
+        there = (worker for worker in self._workers.values() if not worker.gone)
+        return min(there, key=lambda worker: len(worker.in_hand), default=None)
 
     def _more(self) -> bool:
         return len(self._workers) < min(self._limit, 1 + self._given // TASKS_A_WORKER)
@@ -177,6 +189,8 @@ class Processes(Generic[K, P, R]):
             worker = _Worker(self._opening, self._descriptors)
             self._workers[worker.connection] = worker
         worker.give(chunk)
+        if worker.gone:
+            self._again.append(chunk)
 
     def _bury(self, worker: _Worker[K, P]) -> list[tuple[K, R | Died]]:
         """Have the chunk that a dead worker was at tried task by task; a task by itself is what it died of."""
@@ -184,12 +198,13 @@ class Processes(Generic[K, P, R]):
         died = Died(worker.end())
         self._deaths += 1
         self._deaths_in_a_row += 1
-        if self._deaths > DEATHS or self._deaths_in_a_row > DEATHS_IN_A_ROW:
+        if self._deaths > DEATHS or self._deaths_in_a_row > DEATHS_IN_A_ROW + self._limit:
             raise WorkersDied(
                 f"{self._deaths} worker processes died, the last {died}; give this machine or container more memory, "
                 "or fewer --workers"
             )
-        if not worker.in_hand:
+        if not worker.opened or not worker.in_hand:
+            self._again.extend(worker.in_hand)
             return []
         at, *waiting = worker.in_hand
         if len(at) == 1:

@@ -1,7 +1,8 @@
 """A worker: ``python worker.py <descriptor>``; at the socket's other end is `processes.py`.
 
-It gets the work as a value, then chunks of tasks, and answers each chunk with its results. It ends when its parent
-does, whatever it is at: a thread reads ahead and meets the end of the socket.
+It gets the work as a value, answers None once it has opened that, then gets chunks of tasks and answers each with its
+results; text is the stack of what went wrong. It ends when its parent does, whatever it is at: a thread reads ahead and
+meets the end of the socket.
 
 Run by its path, it reads before it has loaded anything large: its parent, which has others to serve, needn't wait.
 """
@@ -25,6 +26,7 @@ def main(descriptor: int) -> None:
     Thread(target=_read_ahead, args=(connection, received), daemon=True).start()
     try:
         work = pickle.loads(received.get()).open()  # noqa: S301 - from the parent
+        connection.send(None)
         while True:
             chunk = pickle.loads(received.get())  # noqa: S301
             connection.send([work(task) for task in chunk])

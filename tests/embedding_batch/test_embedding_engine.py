@@ -22,7 +22,8 @@ from PIL import Image
 
 from embedding_batch.embedding import Device, batches, embed_pictures, processes, single
 from embedding_batch.embedding.batches import embed_in_batches
-from embedding_batch.embedding.processes import CHUNK, CHUNK_BYTES, IN_HAND, next_chunk
+from embedding_batch.embedding.processes import CHUNK, CHUNK_BYTES, IN_HAND, Processes, next_chunk
+from embedding_batch.embedding.work import EmbedWork
 from embedding_batch.errors import WorkersDied
 from image_embedder import Embedder
 from model_repository.documents.model_manifest import ModelInput
@@ -116,7 +117,7 @@ def eventually_gone(pids: list[int]) -> bool:
 
 def _runs(pid: int) -> bool:
     try:
-        return _WORKER in Path(f"/proc/{pid}/cmdline").read_text()  # a zombie has none
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2][0] != "Z"
     except OSError:
         return False
 
@@ -176,10 +177,30 @@ def test_a_process_that_is_killed_from_outside_costs_nothing(model: AModel) -> N
 
 def test_processes_that_all_die_end_the_run(model: AModel, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(single, "EmbedWork", StillbornWork)
-    monkeypatch.setattr(processes, "DEATHS_IN_A_ROW", 3)
+    monkeypatch.setattr(processes, "DEATHS_IN_A_ROW", 1)
     with pytest.raises(WorkersDied, match="4 worker processes died, the last by signal 9"):
         list(embed_pictures(photos(100), model, workers=2))
     assert workers_of(os.getpid()) == []
+
+
+def test_no_picture_is_blamed_for_a_process_that_dies_without_having_begun_it(model: AModel) -> None:
+    pictures = photos(3)
+    work = EmbedWork(model.path, model.takes, model.normalised)
+    pool: Processes[str, bytes, NDArray[np.float32] | str] = Processes(work, 1)
+    found: Vectors = {}
+    with pool:
+        pool.give(pictures[:1])
+        (starts,) = pool._workers.values()
+        starts.process.kill()
+        found |= dict(pool.take())
+        (idle,) = pool._workers.values()
+        os.kill(idle.process.pid, signal.SIGKILL)
+        os.waitid(os.P_PID, idle.process.pid, os.WEXITED | os.WNOWAIT)
+        pool.give(pictures[1:2])
+        pool.give(pictures[2:])
+        while not pool.idle:
+            found |= dict(pool.take())
+    assert same(found, in_this_process(model, pictures))
 
 
 def test_deaths_are_bounded_also_where_some_pictures_get_through(
