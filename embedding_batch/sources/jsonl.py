@@ -27,6 +27,10 @@ from embedding_batch.sources.rows import (
 
 _BOM: Final = b"\xef\xbb\xbf"
 
+_SPACE: Final = " \t\r\n"
+"""What JSON calls white space."""
+_decode: Final = json.JSONDecoder().raw_decode
+"""Without what json.loads does around it, which takes as long."""
 _STRINGS: Final = frozenset({str})
 
 _Row = tuple[str, str, str, str | None, list[str] | None]
@@ -76,13 +80,15 @@ def _line(name: str, numbers: list[int], row: int) -> str:
 
 def _row(data: bytes) -> _Row:
     try:
-        text = data.decode()
-        fields = json.loads(text)
+        text = data.decode().strip(_SPACE)
+        fields, end = _decode(text)
     except UnicodeDecodeError as error:
         raise _WrongLine(f"not UTF-8 ({error})") from error
     except (ValueError, RecursionError) as error:
         raise _WrongLine(f"not JSON ({error})") from error
-    if not isinstance(fields, dict):
+    if end != len(text):
+        raise _WrongLine("not JSON (it goes on after its value)")
+    if type(fields) is not dict:
         raise _WrongLine("expected an object")
     row = _texts(fields)
     if "\\u" in text:  # only so can half a character come, which nothing that is written down can hold

@@ -132,6 +132,7 @@ def test_pictures_come_out_as_absolute_paths_and_whole_urls(tmp_path: Path, kind
         "/mnt/./a//b.jpg": "/mnt/a/b.jpg",
         "/mnt/a%20b.jpg": "/mnt/a%20b.jpg",
         "file:///mnt/a.jpg": "/mnt/a.jpg",
+        "file:///mnt//./b.jpg": "/mnt/b.jpg",
         "file:/mnt/a.jpg?v=1": "/mnt/a.jpg?v=1",
         "file://localhost/mnt/a%20%E6%A4%85.jpg": "/mnt/a 椅.jpg",
         "gs://bucket/a//./b c.jpg": "gs://bucket/a//./b c.jpg",
@@ -236,6 +237,8 @@ def test_columns_are_judged_as_python_judges_each_cell(
     ("wrong", "says"),
     [
         ("{not json", "not JSON"),
+        ("{}{}", "not JSON"),
+        ("\u00a0{}", "not JSON"),
         ("[" * 100_000, "not JSON"),
         ("[]", "expected an object"),
         (line("b", category=7), "'category' should be 1 to 100 printable"),
