@@ -42,13 +42,14 @@ _KINDS: Final = f"name a folder with {FILE}, or a .jsonl, .csv or .parquet file 
 
 
 def read_catalogue(
-    where: str, *, query: str = "", open_bucket: Callable[[str], Store] = GcsStore
+    where: str, *, query: str = "", open_bucket: Callable[[str], Store] = GcsStore, scratch: Path | None = None
 ) -> Iterator[pa.RecordBatch]:
     """Read a catalogue: batches of `CATALOGUE_SCHEMA`, of some ten thousand rows, in the order of files and rows.
 
     where: a folder with `catalogue.jsonl`; a .jsonl, .csv or .parquet file or pattern (`*`, `?`, `[...]`), on this
     machine or ``gs://<bucket>/...``; or ``bigquery://...`` (see `bigquery`), with the text of a query for a project.
-    open_bucket: by its name.
+    open_bucket: by its name. scratch: the folder that files of a bucket are downloaded into, one after another, and
+    gone from when read; else TMPDIR.
 
     `picture` comes out as an absolute path of this machine, or as ``gs://``, ``http://`` or ``https://``; see
     `pictures`. `version` is opaque: whoever wrote the catalogue changes it with the picture's bytes.
@@ -63,13 +64,13 @@ def read_catalogue(
         raise Misconfigured(f"--query: goes with {BIGQUERY}<project>, and the catalogue is {where}")
     if not where or ("://" in where and not where.startswith("gs://")):
         raise Misconfigured(f"--catalogue: {where!r}: {_KINDS}, here or gs://; or {BIGQUERY}...")
-    return _some(where, _read_files(where, open_bucket))
+    return _some(where, _read_files(where, open_bucket, scratch))
 
 
-def _read_files(where: str, open_bucket: Callable[[str], Store]) -> Iterator[pa.RecordBatch]:
+def _read_files(where: str, open_bucket: Callable[[str], Store], scratch: Path | None) -> Iterator[pa.RecordBatch]:
     pattern = where if _names_files(where) else f"{where.rstrip('/')}/{FILE}"
     found = False
-    for file in find_files(pattern, open_bucket):
+    for file in find_files(pattern, open_bucket, scratch):
         found = True
         reader = _READERS.get(PurePosixPath(file.name).suffix.lower())
         if reader is None:

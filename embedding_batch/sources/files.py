@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import fnmatch
 import glob
-import io
+import gzip
 import re
+import shutil
+import tempfile
+import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
-from typing import BinaryIO, Final
+from typing import Final
 
 from model_repository.names import parse_bucket_url
 from model_repository.store import Store
@@ -18,50 +20,63 @@ from model_repository.store import Store
 GCS: Final = "gs://"
 PATTERN: Final = r"[*?\[]"
 """What makes a name a pattern."""
-_FILE_LIMIT: Final = 1 << 40
+_GZIP: Final = b"\x1f\x8b"
 
 
 @dataclass(frozen=True, slots=True)
 class SourceFile:
-    """A file that was found. name: its path, or gs://<bucket>/<object>. source: gives the path, or an object's bytes.
+    """A file that was found. name: as it is called here, or gs://<bucket>/<object>. path: where to read it.
 
-    An object's bytes are all in memory while its source is in use.
+    An object is downloaded; its path is there until the next file is asked for.
     """
 
     name: str
-    source: Callable[[], Path | io.BytesIO]
+    path: Path
 
     @property
     def folder(self) -> str:
         """Where it lies, without a slash at the end: an absolute path, or gs://<bucket>[/<folder>]."""
         if self.name.startswith(GCS):
             return self.name.rpartition("/")[0]
-        folder = Path(self.name).parent
+        folder = self.path.parent
         return str(folder.resolve() if ".." in folder.parts else folder.absolute())
 
-    def open(self) -> BinaryIO:
-        """Open it to be read from its beginning. Raises OSError, and what the store raises."""
-        source = self.source()
-        return source.open("rb") if isinstance(source, Path) else source
+    def source(self) -> Path:
+        """The path."""
+        return self.path
 
 
-def find_files(where: str, open_bucket: Callable[[str], Store]) -> Iterator[SourceFile]:
+def find_files(where: str, open_bucket: Callable[[str], Store], scratch: Path | None = None) -> Iterator[SourceFile]:
     """Every file that is meant, in order of their names; none if there is none.
 
     where: a name, or a pattern (`*`, `?`, `[...]`), here or in ``gs://<bucket>/``, where `*` stands for slashes too.
-    Raises NameRefused for what can't be a bucket, and what the store raises.
+    scratch: the folder that objects are downloaded into, one after another; else TMPDIR. Raises NameRefused for what
+    can't be a bucket, what the store raises, and OSError where the folder takes no more.
     """
     if not where.startswith(GCS):
         literal = Path(where).exists()  # a file may be called a[1].csv
         for name in [where] if literal else sorted(glob.glob(where)):  # noqa: PTH207 - an absolute pattern, too
-            yield SourceFile(name, partial(Path, name))
+            yield SourceFile(name, Path(name))
         return
     bucket, _, pattern = where.removeprefix(GCS).partition("/")
     store = open_bucket(parse_bucket_url(f"{GCS}{bucket}"))
     names = [info.name for info in store.listing(re.split(PATTERN, pattern)[0])]
     for name in [pattern] if pattern in names else sorted(name for name in names if fnmatch.fnmatchcase(name, pattern)):
-        yield SourceFile(f"{GCS}{bucket}/{name}", partial(_object, store, name))
+        with tempfile.TemporaryDirectory(dir=scratch) as folder:
+            stored = Path(folder, "stored")
+            store.download(name, stored)
+            yield SourceFile(f"{GCS}{bucket}/{name}", _unpacked(stored))
 
 
-def _object(store: Store, name: str) -> io.BytesIO:
-    return io.BytesIO(store.read(name, limit=_FILE_LIMIT).data)
+def _unpacked(stored: Path) -> Path:
+    """The bytes of what was stored as gzip, as some uploads are; those of anything else as they are."""
+    with stored.open("rb") as file:
+        if file.read(len(_GZIP)) != _GZIP:
+            return stored
+    unpacked = stored.with_name("unpacked")
+    try:
+        with gzip.open(stored) as source, unpacked.open("wb") as target:
+            shutil.copyfileobj(source, target)
+    except (gzip.BadGzipFile, EOFError, zlib.error):
+        return stored  # whoever reads it says what is wrong with it
+    return unpacked

@@ -46,7 +46,7 @@ def read_jsonl(file: SourceFile) -> Iterator[pa.RecordBatch]:
     rows: list[_Row] = []
     numbers: list[int] = []
     try:
-        with file.open() as stream:
+        with file.path.open("rb") as stream:
             for number, line in enumerate(stream, start=1):
                 data = line.removeprefix(_BOM) if number == 1 else line
                 if data.isspace() or not data:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import io
 from collections.abc import Iterator
 from functools import partial
 from typing import Final
@@ -25,7 +24,7 @@ _FIRST_ROW_OF_CSV: Final = 2
 def read_parquet(file: SourceFile) -> Iterator[pa.RecordBatch]:
     """Read Parquet. Its rows count from 0."""
     try:
-        parquet = pq.ParquetFile(file.source())
+        parquet = pq.ParquetFile(file.path)
         columns = wanted(file.name, parquet.schema_arrow.names)
         yield from _checked(file, parquet.iter_batches(batch_size=ROWS_AT_ONCE, columns=columns), first=0)
     except (pa.ArrowException, OSError) as error:
@@ -40,7 +39,7 @@ def read_csv(file: SourceFile) -> Iterator[pa.RecordBatch]:
     try:
         columns = wanted(file.name, _names(file))
         reader = pa_csv.open_csv(
-            file.source(),
+            file.path,
             # one thread knows which row is wrong, and is as fast: the checks take longer than the reading
             read_options=pa_csv.ReadOptions(block_size=_BLOCK, use_threads=False),
             parse_options=pa_csv.ParseOptions(newlines_in_values=True),
@@ -67,7 +66,7 @@ def _row(name: str, first: int, row: int) -> str:
 
 def _names(file: SourceFile) -> list[str]:
     # other bytes than UTF-8's are Arrow's to refuse: what is read ahead here may be of any row
-    with io.TextIOWrapper(file.open(), "utf-8-sig", "surrogateescape", newline="") as text:
+    with file.path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as text:
         try:
             return next(csv.reader(text, strict=True), [])
         except csv.Error as error:

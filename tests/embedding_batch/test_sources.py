@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import gzip
 import json
 import os
 import re
@@ -403,6 +404,26 @@ def test_catalogues_in_a_bucket_name_pictures_beside_them(tmp_path: Path, kind: 
             "https://host/",
             "/mnt/a",
         ]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_objects_that_are_stored_as_gzip_are_read_and_none_stays_on_the_disk(tmp_path: Path, kind: str) -> None:
+    store = MemoryStore("catalogues")
+    for name in ("0", "1"):
+        data = write(tmp_path / f"{name}.{kind}", line(name)).read_bytes()
+        store.write(f"{name}.{kind}", gzip.compress(data), if_generation_match=0)
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    batches = read_catalogue(
+        f"gs://catalogues/*.{kind}", open_bucket={"catalogues": store}.__getitem__, scratch=scratch
+    )
+    for name, batch in zip("01", batches, strict=True):
+        assert batch["id"].to_pylist() == [name]
+        assert len(list(scratch.iterdir())) == 1
+    assert list(scratch.iterdir()) == []
+    store.write(f"2.{kind}", b"\x1f\x8b and no more", if_generation_match=0)
+    with pytest.raises(CatalogueMalformed, match=rf"gs://catalogues/2\.{kind}"):
+        list(read_catalogue(f"gs://catalogues/2.{kind}", open_bucket={"catalogues": store}.__getitem__))
 
 
 def test_a_folder_of_a_bucket_means_its_catalogue(tmp_path: Path) -> None:
