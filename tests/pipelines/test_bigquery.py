@@ -111,6 +111,16 @@ def emulator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Emulator]:
     running.stop()
 
 
+@pytest.fixture
+def mortal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Emulator]:
+    """One that a test may stop."""
+    running = start(tmp_path)
+    monkeypatch.setenv(source.REST_EMULATOR, running.rest)
+    monkeypatch.setenv(source.STORAGE_EMULATOR, running.storage)
+    yield running
+    running.stop()
+
+
 @pytest.fixture(autouse=True)
 def honoured(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     if "emulator" in request.fixturenames:
@@ -217,33 +227,26 @@ def test_an_empty_table_is_refused(emulator: Emulator) -> None:
         read(f"bigquery://{PROJECT}/shop/empty")
 
 
-def test_an_emulator_that_is_gone_is_a_try_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    running = start(tmp_path)
-    monkeypatch.setenv(source.REST_EMULATOR, running.rest)
-    monkeypatch.setenv(source.STORAGE_EMULATOR, running.storage)
-    where = running.load("products", ROWS, SCHEMA)
+def test_an_emulator_that_is_gone_is_a_try_again(mortal: Emulator) -> None:
+    where = mortal.load("products", ROWS, SCHEMA)
     assert len(read(where)) == 2
-    running.stop()
+    mortal.stop()
     for query in ("", "SELECT 1"):
         asked = source.parse_bigquery(f"bigquery://{PROJECT}" if query else where, query)
         with pytest.raises(CatalogueUnavailable, match=r"bigquery://project-1.*it may pass"):
             list(source.read_bigquery(asked, patience=1.0))
 
 
-def test_one_that_goes_while_its_rows_are_read_is_a_try_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    running = start(tmp_path)
-    monkeypatch.setenv(source.REST_EMULATOR, running.rest)
-    monkeypatch.setenv(source.STORAGE_EMULATOR, running.storage)
-    running.client.query(
+def test_one_that_goes_while_its_rows_are_read_is_a_try_again(mortal: Emulator) -> None:
+    mortal.client.query(
         "CREATE TABLE shop.many AS SELECT n AS id, 'c' AS category, CONCAT('https://host/', REPEAT('x', 80)) AS"
         " picture FROM UNNEST(GENERATE_ARRAY(1, 1000000)) AS n"
     ).result()
     rows = source.read_bigquery(source.parse_bigquery(f"bigquery://{PROJECT}/shop/many", ""), patience=1.0)
     assert next(rows).num_rows
-    running.process.send_signal(signal.SIGKILL)
+    mortal.process.send_signal(signal.SIGKILL)
     with pytest.raises(CatalogueUnavailable, match="it may pass"):
         list(rows)
-    running.stop()
 
 
 def test_storage_that_nobody_serves_is_a_try_again(emulator: Emulator, table: str, monkeypatch: Any) -> None:  # noqa: ARG001
