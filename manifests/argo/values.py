@@ -29,7 +29,7 @@ class StepValues:
     cpu, cpu_limit: Kubernetes quantities: what its pod is promised, and the most that it gets (and has workers for).
     memory_mib, disk_mib: promised, and the most as well; memory is doubled after a pod that wanted more.
     gpu: how many. at_once: pods of this step at one time. deadline_seconds: of a pod, which is then tried again.
-    image: None: the batch's. options: of the command in this place, such as --device=cuda.
+    image: None: the batch's. options: of the command in this place, such as --workers=8.
     node_selector, tolerations: besides those of all steps.
     """
 

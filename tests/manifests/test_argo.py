@@ -6,6 +6,7 @@ import copy
 import dataclasses
 import json
 import re
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +14,13 @@ import kubernetes_validate
 import pytest
 import yaml
 from hypothesis import given
-from hypothesis import strategies as st
 
+from embedding_batch.config import read_command, read_step
 from manifests.argo.values import EACH, STEPS, BatchValues, load_batch_values, parse_batch_values
 from manifests.argo.workflow import workflow_objects
 from model_repository.errors import DocumentMalformed, Misconfigured
 from model_repository.exit_codes import ExitCode
-from model_repository.names import Target
+from model_repository.names import IndexPrefix, Target
 from tests.manifests.test_golden import GOLDEN, VERSIONS
 from tests.manifests.test_templates import PATIENT, TEXTS, replaced
 
@@ -200,8 +201,20 @@ def test_values_stay_in_their_places_whatever_their_text(option: str, variable: 
         assert rendered(option, variable) == expected
 
 
-@given(st.sampled_from(STEPS))
-def test_every_step_names_its_index_and_its_build_and_none_another(step: str) -> None:
-    arguments = step_of(values_of("argo-example"), step)["container"]["args"]
-    assert arguments[:3] == ["step", step, "--index=home-store"]
-    assert sum(one.startswith("--build=") for one in arguments) == 1
+@pytest.mark.parametrize("step", STEPS)
+@pytest.mark.parametrize("name", FILES)
+def test_a_steps_command_is_one_that_the_batch_understands(name: str, step: str) -> None:
+    container = step_of(values_of(name), step)["container"]
+    assert container["command"] == ["python", "-m", "embedding_batch"]
+    environment = {one["name"]: one["value"] for one in container["env"]}
+    arguments = [re.sub(r"\{\{=.*}}", "20261121t120000z", one) for one in container["args"]]
+    arguments = [re.sub(r"\{\{inputs.*}}", "7", one) for one in arguments]
+    if step == "list":
+        assert arguments[:2] == ["step", "list"]
+        prefix = read_command(["run", *arguments[2:]], environment, datetime.now(UTC)).prefix
+    else:
+        read, _ = read_step(arguments[1:], environment)
+        assert (read.name, read.number) == (step, 7 if step in EACH else None)
+        assert read.repository == "gs://acme-models"
+        prefix = read.prefix
+    assert prefix == IndexPrefix("home-store", "20261121t120000z")
