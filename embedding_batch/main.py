@@ -81,16 +81,24 @@ def _run(arguments: Sequence[str], environment: Mapping[str, str], console: Cons
     if list(arguments[:2]) == ["step", "list"]:
         config = read_command(["run", *arguments[2:]], environment, now)
         store = _store(config)
-        return step("list", None, config=config, plan=open_plan(store, config, now), store=store, listener=console)
+        plan = open_plan(store, config, now)
+        return _counts(step("list", None, config=config, plan=plan, store=store, listener=console))
     if list(arguments[:1]) == ["step"]:
         wanted, config_of = read_step(arguments[1:], environment)
         store = GcsStore(parse_bucket_url(wanted.repository))
         plan = read_plan(store, wanted.prefix)
         config = config_of(plan.options)
-        return step(wanted.name, wanted.number, config=config, plan=plan, store=_store(config), listener=console)
+        return _counts(
+            step(wanted.name, wanted.number, config=config, plan=plan, store=_store(config), listener=console)
+        )
     config = read_command(arguments, environment, now)
     store = _store(config)
     return _check(config, store, console) if config.check else run(config, store, now, console)
+
+
+def _counts(record: Mapping[str, Any]) -> dict[str, Any]:
+    """What an engine needs of a step's record. Its lists can be longer than one takes: Argo keeps 256 KiB."""
+    return {name: value for name, value in record.items() if not isinstance(value, list | dict)}
 
 
 def _store(config: Config) -> GcsStore:
