@@ -41,10 +41,6 @@ class SourceFile:
         folder = self.path.parent
         return str(folder.resolve() if ".." in folder.parts else folder.absolute())
 
-    def source(self) -> Path:
-        """The path."""
-        return self.path
-
 
 def find_files(where: str, open_bucket: Callable[[str], Store], scratch: Path | None = None) -> Iterator[SourceFile]:
     """Every file that is meant, in order of their names; none if there is none.

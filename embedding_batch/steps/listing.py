@@ -51,8 +51,8 @@ def list_items(run: Run) -> dict[str, Any]:
     config, folder = run.config, run.folder
     with run.timed("list") as details:
         serving = look(run.store, config.target, run.listener)
-        batches = read_catalogue(str(config.catalogue), query=config.query, open_bucket=run.open_bucket)
-        items = gather_items(map(_with_versions, batches), str(config.catalogue), MOST_PARTS)
+        batches = read_catalogue(config.catalogue, query=config.query, open_bucket=run.bucket, scratch=run.scratch)
+        items = gather_items(map(_with_versions, batches), config.catalogue, MOST_PARTS)
         items, changes = _with_yesterday(run, items)
         items = _with_fetched(run, items)
         details.append(f"{items.num_rows} items, {changes.came} came, {changes.went} went, {changes.changed} changed")

@@ -7,7 +7,6 @@ with a line for each row: the id, a tab, the category.
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -66,7 +65,7 @@ def spool_vectors(where: str, ids: Path | None, open_bucket: Callable[[str], Sto
     seen: set[str] = set()
     spooled: dict[str, Spooled] = {}
     dimensions = 0
-    for part in _read(where, ids, open_bucket):
+    for part in _read(where, ids, open_bucket, folder):
         name, vectors = part.file, part.vectors
         if len(part.ids) != len(vectors):
             raise VectorsMalformed(f"{name}: has {len(vectors)} rows, --ids has {len(part.ids)} lines")
@@ -105,23 +104,23 @@ class _Part:
     vectors: NDArray[np.float32]
 
 
-def _read(where: str, ids: Path | None, open_bucket: Callable[[str], Store]) -> Iterator[_Part]:
+def _read(where: str, ids: Path | None, open_bucket: Callable[[str], Store], scratch: Path) -> Iterator[_Part]:
     found = False
-    for file in find_files(where, open_bucket):
+    for file in find_files(where, open_bucket, scratch):
         found = True
         if file.name.endswith(".npy"):
             if ids is None:
                 raise VectorsMalformed(
                     f"{file.name}: --ids: an array has no ids; name a file of lines: id, tab, category"
                 )
-            yield _Part(file.name, 0, *_read_ids(ids), _array(file.name, file.source()))
+            yield _Part(file.name, 0, *_read_ids(ids), _array(file.name, file.path))
         else:
-            yield from _read_parquet(file.name, file.source())
+            yield from _read_parquet(file.name, file.path)
     if not found:
         raise VectorsMalformed(f"{where}: no such file")
 
 
-def _read_parquet(name: str, source: Path | io.BytesIO) -> Iterator[_Part]:
+def _read_parquet(name: str, source: Path) -> Iterator[_Part]:
     try:
         file = pq.ParquetFile(source)
         if missing := set(COLUMNS) - set(file.schema_arrow.names):
@@ -144,7 +143,7 @@ def _matrix(name: str, column: pa.Array) -> NDArray[np.float32]:
     return np.asarray(numbers.cast(pa.float32()).to_numpy(zero_copy_only=False)).reshape(-1, lengths[0])
 
 
-def _array(name: str, source: Path | io.BytesIO) -> NDArray[np.float32]:
+def _array(name: str, source: Path) -> NDArray[np.float32]:
     try:
         array = np.load(source, allow_pickle=False)
     except (OSError, ValueError) as error:
