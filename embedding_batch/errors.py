@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from model_repository.errors import PermanentError, TransientError
+from model_repository.errors import PermanentError, SetupFault, TransientError
 from model_repository.exit_codes import ExitCode
 
 
@@ -85,3 +85,16 @@ class StateDamaged(PermanentError):
     """An object of the batch's own state can't be read, or isn't what its name says."""
 
     code: ClassVar[str] = "state-damaged"
+
+
+class PipelinesUnavailable(TransientError):
+    """Kubeflow's API server didn't answer, or answered 408, 429 or 5xx."""
+
+    code: ClassVar[str] = "pipelines-unavailable"
+
+
+class PipelinesRefused(SetupFault):
+    """Kubeflow's API server answered another 4xx: rights, a token, a namespace, or a pipeline that it doesn't take."""
+
+    code: ClassVar[str] = "pipelines-refused"
+    exit_code: ClassVar[ExitCode] = ExitCode.NOT_ALLOWED
