@@ -76,7 +76,8 @@ def _run(command: Sequence[str], output: IO[bytes], seconds: float) -> tuple[int
     """Run the program within a time; returns its exit status, or what stands for its signal, and its last line."""
     lines: list[str] = []
     with subprocess.Popen(command, stdout=output, stderr=subprocess.PIPE, start_new_session=True) as child:
-        signal.signal(signal.SIGTERM, lambda *_: child.terminate())  # the first process of a container ignores it
+        # the first process of a container would ignore it
+        before = signal.signal(signal.SIGTERM, lambda *_: child.terminate())
         reader = Thread(target=_pass_on, args=(child.stderr, lines))
         reader.start()
         try:
@@ -88,6 +89,7 @@ def _run(command: Sequence[str], output: IO[bytes], seconds: float) -> tuple[int
             with contextlib.suppress(ProcessLookupError):  # its processes, too: they hold its standard error open
                 os.killpg(child.pid, signal.SIGKILL)
             reader.join()
+            signal.signal(signal.SIGTERM, before)
     return (code if code >= 0 else 128 - code), _message(lines[-1]) if lines else "it said nothing"
 
 
