@@ -16,11 +16,15 @@ _LOCK = "lock"
 def scratch(folder: Path) -> Iterator[Path]:
     """An empty folder within `folder` while the block runs; those whose process died are deleted before."""
     folder.mkdir(parents=True, exist_ok=True)
-    for left in folder.iterdir():
-        _delete_if_left(left)
-    own = Path(tempfile.mkdtemp(dir=folder, prefix="run-"))
-    with (own / _LOCK).open("w") as lock:
+    with (folder / _LOCK).open("w") as whole:  # one at a time: a folder that isn't locked has lost its process
+        fcntl.flock(whole, fcntl.LOCK_EX)
+        for left in folder.iterdir():
+            if left.is_dir():
+                _delete_if_left(left)
+        own = Path(tempfile.mkdtemp(dir=folder, prefix="run-"))
+        lock = (own / _LOCK).open("w")
         fcntl.flock(lock, fcntl.LOCK_EX)
+    with lock:
         try:
             yield own
         finally:
@@ -28,9 +32,8 @@ def scratch(folder: Path) -> Iterator[Path]:
 
 
 def _delete_if_left(folder: Path) -> None:
-    """One without a lock was made this moment, or its process was killed in it: the run after the next deletes it."""
     try:
-        with (folder / _LOCK).open("r+") as lock:
+        with (folder / _LOCK).open("a") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             shutil.rmtree(folder, ignore_errors=True)
     except OSError:  # somebody's who is alive, or just gone
