@@ -117,4 +117,5 @@ class Server:
                 raise PipelinesUnavailable(f"{said}; try again") from None
             raise PipelinesRefused(f"{said}; check --namespace, KUBEFLOW_TOKEN and what it may do") from None
         except (urllib3.exceptions.HTTPError, TimeoutError) as error:
-            raise PipelinesUnavailable(f"{where} didn't answer: {error}; check --host, or try again") from None
+            reason = getattr(error, "reason", None) or error
+            raise PipelinesUnavailable(f"{where} didn't answer: {reason}; check --host, or try again") from None

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -100,3 +102,28 @@ def test_what_is_no_strict_yaml_is_refused(text: str) -> None:
 def test_a_file_that_is_not_there_is_said_with_an_example(tmp_path: Path) -> None:
     with pytest.raises(Misconfigured, match=r"example\.yaml"):
         load_values(tmp_path / "none.yaml")
+
+
+def runs_without(packages: list[str], program: str) -> subprocess.CompletedProcess[str]:
+    hidden = f"import sys; sys.modules.update(dict.fromkeys({packages!r}))\n"
+    command = [sys.executable, "-c", hidden + program]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=100, check=False)
+
+
+def test_the_pipeline_is_compiled_without_what_the_batch_needs(tmp_path: Path) -> None:
+    words = ["compile", "--index=i", "--environment=e", "--repository=gs://models", f"--values={EXAMPLE}"]
+    words.append(f"--output={tmp_path / 'pipeline.yaml'}")
+    program = f"from embedding_batch.kubeflow.command import main\nsys.exit(main({words!r}, {{}}))"
+    ended = runs_without(["numpy", "pyarrow", "PIL", "onnxruntime", "annoy", "faiss", "aiohttp", "rich"], program)
+    assert ended.returncode == 0, ended.stderr
+    assert (tmp_path / "pipeline.yaml").exists()
+
+
+def test_a_container_needs_no_kfp() -> None:
+    program = (
+        "from embedding_batch.kubeflow.container import main\n"
+        "sys.exit(main(['--run=r', '--deadline-seconds=60', '--', 'step', 'report', '--help']))"
+    )
+    ended = runs_without(["kfp", "kfp_server_api", "yaml", "kubernetes"], program)
+    assert ended.returncode == 0, ended.stderr
+    assert "Do one step of a run" in ended.stdout
