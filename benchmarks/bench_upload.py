@@ -3,8 +3,8 @@
     python -m benchmarks.bench_upload [--files 8] [--mib 128] [--rounds 5]
 
 Each round uploads all files once by each way, in changing order, each way in a process of its own with 8 uploads at a
-time. Raw is a POST of each file's bytes as they are, by http.client, without any digest; raw multipart has metadata before
-them, as the batch's have, which the bucket server takes apart more slowly. Memory is the most that the
+time. Raw is a POST of each file's bytes as they are, by http.client, without any digest; raw multipart has metadata
+before them, as the batch's have, which this bucket server takes apart more slowly. Memory is the most that the
 process had resident, less what it had before the first upload.
 """
 
