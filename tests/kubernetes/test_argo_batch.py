@@ -6,6 +6,7 @@ import base64
 import io
 import json
 import random
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -29,9 +30,11 @@ from tests.kubernetes.installation import BUCKET, ENVIRONMENT, STAND_INS
 from tests.kubernetes.kube import Kube, until
 from tests.kubernetes.node_scene import Scene
 
-pytestmark = [pytest.mark.kubernetes, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.kubernetes, pytest.mark.timeout(1800)]
 
-INDEX = "bazaar"
+MOMENT = int(time.time())
+"""A node may have an earlier session's shop, whose pictures it knows."""
+INDEX = f"bazaar-{MOMENT}"
 PICTURES, CATEGORIES, SHARDS = 5000, 10, 5
 BROKEN = range(4, 204, CATEGORIES)
 """Pictures that can't be read: of one category, so in one shard, and fewer than a careful shop drops in silence."""
@@ -55,17 +58,17 @@ class Bazaar:
 
 @pytest.fixture(scope="module")
 def bazaar(scene: Scene, tmp_path_factory: pytest.TempPathFactory) -> Bazaar:
-    pictures = {f"shops/{n}.jpg": b"no picture" if n in BROKEN else picture(n) for n in range(NEW.stop)}
+    pictures = {f"shops/{INDEX}/{n}.jpg": b"no picture" if n in BROKEN else picture(n) for n in range(NEW.stop)}
     place(scene.kube, pictures | {"shops/malformed.jsonl": b'{"id": "1"}\n', _CATALOGUE: catalogue(range(PICTURES))})
     publish_model(tmp_path_factory.mktemp("model"))
     batches = Batches(scene.kube)
     batches.install()
     malformed = f"gs://{BUCKET}/shops/malformed.jsonl"
-    cramped = begin(batches, "cramped", malformed, steps={"list": {"memory_mib": 64}})
+    cramped = begin(batches, f"cramped-{MOMENT}", malformed, steps={"list": {"memory_mib": 64}})
     first = begin(batches, INDEX, f"gs://{BUCKET}/{_CATALOGUE}", "--shard-pictures=1000", schedule="* * * * *")
     killer = Killer(scene.kube, first)
     with killer.at_work():
-        first.ended(600)
+        first.ended(1200)
     return Bazaar(batches, first, killer, cramped)
 
 
@@ -108,7 +111,7 @@ def test_a_step_without_enough_memory_gets_more_and_what_would_fail_again_is_not
     bazaar: Bazaar, scene: Scene
 ) -> None:
     run = bazaar.cramped
-    assert run.ended(300) == "Failed"
+    assert run.ended(900) == "Failed"
     first, second = run.of("list")
     assert first.exit_code == "137", run.said()
     assert "OOMKilled" in first.message
@@ -117,7 +120,7 @@ def test_a_step_without_enough_memory_gets_more_and_what_would_fail_again_is_not
     limits = {pod["metadata"]["name"]: limit(pod) for pod in run.pods()}
     assert (limits[first.pod], limits[second.pod]) == ("64Mi", "128Mi")
     with pytest.raises(ObjectMissing):
-        read_live_commit(scene.store, Target(ENVIRONMENT, "cramped"))
+        read_live_commit(scene.store, Target(ENVIRONMENT, f"cramped-{MOMENT}"))
 
 
 def test_the_schedule_fires_and_what_is_new_alone_is_embedded(bazaar: Bazaar, scene: Scene) -> None:
@@ -131,7 +134,7 @@ def test_the_schedule_fires_and_what_is_new_alone_is_embedded(bazaar: Bazaar, sc
         second = until(lambda: newest(batches, earlier), "the schedule", 90)
     finally:
         batches.suspend(INDEX)
-    assert second.ended(300) == "Succeeded", second.said()
+    assert second.ended(900) == "Succeeded", second.said()
     live = read_live_commit(scene.store, target)
     assert live.generation != before.generation
     assert live.commit.index_prefix == IndexPrefix(INDEX, second.build)
@@ -147,7 +150,7 @@ def test_the_schedule_fires_and_what_is_new_alone_is_embedded(bazaar: Bazaar, sc
 
 def picture(number: int) -> bytes:
     """A small JPEG, of hundreds of bytes, that is no other's."""
-    chance = random.Random(number)
+    chance = random.Random(MOMENT + number)
     image = Image.new("RGB", (24, 24), tuple(chance.randrange(256) for _ in range(3)))
     for _ in range(2):
         left, top = chance.randrange(18), chance.randrange(18)
@@ -160,7 +163,11 @@ def picture(number: int) -> bytes:
 
 def catalogue(numbers: range) -> bytes:
     lines = (
-        {"id": str(number), "category": f"stall-{number % CATEGORIES}", "picture": f"gs://{BUCKET}/shops/{number}.jpg"}
+        {
+            "id": str(number),
+            "category": f"stall-{number % CATEGORIES}",
+            "picture": f"gs://{BUCKET}/shops/{INDEX}/{number}.jpg",
+        }
         for number in numbers
     )
     return b"".join(json.dumps(line).encode() + b"\n" for line in lines)
@@ -205,7 +212,7 @@ def publish_model(folder: Path) -> None:
     golden = [folder / f"{number}.jpg" for number in (1, 2)]
     for number, path in enumerate(golden):
         path.write_bytes(picture(number))
-    arguments = ["--onnx", str(folder / "cells.onnx"), "--name", "cells", "--version", "mean-of-4"]
+    arguments = ["--onnx", str(folder / "cells.onnx"), "--name", "cells", "--version", str(MOMENT)]
     arguments += ["--input-size", "16", "--normalise", "--golden", *map(str, golden)]
     assert main(["model", "publish", *arguments], {"MODEL_REPOSITORY": f"gs://{BUCKET}"}) == ExitCode.OK
 
@@ -216,7 +223,7 @@ def publish_model(folder: Path) -> None:
 def begin(batches: Batches, index: str, where: str, *options: str, **values: Any) -> Run:
     """The workflow of an index, as small as its pictures, and its first run; a schedule waits until it is resumed."""
     at_once = {step: {"at_once": 5} for step in EACH}
-    chosen = [f"--catalogue={where}", "--model=models/cells/mean-of-4", "--trees=5", "--least-recall=0.5", *options]
+    chosen = [f"--catalogue={where}", f"--model=models/cells/{MOMENT}", "--trees=5", "--least-recall=0.5", *options]
     batches.apply(index, **{"options": chosen, "steps": at_once, **values})
     if "schedule" in values:
         batches.suspend(index)
