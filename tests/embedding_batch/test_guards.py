@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 
 from embedding_batch.errors import ItemsDropped, RecallTooLow, TooManyBroken
-from embedding_batch.steps.catalogue import Broken, Item
-from embedding_batch.steps.guards import Limits, guard_broken, guard_items, guard_recall
+from embedding_batch.steps.guards import Broken, Limits, guard_broken, guard_items, guard_recall
 from model_repository.documents.index_manifest import Recall
 from tests import builds
 
@@ -16,7 +13,7 @@ LIMITS = Limits(most_broken=0.1, most_dropped=0.2, least_recall=0.9)
 
 
 def broken(count: int) -> list[Broken]:
-    return [Broken(Item(f"item-{n}", "c", Path("p")), "it is torn") for n in range(count)]
+    return [Broken(f"item-{n}", "p.jpg", "it is torn") for n in range(count)]
 
 
 def test_as_many_broken_photos_as_stated_are_allowed() -> None:

@@ -16,8 +16,8 @@ from cd_webhook.cluster import Conflict, Object, name_of
 from cd_webhook.deliver import Delivery
 from cd_webhook.receipts import Receipts
 from cd_webhook.state import Rollout, read_deployed
-from embedding_batch.steps.publishing import commit as batch_commit
-from embedding_batch.steps.publishing import look as batch_look
+from embedding_batch.steps.committing import commit as batch_commit
+from embedding_batch.steps.committing import look as batch_look
 from manifests.metadata import index_of, is_canary
 from manifests.render import Rendered
 from model_repository.deployment import DeploymentRequest
