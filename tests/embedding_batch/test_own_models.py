@@ -113,12 +113,13 @@ def test_categories_may_have_models_of_their_own(shop: Shop, new_bucket: Callabl
 
 
 def test_a_built_in_model_may_be_named_by_its_prefix_too(shop: Shop) -> None:
-    (model,) = shop.batch("b1").manifest.models
+    shop.batch("b1")
+    (model,) = shop.manifest("b1").models
     category = json.loads((shop.folder / "catalogue.jsonl").open().readline())["category"]
     summary = shop.batch("b2", models={category: model.prefix})
-    assert summary.manifest.models == (model,)
-    assert {partition.model for partition in summary.manifest.partitions} == {0}
-    assert (summary.embedded, summary.reused) == (0, 15)
+    assert shop.manifest("b2").models == (model,)
+    assert {partition.model for partition in shop.manifest("b2").partitions} == {0}
+    assert (summary["embedded"], summary["reused"]) == (0, 15)
 
 
 def test_what_was_embedded_by_a_model_is_not_embedded_again(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,7 +15,7 @@ import pytest
 
 from embedding_batch.errors import ItemsDropped, VectorsMalformed
 from embedding_batch.main import main
-from embedding_batch.steps.vectors import read_vectors
+from embedding_batch.steps.vectors import spool_vectors
 from model_repository.documents.index_manifest import Engine, Storage
 from model_repository.gcs_store import GcsStore
 from model_repository.log import Log
@@ -45,9 +46,12 @@ def parquet(path: Path, *arguments: Any, **extra: Any) -> Path:
     return path
 
 
-def read(where: object, ids: Path | None = None) -> list[tuple[str, tuple[str, ...], list[list[float]]]]:
-    found = read_vectors(str(where), ids, nowhere)
-    return [(one.category, one.ids, one.vectors.round(6).tolist()) for one in found]
+def read(
+    where: object, ids: Path | None = None, open_bucket: Callable[[str], MemoryStore] = nowhere, most: int = 100
+) -> list[tuple[str, tuple[str, ...], list[list[float]]]]:
+    with tempfile.TemporaryDirectory() as spool:
+        parts = [give() for one in spool_vectors(str(where), ids, open_bucket, Path(spool)) for give in one.parts(most)]
+        return [(one.category, one.ids, one.vectors.round(6).tolist()) for one in parts]
 
 
 EXPECTED = [
@@ -96,8 +100,13 @@ def test_files_in_a_bucket_are_found_by_a_pattern(tmp_path: Path) -> None:
         data = parquet(tmp_path / "one", [row]).read_bytes()
         stores["features"].write(f"out/part-{number}.parquet", data, if_generation_match=0)
     stores["features"].write("out/_SUCCESS", b"", if_generation_match=0)
-    found = read_vectors("gs://features/out/*.parquet", None, stores.__getitem__)
-    assert [one.ids for one in found] == [("a", "b"), ("c",)]
+    assert read("gs://features/out/*.parquet", None, stores.__getitem__) == EXPECTED
+
+
+def test_a_category_of_many_items_is_read_in_parts_of_equal_size(tmp_path: Path) -> None:
+    rows = [(f"i{number}", "chairs", [1.0, float(number)]) for number in range(7)]
+    parts = read(parquet(tmp_path / "a.parquet", rows), most=3)
+    assert [ids for _, ids, _ in parts] == [("i0", "i1", "i2"), ("i3", "i4"), ("i5", "i6")]
 
 
 def test_an_array_and_its_ids(tmp_path: Path) -> None:
@@ -185,7 +194,7 @@ def test_vectors_become_an_index_without_a_model_that_a_server_proves_and_that_i
 ) -> None:
     summary = shop.batch(vectors=products(tmp_path / "a.parquet", 90))
     manifest = read_build(shop.store, B1).manifest
-    assert (manifest.models, manifest.items, summary.embedded) == ((), 90, 0)
+    assert (manifest.models, manifest.items, summary["embedded"]) == ((), 90, 0)
     assert {partition.model for partition in manifest.partitions} == {None}
     assert read_live_commit(shop.store, Target("production", "shop")).commit.index_prefix == B1
     for stored in shop.store.listing(f"{B1}/"):
