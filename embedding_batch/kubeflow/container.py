@@ -33,6 +33,8 @@ IN_VAIN: Final = frozenset(
 )
 """What another try ends with as well; Argo's template has the same."""
 _LONGEST_REASON: Final = 2000
+_LAST_WORDS_SECONDS: Final = 10
+"""For what a step that has ended still has to say; whatever holds its standard error open then is nothing of ours."""
 
 
 def main(arguments: Sequence[str], program: Sequence[str] = (sys.executable, "-m", "embedding_batch")) -> int:
@@ -78,7 +80,7 @@ def _run(command: Sequence[str], output: IO[bytes], seconds: float) -> tuple[int
     with subprocess.Popen(command, stdout=output, stderr=subprocess.PIPE, start_new_session=True) as child:
         # the first process of a container would ignore it
         before = signal.signal(signal.SIGTERM, lambda *_: child.terminate())
-        reader = Thread(target=_pass_on, args=(child.stderr, lines))
+        reader = Thread(target=_pass_on, args=(child.stderr, lines), daemon=True)
         reader.start()
         try:
             code = child.wait(seconds)
@@ -88,7 +90,7 @@ def _run(command: Sequence[str], output: IO[bytes], seconds: float) -> tuple[int
         finally:
             with contextlib.suppress(ProcessLookupError):  # its processes, too: they hold its standard error open
                 os.killpg(child.pid, signal.SIGKILL)
-            reader.join()
+            reader.join(_LAST_WORDS_SECONDS)
             signal.signal(signal.SIGTERM, before)
     return (code if code >= 0 else 128 - code), _message(lines[-1]) if lines else "it said nothing"
 

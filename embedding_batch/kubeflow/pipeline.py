@@ -161,7 +161,7 @@ class _Steps:
         for name, value in {"XDG_CACHE_HOME": "/tmp/cache", **values.env}.items():  # noqa: S108 - in a container
             task.set_env_variable(name, value)
         if values.retries and step != "report":  # it has no task `stop` behind it, and so can't be refused
-            # All of a step's tries must be over by then: of Argo, on which Kubeflow runs, it is no pause's bound.
+            # On Argo, on which Kubeflow runs, no try begins after this; on Vertex AI it only bounds a pause.
             longest = (values.retries + 1) * own.deadline_seconds + values.retry_seconds * 2**values.retries
             task.set_retry(values.retries, f"{values.retry_seconds}s", 2.0, f"{longest}s")
 
