@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -9,18 +10,16 @@ import pytest
 from numpy.typing import NDArray
 
 from embedding_batch.errors import IndexUnsound
-from embedding_batch.steps.building import LOOKUP, Built, Method, Vectors, build, group
+from embedding_batch.steps.building import BuiltPartition, Method, Vectors, build
 from embedding_batch.steps.checking import Checked
 from embedding_batch.steps.checking import check as check_for
+from embedding_batch.steps.checking import share
+from embedding_batch.steps.publishing import _check_lookup
 from embedding_batch.steps.tuning import spread
-from model_repository.documents.index_manifest import Engine, Recall, Storage, mean_recall
+from model_repository.documents.index_manifest import Engine, Partition, Storage
 from model_repository.documents.item_ids import ItemIds, encode_item_lookup
 
 DIMENSIONS = 16
-
-
-def ignore(_: object) -> None:
-    pass
 
 
 def unit(count: int, seed: int = 1) -> NDArray[np.float32]:
@@ -38,46 +37,55 @@ METHODS = [Method(), *HNSW]
 every_method = pytest.mark.parametrize("method", METHODS, ids=lambda method: f"{method.engine}-{method.storage}")
 
 
-def built(folder: Path, *contents: Vectors, method: Method = Method(trees=10), workers: int = 2) -> Built:  # noqa: B008
-    return build(folder, contents, lambda _: method, workers=workers, listener=ignore)
+@dataclass(frozen=True, slots=True)
+class Built:
+    """Partitions of one index, in a folder."""
+
+    folder: Path
+    partitions: tuple[BuiltPartition, ...]
 
 
-def check(made: Built, recall: float = 0.95) -> Checked:
-    return check_for(made, lambda _: 0, recall=recall, listener=ignore)
+def built(folder: Path, *contents: Vectors, method: Method = Method(trees=10)) -> Built:  # noqa: B008
+    return Built(folder, tuple(build(folder, number, one, method) for number, one in enumerate(contents)))
 
 
-def recall_of(checked: Checked) -> Recall:
-    return mean_recall(checked.partitions)
+def check(made: Built, recall: float = 0.95) -> list[Checked]:
+    """What is known of each partition, as parts of one index."""
+    sizes = [len(partition.content.ids) for partition in made.partitions]
+    return [
+        check_for(made.folder, partition, 0, recall=recall, its=share(number, len(sizes), size, sum(sizes)))
+        for number, (partition, size) in enumerate(zip(made.partitions, sizes, strict=True))
+    ]
+
+
+def partitions(made: Built, recall: float = 0.95) -> list[Partition]:
+    return [checked.partition for checked in check(made, recall)]
 
 
 def files(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-def test_items_are_grouped_by_category_in_the_order_of_their_names() -> None:
-    vectors = unit(3)
-    contents = group(["c", "a", "b"], ["X", "Y", "X"], vectors)
-    assert [(one.category, one.ids) for one in contents] == [("X", ("b", "c")), ("Y", ("a",))]
-    assert np.array_equal(contents[0].vectors, vectors[[2, 0]])
-
-
 @every_method
-def test_the_same_vectors_give_the_same_bytes_on_any_number_of_cores(tmp_path: Path, method: Method) -> None:
+def test_the_same_vectors_give_the_same_bytes_whatever_is_built_beside_them(tmp_path: Path, method: Method) -> None:
     contents = [content("a", 500), content("b", 300, 2), content("c", 700, 3)]
-    built(tmp_path / "one", *contents, workers=1, method=method)
-    built(tmp_path / "four", *contents, workers=4, method=method)
-    assert files(tmp_path / "one") == files(tmp_path / "four")
+    built(tmp_path / "one", *contents, method=method)
+    for number in (2, 0, 1):
+        build(tmp_path / "other", number, contents[number], method)
+    assert files(tmp_path / "one") == files(tmp_path / "other")
 
 
 def test_a_build_names_exactly_the_files_it_wrote(tmp_path: Path) -> None:
-    assert sorted(built(tmp_path, content("a", 20), content("b", 1)).contents) == sorted(files(tmp_path))
+    made = built(tmp_path, content("a", 20), content("b", 1))
+    named = [name for partition in made.partitions for name in (partition.file, partition.ids)]
+    assert sorted(named) == sorted(files(tmp_path))
 
 
 def test_categories_may_have_any_name(tmp_path: Path) -> None:
     names = ("Möbel & mehr", "möbel, mehr", "椅子", "../../etc", "x" * 100)
     made = built(tmp_path, *(content(name, 3) for name in names))
     assert [partition.content.category for partition in made.partitions] == list(names)
-    assert all(part.isascii() and ".." not in part for part in made.contents)
+    assert all(name.isascii() and ".." not in name for name in files(tmp_path))
     check(made)
 
 
@@ -94,8 +102,8 @@ def test_positions_lead_to_the_item_whose_vector_was_put_there(tmp_path: Path, m
 
 @every_method
 def test_recall_is_1_where_everything_is_seen(tmp_path: Path, method: Method) -> None:
-    checked = check(built(tmp_path, content("a", 10), content("b", 1), method=method))
-    assert [(one.recall.at, one.recall.value) for one in checked.partitions] == [(10, 1.0), (10, 1.0)]
+    found = partitions(built(tmp_path, content("a", 10), content("b", 1), method=method))
+    assert [(one.recall.at, one.recall.value) for one in found] == [(10, 1.0), (10, 1.0)]
 
 
 @every_method
@@ -103,7 +111,7 @@ def test_recall_is_1_where_everything_is_seen(tmp_path: Path, method: Method) ->
 def test_it_is_found_out_how_widely_to_look_for_the_recall_that_is_asked(
     tmp_path: Path, method: Method, asked: float
 ) -> None:
-    (partition,) = check(built(tmp_path, content("a", 3000), method=method), asked).partitions
+    (partition,) = partitions(built(tmp_path, content("a", 3000), method=method), asked)
     assert partition.recall.value >= min(asked, 0.97 if method.storage is Storage.INT8 else 1)
     assert partition.queries_per_second is not None
     assert partition.queries_per_second > 0
@@ -111,7 +119,7 @@ def test_it_is_found_out_how_widely_to_look_for_the_recall_that_is_asked(
 
 def test_more_recall_is_paid_for_by_looking_more_widely(tmp_path: Path) -> None:
     made = built(tmp_path, content("a", 5000), method=Method(trees=2))
-    little, much = (check(made, asked).partitions[0] for asked in (0.3, 0.95))
+    little, much = (partitions(made, asked)[0] for asked in (0.3, 0.95))
     assert little.width < much.width / 3
     assert little.recall.value < 0.6
     assert much.recall.value >= 0.95
@@ -119,7 +127,7 @@ def test_more_recall_is_paid_for_by_looking_more_widely(tmp_path: Path) -> None:
 
 def test_where_no_width_finds_what_is_asked_the_widest_is_taken_and_its_recall_told(tmp_path: Path) -> None:
     rough = Method(Engine.FAISS_HNSW, Storage.INT8)
-    (partition,) = check(built(tmp_path, content("a", 3000), method=rough), 1.0).partitions
+    (partition,) = partitions(built(tmp_path, content("a", 3000), method=rough), 1.0)
     assert partition.width == 3000
     assert 0.9 < partition.recall.value < 1
 
@@ -127,7 +135,7 @@ def test_where_no_width_finds_what_is_asked_the_widest_is_taken_and_its_recall_t
 def test_recall_is_what_an_exact_search_says_it_is(tmp_path: Path) -> None:
     given = content("a", 900)
     made = built(tmp_path, given, method=Method(trees=2))
-    (partition,) = check(made, 0.1).partitions
+    (partition,) = partitions(made, 0.1)
     index = made.partitions[0].open(tmp_path)
     hits = 0
     for row in range(900):
@@ -142,21 +150,16 @@ def test_recall_is_what_an_exact_search_says_it_is(tmp_path: Path) -> None:
     assert partition.recall.value == pytest.approx(hits / 18000, abs=1e-3)
 
 
-def test_the_weakest_category_is_named(tmp_path: Path) -> None:
-    checked = check(built(tmp_path, content("easy", 10), content("hard", 3000), method=Method(trees=1)))
-    assert checked.weakest.category == "hard"
-
-
 @every_method
 def test_items_that_are_twins_do_not_lower_recall(tmp_path: Path, method: Method) -> None:
     twins = Vectors("a", tuple(map(str, range(60))), np.tile(unit(2), (30, 1)))
-    assert recall_of(check(built(tmp_path, twins, method=method))).value == 1
+    assert partitions(built(tmp_path, twins, method=method))[0].recall.value == 1
 
 
 @every_method
 def test_golden_queries_are_what_the_saved_files_answer(tmp_path: Path, method: Method) -> None:
     contents = content("a", 200), content("b", 1), content("c", 5)
-    golden = check(built(tmp_path, *contents, method=method)).golden_queries
+    golden = [one for of in check(built(tmp_path, *contents, method=method)) for one in of.golden_queries]
     assert {query.category for query in golden} == {"a", "b", "c"}
     assert [query.item for query in golden if query.category == "a"] == ["a-00000", "a-00100", "a-00199"]
     for query in golden:
@@ -167,9 +170,17 @@ def test_golden_queries_are_what_the_saved_files_answer(tmp_path: Path, method: 
 
 
 def test_many_categories_share_the_golden_queries(tmp_path: Path) -> None:
-    golden = check(built(tmp_path, *(content(f"{n:03}", 2) for n in range(250)))).golden_queries
+    checked = check(built(tmp_path, *(content(f"{n:03}", 2) for n in range(250))))
+    golden = [query for one in checked for query in one.golden_queries]
     assert len(golden) == 200
     assert {golden[0].category, golden[-1].category} == {"000", "249"}
+
+
+def test_the_queries_of_an_index_are_shared_by_size_and_each_partition_has_some() -> None:
+    shares = [share(number, 3, size, 100_000) for number, size in enumerate((89_990, 10_000, 10))]
+    assert [one.queries for one in shares] == [900, 100, 20]
+    assert [one.golden for one in shares] == [3, 3, 3]
+    assert sum(share(number, 9_999, 1, 9_999).golden for number in range(9_999)) == 200
 
 
 @every_method
@@ -193,14 +204,16 @@ def test_a_file_that_was_cut_is_noticed(tmp_path: Path, method: Method) -> None:
 def test_item_ids_that_are_not_those_of_the_catalogue_are_noticed(tmp_path: Path) -> None:
     made = built(tmp_path, content("a", 50), content("b", 50))
     one, other = (tmp_path / partition.ids for partition in made.partitions)
-    kept = one.read_bytes()
     one.write_bytes(other.read_bytes())
     with pytest.raises(IndexUnsound, match="other ids than were put in"):
         check(made)
-    one.write_bytes(kept)
-    (tmp_path / LOOKUP).write_bytes(encode_item_lookup([partition.content.ids for partition in made.partitions[::-1]]))
-    with pytest.raises(IndexUnsound, match="doesn't find item 'a-00000'"):
-        check(made)
+
+
+def test_a_lookup_that_leads_elsewhere_is_noticed() -> None:
+    ids = [["a-0", "a-1"], ["b-0"]]
+    _check_lookup(encode_item_lookup(ids), ids)
+    with pytest.raises(IndexUnsound, match="items.lookup: doesn't find item 'a-0'"):
+        _check_lookup(encode_item_lookup(ids[::-1]), ids)
 
 
 def test_positions_are_spread_evenly_and_once() -> None:
