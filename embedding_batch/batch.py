@@ -30,9 +30,9 @@ from embedding_batch.steps.guards import guard_items
 from embedding_batch.steps.indexing import build_part, index_part
 from embedding_batch.steps.listing import list_items
 from embedding_batch.steps.publishing import publish, publish_build, published
-from embedding_batch.steps.reporting import report
+from embedding_batch.steps.reporting import SHARDED, report
 from embedding_batch.steps.vectors import spool_vectors
-from model_repository.errors import DeliveryError
+from model_repository.errors import DeliveryError, Misconfigured
 from model_repository.gcs_store import GcsStore
 from model_repository.store import Store
 
@@ -85,10 +85,22 @@ def step(
     listener: Listener,
     open_bucket: OpenBucket = GcsStore,
 ) -> dict[str, Any]:
-    """Do one step of a run, unless it is done; returns its record. number: of the shard or part, where it has such."""
+    """Do one step of a run, unless it is done; returns its record. number: of the shard or part, where it has such.
+
+    Raises Misconfigured for a number that there is not, and what the step does.
+    """
     with scratch(config.cache / "scratch") as room:
         one = Run(config, store, open_bucket, room, plan.created, listener)
+        if number is not None:
+            _check_number(one, name, number)
         return report(one) if name == "report" else _do(one, name, number)
+
+
+def _check_number(run: Run, name: str, number: int) -> None:
+    counts = SHARDED[name]
+    count = run.folder.recorded("collect" if name == "build" else "list")[counts]
+    if number >= count:
+        raise Misconfigured(f"--{counts.removesuffix('s')} {number}: {run.config.prefix} has {count} {counts}, from 0")
 
 
 def _do(run: Run, name: str, number: int | None = None) -> dict[str, Any]:

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from embedding_batch.console import summary_object
 from embedding_batch.errors import ItemsDropped, NameTaken, RecallTooLow, TooManyBroken
 from embedding_batch.events import Progress, StepEnded, Warned
 from embedding_batch.steps.guards import Limits
@@ -30,6 +29,7 @@ from model_repository.names import IndexPrefix, Target
 from model_repository.repository import read_build, read_live_commit, write_commit
 from model_repository.store import ObjectInfo
 from search_server.build import open_and_prove
+from tests.embedding_batch.conftest import PRODUCTS
 
 if TYPE_CHECKING:
     from tests.embedding_batch.conftest import Shop
@@ -46,8 +46,19 @@ def items_of(shop: Shop, prefix: IndexPrefix) -> set[str]:
 
 
 def but_for_speed(objects: dict[str, bytes]) -> dict[str, bytes]:
-    """The objects without what is never measured the same twice."""
-    return {name: re.sub(rb'"queries_per_second": [0-9.e+]+', b"", data) for name, data in objects.items()}
+    """What is served, and the embeddings, without what is never measured the same twice."""
+    return {
+        name: re.sub(rb'"queries_per_second": [0-9.e+]+', b"", data)
+        for name, data in objects.items()
+        if name.startswith(("indexes/", "models/", "features/", "commits/"))
+    }
+
+
+def nothing_is_live(shop: Shop, prefix: IndexPrefix = B1) -> bool:
+    """Whether there is no build, no model and no commit."""
+    names = shop.store.bytes_by_name
+    documents = {prefix.manifest, TARGET.commit_name} | {name for name in names if name.endswith("/model.json")}
+    return not documents & names.keys()
 
 
 def last_detail(shop: Shop) -> str:
@@ -65,20 +76,21 @@ def pull(shop: Shop, manifest: IndexManifest, folder: Path) -> None:
 
 
 def test_a_first_run_publishes_a_whole_build_and_commits_it(shop: Shop) -> None:
-    summary = shop.batch()
-    manifest = read_build(shop.store, B1).manifest
-    assert manifest == summary.manifest
+    report = shop.batch()
+    manifest = shop.manifest()
+    assert report["index_prefix"] == str(manifest.prefix) == str(B1)
     check_files(str(B1), manifest.files, shop.store.listing(str(B1)))
     (model,) = manifest.models
     check_files(str(model.prefix), model.files, shop.store.listing(str(model.prefix)))
     live = read_live_commit(shop.store, TARGET)
     assert live.commit.index_prefix == B1
-    assert summary.live == live
-    assert (summary.embedded, summary.reused, summary.broken) == (15, 0, ())
+    assert (report["outcome"], report["generation"]) == ("committed", live.generation)
+    assert (report["items"], report["embedded"], report["reused"], report["broken"]) == (15, 15, 0, [])
 
 
 def test_every_item_is_found_in_exactly_one_partition_which_is_its_category(shop: Shop) -> None:
-    manifest = shop.batch().manifest
+    shop.batch()
+    manifest = shop.manifest()
     assert [(partition.category, partition.items) for partition in manifest.partitions] == [
         ("Bathroom", 1),
         ("Bedroom", 4),
@@ -91,22 +103,30 @@ def test_every_item_is_found_in_exactly_one_partition_which_is_its_category(shop
         assert [(number, position) in lookup.find(item) for position, item in enumerate(ids)] == [True] * len(ids)
 
 
-def test_index_json_is_written_last_and_only_the_commit_after_it(shop: Shop) -> None:
+def test_index_json_is_the_last_object_of_a_build_and_only_records_the_commit_and_the_report_follow(
+    shop: Shop,
+) -> None:
     shop.batch()
     names = [name for name, _ in shop.store.writes]
-    assert names[-2:] == [B1.manifest, TARGET.commit_name]
+    assert names[names.index(B1.manifest) + 1 :] == [
+        "shards/shop/b1/publish.json",
+        TARGET.commit_name,
+        "shards/shop/b1/commit.json",
+        "reports/shop/b1.json",
+        "reports/shop/b1.html",
+    ]
     model_json = next(name for name in names if name.endswith("/model.json"))
     of_the_model = [name for name in names if name.startswith("models/")]
     assert of_the_model[-1] == model_json
 
 
-def test_nothing_is_written_without_a_generation_precondition(shop: Shop) -> None:
+def test_what_is_served_is_never_written_without_a_generation_precondition(shop: Shop) -> None:
     shop.batch("b1")
     shop.batch("b2")
     first, second = (condition for name, condition in shop.store.writes if name == TARGET.commit_name)
     assert first == 0
     assert second
-    others = {condition for name, condition in shop.store.writes if name != TARGET.commit_name}
+    others = {condition for name, condition in shop.store.writes if name.startswith(("indexes/", "models/"))}
     assert others == {0}
 
 
@@ -123,8 +143,9 @@ def test_a_second_run_embeds_only_what_is_new(shop: Shop) -> None:
     shop.sells(
         (*CHAIRS[1:], "lamp-1", "lamp-2", "lamp-3", "lamp-4", "bed-1", "bed-2", "bed-3", "bed-4", "deer", "rock-1")
     )
-    summary = shop.batch("b2")
-    assert (summary.embedded, summary.reused) == (2, 13)
+    report = shop.batch("b2")
+    assert (report["embedded"], report["reused"]) == (2, 13)
+    assert (report["came"], report["went"]) == (2, 2)
     assert items_of(shop, B2) == items_of(shop, B1) - {"chair-1", "washbasin-1"} | {"deer", "rock-1"}
     assert read_live_commit(shop.store, TARGET).commit.index_prefix == B2
 
@@ -135,8 +156,8 @@ def test_an_embedding_from_the_cache_gives_the_same_build_as_a_fresh_one(new_sho
     grown.batch("b0")
     grown.sells((*CHAIRS, "deer", "bed-1"))
     fresh.sells((*CHAIRS, "deer", "bed-1"))
-    assert grown.batch("b1").embedded == 2
-    assert fresh.batch("b1").embedded == 8
+    assert grown.batch("b1")["embedded"] == 2
+    assert fresh.batch("b1")["embedded"] == 8
     of_build = [{n: d for n, d in s.store.bytes_by_name.items() if n.startswith(f"{B1}/p")} for s in (grown, fresh)]
     assert of_build[0] == of_build[1] != {}
 
@@ -144,17 +165,18 @@ def test_an_embedding_from_the_cache_gives_the_same_build_as_a_fresh_one(new_sho
 def test_a_picture_that_changed_under_its_name_is_embedded_again(shop: Shop) -> None:
     shop.batch("b1")
     (shop.folder / "chair-1.jpg").write_bytes((shop.folder / "bed-1.jpg").read_bytes())
-    assert shop.batch("b2").embedded == 0  # as a bed's picture it was known
+    report = shop.batch("b2")
+    assert (report["embedded"], report["changed"]) == (0, 1)  # as a bed's picture it was known
     changed = (shop.folder / "chair-2.jpg").read_bytes() + b"a tail that decoders skip"
     (shop.folder / "chair-2.jpg").write_bytes(changed)
-    assert shop.batch("b3").embedded == 1
+    assert shop.batch("b3")["embedded"] == 1
 
 
 def test_a_broken_photo_is_reported_by_name_and_skipped(shop: Shop) -> None:
     (shop.folder / "chair-3.jpg").write_bytes(b"\xff\xd8 no picture")
     (shop.folder / "bed-1.jpg").unlink()
-    summary = shop.batch(limits=Limits(most_broken=0.2))
-    assert [one.item.id for one in summary.broken] == ["bed-1", "chair-3"]
+    report = shop.batch(limits=Limits(most_broken=0.2))
+    assert [one["id"] for one in report["broken"]] == ["bed-1", "chair-3"]
     warnings = [event.message for event in shop.events if isinstance(event, Warned)]
     assert [message.split(":")[0] for message in warnings] == ["bed-1", "chair-3"]
     assert "bed-1.jpg" in warnings[0]
@@ -164,21 +186,31 @@ def test_a_broken_photo_is_reported_by_name_and_skipped(shop: Shop) -> None:
 def test_two_items_with_one_broken_picture_are_both_reported(shop: Shop) -> None:
     for product in ("chair-3", "chair-4"):
         (shop.folder / f"{product}.jpg").write_bytes(b"no picture")
-    summary = shop.batch(limits=Limits(most_broken=0.2))
-    assert [one.item.id for one in summary.broken] == ["chair-3", "chair-4"]
+    report = shop.batch(limits=Limits(most_broken=0.2))
+    assert [one["id"] for one in report["broken"]] == ["chair-3", "chair-4"]
 
 
-def test_more_broken_photos_than_allowed_stop_the_run_before_anything_is_written(shop: Shop) -> None:
+def test_a_picture_that_stays_broken_is_reported_each_time_and_once_mended_is_back(shop: Shop) -> None:
+    (shop.folder / "chair-3.jpg").write_bytes(b"no picture")
+    for build in ("b1", "b2"):
+        report = shop.batch(build, limits=Limits(most_broken=0.2))
+        assert [one["id"] for one in report["broken"]] == ["chair-3"]
+    shop.sells(PRODUCTS)
+    assert shop.batch("b3")["broken"] == []
+    assert "chair-3" in items_of(shop, IndexPrefix("shop", "b3"))
+
+
+def test_more_broken_photos_than_allowed_stop_the_run_before_anything_of_a_build_is_written(shop: Shop) -> None:
     (shop.folder / "chair-3.jpg").write_bytes(b"no picture")
     with pytest.raises(TooManyBroken, match="chair-3"):
         shop.batch()
-    assert shop.store.writes == []
+    assert not [name for name, _ in shop.store.writes if name.startswith(("indexes/", "models/", "commits/"))]
 
 
-def test_recall_below_the_threshold_stops_the_run_before_anything_is_written(shop: Shop) -> None:
+def test_recall_below_the_threshold_stops_the_run_before_there_is_a_build(shop: Shop) -> None:
     with pytest.raises(RecallTooLow):
         shop.batch(limits=Limits(least_recall=1.01))
-    assert shop.store.writes == []
+    assert nothing_is_live(shop)
 
 
 def test_a_catalogue_that_lost_many_items_is_not_committed(shop: Shop) -> None:
@@ -188,24 +220,24 @@ def test_a_catalogue_that_lost_many_items_is_not_committed(shop: Shop) -> None:
         shop.batch("b2")
     assert read_live_commit(shop.store, TARGET).commit.index_prefix == B1
     assert shop.store.stat(B2.manifest) is None
-    shop.batch("b2", limits=Limits(most_dropped=0.6))
-    assert read_live_commit(shop.store, TARGET).commit.index_prefix == B2
+    shop.batch("b3", limits=Limits(most_dropped=0.6))
+    assert read_live_commit(shop.store, TARGET).commit.index_prefix == IndexPrefix("shop", "b3")
 
 
 def test_a_commit_on_hold_is_left_alone_while_builds_go_on_being_published(shop: Shop) -> None:
     shop.batch("b1")
     held = write_commit(shop.store, TARGET, Commit(B1, "ann", "b2 is bad", hold=True), if_generation_match=None)
-    summary = shop.batch("b2")
+    report = shop.batch("b2")
     said = {"outcome": "held", "generation": held.generation, "held_by": "ann", "held_because": "b2 is bad"}
-    assert said.items() <= summary_object(summary).items()
+    assert said.items() <= report.items()
     assert f"none: generation {held.generation} is on hold by ann (b2 is bad)" in last_detail(shop)
     assert read_live_commit(shop.store, TARGET) == held
     assert shop.store.stat(B2.manifest) is not None
 
 
 def test_a_run_may_publish_without_committing(shop: Shop) -> None:
-    summary = summary_object(shop.batch(commits=False))
-    assert (summary["outcome"], summary["generation"]) == ("published", None)
+    report = shop.batch(commits=False)
+    assert (report["outcome"], report["generation"]) == ("published", None)
     assert last_detail(shop) == "none asked for"
     assert shop.store.stat(B1.manifest) is not None
     assert shop.store.stat(TARGET.commit_name) is None
@@ -258,26 +290,56 @@ def test_a_commit_whose_answer_got_lost_is_known_again(shop: Shop, told: Deliver
 
     shop.store.write = lose_the_answer  # type: ignore[method-assign]
     if arrives:
-        assert shop.batch("b1").live == read_live_commit(shop.store, TARGET)
+        assert shop.batch("b2")["generation"] == read_live_commit(shop.store, TARGET).generation
     else:
         with pytest.raises(type(told)):
-            shop.batch("b1")
+            shop.batch("b2")
 
 
-@pytest.mark.parametrize("writes", [0, 3, 9, 17])
-def test_a_run_that_dies_while_it_uploads_leaves_no_index_json_and_the_next_one_finishes(
-    shop: Shop, writes: int
+@pytest.mark.parametrize("place", [0, 0.2, 0.4, 0.6, 0.8, 0.9])
+def test_a_run_that_dies_while_it_writes_leaves_no_index_json_and_goes_on_where_it_stood(
+    shop: Shop, new_shop: Callable[[], Shop], place: float
 ) -> None:
+    other = new_shop()
+    other.batch()
+    whole = [name for name, _ in other.store.writes]
+    writes = int(place * whole.index(B1.manifest))
     shop.store.breaks_after = writes
     with pytest.raises(KeyboardInterrupt):
         shop.batch()
     assert len(shop.store.writes) == writes
     assert shop.store.stat(B1.manifest) is None
     assert shop.store.stat(TARGET.commit_name) is None
+    records = {name for name, _ in shop.store.writes if name.endswith(".json") and name.startswith("shards/")}
     shop.store.breaks_after = None
-    assert shop.batch().live == read_live_commit(shop.store, TARGET)
-    manifest = read_build(shop.store, B1).manifest
-    check_files(str(B1), manifest.files, shop.store.listing(str(B1)))
+    assert shop.batch()["generation"] == read_live_commit(shop.store, TARGET).generation
+    check_files(str(B1), shop.manifest().files, shop.store.listing(str(B1)))
+    again = [name for name, _ in shop.store.writes[writes:]]
+    assert not records & set(again), "a step that was done is not done again"
+    assert not any(path.is_dir() for path in (shop.config.cache / "scratch").iterdir())
+
+
+@pytest.mark.parametrize("after", ["index.json", "commit.json"])
+def test_a_run_that_dies_in_its_last_steps_commits_once(shop: Shop, after: str) -> None:
+    write = shop.store.write
+
+    def die(name: str, data: bytes, *, if_generation_match: int | None) -> ObjectInfo:
+        if name == {"index.json": TARGET.commit_name, "commit.json": "shards/shop/b1/commit.json"}[after]:
+            raise KeyboardInterrupt
+        return write(name, data, if_generation_match=if_generation_match)
+
+    shop.store.write = die  # type: ignore[method-assign]
+    with pytest.raises(KeyboardInterrupt):
+        shop.batch()
+    before = [name for name, _ in shop.store.writes]
+    shop.store.write = write  # type: ignore[method-assign]
+    report = shop.batch()
+    assert report["generation"] == read_live_commit(shop.store, TARGET).generation
+    assert report["outcome"] == "committed"
+    names = [name for name, _ in shop.store.writes]
+    assert names.count(TARGET.commit_name) == 1
+    assert B1.manifest in before
+    assert names.count(B1.manifest) == 1
 
 
 @pytest.mark.parametrize(
@@ -297,11 +359,12 @@ def test_a_picture_may_be_called_what_a_shop_calls_it(shop: Shop, picture: str, 
     path.write_bytes((shop.folder / "chair-1.jpg").read_bytes())
     item = {"id": picture[:1] * 500, "category": picture[:1] * 100, "file": picture}
     (shop.folder / "catalogue.jsonl").write_text(json.dumps(item, ensure_ascii=False), encoding="utf-8")
-    manifest = shop.batch("b1").manifest
+    shop.batch("b1")
+    manifest = shop.manifest()
     pull(shop, manifest, tmp_path / "pod")
     index, (model,) = open_and_prove(tmp_path / "pod", B1, read_build(shop.store, B1).digest, Log())
     assert [index.listed(None, None, 9), len(model.manifest.golden_images)] == [[(item["id"], item["category"])], 1]
-    assert shop.batch("b2").live == read_live_commit(shop.store, TARGET)
+    assert shop.batch("b2")["generation"] == read_live_commit(shop.store, TARGET).generation
 
 
 @pytest.mark.parametrize("document", ["index.json", "model.json", "a file's name"])
@@ -316,21 +379,42 @@ def test_what_its_own_reader_would_not_take_is_not_even_begun_to_be_uploaded(
         monkeypatch.setattr("embedding_batch.steps.models.MODEL_FILE", "../model.onnx")
     with pytest.raises(DocumentMalformed):
         shop.batch()
-    assert shop.store.writes == []
+    begun = {name.split("/")[0] for name, _ in shop.store.writes}
+    assert not begun & ({"indexes", "models", "commits"} if document == "index.json" else {"models", "commits"})
+    assert shop.store.stat(B1.manifest) is None
 
 
-def test_a_build_is_never_reused_for_other_bytes(shop: Shop) -> None:
+def test_a_build_that_is_done_is_never_made_again(shop: Shop) -> None:
     shop.batch("b1")
     before = shop.store.bytes_by_name
     shop.sells((*CHAIRS, "lamp-1", "lamp-2", "lamp-3", "lamp-4", "bed-1", "bed-2", "bed-3", "deer"))
-    with pytest.raises(NameTaken, match="indexes/shop/b1"):
+    with pytest.raises(NameTaken, match="indexes/shop/b1: this build is done already"):
         shop.batch("b1")
-    assert {name: shop.store.bytes_by_name[name] for name in before} == before
+    assert shop.store.bytes_by_name == before
+
+
+def test_a_build_that_was_begun_with_other_options_is_not_gone_on_with_and_they_are_named(shop: Shop) -> None:
+    shop.store.breaks_after = 8
+    with pytest.raises(KeyboardInterrupt):
+        shop.batch(options={"trees": 5, "seed": 1, "by": "ann"})
+    shop.store.breaks_after = None
+    with pytest.raises(NameTaken, match=r"shards/shop/b1/plan\.json: .*\(by, trees\)"):
+        shop.batch(options={"trees": 6, "seed": 1, "by": "bob"})
+    assert nothing_is_live(shop)
+    shop.batch(options={"trees": 5, "seed": 1, "by": "ann"})
+
+
+def test_other_bytes_under_the_name_of_a_build_are_never_replaced(shop: Shop) -> None:
+    shop.store.write(B1.manifest, b"{}", if_generation_match=0)
+    with pytest.raises((NameTaken, DocumentMalformed)):
+        shop.batch("b1")
+    assert shop.store.read(B1.manifest, limit=9).data == b"{}"
+    assert shop.store.stat(TARGET.commit_name) is None
 
 
 def test_a_committed_build_that_cannot_be_read_is_replaced(shop: Shop) -> None:
     write_commit(shop.store, TARGET, Commit(IndexPrefix("shop", "gone")), if_generation_match=0)
-    assert shop.batch().live == read_live_commit(shop.store, TARGET)
+    assert shop.batch()["generation"] == read_live_commit(shop.store, TARGET).generation
     assert any("indexes/shop/gone" in event.message for event in shop.events if isinstance(event, Warned))
 
 
@@ -338,21 +422,24 @@ def test_a_commit_that_makes_no_sense_is_not_replaced_for_it_might_say_hold(shop
     shop.store.write(TARGET.commit_name, b'{"index_prefix": "indexes/shop/b0", "hodl": true}', if_generation_match=0)
     with pytest.raises(DocumentMalformed, match="hodl"):
         shop.batch()
-    assert [name for name, _ in shop.store.writes] == [TARGET.commit_name]
+    assert shop.store.bytes_by_name[TARGET.commit_name].endswith(b'"hodl": true}')
+    assert shop.store.stat(B1.manifest) is None
 
 
 def test_a_model_that_lost_a_file_is_not_built_upon(shop: Shop) -> None:
-    manifest = shop.batch("b1").manifest
-    shop.store.delete(f"{manifest.models[0].prefix}/model.onnx")
+    shop.batch("b1")
+    shop.store.delete(f"{shop.manifest().models[0].prefix}/model.onnx")
     with pytest.raises(BuildIncomplete, match=r"model\.onnx"):
         shop.batch("b2")
 
 
 def test_every_step_tells_how_far_it_is_and_when_it_ends(shop: Shop) -> None:
-    summary = shop.batch()
+    report = shop.batch(shard_pictures=8)
     ended = [event.step for event in shop.events if isinstance(event, StepEnded)]
-    assert ended == ["list", "model", "diff", "embed", "build", "check", "publish", "commit"]
-    assert list(summary.seconds) == ended
-    embedding = [event for event in shop.events if isinstance(event, Progress) and event.step == "embed"]
-    assert [event.done for event in embedding] == list(range(16))
-    assert {event.total for event in embedding} == {15}
+    shards = ["fetch", "embed"] * 2
+    assert ended == ["list", "model", "diff", *shards, "collect", "build", "publish", "commit"]
+    assert list(report["seconds"]) == ["list", "fetch", "embed", "collect", "build", "publish", "commit"]
+    for step, total in (("fetch", 15), ("embed", 15), ("build", 4)):
+        told = [event for event in shop.events if isinstance(event, Progress) and event.step == step]
+        assert (told[0].done, told[-1].done, {event.total for event in told}) == (0, total, {total})
+        assert [event.done for event in told] == sorted(event.done for event in told)

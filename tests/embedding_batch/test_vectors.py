@@ -15,6 +15,7 @@ import pytest
 
 from embedding_batch.errors import ItemsDropped, VectorsMalformed
 from embedding_batch.main import main
+from embedding_batch.steps.building import Vectors
 from embedding_batch.steps.vectors import spool_vectors
 from model_repository.documents.index_manifest import Engine, Storage
 from model_repository.gcs_store import GcsStore
@@ -22,6 +23,7 @@ from model_repository.log import Log
 from model_repository.names import IndexPrefix, Target
 from model_repository.repository import read_build, read_live_commit
 from search_server.build import open_and_prove
+from tests.embedding_batch.test_batch import pull
 from tests.memory_store import MemoryStore
 
 if TYPE_CHECKING:
@@ -46,12 +48,19 @@ def parquet(path: Path, *arguments: Any, **extra: Any) -> Path:
     return path
 
 
-def read(
-    where: object, ids: Path | None = None, open_bucket: Callable[[str], MemoryStore] = nowhere, most: int = 100
-) -> list[tuple[str, tuple[str, ...], list[list[float]]]]:
-    with tempfile.TemporaryDirectory() as spool:
-        parts = [give() for one in spool_vectors(str(where), ids, open_bucket, Path(spool)) for give in one.parts(most)]
-        return [(one.category, one.ids, one.vectors.round(6).tolist()) for one in parts]
+def contents(
+    where: object, ids: Path | None = None, open_bucket: Callable[[str], MemoryStore] = nowhere, most: int = 10**9
+) -> list[Vectors]:
+    """What becomes partitions of at most so many items."""
+    with tempfile.TemporaryDirectory() as folder:
+        spooled = spool_vectors(str(where), ids, open_bucket, Path(folder))
+        parts = [content() for one in spooled for content in one.parts(most)]
+        assert [len(part.ids) for part in parts] == [size for one in spooled for size in one.sizes(most)]
+        return parts
+
+
+def read(where: object, ids: Path | None = None) -> list[tuple[str, tuple[str, ...], list[list[float]]]]:
+    return [(one.category, one.ids, one.vectors.round(6).tolist()) for one in contents(where, ids)]
 
 
 EXPECTED = [
@@ -100,13 +109,14 @@ def test_files_in_a_bucket_are_found_by_a_pattern(tmp_path: Path) -> None:
         data = parquet(tmp_path / "one", [row]).read_bytes()
         stores["features"].write(f"out/part-{number}.parquet", data, if_generation_match=0)
     stores["features"].write("out/_SUCCESS", b"", if_generation_match=0)
-    assert read("gs://features/out/*.parquet", None, stores.__getitem__) == EXPECTED
+    found = contents("gs://features/out/*.parquet", None, stores.__getitem__)
+    assert [one.ids for one in found] == [("a", "b"), ("c",)]
 
 
 def test_a_category_of_many_items_is_read_in_parts_of_equal_size(tmp_path: Path) -> None:
     rows = [(f"i{number}", "chairs", [1.0, float(number)]) for number in range(7)]
-    parts = read(parquet(tmp_path / "a.parquet", rows), most=3)
-    assert [ids for _, ids, _ in parts] == [("i0", "i1", "i2"), ("i3", "i4"), ("i5", "i6")]
+    parts = contents(parquet(tmp_path / "a.parquet", rows), most=3)
+    assert [one.ids for one in parts] == [("i0", "i1", "i2"), ("i3", "i4"), ("i5", "i6")]
 
 
 def test_an_array_and_its_ids(tmp_path: Path) -> None:
@@ -192,9 +202,14 @@ def products(path: Path, count: int) -> str:
 def test_vectors_become_an_index_without_a_model_that_a_server_proves_and_that_is_committed(
     shop: Shop, tmp_path: Path
 ) -> None:
-    summary = shop.batch(vectors=products(tmp_path / "a.parquet", 90))
-    manifest = read_build(shop.store, B1).manifest
-    assert (manifest.models, manifest.items, summary["embedded"]) == ((), 90, 0)
+    report = shop.batch(vectors=products(tmp_path / "a.parquet", 90))
+    manifest = shop.manifest()
+    assert (manifest.models, manifest.items, report["items"], report["embedded"]) == ((), 90, 90, 0)
+    assert (report["outcome"], report["models"], list(report["seconds"])) == (
+        "committed",
+        [],
+        ["list", "collect", "build", "publish", "commit"],
+    )
     assert {partition.model for partition in manifest.partitions} == {None}
     assert read_live_commit(shop.store, Target("production", "shop")).commit.index_prefix == B1
     for stored in shop.store.listing(f"{B1}/"):
@@ -203,6 +218,38 @@ def test_vectors_become_an_index_without_a_model_that_a_server_proves_and_that_i
         path.write_bytes(shop.store.read(stored.name, limit=2**30).data)
     index, models = open_and_prove(tmp_path / "pod", B1, read_build(shop.store, B1).digest, Log())
     assert (len(index.listed(None, None, 100)), models) == (90, ())
+
+
+def test_vectors_of_a_large_category_become_several_partitions_that_a_server_answers_from_as_one(
+    shop: Shop, tmp_path: Path
+) -> None:
+    shop.batch(vectors=products(tmp_path / "a.parquet", 90), part_items=12)
+    sizes = [(one.category, one.items) for one in shop.manifest().partitions]
+    assert sizes == [("c0", 10)] * 3 + [("c1", 10)] * 3 + [("c2", 10)] * 3
+    pull(shop, shop.manifest(), tmp_path / "pod")
+    index, _ = open_and_prove(tmp_path / "pod", B1, read_build(shop.store, B1).digest, Log())
+    assert len(index.listed("c1", None, 100)) == 30
+
+
+@pytest.mark.parametrize("most", [1, 2, 3])
+def test_no_part_of_a_category_has_more_items_than_allowed_and_none_is_lost(tmp_path: Path, most: int) -> None:
+    found = contents(parquet(tmp_path / "a.parquet"), most=most)
+    assert max(len(one.ids) for one in found) <= most
+    assert [(one.category, item) for one in found for item in one.ids] == [
+        ("chairs", "a"),
+        ("chairs", "b"),
+        ("lamps", "c"),
+    ]
+
+
+def test_a_run_of_vectors_that_died_goes_on_with_what_the_vectors_are_now(shop: Shop, tmp_path: Path) -> None:
+    where = products(tmp_path / "a.parquet", 90)
+    shop.store.breaks_after = 6
+    with pytest.raises(KeyboardInterrupt):
+        shop.batch(vectors=where)
+    assert shop.store.stat(B1.manifest) is None
+    shop.store.breaks_after = None
+    assert shop.batch(vectors=where)["items"] == shop.manifest().items == 90
 
 
 def test_far_fewer_vectors_than_serve_are_not_committed(shop: Shop, tmp_path: Path) -> None:
