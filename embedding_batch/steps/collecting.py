@@ -8,11 +8,12 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 from embedding_batch.errors import CatalogueMalformed
 from embedding_batch.events import Warned
 from embedding_batch.run import Run
-from embedding_batch.state.items import mask
+from embedding_batch.state.items import KNOWN, mask
 from embedding_batch.state.tables import read_table, write_table
 from embedding_batch.steps.guards import Broken, guard_broken, guard_items
 from embedding_batch.steps.listing import MOST_PARTS, apply_fetched
@@ -71,6 +72,7 @@ def _with_reasons(run: Run, items: pa.Table, listed: Mapping[str, Any]) -> pa.Ta
         places = pc.index_in(items["picture"], value_set=lost["picture"].combine_chunks())
         rows = np.flatnonzero(mask(pc.is_valid(places)))
         reasons[rows] = lost["reason"].take(places.take(pa.array(rows))).to_pylist()
+        items = _without_what_was_known(items, rows)
     for place, model in enumerate(listed["models"]):
         if bad := faults.get(place):
             of_model = pc.is_in(items["category"].cast(pa.string()), value_set=pa.array(model["categories"]))
@@ -78,6 +80,16 @@ def _with_reasons(run: Run, items: pa.Table, listed: Mapping[str, Any]) -> pa.Ta
             rows = np.flatnonzero(mask(pc.and_(of_model, pc.is_in(items["sha256"], value_set=digests))))
             reasons[rows] = [bad[digest] for digest in items["sha256"].take(pa.array(rows)).to_pylist()]
     return items.append_column("reason", pa.array(reasons, pa.string()))
+
+
+def _without_what_was_known(items: pa.Table, rows: NDArray[np.intp]) -> pa.Table:
+    """A picture that is gone isn't taken for fresh by the next run: it is asked for again."""
+    is_gone = np.zeros(items.num_rows, bool)
+    is_gone[rows] = True
+    for field in KNOWN:
+        column = pc.if_else(pa.array(is_gone), pa.scalar(None, field.type), items[field.name])
+        items = items.set_column(items.schema.get_field_index(field.name), field, column)
+    return items
 
 
 def _broken(items: pa.Table) -> list[Broken]:

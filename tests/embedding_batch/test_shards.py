@@ -1,0 +1,277 @@
+"""What is looked at again, and what isn't: today's list against yesterday's, shards, pictures from the web."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+import pytest
+from aiohttp import web
+
+from embedding_batch.batch import step
+from embedding_batch.errors import TooManyBroken
+from embedding_batch.pictures import Politeness
+from embedding_batch.state.folder import RunFolder
+from embedding_batch.state.plan import open_plan
+from embedding_batch.state.tables import read_table
+from embedding_batch.steps.guards import Limits
+from embedding_batch.steps.models import new_model, own_model, publish_model
+from model_repository.documents.model_manifest import ModelInput
+from model_repository.log import Log
+from model_repository.names import IndexPrefix, ModelPrefix
+from model_repository.repository import read_build
+from search_server.build import open_and_prove
+from tests.conftest import HOME_STORE
+from tests.embedding_batch.conftest import NOW, PRODUCTS
+from tests.embedding_batch.picture_host import PictureHost, hosting, status
+from tests.embedding_batch.test_batch import CHAIRS, items_of, pull
+from tests.embedding_batch.test_own_models import SIZE, cells
+
+if TYPE_CHECKING:
+    from tests.embedding_batch.conftest import Shop
+
+ANY = Limits(most_broken=1, most_dropped=1)
+QUICK = Politeness(requests_a_second=1000, longest_pause=0.1, whole_seconds=20.0, tries=2)
+STALE = -10.0
+"""Of freshness: whatever was looked at up to now is to be looked at again."""
+
+
+def do(shop: Shop, name: str, number: int | None = None, build: str = "b1", **changes: Any) -> dict[str, Any]:
+    config = replace(shop.config, prefix=IndexPrefix("shop", build), **changes)
+    plan = open_plan(shop.store, config, NOW)
+    return step(name, number, config=config, plan=plan, store=shop.store, listener=shop.events.append)
+
+
+def shard(shop: Shop, tmp_path: Path, number: int, kind: str = "shard", build: str = "b1") -> pa.Table:
+    name = RunFolder(shop.store, IndexPrefix("shop", build)).table(kind, number)
+    return read_table(shop.store, name, tmp_path)
+
+
+def catalogue(shop: Shop, *lines: dict[str, str]) -> None:
+    (shop.folder / "catalogue.jsonl").write_text("\n".join(map(json.dumps, lines)))
+
+
+def category(shop: Shop, product: str) -> str:
+    lines = map(json.loads, (shop.folder / "catalogue.jsonl").open())
+    return next(str(line["category"]) for line in lines if line["id"] == product)
+
+
+def test_a_list_says_what_came_went_and_changed(shop: Shop) -> None:
+    def changes(build: str) -> tuple[int, int, int]:
+        said = shop.batch(build, limits=ANY)
+        return said["came"], said["went"], said["changed"]
+
+    assert changes("b1") == (15, 0, 0)
+    assert changes("b2") == (0, 0, 0)
+    shop.sells((*PRODUCTS[2:], "deer"))
+    os.utime(shop.folder / "lamp-1.jpg", (1, 1))
+    lines = [json.loads(line) for line in (shop.folder / "catalogue.jsonl").open()]
+    for line in lines:
+        os.utime(shop.folder / line["file"], (2, 2))
+    assert changes("b3") == (1, 2, 13)  # another time may be another picture
+    lines[0]["category"] = "Moved"
+    catalogue(shop, *lines)
+    assert changes("b4") == (0, 0, 1)
+
+
+def test_no_picture_is_opened_whose_size_and_time_are_unchanged(shop: Shop) -> None:
+    shop.batch("b1")
+    for product in PRODUCTS:
+        path = shop.folder / f"{product}.jpg"
+        was = path.stat()
+        path.write_bytes(bytes(was.st_size))  # who opened it would see that it is no picture any more
+        os.utime(path, ns=(was.st_atime_ns, was.st_mtime_ns))
+    report = shop.batch("b2")
+    assert (report["items"], report["embedded"], report["broken"], report["changed"]) == (15, 0, [], 0)
+
+
+def test_what_a_run_that_died_found_out_the_next_one_knows(shop: Shop) -> None:
+    do(shop, "list", build="dead")
+    do(shop, "fetch", 0, build="dead")
+    do(shop, "embed", 0, build="dead")
+    for product in PRODUCTS:
+        path = shop.folder / f"{product}.jpg"
+        was = path.stat()
+        path.write_bytes(bytes(was.st_size))
+        os.utime(path, ns=(was.st_atime_ns, was.st_mtime_ns))
+    listed = do(shop, "list", build="b1")
+    assert (listed["items"], listed["pictures"], listed["shards"]) == (15, 0, 0)
+
+
+def test_what_a_run_that_died_did_not_get_to_is_left_to_the_next_one(shop: Shop) -> None:
+    assert do(shop, "list", build="dead", shard_pictures=5)["shards"] == 3
+    do(shop, "fetch", 1, build="dead", shard_pictures=5)
+    do(shop, "embed", 1, build="dead", shard_pictures=5)
+    assert do(shop, "list", build="b1")["pictures"] == 10
+
+
+def test_shards_have_no_more_pictures_than_allowed_and_each_picture_once(shop: Shop, tmp_path: Path) -> None:
+    lines = [{"id": f"{product}-{n}", "category": f"c{n}", "file": f"{product}.jpg"} for product in PRODUCTS
+             for n in range(3)]  # fmt: skip
+    catalogue(shop, *lines)
+    listed = do(shop, "list", shard_pictures=4)
+    assert (listed["items"], listed["pictures"], listed["shards"]) == (45, 15, 4)
+    pictures = [shard(shop, tmp_path, number)["picture"].to_pylist() for number in range(4)]
+    assert [len(one) for one in pictures] == [4, 4, 4, 3]
+    assert sorted(sum(pictures, [])) == sorted(str(shop.folder / f"{product}.jpg") for product in PRODUCTS)
+
+
+def test_a_shard_has_pictures_of_one_model_and_a_picture_of_two_is_in_a_shard_of_each(
+    shop: Shop, tmp_path: Path
+) -> None:
+    local = own_model(cells(tmp_path / "m"), "cells", "1", ModelInput(SIZE), normalised=False, least_cosine=0.999)
+    publish_model(shop.store, local, new_model(local, [(shop.folder / "bed-1.jpg").read_bytes()], NOW))
+    catalogue(
+        shop,
+        *({"id": product, "category": "all", "file": f"{product}.jpg"} for product in CHAIRS),
+        {"id": "again", "category": "own", "file": "chair-1.jpg"},
+        {"id": "other", "category": "own", "file": "bed-1.jpg"},
+    )
+    models = {"own": ModelPrefix("cells", "1")}
+    listed = do(shop, "list", models=models)
+    assert listed["shards"] == 2
+    found = {
+        listed["models"][place]["categories"][0]: shard(shop, tmp_path, number)["picture"].to_pylist()
+        for number, place in enumerate(listed["shard_models"])
+    }
+    assert sorted(found["all"]) == [str(shop.folder / f"{product}.jpg") for product in CHAIRS]
+    assert sorted(found["own"]) == [str(shop.folder / f"{product}.jpg") for product in ("bed-1", "chair-1")]
+    report = shop.batch(models=models)
+    assert (report["items"], report["embedded"]) == (8, 8)
+    assert {partition.dimensions for partition in shop.manifest().partitions} == {48, 1280}
+
+
+@pytest.mark.parametrize("most", [2, 3, 100])
+def test_a_large_category_is_built_in_parts_and_a_server_answers_for_the_whole_of_it(
+    shop: Shop, tmp_path: Path, most: int
+) -> None:
+    shop.batch(part_items=most)
+    sizes = [one.items for one in shop.manifest().partitions if one.category == category(shop, "chair-1")]
+    assert sizes == {2: [2, 2, 2], 3: [3, 3], 100: [6]}[most]
+    pull(shop, shop.manifest(), tmp_path / "pod")
+    prefix = IndexPrefix("shop", "b1")
+    index, (model,) = open_and_prove(tmp_path / "pod", prefix, read_build(shop.store, prefix).digest, Log())
+    listed = index.listed(category(shop, "chair-1"), None, 99)
+    assert sorted(item for item, _ in listed) == list(CHAIRS)
+    for product in CHAIRS:
+        vector = model.embed((shop.folder / f"{product}.jpg").read_bytes()).tolist()
+        assert index.nearest(vector, 1, index.partitions).ids == [product.encode()]
+
+
+# From the web.
+
+
+@pytest.fixture
+def host() -> Iterator[PictureHost]:
+    """Has the pictures of the home store at /<product>."""
+    with hosting() as host:
+        host.body = lambda path: (HOME_STORE / "images" / f"{path.strip('/')}.jpg").read_bytes()
+        yield host
+
+
+@pytest.fixture
+def web_shop(shop: Shop, host: PictureHost) -> Shop:
+    """Sells chairs whose pictures are on the host."""
+    catalogue(shop, *({"id": product, "category": "c", "picture": host.url(product)} for product in CHAIRS))
+    shop.config = replace(shop.config, politeness=QUICK, limits=ANY)
+    return shop
+
+
+def pictures_asked(host: PictureHost) -> int:
+    return sum(arrival.path != "/robots.txt" for arrival in host.arrivals)
+
+
+def kept(shop: Shop) -> list[str]:
+    return [info.name for info in shop.store.listing("pictures/")]
+
+
+def test_pictures_from_the_web_are_kept_once_in_the_bucket_by_their_bytes(web_shop: Shop, host: PictureHost) -> None:
+    same = (HOME_STORE / "images" / "chair-1.jpg").read_bytes()
+    host.body = lambda _: same
+    report = web_shop.batch()
+    assert (report["items"], report["embedded"]) == (6, 1)
+    assert kept(web_shop) == [f"pictures/{hashlib.sha256(same).hexdigest()}"]
+    assert web_shop.store.read(kept(web_shop)[0], limit=2**20).data == same
+    assert pictures_asked(host) == 6
+
+
+def test_a_picture_of_the_web_is_not_asked_for_while_it_is_fresh_and_costs_no_bytes_after(
+    web_shop: Shop, host: PictureHost
+) -> None:
+    web_shop.batch("b1")
+    sent = host.body_bytes
+    web_shop.batch("b2")
+    assert pictures_asked(host) == 6
+    report = web_shop.batch("b3", fresh_seconds=STALE)
+    assert (pictures_asked(host), host.body_bytes, report["embedded"]) == (12, sent, 0)
+
+
+def test_a_picture_of_the_web_that_changed_is_seen_once_it_is_not_fresh(web_shop: Shop, host: PictureHost) -> None:
+    web_shop.batch("b1")
+    other = (HOME_STORE / "images" / "bed-1.jpg").read_bytes()
+
+    async def changed(_: web.Request) -> web.Response:
+        return web.Response(body=other, content_type="image/jpeg")
+
+    host.always["chair-1"] = changed
+    assert web_shop.batch("b2")["embedded"] == 0
+    assert web_shop.batch("b3", fresh_seconds=STALE)["embedded"] == 1
+    assert f"pictures/{hashlib.sha256(other).hexdigest()}" in kept(web_shop)
+
+
+def test_a_url_that_the_catalogue_gives_a_version_is_asked_for_once_a_version(
+    web_shop: Shop, host: PictureHost
+) -> None:
+    def sells(version: str) -> None:
+        catalogue(web_shop, {"id": "a", "category": "c", "picture": host.url("chair-1"), "version": version})
+
+    sells("1")
+    web_shop.batch("b1", fresh_seconds=STALE)
+    web_shop.batch("b2", fresh_seconds=STALE)
+    assert pictures_asked(host) == 1
+    sells("2")
+    web_shop.batch("b3", fresh_seconds=STALE)
+    assert pictures_asked(host) == 2
+
+
+@pytest.mark.parametrize("answer", [503, 429])
+def test_a_url_that_can_not_be_asked_now_keeps_what_was_known_of_it(
+    web_shop: Shop, host: PictureHost, answer: int
+) -> None:
+    web_shop.batch("b1")
+    host.always["chair-3"] = status(answer)
+    report = web_shop.batch("b2", fresh_seconds=STALE)
+    assert (report["items"], report["broken"], report["not_asked_again"]) == (6, [], 1)
+
+
+def test_a_url_that_was_never_seen_and_can_not_be_asked_now_is_skipped_and_had_the_next_time(
+    web_shop: Shop, host: PictureHost
+) -> None:
+    host.always["chair-3"] = status(503)
+    assert [one["id"] for one in web_shop.batch("b1")["broken"]] == ["chair-3"]
+    del host.always["chair-3"]
+    assert web_shop.batch("b2")["broken"] == []
+
+
+def test_a_url_that_is_gone_loses_its_item_until_it_is_there_again(web_shop: Shop, host: PictureHost) -> None:
+    web_shop.batch("b1")
+    host.always["chair-3"] = status(404)
+    report = web_shop.batch("b2", fresh_seconds=STALE)
+    assert [one["id"] for one in report["broken"]] == ["chair-3"]
+    assert "404" in report["broken"][0]["reason"]
+    assert [one["id"] for one in web_shop.batch("b3")["broken"]] == ["chair-3"], "it isn't fresh again for being lost"
+    del host.always["chair-3"]
+    assert web_shop.batch("b4")["embedded"] == 0
+    assert "chair-3" in items_of(web_shop, IndexPrefix("shop", "b4"))
+
+
+def test_hosts_that_fail_for_more_than_the_allowed_share_stop_the_run(web_shop: Shop, host: PictureHost) -> None:
+    host.always = dict.fromkeys(CHAIRS[:2], status(404))
+    with pytest.raises(TooManyBroken, match="2 of 6"):
+        web_shop.batch(limits=Limits(most_broken=0.2))
