@@ -11,9 +11,8 @@ from numpy.typing import NDArray
 
 from embedding_batch.errors import IndexUnsound
 from embedding_batch.steps.building import BuiltPartition, Method, Vectors, build
-from embedding_batch.steps.checking import Checked
+from embedding_batch.steps.checking import Checked, share
 from embedding_batch.steps.checking import check as check_for
-from embedding_batch.steps.checking import share
 from embedding_batch.steps.publishing import _check_lookup
 from embedding_batch.steps.tuning import spread
 from model_repository.documents.index_manifest import Engine, Partition, Storage
@@ -212,7 +211,7 @@ def test_item_ids_that_are_not_those_of_the_catalogue_are_noticed(tmp_path: Path
 def test_a_lookup_that_leads_elsewhere_is_noticed() -> None:
     ids = [["a-0", "a-1"], ["b-0"]]
     _check_lookup(encode_item_lookup(ids), ids)
-    with pytest.raises(IndexUnsound, match="items.lookup: doesn't find item 'a-0'"):
+    with pytest.raises(IndexUnsound, match=r"items\.lookup: doesn't find item 'a-0'"):
         _check_lookup(encode_item_lookup(ids[::-1]), ids)
 
 

@@ -187,7 +187,7 @@ def test_a_step_that_is_done_answers_with_its_record_and_works_no_more(
 
 
 @pytest.mark.parametrize(
-    ("done", "step", "missing"),
+    "case",
     [
         ((), "fetch 0", "'list'"),
         (("list",), "embed 0", "'fetch'"),
@@ -196,16 +196,15 @@ def test_a_step_that_is_done_answers_with_its_record_and_works_no_more(
         (STEPS[:7], "publish", "'build'"),
         (STEPS[:8], "commit", "'publish'"),
     ],
-    ids=lambda value: value if isinstance(value, str) else "",
+    ids=lambda case: case[1].split()[0],
 )
 def test_a_step_before_another_that_it_needs_is_status_64_and_names_that(
     shop: Shop,
     new_bucket: Callable[[], str],
     capsys: pytest.CaptureFixture[str],
-    done: tuple[str, ...],
-    step: str,
-    missing: str,
+    case: tuple[tuple[str, ...], str, str],
 ) -> None:
+    done, step, missing = case
     bucket = new_bucket()
     for earlier in done:
         assert do_step(shop, bucket, earlier) == 0
@@ -217,9 +216,7 @@ def test_a_step_before_another_that_it_needs_is_status_64_and_names_that(
     assert missing in str(last["message"])
 
 
-@pytest.mark.parametrize(
-    "step", ["fetch 1", "fetch 99", "embed 7", "build 4"], ids=lambda step: step.replace(" ", "-")
-)
+@pytest.mark.parametrize("step", ["fetch 1", "fetch 99", "embed 7", "build 4"], ids=lambda step: step.replace(" ", "-"))
 def test_a_shard_or_part_that_there_is_not_is_status_64_and_no_defect(
     shop: Shop, new_bucket: Callable[[], str], capsys: pytest.CaptureFixture[str], step: str
 ) -> None:

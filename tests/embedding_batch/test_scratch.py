@@ -39,11 +39,15 @@ def rooms(folder: Path) -> list[Path]:
 
 
 def test_a_room_is_empty_and_gone_afterwards_also_when_the_work_fails(tmp_path: Path) -> None:
-    with pytest.raises(ZeroDivisionError), scratch(tmp_path / "new" / "folder") as room:
-        assert [path.name for path in room.iterdir()] == ["lock"]
-        (room / "sub").mkdir()
-        (room / "sub" / "file").touch()
-        raise ZeroDivisionError
+    def fail() -> None:
+        with scratch(tmp_path / "new" / "folder") as room:
+            assert [path.name for path in room.iterdir()] == ["lock"]
+            (room / "sub").mkdir()
+            (room / "sub" / "file").touch()
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail()
     assert rooms(tmp_path / "new" / "folder") == []
 
 
