@@ -107,6 +107,13 @@ def chaos(session: nox.Session) -> None:
 
 
 @nox.session
+def batch_kills(session: nox.Session) -> None:
+    """The batch, killed at random moments and begun again; `-- --rounds N --seed N`."""
+    install(session, "dev")
+    session.run("python", "-m", "tests.batch_kills", *session.posargs, interrupt_timeout=20)
+
+
+@nox.session
 def kubernetes(session: nox.Session) -> None:
     """The same path on a real Kubernetes node (or the cluster that KUBECONFIG names)."""
     install(session, "dev")
