@@ -17,7 +17,7 @@ from cd_webhook.rules import plan
 from cd_webhook.rules.decide import AlreadyDeployed, Decision, Situation, Superseded
 from cd_webhook.rules.rollout import Failed
 from cd_webhook.state import Deployed, changed, read_deployed
-from embedding_batch.steps import publishing
+from embedding_batch.steps import committing
 from model_repository.deployment import DeploymentRequest
 from model_repository.documents.receipt import Outcome, Receipt
 from model_repository.log import Log
@@ -133,7 +133,7 @@ def _events_pass_over_receipts() -> Any:
 
 
 def _a_hold_is_not_seen() -> Any:
-    inner = publishing.look
+    inner = committing.look
 
     def look(*arguments: Any) -> Any:
         found = inner(*arguments)
