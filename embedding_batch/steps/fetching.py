@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from embedding_batch.pictures import Fetched, Picture, fetch
 from embedding_batch.run import Run
-from embedding_batch.state.items import REMOTE, SHARD_SCHEMA
+from embedding_batch.state.items import KNOWN, REMOTE, SHARD_SCHEMA
 from embedding_batch.state.tables import read_table, write_table
 from model_repository.errors import GenerationConflict
 
@@ -32,6 +32,7 @@ def fetch_shard(run: Run, number: int) -> dict[str, Any]:
     folder = run.folder
     shard = read_table(run.store, folder.table("shard", number), run.scratch).to_pylist()
     now = int(time.time())
+    _forget_deleted(run, [row for row in shard if not _is_to_fetch(row, now, run.config.fresh_seconds)])
     wanted = {row["picture"]: row for row in shard if _is_to_fetch(row, now, run.config.fresh_seconds)}
     reasons: dict[str, str] = {}
     kept_as_it_was = 0
@@ -65,6 +66,16 @@ def _is_to_fetch(row: dict[str, Any], now: int, fresh_seconds: float) -> bool:
     return row["sha256"] is None or (
         row["version"] is None and row["picture"].startswith(REMOTE) and row["looked"] < now - fresh_seconds
     )
+
+
+def _forget_deleted(run: Run, rows: list[dict[str, Any]]) -> None:
+    """Pictures from the web that were kept, and deleted since, count as never seen: a model needs their bytes now."""
+    kept_once = [row for row in rows if row["picture"].startswith(_WEB)]
+    with ThreadPoolExecutor(_KEPT_AT_ONCE) as pool:
+        there = pool.map(lambda row: run.store.stat(kept(row["sha256"])), kept_once)
+        for row, info in zip(kept_once, there, strict=True):
+            if info is None:
+                row.update(dict.fromkeys(KNOWN.names))
 
 
 class _Keeper:

@@ -191,21 +191,32 @@ def _models(run: Run, categories: Iterable[str]) -> list[dict[str, Any]]:
 def _shards(run: Run, items: pa.Table, models: Iterable[dict[str, Any]]) -> Iterator[tuple[int, pa.Table]]:
     """Pictures to be looked at, each once for a model, those of a category together; with the model's place."""
     sha256 = items["sha256"]
-    to_look = mask(pc.is_null(sha256)) | _is_stale(items, run.config.fresh_seconds)
+    stale = _is_stale(items, run.config.fresh_seconds)
+    to_look = mask(pc.is_null(sha256)) | stale
     for place, model in enumerate(models):
         local, _ = run.model(run.config.model_named(model["name"]))
         features = run.features(local)
         features.refresh()
         of_model = mask(pc.is_in(items["category"].cast(pa.string()), value_set=pa.array(model["categories"])))
         rows = np.flatnonzero(of_model)
-        missing = to_look[rows] | ~features.has(fixed_bytes(sha256.take(pa.array(rows))))
+        has = features.has(fixed_bytes(sha256.take(pa.array(rows))))
+        missing = to_look[rows] | ~has
         wanted = items.take(pa.array(rows[missing])).select(["category", *SHARD_SCHEMA.names])
+        wanted = _asked_for_whole(wanted, (stale[rows] & ~has)[missing])
         wanted = wanted.take(pc.sort_indices(pc.cast(wanted["category"], pa.string())))
         codes = wanted["picture"].combine_chunks().dictionary_encode().indices.to_numpy()
         first = np.sort(np.unique(codes, return_index=True)[1])
         wanted = wanted.take(pa.array(first)).select(SHARD_SCHEMA.names).combine_chunks()
         for start in range(0, wanted.num_rows, run.config.shard_pictures):
             yield place, wanted.slice(start, run.config.shard_pictures)
+
+
+def _asked_for_whole(wanted: pa.Table, which: NDArray[np.bool_]) -> pa.Table:
+    """Pictures that are to be embedded: an answer that they are unchanged would bring no bytes."""
+    for name in ("etag", "modified"):
+        column = pc.if_else(pa.array(which), pa.scalar(None, pa.string()), wanted[name])
+        wanted = wanted.set_column(wanted.schema.get_field_index(name), wanted.schema.field(name), column)
+    return wanted
 
 
 def _is_stale(items: pa.Table, fresh_seconds: float) -> NDArray[np.bool_]:

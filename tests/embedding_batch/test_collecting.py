@@ -23,7 +23,7 @@ def test_more_parts_than_an_index_may_have_are_refused_before_one_is_built(
     monkeypatch.setattr("embedding_batch.steps.collecting.MOST_PARTS", 14)
     shop.batch("b1", part_items=2)
     monkeypatch.setattr("embedding_batch.steps.collecting.MOST_PARTS", 7)
-    with pytest.raises(CatalogueMalformed, match="8 parts, an index may have 7; .*--part-items"):
+    with pytest.raises(CatalogueMalformed, match=r"8 parts, an index may have 7; .*--part-items"):
         shop.batch("b2", part_items=2)
     assert not shop.store.listing("indexes/shop/b2/")
 

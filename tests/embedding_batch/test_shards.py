@@ -273,6 +273,40 @@ def test_a_url_that_is_gone_loses_its_item_until_it_is_there_again(web_shop: Sho
     assert "chair-3" in items_of(web_shop, IndexPrefix("shop", "b4"))
 
 
+@pytest.mark.parametrize("fresh_seconds", [3600.0, STALE], ids=["fresh", "stale"])
+def test_pictures_that_were_deleted_from_the_bucket_are_asked_for_again_when_a_model_needs_them(
+    web_shop: Shop, host: PictureHost, fresh_seconds: float
+) -> None:
+    web_shop.batch("b1")
+    for info in [*web_shop.store.listing("pictures/"), *web_shop.store.listing("features/")]:
+        web_shop.store.delete(info.name)
+    report = web_shop.batch("b2", fresh_seconds=fresh_seconds)
+    assert (report["items"], report["embedded"], report["broken"]) == (6, 6, [])
+    assert (len(kept(web_shop)), pictures_asked(host)) == (6, 12)
+
+
+def test_pictures_that_are_kept_are_not_asked_for_again_when_a_model_needs_them(
+    web_shop: Shop, host: PictureHost
+) -> None:
+    web_shop.batch("b1")
+    for info in web_shop.store.listing("features/"):
+        web_shop.store.delete(info.name)
+    assert web_shop.batch("b2")["embedded"] == 6
+    assert pictures_asked(host) == 6
+    sent = host.body_bytes
+    web_shop.batch("b3", fresh_seconds=STALE)
+    assert host.body_bytes == sent
+
+
+def test_pictures_that_were_deleted_cost_no_bytes_while_no_model_needs_them(web_shop: Shop, host: PictureHost) -> None:
+    web_shop.batch("b1")
+    for info in web_shop.store.listing("pictures/"):
+        web_shop.store.delete(info.name)
+    sent = host.body_bytes
+    assert web_shop.batch("b2", fresh_seconds=STALE)["items"] == 6
+    assert host.body_bytes == sent
+
+
 def test_hosts_that_fail_for_more_than_the_allowed_share_stop_the_run(web_shop: Shop, host: PictureHost) -> None:
     host.always = dict.fromkeys(CHAIRS[:2], status(404))
     with pytest.raises(TooManyBroken, match="2 of 6"):
