@@ -1,8 +1,8 @@
 """A marketplace's size on one machine: what a run of the batch takes in seconds and memory, by step.
 
-    python -m benchmarks.bench_size [--items 3000000] [--dimensions 512] [--engine annoy] [--folder DIR]
+    python -m benchmarks.bench_size [--items 3000000] [--dimensions 512] [--categories 8] [--engine annoy] [--folder DIR]
 
-A bucket server on this machine has the list and the embeddings of a run before, of made-up pictures in 8 categories.
+A bucket server on this machine has the list and the embeddings of a run before, of made-up pictures.
 The run that is measured finds all of them known, and lists, compares, builds, checks, publishes and commits. Memory is
 that of the program and all of its processes, sampled ten times a second: what it holds itself, and pages of files that
 are mapped, which the kernel takes back when others need them.
@@ -45,7 +45,6 @@ from model_repository.documents.model_manifest import ModelInput
 from model_repository.gcs_store import GcsStore
 from model_repository.names import IndexPrefix, ModelPrefix, Target
 
-CATEGORIES = 8
 BUCKET = "size"
 MODEL = ModelPrefix("made-up", "1")
 _AT_ONCE = 100_000
@@ -56,12 +55,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--items", type=int, default=3_000_000)
     parser.add_argument("--dimensions", type=int, default=512)
+    parser.add_argument("--categories", type=int, default=8)
     parser.add_argument("--engine", default="annoy")
     parser.add_argument("--folder", type=Path, help="where there is room for 20 GB (a temporary one)")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="bench-size-", dir=options.folder) as name, _bucket(Path(name)):
         folder = Path(name)
-        _prepare(folder, options.items, options.dimensions)
+        _prepare(folder, options.items, options.dimensions, options.categories)
         for title, more in (("copies of the embeddings come from the bucket", ()), ("they are on the disk", ())):
             measured, status = _measure(folder, options.engine, more)
             print(
@@ -86,7 +86,7 @@ def _bucket(folder: Path) -> Iterator[None]:
         server.stop()
 
 
-def _prepare(folder: Path, items: int, dimensions: int) -> None:
+def _prepare(folder: Path, items: int, dimensions: int, categories: int) -> None:
     """The list and the embeddings that a run before left, and today's list, which is the same."""
     store = GcsStore(BUCKET)
     (folder / "scratch").mkdir()
@@ -108,8 +108,8 @@ def _prepare(folder: Path, items: int, dimensions: int) -> None:
         features.write(Features(tuple(of), embeddings(count, dimensions, seed=start + 1).astype(np.float16)))
         digests += of
     ids = pa.array([f"item-{number:08}" for number in range(items)])
-    codes = pa.array(random.integers(0, CATEGORIES, items, np.int32))
-    category = pa.DictionaryArray.from_arrays(codes, [f"category {number}" for number in range(CATEGORIES)])
+    codes = pa.array(random.integers(0, categories, items, np.int32))
+    category = pa.DictionaryArray.from_arrays(codes, [f"category {number}" for number in range(categories)])
     pictures = pa.array([f"/srv/pictures/{number % 1000:03}/{number:08}.jpg" for number in range(items)])
     versions = pa.array(["24601-1732000000000000000"] * items)
     nothing = pa.nulls(items, pa.string())

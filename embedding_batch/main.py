@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import errno
 import json
-import signal
 import sys
 import traceback
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from types import FrameType
-from typing import Any, NoReturn
+from typing import Any
 
 from embedding_batch.batch import run, step
 from embedding_batch.config import Config, Model, read_command, read_step
@@ -55,15 +53,6 @@ def main(arguments: Sequence[str], environment: Mapping[str, str]) -> ExitCode:
         console.close()
     sys.stdout.write(json.dumps(answer) + "\n")
     return ExitCode.OK
-
-
-def end_on_sigterm() -> None:
-    """Have SIGTERM, which ends a pod, interrupt as Ctrl-C does: what isn't whole is deleted."""
-    signal.signal(signal.SIGTERM, _interrupt)
-
-
-def _interrupt(_number: int, _frame: FrameType | None) -> NoReturn:
-    raise KeyboardInterrupt
 
 
 def _pause(environment: Mapping[str, str]) -> float:

@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 
 from local_stack import bucket_server, processes
-from tests.batch_kills.rounds import Killing, lines_of, one_round
+from tests.batch_kills.rounds import Killing, length_of, one_round
 from tests.conftest import HOME_STORE
 
 
@@ -52,11 +52,11 @@ def _rounds(folder: Path, options: argparse.Namespace) -> None:
     first.run()
     shutil.copytree(first.cache / "models", models)
     expected = first.files()
-    lines = lines_of(shop("lines"))
+    length = length_of(shop("length"))
     for number in range(options.rounds):
         begun = time.monotonic()
         try:
-            said = one_round(shop(f"round-{number}"), lines, expected)
+            said = one_round(shop(f"round-{number}"), length, expected)
         except AssertionError as error:
             sys.exit(f"round {number} of seed {options.seed}: {error}")
         print(f"round {number}: right; {said} ({time.monotonic() - begun:.0f} s)", flush=True)  # noqa: T201
