@@ -1,6 +1,6 @@
 """A marketplace's size on one machine: what a run of the batch takes in seconds and memory, by step.
 
-    python -m benchmarks.bench_size [--items 3000000] [--dimensions 512] [--categories 8] [--engine annoy] [--folder DIR]
+    python -m benchmarks.bench_size [--items 3000000] [--dimensions 512] [--categories 8] [--folder DIR]
 
 A bucket server on this machine has the list and the embeddings of a run before, of made-up pictures.
 The run that is measured finds all of them known, and lists, compares, builds, checks, publishes and commits. Memory is
