@@ -16,8 +16,23 @@ _MANY_FILES = 2**20
 
 def listen(host: str, port: int, backlog: int = BACKLOG) -> socket.socket:
     """A listening socket; raises OSError if the port is taken."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    return socket.create_server((host, port), family=family, backlog=backlog)
+    return socket.create_server((host, port), family=_family(host), backlog=backlog)
+
+
+def share_port(host: str, port: int, count: int, backlog: int = BACKLOG) -> list[socket.socket]:
+    """So many listening sockets of one port, among which the kernel distributes who connects.
+
+    Raises OSError if the port is taken: also by somebody who would share it.
+    """
+    with socket.create_server((host, port), family=_family(host)) as alone:
+        port = alone.getsockname()[1]
+    return [
+        socket.create_server((host, port), family=_family(host), backlog=backlog, reuse_port=True) for _ in range(count)
+    ]
+
+
+def _family(host: str) -> socket.AddressFamily:
+    return socket.AF_INET6 if ":" in host else socket.AF_INET
 
 
 def raise_open_files() -> int:

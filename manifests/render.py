@@ -8,7 +8,7 @@ from typing import Any
 from manifests.metadata import STABLE, TRACK, build_annotations, deployment_selector, labels, selector
 from manifests.templates import render_template
 from manifests.values import Values
-from model_repository.deployment import DeploymentRequest
+from model_repository.deployment import WORKER_MIB, DeploymentRequest
 from model_repository.errors import DocumentMalformed
 
 LOG_MIB = 64
@@ -55,12 +55,17 @@ def render(request: DeploymentRequest, values: Values) -> Rendered:
         generation=str(request.generation),
         index_prefix=str(request.index_prefix),
         index_digest=request.index_digest,
-        memory=f"{request.footprint.memory_mib}Mi",
+        memory=f"{request.footprint.memory_mib + further_workers_mib(values)}Mi",
         volume=f"{request.footprint.volume_mib}Mi",
         disk=f"{request.footprint.volume_mib + LOG_MIB}Mi",
         progress_deadline=request.footprint.deadline_seconds + values.min_ready_seconds,
     )
     return render_objects(request.target.index, request.bucket, requested, values)
+
+
+def further_workers_mib(values: Values) -> int:
+    """Memory of the workers beyond the first, which the footprint counts."""
+    return (values.workers - 1) * WORKER_MIB
 
 
 def render_objects(index: str, bucket: str, requested: Requested, values: Values) -> Rendered:

@@ -21,9 +21,10 @@ FOLDER = Path("/etc/indexpush/environments")
 
 _PERCENT = re.compile(r"[1-9][0-9]?%|100%", re.ASCII)
 _MOST_PODS = 1000
+_MOST_WORKERS = 256
 SET_BY_TEMPLATE = frozenset(
     {"MODEL_REPOSITORY", "INDEX_PREFIX", "INDEX_DIGEST", "DESTINATION", "COMMIT_GENERATION", "DATA", "PORT"}
-    | {"DRAIN_SECONDS", "TMPDIR"}
+    | {"PROBE_PORT", "WORKERS", "DRAIN_SECONDS", "TMPDIR"}
 )
 """Variables of the containers that no environment may set."""
 
@@ -37,6 +38,8 @@ class Values:
     max_surge: extra pods during a rollout: a number, or a percentage such as ``"25%"``.
     cpu, cpu_limit, pull_cpu, pull_cpu_limit: Kubernetes quantities, of the server and of the puller; a limit of None:
         no limit (idle CPU may be used). A quota on limits.cpu needs both.
+    workers: processes of a pod that answer; each has memory of its own. One for each CPU of `cpu_limit`, or of `cpu`,
+        unless it is said.
     pre_stop_seconds: a leaving pod goes on serving so long while it is taken out of the endpoints.
     drain_seconds: then, told to stop, it answers so long with ``Connection: close``.
     tolerations: as Kubernetes takes them; they let the pods onto tainted nodes.
@@ -56,6 +59,7 @@ class Values:
     cpu_limit: str | None
     pull_cpu: str
     pull_cpu_limit: str | None
+    workers: int
     pre_stop_seconds: int
     drain_seconds: int
     service_account: str
@@ -90,6 +94,8 @@ def parse_values(text: str, name: str, environment: str, variables: Mapping[str,
     fields = read_fields(text, name)
     if "replicas" not in fields.named:
         fields.refuse("field 'replicas' is missing; a number, or null if an autoscaler owns them")
+    cpu = fields.matching("cpu", CPU, default="250m")
+    cpu_limit = fields.matching_or_none("cpu_limit", CPU)
     values = Values(
         environment=environment,
         namespace=fields.matching("namespace", DNS_LABEL),
@@ -99,10 +105,11 @@ def parse_values(text: str, name: str, environment: str, variables: Mapping[str,
         max_surge=_max_surge(fields),
         min_ready_seconds=fields.whole("min_ready_seconds", most=600, default=0),
         revision_history_limit=fields.whole("revision_history_limit", least=1, most=50, default=5),
-        cpu=fields.matching("cpu", CPU, default="250m"),
-        cpu_limit=fields.matching_or_none("cpu_limit", CPU),
+        cpu=cpu,
+        cpu_limit=cpu_limit,
         pull_cpu=fields.matching("pull_cpu", CPU, default="250m"),
         pull_cpu_limit=fields.matching_or_none("pull_cpu_limit", CPU),
+        workers=fields.whole("workers", least=1, most=_MOST_WORKERS, default=_cpus(cpu_limit or cpu)),
         pre_stop_seconds=fields.whole("pre_stop_seconds", least=1, most=120, default=5),
         drain_seconds=fields.whole("drain_seconds", most=600, default=5),
         service_account=fields.matching("service_account", DNS_NAME),
@@ -116,6 +123,12 @@ def parse_values(text: str, name: str, environment: str, variables: Mapping[str,
     )
     fields.done()
     return values
+
+
+def _cpus(quantity: str) -> int:
+    """Whole CPUs of a quantity, rounded up, within the bounds of `workers`."""
+    thousandths = int(quantity[:-1]) if quantity.endswith("m") else 1000 * int(quantity)
+    return min(_MOST_WORKERS, -(-thousandths // 1000))
 
 
 def _max_surge(fields: KubernetesFields) -> int | str:

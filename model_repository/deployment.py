@@ -25,7 +25,9 @@ PAYLOAD_LIMIT = 64 * 1024
 
 _MIB = 1024 * 1024
 _SERVER_MIB = 256
-"""What the server needs besides index and model: interpreter, libraries, requests in flight."""
+"""What a server of one worker needs besides index and model: interpreter, libraries, requests in flight."""
+WORKER_MIB = 256
+"""What each further worker needs, a model of ordinary size included. How many there are, an environment says."""
 _MODEL_COPIES = 3
 """onnxruntime keeps the file's weights, its own packed copy and work space."""
 _COUNT_DIGITS = 15
@@ -61,7 +63,7 @@ class AnswerOutcome(StrEnum):
 class Footprint:
     """What a pod that serves a build needs; computed from index.json, not configured by hand.
 
-    memory_mib: memory of the server, the mapped index included. volume_mib: disk for index and model.
+    memory_mib: memory of a server of one worker, the mapped index included. volume_mib: disk for index and model.
     deadline_seconds: within this a rollout becomes ready, or is undone.
     """
 

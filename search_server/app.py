@@ -32,13 +32,13 @@ from search_server.http.requests import (
 from search_server.http.responses import (
     json_body_response,
     json_response,
-    response,
     search_json,
     similar_json,
 )
-from search_server.metrics import Metrics, Reading
 from search_server.page import read_page
 from search_server.pictures import PictureQueue
+from search_server.pod import PodState, ProcessState
+from search_server.probes import Probes
 
 if TYPE_CHECKING:
     from http_limits.protocol import BoundedProtocol
@@ -108,16 +108,18 @@ class SearchApplication:
     connections: tells those that are open; the server sets it. now: by `time.monotonic`, as of its last tick.
     """
 
-    def __init__(self, config: Config, log: Log) -> None:
+    def __init__(self, config: Config, pod: PodState, own: ProcessState, log: Log) -> None:
         self.limits = config.limits
         self.now = time.monotonic()
-        self.metrics = Metrics(self._read)
+        self._pod = pod
+        self._own = own
+        self._count = own.counters.count
+        probes = Probes(pod, config)
         self.connections: Callable[[], list[BoundedProtocol]] = list
         self._config = config
         self._log = log
         self._opened: Opened | None = None
         self._draining = False
-        self._closed_because = "the index is being opened and proved"
         self._may_search = IterationLimit(_SEARCHES_AN_ITERATION)
         # callers ask in the same few ways again and again
         self._parse_search = lru_cache(maxsize=4096)(partial(parse_search, limits=config.limits))
@@ -128,9 +130,9 @@ class SearchApplication:
             b"/v1/search": Route("search", "POST", self._answer_search),
             b"/v1/findNeighbors": self._find_neighbors,
             b"/v1/status": Route("status", "GET", self._answer_status),
-            b"/livez": Route("livez", "GET", self._answer_live),
-            b"/readyz": Route("readyz", "GET", self._answer_ready),
-            b"/metrics": Route("metrics", "GET", self._answer_metrics),
+            b"/livez": Route("livez", "GET", _at_once(probes.live)),
+            b"/readyz": Route("readyz", "GET", _at_once(probes.ready)),
+            b"/metrics": Route("metrics", "GET", _at_once(probes.metrics)),
         }
         self._page = read_page(config.item_image_url)
         self._routes |= dict.fromkeys(self._page, Route("page", "GET", self._answer_page))
@@ -140,20 +142,20 @@ class SearchApplication:
     def open(self, index: MappedIndex, models: tuple[Model, ...]) -> None:
         """Answer about this build from now on. models: in the order of its manifest."""
         self._opened = Opened(index, models, PictureQueue(self.limits.pictures))
+        self._own.items = index.manifest.items
 
     def drain(self) -> None:
         """Go on answering, but ask to be sent nothing new."""
         self._draining = True
-        self._closed_because = "the server is leaving"
 
     @property
-    def ready(self) -> bool:
-        """Whether new requests should be sent here."""
-        return self._opened is not None and not self._draining
+    def pictures(self) -> int:
+        """How many wait for the model, or are being embedded."""
+        return self._opened.pictures.length if self._opened else 0
 
     def _open(self) -> Opened:
         if self._opened is None:
-            raise NotReady(self._closed_because)
+            raise NotReady("the index is being opened and proved")
         return self._opened
 
     # requests in, answers out
@@ -182,7 +184,7 @@ class SearchApplication:
             headers = [*headers, _CLOSE]
         await send({"type": "http.response.start", "status": answer.status, "headers": headers})
         await send({"type": "http.response.body", "body": answer.body})
-        self.metrics.count(route.name if route else "none", answer.status, time.perf_counter() - begun)
+        self._count(route.name if route else "none", answer.status, time.perf_counter() - begun)
 
     def _route(self, request: Request) -> Route:
         path = request.path
@@ -200,7 +202,7 @@ class SearchApplication:
 
     def refuse(self, refusal: RequestRefused) -> Response:
         """The answer to what was no whole request."""
-        self.metrics.count("none", refusal.status, 0.0)
+        self._count("none", refusal.status, 0.0)
         return self._answer_error(None, refusal, None)
 
     def _answer_error(self, request: Request | None, error: Exception, route: Route | None) -> Response:
@@ -291,38 +293,20 @@ class SearchApplication:
                 "model": _only(models),
                 "models": models,
                 "item_image_url": self._config.item_image_url,
-                "ready": self.ready,
+                "ready": self._pod.closed_because is None,
             }
         )
-
-    async def _answer_ready(self, request: Request) -> Response:
-        del request
-        if not self.ready:
-            raise NotReady(self._closed_because)
-        return json_response({"ready": True, "generation": self._config.generation})
-
-    async def _answer_metrics(self, request: Request) -> Response:
-        del request
-        kind = (b"content-type", b"text/plain; version=0.0.4; charset=utf-8")
-        return response(HTTPStatus.OK, self.metrics.exposition(), kind)
-
-    async def _answer_live(self, request: Request) -> Response:
-        del request
-        return json_response({"live": True})
 
     async def _answer_page(self, request: Request) -> Response:
         return self._page[request.path].answer(request)
 
-    def _read(self) -> Reading:
-        opened, connections = self._opened, self.connections()
-        return Reading(
-            ready=self.ready,
-            connections=len(connections),
-            answering=sum(connection.answering for connection in connections),
-            pictures=opened.pictures.length if opened else 0,
-            items=opened.index.manifest.items if opened else 0,
-            labels={"generation": str(self._config.generation), "index_prefix": str(self._config.prefix)},
-        )
+
+def _at_once(answer: Callable[[], Response]) -> Callable[[Request], Awaitable[Response]]:
+    async def answering(request: Request) -> Response:
+        del request
+        return answer()
+
+    return answering
 
 
 def _only(values: Iterable[Any]) -> Any:  # noqa: ANN401 - what JSON has

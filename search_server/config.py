@@ -12,6 +12,9 @@ from http_limits.limits import ConnectionLimits
 from model_repository.digests import check_sha256
 from model_repository.environment import Environment
 from model_repository.names import IndexPrefix, parse_generation
+from model_repository.processors import processors
+
+_MOST_WORKERS = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +40,7 @@ class Config:
     prefix, digest: of the build, as the commit and the CD side know it.
     item_image_url: the page shows the picture of an item from here; ``{id}`` stands for the item's id. May be empty.
     termination_log: where Kubernetes reads a container's last words.
+    probe_port: of the probes, which no caller can keep busy. workers: processes that answer.
     drain_seconds: how long to go on answering after SIGTERM.
     """
 
@@ -46,6 +50,8 @@ class Config:
     digest: str
     host: str = "0.0.0.0"  # noqa: S104 - a pod is reached from outside
     port: int = 8080
+    probe_port: int = 8081
+    workers: int = 1
     item_image_url: str = ""
     termination_log: Path = Path("/dev/termination-log")
     drain_seconds: float = 5.0
@@ -63,12 +69,16 @@ class Config:
             digest=read.parsed("INDEX_DIGEST", check_sha256, manifest),
             host=read.text("HOST", "0.0.0.0"),  # noqa: S104
             port=read.whole("PORT", 8080, least=0, most=65535),
+            probe_port=read.whole("PROBE_PORT", 8081, least=0, most=65535),
+            workers=read.whole("WORKERS", processors(), least=1, most=_MOST_WORKERS),
             item_image_url=read.text("ITEM_IMAGE_URL"),
             termination_log=Path(read.text("TERMINATION_LOG", "/dev/termination-log")),
             drain_seconds=read.number("DRAIN_SECONDS", 5, least=0, most=3600),
         )
         if config.item_image_url and not _is_template(config.item_image_url):
             read.expected("ITEM_IMAGE_URL", "such as https://pictures.example/{id}.jpg")
+        if config.port and config.probe_port == config.port:
+            read.expected("PROBE_PORT", "another port than PORT")
         read.done()
         return config
 

@@ -1,23 +1,21 @@
 """The program: the environment in, an exit status and last words out.
 
-0: asked to leave, and left. 64: misconfigured. 65: the build is bad, a retry can't help. 75: try again.
+0: asked to leave, and left. 64: misconfigured. 65: the build is bad, a retry can't help. 70: workers died again
+and again. 75: try again.
 """
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 
 import uvloop
 
-from http_limits.listener import affordable_connections, raise_open_files
-from model_repository.errors import Misconfigured, PermanentError
+from model_repository.errors import Misconfigured
 from model_repository.exit_codes import ExitCode
 from model_repository.log import Log
 from search_server.config import Config
-from search_server.server import Stopped, serve
+from search_server.supervisor import PodFailed, supervise
 
 _TERMINATION_MESSAGE_LIMIT = 4096
 """Bytes that Kubernetes keeps."""
@@ -32,19 +30,13 @@ def main(environment: Mapping[str, str]) -> ExitCode:
         where = Path(environment.get("TERMINATION_LOG") or "/dev/termination-log")
         return _last_words(log, where, error.code, str(error), ExitCode.USAGE)
     log = log.bind(generation=config.generation)
-    limits = config.limits
-    limits = replace(limits, connections=affordable_connections(limits.connections, raise_open_files()))
     try:
-        uvloop.run(serve(replace(config, limits=limits), log))
-    except PermanentError as error:
-        return _last_words(log, config.termination_log, error.code, str(error), ExitCode.DATA)
+        uvloop.run(supervise(config, log))
+    except PodFailed as error:
+        return _last_words(log, config.termination_log, error.code, str(error), ExitCode(error.exit_code))
     except OSError as error:
-        words = f"{config.host}:{config.port}: {error}"
+        words = f"{config.host}:{config.port} and {config.probe_port}: {error}"
         return _last_words(log, config.termination_log, "can-not-listen", words, ExitCode.TRY_AGAIN)
-    except Stopped:
-        log.info("asked to leave before the index was ready: left at once")
-        # the thread that proves is inside C++ code; to take the interpreter down around it would crash
-        os._exit(ExitCode.OK)
     return ExitCode.OK
 
 

@@ -1,56 +1,75 @@
-"""What Prometheus scrapes.
+"""What Prometheus scrapes: the pod's numbers, whichever of its processes is asked.
 
-Counting is on the path of every request, so it is two additions here, and made into metric families when asked for.
+Counting is on the path of every request, so it is three additions here, and made into metric families when asked for.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections import defaultdict
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from http import HTTPStatus
+from pathlib import Path
+from typing import TYPE_CHECKING
 
-from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
+from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+if TYPE_CHECKING:
+    from search_server.pod import PodState, ProcessState
+
+ROUTES = (
+    *("similar", "items", "search", "find-neighbors", "status", "page"),
+    *("livez", "readyz", "metrics", "none"),
+)
+"""What was asked for; none: nothing that is served."""
+_STATUSES = tuple(HTTPStatus)
 _BUCKETS = (0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
+_TIMES = len(_BUCKETS) + 1
+_ROUTE = len(_STATUSES) + _TIMES + 1
+_STATUS_AT = {status.value: at for at, status in enumerate(_STATUSES)}
+_ROUTE_AT = {route: at * _ROUTE for at, route in enumerate(ROUTES)}
 
 
-@dataclass(frozen=True, slots=True)
-class Reading:
-    """The state of the server at the moment of a scrape. labels: what it serves."""
+class Counters:
+    """Answers by route and status, and their times by route: numbers in a row, so that memory can be shared."""
 
-    ready: bool
-    connections: int
-    answering: int
-    pictures: int
-    items: int
-    labels: dict[str, str]
+    SIZE = _ROUTE * len(ROUTES)
 
-
-class Metrics(Collector):
-    """Counts answers and their times by route."""
-
-    def __init__(self, read: Callable[[], Reading]) -> None:
-        """Ask `read` for the state of the server at each scrape."""
-        self._read = read
-        self._answers: defaultdict[tuple[str, int], int] = defaultdict(int)
-        self._times: defaultdict[str, list[int]] = defaultdict(lambda: [0] * (len(_BUCKETS) + 1))
-        self._seconds: defaultdict[str, float] = defaultdict(float)
-        self._registry = CollectorRegistry()
-        self._registry.register(self)
-        ProcessCollector(registry=self._registry)
+    def __init__(self, numbers: memoryview[float]) -> None:
+        """Count in `numbers`, `SIZE` doubles."""
+        self._numbers = numbers
 
     def count(self, route: str, status: int, seconds: float) -> None:
         """Count one answer."""
-        self._answers[route, status] += 1
-        self._times[route][bisect_left(_BUCKETS, seconds)] += 1
-        self._seconds[route] += seconds
+        numbers, at = self._numbers, _ROUTE_AT[route]
+        numbers[at + _STATUS_AT[status]] += 1
+        at += len(_STATUSES)
+        numbers[at + bisect_left(_BUCKETS, seconds)] += 1
+        numbers[at + _TIMES] += seconds
 
-    def exposition(self) -> bytes:
-        """All metrics in Prometheus' text format."""
-        return generate_latest(self._registry)
+    def answers(self, route: str) -> list[float]:
+        """How many of each status."""
+        at = _ROUTE_AT[route]
+        return list(self._numbers[at : at + len(_STATUSES)])
+
+    def times(self, route: str) -> list[float]:
+        """How many in each bucket, and the sum of all seconds."""
+        at = _ROUTE_AT[route] + len(_STATUSES)
+        return list(self._numbers[at : at + _TIMES + 1])
+
+
+def exposition(pod: PodState, labels: Mapping[str, str]) -> bytes:
+    """All metrics of the pod in Prometheus' text format. labels: what it serves."""
+    registry = CollectorRegistry()
+    registry.register(_Pod(pod, labels))
+    return generate_latest(registry)
+
+
+class _Pod(Collector):
+    def __init__(self, pod: PodState, labels: Mapping[str, str]) -> None:
+        self._pod = pod
+        self._labels = labels
 
     def describe(self) -> list[Metric]:
         """Nothing beforehand: the registry would otherwise scrape in order to find the names."""
@@ -58,32 +77,65 @@ class Metrics(Collector):
 
     def collect(self) -> Iterator[Metric]:
         """The metric families, as prometheus_client wants them."""
+        pod = self._pod
+        processes = (*pod.workers, pod.supervisor)
         answers = CounterMetricFamily("indexpush_search_requests", "Answers written", labels=["route", "code"])
-        for (route, status), count in self._answers.items():
-            answers.add_metric([route, str(status)], count)
-        yield answers
         times = HistogramMetricFamily(
             "indexpush_search_request_seconds", "From a request read to its answer written", labels=["route"]
         )
-        for route, counts in self._times.items():
-            times.add_metric([route], list(_cumulated(counts)), self._seconds[route])
+        for route in ROUTES:
+            for status, count in zip(_STATUSES, _sums(each.counters.answers(route) for each in processes), strict=True):
+                if count:
+                    answers.add_metric([route, str(status.value)], count)
+            *counts, seconds = _sums(each.counters.times(route) for each in processes)
+            if any(counts):
+                times.add_metric([route], list(_cumulated(counts)), seconds)
+        yield answers
         yield times
-        reading = self._read()
+        yield CounterMetricFamily(
+            "indexpush_search_worker_deaths", "Workers that died and were replaced", value=pod.deaths
+        )
         for name, help_text, value in (
-            ("ready", "1 when the self-proof passed and the server isn't leaving", reading.ready),
-            ("connections", "Open connections", reading.connections),
-            ("requests_in_flight", "Requests being read or answered", reading.answering),
-            ("pictures_waiting", "Pictures waiting for the model or being embedded", reading.pictures),
-            ("items", "Items of the index", reading.items),
+            ("ready", "1 when all workers have proved themselves and the pod isn't leaving", not pod.closed_because),
+            ("workers", "Workers that have proved themselves", sum(each.ready for each in pod.workers)),
+            ("connections", "Open connections", sum(each.connections for each in pod.workers)),
+            ("requests_in_flight", "Requests being read or answered", sum(each.answering for each in pod.workers)),
+            ("pictures_waiting", "Pictures waiting or being embedded", sum(each.pictures for each in pod.workers)),
+            ("items", "Items of the index", max(each.items for each in pod.workers)),
         ):
             yield GaugeMetricFamily(f"indexpush_search_{name}", help_text, value=float(value))
-        serving = GaugeMetricFamily("indexpush_search_serving", "What is served", labels=list(reading.labels))
-        serving.add_metric(list(reading.labels.values()), 1)
+        memory = GaugeMetricFamily(
+            "indexpush_search_memory_bytes", "Memory of a process, without the mapped index", labels=["process"]
+        )
+        for name, process in _named(pod):
+            memory.add_metric([name], _own_memory(process.pid))
+        yield memory
+        serving = GaugeMetricFamily("indexpush_search_serving", "What is served", labels=list(self._labels))
+        serving.add_metric(list(self._labels.values()), 1)
         yield serving
 
 
-def _cumulated(counts: list[int]) -> Iterator[tuple[str, float]]:
-    total = 0
+def _named(pod: PodState) -> Iterator[tuple[str, ProcessState]]:
+    yield "supervisor", pod.supervisor
+    for number, worker in enumerate(pod.workers):
+        yield f"worker-{number}", worker
+
+
+def _own_memory(pid: int) -> int:
+    """Bytes that only this process has; 0 where it is gone."""
+    try:
+        status = Path(f"/proc/{pid}/status").read_text()
+    except OSError:
+        return 0
+    return next((int(line.split()[1]) * 1024 for line in status.splitlines() if line.startswith("RssAnon:")), 0)
+
+
+def _sums(rows: Iterable[list[float]]) -> list[float]:
+    return [sum(column) for column in zip(*rows, strict=True)]
+
+
+def _cumulated(counts: list[float]) -> Iterator[tuple[str, float]]:
+    total = 0.0
     for bound, count in zip((*map(str, _BUCKETS), "+Inf"), counts, strict=True):
         total += count
         yield bound, total

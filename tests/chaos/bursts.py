@@ -35,7 +35,7 @@ _SETTLED_WITHIN = 900.0
 _IMAGE = """#!{python} -IS
 import os, socket, sys
 if "search_server" in sys.argv:
-    server = socket.create_server((os.environ["HOST"], 8080))
+    server = socket.create_server((os.environ["HOST"], int(os.environ["PROBE_PORT"])))
     while True:
         connection, _ = server.accept()
         connection.recv(4096)

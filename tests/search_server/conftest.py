@@ -205,6 +205,7 @@ class Server:
     environment: Mapping[str, str]
     open_files: int | None = None
     port: int = field(default_factory=free_port)
+    probe_port: int = field(default_factory=free_port)
     process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -214,9 +215,12 @@ class Server:
     def start(self) -> None:
         self.process = subprocess.Popen(
             [*self._limited(), sys.executable, "-m", "search_server"],
-            env={"PATH": os.environ["PATH"], **self.environment, "PORT": str(self.port)},
+            env={"PATH": os.environ["PATH"], **self._ports(), **self.environment},
             stderr=subprocess.PIPE,
         )
+
+    def _ports(self) -> dict[str, str]:
+        return {"PORT": str(self.port), "PROBE_PORT": str(self.probe_port), "WORKERS": "2"}
 
     def _limited(self) -> list[str]:
         return ["sh", "-c", f'ulimit -n {self.open_files} && exec "$0" "$@"'] if self.open_files else []

@@ -311,7 +311,7 @@ def test_metrics_count_requests_by_route_and_status(client: httpx.Client) -> Non
     assert 'indexpush_search_request_seconds_bucket{le="+Inf",route="similar"}' in text
     assert "indexpush_search_ready 1.0" in text
     assert 'generation="1700000000000001"' in text
-    assert "process_resident_memory_bytes" in text
+    assert 'indexpush_search_memory_bytes{process="worker-1"}' in text
 
 
 def test_an_unknown_path_is_404_and_a_wrong_method_405(client: httpx.Client) -> None:
