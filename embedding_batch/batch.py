@@ -27,7 +27,7 @@ from embedding_batch.steps.committing import commit_build, look
 from embedding_batch.steps.embedding import embed_shard
 from embedding_batch.steps.fetching import fetch_shard
 from embedding_batch.steps.guards import guard_items
-from embedding_batch.steps.indexing import build_part, index_part
+from embedding_batch.steps.indexing import build_part, index_part, widths_before
 from embedding_batch.steps.listing import list_items
 from embedding_batch.steps.publishing import publish, publish_build, published
 from embedding_batch.steps.reporting import SHARDED, report
@@ -163,12 +163,14 @@ def _index_vectors(run: Run) -> None:
     parts = [content for one in spooled for content in one.parts(config.part_items)]
     sizes = [size for one in spooled for size in one.sizes(config.part_items)]
     ids: dict[int, tuple[str, ...]] = {}
+    widths = widths_before(run, serving)
 
     def build(number: int) -> dict[str, Any]:
         # anew each time: the vectors may be others than those that a run before this one built from
         began, content = time.perf_counter(), parts[number]()
         ids[number] = content.ids
-        said = index_part(run, number, content, None, share(number, len(parts), sizes[number], items))
+        its = share(number, len(parts), sizes[number], items, widths.get(content.category, 0))
+        said = index_part(run, number, content, None, its)
         folder.write_record("build", number, {**said, "seconds": round(time.perf_counter() - began, 3)})
         return said
 

@@ -1,13 +1,15 @@
 """Embeddings of pictures, kept in the bucket from run to run: a picture is embedded once for each model.
 
-``features/<key>/<digest>.parquet``: immutable parts. The key names all that an embedding depends on but the picture;
-the digest is of the part's bytes, by which damage is known: a part that isn't what its name says counts as absent.
+``features/<key>/<digest>.arrow``: immutable parts, Arrow IPC files that aren't compressed. The key names all that an
+embedding depends on but the picture; the digest is of the part's bytes, by which damage is known: a part that isn't
+what its name says counts as absent.
 
     image_sha256  fixed_size_binary[32]
     embedding     fixed_size_list<float16>[dimensions]
 
 Half precision: 3,000,000 pictures of 512 dimensions take 3.2 GB, and cosines change by less than 0.001. Whoever reads
-has a copy of the parts on its disk, and in memory only where each embedding is: 40 bytes for each picture.
+has a copy of the parts on its disk, mapped: a row is read without those beside it, so that many small categories cost
+no more than a few large ones. In memory is only where each embedding is: 40 bytes for each picture.
 """
 
 from __future__ import annotations
@@ -17,13 +19,12 @@ import io
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from embedding_batch.errors import StateDamaged
@@ -32,12 +33,13 @@ from embedding_batch.steps.uploading import describe
 from model_repository.errors import GenerationConflict, ObjectMissing
 from model_repository.store import Store
 
+SUFFIX = ".arrow"
 DIGEST = "image_sha256"
 EMBEDDING = "embedding"
 DIGEST_BYTES = 32
 
 ROWS = 4096
-"""Of a row group: what is read at once."""
+"""Of a record batch."""
 
 SMALL_BYTES = 32 * 1024 * 1024
 """A part with fewer is small; SMALL_PARTS of them are merged into ones of about MOST_BYTES."""
@@ -153,26 +155,26 @@ class FeatureStore:
         parts, rows = self._where.part[places], self._where.row[places]
         order = np.lexsort((rows, parts))
         for number, wanted in _runs(order, parts):
-            file = pq.ParquetFile(self._parts[number])
-            for group, asked in _runs(wanted, rows // ROWS):
-                vectors[asked] = self._group(file, group)[rows[asked] - group * ROWS]
+            with _mapped(self._parts[number]) as file:
+                for batch, asked in _runs(wanted, rows // ROWS):
+                    vectors[asked] = self._batch(file, batch)[rows[asked] - batch * ROWS]
         lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
         if not np.all(np.abs(lengths - 1) <= _TOLERANCE):
             raise StateDamaged(f"{self._prefix}: some embeddings don't have the length 1; delete what stands there")
         vectors /= lengths
         return vectors
 
-    def _group(self, file: pq.ParquetFile, group: int) -> NDArray[np.float16]:
-        numbers = file.read_row_group(group, columns=[EMBEDDING])[EMBEDDING].combine_chunks().flatten()
-        return np.asarray(numbers.to_numpy(zero_copy_only=False)).reshape(-1, self._dimensions)
+    def _batch(self, file: pa.ipc.RecordBatchFileReader, number: int) -> NDArray[np.float16]:
+        numbers = file.get_batch(number).column(EMBEDDING).flatten()
+        return np.asarray(numbers.to_numpy()).reshape(-1, self._dimensions)
 
     def write(self, features: Features) -> str:
         """Keep some embeddings as one more part; returns its name."""
         stream = io.BytesIO()
-        with self._writer(stream) as writer:
+        with pa.ipc.new_file(stream, self._schema) as writer:
             writer.write_table(self._table(features.digests, features.vectors), ROWS)
         data = stream.getvalue()
-        name = f"{hashlib.sha256(data).hexdigest()[:32]}.parquet"
+        name = f"{hashlib.sha256(data).hexdigest()[:32]}{SUFFIX}"
         self._folder.mkdir(parents=True, exist_ok=True)
         partial = self._scratch / name
         partial.write_bytes(data)
@@ -201,17 +203,12 @@ class FeatureStore:
         return len(small)
 
     def _merge(self, parts: Sequence[Path]) -> None:
-        partial = self._scratch / "merged.parquet"
-        with self._writer(partial) as writer:
-            held: list[pa.Table] = []
-            for part in parts:
-                for batch in pq.ParquetFile(part).iter_batches(ROWS):
-                    held.append(pa.Table.from_batches([batch]))
-                    if sum(table.num_rows for table in held) >= ROWS:
-                        whole = pa.concat_tables(held)
-                        writer.write_table(whole.slice(0, ROWS).combine_chunks(), ROWS)
-                        held = [whole.slice(ROWS)]
-            writer.write_table(pa.concat_tables(held).combine_chunks(), ROWS)
+        partial = self._scratch / f"merged{SUFFIX}"
+        with ExitStack() as stack, pa.ipc.new_file(str(partial), self._schema) as writer:
+            files = [stack.enter_context(_mapped(part)) for part in parts]
+            whole = pa.Table.from_batches([batch for file in files for batch in _batches(file)], self._schema)
+            for start in range(0, whole.num_rows, ROWS):  # all but the last have ROWS: `read` finds a row by its number
+                writer.write_table(whole.slice(start, ROWS).combine_chunks(), ROWS)
         merged = _name_of(partial)
         self._put(merged, partial)
         for part in parts:
@@ -229,10 +226,6 @@ class FeatureStore:
             if standing is not None and (standing.size, standing.crc32c) != (own.size, own.crc32c):
                 self._store.upload(target, partial, if_generation_match=standing.generation)
         partial.replace(self._folder / name)
-
-    def _writer(self, where: Path | io.BytesIO) -> pq.ParquetWriter:
-        # Embeddings are noise to a compressor; the dictionary would only cost time.
-        return pq.ParquetWriter(where, self._schema, compression="none", use_dictionary=False)
 
     @property
     def _schema(self) -> pa.Schema:
@@ -254,11 +247,21 @@ class FeatureStore:
 
 def _name_of(path: Path) -> str:
     with path.open("rb") as file:
-        return f"{hashlib.file_digest(file, 'sha256').hexdigest()[:32]}.parquet"
+        return f"{hashlib.file_digest(file, 'sha256').hexdigest()[:32]}{SUFFIX}"
+
+
+@contextmanager
+def _mapped(path: Path) -> Iterator[pa.ipc.RecordBatchFileReader]:
+    with pa.memory_map(str(path)) as source:
+        yield pa.ipc.open_file(source)
+
+
+def _batches(file: pa.ipc.RecordBatchFileReader) -> Iterator[pa.RecordBatch]:
+    return (file.get_batch(number) for number in range(file.num_record_batches))
 
 
 def _find(parts: Sequence[Path]) -> _Where:
-    digests = [fixed_bytes(pq.read_table(part, columns=[DIGEST])[DIGEST]) for part in parts]
+    digests = [_digests(part) for part in parts]
     if not digests:
         return _Where(np.empty(0, "S32"), np.empty(0, np.int32), np.empty(0, np.int32))
     together = np.concatenate(digests)
@@ -266,6 +269,12 @@ def _find(parts: Sequence[Path]) -> _Where:
     rows = np.concatenate([np.arange(len(of), dtype=np.int32) for of in digests])
     order = np.argsort(together, kind="stable")
     return _Where(together[order], numbers[order], rows[order])
+
+
+def _digests(part: Path) -> Digests:
+    with _mapped(part) as file:
+        found = [fixed_bytes(pa.chunked_array([batch.column(DIGEST)])) for batch in _batches(file)]
+        return np.concatenate(found) if found else np.empty(0, "S32")  # a copy: what is mapped may be merged away
 
 
 def _runs(order: NDArray[np.intp], keys: NDArray[np.int32]) -> Iterator[tuple[int, NDArray[np.intp]]]:

@@ -33,17 +33,23 @@ GOLDEN_NEIGHBORS = 10
 
 @dataclass(frozen=True, slots=True)
 class Share:
-    """What of the whole index's checks falls to a partition. queries: that are asked. golden: that are recorded."""
+    """What of the whole index's checks falls to a partition. queries: that are asked. golden: that are recorded.
+
+    width_before: that the category needed in the build that serves, or 0.
+    """
 
     queries: int
     golden: int
+    width_before: int = 0
 
 
-def share(number: int, partitions: int, items: int, of_items: int) -> Share:
+def share(number: int, partitions: int, items: int, of_items: int, width_before: int = 0) -> Share:
     """The share of partition `number` of so many, with `items` of the index's `of_items`."""
     golden = max(1, min(GOLDEN_EACH, GOLDEN_QUERIES // partitions))
     has_golden = number in spread(partitions, GOLDEN_QUERIES)
-    return Share(max(LEAST_QUERIES, round(RECALL_QUERIES * items / of_items)), golden if has_golden else 0)
+    return Share(
+        max(LEAST_QUERIES, round(RECALL_QUERIES * items / of_items)), golden if has_golden else 0, width_before
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +71,8 @@ def check(folder: Path, built: BuiltPartition, model: int | None, *, recall: flo
         raise IndexUnsound(f"{built.ids}: has other ids than were put in")
     index = _open(folder, built)
     narrowest, widest = _widths(built)
-    tuned = tune(index, built.content.vectors, recall=recall, queries=its.queries, narrowest=narrowest, widest=widest)
+    how = {"queries": its.queries, "narrowest": narrowest, "widest": widest, "near": its.width_before}
+    tuned = tune(index, built.content.vectors, recall=recall, **how)
     partition = _partition(built, tuned, model)
     golden = tuple(_golden_queries(index, built, partition, its.golden))
     index.close()

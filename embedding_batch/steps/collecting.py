@@ -15,7 +15,9 @@ from embedding_batch.events import Warned
 from embedding_batch.run import Run
 from embedding_batch.state.items import KNOWN, mask
 from embedding_batch.state.tables import read_table, write_table
+from embedding_batch.steps.committing import Serving
 from embedding_batch.steps.guards import Broken, guard_broken, guard_items
+from embedding_batch.steps.indexing import widths_before
 from embedding_batch.steps.listing import MOST_PARTS, apply_fetched
 
 _NAMED = 1000
@@ -35,10 +37,11 @@ def collect(run: Run) -> dict[str, Any]:
         for one in broken[:_NAMED]:
             run.listener(Warned(f"{one.id}: skipped, {one.reason} ({one.picture!r})"))
         guard_broken(broken, items.num_rows, run.config.limits)
-        guard_items(items.num_rows - len(broken), listed["serving"]["items"], run.config.limits)
+        serving = Serving.of(listed["serving"], run.config.target)
+        guard_items(items.num_rows - len(broken), serving.items, run.config.limits)
         write_table(run.store, folder.catalogue, items, run.scratch)
         parts: list[dict[str, Any]] = []
-        for said, table in _parts(run, items, listed["models"]):
+        for said, table in _parts(run, items, listed["models"], serving):
             write_table(run.store, folder.table("part", len(parts)), table, run.scratch)
             parts.append(said)
         for model in listed["models"]:
@@ -98,7 +101,9 @@ def _broken(items: pa.Table) -> list[Broken]:
     return [Broken(*row) for row in zip(*columns, strict=True)]
 
 
-def _parts(run: Run, items: pa.Table, models: list[dict[str, Any]]) -> Iterator[tuple[dict[str, Any], pa.Table]]:
+def _parts(
+    run: Run, items: pa.Table, models: list[dict[str, Any]], serving: Serving
+) -> Iterator[tuple[dict[str, Any], pa.Table]]:
     """What is indexed in one file each: a category, or a share of one that has too many items for that, by id."""
     sound = items.filter(pc.is_null(items["reason"])).select(["id", "category", "sha256"])
     places = {category: place for place, model in enumerate(models) for category in model["categories"]}
@@ -107,6 +112,7 @@ def _parts(run: Run, items: pa.Table, models: list[dict[str, Any]]) -> Iterator[
     order = np.argsort(codes, kind="stable")
     sizes = np.bincount(codes, minlength=len(names))
     begins = np.concatenate([[0], np.cumsum(sizes)])
+    widths = widths_before(run, serving)
     counts = {name: -(-int(size) // run.config.part_items) for name, size in zip(names, sizes, strict=True)}
     if sum(counts.values()) > MOST_PARTS:
         raise CatalogueMalformed(
@@ -115,4 +121,5 @@ def _parts(run: Run, items: pa.Table, models: list[dict[str, Any]]) -> Iterator[
     for name, code in sorted((name, code) for code, name in enumerate(names) if counts[name]):
         for rows in np.array_split(order[begins[code] : begins[code + 1]], counts[name]):
             table = sound.take(pa.array(rows)).select(["id", "sha256"])
-            yield {"category": name, "model": places[name], "items": len(rows)}, table
+            said = {"category": name, "model": places[name], "items": len(rows)}
+            yield {**said, "width_before": widths.get(name, 0)}, table

@@ -13,11 +13,14 @@ from embedding_batch.state.features import fixed_bytes
 from embedding_batch.state.tables import read_table
 from embedding_batch.steps.building import Vectors, build
 from embedding_batch.steps.checking import Share, check, share
+from embedding_batch.steps.committing import Serving
 from embedding_batch.steps.guards import guard_recall
 from embedding_batch.steps.publishing import check_readable
 from embedding_batch.steps.uploading import describe, upload_files
 from model_repository.documents.files import format_files
 from model_repository.documents.index_manifest import format_partition
+from model_repository.errors import DocumentMalformed, ObjectMissing
+from model_repository.repository import read_build
 
 
 def build_part(run: Run, number: int) -> dict[str, Any]:
@@ -25,7 +28,7 @@ def build_part(run: Run, number: int) -> dict[str, Any]:
     folder = run.folder
     listed, collected = folder.recorded("list"), folder.recorded("collect")
     said = collected["of_parts"][number]
-    its = share(number, collected["parts"], said["items"], collected["items"])
+    its = share(number, collected["parts"], said["items"], collected["items"], said["width_before"])
     model, _ = run.model(run.config.model_named(listed["models"][said["model"]]["name"]))
     features = run.features(model)
     if not features.is_loaded:
@@ -34,6 +37,17 @@ def build_part(run: Run, number: int) -> dict[str, Any]:
     vectors = features.read(fixed_bytes(table["sha256"]))
     content = Vectors(said["category"], tuple(table["id"].to_pylist()), vectors)
     return index_part(run, number, content, said["model"], its)
+
+
+def widths_before(run: Run, serving: Serving) -> dict[str, int]:
+    """How widely the build that serves is searched, by category: where the engine is the same, a good guess."""
+    if serving.live is None:
+        return {}
+    try:
+        partitions = read_build(run.store, serving.live.commit.index_prefix).manifest.partitions
+    except (ObjectMissing, DocumentMalformed):
+        return {}
+    return {one.category: one.width for one in partitions if one.engine is run.config.method_of(one.category).engine}
 
 
 def index_part(run: Run, number: int, content: Vectors, model: int | None, its: Share) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-import pyarrow.parquet as pq
+import pyarrow as pa
 
 from model_repository.documents.files import check_files
 from model_repository.gcs_store import GcsStore
@@ -90,7 +90,7 @@ class Killing:
         store, rows = GcsStore(self.bucket), 0
         for info in store.listing("features/"):
             store.download(info.name, self.cache / "part")
-            rows += pq.read_metadata(self.cache / "part").num_rows
+            rows += pa.ipc.open_file(str(self.cache / "part")).read_all().num_rows
         return rows
 
     def check_left(self) -> None:

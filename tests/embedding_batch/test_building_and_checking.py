@@ -14,9 +14,10 @@ from embedding_batch.steps.building import BuiltPartition, Method, Vectors, buil
 from embedding_batch.steps.checking import Checked, share
 from embedding_batch.steps.checking import check as check_for
 from embedding_batch.steps.publishing import _check_lookup
-from embedding_batch.steps.tuning import spread
+from embedding_batch.steps.tuning import spread, tune
 from model_repository.documents.index_manifest import Engine, Partition, Storage
 from model_repository.documents.item_ids import ItemIds, encode_item_lookup
+from vector_index import Neighbours, VectorIndex
 
 DIMENSIONS = 16
 
@@ -63,6 +64,25 @@ def partitions(made: Built, recall: float = 0.95) -> list[Partition]:
 
 def files(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+class Counted:
+    """An index, and how widely it was searched."""
+
+    def __init__(self, index: VectorIndex) -> None:
+        self._index = index
+        self.asked: list[int] = []
+
+    def nearest(self, vector: NDArray[np.float32], k: int, width: int) -> Neighbours:
+        self.asked.append(width)
+        return self._index.nearest(vector, k, width)
+
+    def nearest_to(self, position: int, k: int, width: int) -> Neighbours:
+        self.asked.append(width)
+        return self._index.nearest_to(position, k, width)
+
+    def widths(self) -> list[int]:
+        return sorted(set(self.asked))
 
 
 @every_method
@@ -129,6 +149,21 @@ def test_where_no_width_finds_what_is_asked_the_widest_is_taken_and_its_recall_t
     (partition,) = partitions(built(tmp_path, content("a", 3000), method=rough), 1.0)
     assert partition.width == 3000
     assert 0.9 < partition.recall.value < 1
+
+
+@pytest.mark.parametrize("near", [1, 200, 10**6], ids=["too-narrow", "the-first", "too-wide"])
+def test_a_guess_of_the_width_saves_trials_and_finds_the_same(tmp_path: Path, near: int) -> None:
+    made = built(tmp_path, content("a", 5000), method=Method(trees=2))
+    index, vectors = made.partitions[0].open(tmp_path), made.partitions[0].content.vectors
+    asked = {"queries": 100, "recall": 0.9, "narrowest": 20, "widest": 10_000}
+    searched = Counted(index)
+    without = tune(searched, vectors, **asked)
+    trials = searched.widths()
+    assert len(trials) > 4
+    assert tune(index, vectors, **asked, near=near).width == without.width
+    searched.asked.clear()
+    assert tune(searched, vectors, **asked, near=without.width).recall == without.recall
+    assert searched.widths() == trials[-2:]
 
 
 def test_recall_is_what_an_exact_search_says_it_is(tmp_path: Path) -> None:

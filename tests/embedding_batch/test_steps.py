@@ -13,7 +13,10 @@ import pytest
 
 from embedding_batch.errors import CatalogueMalformed, NameTaken
 from embedding_batch.pictures.politeness import Politeness
+from embedding_batch.steps.building import Method
 from embedding_batch.steps.guards import Limits
+from embedding_batch.steps.tuning import Tuned, tune
+from model_repository.documents.index_manifest import Engine
 from model_repository.errors import DeliveryError
 from model_repository.log import Log
 from model_repository.names import IndexPrefix
@@ -139,6 +142,27 @@ def test_a_large_category_has_several_partitions_which_a_server_searches_as_one(
     index, _ = open_and_prove(tmp_path / "pod", IndexPrefix("shop", "b1"), digest, Log())
     listed = index.listed("Living room", None, 100)
     assert sorted(item for item, _ in listed) == sorted(CHAIRS)
+
+
+def test_the_width_is_looked_for_near_that_of_the_build_that_serves(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    near: list[int] = []
+
+    def spy(*given: Any, **asked: Any) -> Tuned:
+        near.append(asked["near"])
+        return tune(*given, **asked)
+
+    monkeypatch.setattr("embedding_batch.steps.checking.tune", spy)
+    shop.batch("b1")
+    first = {one.category: one.width for one in shop.manifest().partitions}
+    assert set(near) == {0}
+    near.clear()
+    shop.batch("b2")
+    assert sorted(near) == sorted(first.values())
+    near.clear()
+    shop.batch("b3", method=Method(Engine.FAISS_HNSW))  # says nothing of another engine
+    assert set(near) == {0}
 
 
 def test_more_parts_than_an_index_may_have_are_refused(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
