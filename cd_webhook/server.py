@@ -10,6 +10,7 @@ import uvicorn
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from http_limits.budget import ByteBudget
 from http_limits.limits import ConnectionLimits
 from http_limits.listener import BACKLOG, affordable_connections, listen, raise_open_files
 from http_limits.protocol import BoundedProtocol, keep_time
@@ -27,6 +28,7 @@ class BoundedApplication:
     def __init__(self, app: ASGIApp, limits: ConnectionLimits) -> None:
         self.limits = limits
         self.now = time.monotonic()
+        self.held = ByteBudget(limits.held_bytes)
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

@@ -10,6 +10,8 @@ class ConnectionLimits:
     """What one connection, and all of them together, may ask for.
 
     target_bytes, head_bytes: of a request's target and of its whole head. body_bytes: of its body.
+    held_bytes: of bodies that are not answered yet and of answers that were not taken yet, of all connections; beyond
+        that a body is refused, and the client that has not read for the longest time is left.
     connections: at the same time; for one more, the longest idle goes.
     head_seconds, body_seconds: for a client to send them. idle_seconds: between two requests of a connection; longer
         than the 600 s for which Google's load balancers keep theirs, so that it is they who close.
@@ -19,6 +21,7 @@ class ConnectionLimits:
     target_bytes: int = 4096
     head_bytes: int = 32 * 1024
     body_bytes: int = 10 * 1024 * 1024
+    held_bytes: int = 64 * 1024 * 1024
     connections: int = 4096
     head_seconds: float = 10.0
     body_seconds: float = 30.0

@@ -10,6 +10,7 @@ To close at once with bytes unread would make the kernel send a reset, which can
 from __future__ import annotations
 
 import asyncio
+import heapq
 import time
 from enum import Enum, auto
 from typing import Any, Protocol, cast
@@ -17,6 +18,7 @@ from typing import Any, Protocol, cast
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
+from http_limits.budget import ByteBudget
 from http_limits.limits import ConnectionLimits
 from http_limits.refusals import (
     BodyTooLarge,
@@ -35,9 +37,11 @@ class Application(Protocol):
     """What a connection asks of the application behind it, besides ASGI.
 
     now: seconds that only grow, as of the last tick: exact enough for patience, and free.
+    held: what all connections hold.
     """
 
     now: float
+    held: ByteBudget
 
     @property
     def limits(self) -> ConnectionLimits:
@@ -49,6 +53,10 @@ class Application(Protocol):
 
 
 _CONTINUE = b"HTTP/1.1 100"
+_UNSENT_BYTES = 16 * 1024
+"""An answer of which more is left to send blocks its connection: no further one is begun, and it counts as held."""
+_LEAVING_SHARE = 64
+"""Where there are too many connections, so large a part of the idle ones goes at once: looking for them takes time."""
 
 
 class _Stage(Enum):
@@ -73,6 +81,8 @@ class _HalfClosing:
         self.abort = transport.abort
         self.pause_reading, self.resume_reading = transport.pause_reading, transport.resume_reading
         self.get_extra_info = transport.get_extra_info
+        self.unsent = transport.get_write_buffer_size
+        transport.set_write_buffer_limits(_UNSENT_BYTES)
 
     def write(self, data: bytes) -> None:
         if not self._head and data.startswith(b"HTTP/1.1 ") and not data.startswith(_CONTINUE):
@@ -118,6 +128,9 @@ class BoundedProtocol(HttpToolsProtocol):
         self._head_bytes = self._body_bytes = self._length = 0
         self._progress = self._unfinished_bytes = 0
         self._answered: RequestResponseCycle | None = None
+        self._held = self._application.held
+        self._bodies: dict[RequestResponseCycle, int] = {}
+        self._unsent = 0
         super().connection_made(cast("asyncio.Transport", self._half_closing))
         if len(self.connections) > self._limits.connections:
             self._make_room()
@@ -125,6 +138,9 @@ class BoundedProtocol(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Forget the connection, and at once what it holds: cycles would keep it until a collection."""
         super().connection_lost(exc)
+        self._held.used -= sum(self._bodies.values()) + self._unsent
+        self._bodies.clear()
+        self._unsent = 0
         self.pipeline.clear()
         self.cycle = self.scope = self._answered = None  # type: ignore[assignment]
 
@@ -153,11 +169,16 @@ class BoundedProtocol(HttpToolsProtocol):
     def pause_writing(self) -> None:
         """The client takes its answers too slowly."""
         self._blocked_since = self._application.now
+        self._unsent = self._half_closing.unsent()
+        self._held.used += self._unsent
         super().pause_writing()
+        if not self._held.fits(0):
+            self._leave_slowest_reader()
 
     def resume_writing(self) -> None:
         """The client has taken what was waiting."""
         self._blocked_since = None
+        self._forget_unsent()
         super().resume_writing()
 
     # what the parser calls
@@ -193,6 +214,8 @@ class BoundedProtocol(HttpToolsProtocol):
             self._refuse_head()
         elif self._length > self._limits.body_bytes:
             self._refuse_body()
+        elif self._length and not self._held.fits(self._length):
+            self._refuse_for_now()
         else:
             super().on_headers_complete()
 
@@ -206,7 +229,12 @@ class BoundedProtocol(HttpToolsProtocol):
         self._body_bytes += len(body)
         if self._body_bytes > self._limits.body_bytes:
             self._refuse_body()
-        elif not self._refused:
+        elif not self._refused and not self.cycle.response_complete:
+            if not self._held.fits(len(body)):
+                self._refuse_for_now()
+                return
+            self._held.used += len(body)
+            self._bodies[self.cycle] = self._bodies.get(self.cycle, 0) + len(body)
             super().on_body(body)
 
     def on_message_complete(self) -> None:
@@ -225,6 +253,7 @@ class BoundedProtocol(HttpToolsProtocol):
         """Begin with the next request, or wait for one; the client's time begins anew."""
         self.server_state.total_requests += 1
         self._finished = True
+        self._forget_body(self._answered)
         self._half_closing.flush()
         self._since = self._application.now
         if not self.transport.is_closing():
@@ -243,6 +272,9 @@ class BoundedProtocol(HttpToolsProtocol):
     def _refuse_body(self) -> None:
         self._refuse(BodyTooLarge(f"a body may have {self._limits.body_bytes} bytes"))
 
+    def _refuse_for_now(self) -> None:
+        self._refuse(Overloaded("too many bytes of requests and answers are held already; come back later"))
+
     def _refuse(self, refusal: RequestRefused) -> None:
         """Answer what is no whole request; after it nobody can tell where the next one would begin."""
         if self._refused:
@@ -259,6 +291,8 @@ class BoundedProtocol(HttpToolsProtocol):
         if mine is not None:
             mine.disconnected = True  # nobody waits for what the application says now
             mine.message_event.set()
+            mine.body = bytearray()
+            self._forget_body(mine)
             if mine.response_started:
                 self.transport.close()
                 return
@@ -268,12 +302,34 @@ class BoundedProtocol(HttpToolsProtocol):
         self.transport.write(b"%b%b\r\n%b" % (STATUS_LINE[response.status], head, response.body))
         self.transport.close()
 
+    # what it holds
+
+    def _forget_body(self, cycle: RequestResponseCycle | None) -> None:
+        if self._bodies and cycle is not None:
+            self._held.used -= self._bodies.pop(cycle, 0)
+
+    def _forget_unsent(self) -> None:
+        self._held.used -= self._unsent
+        self._unsent = 0
+
+    def _leave_slowest_reader(self) -> None:
+        """End the connection whose client has not read for the longest time; it may be this one."""
+        blocked = [one for one in connections_of(self.server_state) if one._unsent]  # noqa: SLF001 - ours
+        slowest = min(blocked, key=lambda one: one._blocked_since or 0.0)  # noqa: SLF001
+        slowest._forget_unsent()  # noqa: SLF001 - the event loop tells of its end only later
+        slowest.transport.abort()
+
     # the connection's life
 
     @property
     def unread(self) -> bool:
         """Whether the client still asks if it may send its body: nobody knows whether it will, once it is answered."""
         return self.cycle is not None and self.cycle.waiting_for_100_continue
+
+    @property
+    def gone(self) -> bool:
+        """Whether nobody is there any more who could take an answer."""
+        return self.parser is None or self.transport.is_closing()
 
     @property
     def _busy(self) -> bool:
@@ -285,14 +341,15 @@ class BoundedProtocol(HttpToolsProtocol):
         return not self.transport.is_closing() and (self._busy or self._stage is not _Stage.BETWEEN)
 
     def _make_room(self) -> None:
-        """End the longest idle connection at once, one that never got an answer first; if all are busy, our own."""
+        """End the longest idle connections at once, those that never got an answer first; if all are busy, our own."""
         idle = [one for one in connections_of(self.server_state) if one is not self and not one._busy]  # noqa: SLF001 - ours
         if not idle:
             self._refuse(Overloaded("too many connections; come back later"))
             return
-        longest = min(idle, key=lambda one: (one._finished, one._since))  # noqa: SLF001
-        longest.transport.abort()
-        self.connections.discard(longest)  # the event loop tells of its end only later
+        count = max(1, min(len(idle), self._limits.connections) // _LEAVING_SHARE)
+        for longest in heapq.nsmallest(count, idle, key=lambda one: (one._finished, one._since)):  # noqa: SLF001
+            longest.transport.abort()
+            self.connections.discard(longest)  # the event loop tells of its end only later
 
     def _enter(self, stage: _Stage) -> None:
         self._stage = stage

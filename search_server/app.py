@@ -12,6 +12,7 @@ from functools import lru_cache, partial
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
+from http_limits.budget import ByteBudget
 from http_limits.refusals import RequestRefused, Response
 from model_repository.documents.index_manifest import IndexManifest
 from model_repository.log import Log
@@ -111,6 +112,7 @@ class SearchApplication:
     def __init__(self, config: Config, pod: PodState, own: ProcessState, log: Log) -> None:
         self.limits = config.limits
         self.now = time.monotonic()
+        self.held = ByteBudget(config.limits.held_bytes)
         self._pod = pod
         self._own = own
         self._count = own.counters.count

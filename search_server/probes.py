@@ -9,6 +9,7 @@ from typing import Any
 
 import orjson
 
+from http_limits.budget import ByteBudget
 from http_limits.limits import ConnectionLimits
 from http_limits.refusals import RequestRefused, Response
 from search_server.config import Config
@@ -16,7 +17,7 @@ from search_server.errors import NotReady
 from search_server.metrics import exposition
 from search_server.pod import PodState
 
-_LIMITS = ConnectionLimits(body_bytes=0, connections=64, idle_seconds=75)
+_LIMITS = ConnectionLimits(body_bytes=0, held_bytes=2**20, connections=64, idle_seconds=75)
 _ROUTES = {b"/livez": "livez", b"/readyz": "readyz", b"/metrics": "metrics"}
 _JSON = (b"content-type", b"application/json")
 _NO_STORE = (b"cache-control", b"no-store")
@@ -57,6 +58,7 @@ class ProbeApplication:
 
     def __init__(self, probes: Probes, pod: PodState) -> None:
         self.now = time.monotonic()
+        self.held = ByteBudget(_LIMITS.held_bytes)
         self._counters = pod.supervisor.counters
         self._answers = {"livez": probes.live, "readyz": probes.ready, "metrics": probes.metrics}
 

@@ -10,7 +10,9 @@ import uvicorn
 import uvloop
 from uvicorn.server import ServerState
 
+from http_limits.budget import ByteBudget
 from http_limits.limits import ConnectionLimits
+from http_limits.listener import listen
 from http_limits.protocol import BoundedProtocol, connections_of
 from http_limits.refusals import RequestRefused, Response
 
@@ -18,6 +20,7 @@ LIMITS = ConnectionLimits(
     target_bytes=200,
     head_bytes=1000,
     body_bytes=1000,
+    held_bytes=20_000_000,
     connections=3,
     head_seconds=10,
     body_seconds=30,
@@ -37,6 +40,7 @@ class Echo:
         self.let = asyncio.Event()
         self.draining = False
         self.now = 0.0
+        self.held = ByteBudget(LIMITS.held_bytes)
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         self.asked.append(f"{scope['method']} {scope['raw_path'].decode()}")
@@ -146,7 +150,7 @@ def run(scenario: Scenario) -> None:
         def protocol() -> BoundedProtocol:
             return BoundedProtocol(config=config, server_state=state, app_state={})
 
-        listener = await loop.create_server(protocol, "127.0.0.1", 0)
+        listener = await loop.create_server(protocol, sock=listen("127.0.0.1", 0))
         await scenario(Server(echo, state, listener.sockets[0].getsockname()[1]))
         listener.close()
 

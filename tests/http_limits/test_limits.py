@@ -9,6 +9,12 @@ import pytest
 
 from tests.http_limits.http_scene import LIMITS, Server, get, post, run
 
+
+def blocked(server: Server) -> int:
+    """Connections whose client doesn't read."""
+    return sum(one.flow.write_paused for one in server.connections)
+
+
 CHUNKED = "transfer-encoding: chunked"
 
 
@@ -205,5 +211,70 @@ def test_a_connection_too_many_is_turned_away_where_all_are_being_answered() -> 
         assert await (await server.connect()).answer() == (503, b"overloaded", True)
         server.echo.let.set()
         assert [(await one.answer())[0] for one in wires] == [200] * 3
+
+    run(scenario)
+
+
+def test_bodies_beyond_the_budget_are_refused_until_others_are_answered() -> None:
+    async def scenario(server: Server) -> None:
+        server.echo.held.most = 2500
+        unfinished = [await server.connect() for _ in range(2)]
+        for wire in unfinished:
+            await wire.send(post("/e", b"x" * 900, "content-length: 1000"))
+        await server.until(lambda: server.echo.held.used == 1800)
+        third = await server.connect()
+        await third.send(post("/e", b"x" * 800))
+        assert await third.answer() == (503, b"overloaded", True)
+        for wire in unfinished:
+            await wire.send(b"x" * 100)
+            assert (await wire.answer())[0] == 200
+        assert server.echo.held.used == 0
+        server.pass_time(LIMITS.linger_seconds + 1)
+        again = await server.connect()
+        await again.send(post("/e", b"x" * 1000))
+        assert (await again.answer())[0] == 200
+
+    run(scenario)
+
+
+def test_a_chunked_body_that_outgrows_the_budget_is_refused_and_lets_go_of_it() -> None:
+    async def scenario(server: Server) -> None:
+        server.echo.held.most = 500
+        wire = await server.connect()
+        await wire.send(post("/e", b"190\r\n" + b"x" * 400 + b"\r\n", CHUNKED))
+        await server.until(lambda: server.echo.held.used == 400)
+        await wire.send(b"c8\r\n" + b"x" * 200 + b"\r\n")
+        assert await wire.answer() == (503, b"overloaded", True)
+        assert server.echo.held.used == 0
+
+    run(scenario)
+
+
+def test_what_a_client_that_went_away_had_sent_is_no_longer_held() -> None:
+    async def scenario(server: Server) -> None:
+        wire = await server.connect()
+        await wire.send(post("/later", b"x" * 900, "content-length: 1000"))
+        await server.until(lambda: server.echo.held.used == 900)
+        wire.writer.close()
+        await server.until(lambda: server.echo.held.used == 0)
+
+    run(scenario)
+
+
+def test_of_clients_that_do_not_read_the_slowest_is_left_when_the_budget_is_used_up() -> None:
+    async def scenario(server: Server) -> None:
+        wires = [await server.connect() for _ in range(3)]
+        for number, wire in enumerate(wires):
+            wire.reader._transport.pause_reading()  # type: ignore[attr-defined]
+            await wire.send(get("/large"))  # 8 MB each: two fit
+            await server.until(lambda: len(server.echo.asked) == number + 1 and blocked(server) >= min(number + 1, 2))  # noqa: B023
+            server.pass_time(1)
+        await server.until(lambda: len(server.connections) == 2)
+        assert server.echo.held.used <= LIMITS.held_bytes
+        wires[1].reader._transport.resume_reading()  # type: ignore[attr-defined]
+        wires[2].reader._transport.resume_reading()  # type: ignore[attr-defined]
+        for wire in wires[1:]:
+            assert len((await wire.answer())[1]) == 8_000_000
+        assert server.echo.held.used == 0
 
     run(scenario)
