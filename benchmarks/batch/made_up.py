@@ -73,6 +73,7 @@ def leave_known(store: GcsStore, folder: Path, model: Model, items: int, categor
     scratch = folder / "scratch"
     scratch.mkdir()
     config = Config(f"gs://{BUCKET}", Target("production", INDEX), IndexPrefix(INDEX, "yesterday"), folder)
+    config.model_cache.mkdir(parents=True, exist_ok=True)
     run = Run(config, store, GcsStore, scratch, datetime.now(UTC), lambda _: None)
     local, published = run.model(model)
     if published is None:
