@@ -4,6 +4,9 @@ models/<model>/<version>/...
 indexes/<index>/<build>/...
 commits/<environment>/<index>.json
 deployments/<environment>/<index>/<generation>.json
+filters/<environment>/<index>.json
+filters/<environment>/<index>/<sha256>.hidden
+filters/<environment>/<index>/<generation>.json
 """
 
 from __future__ import annotations
@@ -181,6 +184,27 @@ class Target:
     def receipt_name(self, generation: int) -> str:
         """The name of the receipt of the commit with that generation."""
         return f"{self.receipts_prefix}{generation}.json"
+
+    @classmethod
+    def from_filter_name(cls, name: str) -> Target:
+        """Read ``filters/<environment>/<index>.json``, or raise `NameRefused`."""
+        parts = name.split("/")
+        if len(parts) != 3 or parts[0] != "filters" or not parts[2].endswith(".json"):  # noqa: PLR2004
+            raise NameRefused(f"{name[:200]!r}: expected filters/<environment>/<index>.json")
+        return cls(parts[1], parts[2].removesuffix(".json"))
+
+    @property
+    def filter_name(self) -> str:
+        """The name of the filter object, which is mutable, and the second trigger."""
+        return f"filters/{self.environment}/{self.index}.json"
+
+    def filter_data(self, sha256: str) -> str:
+        """The name of a filter's data; sha256: of them, as ``sha256:<64 hex digits>``."""
+        return f"filters/{self.environment}/{self.index}/{sha256.removeprefix('sha256:')}.hidden"
+
+    def filter_receipt_name(self, generation: int) -> str:
+        """The name of the receipt of the filter with that generation."""
+        return f"filters/{self.environment}/{self.index}/{generation}.json"
 
 
 def environment_incidents_name(environment: str) -> str:

@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
+from array import array
+from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 
 from model_repository.digests import sha256_digest
 from model_repository.documents.commit import COMMIT_LIMIT, Commit, LiveCommit, format_commit, parse_commit
 from model_repository.documents.index_manifest import INDEX_MANIFEST_LIMIT, Build, parse_index_manifest
+from model_repository.documents.item_filter import (
+    FILTER_LIMIT,
+    LiveFilter,
+    decode_hidden,
+    format_item_filter,
+    make_filter,
+    parse_item_filter,
+)
 from model_repository.documents.model_manifest import MODEL_MANIFEST_LIMIT, ModelManifest, parse_model_manifest
 from model_repository.documents.receipt import RECEIPT_LIMIT, Receipt, format_receipt, parse_receipt
 from model_repository.errors import GenerationConflict, NameRefused
@@ -44,6 +55,32 @@ def read_build(store: Store, prefix: IndexPrefix) -> Build:
     """A build as its index.json says, whether its files are there or not (`builds.check_build` looks at those)."""
     stored = store.read(prefix.manifest, limit=INDEX_MANIFEST_LIMIT)
     return Build(parse_index_manifest(stored.data, prefix), stored.generation, sha256_digest(stored.data))
+
+
+def read_live_filter(store: Store, target: Target) -> LiveFilter:
+    """What is hidden of `target` now. Raises `ObjectMissing` or `DocumentMalformed`."""
+    stored = store.read(target.filter_name, limit=FILTER_LIMIT)
+    return LiveFilter(target, stored.generation, parse_item_filter(stored.data, target))
+
+
+def read_hidden(store: Store, live: LiveFilter) -> array[int]:
+    """The hashes of hidden items, ascending. Raises `ObjectMissing` or `DocumentMalformed`."""
+    return decode_hidden(store.read(live.data, limit=live.filter.size).data, live.filter, live.data)
+
+
+def write_filter(store: Store, target: Target, items: Iterable[str], *, by: str = "", reason: str = "") -> LiveFilter:
+    """Hide exactly these items of `target`, whatever was hidden before: the data first, then what names them.
+
+    Raises what the store does, and `DocumentMalformed` before anything is written that nobody could read.
+    """
+    one, data = make_filter(items, by=by, reason=reason)
+    document = format_item_filter(one)
+    parse_item_filter(document, target)
+    decode_hidden(data, one, target.filter_data(one.sha256))
+    with suppress(GenerationConflict):  # it is named by its bytes
+        store.write(target.filter_data(one.sha256), data, if_generation_match=0)
+    info = store.write(target.filter_name, document, if_generation_match=None)
+    return LiveFilter(target, info.generation, one)
 
 
 def read_model_manifest(store: Store, prefix: ModelPrefix) -> tuple[ModelManifest, str]:

@@ -55,7 +55,7 @@ def encode_item_lookup(partitions: Sequence[Sequence[str]]) -> bytes:
     """
     # as one number each: millions of tuples would be several times their size
     entries = sorted(
-        _hash(item) << 64 | number << 32 | position
+        hash_item(item) << 64 | number << 32 | position
         for number, ids in enumerate(partitions)
         for position, item in enumerate(ids)
     )
@@ -108,7 +108,7 @@ class ItemLookup:
 
     def find(self, item: str) -> Iterator[tuple[int, int]]:
         """Every (partition number, position) at which `item` may stand: nearly always none or one."""
-        wanted = _hash(item)
+        wanted = hash_item(item)
         at = bisect_left(self._hashes, wanted)
         while at < len(self._hashes) and self._hashes[at] == wanted:
             place = self._places[at]
@@ -116,7 +116,8 @@ class ItemLookup:
             at += 1
 
 
-def _hash(item: str) -> int:
+def hash_item(item: str) -> int:
+    """The hash by which an id is looked up: the first 8 bytes of its blake2b, as a number."""
     return int.from_bytes(hashlib.blake2b(item.encode(errors="surrogatepass"), digest_size=_WORD).digest(), "little")
 
 

@@ -93,7 +93,7 @@ def format_receipt(receipt: Receipt) -> bytes:
     if receipt.index_prefix is not None:
         value["index_prefix"] = str(receipt.index_prefix)
     value |= {
-        "detail": _printable(receipt.detail),
+        "detail": printable(receipt.detail),
         "started": format_moment(receipt.started),
         "finished": format_moment(receipt.finished),
     }
@@ -103,5 +103,6 @@ def format_receipt(receipt: Receipt) -> bytes:
     return format_document(value)
 
 
-def _printable(text: str) -> str:
+def printable(text: str) -> str:
+    """The text as a document may hold it: what isn't printable becomes a space, and its end is cut off."""
     return "".join(character if character.isprintable() else " " for character in text)[:10_000]

@@ -45,7 +45,7 @@ def test_a_position_that_is_not_there_is_an_index_error() -> None:
 
 
 def test_ids_that_share_a_hash_are_all_offered(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(item_ids, "_hash", len)
+    monkeypatch.setattr(item_ids, "hash_item", len)
     partitions = [["aa", "b"], ["cc", "ddd", "ee"]]
     lookup = ItemLookup(encode_item_lookup(partitions), "items.lookup")
     places = list(lookup.find("cc"))

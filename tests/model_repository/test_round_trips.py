@@ -14,6 +14,12 @@ from model_repository.digests import format_crc32c, parse_crc32c
 from model_repository.documents.canary_figures import CanaryFigures, TrackFigures
 from model_repository.documents.commit import Commit, LiveCommit, format_commit, parse_commit
 from model_repository.documents.files import BLOCK_BYTES, File
+from model_repository.documents.filter_receipt import (
+    FilterOutcome,
+    FilterReceipt,
+    format_filter_receipt,
+    parse_filter_receipt,
+)
 from model_repository.documents.index_manifest import (
     Build,
     Engine,
@@ -26,6 +32,14 @@ from model_repository.documents.index_manifest import (
     format_index_manifest,
     parse_index_manifest,
 )
+from model_repository.documents.item_filter import (
+    ItemFilter,
+    decode_hidden,
+    format_item_filter,
+    make_filter,
+    parse_item_filter,
+)
+from model_repository.documents.item_ids import hash_item
 from model_repository.documents.model_manifest import (
     GoldenImage,
     Layout,
@@ -164,6 +178,22 @@ receipts = st.builds(
 )
 
 
+filter_receipts = st.builds(
+    FilterReceipt,
+    target=targets,
+    generation=generations,
+    outcome=st.sampled_from(FilterOutcome),
+    hidden=st.integers(0, 10**8),
+    pods=st.integers(0, 10**4),
+    detail=printable(200),
+    started=moments,
+    finished=moments,
+    code=printable(20),
+    by=printable(100),
+    reason=printable(100),
+)
+
+
 @st.composite
 def requests(draw: st.DrawFn) -> DeploymentRequest:
     target = draw(targets)
@@ -204,6 +234,28 @@ def test_a_model_manifest_is_read_as_it_was_written(manifest: ModelManifest) -> 
 @settings(max_examples=25)
 def test_a_receipt_is_read_as_it_was_written(receipt: Receipt) -> None:
     assert parse_receipt(format_receipt(receipt), receipt.target, receipt.generation) == receipt
+
+
+@given(targets, st.builds(ItemFilter, st.integers(0, 10**8), digests, printable(200), printable(1000)))
+@settings(max_examples=25)
+def test_a_filter_is_read_as_it_was_written(target: Target, item_filter: ItemFilter) -> None:
+    assert parse_item_filter(format_item_filter(item_filter), target) == item_filter
+    assert Target.from_filter_name(target.filter_name) == target
+
+
+@given(filter_receipts)
+@settings(max_examples=25)
+def test_a_filter_s_receipt_is_read_as_it_was_written(receipt: FilterReceipt) -> None:
+    assert parse_filter_receipt(format_filter_receipt(receipt), receipt.target, receipt.generation) == receipt
+
+
+@given(st.sets(st.text(st.characters(exclude_categories=("Cs",)), max_size=20), max_size=50))
+def test_a_filter_s_data_are_the_hashes_by_which_items_are_looked_up(items: set[str]) -> None:
+    item_filter, data = make_filter(items, by="shop")
+    assert item_filter.hidden == len(items)
+    hashes = decode_hidden(data, item_filter, "data")
+    assert list(hashes) == sorted(hashes)
+    assert {item for item in {*items, "another"} if hash_item(item) in set(hashes)} == items
 
 
 @given(requests())

@@ -1,0 +1,93 @@
+"""The receipt of a filter: what became of it. Written once, never changed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+from model_repository.documents.receipt import RECEIPT_LIMIT, printable
+from model_repository.fields import format_document, format_moment, parse_document
+from model_repository.names import Target
+
+_SCHEMA = 1
+
+
+class FilterOutcome(StrEnum):
+    """How a filter ended."""
+
+    APPLIED = "applied"
+    """Every pod that serves hides what it names."""
+    REJECTED = "rejected"
+    """It can't be read, or its data can't: the one before goes on."""
+    SUPERSEDED = "superseded"
+    """A newer one of the same index came first."""
+
+
+@dataclass(frozen=True, slots=True)
+class FilterReceipt:
+    """What became of the filter of `target` with `generation`.
+
+    hidden: items that it hides; 0 if it couldn't be read. pods: that confirmed it.
+    detail: one sentence for a person: for all but `applied`, what is wrong and what to do.
+    started: when it was taken up. finished: when this was known.
+    """
+
+    target: Target
+    generation: int
+    outcome: FilterOutcome
+    hidden: int
+    pods: int
+    detail: str
+    started: datetime
+    finished: datetime
+    code: str = ""
+    by: str = ""
+    reason: str = ""
+
+
+def parse_filter_receipt(data: bytes, target: Target, generation: int) -> FilterReceipt:
+    """Read a receipt that stands at `target.filter_receipt_name(generation)`; raises `DocumentMalformed`."""
+    fields = parse_document(data, target.filter_receipt_name(generation), limit=RECEIPT_LIMIT)
+    fields.schema_version(_SCHEMA)
+    stated = (fields.text("environment"), fields.text("index"), fields.whole("generation"))
+    if stated != (target.environment, target.index, generation):
+        fields.refuse("says it belongs elsewhere; a receipt must stand where it says")
+    outcome = fields.text("outcome")
+    if outcome not in {known.value for known in FilterOutcome}:
+        fields.refuse(f"outcome {outcome!r}; this release knows {', '.join(FilterOutcome)}")
+    receipt = FilterReceipt(
+        target=target,
+        generation=generation,
+        outcome=FilterOutcome(outcome),
+        hidden=fields.whole("hidden"),
+        pods=fields.whole("pods"),
+        detail=fields.text("detail", longest=10_000, default=""),
+        started=fields.moment("started"),
+        finished=fields.moment("finished"),
+        code=fields.text("code", default=""),
+        by=fields.text("by", default=""),
+        reason=fields.text("reason", default=""),
+    )
+    fields.done()
+    return receipt
+
+
+def format_filter_receipt(receipt: FilterReceipt) -> bytes:
+    """Write a receipt: parse(format(x)) == x."""
+    value: dict[str, Any] = {
+        "schema_version": _SCHEMA,
+        "environment": receipt.target.environment,
+        "index": receipt.target.index,
+        "generation": receipt.generation,
+        "outcome": receipt.outcome.value,
+        "hidden": receipt.hidden,
+        "pods": receipt.pods,
+        "detail": printable(receipt.detail),
+        "started": format_moment(receipt.started),
+        "finished": format_moment(receipt.finished),
+    }
+    return format_document(
+        value | {k: v for k, v in (("code", receipt.code), ("by", receipt.by), ("reason", receipt.reason)) if v}
+    )
