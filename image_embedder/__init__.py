@@ -4,8 +4,9 @@ A picture that was embedded by the batch and the same picture that a user sends 
 through this package, and neither has a preprocessing of its own.
 """
 
+from image_embedder.decoding import PictureUnreadable
 from image_embedder.embedder import Device, Embedder, InputRefused, finite
-from image_embedder.preprocessing import PREPROCESSING, PictureUnreadable, preprocess, preprocessed_shape
+from image_embedder.preprocessing import PREPROCESSING, preprocess, preprocessed_shape
 
 __all__ = [
     "PREPROCESSING",

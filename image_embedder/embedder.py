@@ -15,7 +15,8 @@ os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 import onnxruntime
 
-from image_embedder.preprocessing import PictureUnreadable, preprocess, preprocessed_shape
+from image_embedder.decoding import PictureUnreadable
+from image_embedder.preprocessing import preprocess, preprocessed_shape
 from model_repository.documents.model_manifest import ModelInput
 from model_repository.errors import Misconfigured
 

@@ -19,17 +19,16 @@ from model_repository.documents.index_manifest import Build, IndexManifest
 from model_repository.errors import NameRefused
 from model_repository.fields import Fields, parse_document
 from model_repository.names import IndexPrefix, ModelPrefix, Target, check_bucket, check_label, parse_generation
+from model_repository.pictures import picture_process_bytes
 
 PAYLOAD_LIMIT = 64 * 1024
 """Bytes of the longest body that the CD side reads."""
 
 _MIB = 1024 * 1024
 _SERVER_MIB = 256
-"""What a server of one worker needs besides index and model: interpreter, libraries, requests in flight."""
+"""What a server of one worker needs besides index and embedding process: interpreter, libraries, requests in flight."""
 WORKER_MIB = 256
-"""What each further worker needs, a model of ordinary size included. How many there are, an environment says."""
-_MODEL_COPIES = 3
-"""onnxruntime keeps the file's weights, its own packed copy and work space."""
+"""What each further worker needs. How many there are, an environment says."""
 _COUNT_DIGITS = 15
 """More than any footprint has, and short enough for every reader's integers."""
 _TEXT_LIMIT = 2000
@@ -76,8 +75,9 @@ def footprint(manifest: IndexManifest) -> Footprint:
     """The footprint of a build."""
     index_bytes = sum(file.size for file in manifest.files)
     model_bytes = manifest.model_bytes
+    embedding_bytes = picture_process_bytes(model_bytes) if manifest.models else 0
     return Footprint(
-        memory_mib=_SERVER_MIB + math.ceil((index_bytes * 1.1 + model_bytes * _MODEL_COPIES) / _MIB),
+        memory_mib=_SERVER_MIB + math.ceil((index_bytes * 1.1 + embedding_bytes) / _MIB),
         volume_mib=64 + math.ceil((index_bytes + model_bytes) * 1.05 / _MIB),
         deadline_seconds=_START_SECONDS + math.ceil((index_bytes + model_bytes) / SLOWEST_PULL),
     )

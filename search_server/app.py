@@ -37,7 +37,7 @@ from search_server.http.responses import (
     similar_json,
 )
 from search_server.page import read_page
-from search_server.pictures import PictureQueue
+from search_server.pictures import PictureProcesses
 from search_server.pod import PodState, ProcessState
 from search_server.probes import Probes
 
@@ -62,7 +62,7 @@ class Opened:
 
     index: MappedIndex
     models: tuple[Model, ...]
-    pictures: PictureQueue
+    pictures: PictureProcesses
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,9 +141,9 @@ class SearchApplication:
 
     # the state
 
-    def open(self, index: MappedIndex, models: tuple[Model, ...]) -> None:
+    def open(self, index: MappedIndex, models: tuple[Model, ...], pictures: PictureProcesses) -> None:
         """Answer about this build from now on. models: in the order of its manifest."""
-        self._opened = Opened(index, models, PictureQueue(self.limits.pictures))
+        self._opened = Opened(index, models, pictures)
         self._own.items = index.manifest.items
 
     def drain(self) -> None:

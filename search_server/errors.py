@@ -59,9 +59,16 @@ class MediaUnsupported(RequestRefused):
 
 
 class ImageUnreadable(RequestRefused):
-    """The body is no picture that can be read, or one of too many pixels."""
+    """The body is no picture that can be read, or one that costs too much to decode."""
 
     code = "image-unreadable"
+
+
+class PictureLost(RequestRefused):
+    """The picture's process was ended, and not by its fault as far as one knows: another try may pass."""
+
+    code = "picture-lost"
+    status = HTTPStatus.SERVICE_UNAVAILABLE
 
 
 class NotReady(RequestRefused):

@@ -27,7 +27,9 @@ from model_repository.exit_codes import ExitCode
 from model_repository.log import Log
 from search_server.app import SearchApplication
 from search_server.build import open_and_prove
+from search_server.build.model import Model
 from search_server.config import Config
+from search_server.pictures import PictureProcesses
 from search_server.pod import PodState, ProcessState
 from search_server.server import Server
 
@@ -35,6 +37,8 @@ _T = TypeVar("_T")
 
 _POLL_SECONDS = 0.05
 _BEAT_SECONDS = 1.0
+_PICTURES_SECONDS = 5
+"""After the drain: pictures that wait even then are refused."""
 _COLLECT_AFTER = 50_000
 """New objects until the garbage collector looks at them; Python's own 700 are those of a few requests."""
 _PR_SET_PDEATHSIG = 1
@@ -78,6 +82,11 @@ async def serve(config: Config, pod: PodState, number: int, listener: socket.soc
     app = SearchApplication(config, pod, own, log)
     server = Server(config, app, lambda: loop.call_soon_threadsafe(stop.set))
     app.connections = server.connections
+    pictures = PictureProcesses(log, queue=config.limits.pictures)
+
+    def embed(model: Model, picture: bytes) -> list[float]:
+        return asyncio.run_coroutine_threadsafe(pictures.embed(model, picture), loop).result()
+
     for each in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(each, stop.set)
     beating = asyncio.create_task(_beat(own, app))
@@ -86,9 +95,9 @@ async def serve(config: Config, pod: PodState, number: int, listener: socket.soc
         if not pod.was_ready:  # says why it isn't ready; whoever meets a replacement waits for it, and is answered then
             serving = running.enter_context(server.running(listener))
         index, models = await _unless_stopped(
-            stop, lambda: open_and_prove(config.data, config.prefix, config.digest, log)
+            stop, lambda: open_and_prove(config.data, config.prefix, config.digest, embed, log)
         )
-        app.open(index, models)
+        app.open(index, models, pictures)
         # what is here now stays, and requests leave no cycles: the collector need not look often
         gc.collect()
         gc.freeze()
@@ -99,10 +108,12 @@ async def serve(config: Config, pod: PodState, number: int, listener: socket.soc
         # leave in the order that docs/search-api.md explains
         app.drain()
         await asyncio.sleep(config.drain_seconds)
+        loop.call_later(_PICTURES_SECONDS, pictures.close)
         while any(connection.answering for connection in server.connections()):  # noqa: ASYNC110 - an event costs requests
             await asyncio.sleep(_POLL_SECONDS)
         server.should_exit = True
         await serving
+    pictures.close()
     beating.cancel()
 
 

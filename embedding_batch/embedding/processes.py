@@ -196,8 +196,9 @@ class Processes(Generic[K, P, R]):
         """Have the chunk that a dead worker was at tried task by task; a task by itself is what it died of."""
         del self._workers[worker.connection]
         died = Died(worker.end())
-        self._deaths += 1
-        self._deaths_in_a_row += 1
+        if not died.out_of_time:  # which is the task's fault, and never the machine's
+            self._deaths += 1
+            self._deaths_in_a_row += 1
         if self._deaths > DEATHS or self._deaths_in_a_row > DEATHS_IN_A_ROW + self._limit:
             raise WorkersDied(
                 f"{self._deaths} worker processes died, the last {died}; give this machine or container more memory, "
@@ -220,6 +221,11 @@ class Died:
 
     def __init__(self, status: int) -> None:
         self._status = status
+
+    @property
+    def out_of_time(self) -> bool:
+        """Whether it had the most time of a processor that it was given for one task."""
+        return self._status == -signal.SIGXCPU
 
     def __str__(self) -> str:
         if self._status >= 0:

@@ -13,7 +13,9 @@ from numpy.typing import NDArray
 
 from embedding_batch.embedding.processes import Died
 from image_embedder import Embedder, PictureUnreadable, preprocess, preprocessed_shape
+from image_embedder.confinement import allow_a_picture, confine
 from model_repository.documents.model_manifest import ModelInput
+from model_repository.pictures import PROCESSOR_SECONDS_LIMIT
 
 
 class Model(Protocol):
@@ -37,9 +39,11 @@ class EmbedWork:
 
     def open(self) -> Callable[[bytes], NDArray[np.float32] | str]:
         """Open the model; the function gives float32[D], or why there is none."""
+        confine(self.path.stat().st_size)
         embedder = Embedder(self.path, threads=1, normalised=self.normalised)
 
         def embed(data: bytes) -> NDArray[np.float32] | str:
+            allow_a_picture()
             try:
                 return embedder.embed_picture(data, self.takes)
             except PictureUnreadable as error:
@@ -58,10 +62,12 @@ class DecodeWork:
 
     def open(self) -> Callable[[tuple[int, bytes]], str | None]:
         """Map the memory; the function takes a row and a picture, and gives what is wrong with that."""
+        confine(0)
         pixels = shared_pixels(self.file, self.rows, self.takes)
 
         def decode(task: tuple[int, bytes]) -> str | None:
             row, data = task
+            allow_a_picture()
             try:
                 pixels[row] = preprocess(data, self.takes)
             except PictureUnreadable as error:
@@ -84,4 +90,6 @@ def shared_pixels(file: int, rows: int, takes: ModelInput) -> NDArray[Any]:
 
 def killed(died: Died) -> str:
     """Return why a picture of which a worker died has no vector."""
+    if died.out_of_time:
+        return f"the picture takes more than {PROCESSOR_SECONDS_LIMIT} s of a processor to be decoded"
     return f"the process that decoded the picture died {died}"

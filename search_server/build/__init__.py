@@ -9,19 +9,22 @@ from model_repository.log import Log
 from model_repository.names import IndexPrefix
 from search_server.build.index import MappedIndex, open_index
 from search_server.build.model import Model, open_model
-from search_server.build.prove import prove
+from search_server.build.prove import Embed, prove
 
 
-def open_and_prove(data: Path, prefix: IndexPrefix, digest: str, log: Log) -> tuple[MappedIndex, tuple[Model, ...]]:
+def open_and_prove(
+    data: Path, prefix: IndexPrefix, digest: str, embed: Embed, log: Log
+) -> tuple[MappedIndex, tuple[Model, ...]]:
     """Open the build and its models in `data`, as the puller published them, and let them prove themselves.
 
-    digest: sha256 of its index.json. Raises `PermanentError` if they aren't what was asked for, or can't be proved.
+    digest: sha256 of its index.json. embed: as pictures of callers are embedded. Raises `PermanentError` if they aren't
+    what was asked for, or can't be proved.
     """
     begun = time.monotonic()
     index = open_index(data / "index", prefix, digest)
     models = tuple(open_model(data / str(model.prefix), model) for model in index.manifest.models)
     opened = time.monotonic()
-    proof = prove(index, models)
+    proof = prove(index, models, embed)
     log.info(
         f"{prefix} proved itself",
         items=index.manifest.items,

@@ -6,7 +6,7 @@ else than the one that built the index. Only asking shows that.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -35,8 +35,15 @@ class Proof:
     lowest_cosine: float | None
 
 
-def prove(index: MappedIndex, models: Sequence[Model]) -> Proof:
-    """Ask all golden questions; raises `ProofFailed` for the first that is answered differently."""
+Embed = Callable[[Model, bytes], Sequence[float]]
+"""What a model makes of an encoded picture."""
+
+
+def prove(index: MappedIndex, models: Sequence[Model], embed: Embed) -> Proof:
+    """Ask all golden questions; raises `ProofFailed` for the first that is answered differently.
+
+    embed: as pictures of callers are embedded.
+    """
     manifest = index.manifest
     for model, reference in zip(models, manifest.models, strict=True):
         if model.manifest.dimensions != reference.dimensions:
@@ -50,7 +57,7 @@ def prove(index: MappedIndex, models: Sequence[Model]) -> Proof:
         )
     for query in manifest.golden_queries:
         prove_query(index, query)
-    cosines = [_prove_image(model, image) for model in models for image in model.manifest.golden_images]
+    cosines = [_prove_image(model, image, embed) for model in models for image in model.manifest.golden_images]
     return Proof(len(manifest.golden_queries), len(cosines), min(cosines, default=None))
 
 
@@ -88,14 +95,14 @@ def difference(query: GoldenQuery, neighbors: Sequence[str], distances: Sequence
     return None
 
 
-def _prove_image(model: Model, golden: GoldenImage) -> float:
+def _prove_image(model: Model, golden: GoldenImage, embed: Embed) -> float:
     recorded = np.fromfile(model.folder / golden.embedding, dtype="<f4")
     if recorded.shape != (model.manifest.dimensions,) or not np.isfinite(recorded).all():
         raise ProofFailed(
             f"golden image {golden.image!r}: {golden.embedding!r} isn't a vector of {model.manifest.dimensions} numbers"
         )
     try:
-        embedded = model.embed((model.folder / golden.image).read_bytes())
+        embedded = np.asarray(embed(model, (model.folder / golden.image).read_bytes()), np.float32)
     except Exception as error:  # whatever a model or a picture does wrong: it can't be embedded here
         raise ProofFailed(f"golden image {golden.image!r}: can't be embedded: {error}") from error
     if embedded.shape != recorded.shape:

@@ -16,11 +16,14 @@ from embedding_batch.embedding.work import DecodeWork, EmbedWork
 KILLED = b"as the kernel kills when memory runs out"
 CRASHES = b"as a decoder crashes"
 FAILS = b"as a defect fails"
+DRAGS = b"as the kernel ends what takes too long"
 
 
 def _suffer(data: bytes) -> None:
     if data == KILLED:
         os.kill(os.getpid(), signal.SIGKILL)
+    if data == DRAGS:
+        os.kill(os.getpid(), signal.SIGXCPU)
     if data == CRASHES:
         ctypes.string_at(0)
     if data == FAILS:

@@ -30,6 +30,7 @@ from model_repository.repository import read_build, read_live_commit, write_comm
 from model_repository.store import ObjectInfo
 from search_server.build import open_and_prove
 from tests.embedding_batch.conftest import PRODUCTS
+from tests.pictures import embed_here
 
 if TYPE_CHECKING:
     from tests.embedding_batch.conftest import Shop
@@ -362,7 +363,7 @@ def test_a_picture_may_be_called_what_a_shop_calls_it(shop: Shop, picture: str, 
     shop.batch("b1")
     manifest = shop.manifest()
     pull(shop, manifest, tmp_path / "pod")
-    index, (model,) = open_and_prove(tmp_path / "pod", B1, read_build(shop.store, B1).digest, Log())
+    index, (model,) = open_and_prove(tmp_path / "pod", B1, read_build(shop.store, B1).digest, embed_here, Log())
     assert [index.listed(None, None, 9), len(model.manifest.golden_images)] == [[(item["id"], item["category"])], 1]
     assert shop.batch("b2")["generation"] == read_live_commit(shop.store, TARGET).generation
 

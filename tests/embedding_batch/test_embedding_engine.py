@@ -30,6 +30,7 @@ from model_repository.documents.model_manifest import ModelInput
 from model_repository.errors import Misconfigured
 from tests.embedding_batch.killing import (
     CRASHES,
+    DRAGS,
     FAILS,
     KILLED,
     KillingDecodeWork,
@@ -183,6 +184,29 @@ def test_processes_that_all_die_end_the_run(model: AModel, monkeypatch: pytest.M
     assert workers_of(os.getpid()) == []
 
 
+def test_pictures_that_take_too_long_are_left_out_with_their_reason_however_many(
+    model: AModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(single, "EmbedWork", KillingEmbedWork)
+    monkeypatch.setattr(processes, "DEATHS", 1)
+    monkeypatch.setattr(processes, "DEATHS_IN_A_ROW", 0)
+    slow = [(f"slow-{number}", DRAGS) for number in range(CHUNK)]
+    good = photos(3)
+    found = dict(embed_pictures([*slow, *good], model, workers=1))
+    assert {found.pop(key) for key, _ in slow} == {"the picture takes more than 10 s of a processor to be decoded"}
+    assert same(found, in_this_process(model, good))
+
+
+def test_pictures_that_cost_too_much_are_left_out_and_cost_no_process(model: AModel) -> None:
+    good = photos(3)
+    costly = [("memory", png(7000, 7000)), ("scans", jpeg_of_scans(1000, 1000)), ("pixels", png(500_000, 1))]
+    found = dict(embed_pictures([*costly, *good], model, workers=1))
+    assert "needs 374 MiB" in str(found.pop("memory"))
+    assert "1006 scans" in str(found.pop("scans"))
+    assert "65535 along a side" in str(found.pop("pixels"))
+    assert same(found, in_this_process(model, good))
+
+
 def test_no_picture_is_blamed_for_a_process_that_dies_without_having_begun_it(model: AModel) -> None:
     pictures = photos(3)
     work = EmbedWork(model.path, model.takes, model.normalised)
@@ -269,6 +293,7 @@ import itertools, sys
 from pathlib import Path
 from embedding_batch.embedding import embed_pictures
 from tests.embedding_batch.test_embedding_engine import AModel, photos
+from tests.pictures import jpeg_of_scans, png
 pictures = itertools.cycle(photos(50))
 for number, _ in enumerate(embed_pictures(pictures, AModel(Path(sys.argv[1])), workers=2)):
     if number == 300:

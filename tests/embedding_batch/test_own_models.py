@@ -25,6 +25,7 @@ from model_repository.repository import read_build, read_model_manifest
 from search_server.build import open_and_prove
 from tests.embedding_batch.test_batch import pull
 from tests.embedding_batch.test_command import NOW
+from tests.pictures import embed_here
 
 if TYPE_CHECKING:
     from tests.embedding_batch.conftest import Shop
@@ -92,10 +93,10 @@ def test_a_model_of_any_layout_and_type_is_published_used_and_proved_by_a_server
     assert [str(model.prefix) for model in build.manifest.models] == ["models/cells/1"]
     assert {partition.dimensions for partition in build.manifest.partitions} == {48}
     pull(shop, build.manifest, tmp_path / "pod")
-    index, (model,) = open_and_prove(tmp_path / "pod", build.manifest.prefix, build.digest, Log())
-    picture = model.embed((shop.folder / "chair-2.jpg").read_bytes())
+    index, (model,) = open_and_prove(tmp_path / "pod", build.manifest.prefix, build.digest, embed_here, Log())
+    picture = embed_here(model, (shop.folder / "chair-2.jpg").read_bytes())
     assert np.linalg.norm(picture) == pytest.approx(1, abs=1e-5)
-    assert index.nearest(picture.tolist(), 1, index.partitions).ids == [b"chair-2"]
+    assert index.nearest(picture, 1, index.partitions).ids == [b"chair-2"]
 
 
 def test_categories_may_have_models_of_their_own(shop: Shop, new_bucket: Callable[[], str], tmp_path: Path) -> None:

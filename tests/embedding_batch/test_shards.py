@@ -32,6 +32,7 @@ from tests.embedding_batch.conftest import NOW, PRODUCTS
 from tests.embedding_batch.picture_host import PictureHost, hosting, status
 from tests.embedding_batch.test_batch import CHAIRS, items_of, pull
 from tests.embedding_batch.test_own_models import SIZE, cells
+from tests.pictures import embed_here
 
 if TYPE_CHECKING:
     from tests.embedding_batch.conftest import Shop
@@ -158,11 +159,11 @@ def test_a_large_category_is_built_in_parts_and_a_server_answers_for_the_whole_o
     assert sizes == {2: [2, 2, 2], 3: [3, 3], 100: [6]}[most]
     pull(shop, shop.manifest(), tmp_path / "pod")
     prefix = IndexPrefix("shop", "b1")
-    index, (model,) = open_and_prove(tmp_path / "pod", prefix, read_build(shop.store, prefix).digest, Log())
+    index, (model,) = open_and_prove(tmp_path / "pod", prefix, read_build(shop.store, prefix).digest, embed_here, Log())
     listed = index.listed(category(shop, "chair-1"), None, 99)
     assert sorted(item for item, _ in listed) == list(CHAIRS)
     for product in CHAIRS:
-        vector = model.embed((shop.folder / f"{product}.jpg").read_bytes()).tolist()
+        vector = embed_here(model, (shop.folder / f"{product}.jpg").read_bytes())
         assert index.nearest(vector, 1, index.partitions).ids == [product.encode()]
 
 

@@ -23,6 +23,7 @@ from model_repository.names import IndexPrefix
 from model_repository.repository import read_build
 from search_server.build import open_and_prove
 from tests.embedding_batch.picture_host import PictureHost, hosting, status
+from tests.pictures import embed_here
 
 if TYPE_CHECKING:
     from tests.embedding_batch.conftest import Shop
@@ -139,7 +140,7 @@ def test_a_large_category_has_several_partitions_which_a_server_searches_as_one(
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(shop.store.read(stored.name, limit=2**30).data)
     digest = read_build(shop.store, manifest.prefix).digest
-    index, _ = open_and_prove(tmp_path / "pod", IndexPrefix("shop", "b1"), digest, Log())
+    index, _ = open_and_prove(tmp_path / "pod", IndexPrefix("shop", "b1"), digest, embed_here, Log())
     listed = index.listed("Living room", None, 100)
     assert sorted(item for item, _ in listed) == sorted(CHAIRS)
 

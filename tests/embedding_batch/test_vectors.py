@@ -25,6 +25,7 @@ from model_repository.repository import read_build, read_live_commit
 from search_server.build import open_and_prove
 from tests.embedding_batch.test_batch import pull
 from tests.memory_store import MemoryStore
+from tests.pictures import embed_here
 
 if TYPE_CHECKING:
     from tests.embedding_batch.conftest import Shop
@@ -216,7 +217,7 @@ def test_vectors_become_an_index_without_a_model_that_a_server_proves_and_that_i
         path = tmp_path / "pod/index" / stored.name.removeprefix(f"{B1}/")
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(shop.store.read(stored.name, limit=2**30).data)
-    index, models = open_and_prove(tmp_path / "pod", B1, read_build(shop.store, B1).digest, Log())
+    index, models = open_and_prove(tmp_path / "pod", B1, read_build(shop.store, B1).digest, embed_here, Log())
     assert (len(index.listed(None, None, 100)), models) == (90, ())
 
 
@@ -227,7 +228,7 @@ def test_vectors_of_a_large_category_become_several_partitions_that_a_server_ans
     sizes = [(one.category, one.items) for one in shop.manifest().partitions]
     assert sizes == [("c0", 10)] * 3 + [("c1", 10)] * 3 + [("c2", 10)] * 3
     pull(shop, shop.manifest(), tmp_path / "pod")
-    index, _ = open_and_prove(tmp_path / "pod", B1, read_build(shop.store, B1).digest, Log())
+    index, _ = open_and_prove(tmp_path / "pod", B1, read_build(shop.store, B1).digest, embed_here, Log())
     assert len(index.listed("c1", None, 100)) == 30
 
 

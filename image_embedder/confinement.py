@@ -1,0 +1,25 @@
+"""What a process that decodes strangers' pictures may take, held by the kernel: no code within has to keep to it."""
+
+from __future__ import annotations
+
+import resource
+
+from model_repository.pictures import PROCESSOR_SECONDS_LIMIT, picture_process_bytes
+
+
+def confine(model_bytes: int) -> None:
+    """Let this process have the memory of one that embeds with models of so many bytes: an allocation above fails.
+
+    It leaves no core.
+    """
+    _, most = resource.getrlimit(resource.RLIMIT_DATA)
+    resource.setrlimit(resource.RLIMIT_DATA, (picture_process_bytes(model_bytes), most))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+
+
+def allow_a_picture() -> None:
+    """Let this process have PROCESSOR_SECONDS_LIMIT of a processor from now on; SIGXCPU ends it after that."""
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    seconds = int(used.ru_utime + used.ru_stime) + 1 + PROCESSOR_SECONDS_LIMIT
+    _, most = resource.getrlimit(resource.RLIMIT_CPU)
+    resource.setrlimit(resource.RLIMIT_CPU, (seconds, most))

@@ -1,0 +1,361 @@
+"""Pictures are embedded by processes that are ended where that costs too much, and nobody else notices."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import json
+import os
+import resource
+import signal
+import time
+from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import onnx
+import pytest
+import uvloop
+from onnx import TensorProto, helper
+from PIL import Image
+
+from http_limits.refusals import Overloaded
+from image_embedder import Embedder
+from model_repository.documents.model_manifest import ModelInput
+from model_repository.log import Log
+from model_repository.pictures import picture_process_bytes
+from search_server.errors import ImageUnreadable, NotReady, PictureLost
+from search_server.pictures import PictureProcesses
+from tests.pictures import encoded, jpeg_of_scans, png
+
+SIZE = 8
+GOOD = encoded(Image.linear_gradient("L").convert("RGB"), "JPEG")
+_HANG = 60.0
+"""Seconds that only a hang exceeds."""
+
+
+@dataclass(frozen=True)
+class AModel:
+    path: Path
+    takes: ModelInput = field(default_factory=lambda: ModelInput(SIZE))
+    normalised: bool = True
+
+
+def write_model(path: Path, rounds: int) -> AModel:
+    """Write a model whose vector is a picture's mean colour, after so many rounds of nothing."""
+    body = helper.make_graph(
+        [helper.make_node("Identity", [name], [f"{name}_out"]) for name in ("on", "value")],
+        "body",
+        [
+            helper.make_tensor_value_info("round", TensorProto.INT64, []),
+            helper.make_tensor_value_info("on", TensorProto.BOOL, []),
+            helper.make_tensor_value_info("value", TensorProto.FLOAT, ["N", 3]),
+        ],
+        [
+            helper.make_tensor_value_info("on_out", TensorProto.BOOL, []),
+            helper.make_tensor_value_info("value_out", TensorProto.FLOAT, ["N", 3]),
+        ],
+    )
+    nodes = [
+        helper.make_node("ReduceMean", ["images"], ["mean"], axes=[2, 3], keepdims=0),
+        helper.make_node("Loop", ["rounds", "", "mean"], ["late"], body=body),
+        helper.make_node("LpNormalization", ["late"], ["embedding"], axis=1, p=2),
+    ]
+    images = helper.make_tensor_value_info("images", TensorProto.FLOAT, ["N", 3, SIZE, SIZE])
+    embedding = helper.make_tensor_value_info("embedding", TensorProto.FLOAT, ["N", 3])
+    count = helper.make_tensor("rounds", TensorProto.INT64, [], [rounds])
+    graph = helper.make_graph(nodes, "mean", [images], [embedding], [count])
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path)
+    return AModel(path)
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    return write_model(tmp_path_factory.mktemp("model") / "model.onnx", 1)
+
+
+@pytest.fixture(scope="module")
+def endless(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    return write_model(tmp_path_factory.mktemp("model") / "endless.onnx", 2**62)
+
+
+def run(story: Callable[[PictureProcesses], Awaitable[None]], **options: Any) -> None:
+    """Let a story happen, on the loop that the server has."""
+
+    async def main() -> None:
+        pictures = PictureProcesses(Log(stream=io.StringIO()), **options)
+        try:
+            await asyncio.wait_for(story(pictures), _HANG)
+        finally:
+            pictures.close()
+
+    uvloop.run(main())
+
+
+async def until(holds: Callable[[], bool]) -> None:
+    while not holds():  # noqa: ASYNC110 - of another process
+        await asyncio.sleep(0.01)
+
+
+def gone(pid: int) -> bool:
+    try:
+        return "State:\tZ" in Path(f"/proc/{pid}/status").read_text()
+    except OSError:
+        return True
+
+
+def status_mib(pid: int, field: str) -> int:
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return int(next(line for line in lines if line.startswith(field)).split()[1]) // 1024
+
+
+def test_nothing_is_started_before_a_picture_comes_and_it_stays_for_the_next(model: Any) -> None:
+    async def story(pictures: PictureProcesses) -> None:
+        assert pictures.pids == []
+        expected = Embedder(model.path, threads=1).embed_picture(GOOD, model.takes)
+        assert np.array_equal(np.float32(await pictures.embed(model, GOOD)), expected)
+        (pid,) = pictures.pids
+        await pictures.embed(model, GOOD)
+        assert pictures.pids == [pid]
+
+    run(story)
+
+
+def test_a_process_that_nobody_asks_for_long_is_ended_and_the_next_picture_has_another(model: Any) -> None:
+    async def story(pictures: PictureProcesses) -> None:
+        await pictures.embed(model, GOOD)
+        (pid,) = pictures.pids
+        await until(lambda: gone(pid))
+        assert pictures.pids == []
+        assert await pictures.embed(model, GOOD)
+
+    run(story, idle_seconds=0.05)
+
+
+def test_what_is_no_picture_is_refused_and_costs_no_process(model: Any) -> None:
+    async def story(pictures: PictureProcesses) -> None:
+        for data in (b"", b"no picture", GOOD[: len(GOOD) // 2]):
+            with pytest.raises(ImageUnreadable, match="can't be decoded"):
+                await pictures.embed(model, data)
+        with pytest.raises(ImageUnreadable, match="needs 374 MiB"):
+            await pictures.embed(model, png(7000, 7000))
+        with pytest.raises(ImageUnreadable, match="1006 scans"):
+            await pictures.embed(model, jpeg_of_scans(1000, 1000))
+        assert len(pictures.pids) == 1
+        assert pictures.ended == 0
+
+    run(story)
+
+
+def test_a_process_has_the_memory_that_the_pods_is_computed_with(model: Any) -> None:
+    dearest = [png(6400, 6400), encoded(Image.new("RGBA", (4070, 4070), (1, 2, 3, 9)), "WEBP", method=0)]
+
+    async def story(pictures: PictureProcesses) -> None:
+        for data in dearest:
+            await pictures.embed(model, data)
+        (pid,) = pictures.pids
+        limit = picture_process_bytes(model.path.stat().st_size) // 2**20
+        assert status_mib(pid, "VmHWM") < limit
+        assert status_mib(pid, "VmRSS") < 150  # what the picture needed is given back
+        held, _ = resource.prlimit(pid, resource.RLIMIT_DATA)
+        assert held == picture_process_bytes(model.path.stat().st_size)
+
+    run(story)
+
+
+def test_a_picture_that_takes_too_long_has_its_process_ended_and_the_next_one_is_answered(
+    model: Any, endless: Any
+) -> None:
+    async def story(pictures: PictureProcesses) -> None:
+        late = asyncio.create_task(pictures.embed(endless, GOOD))
+        after = asyncio.create_task(pictures.embed(model, GOOD))
+        with pytest.raises(ImageUnreadable, match="takes more than 10 s of a processor"):
+            await late
+        assert await after
+        assert pictures.ended == 1
+
+    run(story)
+
+
+def test_a_process_that_gets_no_processor_is_ended_after_the_deadline(model: Any) -> None:
+    async def story(pictures: PictureProcesses) -> None:
+        await pictures.embed(model, GOOD)
+        (pid,) = pictures.pids
+        os.kill(pid, signal.SIGSTOP)
+        with pytest.raises(PictureLost, match=r"wasn't embedded within 0\.2 s"):
+            await pictures.embed(model, GOOD)
+        assert gone(pid)
+
+    run(story, deadline_seconds=0.2, idle_seconds=_HANG)
+
+
+@pytest.mark.parametrize(
+    ("sent", "refusal", "words"),
+    [(signal.SIGKILL, PictureLost, r"ended \(SIGKILL\)"), (signal.SIGSEGV, ImageUnreadable, r"crashes \(SIGSEGV\)")],
+)
+def test_a_process_that_dies_is_replaced(
+    model: Any, endless: Any, sent: signal.Signals, refusal: type[Exception], words: str
+) -> None:
+    async def story(pictures: PictureProcesses) -> None:
+        await pictures.embed(model, GOOD)
+        (pid,) = pictures.pids
+        late = asyncio.create_task(pictures.embed(endless, GOOD))
+        await asyncio.sleep(0)
+        os.kill(pid, sent)
+        with pytest.raises(refusal, match=words):
+            await late
+        assert await pictures.embed(model, GOOD)
+        assert pictures.pids != [pid]
+
+    run(story)
+
+
+def test_a_process_that_died_while_it_had_nothing_to_do_costs_no_picture(model: Any) -> None:
+    async def story(pictures: PictureProcesses) -> None:
+        await pictures.embed(model, GOOD)
+        (pid,) = pictures.pids
+        os.kill(pid, signal.SIGKILL)
+        await until(lambda: gone(pid) and not Path(f"/proc/{pid}").exists())
+        assert await pictures.embed(model, GOOD)
+
+    run(story)
+
+
+def test_whoever_comes_to_a_full_queue_is_asked_to_come_back_and_who_goes_makes_room(model: Any, endless: Any) -> None:
+    async def story(pictures: PictureProcesses) -> None:
+        waiting = [asyncio.create_task(pictures.embed(endless, GOOD)) for _ in range(3)]
+        await until(lambda: pictures.length == 3)
+        with pytest.raises(Overloaded, match="3 pictures are waiting"):
+            await pictures.embed(model, GOOD)
+        waiting[2].cancel()
+        await until(lambda: pictures.length == 2)
+        asked = asyncio.create_task(pictures.embed(model, GOOD))
+        await until(lambda: pictures.length == 3)
+        pictures.close()
+        for one in (*waiting[:2], asked):
+            with pytest.raises(NotReady):
+                await one
+
+    run(story, queue=3)
+
+
+def test_a_client_that_is_gone_takes_no_process_along(model: Any) -> None:
+    async def story(pictures: PictureProcesses) -> None:
+        await pictures.embed(model, GOOD)
+        pids = pictures.pids
+        for _ in range(20):
+            asked = asyncio.create_task(pictures.embed(model, GOOD))
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
+            asked.cancel()
+            assert await pictures.embed(model, GOOD)
+        assert pictures.pids == pids
+
+    run(story)
+
+
+def test_two_processes_embed_two_pictures_at_a_time(model: Any, endless: Any) -> None:
+    async def story(pictures: PictureProcesses) -> None:
+        late = asyncio.create_task(pictures.embed(endless, GOOD))
+        assert await pictures.embed(model, GOOD)
+        assert len(pictures.pids) == 2
+        pictures.close()
+        with pytest.raises(NotReady):
+            await late
+
+    run(story, processes=2)
+
+
+def test_closing_ends_what_is_under_way_at_once(endless: Any) -> None:
+    async def story(pictures: PictureProcesses) -> None:
+        asked = [asyncio.create_task(pictures.embed(endless, GOOD)) for _ in range(3)]
+        await until(lambda: bool(pictures.pids))
+        (pid,) = pictures.pids
+        begun = time.monotonic()
+        pictures.close()
+        for one in asked:
+            with pytest.raises(NotReady):
+                await one
+        assert time.monotonic() - begun < 9  # and not the time of a processor that each may have
+        await until(lambda: gone(pid))
+        with pytest.raises(NotReady):
+            await pictures.embed(endless, GOOD)
+
+    run(story)
+
+
+def test_a_model_that_does_not_work_is_said_with_its_own_words(tmp_path: Path, model: Any) -> None:
+    (tmp_path / "model.onnx").write_bytes(b"no model")
+
+    async def story(pictures: PictureProcesses) -> None:
+        with pytest.raises(RuntimeError, match="onnxruntime can't load it"):
+            await pictures.embed(AModel(tmp_path / "model.onnx"), GOOD)
+        assert await pictures.embed(model, GOOD)
+
+    run(story)
+
+
+# the server's own
+
+
+def children(pid: int) -> list[int]:
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def descendants(pid: int) -> list[int]:
+    found = children(pid)
+    return found + [each for child in found for each in descendants(child)]
+
+
+def embedding(pid: int) -> list[int]:
+    """Those of a server's processes that embed."""
+    return [each for each in descendants(pid) if b"child.py" in Path(f"/proc/{each}/cmdline").read_bytes()]
+
+
+def search(url: str, data: bytes) -> httpx.Response:
+    return httpx.post(f"{url}/v1/search?k=3", content=data, headers={"content-type": "image/png"}, timeout=_HANG)
+
+
+def test_items_are_found_while_costly_pictures_come_and_the_next_good_picture_is_answered(
+    good_build: Any, start: Callable[..., Any]
+) -> None:
+    server = start(good_build.environment())
+    costly = [png(6400, 6400), png(7000, 7000), jpeg_of_scans(900, 1000), jpeg_of_scans(1000, 1000)]
+    with ThreadPoolExecutor(4) as clients, httpx.Client(base_url=server.url, timeout=_HANG) as client:
+        asked = [clients.submit(search, server.url, data) for data in costly * 2]
+        while not all(one.done() for one in asked):
+            answer = client.get("/v1/items/chair-1/similar?k=5")
+            assert len(answer.json()["neighbors"]) == 5
+    answers = [one.result() for one in asked]
+    assert {answer.status_code for answer in answers} == {200, 400}
+    assert {answer.json()["error"]["code"] for answer in answers if answer.status_code == 400} == {"image-unreadable"}
+    assert search(server.url, good_build.picture(3)).json()["neighbors"][0]["id"] == "chair-3"
+    assert status_mib(server.process.pid, "VmHWM") < 150
+
+
+def test_the_server_ends_and_its_processes_with_it_however_it_ends(good_build: Any, start: Callable[..., Any]) -> None:
+    for sent in (signal.SIGTERM, signal.SIGKILL):
+        server = start({**good_build.environment(), "DRAIN_SECONDS": "0"})
+        search(server.url, good_build.picture(3))
+        pids = embedding(server.process.pid)
+        assert pids
+        for pid in pids:
+            os.kill(pid, signal.SIGSTOP)  # as if each were at something that takes for ever
+        with ThreadPoolExecutor(3) as clients:
+            asked = [clients.submit(search, server.url, good_build.picture(3)) for _ in range(3)]
+            deadline = time.monotonic() + _HANG
+            while "pictures_waiting 3" not in httpx.get(f"{server.url}/metrics").text:
+                assert time.monotonic() < deadline
+            server.process.send_signal(sent)
+            status, _ = server.wait(_HANG)
+            refused = [one.exception() or one.result() for one in asked]
+        deadline = time.monotonic() + _HANG
+        while not all(gone(pid) for pid in pids):
+            assert time.monotonic() < deadline
+        if sent == signal.SIGTERM:
+            assert status == 0
+            assert [json.loads(answer.content)["error"]["code"] for answer in refused] == ["not-ready"] * 3  # type: ignore[union-attr]
