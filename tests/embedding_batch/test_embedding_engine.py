@@ -37,6 +37,7 @@ from tests.embedding_batch.killing import (
     KillingEmbedWork,
     StillbornWork,
 )
+from tests.pictures import jpeg_of_scans, png
 
 Vectors = dict[str, NDArray[np.float32] | str]
 SIZE = 32
@@ -293,7 +294,7 @@ import itertools, sys
 from pathlib import Path
 from embedding_batch.embedding import embed_pictures
 from tests.embedding_batch.test_embedding_engine import AModel, photos
-from tests.pictures import jpeg_of_scans, png
+
 pictures = itertools.cycle(photos(50))
 for number, _ in enumerate(embed_pictures(pictures, AModel(Path(sys.argv[1])), workers=2)):
     if number == 300:
