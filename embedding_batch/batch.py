@@ -19,6 +19,7 @@ from embedding_batch.config import Config
 from embedding_batch.errors import NameTaken
 from embedding_batch.events import Listener
 from embedding_batch.run import OpenBucket, Run
+from embedding_batch.state.failures import noting
 from embedding_batch.state.plan import Plan, open_plan
 from embedding_batch.state.scratch import scratch
 from embedding_batch.steps.checking import share
@@ -32,7 +33,7 @@ from embedding_batch.steps.listing import list_items
 from embedding_batch.steps.publishing import publish, publish_build, published
 from embedding_batch.steps.reporting import SHARDED, report
 from embedding_batch.steps.vectors import spool_vectors
-from model_repository.errors import DeliveryError, Misconfigured
+from model_repository.errors import Misconfigured
 from model_repository.gcs_store import GcsStore
 from model_repository.store import Store
 
@@ -68,8 +69,8 @@ def run(
                 _index_vectors(one)
             else:
                 _index_pictures(one)
-        except DeliveryError as error:
-            with suppress(DeliveryError):  # what stopped it may keep it from being written, too
+        except Exception as error:
+            with suppress(Exception):  # what stopped it may keep it from being written, too
                 report(one, error)
             raise
         return report(one)
@@ -107,7 +108,8 @@ def _do(run: Run, name: str, number: int | None = None) -> dict[str, Any]:
     if (done := run.folder.record(name, number)) is not None:
         return done
     began = time.perf_counter()
-    said = WHOLE[name](run) if number is None else SHARES[name](run, number)
+    with noting(run.folder, name, number):
+        said = WHOLE[name](run) if number is None else SHARES[name](run, number)
     return run.folder.write_record(name, number, {**said, "seconds": round(time.perf_counter() - began, 3)})
 
 

@@ -303,8 +303,8 @@ def _parser(word: str, environment: Mapping[str, str]) -> argparse.ArgumentParse
         prog=f"python -m embedding_batch {word}",
         description=f"Build an index from {WORDS[word]}, publish it, and commit it. (Other words: {', '.join(WORDS)})",
         epilog="exit status: 0 done (also on hold), 64 misconfigured, 65 the data is bad, 69 no such bucket, "
-        "70 a defect, 75 try again (the bucket didn't answer, somebody else committed first, the disk is full), "
-        "77 access denied, 130 interrupted",
+        "70 a defect, 73 somebody else committed first (the build is published; another try ends the same), "
+        "75 try again (the bucket didn't answer, the disk is full), 77 access denied, 130 interrupted",
     )
     limits, share, count, hours = DEFAULT_LIMITS, _number(float, 0, 1), _number(int, 1, 10**9), _number(float, 0, 10**6)
     add = parser.add_argument

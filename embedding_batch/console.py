@@ -62,9 +62,9 @@ class Console:
         else:
             self._log.line(severity, message, **fields)
 
-    def stopped(self, error: DeliveryError) -> ExitCode:
+    def stopped(self, error: DeliveryError, **fields: object) -> ExitCode:
         """Write why the batch stopped; return what it ends with."""
-        self.line("ERROR", str(error), code=error.code)
+        self.line("ERROR", str(error), code=error.code, **fields)
         return error.exit_code
 
     def close(self) -> None:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 from typing import ClassVar
 
-from model_repository.errors import PermanentError, SetupFault, TransientError
+from model_repository.errors import DeliveryError, Misconfigured, PermanentError, SetupFault, TransientError
 from model_repository.exit_codes import ExitCode
+
+_NO_PLACE = (PermissionError, FileNotFoundError, FileExistsError, NotADirectoryError)
+"""Another try finds the same folder; any other trouble with files may pass."""
 
 
 class CatalogueMalformed(PermanentError):
@@ -62,6 +66,13 @@ class NameTaken(PermanentError):
     code: ClassVar[str] = "name-taken"
 
 
+class CommitLost(PermanentError):
+    """Somebody else committed since the run looked; another try of it can't find anything else."""
+
+    code: ClassVar[str] = "commit-lost"
+    exit_code: ClassVar[ExitCode] = ExitCode.CANT_CREATE
+
+
 class DiskTrouble(TransientError):
     """A folder of the batch takes no more, or fails."""
 
@@ -98,3 +109,22 @@ class PipelinesRefused(SetupFault):
 
     code: ClassVar[str] = "pipelines-refused"
     exit_code: ClassVar[ExitCode] = ExitCode.NOT_ALLOWED
+
+
+class Defect(DeliveryError):
+    """What nobody thought of."""
+
+    code: ClassVar[str] = "defect"
+    exit_code: ClassVar[ExitCode] = ExitCode.SOFTWARE
+
+
+def said_of(error: Exception) -> DeliveryError:
+    """What is said of whatever stopped the batch: one line, a code and an exit status. The bucket's are ours already."""
+    if isinstance(error, DeliveryError):
+        return error
+    if not isinstance(error, OSError):
+        return Defect(f"a defect of the batch: {error!r}")
+    where = f"{error.filename or 'the folder of --cache'}: {error.strerror or error}"
+    if isinstance(error, _NO_PLACE) or error.errno == errno.EROFS:
+        return Misconfigured(f"{where}; --cache must be a folder that this user may write to")
+    return DiskTrouble(f"{where}; make room, or try again")

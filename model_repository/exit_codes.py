@@ -22,6 +22,8 @@ class ExitCode(IntEnum):
     """The bucket, or the puller, doesn't exist."""
     SOFTWARE = 70
     """A defect of this program."""
+    CANT_CREATE = 73
+    """Of a run of the batch: somebody else committed since it looked. Its build is published, and not committed."""
     TRY_AGAIN = 75
     """The bucket didn't answer, somebody else wrote first, or ``--wait`` ended without a receipt."""
     NOT_ALLOWED = 77

@@ -5,8 +5,9 @@
 ``--build=`` without a name gets the run's ID.
 
 Kubeflow's retries know no exit codes: whatever fails is tried again. So a step that would fail again (misconfigured,
-the data is bad, no such bucket, no rights) must not fail here: it ends with 0, its outcome is `REFUSED`, and the reason
-goes to a task behind it that has no retries and fails. Anything else ends as the step did, and is retried.
+the data is bad, no such bucket, somebody else committed first, no rights) must not fail here: it ends with 0, its outcome
+is `REFUSED`, and the reason goes to a task behind it that has no retries and fails. Anything else ends as the step did,
+and is retried.
 """
 
 from __future__ import annotations
@@ -29,7 +30,14 @@ from model_repository.exit_codes import ExitCode
 DONE: Final = "done"
 REFUSED: Final = "refused"
 IN_VAIN: Final = frozenset(
-    {ExitCode.USAGE, ExitCode.DATA, ExitCode.NO_INPUT, ExitCode.UNAVAILABLE, ExitCode.NOT_ALLOWED}
+    {
+        ExitCode.USAGE,
+        ExitCode.DATA,
+        ExitCode.NO_INPUT,
+        ExitCode.UNAVAILABLE,
+        ExitCode.CANT_CREATE,
+        ExitCode.NOT_ALLOWED,
+    }
 )
 """What another try ends with as well; Argo's template has the same."""
 _LONGEST_REASON: Final = 2000

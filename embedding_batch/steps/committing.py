@@ -7,12 +7,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from embedding_batch.errors import CommitLost
 from embedding_batch.events import Listener, Warned
 from embedding_batch.run import Run
 from model_repository.documents.commit import Commit, LiveCommit, format_commit, parse_commit
 from model_repository.errors import (
     BucketUnavailable,
-    DeliveryError,
     DocumentMalformed,
     GenerationConflict,
     ObjectMissing,
@@ -58,9 +58,7 @@ def describe_commit(live: LiveCommit | None) -> str:
         return "none asked for"
     if not live.commit.hold:
         return f"generation {live.generation}"
-    who = f" by {live.commit.by}" if live.commit.by else ""
-    why = f" ({live.commit.reason})" if live.commit.reason else ""
-    return f"none: generation {live.generation} is on hold{who}{why}; release it to let new builds go live"
+    return f"none: generation {live.generation} is on hold{_by(live.commit)}; release it to let new builds go live"
 
 
 def look(store: Store, target: Target, listener: Listener) -> Serving:
@@ -84,8 +82,8 @@ def look(store: Store, target: Target, listener: Listener) -> Serving:
 def commit(store: Store, target: Target, commit: Commit, serving: Serving) -> LiveCommit:
     """Replace the commit that was `serving`, unless that is on hold; return the one that stands then.
 
-    Raises GenerationConflict when somebody else committed since the batch looked: what they want counts; and
-    BucketUnavailable, when nobody can tell whether the commit was written.
+    Raises CommitLost when somebody else committed since the batch looked: what they want counts, and another try of this
+    run would find the same; and BucketUnavailable, when nobody can tell whether the commit was written.
     """
     if serving.live is not None and serving.live.commit.hold:
         return serving.live
@@ -95,11 +93,28 @@ def commit(store: Store, target: Target, commit: Commit, serving: Serving) -> Li
         # The answer may have got lost on its way: then what is live now is the very commit that was written.
         try:
             live = read_live_commit(store, target)
-        except DeliveryError:
+        except (ObjectMissing, DocumentMalformed) as found:
+            if isinstance(error, GenerationConflict):
+                raise CommitLost(_lost(commit, f"{target.commit_name} was changed ({found})")) from None
             raise error from None
-        if live.generation == serving.generation or live.commit != commit:
+        if live.generation == serving.generation:
             raise
-        return live
+        if live.commit == commit:
+            return live
+        stands = f"{target.commit_name}: {live.commit.index_prefix} was committed{_by(live.commit)}"
+        raise CommitLost(_lost(commit, stands)) from None
+
+
+def _lost(commit: Commit, stands: str) -> str:
+    return (
+        f"{stands} while this run worked; {commit.index_prefix} is published and not committed: a new run begins with what is live now, or "
+        "indexpush commit puts this build live"
+    )
+
+
+def _by(commit: Commit) -> str:
+    who = f" by {commit.by}" if commit.by else ""
+    return f"{who} ({commit.reason})" if commit.reason else who
 
 
 def commit_build(run: Run) -> dict[str, Any]:

@@ -7,8 +7,8 @@ from typing import Any, Final
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from embedding_batch.run import Run
+from embedding_batch.state.failures import describe, failures
 from embedding_batch.state.folder import RunFolder
-from model_repository.errors import DeliveryError
 from model_repository.fields import format_document, format_moment
 
 SHARDED: Final = {"fetch": "shards", "embed": "shards", "build": "parts"}
@@ -16,8 +16,11 @@ STEPS: Final = ("list", "fetch", "embed", "collect", "build", "publish", "commit
 """In their order."""
 
 
-def report(run: Run, error: DeliveryError | None = None) -> dict[str, Any]:
-    """Write `reports/<index>/<build>.json` and a page of it; returns the first. error: what stopped the run."""
+def report(run: Run, error: Exception | None = None) -> dict[str, Any]:
+    """Write `reports/<index>/<build>.json` and a page of it; returns the first.
+
+    error: what stopped the run, said where no step left why it stopped.
+    """
     said = gather(run, error)
     folder = run.folder
     run.store.write(folder.report("json"), format_document(said), if_generation_match=None)
@@ -25,22 +28,25 @@ def report(run: Run, error: DeliveryError | None = None) -> dict[str, Any]:
     return said
 
 
-def gather(run: Run, error: DeliveryError | None = None) -> dict[str, Any]:
+def gather(run: Run, error: Exception | None = None) -> dict[str, Any]:
     """What is known of a run, done or not."""
     folder = run.folder
     records = {step: _records(folder, step) for step in STEPS}
+    errors = _errors(folder)
+    if error and not errors:
+        errors = [{"step": None, "number": None, **describe(error)}]
     listed, collected, published, committed = (
         next(iter(records[step]), {}) for step in ("list", "collect", "publish", "commit")
     )
     embedded = sum(record["embedded"] for record in records["embed"])
-    outcome = committed or {"outcome": "failed" if error else "unfinished", "generation": None}
+    outcome = committed or {"outcome": "failed" if errors else "unfinished", "generation": None}
     return {
         "index_prefix": str(folder.prefix),
         "environment": run.config.target.environment,
         "created": format_moment(run.now),
         "models": published.get("models", [model["prefix"] for model in listed.get("models", [])]),
         **{name: value for name, value in outcome.items() if name != "seconds"},
-        **({"error": {"code": error.code, "message": str(error)}} if error else {}),
+        "errors": [] if committed else errors,
         "items": published.get("items", collected.get("items", listed.get("items", 0))),
         **{name: listed.get(name, 0) for name in ("came", "went", "changed")},
         "embedded": embedded,
@@ -54,6 +60,13 @@ def gather(run: Run, error: DeliveryError | None = None) -> dict[str, Any]:
             step: round(sum(record["seconds"] for record in found), 3) for step, found in records.items() if found
         },
     }
+
+
+def _errors(folder: RunFolder) -> list[dict[str, Any]]:
+    """Why steps stopped that aren't done: in their order, each with its shard's or part's number."""
+    found = sorted(failures(folder), key=lambda one: one["number"] or 0)
+    of_steps = (one for step in STEPS for one in found if one["step"] == step)
+    return [one for one in of_steps if folder.record(one["step"], one["number"]) is None]
 
 
 def _records(folder: RunFolder, step: str) -> list[dict[str, Any]]:

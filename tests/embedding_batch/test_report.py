@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import errno
 import json
 from typing import TYPE_CHECKING, Any
+from unittest.mock import Mock
 
 import pytest
 
-from embedding_batch.errors import TooManyBroken
+from embedding_batch.batch import SHARES
+from embedding_batch.errors import TooManyBroken, WorkersDied
 from embedding_batch.steps.guards import Limits
 from model_repository.errors import BucketUnavailable
 from model_repository.store import ObjectInfo
+from tests.embedding_batch.test_shards import do
 
 if TYPE_CHECKING:
     from tests.embedding_batch.conftest import Shop
@@ -47,7 +51,7 @@ def test_a_report_says_what_was_found_made_and_took_how_long(shop: Shop) -> None
         assert one["category"] in page
     assert set(report["seconds"]) == {"list", "fetch", "embed", "collect", "build", "publish", "commit"}
     assert str(report["models"][0]) in page
-    assert "error" not in report
+    assert report["errors"] == []
 
 
 def test_a_run_that_failed_has_a_report_with_its_error_and_what_was_done_until_then(shop: Shop) -> None:
@@ -55,10 +59,12 @@ def test_a_run_that_failed_has_a_report_with_its_error_and_what_was_done_until_t
     with pytest.raises(TooManyBroken):
         shop.batch()
     report, page = written(shop)
-    assert (report["outcome"], report["generation"], report["error"]["code"]) == ("failed", None, "too-many-broken")
-    assert "chair-3" in report["error"]["message"]
+    (error,) = report["errors"]
+    assert (report["outcome"], report["generation"]) == ("failed", None)
+    assert (error["step"], error["number"], error["code"]) == ("collect", None, "too-many-broken")
+    assert "chair-3" in error["message"]
     assert (report["items"], report["embedded"], list(report["seconds"])) == (15, 14, ["list", "fetch", "embed"])
-    assert "too-many-broken" in page
+    assert "Step collect: <strong>too-many-broken</strong>" in page
 
 
 def test_a_failed_run_s_report_is_replaced_when_it_goes_on_and_ends_well(shop: Shop) -> None:
@@ -76,7 +82,7 @@ def test_a_failed_run_s_report_is_replaced_when_it_goes_on_and_ends_well(shop: S
     shop.store.write = write  # type: ignore[method-assign]
     shop.batch()
     report, _ = written(shop)
-    assert (report["outcome"], "error" in report) == ("committed", False)
+    assert (report["outcome"], report["errors"]) == ("committed", [])
 
 
 def test_what_stops_the_report_too_does_not_hide_what_stopped_the_run(shop: Shop) -> None:
@@ -90,6 +96,82 @@ def test_what_stops_the_report_too_does_not_hide_what_stopped_the_run(shop: Shop
     shop.store.write = fail  # type: ignore[method-assign]
     with pytest.raises(BucketUnavailable, match=r"no answer for indexes/shop/b1/index\.json"):
         shop.batch()
+
+
+def test_a_run_that_a_full_disk_or_a_defect_stopped_has_a_report_too(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for build, error, code in (
+        ("b1", OSError(errno.ENOSPC, "No space left on device", "/cache"), "disk-trouble"),
+        ("b2", ZeroDivisionError("x"), "defect"),
+    ):
+        monkeypatch.setitem(SHARES, "build", Mock(side_effect=error))
+        with pytest.raises(type(error)):
+            shop.batch(build)
+        report, _ = written(shop, build)
+        assert report["outcome"] == "failed"
+        assert {(one["step"], one["code"]) for one in report["errors"]} == {("build", code)}
+        assert {one["number"] for one in report["errors"]} <= set(range(4))
+
+
+def test_what_stops_a_run_between_its_steps_is_in_its_report(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("embedding_batch.batch._side_by_side", Mock(side_effect=BucketUnavailable("no answer")))
+    with pytest.raises(BucketUnavailable):
+        shop.batch()
+    report, page = written(shop)
+    assert report["errors"] == [
+        {"step": None, "number": None, "code": "bucket-unavailable", "message": "no answer"},
+    ]
+    assert "<strong>bucket-unavailable</strong>: no answer" in page
+
+
+@pytest.mark.parametrize("breaks", [False, True], ids=["", "where-nothing-can-be-written"])
+def test_the_report_of_steps_run_alone_says_which_one_stopped_and_why_until_it_is_done(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch, *, breaks: bool
+) -> None:
+    do(shop, "list", shard_pictures=8)
+    do(shop, "fetch", 0, shard_pictures=8)
+    do(shop, "fetch", 1, shard_pictures=8)
+    do(shop, "embed", 0, shard_pictures=8)
+    write = shop.store.write
+
+    def fail(name: str, data: bytes, *, if_generation_match: int | None) -> ObjectInfo:
+        if breaks and "/failed/" in name:
+            raise ZeroDivisionError(name)
+        return write(name, data, if_generation_match=if_generation_match)
+
+    with monkeypatch.context() as broken:
+        broken.setattr(shop.store, "write", fail)
+        broken.setitem(SHARES, "embed", Mock(side_effect=[WorkersDied("killed once"), WorkersDied("killed <again>")]))
+        for _ in range(2):
+            with pytest.raises(WorkersDied):
+                do(shop, "embed", 1, shard_pictures=8)
+    report = do(shop, "report", shard_pictures=8)
+    (stored, page) = written(shop)
+    assert stored == report
+    if breaks:
+        assert (report["outcome"], report["errors"]) == ("unfinished", [])
+        return
+    assert report["outcome"] == "failed"
+    assert report["errors"] == [
+        {"step": "embed", "number": 1, "code": "workers-died", "message": "killed <again>"},
+    ]
+    assert "Step embed 1: <strong>workers-died</strong>: killed &lt;again&gt;" in page
+    do(shop, "embed", 1, shard_pictures=8)
+    report = do(shop, "report", shard_pictures=8)
+    assert (report["outcome"], report["errors"]) == ("unfinished", [])
+
+
+def test_several_shards_that_failed_are_all_named_in_their_order(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    do(shop, "list", shard_pictures=4)
+    with monkeypatch.context() as broken:
+        broken.setitem(SHARES, "fetch", Mock(side_effect=lambda _, number: [][number]))
+        for number in (3, 0, 1):
+            with pytest.raises(IndexError):
+                do(shop, "fetch", number, shard_pictures=4)
+    do(shop, "fetch", 1, shard_pictures=4)
+    report = do(shop, "report", shard_pictures=4)
+    assert [(one["step"], one["number"]) for one in report["errors"]] == [("fetch", 0), ("fetch", 3)]
 
 
 def test_names_from_the_catalogue_are_text_on_the_page_and_nothing_else(shop: Shop) -> None:

@@ -190,8 +190,9 @@ def test_a_run_that_is_stopped_leaves_a_report_that_says_why(shop: Shop) -> None
     with pytest.raises(DeliveryError):
         shop.batch()
     said = json.loads(shop.store.read("reports/shop/b1.json", limit=2**20).data)
-    assert (said["outcome"], said["error"]["code"]) == ("failed", "too-many-broken")
-    assert "chair-3" in said["error"]["message"]
+    (error,) = said["errors"]
+    assert (said["outcome"], error["code"]) == ("failed", "too-many-broken")
+    assert "chair-3" in error["message"]
 
 
 POLITE = Politeness(requests_a_second=1000, tries=1, longest_pause=0.1)

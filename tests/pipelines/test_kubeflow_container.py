@@ -44,7 +44,7 @@ def exits(code: int, message: str = 'it\'s bad: correct "x" {{y}}') -> str:
     return f"import sys; sys.stderr.write({line!r} + '\\n'); sys.exit({code})"
 
 
-@pytest.mark.parametrize("code", [64, 65, 66, 69, 77])
+@pytest.mark.parametrize("code", [64, 65, 66, 69, 73, 77])
 def test_what_would_fail_again_is_refused_with_its_reason(container: Container, code: int) -> None:
     assert container.run(exits(code), *container.counting) == 0
     assert container.outcome.read_text() == "refused"
