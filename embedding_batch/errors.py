@@ -119,7 +119,7 @@ class Defect(DeliveryError):
 
 
 def said_of(error: Exception) -> DeliveryError:
-    """What is said of whatever stopped the batch: one line, a code and an exit status. The bucket's are ours already."""
+    """What is said of whatever stopped the batch: one line, a code, an exit status. The bucket's are ours already."""
     if isinstance(error, DeliveryError):
         return error
     if not isinstance(error, OSError):

@@ -82,8 +82,8 @@ def look(store: Store, target: Target, listener: Listener) -> Serving:
 def commit(store: Store, target: Target, commit: Commit, serving: Serving) -> LiveCommit:
     """Replace the commit that was `serving`, unless that is on hold; return the one that stands then.
 
-    Raises CommitLost when somebody else committed since the batch looked: what they want counts, and another try of this
-    run would find the same; and BucketUnavailable, when nobody can tell whether the commit was written.
+    Raises CommitLost when somebody else committed since the batch looked: what they want counts, and another try of
+    this run would find the same; and BucketUnavailable, when nobody can tell whether the commit was written.
     """
     if serving.live is not None and serving.live.commit.hold:
         return serving.live
@@ -107,8 +107,8 @@ def commit(store: Store, target: Target, commit: Commit, serving: Serving) -> Li
 
 def _lost(commit: Commit, stands: str) -> str:
     return (
-        f"{stands} while this run worked; {commit.index_prefix} is published and not committed: a new run begins with what is live now, or "
-        "indexpush commit puts this build live"
+        f"{stands} while this run worked; {commit.index_prefix} is published and not committed: a new run begins with "
+        "what is live now, or indexpush commit puts this build live"
     )
 
 

@@ -461,7 +461,7 @@ def test_at_a_terminal_a_person_sees_a_bar_and_plain_words() -> None:
     assert "embed: 2 embedded (1.234 s)" in stream.getvalue()
 
 
-def test_of_two_runs_at_once_one_commits_and_the_other_says_so_with_status_75(
+def test_of_two_runs_at_once_one_commits_and_the_other_says_so_with_status_73(
     shop: Shop, new_bucket: Callable[[], str]
 ) -> None:
     bucket = new_bucket()
@@ -476,9 +476,9 @@ def test_of_two_runs_at_once_one_commits_and_the_other_says_so_with_status_75(
     ended = {run.returncode: (out, err) for run in runs for out, err in [run.communicate(timeout=100)]}
     builds = GcsStore(bucket).folders("indexes/shop/")
     live = read_live_commit(GcsStore(bucket), Target("production", "shop")).commit.index_prefix
-    if set(ended) == {0, 75}:
+    if set(ended) == {0, 73}:
         assert json.loads(ended[0][0])["index_prefix"] == str(live)
-        assert lines(ended[75][1])[-1]["code"] == "generation-conflict"
+        assert lines(ended[73][1])[-1]["code"] == "commit-lost"
     else:  # the second one looked after the first had committed
         assert set(ended) == {0}
     assert len(builds) == 3
