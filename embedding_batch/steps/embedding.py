@@ -67,9 +67,14 @@ def _wanted(run: Run, number: int, model: LocalModel) -> dict[bytes, str]:
     return {row["sha256"]: row["picture"] for row in rows}
 
 
-def read_pictures(run: Run, wanted: dict[bytes, str], faults: dict[str, str]) -> Generator[tuple[bytes, bytes]]:
-    """The bytes of pictures by their sha256; why others can't be had goes to `faults`, by the same in hex."""
-    places = {_place(run, uri, digest): digest for digest, uri in wanted.items()}
+def read_pictures(
+    run: Run, wanted: dict[bytes, str], faults: dict[str, str], *, where_kept: bool = True
+) -> Generator[tuple[bytes, bytes]]:
+    """The bytes of pictures by their sha256; why others can't be had goes to `faults`, by the same in hex.
+
+    where_kept: read those from the web in the bucket, and ask nobody else.
+    """
+    places = {_place(run, uri, digest) if where_kept else uri: digest for digest, uri in wanted.items()}
     asked = (Picture(place, None) for place in places)
     fetching = fetch(asked, politeness=run.config.politeness, open_bucket=run.bucket)
     with closing(fetching):

@@ -22,7 +22,8 @@ from embedding_batch.state.plan import open_plan
 from embedding_batch.state.tables import read_table
 from embedding_batch.steps.guards import Limits
 from embedding_batch.steps.models import new_model, own_model, publish_model
-from model_repository.documents.model_manifest import ModelInput
+from image_embedder import PictureUnreadable
+from model_repository.documents.model_manifest import ModelInput, parse_model_manifest
 from model_repository.log import Log
 from model_repository.names import IndexPrefix, ModelPrefix
 from model_repository.repository import read_build
@@ -284,6 +285,52 @@ def test_pictures_that_were_deleted_from_the_bucket_are_asked_for_again_when_a_m
     report = web_shop.batch("b2", fresh_seconds=fresh_seconds)
     assert (report["items"], report["embedded"], report["broken"]) == (6, 6, [])
     assert (len(kept(web_shop)), pictures_asked(host)) == (6, 12)
+
+
+def models_and_pictures_are_deleted(shop: Shop) -> None:
+    for info in [*shop.store.listing("pictures/"), *shop.store.listing("models/")]:
+        shop.store.delete(info.name)
+
+
+def golden_pictures(shop: Shop, build: str) -> set[bytes]:
+    (model,) = read_build(shop.store, IndexPrefix("shop", build)).manifest.models
+    manifest = parse_model_manifest(shop.store.read(model.prefix.manifest, limit=2**20).data, model.prefix)
+    return {shop.store.read(f"{model.prefix}/{one.image}", limit=2**24).data for one in manifest.golden_images}
+
+
+def test_a_model_that_was_deleted_with_the_pictures_is_proved_by_what_their_hosts_have(
+    web_shop: Shop, host: PictureHost
+) -> None:
+    web_shop.batch("b1")
+    golden = golden_pictures(web_shop, "b1")
+    models_and_pictures_are_deleted(web_shop)
+    report = web_shop.batch("b2")
+    assert (report["embedded"], pictures_asked(host)) == (0, 6 + 3)
+    assert golden_pictures(web_shop, "b2") == golden
+
+
+def test_where_the_hosts_have_other_pictures_by_now_the_model_is_proved_by_those_that_are_the_same(
+    web_shop: Shop, host: PictureHost
+) -> None:
+    web_shop.batch("b1")
+    models_and_pictures_are_deleted(web_shop)
+    for chair in CHAIRS[:-1]:
+        host.always[chair] = status(404)
+    web_shop.batch("b2")
+    assert golden_pictures(web_shop, "b2") == {(web_shop.folder / "chair-6.jpg").read_bytes()}
+
+
+def test_where_no_picture_can_be_had_again_the_mend_is_said_and_helps(web_shop: Shop, host: PictureHost) -> None:
+    web_shop.batch("b1")
+    models_and_pictures_are_deleted(web_shop)
+    for chair in CHAIRS:
+        host.always[chair] = status(404)
+    with pytest.raises(PictureUnreadable, match=r"404.*; put pictures/ or models/ .* back, or delete features/"):
+        web_shop.batch("b2")
+    host.always.clear()
+    for info in web_shop.store.listing("features/"):
+        web_shop.store.delete(info.name)
+    assert web_shop.batch("b3")["embedded"] == 6
 
 
 def test_pictures_that_are_kept_are_not_asked_for_again_when_a_model_needs_them(
