@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncGenerator
 from http import HTTPStatus
 from typing import ClassVar, NamedTuple
 
 
 class Response(NamedTuple):
-    """An answer. headers: as ASGI has them; those that every answer has are added by the server."""
+    """An answer. headers: as ASGI has them; those that every answer has are added by the server.
+
+    rest: what follows `body`, made while it is sent; its client takes it as fast as it can.
+    """
 
     status: int
     body: bytes
     headers: list[tuple[bytes, bytes]]
+    rest: AsyncGenerator[bytes, None] | None = None
 
 
 class RequestRefused(Exception):

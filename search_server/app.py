@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
 import time
-from collections import Counter, deque
-from collections.abc import Awaitable, Callable, Iterable
+from collections import Counter
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
+from contextlib import aclosing
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from http import HTTPStatus
@@ -20,7 +20,7 @@ from search_server.build.index import MappedIndex, check_one_space
 from search_server.build.model import Model
 from search_server.config import Config
 from search_server.errors import MethodRefused, NoModel, NotReady, RouteUnknown
-from search_server.find_neighbors import format_error, format_neighbors, parse_find_neighbors
+from search_server.find_neighbors import FindNeighbors, format_error
 from search_server.http.requests import (
     ClientGone,
     Request,
@@ -33,6 +33,7 @@ from search_server.http.requests import (
 from search_server.http.responses import (
     json_body_response,
     json_response,
+    json_stream_response,
     search_json,
     similar_json,
 )
@@ -40,6 +41,7 @@ from search_server.page import read_page
 from search_server.pictures import PictureProcesses
 from search_server.pod import PodState, ProcessState
 from search_server.probes import Probes
+from search_server.searches import Searches
 
 if TYPE_CHECKING:
     from http_limits.protocol import BoundedProtocol
@@ -49,8 +51,6 @@ _ITEM_TAIL = b"/similar"
 _ITEM_SHORTEST = len(_ITEM_HEAD) + 1 + len(_ITEM_TAIL)
 _FIND_NEIGHBORS = "find-neighbors"
 _VERTEX_PATH = re.compile(rb"/v1/projects/[^/]+/locations/[^/]+/indexEndpoints/[^/]+:findNeighbors")
-_SEARCHES_AN_ITERATION = 16
-"""So many are made before the event loop looks at its sockets again: probes and new connections wait no longer."""
 _CLOSE = (b"connection", b"close")
 
 Message = dict[str, Any]
@@ -63,6 +63,7 @@ class Opened:
     index: MappedIndex
     models: tuple[Model, ...]
     pictures: PictureProcesses
+    searches: Searches
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,35 +73,6 @@ class Route:
     name: str
     method: str
     answer: Callable[[Request], Awaitable[Response]]
-
-
-class IterationLimit:
-    """Lets so many pass in one iteration of the event loop, in the order in which they came."""
-
-    def __init__(self, most: int) -> None:
-        self._most = most
-        self._passed = 0
-        self._waiting: deque[asyncio.Future[None]] = deque()
-
-    async def __call__(self) -> None:
-        """Wait until one may pass."""
-        loop = asyncio.get_running_loop()
-        if not self._passed:
-            loop.call_soon(self._next)
-        self._passed += 1
-        if self._passed > self._most:
-            waits = loop.create_future()
-            self._waiting.append(waits)
-            await waits
-
-    def _next(self) -> None:
-        passing = [self._waiting.popleft() for _ in range(min(self._most, len(self._waiting)))]
-        self._passed = len(passing) + len(self._waiting)
-        for waits in passing:
-            if not waits.done():
-                waits.set_result(None)
-        if self._passed:
-            asyncio.get_running_loop().call_soon(self._next)
 
 
 class SearchApplication:
@@ -122,7 +94,6 @@ class SearchApplication:
         self._log = log
         self._opened: Opened | None = None
         self._draining = False
-        self._may_search = IterationLimit(_SEARCHES_AN_ITERATION)
         # callers ask in the same few ways again and again
         self._parse_search = lru_cache(maxsize=4096)(partial(parse_search, limits=config.limits))
         self._similar = Route("similar", "GET", self._answer_similar)
@@ -143,7 +114,7 @@ class SearchApplication:
 
     def open(self, index: MappedIndex, models: tuple[Model, ...], pictures: PictureProcesses) -> None:
         """Answer about this build from now on. models: in the order of its manifest."""
-        self._opened = Opened(index, models, pictures)
+        self._opened = Opened(index, models, pictures, Searches(index, self.limits))
         self._own.items = index.manifest.items
 
     def drain(self) -> None:
@@ -185,8 +156,28 @@ class SearchApplication:
             # a client that sent more requests at once gets all their answers before it is told to go
             headers = [*headers, _CLOSE]
         await send({"type": "http.response.start", "status": answer.status, "headers": headers})
-        await send({"type": "http.response.body", "body": answer.body})
+        await send({"type": "http.response.body", "body": answer.body, "more_body": answer.rest is not None})
+        if answer.rest is not None and not await self._send_rest(request, answer.rest, send):
+            return
         self._count(route.name if route else "none", answer.status, time.perf_counter() - begun)
+
+    async def _send_rest(
+        self, request: Request, rest: AsyncGenerator[bytes, None], send: Callable[[Message], Awaitable[None]]
+    ) -> bool:
+        """Send what is made meanwhile; False if it can't be completed, and then the connection ends without its end."""
+        try:
+            async with aclosing(rest):
+                async for piece in rest:
+                    if request.gone():
+                        return False
+                    await send({"type": "http.response.body", "body": piece, "more_body": True})
+        except ClientGone:
+            return False
+        except Exception as error:  # noqa: BLE001 - its status is sent: it can only be cut off
+            self._log.error(f"an answer was cut off: {error!r}")
+            return False
+        await send({"type": "http.response.body", "body": b""})
+        return True
 
     def _route(self, request: Request) -> Route:
         path = request.path
@@ -228,13 +219,13 @@ class SearchApplication:
     # the routes
 
     async def _answer_similar(self, request: Request) -> Response:
-        index = self._open().index
+        opened = self._open()
+        index = opened.index
         search = self._parse_search(request.query)
         item = parse_item(request.path[len(_ITEM_HEAD) : -len(_ITEM_TAIL)])
         home, position = index.place(item)
         partitions = index.comparable(home, search.category)
-        await self._may_search()
-        found = index.similar(home, position, search.k, partitions)
+        found = await opened.searches.similar(home, position, search.k, partitions, request.gone)
         return json_body_response(similar_json(item, home.category, self._config.generation, found))
 
     async def _answer_items(self, request: Request) -> Response:
@@ -259,18 +250,13 @@ class SearchApplication:
             raise NoModel
         picture = parse_picture(request.header(b"content-type"), await request.body())
         vector = await opened.pictures.embed(opened.models[model], picture)
-        await self._may_search()
-        found = opened.index.nearest(vector, search.k, partitions)
+        found = await opened.searches.nearest(vector, search.k, partitions, request.gone)
         return json_body_response(search_json(self._config.generation, found))
 
     async def _answer_find_neighbors(self, request: Request) -> Response:
-        index = self._open().index
-        answers: list[dict[str, Any]] = []
-        for query in parse_find_neighbors(await request.body(), index, self.limits):
-            await self._may_search()
-            found = index.nearest(query.vector, query.neighbors, query.partitions)
-            answers.append(format_neighbors(query, found, index))
-        return json_response({"nearestNeighbors": answers})
+        opened = self._open()
+        answer = FindNeighbors(opened.index, opened.searches, self.limits, request.gone)
+        return await json_stream_response(answer.pieces(await request.body()))
 
     async def _answer_status(self, request: Request) -> Response:
         parse_query(request.query, ())

@@ -22,12 +22,18 @@ class Limits(ConnectionLimits):
     """What one request may ask for, besides what every connection may.
 
     neighbors: largest k. queries: most queries of one findNeighbors. listed: most items of one page.
+    search_cost: of the searches of one request; waiting_cost: under way, with which no long search is begun. Both in
+        numbers compared, 2.5 thousand million a second: see `build.index.Partition.cost`.
+    json_bytes: of a body that is JSON.
     pictures: that wait for the model; one more is answered 503. (How many pixels one may have: `image_embedder`.)
     """
 
     neighbors: int = 1000
     queries: int = 100
     listed: int = 500
+    search_cost: float = 32e9
+    waiting_cost: float = 8e9
+    json_bytes: int = 4 * 1024 * 1024
     pictures: int = 8
 
 

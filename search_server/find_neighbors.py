@@ -6,19 +6,22 @@ lowerCamelCase or in snake_case, null means unset, and an unknown field is an er
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from array import array
+from collections.abc import AsyncGenerator, Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 from http import HTTPStatus
 from typing import Any
 
 import orjson
 
-from http_limits.refusals import RequestMalformed
+from http_limits.refusals import BodyTooLarge, RequestMalformed
 from model_repository.fields import Fields
 from search_server.build.index import MappedIndex, Neighbors, Partition, check_one_space
 from search_server.config import Limits
 from search_server.errors import ParameterRefused
 from search_server.http.requests import DEFAULT_NEIGHBORS, parse_vector
+from search_server.searches import Searches
 
 _CATEGORY = "category"
 
@@ -32,12 +35,20 @@ _GOOGLE_STATUS = {
 }
 
 
+_MOST_BRACKETS = 20_000
+"""Lists and objects of a body: four times as many as any request needs. Each takes 60 bytes of memory, once read."""
+_AT_ONCE = 6_000
+"""Numbers of full datapoints that are written in one turn: 120 KB, half a millisecond."""
+_FULL = 150.0
+"""Cost of a number of a full datapoint, which is looked up and written, as numbers compared."""
+
+
 @dataclass(frozen=True, slots=True)
 class Query:
     """One query. id: of its answer. vector: of length 1. partitions: where to look. full: vectors and restricts too."""
 
     id: str
-    vector: list[float]
+    vector: array[float]
     neighbors: int
     partitions: tuple[Partition, ...]
     full: bool
@@ -76,8 +87,47 @@ class _Message(Fields):
         return value
 
 
-def parse_find_neighbors(body: bytes, index: MappedIndex, limits: Limits) -> tuple[Query, ...]:
-    """Read a request; raises `RequestMalformed`, `ParameterRefused` or `ItemUnknown`."""
+class FindNeighbors:
+    """Answers one request, in pieces between which others are answered. gone: whether nobody waits for it any more."""
+
+    def __init__(self, index: MappedIndex, searches: Searches, limits: Limits, gone: Callable[[], bool]) -> None:
+        self._index = index
+        self._searches = searches
+        self._limits = limits
+        self._gone = gone
+
+    async def pieces(self, body: bytes) -> AsyncGenerator[bytes, None]:
+        """The answer to a body, in JSON.
+
+        Raises, before the first piece, `RequestMalformed`, `ParameterRefused`, `ItemUnknown` or `Overloaded`; at any
+        time `ClientGone`.
+        """
+        full, messages = _parse_body(body, self._index, self._limits)
+        take, index = self._searches.turns.take, self._index
+        parse = partial(_parse_query, index=index, limits=self._limits, full=full)
+        queries = [await take(partial(parse, message), self._gone) for message in messages]
+        self._searches.long.check(sum(_cost(query, index) for query in queries))
+        before = b'{"nearestNeighbors":['
+        for number, query in enumerate(queries):
+            found = await self._searches.nearest(
+                query.vector, query.neighbors, query.partitions, self._gone, begun=number > 0
+            )
+            yield before + b'{"id":%b,"neighbors":[' % orjson.dumps(query.id)
+            at_once = _AT_ONCE // len(query.vector) + 1 if query.full else self._limits.neighbors
+            for start in range(0, len(found.ids), at_once):
+                some = found.part(start, start + at_once)
+                piece = await take(partial(_format, query, some, index), self._gone)
+                yield b"," + piece if start else piece
+            before = b"]},"
+        yield b"]}]}"
+
+
+def _parse_body(body: bytes, index: MappedIndex, limits: Limits) -> tuple[bool, list[_Message]]:
+    """Whether full datapoints are asked for, and the queries; raises `RequestMalformed` or `ParameterRefused`."""
+    if len(body) > limits.json_bytes:
+        raise BodyTooLarge(f"a body in JSON may have {limits.json_bytes} bytes")
+    if body.count(b"{") + body.count(b"[") > _MOST_BRACKETS:
+        raise RequestMalformed(f"the body has more than {_MOST_BRACKETS} lists and objects")
     try:
         message = _Message(orjson.loads(body), "the body")
     except orjson.JSONDecodeError as error:
@@ -89,14 +139,13 @@ def parse_find_neighbors(body: bytes, index: MappedIndex, limits: Limits) -> tup
     message.ignore("index_endpoint")
     full = message.flag("return_full_datapoint", default=False)
     queries = message.objects("queries", most=limits.queries, default=[])
-    parsed = tuple(_parse_query(query, index, limits, full=full) for query in queries)
     message.done()
-    if not parsed:
+    if not queries:
         message.refuse("queries: at least one is needed")
-    return parsed
+    return full, list(queries)
 
 
-def _parse_query(query: _Message, index: MappedIndex, limits: Limits, *, full: bool) -> Query:
+def _parse_query(query: _Message, *, index: MappedIndex, limits: Limits, full: bool) -> Query:
     neighbors = query.count("neighbor_count", limits.neighbors) or DEFAULT_NEIGHBORS
     # how hard to look is decided by the build, whose recall was measured; these only tune Vertex AI's own indexes
     query.ignore("approximate_neighbor_count", "fraction_leaf_nodes_to_search_override")
@@ -116,7 +165,7 @@ def _parse_query(query: _Message, index: MappedIndex, limits: Limits, *, full: b
         partitions = tuple(each for each in partitions if each.space == home.space)
     else:
         datapoint.refuse("featureVector, or the datapointId of an item of this index, is needed")
-    return Query(item, vector, neighbors, partitions, full)
+    return Query(item, array("d", vector), neighbors, partitions, full)
 
 
 def _select(restricts: Iterable[_Message], index: MappedIndex) -> tuple[Partition, ...]:
@@ -133,12 +182,15 @@ def _select(restricts: Iterable[_Message], index: MappedIndex) -> tuple[Partitio
     return partitions
 
 
-def format_neighbors(query: Query, found: Neighbors, index: MappedIndex) -> dict[str, Any]:
-    """One NearestNeighbors. distance: 1 - cosine similarity, Vertex AI's COSINE_DISTANCE, from 0 to 2."""
-    ids = [item.decode() for item in found.ids]
-    return {
-        "id": query.id,
-        "neighbors": [
+def _cost(query: Query, index: MappedIndex) -> float:
+    full = query.neighbors * len(query.vector) * _FULL if query.full else 0.0
+    return index.cost(query.partitions, query.neighbors) + full
+
+
+def _format(query: Query, found: Neighbors, index: MappedIndex) -> bytes:
+    """Neighbours in JSON. distance: 1 - cosine similarity, Vertex AI's COSINE_DISTANCE, from 0 to 2."""
+    return orjson.dumps(
+        [
             {
                 "datapoint": {
                     "datapointId": item,
@@ -147,9 +199,11 @@ def format_neighbors(query: Query, found: Neighbors, index: MappedIndex) -> dict
                 },
                 "distance": distance * distance / 2.0,
             }
-            for distance, item, category in zip(found.distances, ids, found.categories, strict=True)
-        ],
-    }
+            for distance, item, category in zip(
+                found.distances, [item.decode() for item in found.ids], found.categories, strict=True
+            )
+        ]
+    )[1:-1]
 
 
 def _full(item: str, category: str, index: MappedIndex) -> dict[str, Any]:

@@ -43,6 +43,11 @@ class Request:
         self._scope = scope
         self._receive = receive
 
+    def gone(self) -> bool:
+        """Whether nobody waits for the answer any more."""
+        gone: bool = self._scope["extensions"]["connection"].gone
+        return gone
+
     def header(self, name: bytes) -> bytes:
         """The first field of that name (in lower case), or nothing."""
         return next((value for field, value in self._scope["headers"] if field == name), b"")

@@ -8,7 +8,9 @@ written by one call, and one format string makes the whole list.
 from __future__ import annotations
 
 import re
+from collections.abc import AsyncGenerator
 from functools import lru_cache
+from http import HTTPStatus
 
 import orjson
 
@@ -17,6 +19,8 @@ from search_server.build.index import Neighbors
 
 Headers = list[tuple[bytes, bytes]]
 
+_WHOLE_BYTES = 64 * 1024
+"""An answer of more bytes is sent as it is made."""
 _NOT_PLAIN = re.compile(rb"[^ !#-\[\]-~]")
 """What can't stand in a JSON string as it is, or isn't ASCII."""
 _JSON = ((b"content-type", b"application/json"), (b"cache-control", b"no-store"))
@@ -36,6 +40,16 @@ def json_response(value: object, status: int = 200, *headers: tuple[bytes, bytes
 def json_body_response(body: bytes, status: int = 200, *headers: tuple[bytes, bytes]) -> Response:
     """The same with a body that is JSON already."""
     return response(status, body, *_JSON, *headers)
+
+
+async def json_stream_response(pieces: AsyncGenerator[bytes, None]) -> Response:
+    """The same with a body that is made piece by piece: with its length if it is short, else while it is sent."""
+    body = bytearray()
+    async for piece in pieces:
+        body += piece
+        if len(body) > _WHOLE_BYTES:
+            return Response(HTTPStatus.OK, bytes(body), list(_JSON), pieces)
+    return json_body_response(bytes(body))
 
 
 def similar_json(item: str, category: str, generation: int, found: Neighbors) -> bytes:

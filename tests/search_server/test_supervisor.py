@@ -1,4 +1,4 @@
-"""Several processes, one pod: they share a port and the metrics; who dies is replaced; probes don't wait for workers."""
+"""Several processes, one pod: they share a port and metrics; who dies is replaced; probes don't wait for workers."""
 
 from __future__ import annotations
 

@@ -1,0 +1,83 @@
+"""How a search is made: at once if it is short, else in pieces between which others are answered."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+
+from search_server.build.index import MappedIndex, Neighbors, Partition, merged
+from search_server.config import Limits
+from search_server.turns import LongWork, Turns
+
+SHORT = 2e6
+"""Cost of what is done in one turn on the event loop: about a millisecond."""
+_LONG = 8e6
+"""Cost of a search in one partition that is left to the thread."""
+
+Gone = Callable[[], bool]
+
+
+class Searches:
+    """Searches an index for many clients at once."""
+
+    def __init__(self, index: MappedIndex, limits: Limits) -> None:
+        self.turns = Turns()
+        self.long = LongWork(limits.search_cost, limits.waiting_cost)
+        self._index = index
+
+    async def similar(
+        self, home: Partition, position: int, k: int, partitions: Sequence[Partition], gone: Gone
+    ) -> Neighbors:
+        """See `MappedIndex.similar`."""
+        index = self._index
+        cost = index.cost(partitions, k)
+        if cost <= SHORT:
+            return await self.turns.take(lambda: index.similar(home, position, k, partitions), gone)
+        self.long.check(cost)
+        with self.long.under_way(cost, begun=False):
+            vector = home.vectors.vector(position)
+            return await self._in_pieces(lambda each: position if each is home else vector, k, partitions, gone)
+
+    async def nearest(
+        self, vector: Sequence[float], k: int, partitions: Sequence[Partition], gone: Gone, *, begun: bool = False
+    ) -> Neighbors:
+        """See `MappedIndex.nearest`. begun: this is a part of a request of which another part has been done."""
+        index = self._index
+        cost = index.cost(partitions, k)
+        if cost <= SHORT:
+            return await self.turns.take(lambda: index.nearest(vector, k, partitions), gone)
+        self.long.check(cost)
+        with self.long.under_way(cost, begun=begun):
+            return await self._in_pieces(lambda _: vector, k, partitions, gone)
+
+    async def _in_pieces(
+        self,
+        to: Callable[[Partition], int | Sequence[float]],
+        k: int,
+        partitions: Sequence[Partition],
+        gone: Gone,
+    ) -> Neighbors:
+        best = Neighbors([], [], [])
+        for piece in _pieces(partitions, k):
+            work = partial(_search, piece, to, k, best)
+            long = len(piece) == 1 and piece[0].cost(k) > _LONG
+            best = await (self.long.do(work, gone) if long else self.turns.take(work, gone))
+        return best
+
+
+def _search(
+    piece: Sequence[Partition], to: Callable[[Partition], int | Sequence[float]], k: int, best: Neighbors
+) -> Neighbors:
+    return merged([best, *(each.nearest(to(each), k) for each in piece)], k)
+
+
+def _pieces(partitions: Sequence[Partition], k: int) -> Iterator[Sequence[Partition]]:
+    """As many at a time as one turn has room for."""
+    start, cost = 0, 0.0
+    for end, partition in enumerate(partitions):
+        own = partition.cost(k)
+        if end > start and cost + own > SHORT:
+            yield partitions[start:end]
+            start, cost = end, 0.0
+        cost += own
+    yield partitions[start:]

@@ -1,0 +1,58 @@
+"""Builds of random vectors, of any shape, without a model: where size and number are what is tested."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from model_repository.digests import sha256_digest
+from model_repository.documents.index_manifest import Engine, GoldenQuery, Storage, format_index_manifest
+from model_repository.documents.item_ids import encode_item_ids, encode_item_lookup
+from tests import builds
+from tests.search_server.conftest import PREFIX
+from vector_index import build_index, open_index
+
+_KIND = (Engine.ANNOY, Storage.FLOAT32)
+
+
+def make_vector_build(folder: Path, catalogue: Mapping[str, int], dimensions: int, width: int = 50) -> dict[str, str]:
+    """So many items of each category; the environment of a server of it. Items are called <category>-<number>."""
+    index = folder / "current" / "index"
+    index.mkdir(parents=True)
+    rng = np.random.default_rng(1)
+    golden, partitions, ids = [], [], []
+    for number, (category, count) in enumerate(catalogue.items()):
+        names = [f"{category}-{n}" for n in range(count)]
+        vectors = rng.standard_normal((count, dimensions)).astype(np.float32)
+        vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+        build_index(index / f"{number}.ann", vectors, *_KIND, trees=10, seed=7)
+        (index / f"{number}.ids").write_bytes(encode_item_ids(names))
+        ids.append(names)
+        what = {"file": f"{number}.ann", "dimensions": dimensions, "width": width, "model": None}
+        partitions.append(builds.partition(number, category, count, **what))
+        if not golden:
+            opened = open_index(index / f"{number}.ann", *_KIND, dimensions=dimensions, items=count)
+            found, distances = opened.nearest_to(0, min(5, count), width)
+            golden.append(GoldenQuery(category, names[0], tuple(names[p] for p in found), tuple(distances)))
+            opened.close()
+    (index / "items.lookup").write_bytes(encode_item_lookup(ids))
+    manifest = builds.index_manifest(
+        PREFIX,
+        models=(),
+        partitions=tuple(partitions),
+        golden_queries=tuple(golden),
+        files=builds.described_folder(index, without="index.json"),
+    )
+    data = format_index_manifest(manifest)
+    (index / "index.json").write_bytes(data)
+    return {
+        "DATA": str(folder / "current"),
+        "COMMIT_GENERATION": "1",
+        "INDEX_PREFIX": str(PREFIX),
+        "INDEX_DIGEST": sha256_digest(data),
+        "HOST": "127.0.0.1",
+        "TERMINATION_LOG": str(folder / "termination"),
+        "DRAIN_SECONDS": "0",
+    }
