@@ -18,6 +18,7 @@ from starlette.routing import Route
 
 from cd_webhook.auth import Check, NotAllowed, Unauthenticated
 from cd_webhook.deliver import Delivery, Rejected
+from cd_webhook.filters import Filters
 from cd_webhook.metrics import Metrics
 from cd_webhook.status import describe_all, describe_one
 from cd_webhook.watcher import Watcher
@@ -46,6 +47,7 @@ class Dependencies:
     project: str
     check: Check
     delivery: Delivery
+    filters: Filters
     watcher: Watcher
     metrics: Metrics
 
@@ -64,6 +66,7 @@ def create_app(given: Dependencies) -> Starlette:
         lifespan=lifespan,
         routes=[
             Route("/webhooks/webhook/{source}", door.webhook, methods=["POST"]),
+            Route("/v1/filters/{index}", door.filter, methods=["POST"]),
             Route("/v1/deployments", door.deployments),
             Route("/v1/deployments/{index}", door.deployment),
             Route("/livez", door.livez),
@@ -97,6 +100,10 @@ class _Door:
             except ClientDisconnect:
                 return Response(status_code=HTTPStatus.BAD_REQUEST)  # which nobody reads
             return await run_in_threadpool(self._guarded, request, lambda: self._deliver(request, caller, bytes(body)))
+
+    def filter(self, request: Request) -> Response:
+        with tracing({}, request.headers, self._given.project):
+            return self._guarded(request, lambda: self._apply_filter(request))
 
     def deployments(self, request: Request) -> Response:
         return self._guarded(request, lambda: self._all_deployments(request))
@@ -146,6 +153,16 @@ class _Door:
             outcome=outcome,
         )
         return _answer(HTTPStatus.OK, {"outcome": outcome, "detail": result.detail}, processed=True)
+
+    def _apply_filter(self, request: Request) -> JSONResponse:
+        self._check(request)
+        index = check_label("index", request.path_params["index"])
+        receipt = self._given.filters.apply(index)
+        if receipt is None:
+            said = {"outcome": "none", "detail": f"no filter stands for {index} in the bucket"}
+        else:
+            said = {"outcome": receipt.outcome.value, "detail": receipt.detail}
+        return _answer(HTTPStatus.OK, said, processed=True)
 
     def _all_deployments(self, request: Request) -> JSONResponse:
         self._check(request)

@@ -15,6 +15,7 @@ from cd_webhook.canary import Canaries
 from cd_webhook.cluster import Cluster, ClusterRefused, load_connect
 from cd_webhook.config import Config
 from cd_webhook.deliver import Delivery
+from cd_webhook.filters import Filters
 from cd_webhook.metrics import Metrics
 from cd_webhook.receipts import Receipts
 from cd_webhook.server import serve
@@ -77,6 +78,7 @@ def assemble(config: Config, variables: Mapping[str, str], log: Log) -> Dependen
         return render(request, values)
 
     clock = SystemClock()
+    notifier = PubSubNotifier(config.notify_topic) if config.notify_topic else NoNotifier()
     delivery = Delivery(
         environment=config.environment,
         cluster=cluster,
@@ -92,10 +94,19 @@ def assemble(config: Config, variables: Mapping[str, str], log: Log) -> Dependen
             clock=clock,
             log=log,
             on_receipt=metrics.ended,
-            notifier=PubSubNotifier(config.notify_topic) if config.notify_topic else NoNotifier(),
+            notifier=notifier,
         ),
     )
-    return Dependencies(config.project, make_check(config), delivery, Watcher(delivery), metrics)
+    filters = Filters(
+        environment=config.environment,
+        cluster=cluster,
+        store=store,
+        clock=clock,
+        log=log,
+        notifier=notifier,
+        on_receipt=metrics.filtered,
+    )
+    return Dependencies(config.project, make_check(config), delivery, filters, Watcher(delivery), metrics)
 
 
 def _values(config: Config, variables: Mapping[str, str]) -> Values:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
+from model_repository.documents.filter_receipt import FilterReceipt
 from model_repository.documents.receipt import Receipt
 
 
@@ -25,6 +26,9 @@ class Metrics:
             buckets=(1, 2, 5, 10, 20, 40, 80, 160, 320, 640, 1280),
             registry=self._registry,
         )
+        self._filters = Counter(
+            "indexpush_filters", "Filters by how they ended.", ["index", "outcome"], registry=self._registry
+        )
         self._watching = Gauge("indexpush_rollouts_watched", "Rollouts being watched.", registry=self._registry)
 
     def delivered(self, outcome: str) -> None:
@@ -35,6 +39,10 @@ class Metrics:
         """Count a receipt that this process wrote."""
         self._rollouts.labels(receipt.target.index, receipt.outcome.value).inc()
         self._seconds.labels(receipt.outcome.value).observe((receipt.finished - receipt.started).total_seconds())
+
+    def filtered(self, receipt: FilterReceipt) -> None:
+        """Count a filter's receipt that this process wrote."""
+        self._filters.labels(receipt.target.index, receipt.outcome.value).inc()
 
     def text(self, watching: int) -> bytes:
         """All figures in Prometheus' text format. watching: rollouts being watched now."""

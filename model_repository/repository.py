@@ -10,6 +10,7 @@ from datetime import datetime
 
 from model_repository.digests import sha256_digest
 from model_repository.documents.commit import COMMIT_LIMIT, Commit, LiveCommit, format_commit, parse_commit
+from model_repository.documents.filter_receipt import FilterReceipt, format_filter_receipt, parse_filter_receipt
 from model_repository.documents.index_manifest import INDEX_MANIFEST_LIMIT, Build, parse_index_manifest
 from model_repository.documents.item_filter import (
     FILTER_LIMIT,
@@ -81,6 +82,22 @@ def write_filter(store: Store, target: Target, items: Iterable[str], *, by: str 
         store.write(target.filter_data(one.sha256), data, if_generation_match=0)
     info = store.write(target.filter_name, document, if_generation_match=None)
     return LiveFilter(target, info.generation, one)
+
+
+def write_filter_receipt(store: Store, receipt: FilterReceipt) -> bool:
+    """Write a filter's receipt, unless it has one; True if it had none."""
+    name = receipt.target.filter_receipt_name(receipt.generation)
+    try:
+        store.write(name, format_filter_receipt(receipt), if_generation_match=0)
+    except GenerationConflict:
+        return False
+    return True
+
+
+def read_filter_receipt(store: Store, target: Target, generation: int) -> FilterReceipt:
+    """What became of a filter. Raises `ObjectMissing` or `DocumentMalformed`."""
+    stored = store.read(target.filter_receipt_name(generation), limit=RECEIPT_LIMIT)
+    return parse_filter_receipt(stored.data, target, generation)
 
 
 def read_model_manifest(store: Store, prefix: ModelPrefix) -> tuple[ModelManifest, str]:

@@ -13,8 +13,8 @@ from cd_webhook.canary import plan
 from cd_webhook.canary.comparison import ROUND_SECONDS, Comparison
 from cd_webhook.canary.golden import Question, questions
 from cd_webhook.canary.judgement import Aborted, Judgement, Passed, Watching, judge_canary, limit, undecided
-from cd_webhook.canary.pod_client import Ask, ask_pod
 from cd_webhook.cluster import Cluster, Object, name_of, version_of
+from cd_webhook.pod_client import Ask, ask_pod
 from cd_webhook.rules.plan import as_scaled, deployment_of, newest_of, with_annotations
 from cd_webhook.rules.rollout import Failed, Progressing, judge, new_pods
 from cd_webhook.state import Deployed, Trial, changed, read_deployed

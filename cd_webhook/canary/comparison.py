@@ -14,8 +14,8 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from cd_webhook.canary.golden import Question, is_right
 from cd_webhook.canary.judgement import LEAST_SAMPLES
-from cd_webhook.canary.pod_client import NO_REPLY, Ask, Reply, address_of
 from cd_webhook.cluster import Object
+from cd_webhook.pod_client import NO_REPLY, Ask, Reply, address_of
 from cd_webhook.rules.pods import is_ready
 from model_repository.documents.canary_figures import CanaryFigures, TrackFigures
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from urllib.parse import unquote, urlsplit
 
-from cd_webhook.canary.pod_client import NO_REPLY, Reply
+from cd_webhook.pod_client import NO_REPLY, Reply
 from manifests import metadata as marks
 from model_repository.documents.index_manifest import GoldenQuery
 from tests.cd_webhook.fake_cluster import FakeClock, FakeCluster

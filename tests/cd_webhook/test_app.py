@@ -14,9 +14,11 @@ from cd_webhook.app import Dependencies, create_app, refusal
 from cd_webhook.auth import KeysUnavailable, NotAllowed, Unauthenticated, bearer_check
 from cd_webhook.cluster import ClusterUnavailable, Object
 from cd_webhook.deliver import Rejected, ValuesFault
+from cd_webhook.filters import Filters
 from cd_webhook.metrics import Metrics
 from cd_webhook.watcher import Watcher
 from model_repository.errors import DeliveryError, DocumentMalformed
+from model_repository.repository import write_filter
 from tests.cd_webhook import fake_cluster as pods
 from tests.cd_webhook.webhook_scene import TARGET, Scene, request
 
@@ -31,7 +33,15 @@ class Stage:
         self.lines = scene.lines
         check = bearer_check(token) if token else lambda _: "anyone"
         watcher = Watcher(scene.delivery, sweep_seconds=0.1)
-        dependencies = Dependencies("acme", check, scene.delivery, watcher, Metrics())
+        filters = Filters(
+            environment="test",
+            cluster=scene.cluster,
+            store=scene.store,
+            clock=scene.clock,
+            log=scene.delivery.log,
+            tell=lambda _, generation: generation,
+        )
+        dependencies = Dependencies("acme", check, scene.delivery, filters, watcher, Metrics())
         self.client = TestClient(create_app(dependencies))
 
     def until(self, generation: int, outcome: str) -> None:
@@ -276,3 +286,26 @@ def test_the_status_of_all_indexes_costs_three_requests_to_the_cluster(monkeypat
     found = stage.client.get("/v1/deployments").json()["deployments"]
     assert sorted(calls) == ["all_pods", "deployments", "services"]
     assert [(each["service"], each["serving"][0]["pods"]) for each in found] == [(True, 1)] * 20
+
+
+def test_a_filter_is_put_in_force_by_a_look_and_the_answer_says_what_became_of_it(stage: Stage) -> None:
+    url = f"/v1/filters/{TARGET.index}"
+    assert stage.client.post(url).json()["outcome"] == "none"
+    write_filter(stage.scene.store, TARGET, ["a"])
+    assert stage.client.post(url).json()["outcome"] == "applied"
+    stage.scene.store.write(TARGET.filter_name, b"{", if_generation_match=None)
+    answer = stage.client.post(url)
+    assert (answer.status_code, answer.json()["outcome"]) == (200, "rejected")
+    assert "filters/test/home-store.json" in answer.json()["detail"]
+    assert stage.client.post("/v1/filters/No_Index").status_code == 422
+    assert stage.client.get(url).status_code == 405
+
+
+def test_a_stranger_has_no_filter_applied() -> None:
+    stage = Stage(Scene(), token="the-token-of-the-function")
+    write_filter(stage.scene.store, TARGET, ["a"])
+    with stage.client:
+        assert stage.client.post(f"/v1/filters/{TARGET.index}").status_code == 401
+    assert [info.name for info in stage.scene.store.listing("filters/") if info.name.endswith(".json")] == [
+        TARGET.filter_name
+    ]
