@@ -28,6 +28,8 @@ from model_repository.store import Store, StoredObject
 
 COMMITS = "commits/"
 """The folder of all commits."""
+FILTERS = "filters/"
+"""The folder of all filters."""
 
 
 def read_commit_object(store: Store, target: Target) -> StoredObject:

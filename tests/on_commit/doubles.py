@@ -14,7 +14,7 @@ from model_repository.deployment import AnswerOutcome, DeploymentRequest
 from model_repository.names import Target
 from model_repository.store import ObjectInfo, StoredObject
 from on_commit.compare import IndexStatus
-from on_commit.webhook import WebhookAnswer
+from on_commit.webhook import FilterAnswer, WebhookAnswer
 from tests.memory_store import MemoryStore
 
 
@@ -59,6 +59,8 @@ class RememberingWebhook:
     answer: WebhookAnswer | None = None
     states: dict[Target, IndexStatus] | None = None
     status_calls: int = 0
+    filters: list[Target] = field(default_factory=list)
+    filter_answer: FilterAnswer | None = field(default_factory=lambda: FilterAnswer("applied"))
 
     def send(self, request: DeploymentRequest) -> WebhookAnswer:
         if self.failure is not None:
@@ -70,6 +72,12 @@ class RememberingWebhook:
             return WebhookAnswer(AnswerOutcome.ALREADY_DEPLOYED)
         self.deployed[str(request.target)] = request.generation
         return WebhookAnswer(AnswerOutcome.ACCEPTED)
+
+    def apply_filter(self, target: Target) -> FilterAnswer | None:
+        if self.failure is not None:
+            raise self.failure
+        self.filters.append(target)
+        return self.filter_answer
 
     def statuses(self, environment: str) -> dict[str, IndexStatus] | None:
         self.status_calls += 1

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from model_repository.names import Target
-from on_commit.event import CommitUploaded, Misnamed, Sweep, Unrelated, read_event
+from on_commit.event import CommitUploaded, FilterUploaded, Misnamed, Sweep, Unrelated, read_event
 
 STORAGE = {
     "id": "1",
@@ -43,6 +43,14 @@ def test_a_notification_in_a_pubsub_message_says_the_same() -> None:
     assert read_event(PUBSUB, notification(), "a-bucket") == HOME
 
 
+def test_the_event_of_a_filter_says_look_at_it_and_those_of_its_data_and_receipts_say_nothing() -> None:
+    home = Target("staging", "home")
+    assert read_event(PUBSUB, notification(objectId=home.filter_name), "a-bucket") == FilterUploaded(home)
+    assert read_event(STORAGE, STORAGE_DATA | {"name": home.filter_name}, "a-bucket") == FilterUploaded(home)
+    for name in (home.filter_data("sha256:" + "0" * 64), home.filter_receipt_name(7), "filters/staging/", "filters/"):
+        assert isinstance(read_event(PUBSUB, notification(objectId=name), "a-bucket"), Unrelated)
+
+
 @pytest.mark.parametrize("data", [b'{"bucket": "a-buck', None, "text", [], {}, {"bucket": 5, "name": None}])
 def test_a_storage_event_with_damaged_data_is_read_by_its_attributes(data: object) -> None:
     assert read_event(STORAGE, data, "a-bucket") == HOME
@@ -74,7 +82,14 @@ def test_other_objects_are_of_no_concern(name: str) -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ["commits/home.json", "commits/staging/Home.json", "commits/staging/home.txt", "commits/a/b/c.json"],
+    [
+        "commits/home.json",
+        "commits/staging/Home.json",
+        "commits/staging/home.txt",
+        "commits/a/b/c.json",
+        "filters/staging/Home.json",
+        "filters/staging/home.txt",
+    ],
 )
 def test_a_commit_under_a_name_that_none_may_have_is_said_so(name: str) -> None:
     found = read_event(PUBSUB, notification(objectId=name), "a-bucket")

@@ -15,10 +15,19 @@ from cd_webhook.status import describe_all
 from manifests import metadata as marks
 from model_repository.deployment import DeploymentRequest, parse_payload
 from model_repository.errors import AccessDenied, BucketUnavailable, DeliveryError, ObjectMissing
+from model_repository.names import Target
 from model_repository.notify import Notice, NotifyRefused, NotifyUnavailable
 from model_repository.store import ObjectInfo, StoredObject
 from on_commit.compare import IndexStatus, read_statuses
-from on_commit.webhook import HttpAnswer, WebhookAnswer, WebhookSetup, WebhookUnavailable, failure, read_answer
+from on_commit.webhook import (
+    FilterAnswer,
+    HttpAnswer,
+    WebhookAnswer,
+    WebhookSetup,
+    WebhookUnavailable,
+    failure,
+    read_answer,
+)
 from tests.cd_webhook.fake_cluster import FakeCluster
 from tests.memory_store import MemoryStore
 from tests.simulation.faults import Death, Errors
@@ -182,6 +191,9 @@ class Webhook:
         if answer.status != HTTPStatus.OK:
             raise failure(_URL, answer)
         return read_answer(_URL, answer)
+
+    def apply_filter(self, target: Target) -> FilterAnswer | None:
+        raise AssertionError(f"{target}: nobody uploads filters here")
 
     def statuses(self, environment: str) -> dict[str, IndexStatus] | None:
         return self._call("statuses", lambda: self._get(environment))

@@ -22,6 +22,7 @@ from model_repository.repository import (
 )
 from model_repository.store import Store, StoredObject
 from on_commit.compare import FINDINGS
+from on_commit.filters import FILTER_WAITS
 from on_commit.incidents import Incidents
 from on_commit.webhook import Webhook, WebhookAnswer, WebhookFault
 
@@ -200,4 +201,4 @@ def _log_answer(live: LiveCommit, answer: WebhookAnswer, log: Log) -> None:
 
 def _is_fault(code: str) -> bool:
     """Whether it is something that a look at one index may meet; the others are a sweep's to find."""
-    return code not in FINDINGS
+    return code not in FINDINGS and code != FILTER_WAITS

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from model_repository.errors import NameRefused
 from model_repository.names import Target
-from model_repository.repository import COMMITS
+from model_repository.repository import COMMITS, FILTERS
 
 FINALIZED = "google.cloud.storage.object.v1.finalized"
 MESSAGE_PUBLISHED = "google.cloud.pubsub.topic.v1.messagePublished"
@@ -23,8 +23,15 @@ class CommitUploaded:
 
 
 @dataclass(frozen=True, slots=True)
+class FilterUploaded:
+    """Somebody uploaded this target's filter: look at it."""
+
+    target: Target
+
+
+@dataclass(frozen=True, slots=True)
 class Sweep:
-    """Look at every commit: repairs events that were lost."""
+    """Look at every commit and filter: repairs events that were lost."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +43,7 @@ class Unrelated:
 
 @dataclass(frozen=True, slots=True)
 class Misnamed:
-    """Somebody uploaded a commit under a name that no commit may have.
+    """Somebody uploaded a commit or a filter under a name that none may have.
 
     name: of the object. error: says which name would do.
     """
@@ -45,7 +52,7 @@ class Misnamed:
     error: NameRefused
 
 
-Event = CommitUploaded | Sweep | Unrelated | Misnamed
+Event = CommitUploaded | FilterUploaded | Sweep | Unrelated | Misnamed
 
 
 def read_event(attributes: Mapping[str, object], data: object, bucket: str) -> Event:
@@ -78,9 +85,12 @@ def _from_storage(attributes: Mapping[str, object], data: object) -> tuple[str, 
 def _of_object(in_bucket: str, name: str, bucket: str) -> Event:
     if in_bucket != bucket:
         return Unrelated(f"{name[:200]!r} is in the bucket {in_bucket[:200]!r}, and MODEL_REPOSITORY is gs://{bucket}")
-    if not name.startswith(COMMITS) or name.endswith("/"):
-        return Unrelated(f"{name[:200]!r} is no commit")
+    is_filter = name.startswith(FILTERS) and name.count("/") == FILTERS.count("/") + 1  # deeper are data and receipts
+    if not (is_filter or name.startswith(COMMITS)) or name.endswith("/"):
+        return Unrelated(f"{name[:200]!r} is no commit, and no filter")
     try:
+        if is_filter:
+            return FilterUploaded(Target.from_filter_name(name))
         return CommitUploaded(Target.from_commit_name(name))
     except NameRefused as error:
         return Misnamed(name, error)

@@ -9,7 +9,8 @@ from model_repository.log import Log
 from model_repository.notify import Notifier
 from model_repository.store import Store
 from on_commit.deploy import Deployer
-from on_commit.event import CommitUploaded, Event, Misnamed, Sweep, Unrelated
+from on_commit.event import CommitUploaded, Event, FilterUploaded, Misnamed, Sweep, Unrelated
+from on_commit.filters import FilterLooker
 from on_commit.incidents import Incidents
 from on_commit.limits import DEFAULTS, Limits
 from on_commit.sweep import Sweeper
@@ -35,10 +36,12 @@ class Handler:
         """
         incidents = Incidents(store, notifier, clock, limits.patience)
         self._deployer = Deployer(store, webhook, notifier, clock, incidents)
+        self._filters = FilterLooker(store, webhook, incidents)
         self._sweeper = Sweeper(
             store=store,
             webhook=webhook,
             deployer=self._deployer,
+            filters=self._filters,
             incidents=incidents,
             clock=clock,
             budget=limits.sweep_budget,
@@ -60,5 +63,7 @@ class Handler:
                 self._deployer.misnamed(name, error, log)
             case CommitUploaded(target):
                 self._deployer.look(target, log)
+            case FilterUploaded(target):
+                self._filters.look(target, log)
             case Sweep():
                 self._sweeper.sweep(log)

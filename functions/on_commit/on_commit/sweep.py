@@ -17,6 +17,7 @@ from model_repository.repository import CommitObject, list_commits
 from model_repository.store import Store
 from on_commit.compare import BUILD_GONE, FINDINGS, INDEX_STALE, Compared, IndexStatus, compare
 from on_commit.deploy import Deployer
+from on_commit.filters import FilterLooker
 from on_commit.incidents import Incidents
 from on_commit.webhook import Webhook
 
@@ -40,6 +41,7 @@ class Sweeper:
     store: Store
     webhook: Webhook
     deployer: Deployer
+    filters: FilterLooker
     incidents: Incidents
     clock: Clock
     budget: timedelta
@@ -50,8 +52,9 @@ class Sweeper:
     def sweep(self, log: Log) -> None:
         """Look at what differs. Never raises what may pass: the next sweep comes by itself, and this one is over.
 
-        Two listings of the bucket, one request to each environment's webhook, a check of `SAMPLE` builds, and a look
-        for each index whose cluster was last asked for another commit than the live one.
+        Two listings of the bucket, one for each environment's filters and two reads for each of those, one request to
+        each environment's webhook, a check of `SAMPLE` builds, and a look for each index whose cluster was last asked
+        for another commit than the live one, and for each filter that has no receipt.
         """
         try:
             commits = list_commits(self.store)
@@ -70,7 +73,9 @@ class Sweeper:
                 self._note(target, seen.findings, COMPARED, noted, log)
             waiting |= {target: seen for target, seen in compared.items() if seen.look}
             serving += [(Target(environment, name), status) for name, status in (statuses or {}).items()]
-        looked, failed = self._look_at(waiting, log)
+        until = self.clock.now() + self.budget
+        looked, failed = self._look_at(waiting, until, log)
+        self._look_at_filters({target.environment for target in targets} | set(self.environments), until, log)
         self._check_sample(serving, noted, log)
         log.info(
             f"swept: {len(targets)} commits, looked at {looked}, {failed} to be tried again",
@@ -118,10 +123,9 @@ class Sweeper:
         age = f"the newest commit is of {commit.updated:%Y-%m-%d %H:%M} UTC, and one was due every {longest}; "
         return replace(seen, findings={**seen.findings, INDEX_STALE: f"{age}see why the batch doesn't commit"})
 
-    def _look_at(self, waiting: dict[Target, Compared], log: Log) -> tuple[int, int]:
+    def _look_at(self, waiting: dict[Target, Compared], until: datetime, log: Log) -> tuple[int, int]:
         """Look at each, in an order that no two sweeps share, while there is time; how many, and how many failed."""
         order = self.chance.sample(sorted(waiting), len(waiting))
-        until = self.clock.now() + self.budget
         failures: Counter[str] = Counter()
         looked = failed = 0
         for target in order:
@@ -142,6 +146,19 @@ class Sweeper:
                 failed += 1
                 log.crash(f"{target}: unexpected: {error!r}", error)
         return looked, failed
+
+    def _look_at_filters(self, environments: set[str], until: datetime, log: Log) -> None:
+        """Have those put in force whose event was lost; an environment whose webhook fails waits."""
+        for environment in sorted(environments):
+            try:
+                for target in self.filters.owed(environment):
+                    if self.clock.now() >= until:
+                        return
+                    self.filters.look(target, log)
+            except DeliveryError as error:
+                log.warning(f"not now: {error}", code=error.code, environment=environment)
+            except Exception as error:  # noqa: BLE001 - one environment keeps no other from being looked at
+                log.crash(f"{environment}: unexpected: {error!r}", error)
 
     def _check_sample(self, serving: list[tuple[Target, IndexStatus]], noted: set[str], log: Log) -> None:
         """See whether a few of the builds that serve could still be pulled by a new pod."""

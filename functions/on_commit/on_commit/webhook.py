@@ -17,6 +17,7 @@ from google.oauth2 import id_token
 from model_repository.deployment import AnswerOutcome, AuthKind, DeploymentRequest
 from model_repository.errors import DocumentMalformed, PermanentError, TransientError
 from model_repository.log import trace_headers
+from model_repository.names import Target
 from on_commit.compare import IndexStatus, read_statuses
 from on_commit.config import Config
 
@@ -71,11 +72,23 @@ class WebhookAnswer:
     event_id: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class FilterAnswer:
+    """What became of a filter, as its receipt says it: `applied`, `rejected`, `superseded`, or `none`."""
+
+    outcome: str
+    detail: str = ""
+
+
 class Webhook(Protocol):
     """The CD side."""
 
     def send(self, request: DeploymentRequest) -> WebhookAnswer:
         """Ask for a deployment. Raises `WebhookRefused`, `WebhookNotNow` or a kind of `WebhookFault`."""
+        ...
+
+    def apply_filter(self, target: Target) -> FilterAnswer | None:
+        """Have the live filter of `target` put in force; None: that webhook can't. Raises as `send`."""
         ...
 
     def statuses(self, environment: str) -> dict[str, IndexStatus] | None:
@@ -100,10 +113,22 @@ class HttpWebhook:
             raise failure(url, answer)
         return read_answer(url, answer)
 
+    def apply_filter(self, target: Target) -> FilterAnswer | None:
+        """See `Webhook.apply_filter`: ``POST /v1/filters/<index>`` at the origin of the webhook's URL."""
+        url = self._at_origin(target.environment, f"/v1/filters/{target.index}")
+        answer = _exchange("POST", url, self.credentials(url) | trace_headers(), _ANSWER_LIMIT)
+        if answer.status == HTTPStatus.NOT_FOUND:  # a Spinnaker
+            return None
+        if answer.status != HTTPStatus.OK:
+            raise failure(url, answer)
+        outcome = answer.text("outcome", 100)
+        if not outcome:
+            raise WebhookSetup(f"{url}: answered {answer.status}, but not as cd_webhook does; see what stands there")
+        return FilterAnswer(outcome, answer.text("detail", 2000))
+
     def statuses(self, environment: str) -> dict[str, IndexStatus] | None:
         """See `Webhook.statuses`: ``GET /v1/deployments`` at the origin of the webhook's URL."""
-        parts = urlsplit(self._url(environment))
-        url = f"{parts.scheme}://{parts.netloc}/v1/deployments"
+        url = self._at_origin(environment, "/v1/deployments")
         answer = _exchange("GET", url, self.credentials(url), _STATUSES_LIMIT)
         if answer.status == HTTPStatus.NOT_FOUND:  # a Spinnaker
             return None
@@ -113,6 +138,10 @@ class HttpWebhook:
             return read_statuses(answer.said, environment) if "deployments" in answer.said else None
         except DocumentMalformed as error:
             raise WebhookSetup(f"{url}: {error}; the webhook's release must match the function's") from error
+
+    def _at_origin(self, environment: str, path: str) -> str:
+        parts = urlsplit(self._url(environment))
+        return f"{parts.scheme}://{parts.netloc}{path}"
 
     def _url(self, environment: str) -> str:
         url = self._config.webhook_for(environment)
