@@ -91,25 +91,22 @@ def commit(store: Store, target: Target, commit: Commit, serving: Serving) -> Li
         return write_commit(store, target, commit, if_generation_match=serving.generation)
     except (GenerationConflict, BucketUnavailable) as error:
         # The answer may have got lost on its way: then what is live now is the very commit that was written.
+        live = None
         try:
             live = read_live_commit(store, target)
-        except (ObjectMissing, DocumentMalformed) as found:
-            if isinstance(error, GenerationConflict):
-                raise CommitLost(_lost(commit, f"{target.commit_name} was changed ({found})")) from None
+            generation, what = live.generation, f"{live.commit.index_prefix} was committed{_by(live.commit)}"
+        except ObjectMissing:
+            generation, what = 0, "the commit was deleted"
+        except DocumentMalformed as malformed:
+            generation, what = None, f"a commit was written that can't be read ({malformed})"
+        if generation == serving.generation:
             raise error from None
-        if live.generation == serving.generation:
-            raise
-        if live.commit == commit:
+        if live is not None and live.commit == commit:
             return live
-        stands = f"{target.commit_name}: {live.commit.index_prefix} was committed{_by(live.commit)}"
-        raise CommitLost(_lost(commit, stands)) from None
-
-
-def _lost(commit: Commit, stands: str) -> str:
-    return (
-        f"{stands} while this run worked; {commit.index_prefix} is published and not committed: a new run begins with "
-        "what is live now, or indexpush commit puts this build live"
-    )
+        raise CommitLost(
+            f"{target.commit_name}: {what} while this run worked; {commit.index_prefix} is published and not committed: a "
+            "new run begins with what is live then, or indexpush commit puts this build live"
+        ) from None
 
 
 def _by(commit: Commit) -> str:

@@ -115,8 +115,8 @@ def _golden(run: Run, categories: Sequence[str]) -> list[bytes]:
     if not golden:
         raise PictureUnreadable(
             f"none of {len(faults)} pictures can be had again to prove the model by; the first: "
-            f"{next(iter(faults.values()))}; put pictures/ or models/ of the bucket back, or delete features/ there: then "
-            "a new run asks for all pictures"
+            f"{next(iter(faults.values()))}; put pictures/ or models/ of the bucket back, or delete features/ there: "
+            "then a new run asks for all pictures"
         )
     return golden[:_GOLDEN_IMAGES]
 
