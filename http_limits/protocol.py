@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import heapq
+import itertools
 import time
 from enum import Enum, auto
 from typing import Any, Protocol, cast
@@ -55,6 +56,8 @@ class Application(Protocol):
 _CONTINUE = b"HTTP/1.1 100"
 _UNSENT_BYTES = 16 * 1024
 """An answer of which more is left to send blocks its connection: no further one is begun, and it counts as held."""
+_ORDER = itertools.count()
+"""What came before what, where the clock says the same of both."""
 _LEAVING_SHARE = 64
 """Where there are too many connections, so large a part of the idle ones goes at once: looking for them takes time."""
 
@@ -121,7 +124,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self._limits = self._application.limits
         self._half_closing = _HalfClosing(cast("asyncio.Transport", transport), self._application)
         self._stage = _Stage.BETWEEN
-        self._since = self._application.now
+        self._note_time()
         self._blocked_since: float | None = None
         self._asked = self._finished = False
         self._refused = False
@@ -255,7 +258,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self._finished = True
         self._forget_body(self._answered)
         self._half_closing.flush()
-        self._since = self._application.now
+        self._note_time()
         if not self.transport.is_closing():
             self.flow.resume_reading()
             if self.pipeline:
@@ -347,13 +350,17 @@ class BoundedProtocol(HttpToolsProtocol):
             self._refuse(Overloaded("too many connections; come back later"))
             return
         count = max(1, min(len(idle), self._limits.connections) // _LEAVING_SHARE)
-        for longest in heapq.nsmallest(count, idle, key=lambda one: (one._finished, one._since)):  # noqa: SLF001
+        for longest in heapq.nsmallest(count, idle, key=lambda one: (one._finished, one._order)):  # noqa: SLF001
             longest.transport.abort()
             self.connections.discard(longest)  # the event loop tells of its end only later
 
     def _enter(self, stage: _Stage) -> None:
         self._stage = stage
+        self._note_time()
+
+    def _note_time(self) -> None:
         self._since = self._application.now
+        self._order = next(_ORDER)
 
     def tick(self) -> None:
         """Give up on a client that has had its time."""

@@ -20,14 +20,13 @@ from model_repository.errors import NameRefused
 from model_repository.fields import Fields, parse_document
 from model_repository.names import IndexPrefix, ModelPrefix, Target, check_bucket, check_label, parse_generation
 from model_repository.pictures import picture_process_bytes
+from model_repository.serving import further_worker_bytes, server_bytes
 
 PAYLOAD_LIMIT = 64 * 1024
 """Bytes of the longest body that the CD side reads."""
 
 _MIB = 1024 * 1024
-_SERVER_MIB = 256
-"""What a server of one worker needs besides index and embedding process: interpreter, libraries, requests in flight."""
-WORKER_MIB = 256
+WORKER_MIB = math.ceil(further_worker_bytes() / _MIB)
 """What each further worker needs. How many there are, an environment says."""
 _COUNT_DIGITS = 15
 """More than any footprint has, and short enough for every reader's integers."""
@@ -77,7 +76,7 @@ def footprint(manifest: IndexManifest) -> Footprint:
     model_bytes = manifest.model_bytes
     embedding_bytes = picture_process_bytes(model_bytes) if manifest.models else 0
     return Footprint(
-        memory_mib=_SERVER_MIB + math.ceil((index_bytes * 1.1 + embedding_bytes) / _MIB),
+        memory_mib=math.ceil((server_bytes() + index_bytes * 1.1 + embedding_bytes) / _MIB),
         volume_mib=64 + math.ceil((index_bytes + model_bytes) * 1.05 / _MIB),
         deadline_seconds=_START_SECONDS + math.ceil((index_bytes + model_bytes) / SLOWEST_PULL),
     )

@@ -13,6 +13,7 @@ from model_repository.digests import check_sha256
 from model_repository.environment import Environment
 from model_repository.names import IndexPrefix, parse_generation
 from model_repository.processors import processors
+from model_repository.serving import CONNECTIONS, HELD_BYTES, JSON_BYTES
 
 _MOST_WORKERS = 256
 
@@ -28,12 +29,14 @@ class Limits(ConnectionLimits):
     pictures: that wait for the model; one more is answered 503. (How many pixels one may have: `image_embedder`.)
     """
 
+    held_bytes: int = HELD_BYTES
+    connections: int = CONNECTIONS
     neighbors: int = 1000
     queries: int = 100
     listed: int = 500
     search_cost: float = 32e9
     waiting_cost: float = 8e9
-    json_bytes: int = 4 * 1024 * 1024
+    json_bytes: int = JSON_BYTES
     pictures: int = 8
 
 

@@ -38,8 +38,11 @@ def main() -> None:
         question, picture = (questions.read(length) for length in QUESTION.unpack(head))
         path, takes, normalised = pickle.loads(question)  # noqa: S301 - from the parent
         kind, answer = embed(opened, path, takes, picture, normalised=normalised)
-        answers.write(ANSWER.pack(kind, len(answer)) + answer)
-        answers.flush()
+        try:
+            answers.write(ANSWER.pack(kind, len(answer)) + answer)
+            answers.flush()
+        except BrokenPipeError:  # the parent was gone before the kernel was asked to tell
+            os._exit(0)
 
 
 def embed(opened: Opened, path: str, takes: ModelInput, picture: bytes, *, normalised: bool) -> tuple[int, bytes]:

@@ -16,8 +16,8 @@ from typing import Any
 import httpx
 import pytest
 
-from http_limits.limits import ConnectionLimits
 from http_limits.refusals import Overloaded
+from model_repository.serving import HELD_BYTES
 from search_server.errors import ParameterRefused
 from search_server.http.requests import ClientGone
 from search_server.turns import LongWork, Turns
@@ -72,7 +72,7 @@ def test_posts_that_are_never_finished_take_no_more_than_the_budget_and_the_rest
     good_build: Any, start: Start
 ) -> None:
     server = start(good_build.environment() | {"WORKERS": "1"})
-    body, budget = 9_000_000, ConnectionLimits().held_bytes
+    body, budget = 9_000_000, HELD_BYTES
     before, peak = memory_mib(server), 0.0
     refused = 0
     with ExitStack() as unfinished:

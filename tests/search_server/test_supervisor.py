@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import io
+import json
 import os
 import re
 import signal
+import socket
 import time
 from collections.abc import Callable
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+
+from model_repository.log import Log
+from search_server.read_in import read_in
+from tests.search_server.vector_builds import make_vector_build
 
 Start = Callable[..., Any]
 GENEROUS = 60
@@ -108,3 +116,56 @@ def _runs(pid: int) -> bool:
         return Path(f"/proc/{pid}/cmdline").read_bytes() != b""  # a zombie has none
     except OSError:
         return False
+
+
+def test_the_builds_files_are_read_into_memory_before_the_pod_is_ready(good_build: Any, start: Start) -> None:
+    server = start(good_build.environment() | {"DRAIN_SECONDS": "0"})
+    server.terminate()
+    _, log = server.wait()
+    messages = [line["message"] for line in log]
+    assert messages.index("the build is in memory") < messages.index(f"serving {good_build.prefix}")
+    read = next(line for line in log if line["message"] == "the build is in memory")
+    assert read["bytes"] == read["of"] == sum(path.stat().st_size for path in good_build.data.rglob("*.*"))
+
+
+def test_reading_in_ends_with_its_time(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(bytes(10_000_000))
+    lines = io.StringIO()
+    read_in(tmp_path, Log(stream=lines), seconds=0)
+    line = json.loads(lines.getvalue())
+    assert (line["bytes"], line["of"]) == (0, 10_000_000)
+    assert line["message"].startswith("a part of the build is in memory")
+
+
+def test_probes_on_their_port_are_answered_while_a_thousand_clients_connect_and_others_ask_for_much(
+    tmp_path: Path, start: Start
+) -> None:
+    server = start(make_vector_build(tmp_path, {"all": 3000}, 256, width=3000) | {"WORKERS": "2"})
+    ask = b"GET /v1/items/all-1/similar?k=1000 HTTP/1.1\r\nhost: x\r\n\r\n"
+    slowest = 0.0
+    with ExitStack() as strangers:
+        for number in range(1000):
+            connection = strangers.enter_context(socket.create_connection(("127.0.0.1", server.port), timeout=GENEROUS))
+            if number % 30 == 0:
+                connection.sendall(ask * 50)
+            if number % 10 == 0:
+                for path in ("/livez", "/readyz", "/metrics"):
+                    begun = time.monotonic()
+                    assert probe(server, path).status_code == 200
+                    slowest = max(slowest, time.monotonic() - begun)
+    assert slowest < 10 * 0.5  # half a second, on a machine that may be ten times as busy
+
+
+def test_of_more_idle_connections_than_a_pod_keeps_the_newest_are_served(good_build: Any, start: Start) -> None:
+    server = start(good_build.environment() | {"WORKERS": "1"}, open_files=1200)  # of which callers get a quarter
+    with ExitStack() as idle:
+        kept = []
+        for number in range(900):
+            connection = idle.enter_context(socket.create_connection(("127.0.0.1", server.port), timeout=GENEROUS))
+            connection.sendall(b"GET /v1/items/chair-1/similar HTTP/1.1\r\nhost: x\r\n\r\n")
+            assert connection.recv(65536).startswith(b"HTTP/1.1 200"), number
+            kept.append(connection)
+        kept[-200].sendall(b"GET /livez HTTP/1.1\r\nhost: x\r\n\r\n")
+        assert kept[-200].recv(4096).startswith(b"HTTP/1.1 200")
+        with suppress(ConnectionResetError):
+            assert kept[0].recv(4096) == b""

@@ -1,0 +1,43 @@
+"""What the processes that answer may hold for their clients: the server obeys it, and a pod's memory has it."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from model_repository.pictures import picture_process_bytes
+
+_MIB: Final = 1024 * 1024
+
+HELD_BYTES: Final = 48 * _MIB
+"""Most bytes of bodies and unsent answers that a worker holds for all of its clients."""
+
+JSON_BYTES: Final = 4 * _MIB
+"""Most bytes of a body in JSON, of which one at a time is read."""
+
+CONNECTIONS: Final = 4096
+"""Most connections of a pod at one time."""
+
+_SUPERVISOR_BYTES: Final = 24 * _MIB
+_WORKER_BYTES: Final = 64 * _MIB
+"""Interpreter and libraries; those of both engines."""
+_CONNECTION_BYTES: Final = 10 * 1024
+_COPIES: Final = 2
+"""A body is put together from its parts."""
+_READ_JSON: Final = 10
+"""Times its own bytes that JSON takes once it is read: numbers of three letters take 32."""
+_MODEL_BYTES: Final = 20 * _MIB
+"""A model of ordinary size, for workers beyond the first: where those are counted, a build's own isn't known."""
+
+
+def server_bytes() -> int:
+    """Return the most memory of a server with one worker, besides what it maps and what embeds pictures."""
+    return _SUPERVISOR_BYTES + CONNECTIONS * _CONNECTION_BYTES + _worker_bytes()
+
+
+def further_worker_bytes() -> int:
+    """Return the most memory of each further worker, its process that embeds pictures included."""
+    return _worker_bytes() + picture_process_bytes(_MODEL_BYTES)
+
+
+def _worker_bytes() -> int:
+    return _WORKER_BYTES + _COPIES * HELD_BYTES + _READ_JSON * JSON_BYTES
