@@ -41,6 +41,36 @@ class InputRefused(Exception):
     """A model takes, or gives, something else than is said of it."""
 
 
+def open_session(path: Path, *, threads: int, device: Device = Device.CPU) -> onnxruntime.InferenceSession:
+    """Open an ONNX file. threads: cores that one call may use.
+
+    Raises Misconfigured where the device can't be had: no other is taken in its place. Raises whatever onnxruntime does
+    for a file that it can't load; its exceptions have no common base.
+    """
+    provider = _PROVIDERS[device]
+    if provider[0] not in onnxruntime.get_available_providers():
+        raise Misconfigured(
+            f"--device {device}: the onnxruntime installed here ({onnxruntime.__version__}) has no {provider[0]}; "
+            "install requirements/embedding_batch_cuda.txt in an environment of its own"
+        )
+    if device is Device.CUDA:
+        onnxruntime.preload_dlls(directory="")  # those of the nvidia packages, which nothing else finds
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    # Threads that spin while they wait take the cores from whoever else is on the machine.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    session = onnxruntime.InferenceSession(str(path), options, providers=[provider])
+    # onnxruntime goes on with the CPU where it can't load CUDA's libraries, and says so only in its own log.
+    if provider[0] not in session.get_providers():
+        raise Misconfigured(
+            f"--device {device}: onnxruntime can't use {provider[0]}, only "
+            f"{', '.join(session.get_providers())}; its own line above says why: the driver or a library of "
+            "CUDA is missing, or no device is given to this container"
+        )
+    return session
+
+
 class Embedder:
     """A model of the contract: pictures as `ModelInput` says in, float32[N,D], L2-normalised, out.
 
@@ -54,30 +84,9 @@ class Embedder:
     def __init__(self, path: Path, *, threads: int, normalised: bool = True, device: Device = Device.CPU) -> None:
         """Open the model file at `path`. threads: cores that one call may use. normalised: whether it does that itself.
 
-        Raises Misconfigured where the device can't be had: no other is taken in its place. Raises whatever onnxruntime
-        does for a file that it can't load; its exceptions have no common base.
+        Raises what `open_session` does.
         """
-        provider = _PROVIDERS[device]
-        if provider[0] not in onnxruntime.get_available_providers():
-            raise Misconfigured(
-                f"--device {device}: the onnxruntime installed here ({onnxruntime.__version__}) has no {provider[0]}; "
-                "install requirements/embedding_batch_cuda.txt in an environment of its own"
-            )
-        if device is Device.CUDA:
-            onnxruntime.preload_dlls(directory="")  # those of the nvidia packages, which nothing else finds
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads
-        options.inter_op_num_threads = 1
-        # Threads that spin while they wait take the cores from whoever else is on the machine.
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        self._session = onnxruntime.InferenceSession(str(path), options, providers=[provider])
-        # onnxruntime goes on with the CPU where it can't load CUDA's libraries, and says so only in its own log.
-        if provider[0] not in self._session.get_providers():
-            raise Misconfigured(
-                f"--device {device}: onnxruntime can't use {provider[0]}, only "
-                f"{', '.join(self._session.get_providers())}; its own line above says why: the driver or a library of "
-                "CUDA is missing, or no device is given to this container"
-            )
+        self._session = open_session(path, threads=threads, device=device)
         self.device = device
         self.precision = "fp32"
         self._normalised = normalised

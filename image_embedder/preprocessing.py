@@ -26,7 +26,11 @@ def preprocess(data: bytes, wanted: ModelInput) -> Pixels:
     data: an encoded JPEG, PNG, WebP or GIF (its first frame). It is turned upright as its EXIF data says, laid on white
     where it is transparent, and made square (see `Resize`). Raises PictureUnreadable (see `decode`).
     """
-    upright = decode(data, 2 * wanted.size)
+    return preprocess_decoded(decode(data, 2 * wanted.size), wanted)
+
+
+def preprocess_decoded(upright: Image.Image, wanted: ModelInput) -> Pixels:
+    """Return a picture that is decoded already, or a part of one, as `preprocess` does."""
     pixels = np.asarray(_SQUARES[wanted.resize](upright, wanted.size))
     if wanted.layout is Layout.NCHW:
         pixels = pixels.transpose(2, 0, 1)

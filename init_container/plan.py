@@ -48,13 +48,14 @@ class Plan:
 
 
 def plan_pull(manifest: IndexManifest, digest: str) -> Plan:
-    """The plan for a build: its files below ``index/``, those of its models where the bucket has them."""
+    """The plan for a build: its files below ``index/``, those of models and detector where the bucket has them."""
     wanted = _wanted(str(manifest.prefix), "index", manifest.files)
-    for model in manifest.models:
-        wanted += _wanted(str(model.prefix), str(model.prefix), model.files)
+    for reference in manifest.references:
+        wanted += _wanted(str(reference.prefix), str(reference.prefix), reference.files)
     # Small files first: each costs a wait for its first byte, which large ones cover; those can be cut to end together.
     wanted.sort(key=lambda file: (file.size, file.path))
-    return Plan(digest, {model.prefix.manifest: model.digest for model in manifest.models}, tuple(wanted))
+    digests = {reference.prefix.manifest: reference.digest for reference in manifest.references}
+    return Plan(digest, digests, tuple(wanted))
 
 
 def _wanted(prefix: str, folder: str, files: Iterable[File]) -> list[Wanted]:

@@ -2,23 +2,35 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import TypeVar
+
 from model_repository.documents.commit import Commit, LiveCommit
 from model_repository.documents.files import check_files
-from model_repository.documents.index_manifest import Build, IndexManifest, ModelReference
+from model_repository.documents.index_manifest import Build, DetectorReference, IndexManifest, ModelReference
 from model_repository.documents.receipt import Outcome
 from model_repository.errors import ModelUnknown, ObjectMissing, PermanentError
-from model_repository.names import IndexPrefix, Target
-from model_repository.repository import list_receipts, read_build, read_model_manifest, read_receipt
+from model_repository.names import IndexPrefix, ModelPrefix, Target
+from model_repository.repository import (
+    list_receipts,
+    read_build,
+    read_detector_manifest,
+    read_model_manifest,
+    read_receipt,
+)
 from model_repository.store import Store
+
+T = TypeVar("T")
 
 MOST_RESTORED = 20
 """Receipts that are looked at for the build that served last."""
 
 
 def check_build(store: Store, prefix: IndexPrefix) -> Build:
-    """Return a build once every file of index and models was seen in the bucket as index.json promises.
+    """Return a build once every file of index, models and detector was seen in the bucket as index.json promises.
 
-    Two reads of the bucket, and two for each model: index.json, every model.json, and a listing of each one's folder.
+    Two reads of the bucket, and two for each model and the detector: index.json, every model.json, and a listing of
+    each one's folder.
     Raises `ObjectMissing` when there is no index.json, `DocumentMalformed`, `BuildIncomplete` or `ModelUnknown`, and
     what the store raises.
     """
@@ -30,6 +42,8 @@ def check_build(store: Store, prefix: IndexPrefix) -> Build:
     check_files(str(prefix), build.manifest.files, store.listing(f"{prefix}/"))
     for model in build.manifest.models:
         _check_model(store, build.manifest, model)
+    if build.manifest.detector is not None:
+        _check_detector(store, build.manifest, build.manifest.detector)
     return build
 
 
@@ -50,8 +64,34 @@ def served_last(store: Store, target: Target) -> tuple[LiveCommit, Build] | None
 
 
 def _check_model(store: Store, manifest: IndexManifest, reference: ModelReference) -> None:
+    model = _read_stated(store, manifest, reference, read_model_manifest)
+    if model.dimensions != reference.dimensions:
+        raise ModelUnknown(
+            f"{manifest.prefix.manifest}: says that {reference.prefix} makes vectors of {reference.dimensions} "
+            f"dimensions, but it makes {model.dimensions}; build the index again"
+        )
+    check_files(str(reference.prefix), reference.files, store.listing(f"{reference.prefix}/"))
+
+
+def _check_detector(store: Store, manifest: IndexManifest, reference: DetectorReference) -> None:
+    detector = _read_stated(store, manifest, reference, read_detector_manifest)
+    if strangers := set(reference.categories) - set(detector.classes):
+        raise ModelUnknown(
+            f"{manifest.prefix.manifest}: says that {reference.prefix} finds {min(strangers)!r}, which is none of its "
+            "classes; build the index again"
+        )
+    check_files(str(reference.prefix), reference.files, store.listing(f"{reference.prefix}/"))
+
+
+def _read_stated(
+    store: Store,
+    manifest: IndexManifest,
+    reference: ModelReference | DetectorReference,
+    read: Callable[[Store, ModelPrefix], tuple[T, str]],
+) -> T:
+    """The model.json that a build refers to, which must be the one that it was built with."""
     try:
-        model, digest = read_model_manifest(store, reference.prefix)
+        found, digest = read(store, reference.prefix)
     except ObjectMissing:
         raise ModelUnknown(
             f"{manifest.prefix.manifest}: its model {reference.prefix} isn't in the bucket; upload that, then commit"
@@ -61,9 +101,4 @@ def _check_model(store: Store, manifest: IndexManifest, reference: ModelReferenc
             f"{manifest.prefix.manifest}: was built with a {reference.prefix.manifest} of digest {reference.digest}, "
             f"the bucket has {digest}; models are immutable: put the old one back, or build the index again"
         )
-    if model.dimensions != reference.dimensions:
-        raise ModelUnknown(
-            f"{manifest.prefix.manifest}: says that {reference.prefix} makes vectors of {reference.dimensions} "
-            f"dimensions, but it makes {model.dimensions}; build the index again"
-        )
-    check_files(str(reference.prefix), reference.files, store.listing(f"{reference.prefix}/"))
+    return found

@@ -10,6 +10,7 @@ from datetime import datetime
 
 from model_repository.digests import sha256_digest
 from model_repository.documents.commit import COMMIT_LIMIT, Commit, LiveCommit, format_commit, parse_commit
+from model_repository.documents.detector_manifest import DetectorManifest, parse_detector_manifest
 from model_repository.documents.filter_receipt import FilterReceipt, format_filter_receipt, parse_filter_receipt
 from model_repository.documents.index_manifest import INDEX_MANIFEST_LIMIT, Build, parse_index_manifest
 from model_repository.documents.item_filter import (
@@ -106,6 +107,12 @@ def read_model_manifest(store: Store, prefix: ModelPrefix) -> tuple[ModelManifes
     """A model's manifest, and its digest."""
     stored = store.read(prefix.manifest, limit=MODEL_MANIFEST_LIMIT)
     return parse_model_manifest(stored.data, prefix), sha256_digest(stored.data)
+
+
+def read_detector_manifest(store: Store, prefix: ModelPrefix) -> tuple[DetectorManifest, str]:
+    """A detector's manifest, and its digest."""
+    stored = store.read(prefix.manifest, limit=MODEL_MANIFEST_LIMIT)
+    return parse_detector_manifest(stored.data, prefix), sha256_digest(stored.data)
 
 
 def write_receipt(store: Store, receipt: Receipt) -> bool:

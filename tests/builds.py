@@ -16,8 +16,10 @@ import google_crc32c
 
 from model_repository.deployment import DeploymentRequest, Footprint
 from model_repository.digests import format_crc32c, sha256_digest
+from model_repository.documents.detector_manifest import DetectorManifest, format_detector_manifest
 from model_repository.documents.files import BLOCK_BYTES, File
 from model_repository.documents.index_manifest import (
+    DetectorReference,
     Engine,
     IndexManifest,
     ModelReference,
@@ -26,7 +28,7 @@ from model_repository.documents.index_manifest import (
     Storage,
     format_index_manifest,
 )
-from model_repository.documents.model_manifest import ModelInput, ModelManifest, format_model_manifest
+from model_repository.documents.model_manifest import ModelInput, ModelManifest, Resize, format_model_manifest
 from model_repository.documents.receipt import Outcome, Receipt
 from model_repository.names import IndexPrefix, ModelPrefix, Target
 from model_repository.store import Store
@@ -35,6 +37,7 @@ NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
 TARGET = Target("staging", "home")
 BUILD = IndexPrefix("home", "b1")
 MODEL = ModelPrefix("lite", "v1")
+DETECTOR = ModelPrefix("ssd", "v1")
 DIGEST = "sha256:" + "ab" * 32
 DIMENSIONS = 4
 
@@ -71,6 +74,32 @@ def model_reference(model: ModelManifest, **fields: Any) -> ModelReference:
     data = format_model_manifest(model)
     files = tuple(sorted((*model.files, described("model.json", data))))
     return replace(ModelReference(model.prefix, sha256_digest(data), model.dimensions, files), **fields)
+
+
+def detector_manifest(prefix: ModelPrefix = DETECTOR, **fields: Any) -> DetectorManifest:
+    """A detector of two classes, of one file."""
+    detector = DetectorManifest(
+        prefix=prefix,
+        created=NOW,
+        runtime="onnx",
+        file="model.onnx",
+        input=ModelInput(300, resize=Resize.SQUARE),
+        classes=("Chair", "Mug"),
+        golden_images=(),
+        files=(described("model.onnx", b"boxes"),),
+    )
+    return replace(detector, **fields)
+
+
+def publish_detector(store: Store, detector: DetectorManifest | None = None, **fields: Any) -> DetectorReference:
+    """Put a detector's files into the bucket; return what a build says of it, of which `chairs` has a class."""
+    detector = detector or detector_manifest()
+    data = format_detector_manifest(detector)
+    store.write(f"{detector.prefix}/model.onnx", b"boxes", if_generation_match=None)
+    store.write(detector.prefix.manifest, data, if_generation_match=None)
+    files = tuple(sorted((*detector.files, described("model.json", data))))
+    made = DetectorReference(detector.prefix, sha256_digest(data), files, {"Chair": "chairs"}, 0.5)
+    return replace(made, **fields)
 
 
 def partition(number: int = 0, category: str = "chairs", items: int = 3, **fields: Any) -> Partition:

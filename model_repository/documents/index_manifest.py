@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -58,6 +58,25 @@ class ModelReference:
     digest: str
     dimensions: int
     files: tuple[File, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class DetectorReference:
+    """The detector that pictures were cut with, complete, as a model is.
+
+    digest, files: see `ModelReference`. categories: the category of the index that things of a class belong to, for
+    each class of the detector that has one. least_score: of a region, 0 to 1, to be taken for such a thing.
+    """
+
+    prefix: ModelPrefix
+    digest: str
+    files: tuple[File, ...]
+    categories: Mapping[str, str]
+    least_score: float
+
+    def classes_of(self, category: str) -> frozenset[str]:
+        """The classes whose things belong to a category."""
+        return frozenset(name for name, its in self.categories.items() if its == category)
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +149,7 @@ class IndexManifest:
     models: what made the vectors; none if they are somebody's own.
     lookup: the file that finds an item id's partition and position (see `item_ids`).
     files: every file of the folder but index.json itself.
+    detector: what finds the things in a picture, where there is one.
     """
 
     prefix: IndexPrefix
@@ -139,6 +159,12 @@ class IndexManifest:
     partitions: tuple[Partition, ...]
     golden_queries: tuple[GoldenQuery, ...]
     files: tuple[File, ...]
+    detector: DetectorReference | None = None
+
+    @property
+    def references(self) -> tuple[ModelReference | DetectorReference, ...]:
+        """Everything below models/ that a pod needs: the models, then the detector."""
+        return (*self.models, *([] if self.detector is None else [self.detector]))
 
     @property
     def items(self) -> int:
@@ -152,13 +178,13 @@ class IndexManifest:
 
     @property
     def bytes_to_pull(self) -> int:
-        """Bytes of the index's and the models' files together."""
+        """Bytes of the index's files and those below models/ together."""
         return sum(file.size for file in self.files) + self.model_bytes
 
     @property
     def model_bytes(self) -> int:
-        """Bytes of the models' files."""
-        return sum(file.size for model in self.models for file in model.files)
+        """Bytes of the files of the models and the detector."""
+        return sum(file.size for reference in self.references for file in reference.files)
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,6 +218,7 @@ def parse_index_manifest(data: bytes, prefix: IndexPrefix) -> IndexManifest:
         partitions=partitions,
         golden_queries=tuple(_parse_golden(fields)),
         files=parse_files(fields),
+        detector=_parse_detector(fields) if schema == _SCHEMA else None,
     )
     fields.done()
     _check_consistent(manifest, fields)
@@ -275,6 +302,25 @@ def _parse_model(fields: Fields) -> ModelReference:
     return reference
 
 
+def _parse_detector(fields: Fields) -> DetectorReference | None:
+    if not fields.has("detector"):
+        return None
+    fields = fields.object("detector")
+    reference = DetectorReference(
+        prefix=fields.parsed("prefix", ModelPrefix.parse),
+        digest=fields.parsed("digest", check_sha256),
+        files=parse_files(fields),
+        categories=fields.strings("categories", most=_MANY),
+        least_score=fields.number("least_score", least=0.0, most=1.0),
+    )
+    fields.done()
+    if "model.json" not in {file.name for file in reference.files}:
+        fields.refuse("files: model.json is missing")
+    if not reference.categories:
+        fields.refuse("categories: at least one class needs one")
+    return reference
+
+
 def _parse_recall(fields: Fields) -> Recall:
     recall = Recall(
         at=fields.whole("at", least=1, most=1000),
@@ -316,14 +362,24 @@ def _check_consistent(manifest: IndexManifest, fields: Fields) -> None:
     categories = {partition.category for partition in manifest.partitions}
     if strangers := {golden.category for golden in manifest.golden_queries} - categories:
         fields.refuse(f"golden_queries: no partition has the category {min(strangers)!r}")
+    if manifest.detector is not None:
+        _check_detector(manifest, manifest.detector, fields)
     used = [manifest.lookup] + [name for p in manifest.partitions for name in (p.file, p.ids)]
     if len(set(used)) != len(used):
         fields.refuse("partitions: a file is used twice")
     check_used(fields, manifest.files, used, itself="index.json")
 
 
+def _check_detector(manifest: IndexManifest, detector: DetectorReference, fields: Fields) -> None:
+    if strangers := set(detector.categories.values()) - {partition.category for partition in manifest.partitions}:
+        fields.refuse(f"detector.categories: no partition has the category {min(strangers)!r}")
+    if detector.prefix in {model.prefix for model in manifest.models}:
+        fields.refuse(f"detector: {detector.prefix} is one of the models")
+
+
 def format_index_manifest(manifest: IndexManifest) -> bytes:
     """Write an index.json: parse(format(x)) == x when the files are in order."""
+    detector = {} if manifest.detector is None else {"detector": format_detector(manifest.detector)}
     return format_document(
         {
             "schema_version": _SCHEMA,
@@ -339,12 +395,24 @@ def format_index_manifest(manifest: IndexManifest) -> bytes:
                 }
                 for model in manifest.models
             ],
+            **detector,
             "partitions": [format_partition(partition) for partition in manifest.partitions],
             "lookup": manifest.lookup,
             "golden_queries": [asdict(golden) for golden in manifest.golden_queries],
             "files": format_files(manifest.files),
         }
     )
+
+
+def format_detector(detector: DetectorReference) -> dict[str, Any]:
+    """Write what an index.json says of its detector."""
+    return {
+        "prefix": str(detector.prefix),
+        "digest": detector.digest,
+        "files": format_files(detector.files),
+        "categories": dict(sorted(detector.categories.items())),
+        "least_score": detector.least_score,
+    }
 
 
 def format_partition(partition: Partition) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""model.json: what a model is, written last into its folder."""
+"""model.json: what a model is, written last into its folder. Of a detector, see `detector_manifest`."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from datetime import datetime
 from enum import StrEnum
 from functools import partial
+from typing import Any
 
 from model_repository.documents.files import File, check_used, format_files, parse_files
 from model_repository.fields import Fields, format_document, format_moment, parse_document
@@ -16,10 +17,12 @@ MODEL_MANIFEST_LIMIT = 4 * 1024 * 1024
 """Most bytes of a model.json."""
 
 _SCHEMA = 2
-_EARLIER = 1
+EARLIER = 1
 """Is still read."""
 _RUNTIMES = ("onnx",)
-_KINDS = ("embedder",)
+EMBEDDER = "embedder"
+DETECTOR = "detector"
+_KINDS = (EMBEDDER, DETECTOR)
 _CHANNELS = 3
 _LARGEST_NUMBER = 1e6
 LEAST_COSINE = 0.999
@@ -87,7 +90,7 @@ class GoldenImage:
 
 @dataclass(frozen=True, slots=True)
 class ModelManifest:
-    """A model version, whole and immutable.
+    """A version of an embedder, whole and immutable.
 
     runtime: ``onnx``. file: the model's own file, for example ``model.onnx``: pictures as `input` says in,
         float32[N,dimensions] out.
@@ -111,17 +114,8 @@ class ModelManifest:
 
 def parse_model_manifest(data: bytes, prefix: ModelPrefix) -> ModelManifest:
     """Read the model.json that stands below `prefix`; raises `DocumentMalformed`."""
-    fields = parse_document(data, prefix.manifest, limit=MODEL_MANIFEST_LIMIT)
-    schema = fields.whole("schema_version")
-    if schema not in (_EARLIER, _SCHEMA):
-        fields.refuse(f"schema_version {schema}; this release reads {_EARLIER} and {_SCHEMA}: use a matching release")
-    stated = ModelPrefix(
-        fields.parsed("model", partial(check_name, "model")),
-        fields.parsed("version", partial(check_name, "version")),
-    )
-    if stated != prefix:
-        fields.refuse(f"says it is {stated}; a model must stand where its manifest says")
-    takes, gives, least_cosine = _parse_earlier(fields) if schema == _EARLIER else _parse_present(fields)
+    fields, schema = open_model_document(data, prefix)
+    takes, gives, least_cosine = _parse_earlier(fields) if schema == EARLIER else _parse_present(fields)
     manifest = ModelManifest(
         prefix=prefix,
         created=fields.moment("created"),
@@ -134,12 +128,40 @@ def parse_model_manifest(data: bytes, prefix: ModelPrefix) -> ModelManifest:
         golden_images=tuple(_parse_golden(fields)),
         files=parse_files(fields),
     )
-    fields.done()
-    if manifest.runtime not in _RUNTIMES:
-        fields.refuse(f"runtime {manifest.runtime!r}; this release knows {', '.join(_RUNTIMES)}")
-    used = [manifest.file, *(name for golden in manifest.golden_images for name in (golden.image, golden.embedding))]
-    check_used(fields, manifest.files, used, itself="model.json")
+    used = [name for golden in manifest.golden_images for name in (golden.image, golden.embedding)]
+    close_model_document(fields, manifest.runtime, manifest.files, [manifest.file, *used])
     return manifest
+
+
+def open_model_document(data: bytes, prefix: ModelPrefix) -> tuple[Fields, int]:
+    """Read what every model.json has first, and return the rest and its schema; raises `DocumentMalformed`."""
+    fields = parse_document(data, prefix.manifest, limit=MODEL_MANIFEST_LIMIT)
+    schema = fields.whole("schema_version")
+    if schema not in (EARLIER, _SCHEMA):
+        fields.refuse(f"schema_version {schema}; this release reads {EARLIER} and {_SCHEMA}: use a matching release")
+    stated = ModelPrefix(
+        fields.parsed("model", partial(check_name, "model")),
+        fields.parsed("version", partial(check_name, "version")),
+    )
+    if stated != prefix:
+        fields.refuse(f"says it is {stated}; a model must stand where its manifest says")
+    return fields, schema
+
+
+def close_model_document(fields: Fields, runtime: str, files: tuple[File, ...], used: list[str]) -> None:
+    """Refuse what nobody read, a runtime that nobody knows, and a file that is used and not listed."""
+    fields.done()
+    if runtime not in _RUNTIMES:
+        fields.refuse(f"runtime {runtime!r}; this release knows {', '.join(_RUNTIMES)}")
+    check_used(fields, files, used, itself="model.json")
+
+
+def parse_kind(fields: Fields, wanted: str) -> None:
+    """Refuse any kind of model but the wanted one."""
+    if (kind := fields.text("kind")) not in _KINDS:
+        fields.refuse(f"{kind[:40]!r}; this release knows {', '.join(_KINDS)}", "kind")
+    if kind != wanted:
+        fields.refuse(f"is {kind!r}; what is needed here is of kind {wanted!r}", "kind")
 
 
 _Parts = tuple[ModelInput, tuple[int, bool], float]
@@ -153,12 +175,11 @@ def _parse_earlier(fields: Fields) -> _Parts:
 
 
 def _parse_present(fields: Fields) -> _Parts:
-    if (kind := fields.text("kind")) not in _KINDS:
-        fields.refuse(f"{kind[:40]!r}; this release knows {', '.join(_KINDS)}", "kind")
+    parse_kind(fields, EMBEDDER)
     output = fields.object("output")
     gives = _parse_dimensions(output), output.flag("normalised")
     output.done()
-    return _parse_input(fields.object("input")), gives, fields.number("least_cosine", least=-1.0, most=1.0)
+    return parse_input(fields.object("input")), gives, fields.number("least_cosine", least=-1.0, most=1.0)
 
 
 def _parse_size(fields: Fields, field: str) -> int:
@@ -169,7 +190,8 @@ def _parse_dimensions(fields: Fields) -> int:
     return fields.whole("dimensions", least=1, most=65536)
 
 
-def _parse_input(fields: Fields) -> ModelInput:
+def parse_input(fields: Fields) -> ModelInput:
+    """Read what a model takes in."""
     found = ModelInput(
         size=_parse_size(fields, "size"),
         layout=fields.choice("layout", Layout),
@@ -198,11 +220,7 @@ def format_model_manifest(manifest: ModelManifest) -> bytes:
     """Write a model.json: parse(format(x)) == x when the files are in order."""
     return format_document(
         {
-            "schema_version": _SCHEMA,
-            "model": manifest.prefix.model,
-            "version": manifest.prefix.version,
-            "created": format_moment(manifest.created),
-            "kind": "embedder",
+            **format_head(manifest.prefix, manifest.created, EMBEDDER),
             "runtime": manifest.runtime,
             "file": manifest.file,
             "input": asdict(manifest.input),
@@ -212,3 +230,14 @@ def format_model_manifest(manifest: ModelManifest) -> bytes:
             "files": format_files(manifest.files),
         }
     )
+
+
+def format_head(prefix: ModelPrefix, created: datetime, kind: str) -> dict[str, Any]:
+    """Write what every model.json has first."""
+    return {
+        "schema_version": _SCHEMA,
+        "model": prefix.model,
+        "version": prefix.version,
+        "created": format_moment(created),
+        "kind": kind,
+    }

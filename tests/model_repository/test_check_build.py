@@ -10,6 +10,7 @@ from model_repository.builds import check_build
 from model_repository.digests import sha256_digest
 from model_repository.documents.model_manifest import ModelInput, format_model_manifest
 from model_repository.errors import BuildIncomplete, DocumentMalformed, ModelUnknown, ObjectMissing
+from model_repository.names import ModelPrefix
 from tests import builds
 from tests.memory_store import MemoryStore
 
@@ -73,4 +74,36 @@ def test_a_model_json_that_nobody_can_read_is_refused(store: MemoryStore) -> Non
     store.write(builds.MODEL.manifest, format_model_manifest(builds.model_manifest())[:-5], if_generation_match=None)
     builds.publish_build(store, model=model)
     with pytest.raises(DocumentMalformed, match=r"models/lite/v1/model\.json"):
+        check_build(store, builds.BUILD)
+
+
+def test_a_build_with_a_detector_is_whole_with_its_files(store: MemoryStore) -> None:
+    detector = builds.publish_detector(store)
+    builds.publish_build(store, detector=detector)
+    assert check_build(store, builds.BUILD).manifest.detector == detector
+
+
+@pytest.mark.parametrize(
+    ("name", "error"),
+    [("models/ssd/v1/model.onnx", BuildIncomplete), ("models/ssd/v1/model.json", ModelUnknown)],
+)
+def test_a_file_of_the_detector_that_vanished_is_named(store: MemoryStore, name: str, error: type[Exception]) -> None:
+    builds.publish_build(store, detector=builds.publish_detector(store))
+    store.delete(name)
+    with pytest.raises(error, match=r"models/ssd/v1"):
+        check_build(store, builds.BUILD)
+
+
+def test_a_class_that_the_detector_does_not_find_is_refused(store: MemoryStore) -> None:
+    builds.publish_build(store, detector=builds.publish_detector(store, categories={"Sofa": "chairs"}))
+    with pytest.raises(ModelUnknown, match="finds 'Sofa', which is none of its classes"):
+        check_build(store, builds.BUILD)
+
+
+def test_an_embedder_is_no_detector(store: MemoryStore) -> None:
+    other = ModelPrefix("lite", "v2")
+    detector = builds.publish_detector(store, builds.detector_manifest(other))
+    store.write(other.manifest, format_model_manifest(builds.model_manifest(other)), if_generation_match=None)
+    builds.publish_build(store, detector=detector)
+    with pytest.raises(DocumentMalformed, match="kind: is 'embedder'; what is needed here is of kind 'detector'"):
         check_build(store, builds.BUILD)

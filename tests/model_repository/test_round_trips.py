@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import string
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
@@ -13,6 +14,13 @@ from model_repository.deployment import DeploymentRequest, Footprint, footprint
 from model_repository.digests import format_crc32c, parse_crc32c
 from model_repository.documents.canary_figures import CanaryFigures, TrackFigures
 from model_repository.documents.commit import Commit, LiveCommit, format_commit, parse_commit
+from model_repository.documents.detector_manifest import (
+    DetectorManifest,
+    GoldenDetection,
+    GoldenRegion,
+    format_detector_manifest,
+    parse_detector_manifest,
+)
 from model_repository.documents.files import BLOCK_BYTES, File
 from model_repository.documents.filter_receipt import (
     FilterOutcome,
@@ -22,6 +30,7 @@ from model_repository.documents.filter_receipt import (
 )
 from model_repository.documents.index_manifest import (
     Build,
+    DetectorReference,
     Engine,
     GoldenQuery,
     IndexManifest,
@@ -121,9 +130,18 @@ def index_manifests(draw: st.DrawFn) -> IndexManifest:
         neighbors=tuple(neighbors),
         distances=tuple(draw(st.lists(finite, min_size=len(neighbors), max_size=len(neighbors)))),
     )
+    prefixes = draw(st.lists(model_prefixes, min_size=models, max_size=models, unique=True))
+    categories_of = st.dictionaries(printable(20, 1), st.sampled_from(categories), min_size=1, max_size=3)
+    detectors = st.builds(
+        DetectorReference,
+        prefix=model_prefixes.filter(lambda prefix: prefix not in prefixes),
+        digest=digests,
+        files=files(["model.json", "model.onnx"]),
+        categories=categories_of,
+        least_score=st.floats(min_value=0, max_value=1),
+    )
     used = ["items.lookup", *(name for p in partitions for name in (p.file, p.ids))]
     model_files = draw(files(["model.json", "model.onnx"]))
-    prefixes = draw(st.lists(model_prefixes, min_size=models, max_size=models, unique=True))
     return IndexManifest(
         prefix=draw(index_prefixes),
         created=draw(moments),
@@ -132,6 +150,7 @@ def index_manifests(draw: st.DrawFn) -> IndexManifest:
         partitions=partitions,
         golden_queries=draw(st.sampled_from([(), (golden,)])),
         files=draw(files(used)),
+        detector=draw(st.none() | detectors),
     )
 
 
@@ -157,6 +176,23 @@ model_manifests = st.builds(
     files=files(["golden/0.f32", "golden/0.jpg", "model.onnx"]),
     normalised=st.booleans(),
     least_cosine=st.floats(min_value=-1, max_value=1),
+)
+golden_detections = st.builds(
+    GoldenDetection,
+    st.just("golden/0.jpg"),
+    st.tuples(st.builds(GoldenRegion, st.just((0.25, 0.0, 1.0, 0.5)), st.just("Chair"), st.floats(0, 1))),
+)
+detector_manifests = st.builds(
+    DetectorManifest,
+    prefix=model_prefixes,
+    created=moments,
+    runtime=st.just("onnx"),
+    file=st.just("model.onnx"),
+    input=inputs.map(lambda takes: replace(takes, resize=Resize.SQUARE)),
+    classes=st.lists(printable(20, 1), max_size=3, unique=True).map(lambda names: ("Chair", *(set(names) - {"Chair"}))),
+    golden_images=st.just(()) | st.tuples(golden_detections),
+    files=files(["golden/0.jpg", "model.onnx"]),
+    least_overlap=st.floats(min_value=0, max_value=1),
 )
 figures = st.floats(min_value=0, max_value=1e6)
 many = st.integers(min_value=0, max_value=10**9)
@@ -312,3 +348,9 @@ def test_a_receipt_keeps_a_detail_that_holds_a_terminal_escape_but_not_the_escap
 
 def test_a_hand_written_commit_stays_as_short_as_a_person_would_write_it() -> None:
     assert format_commit(Commit(IndexPrefix("home", "b1"))) == b'{\n  "index_prefix": "indexes/home/b1"\n}\n'
+
+
+@given(detector_manifests)
+@settings(max_examples=25)
+def test_a_detector_manifest_is_read_as_it_was_written(manifest: DetectorManifest) -> None:
+    assert parse_detector_manifest(format_detector_manifest(manifest), manifest.prefix) == manifest

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from model_repository.documents.commit import COMMIT_LIMIT, parse_commit
+from model_repository.documents.detector_manifest import parse_detector_manifest
 from model_repository.documents.files import BLOCK_BYTES
 from model_repository.documents.index_manifest import INDEX_MANIFEST_LIMIT, parse_index_manifest
 from model_repository.documents.model_manifest import parse_model_manifest
@@ -111,6 +112,29 @@ def model(**changes: Any) -> dict[str, Any]:
         "golden_images": [{"image": "golden/0.jpg", "embedding": "golden/0.f32"}],
         "files": [{"name": name, "size": 10, "crc32c": "AAAAAA=="} for name in names],
     } | changes
+
+
+REGION = {"box": [0.1, 0.2, 0.9, 1.0], "name": "Chair", "score": 0.8}
+
+
+def detector(**changes: Any) -> dict[str, Any]:
+    its = {name: value for name, value in model().items() if name not in ("output", "least_cosine")}
+    return (
+        its
+        | {
+            "kind": "detector",
+            "input": INPUT | {"resize": "square"},
+            "classes": ["Chair", "Mug"],
+            "least_overlap": 0.9,
+            "golden_images": [{"image": "golden/0.jpg", "regions": [REGION]}],
+        }
+        | changes
+    )
+
+
+def detector_reference(**changes: Any) -> dict[str, Any]:
+    its = {"prefix": "models/ssd/1", "digest": DIGEST, "files": MODEL_FILES}
+    return its | {"categories": {"Chair": "chair"}, "least_score": 0.5} | changes
 
 
 def receipt(**changes: Any) -> dict[str, Any]:
@@ -248,6 +272,9 @@ def test_every_field_of_the_manifests_is_needed_and_no_other_is_taken() -> None:
     for field in model():
         with pytest.raises(DocumentMalformed, match=field):
             parse_model_manifest(json.dumps(without(model(), field)).encode(), MODEL)
+    for field in detector():
+        with pytest.raises(DocumentMalformed, match=field):
+            parse_detector_manifest(json.dumps(without(detector(), field)).encode(), MODEL)
     for field in receipt():
         with pytest.raises(DocumentMalformed, match=field):
             parse_receipt(json.dumps(without(receipt(), field)).encode(), TARGET, 5)
@@ -333,6 +360,12 @@ def file(name: str, **changes: Any) -> dict[str, Any]:
         ({"models": [reference(dimensions=5)]}, "vectors of 4 dimensions, but models/lite/1 makes 5"),
         ({"models": [reference(), reference()]}, "a model stands twice"),
         ({"models": [], "partitions": [partition(model=0)]}, "partitions[0].model"),
+        ({"detector": detector_reference(prefix="models/lite/1")}, "detector: models/lite/1 is one of the models"),
+        ({"detector": detector_reference(categories={"Chair": "mug"})}, "no partition has the category 'mug'"),
+        ({"detector": detector_reference(categories={})}, "detector: categories: at least one class needs one"),
+        ({"detector": detector_reference(files=[])}, "detector: files: model.json is missing"),
+        ({"detector": detector_reference(least_score=2)}, "detector.least_score: expected"),
+        ({"detector": detector_reference(dimensions=4)}, "detector: unknown field 'dimensions'"),
         ({"partitions": [partition(model=1)]}, "partitions[0].model: expected 0 to 0"),
         ({"partitions": [partition(engine="scann")]}, "'scann'; this release knows annoy, faiss-hnsw"),
         ({"partitions": [partition(storage="int4")]}, "'int4'; this release knows float32, fp16, int8"),
@@ -366,6 +399,7 @@ def test_an_index_manifest_of_the_first_schema_is_read() -> None:
         ({"models": [reference()]}, "unknown field 'models'"),
         ({"partitions": [partition()]}, "partitions[0]: unknown field"),
         ({"trees": 0}, "trees: expected 1"),
+        ({"detector": detector_reference()}, "unknown field 'detector'"),
         ({"model": reference(dimensions=5)}, "vectors of 4 dimensions, but models/lite/1 makes 5"),
         ({"partitions": index_of_schema_1()["partitions"] * 2}, "a category stands twice"),
     ],
@@ -384,7 +418,8 @@ def test_an_index_manifest_of_the_first_schema_that_contradicts_itself_is_refuse
         ({"version": "2"}, "must stand where its manifest says"),
         ({"runtime": "torch"}, "runtime 'torch'"),
         ({"file": "other.onnx"}, "used but not listed"),
-        ({"kind": "detector"}, "'detector'; this release knows embedder"),
+        ({"kind": "ranker"}, "'ranker'; this release knows embedder, detector"),
+        ({"kind": "detector"}, "kind: is 'detector'; what is needed here is of kind 'embedder'"),
         ({"input": INPUT | {"size": 7}}, "input.size: expected 8"),
         ({"input": INPUT | {"layout": "chwn"}}, "'chwn'; this release knows nchw, nhwc"),
         ({"input": INPUT | {"dtype": "float64"}}, "'float64'; this release knows float32, uint8"),
@@ -403,6 +438,31 @@ def test_an_index_manifest_of_the_first_schema_that_contradicts_itself_is_refuse
 def test_a_model_manifest_that_contradicts_itself_is_refused(changes: dict[str, Any], says: str) -> None:
     with pytest.raises(DocumentMalformed) as caught:
         parse_model_manifest(json.dumps(model(**changes)).encode(), MODEL)
+    assert says in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"kind": "embedder"}, "kind: is 'embedder'; what is needed here is of kind 'detector'"),
+        ({"schema_version": 1}, "schema_version 1 has no detectors"),
+        ({"runtime": "torch"}, "runtime 'torch'"),
+        ({"file": "other.onnx"}, "used but not listed"),
+        ({"classes": []}, "classes: at least one is needed"),
+        ({"classes": ["Chair", "Chair"]}, "and none twice"),
+        ({"classes": ["Mug"]}, "'Chair' is none of the classes"),
+        ({"input": INPUT}, "input.resize: area; boxes are shares of the whole picture"),
+        ({"least_overlap": 2}, "least_overlap: expected"),
+        ({"golden_images": [{"image": "golden/1.jpg", "regions": []}]}, "used but not listed"),
+        ({"golden_images": [{"image": "golden/0.jpg", "regions": [REGION | {"box": [0, 0, 1]}]}]}, "regions[0].box"),
+        ({"golden_images": [{"image": "golden/0.jpg", "regions": [REGION | {"box": [1, 0, 0, 1]}]}]}, "from 0 to 1"),
+        ({"golden_images": [{"image": "golden/0.jpg", "regions": [REGION | {"class": 1}]}]}, "unknown field 'class'"),
+    ],
+)
+def test_a_detector_manifest_that_contradicts_itself_is_refused(changes: dict[str, Any], says: str) -> None:
+    assert parse_detector_manifest(json.dumps(detector()).encode(), MODEL).classes == ("Chair", "Mug")
+    with pytest.raises(DocumentMalformed) as caught:
+        parse_detector_manifest(json.dumps(detector(**changes)).encode(), MODEL)
     assert says in str(caught.value)
 
 
