@@ -38,7 +38,7 @@ from search_server.http.responses import (
     similar_json,
 )
 from search_server.page import read_page
-from search_server.pictures import PictureProcesses
+from search_server.pictures.client import PictureClient
 from search_server.pod import PodState, ProcessState
 from search_server.probes import Probes
 from search_server.searches import Searches
@@ -62,7 +62,7 @@ class Opened:
 
     index: MappedIndex
     models: tuple[Model, ...]
-    pictures: PictureProcesses
+    pictures: PictureClient
     searches: Searches
 
 
@@ -112,7 +112,7 @@ class SearchApplication:
 
     # the state
 
-    def open(self, index: MappedIndex, models: tuple[Model, ...], pictures: PictureProcesses) -> None:
+    def open(self, index: MappedIndex, models: tuple[Model, ...], pictures: PictureClient) -> None:
         """Answer about this build from now on. models: in the order of its manifest."""
         self._opened = Opened(index, models, pictures, Searches(index, self.limits))
         self._own.items = index.manifest.items

@@ -1,6 +1,7 @@
 """The life of a pod: start the workers, answer the probes, replace what dies, and leave when told to.
 
-Its event loop does nothing else, so probes are answered whatever the workers do. It maps no index and embeds nothing.
+Its event loop does nothing else but to pass pictures on, one at a time, to the process that embeds them, so probes are
+answered whatever the workers do. It maps no index and embeds nothing.
 It holds every worker's listening socket: who connects to one that just died waits for the one that replaces it.
 """
 
@@ -22,6 +23,8 @@ from http_limits.listener import listen, share_port
 from model_repository.exit_codes import ExitCode
 from model_repository.log import Log
 from search_server.config import Config
+from search_server.pictures.door import PictureDoor
+from search_server.pictures.processes import PictureProcesses
 from search_server.pod import PodState
 from search_server.probes import ProbeApplication, Probes
 from search_server.read_in import read_in
@@ -57,6 +60,7 @@ class Supervisor:
         self._listeners = share_port(config.host, config.port, config.workers, BACKLOG)
         self._probe_listener = listen(config.host, config.probe_port, BACKLOG)
         self._processes: dict[int, Process] = {}
+        self._door = PictureDoor(PictureProcesses(log, queue=config.limits.pictures))
         self._deaths: deque[float] = deque(maxlen=_MOST_DEATHS + 1)
         self._silent = [0] * config.workers
         self._stop = asyncio.Event()
@@ -71,6 +75,7 @@ class Supervisor:
         # a daemon: nobody waits for the disk when the pod leaves
         threading.Thread(target=self._read_in, name="read in", daemon=True).start()
         watching = asyncio.create_task(self._watch())
+        self._door.open()
         with server.running(self._probe_listener):
             keeping = [asyncio.create_task(self._keep(number)) for number in range(config.workers)]
             stopped = asyncio.ensure_future(self._stop.wait())
@@ -82,6 +87,7 @@ class Supervisor:
             else:
                 await self._end(keeping)
         watching.cancel()
+        self._door.close()
         if self._failure.done():
             self._failure.result()
 
@@ -112,11 +118,12 @@ class Supervisor:
 
     async def _spawn(self, number: int) -> Process:
         listener = self._listeners[number].fileno()
-        arguments = map(str, (os.getpid(), number, self._config.workers, self._pod.file, listener))
+        inherited = self._pod.file, listener, self._door.file
+        arguments = map(str, (os.getpid(), number, self._config.workers, *inherited))
         return await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "search_server.worker", *arguments),
             env={**_ALLOCATOR, **os.environ},
-            pass_fds=(self._pod.file, listener),
+            pass_fds=inherited,
         )
 
     def _note_death(self, number: int, status: int) -> None:

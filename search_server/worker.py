@@ -1,7 +1,8 @@
 """The life of a worker: open and prove the build, answer, and leave without dropping a request.
 
-The supervisor starts it by ``python -m search_server.worker <parent> <number> <workers> <memory> <listener>``, in the
-pod's environment. The last two, the pod's shared memory and a listening socket, are descriptors that it inherits.
+The supervisor starts it by ``python -m search_server.worker <parent> <number> <workers> <memory> <listener> <door>``,
+in the pod's environment. The last three, the pod's shared memory, a listening socket and the door to the processes that
+embed, are descriptors that it inherits.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from search_server.app import SearchApplication
 from search_server.build import open_and_prove
 from search_server.build.model import Model
 from search_server.config import Config
-from search_server.pictures import PictureProcesses
+from search_server.pictures.client import PictureClient
 from search_server.pod import PodState, ProcessState
 from search_server.server import Server
 
@@ -50,11 +51,11 @@ class Stopped(Exception):
 
 def main(arguments: Sequence[str], environment: Mapping[str, str]) -> ExitCode:
     """Work until told to leave; returns the exit status. Last words are left in the pod's memory."""
-    parent, number, workers, memory, listener = map(int, arguments)
+    parent, number, workers, memory, listener, door = map(int, arguments)
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:  # it ended before the kernel was asked
         return ExitCode.TRY_AGAIN
-    for inherited in (memory, listener):
+    for inherited in (memory, listener, door):
         os.set_inheritable(inherited, False)  # noqa: FBT003 - its only argument
     config = Config.from_environment(environment)
     share = affordable_connections(-(-config.limits.connections // workers), raise_open_files())
@@ -62,7 +63,8 @@ def main(arguments: Sequence[str], environment: Mapping[str, str]) -> ExitCode:
     pod = PodState(memory, workers)
     log = Log().bind(generation=config.generation, worker=number)
     try:
-        uvloop.run(serve(config, pod, number, socket.socket(fileno=listener), log))
+        sockets = {"listener": socket.socket(fileno=listener), "door": socket.socket(fileno=door)}
+        uvloop.run(serve(config, pod, number, **sockets, log=log))
     except PermanentError as error:
         pod.workers[number].say_last(error.code, str(error), ExitCode.DATA)
         return ExitCode.DATA
@@ -72,7 +74,9 @@ def main(arguments: Sequence[str], environment: Mapping[str, str]) -> ExitCode:
     return ExitCode.OK
 
 
-async def serve(config: Config, pod: PodState, number: int, listener: socket.socket, log: Log) -> None:
+async def serve(
+    config: Config, pod: PodState, number: int, *, listener: socket.socket, door: socket.socket, log: Log
+) -> None:
     """Serve until SIGTERM or SIGINT.
 
     Raises `PermanentError` if the build can't be served, `Stopped` if the signal came before it was ready.
@@ -82,10 +86,10 @@ async def serve(config: Config, pod: PodState, number: int, listener: socket.soc
     app = SearchApplication(config, pod, own, log)
     server = Server(config, app, lambda: loop.call_soon_threadsafe(stop.set))
     app.connections = server.connections
-    pictures = PictureProcesses(log, queue=config.limits.pictures)
+    pictures = PictureClient(door)
 
     def embed(model: Model, picture: bytes) -> list[float]:
-        return asyncio.run_coroutine_threadsafe(pictures.embed(model, picture), loop).result()
+        return asyncio.run_coroutine_threadsafe(pictures.embed_patiently(model, picture), loop).result()
 
     for each in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(each, stop.set)

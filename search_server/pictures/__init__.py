@@ -1,8 +1,6 @@
 """Pictures to vectors, in processes that can be ended: none of a decoder's costs are the server's.
 
-`PictureProcesses` is the door; `child.py` is what such a process runs.
+The supervisor has the pod's few processes (`processes.py`) and a door to them (`door.py`); `client.py` is what a worker
+asks there, `child.py` what such a process runs. All workers share them: memory for a large picture, and the model, are
+there once in a pod, however many workers it has.
 """
-
-from search_server.pictures.processes import PictureProcesses
-
-__all__ = ["PictureProcesses"]

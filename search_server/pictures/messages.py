@@ -1,4 +1,4 @@
-"""How a server and a process that embeds speak."""
+"""How a worker, the pod's supervisor and a process that embeds speak of a picture."""
 
 from __future__ import annotations
 
@@ -6,10 +6,14 @@ import struct
 from typing import Final
 
 QUESTION: Final = struct.Struct("!II")
-"""Before each: how many bytes the pickled model has, and the picture; the server may be believed."""
+"""Begins a question: how many bytes the pickled model has that follows, and the picture; the server may be believed."""
 
 ANSWER: Final = struct.Struct("!BI")
-"""Before each: what it is, and how many bytes it has; whoever read a stranger's picture is never believed more."""
+"""Begins an answer: what it is, and how many bytes follow; whoever read a stranger's picture is never believed more."""
 
-VECTOR, UNREADABLE, FAILED = range(3)
-"""Numbers, float32 and little-endian; what is wrong with the picture, or with the model, in UTF-8."""
+LONGEST_ANSWER: Final = 2**20
+"""Bytes."""
+
+VECTOR, UNREADABLE, FAILED, TURN, OVERLOADED, LOST, LEAVING = range(7)
+"""Numbers, float32 and little-endian. In UTF-8, what is wrong with the picture, or with the model. The picture is to be
+sent now. In UTF-8, why another try may pass: the queue is full, the process was lost, the server is leaving."""

@@ -5,21 +5,24 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import pickle
 import signal
-import struct
 import sys
+from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import Final
 
-from http_limits.refusals import Overloaded
 from model_repository.log import Log
 from model_repository.pictures import PROCESSOR_SECONDS_LIMIT
-from search_server.errors import ImageUnreadable, NotReady, PictureLost
-from search_server.pictures.messages import ANSWER, QUESTION, UNREADABLE, VECTOR
-
-if TYPE_CHECKING:
-    from search_server.build.model import Model
+from search_server.pictures.messages import (
+    ANSWER,
+    FAILED,
+    LEAVING,
+    LONGEST_ANSWER,
+    LOST,
+    OVERLOADED,
+    QUESTION,
+    UNREADABLE,
+)
 
 _PROGRAM: Final = Path(__file__).with_name("child.py")
 
@@ -31,19 +34,12 @@ _ENVIRONMENT: Final = {
     "MALLOC_TRIM_THRESHOLD_": str(2**20),
 }
 
-_LONGEST_ANSWER: Final = 2**20
-
 _CRASHES: Final = {signal.SIGSEGV, signal.SIGBUS, signal.SIGABRT, signal.SIGFPE, signal.SIGILL}
 
+Answer = tuple[int, bytes]
+"""Its kind, and what it says."""
 
-class _Refusal(NamedTuple):
-    """Why a picture has no vector."""
-
-    kind: type[Exception]
-    words: str
-
-
-_LEAVING: Final = _Refusal(NotReady, "the server is leaving")
+_LEAVING: Final[Answer] = LEAVING, b"the server is leaving"
 
 
 class _Process:
@@ -73,8 +69,8 @@ class _Process:
     def pid(self) -> int:
         return self._process.pid
 
-    async def ask(self, question: bytes, picture: bytes) -> tuple[int, bytes]:
-        """Return the kind of its answer, and that. Raises OSError or EOFError when it ends instead."""
+    async def ask(self, question: bytes, picture: bytes) -> Answer:
+        """Return its answer. Raises OSError or EOFError when it ends instead."""
         stdin, stdout = self._process.stdin, self._process.stdout
         if stdin is None or stdout is None:
             raise EOFError
@@ -82,7 +78,7 @@ class _Process:
         stdin.write(picture)
         await stdin.drain()
         kind, length = ANSWER.unpack(await stdout.readexactly(ANSWER.size))
-        if length > _LONGEST_ANSWER:
+        if length > LONGEST_ANSWER:
             raise EOFError
         return kind, await stdout.readexactly(length)
 
@@ -139,25 +135,29 @@ class PictureProcesses:
         """Of the processes that there are."""
         return [process.pid for process in (*self._idle, *self._busy)]
 
-    async def embed(self, model: Model, picture: bytes) -> list[float]:
-        """Return what a model makes of an encoded picture; whoever no longer waits for it keeps nobody waiting.
+    async def embed(self, question: bytes, picture: Callable[[], Awaitable[bytes]]) -> Answer:
+        """Return the answer to a question (see `messages.py`) about a picture, which is asked for when its turn comes.
 
-        Raises `Overloaded`; `ImageUnreadable` where it costs too much, or isn't one; `PictureLost` and `NotReady` where
-        another try may pass; RuntimeError, with its words, where the model doesn't work.
+        Cancelled while it waits it makes room; later the process goes on, and nobody hears of it. Raises what `picture`
+        raises.
         """
+        if self._closed:
+            return _LEAVING
         if self.length >= self._queue:
-            raise Overloaded(f"{self.length} pictures are waiting already; try again in a second")
+            return OVERLOADED, f"{self.length} pictures are waiting already; try again in a second".encode()
         self.length += 1
         try:
-            await self._turns.acquire()
-            embedding = asyncio.ensure_future(self._embed(model, picture))
-            embedding.add_done_callback(lambda _: self._turns.release())
-            vector, refusal = await asyncio.shield(embedding)
+            async with self._turns:
+                if self._closed:
+                    return _LEAVING
+                try:
+                    async with asyncio.timeout(self._deadline_seconds):
+                        data = await picture()
+                except TimeoutError:
+                    return LOST, b"the picture didn't come"
+                return await self._embed(question, data)
         finally:
             self.length -= 1
-        if refusal is not None:
-            raise refusal.kind(refusal.words)
-        return vector
 
     def close(self) -> None:
         """End all processes at once; pictures that wait, or come later, are refused."""
@@ -168,48 +168,39 @@ class PictureProcesses:
             process.end()
         self._idle.clear()
 
-    async def _embed(self, model: Model, picture: bytes) -> tuple[list[float], _Refusal | None]:
-        """Return the vector, or why there is none: as a value, for an exception would hold the picture in a cycle."""
-        if self._closed:
-            return [], _LEAVING
+    async def _embed(self, question: bytes, picture: bytes) -> Answer:
         process = await self._take()
         self._busy.add(process)
         try:
-            vector, refusal = await self._ask(process, model, picture)
-        finally:
-            self._busy.remove(process)
-        if refusal is None or process.alive:
-            self._rest(process)
-        return vector, refusal
-
-    async def _ask(self, process: _Process, model: Model, picture: bytes) -> tuple[list[float], _Refusal | None]:
-        question = pickle.dumps((str(model.path), model.takes, model.normalised))
-        try:
-            async with asyncio.timeout(self._deadline_seconds):
-                kind, answer = await process.ask(question, picture)
-        except TimeoutError:
-            words = f"the picture wasn't embedded within {self._deadline_seconds:g} s; try again"
-            return [], await self._lose(process, _Refusal(PictureLost, words))
-        except (OSError, EOFError):
-            return [], _LEAVING if self._closed else await self._lose(process)
-        except asyncio.CancelledError:  # the loop ends
+            answer = await self._ask(process, question, picture)
+        except BaseException:
             process.end()
             raise
-        if kind == VECTOR:
-            return list(struct.unpack(f"<{len(answer) // 4}f", answer)), None
-        words = answer.decode(errors="replace")
-        if kind == UNREADABLE:
-            return [], _Refusal(ImageUnreadable, words)
-        return [], await self._lose(process, _Refusal(RuntimeError, words))
+        finally:
+            self._busy.remove(process)
+        if process.alive:
+            self._rest(process)
+        return answer
 
-    async def _lose(self, process: _Process, refusal: _Refusal | None = None) -> _Refusal:
+    async def _ask(self, process: _Process, question: bytes, picture: bytes) -> Answer:
+        try:
+            async with asyncio.timeout(self._deadline_seconds):
+                answer = await process.ask(question, picture)
+        except TimeoutError:
+            words = f"the picture wasn't embedded within {self._deadline_seconds:g} s; try again"
+            return await self._lose(process, (LOST, words.encode()))
+        except (OSError, EOFError):
+            return _LEAVING if self._closed else await self._lose(process)
+        return await self._lose(process, answer) if answer[0] == FAILED else answer
+
+    async def _lose(self, process: _Process, answer: Answer | None = None) -> Answer:
         """End a process; return why, which how it ended says if it did so by itself."""
         process.end()
         status = await process.ended()
-        refusal = refusal or _refusal(status)
+        kind, words = answer or _answer(status)
         self.ended += 1
-        self._log.warning(f"a process that embeds was lost: {refusal.words}", pid=process.pid)
-        return refusal
+        self._log.warning(f"a process that embeds was lost: {words.decode(errors='replace')}", pid=process.pid)
+        return kind, words
 
     async def _take(self) -> _Process:
         while self._idle:
@@ -232,12 +223,12 @@ class PictureProcesses:
         process.end()
 
 
-def _refusal(status: int) -> _Refusal:
+def _answer(status: int) -> Answer:
     """Return what is said of a picture whose process ended with this status."""
     if status == -signal.SIGXCPU:
         limit = f"{PROCESSOR_SECONDS_LIMIT} s of a processor"
-        return _Refusal(ImageUnreadable, f"the picture takes more than {limit} to be decoded; send a smaller one")
+        return UNREADABLE, f"the picture takes more than {limit} to be decoded; send a smaller one".encode()
     how = signal.Signals(-status).name if status < 0 else f"exit status {status}"
     if -status in _CRASHES:
-        return _Refusal(ImageUnreadable, f"the picture's decoder crashes ({how})")
-    return _Refusal(PictureLost, f"the process that embedded the picture was ended ({how}); try again")
+        return UNREADABLE, f"the picture's decoder crashes ({how})".encode()
+    return LOST, f"the process that embedded the picture was ended ({how}); try again".encode()

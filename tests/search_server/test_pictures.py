@@ -6,8 +6,10 @@ import asyncio
 import io
 import json
 import os
+import pickle
 import resource
 import signal
+import socket
 import time
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -29,7 +31,10 @@ from model_repository.documents.model_manifest import ModelInput
 from model_repository.log import Log
 from model_repository.pictures import picture_process_bytes
 from search_server.errors import ImageUnreadable, NotReady, PictureLost
-from search_server.pictures import PictureProcesses
+from search_server.pictures.client import PictureClient
+from search_server.pictures.door import PictureDoor
+from search_server.pictures.messages import QUESTION
+from search_server.pictures.processes import PictureProcesses
 from tests.pictures import encoded, jpeg_of_scans, png
 
 SIZE = 8
@@ -83,15 +88,37 @@ def endless(tmp_path_factory: pytest.TempPathFactory) -> Any:
     return write_model(tmp_path_factory.mktemp("model") / "endless.onnx", 2**62)
 
 
-def run(story: Callable[[PictureProcesses], Awaitable[None]], **options: Any) -> None:
+@dataclass
+class Pod:
+    """The pod's processes, and a worker that asks for them."""
+
+    processes: PictureProcesses
+    door: PictureDoor
+    client: PictureClient
+
+    @property
+    def pids(self) -> list[int]:
+        return self.processes.pids
+
+    async def embed(self, model: Any, picture: bytes) -> list[float]:
+        return await self.client.embed(model, picture)
+
+
+def another_client(door: PictureDoor) -> PictureClient:
+    return PictureClient(socket.socket(fileno=os.dup(door.file)))
+
+
+def run(story: Callable[[Pod], Awaitable[None]], **options: Any) -> None:
     """Let a story happen, on the loop that the server has."""
 
     async def main() -> None:
-        pictures = PictureProcesses(Log(stream=io.StringIO()), **options)
+        processes = PictureProcesses(Log(stream=io.StringIO()), **options)
+        door = PictureDoor(processes)
+        door.open()
         try:
-            await asyncio.wait_for(story(pictures), _HANG)
+            await asyncio.wait_for(story(Pod(processes, door, another_client(door))), _HANG)
         finally:
-            pictures.close()
+            door.close()
 
     uvloop.run(main())
 
@@ -114,39 +141,39 @@ def status_mib(pid: int, field: str) -> int:
 
 
 def test_nothing_is_started_before_a_picture_comes_and_it_stays_for_the_next(model: Any) -> None:
-    async def story(pictures: PictureProcesses) -> None:
-        assert pictures.pids == []
+    async def story(pod: Pod) -> None:
+        assert pod.pids == []
         expected = Embedder(model.path, threads=1).embed_picture(GOOD, model.takes)
-        assert np.array_equal(np.float32(await pictures.embed(model, GOOD)), expected)
-        (pid,) = pictures.pids
-        await pictures.embed(model, GOOD)
-        assert pictures.pids == [pid]
+        assert np.array_equal(np.float32(await pod.embed(model, GOOD)), expected)
+        (pid,) = pod.pids
+        await pod.embed(model, GOOD)
+        assert pod.pids == [pid]
 
     run(story)
 
 
 def test_a_process_that_nobody_asks_for_long_is_ended_and_the_next_picture_has_another(model: Any) -> None:
-    async def story(pictures: PictureProcesses) -> None:
-        await pictures.embed(model, GOOD)
-        (pid,) = pictures.pids
+    async def story(pod: Pod) -> None:
+        await pod.embed(model, GOOD)
+        (pid,) = pod.pids
         await until(lambda: gone(pid))
-        assert pictures.pids == []
-        assert await pictures.embed(model, GOOD)
+        assert pod.pids == []
+        assert await pod.embed(model, GOOD)
 
     run(story, idle_seconds=0.05)
 
 
 def test_what_is_no_picture_is_refused_and_costs_no_process(model: Any) -> None:
-    async def story(pictures: PictureProcesses) -> None:
+    async def story(pod: Pod) -> None:
         for data in (b"", b"no picture", GOOD[: len(GOOD) // 2]):
             with pytest.raises(ImageUnreadable, match="can't be decoded"):
-                await pictures.embed(model, data)
+                await pod.embed(model, data)
         with pytest.raises(ImageUnreadable, match="needs 374 MiB"):
-            await pictures.embed(model, png(7000, 7000))
+            await pod.embed(model, png(7000, 7000))
         with pytest.raises(ImageUnreadable, match="1006 scans"):
-            await pictures.embed(model, jpeg_of_scans(1000, 1000))
-        assert len(pictures.pids) == 1
-        assert pictures.ended == 0
+            await pod.embed(model, jpeg_of_scans(1000, 1000))
+        assert len(pod.pids) == 1
+        assert pod.processes.ended == 0
 
     run(story)
 
@@ -154,10 +181,10 @@ def test_what_is_no_picture_is_refused_and_costs_no_process(model: Any) -> None:
 def test_a_process_has_the_memory_that_the_pods_is_computed_with(model: Any) -> None:
     dearest = [png(6400, 6400), encoded(Image.new("RGBA", (4070, 4070), (1, 2, 3, 9)), "WEBP", method=0)]
 
-    async def story(pictures: PictureProcesses) -> None:
+    async def story(pod: Pod) -> None:
         for data in dearest:
-            await pictures.embed(model, data)
-        (pid,) = pictures.pids
+            await pod.embed(model, data)
+        (pid,) = pod.pids
         limit = picture_process_bytes(model.path.stat().st_size) // 2**20
         assert status_mib(pid, "VmHWM") < limit
         assert status_mib(pid, "VmRSS") < 150  # what the picture needed is given back
@@ -170,27 +197,28 @@ def test_a_process_has_the_memory_that_the_pods_is_computed_with(model: Any) -> 
 def test_a_picture_that_takes_too_long_has_its_process_ended_and_the_next_one_is_answered(
     model: Any, endless: Any
 ) -> None:
-    async def story(pictures: PictureProcesses) -> None:
-        late = asyncio.create_task(pictures.embed(endless, GOOD))
-        after = asyncio.create_task(pictures.embed(model, GOOD))
+    async def story(pod: Pod) -> None:
+        late = asyncio.create_task(pod.embed(endless, GOOD))
+        after = asyncio.create_task(pod.embed(model, GOOD))
         with pytest.raises(ImageUnreadable, match="takes more than 10 s of a processor"):
             await late
         assert await after
-        assert pictures.ended == 1
+        assert pod.processes.ended == 1
 
     run(story)
 
 
 def test_a_process_that_gets_no_processor_is_ended_after_the_deadline(model: Any) -> None:
-    async def story(pictures: PictureProcesses) -> None:
-        await pictures.embed(model, GOOD)
-        (pid,) = pictures.pids
+    async def story(pod: Pod) -> None:
+        await pod.embed(model, GOOD)
+        (pid,) = pod.pids
         os.kill(pid, signal.SIGSTOP)
+        pod.processes._deadline_seconds = 0.2
         with pytest.raises(PictureLost, match=r"wasn't embedded within 0\.2 s"):
-            await pictures.embed(model, GOOD)
+            await pod.embed(model, GOOD)
         assert gone(pid)
 
-    run(story, deadline_seconds=0.2, idle_seconds=_HANG)
+    run(story)
 
 
 @pytest.mark.parametrize(
@@ -200,42 +228,42 @@ def test_a_process_that_gets_no_processor_is_ended_after_the_deadline(model: Any
 def test_a_process_that_dies_is_replaced(
     model: Any, endless: Any, sent: signal.Signals, refusal: type[Exception], words: str
 ) -> None:
-    async def story(pictures: PictureProcesses) -> None:
-        await pictures.embed(model, GOOD)
-        (pid,) = pictures.pids
-        late = asyncio.create_task(pictures.embed(endless, GOOD))
-        await asyncio.sleep(0)
+    async def story(pod: Pod) -> None:
+        await pod.embed(model, GOOD)
+        (pid,) = pod.pids
+        late = asyncio.create_task(pod.embed(endless, GOOD))
+        await until(lambda: pod.processes.length == 1)
         os.kill(pid, sent)
         with pytest.raises(refusal, match=words):
             await late
-        assert await pictures.embed(model, GOOD)
-        assert pictures.pids != [pid]
+        assert await pod.embed(model, GOOD)
+        assert pod.pids != [pid]
 
     run(story)
 
 
 def test_a_process_that_died_while_it_had_nothing_to_do_costs_no_picture(model: Any) -> None:
-    async def story(pictures: PictureProcesses) -> None:
-        await pictures.embed(model, GOOD)
-        (pid,) = pictures.pids
+    async def story(pod: Pod) -> None:
+        await pod.embed(model, GOOD)
+        (pid,) = pod.pids
         os.kill(pid, signal.SIGKILL)
         await until(lambda: gone(pid) and not Path(f"/proc/{pid}").exists())
-        assert await pictures.embed(model, GOOD)
+        assert await pod.embed(model, GOOD)
 
     run(story)
 
 
 def test_whoever_comes_to_a_full_queue_is_asked_to_come_back_and_who_goes_makes_room(model: Any, endless: Any) -> None:
-    async def story(pictures: PictureProcesses) -> None:
-        waiting = [asyncio.create_task(pictures.embed(endless, GOOD)) for _ in range(3)]
-        await until(lambda: pictures.length == 3)
+    async def story(pod: Pod) -> None:
+        waiting = [asyncio.create_task(pod.embed(endless, GOOD)) for _ in range(3)]
+        await until(lambda: pod.processes.length == 3)
         with pytest.raises(Overloaded, match="3 pictures are waiting"):
-            await pictures.embed(model, GOOD)
+            await pod.embed(model, GOOD)
         waiting[2].cancel()
-        await until(lambda: pictures.length == 2)
-        asked = asyncio.create_task(pictures.embed(model, GOOD))
-        await until(lambda: pictures.length == 3)
-        pictures.close()
+        await until(lambda: pod.processes.length == 2)
+        asked = asyncio.create_task(pod.embed(model, GOOD))
+        await until(lambda: pod.processes.length == 3)
+        pod.client.close()
         for one in (*waiting[:2], asked):
             with pytest.raises(NotReady):
                 await one
@@ -243,27 +271,61 @@ def test_whoever_comes_to_a_full_queue_is_asked_to_come_back_and_who_goes_makes_
     run(story, queue=3)
 
 
-def test_a_client_that_is_gone_takes_no_process_along(model: Any) -> None:
-    async def story(pictures: PictureProcesses) -> None:
-        await pictures.embed(model, GOOD)
-        pids = pictures.pids
-        for _ in range(20):
-            asked = asyncio.create_task(pictures.embed(model, GOOD))
-            await asyncio.sleep(0)
-            await asyncio.sleep(0)
+def test_a_worker_that_is_gone_takes_no_process_along(model: Any) -> None:
+    async def story(pod: Pod) -> None:
+        await pod.embed(model, GOOD)
+        pids = pod.pids
+        for pause in range(40):
+            asked = asyncio.create_task(pod.embed(model, GOOD))
+            for _ in range(pause):
+                await asyncio.sleep(0)
             asked.cancel()
-            assert await pictures.embed(model, GOOD)
-        assert pictures.pids == pids
+            assert await pod.embed(model, GOOD)
+        assert pod.pids == pids
+        await until(lambda: pod.processes.length == 0)
 
     run(story)
 
 
+def test_workers_take_turns_at_the_same_process(model: Any) -> None:
+    async def story(pod: Pod) -> None:
+        other = another_client(pod.door)
+        asked = [client.embed(model, GOOD) for client in (pod.client, other) for _ in range(4)]
+        vectors = await asyncio.gather(*asked)
+        assert all(vector == vectors[0] for vector in vectors)
+        assert len(pod.pids) == 1
+
+    run(story)
+
+
+def test_a_worker_that_hangs_gives_its_turn_up(model: Any) -> None:
+    async def story(pod: Pod) -> None:
+        ours, theirs = socket.socketpair()
+        with ours, theirs:
+            question = pickle.dumps((str(model.path), model.takes, model.normalised))
+            ours.sendall(QUESTION.pack(len(question), len(GOOD)) + question)  # and never the picture
+            socket.send_fds(another_client(pod.door)._door, [b"p"], [theirs.fileno()])
+            await until(lambda: pod.processes.length == 1)
+            pod.processes._deadline_seconds = _HANG
+            assert await pod.embed(model, GOOD)
+
+    run(story, deadline_seconds=1.0)
+
+
+def test_who_has_patience_waits_for_room(model: Any) -> None:
+    async def story(pod: Pod) -> None:
+        vectors = await asyncio.gather(*(pod.client.embed_patiently(model, GOOD) for _ in range(20)))
+        assert len(vectors) == 20
+
+    run(story, queue=1)
+
+
 def test_two_processes_embed_two_pictures_at_a_time(model: Any, endless: Any) -> None:
-    async def story(pictures: PictureProcesses) -> None:
-        late = asyncio.create_task(pictures.embed(endless, GOOD))
-        assert await pictures.embed(model, GOOD)
-        assert len(pictures.pids) == 2
-        pictures.close()
+    async def story(pod: Pod) -> None:
+        late = asyncio.create_task(pod.embed(endless, GOOD))
+        assert await pod.embed(model, GOOD)
+        assert len(pod.pids) == 2
+        pod.client.close()
         with pytest.raises(NotReady):
             await late
 
@@ -271,19 +333,17 @@ def test_two_processes_embed_two_pictures_at_a_time(model: Any, endless: Any) ->
 
 
 def test_closing_ends_what_is_under_way_at_once(endless: Any) -> None:
-    async def story(pictures: PictureProcesses) -> None:
-        asked = [asyncio.create_task(pictures.embed(endless, GOOD)) for _ in range(3)]
-        await until(lambda: bool(pictures.pids))
-        (pid,) = pictures.pids
-        begun = time.monotonic()
-        pictures.close()
+    async def story(pod: Pod) -> None:
+        asked = [asyncio.create_task(pod.embed(endless, GOOD)) for _ in range(3)]
+        await until(lambda: bool(pod.pids))
+        (pid,) = pod.pids
+        pod.processes.close()
         for one in asked:
             with pytest.raises(NotReady):
                 await one
-        assert time.monotonic() - begun < 9  # and not the time of a processor that each may have
         await until(lambda: gone(pid))
         with pytest.raises(NotReady):
-            await pictures.embed(endless, GOOD)
+            await pod.embed(endless, GOOD)
 
     run(story)
 
@@ -291,10 +351,10 @@ def test_closing_ends_what_is_under_way_at_once(endless: Any) -> None:
 def test_a_model_that_does_not_work_is_said_with_its_own_words(tmp_path: Path, model: Any) -> None:
     (tmp_path / "model.onnx").write_bytes(b"no model")
 
-    async def story(pictures: PictureProcesses) -> None:
+    async def story(pod: Pod) -> None:
         with pytest.raises(RuntimeError, match="onnxruntime can't load it"):
-            await pictures.embed(AModel(tmp_path / "model.onnx"), GOOD)
-        assert await pictures.embed(model, GOOD)
+            await pod.embed(AModel(tmp_path / "model.onnx"), GOOD)
+        assert await pod.embed(model, GOOD)
 
     run(story)
 
@@ -306,14 +366,14 @@ def children(pid: int) -> list[int]:
     return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
-def descendants(pid: int) -> list[int]:
-    found = children(pid)
-    return found + [each for child in found for each in descendants(child)]
-
-
 def embedding(pid: int) -> list[int]:
     """Those of a server's processes that embed."""
-    return [each for each in descendants(pid) if b"child.py" in Path(f"/proc/{each}/cmdline").read_bytes()]
+    return [each for each in children(pid) if b"child.py" in Path(f"/proc/{each}/cmdline").read_bytes()]
+
+
+def others(pid: int) -> list[int]:
+    """Those that don't."""
+    return [each for each in children(pid) if each not in embedding(pid)]
 
 
 def search(url: str, data: bytes) -> httpx.Response:
@@ -334,16 +394,18 @@ def test_items_are_found_while_costly_pictures_come_and_the_next_good_picture_is
     assert {answer.status_code for answer in answers} == {200, 400}
     assert {answer.json()["error"]["code"] for answer in answers if answer.status_code == 400} == {"image-unreadable"}
     assert search(server.url, good_build.picture(3)).json()["neighbors"][0]["id"] == "chair-3"
-    assert status_mib(server.process.pid, "VmHWM") < 150
+    assert len(embedding(server.process.pid)) == 1
+    assert all(status_mib(pid, "VmHWM") < 150 for pid in (server.process.pid, *others(server.process.pid)))
 
 
 def test_the_server_ends_and_its_processes_with_it_however_it_ends(good_build: Any, start: Callable[..., Any]) -> None:
     for sent in (signal.SIGTERM, signal.SIGKILL):
         server = start({**good_build.environment(), "DRAIN_SECONDS": "0"})
         search(server.url, good_build.picture(3))
-        pids = embedding(server.process.pid)
-        assert pids
-        for pid in pids:
+        embeds = embedding(server.process.pid)
+        pids = children(server.process.pid)
+        assert len(embeds) == 1
+        for pid in embeds:
             os.kill(pid, signal.SIGSTOP)  # as if each were at something that takes for ever
         with ThreadPoolExecutor(3) as clients:
             asked = [clients.submit(search, server.url, good_build.picture(3)) for _ in range(3)]

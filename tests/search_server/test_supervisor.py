@@ -34,9 +34,9 @@ def until(true: Callable[[], Any]) -> Any:
 
 
 def workers_of(server: Any) -> list[int]:
-    """The processes that a server's first one has started and that are there still."""
+    """The workers that a server's first process has started and that are there still."""
     children = Path(f"/proc/{server.process.pid}/task/{server.process.pid}/children").read_text()
-    return [int(pid) for pid in children.split()]
+    return [int(pid) for pid in children.split() if b"search_server.worker" in Path(f"/proc/{pid}/cmdline").read_bytes()]
 
 
 def metric(server: Any, name: str) -> float:
