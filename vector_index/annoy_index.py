@@ -14,11 +14,18 @@ import numpy as np
 from annoy import AnnoyIndex
 from numpy.typing import NDArray
 
-from vector_index.interface import IndexFileUnsound, Neighbours, Vector
+from vector_index.interface import IndexFileUnsound, Vector
+from vector_index.neighbours import Neighbours
+from vector_index.visible import Visible, nearest_of
 
 _METRIC: Final = "angular"
 _NODE_HEAD = 12
 """Bytes of a node of the angular metric before its vector: one int32 count, two int32 children."""
+
+_SPARE = 8
+"""Neighbours that are asked for beyond what is likely to do."""
+_AT_ONCE = 4096
+"""Vectors that are compared at once."""
 
 _Search = Callable[..., tuple[list[int], list[float]]]
 
@@ -39,19 +46,54 @@ class MappedAnnoy:
         self._items = int(self._annoy.get_n_items())
         if self._items != items:
             raise IndexFileUnsound(f"{path.name}: has {self._items} items, index.json says {items}")
+        # of its nodes the first are the items, in their order
+        nodes = np.memmap(path, np.float32, "r", shape=(items, node // 4))
+        self._vectors = nodes[:, _NODE_HEAD // 4 :]
         self._widest = items * self._annoy.get_n_trees() * 4
 
     def __len__(self) -> int:
         """See `interface.VectorIndex`."""
         return self._items
 
-    def nearest(self, vector: Vector, count: int, width: int) -> Neighbours:
+    def nearest(self, vector: Vector, count: int, width: int, visible: Visible | None = None) -> Neighbours:
         """See `interface.VectorIndex`."""
-        return self._search(self._annoy.get_nns_by_vector, vector, count, width)
+        if visible is None:
+            return self._search(self._annoy.get_nns_by_vector, vector, count, width)
+        return self._search_visible(self._annoy.get_nns_by_vector, vector, count, width, visible)
 
-    def nearest_to(self, position: int, count: int, width: int) -> Neighbours:
+    def nearest_to(self, position: int, count: int, width: int, visible: Visible | None = None) -> Neighbours:
         """See `interface.VectorIndex`."""
-        return self._search(self._annoy.get_nns_by_item, position, count, width)
+        if visible is None:
+            return self._search(self._annoy.get_nns_by_item, position, count, width)
+        return self._search_visible(self._annoy.get_nns_by_item, position, count, width, visible)
+
+    def _search_visible(
+        self, search: _Search, to: int | Vector, count: int, width: int, visible: Visible
+    ) -> Neighbours:
+        """Annoy knows no filter: it is asked for more, and those that are hidden are left out."""
+        count = min(count, visible.count)
+        if count == 0:
+            return Neighbours([], [])
+        wider, more = int(width / visible.share), int(count / visible.share) + _SPARE
+        while wider < visible.count:
+            found = self._search(search, to, more, wider)
+            kept = [(p, d) for p, d in zip(*found, strict=True) if p in visible][:count]
+            if len(kept) == count:
+                return Neighbours([position for position, _ in kept], [distance for _, distance in kept])
+            more, wider = 2 * more, 2 * wider
+        query = self._annoy.get_item_vector(to) if isinstance(to, int) else to
+        return self._compared(np.asarray(query, np.float32), count, visible)
+
+    def _compared(self, query: NDArray[np.float32], count: int, visible: Visible) -> Neighbours:
+        """Exactly, by comparing all that may be found."""
+        best = Neighbours([], [])
+        query = query / np.linalg.norm(query)
+        for start in range(0, visible.count, _AT_ONCE):
+            positions = visible.positions[start : start + _AT_ONCE]
+            vectors = self._vectors[positions]
+            cosines = vectors @ query / np.linalg.norm(vectors, axis=1)
+            best = nearest_of(best, positions, np.sqrt(np.maximum(2 - 2 * cosines, 0)), count)
+        return best
 
     def _search(self, search: _Search, to: object, count: int, width: int) -> Neighbours:
         found = search(to, count, width, include_distances=True)
@@ -68,6 +110,7 @@ class MappedAnnoy:
     def close(self) -> None:
         """See `interface.VectorIndex`."""
         self._annoy.unload()
+        del self._vectors
 
 
 def build_annoy(path: Path, vectors: NDArray[np.float32], *, trees: int, seed: int) -> None:

@@ -13,12 +13,18 @@ import faiss
 import numpy as np
 from numpy.typing import NDArray
 
-from vector_index.interface import IndexFileUnsound, Neighbours, Vector
+from vector_index.interface import IndexFileUnsound, Vector
+from vector_index.neighbours import Neighbours
+from vector_index.visible import Visible, nearest_of
 
 _LINKS = 16
 """M, of each vector in the upper layers, twice as many in the lowest: 32 find no more, and take twice as long."""
 _CONSTRUCTION_WIDTH = 100
 _WIDEST = 65536
+_PER_WIDTH = 16
+"""Vectors that a search compares for one of its width, about."""
+_AT_ONCE = 4096
+"""Vectors that are compared at once."""
 
 QUANTIZERS = {"fp16": faiss.ScalarQuantizer.QT_fp16, "int8": faiss.ScalarQuantizer.QT_8bit}
 """By storage; float32 has none."""
@@ -46,26 +52,45 @@ class MappedHnsw:
         """See `interface.VectorIndex`."""
         return int(self._index.ntotal)
 
-    def nearest(self, vector: Vector, count: int, width: int) -> Neighbours:
+    def nearest(self, vector: Vector, count: int, width: int, visible: Visible | None = None) -> Neighbours:
         """See `interface.VectorIndex`."""
         query = np.asarray(vector, np.float32)
-        return self._search(query / np.linalg.norm(query), count, width)
+        return self._search(query / np.linalg.norm(query), count, width, visible)
 
-    def nearest_to(self, position: int, count: int, width: int) -> Neighbours:
+    def nearest_to(self, position: int, count: int, width: int, visible: Visible | None = None) -> Neighbours:
         """See `interface.VectorIndex`."""
-        return self._search(self._index.reconstruct(position), count, width)
+        return self._search(self._index.reconstruct(position), count, width, visible)
 
-    def _search(self, query: NDArray[np.float32], count: int, width: int) -> Neighbours:
+    def _search(self, query: NDArray[np.float32], count: int, width: int, visible: Visible | None) -> Neighbours:
         _one_thread()
+        selector = None
+        if visible is not None:
+            count = min(count, visible.count)
+            if count == 0:
+                return Neighbours([], [])
+            width = max(width, count)
+            width = int(width / visible.share)
+            if visible.count <= width * _PER_WIDTH:
+                return self._compared(query, count, visible)
+            selector = faiss.IDSelectorBitmap(visible.size, faiss.swig_ptr(visible.bits))
         count = min(count, len(self))
         row = np.ascontiguousarray(query[np.newaxis])
         while True:
-            parameters = faiss.SearchParametersHNSW(efSearch=max(width, count))
+            parameters = faiss.SearchParametersHNSW(efSearch=max(width, count), sel=selector)
             distances, positions = self._index.search(row, count, params=parameters)
             found = positions[0] >= 0  # -1: the graph led to no more
             if found.all() or width >= _WIDEST:
                 return Neighbours(positions[0][found].tolist(), np.sqrt(distances[0][found]).tolist())
             width *= 4
+
+    def _compared(self, query: NDArray[np.float32], count: int, visible: Visible) -> Neighbours:
+        """Exactly, by comparing all that may be found."""
+        best = Neighbours([], [])
+        for start in range(0, visible.count, _AT_ONCE):
+            positions = visible.positions[start : start + _AT_ONCE]
+            away = self._index.reconstruct_batch(positions) - query
+            best = nearest_of(best, positions, np.sqrt(np.einsum("ij,ij->i", away, away)), count)
+        return best
 
     def vector(self, position: int) -> list[float]:
         """See `interface.VectorIndex`."""

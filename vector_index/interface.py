@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import ClassVar, NamedTuple, Protocol
+from typing import ClassVar, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from model_repository.errors import PermanentError
+from vector_index.neighbours import Neighbours
+from vector_index.visible import Visible
 
 Vector = Sequence[float] | NDArray[np.float32]
 
@@ -19,29 +21,25 @@ class IndexFileUnsound(PermanentError):
     code: ClassVar[str] = "index-file-unsound"
 
 
-class Neighbours(NamedTuple):
-    """positions, nearest first, and their angular distances, sqrt(2 - 2 cos), from 0 to 2."""
-
-    positions: list[int]
-    distances: list[float]
-
-
 class VectorIndex(Protocol):
     """The vectors of a partition by position, from 0, in a mapped file. Safe to search from several threads.
 
     width: how widely is looked, in the engine's own measure: about how many candidates (Annoy's search_k, HNSW's ef).
     More find more of the true neighbours and take longer. Both searches give `count` neighbours, fewer only if there
-    are fewer vectors.
+    are fewer vectors that may be found.
+
+    visible: the only ones that may be found, or None for all. Where some are hidden the search is wider by their share,
+    so that it finds as much of what is left; and all that is left is compared where that costs no more.
     """
 
     def __len__(self) -> int:
         """How many vectors."""
 
-    def nearest(self, vector: Vector, count: int, width: int) -> Neighbours:
+    def nearest(self, vector: Vector, count: int, width: int, visible: Visible | None = None) -> Neighbours:
         """The nearest to a vector of the index's dimensions, finite and not all 0; its length is of no account."""
 
-    def nearest_to(self, position: int, count: int, width: int) -> Neighbours:
-        """The nearest to the vector at a position, which is one of them."""
+    def nearest_to(self, position: int, count: int, width: int, visible: Visible | None = None) -> Neighbours:
+        """The nearest to the vector at a position, which is one of them unless it is hidden."""
 
     def vector(self, position: int) -> list[float]:
         """The vector at a position, as exactly as it is stored."""
