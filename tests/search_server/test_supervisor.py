@@ -36,7 +36,9 @@ def until(true: Callable[[], Any]) -> Any:
 def workers_of(server: Any) -> list[int]:
     """The workers that a server's first process has started and that are there still."""
     children = Path(f"/proc/{server.process.pid}/task/{server.process.pid}/children").read_text()
-    return [int(pid) for pid in children.split() if b"search_server.worker" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+    return [
+        int(pid) for pid in children.split() if b"search_server.worker" in Path(f"/proc/{pid}/cmdline").read_bytes()
+    ]
 
 
 def metric(server: Any, name: str) -> float:
