@@ -76,9 +76,13 @@ class Source(Protocol):
 
 
 class SmallObject(Source):
-    """An object of unknown but limited size, kept in memory; a source of this one job."""
+    """An object of unknown but limited size, kept in memory; a source of this one job.
+
+    answered: the generation that came, if the answer says it.
+    """
 
     generation: int | None = None
+    answered: int | None = None
     ranged = False
     finished = False
     waiting = 1
@@ -100,6 +104,7 @@ class SmallObject(Source):
             raise DocumentMalformed(self.name, f"{head.length} bytes, more than the {self._limit} allowed")
         self.span.end = head.length
         self._crc32c = head.crc32c
+        self.answered = head.generation
         self._check()
         return head.length
 
