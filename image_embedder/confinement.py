@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import resource
+from collections.abc import Iterator
+from contextlib import contextmanager
 
+from image_embedder.decoding import PictureUnreadable, too_much_memory
 from model_repository.pictures import PROCESSOR_SECONDS_LIMIT, picture_process_bytes
 
 
@@ -17,9 +20,17 @@ def confine(model_bytes: int) -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 
-def allow_a_picture() -> None:
-    """Let this process have PROCESSOR_SECONDS_LIMIT of a processor from now on; SIGXCPU ends it after that."""
+@contextmanager
+def one_picture() -> Iterator[None]:
+    """Give what is done within PROCESSOR_SECONDS_LIMIT of a processor, as one picture has; then SIGXCPU ends the process.
+
+    Raises PictureUnreadable where the memory that it is confined to isn't enough.
+    """
     used = resource.getrusage(resource.RUSAGE_SELF)
     seconds = int(used.ru_utime + used.ru_stime) + 1 + PROCESSOR_SECONDS_LIMIT
     _, most = resource.getrlimit(resource.RLIMIT_CPU)
     resource.setrlimit(resource.RLIMIT_CPU, (seconds, most))
+    try:
+        yield
+    except MemoryError:
+        raise PictureUnreadable(too_much_memory("more than what is left of that")) from None

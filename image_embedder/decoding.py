@@ -65,7 +65,7 @@ def decode(data: bytes, shortest: int) -> Image.Image:
     except PictureUnreadable:
         raise
     except MemoryError:
-        raise PictureUnreadable(_too_much("more than what is left of that")) from None
+        raise PictureUnreadable(too_much_memory("more than what is left of that")) from None
     except Exception as error:  # noqa: BLE001 - Pillow's decoders raise a dozen kinds, with no common base
         reason = _reason(error)
     try:
@@ -77,6 +77,14 @@ def decode(data: bytes, shortest: int) -> Image.Image:
     except Exception:  # noqa: BLE001, S110 - what was wrong with all of it says more
         pass
     raise PictureUnreadable(f"the picture can't be decoded: {reason}")
+
+
+def too_much_memory(needed: str) -> str:
+    """Return the words for a picture that needs so much."""
+    return (
+        f"the picture needs {needed} of memory to be decoded, at most {DECODED_BYTES_LIMIT // _MIB} MiB are given; "
+        "send a smaller one"
+    )
 
 
 def _decode(data: bytes, shortest: int) -> Image.Image:
@@ -139,14 +147,7 @@ def _decoder_bytes(picture: Image.Image, data: bytes) -> int:
 
 def _check_memory(needed: int) -> None:
     if needed > DECODED_BYTES_LIMIT:
-        raise PictureUnreadable(_too_much(f"{needed / _MIB:.0f} MiB"))
-
-
-def _too_much(needed: str) -> str:
-    return (
-        f"the picture needs {needed} of memory to be decoded, at most {DECODED_BYTES_LIMIT // _MIB} MiB are given; "
-        "send a smaller one"
-    )
+        raise PictureUnreadable(too_much_memory(f"{needed / _MIB:.0f} MiB"))
 
 
 def _orientation(picture: Image.Image) -> object:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from embedding_batch.embedding.processes import Died
 from image_embedder import Embedder, PictureUnreadable, preprocess, preprocessed_shape
-from image_embedder.confinement import allow_a_picture, confine
+from image_embedder.confinement import confine, one_picture
 from model_repository.documents.model_manifest import ModelInput
 from model_repository.pictures import PROCESSOR_SECONDS_LIMIT
 
@@ -43,9 +43,9 @@ class EmbedWork:
         embedder = Embedder(self.path, threads=1, normalised=self.normalised)
 
         def embed(data: bytes) -> NDArray[np.float32] | str:
-            allow_a_picture()
             try:
-                return embedder.embed_picture(data, self.takes)
+                with one_picture():
+                    return embedder.embed_picture(data, self.takes)
             except PictureUnreadable as error:
                 return str(error)
 
@@ -67,9 +67,9 @@ class DecodeWork:
 
         def decode(task: tuple[int, bytes]) -> str | None:
             row, data = task
-            allow_a_picture()
             try:
-                pixels[row] = preprocess(data, self.takes)
+                with one_picture():
+                    pixels[row] = preprocess(data, self.takes)
             except PictureUnreadable as error:
                 return str(error)
             return None

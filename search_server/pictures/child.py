@@ -14,7 +14,7 @@ import sys
 from pathlib import Path
 
 from image_embedder import Embedder, PictureUnreadable
-from image_embedder.confinement import allow_a_picture, confine
+from image_embedder.confinement import confine, one_picture
 from model_repository.documents.model_manifest import ModelInput
 from search_server.pictures.messages import ANSWER, FAILED, QUESTION, UNREADABLE, VECTOR
 
@@ -53,9 +53,9 @@ def embed(opened: Opened, path: str, takes: ModelInput, picture: bytes, *, norma
             opened[path] = Embedder(Path(path), threads=1, normalised=normalised)
     except Exception as error:  # noqa: BLE001 - onnxruntime has a dozen exceptions of its own, none with a common base
         return FAILED, f"{path}: onnxruntime can't load it: {error}".encode()
-    allow_a_picture()
     try:
-        return VECTOR, opened[path].embed_picture(picture, takes).astype("<f4").tobytes()
+        with one_picture():
+            return VECTOR, opened[path].embed_picture(picture, takes).astype("<f4").tobytes()
     except PictureUnreadable as error:
         return UNREADABLE, str(error).encode(errors="replace")
     except Exception as error:  # noqa: BLE001 - said where the picture came from

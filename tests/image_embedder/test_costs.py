@@ -121,7 +121,7 @@ def alone(program: str) -> int:
     head = (
         "import pytest, resource\n"
         "from image_embedder import PictureUnreadable, decoding, preprocess\n"
-        "from image_embedder.confinement import allow_a_picture, confine\n"
+        "from image_embedder.confinement import confine, one_picture\n"
         "from model_repository.documents.model_manifest import ModelInput\n"
         "from model_repository.pictures import DECODED_BYTES_LIMIT\n"
         "from tests.pictures import jpeg_of_scans, png\n"
@@ -145,12 +145,19 @@ def test_memory_that_a_picture_needs_and_does_not_get_is_why_it_is_refused() -> 
     assert alone(program) == 0
 
 
+def test_memory_that_is_missing_after_it_was_decoded_is_a_picture_s_fault_too() -> None:
+    program = (
+        "with pytest.raises(PictureUnreadable, match='needs more than what is left'), one_picture():\n"
+        "    bytearray(DECODED_BYTES_LIMIT * 2)\n"
+    )
+    assert alone(program) == 0
+
+
 def test_a_picture_that_takes_a_minute_of_a_processor_has_seconds() -> None:
     program = (
         "decoding.SCANNED_PIXELS_LIMIT = 10**15\n"  # as if nothing had been noticed beforehand
         "data = jpeg_of_scans(100_000, 1_500)\n"
-        "allow_a_picture()\n"
-        "preprocess(data, ModelInput(32))\n"
+        "with one_picture(): preprocess(data, ModelInput(32))\n"
     )
     assert alone(program) == -signal.SIGXCPU
 
