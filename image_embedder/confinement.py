@@ -22,7 +22,7 @@ def confine(model_bytes: int) -> None:
 
 @contextmanager
 def one_picture() -> Iterator[None]:
-    """Give what is done within PROCESSOR_SECONDS_LIMIT of a processor, as one picture has; then SIGXCPU ends the process.
+    """Give what is done within PROCESSOR_SECONDS_LIMIT of a processor, as a picture has; then SIGXCPU ends the process.
 
     Raises PictureUnreadable where the memory that it is confined to isn't enough.
     """
