@@ -1,11 +1,13 @@
 """From a commit to an answer: indexpush beside the design that it replaces, on one real Kubernetes node.
 
     ./noxw -s bench_commit -- --work FOLDER [--sizes 0.2 1 4] [--rounds 3] [--write docs/benchmarks/commit.md]
+    ./noxw -s bench_commit -- --work FOLDER --engines annoy faiss-hnsw [--items 1000000] [--dimensions 512] [--rounds 3]
 
 It starts a node of its own (tests/kubernetes/lab; root), installs everything there as the Kubernetes tests do, and
 beside it the baseline: a registry and a watcher that polls the bucket every 30 s, bakes each new index into an image,
-pushes it and rolls it out (commit/watcher). Then the designs take turns. Results are added to FOLDER/results.json after
-every commit, so a long run can be taken in pieces; `--table` prints what is there.
+pushes it and rolls it out (commit/watcher). Then the designs take turns. With --engines there is no baseline: builds of
+the same items by each engine (HNSW of int8; made_index.py) take turns in our design. Results are added to
+FOLDER/results.json after every commit, so a long run can be taken in pieces; `--table` prints what is there.
 """
 
 from __future__ import annotations
@@ -18,14 +20,16 @@ import subprocess
 import sys
 import tempfile
 import time
-from dataclasses import asdict
+from collections.abc import Iterable
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from benchmarks.commit.baseline import IMAGE, Baseline
-from benchmarks.commit.lab import Lab, upload
+from benchmarks.commit.lab import Lab, upload, upload_engines
 from benchmarks.commit.node import Node
 from benchmarks.commit.ours import Ours
-from benchmarks.commit.results import DESIGNS, OURS, Idle, Results, Run, tables, written
+from benchmarks.commit.results import DESIGNS, OURS, Idle, Results, Run, engine_table, tables, written
+from model_repository.documents.index_manifest import Engine
 from tests.kubernetes.kube import Kube
 from tests.kubernetes.node_scene import install_scene
 from tests.kubernetes.run import IMAGES, start_node, stop_node
@@ -42,6 +46,9 @@ def main() -> int:
     )
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--designs", nargs="*", default=list(DESIGNS), choices=list(DESIGNS))
+    parser.add_argument("--engines", nargs="+", type=Engine, choices=list(Engine), help="compare these, not designs")
+    parser.add_argument("--items", type=int, default=1_000_000, help="with --engines")
+    parser.add_argument("--dimensions", type=int, default=512, help="with --engines")
     parser.add_argument("--idle-seconds", type=float, default=120.0, help="how long to look at what idles; 0: not")
     parser.add_argument("--table", action="store_true", help="measure nothing, only print what is there")
     parser.add_argument("--write", type=Path, help="put the tables into this page, between its marks")
@@ -54,21 +61,22 @@ def main() -> int:
     if options.inside:
         measure(options)
         return 0
-    status = 0 if options.table else on_a_node(options.node, sys.argv[1:])
+    images = IMAGES if options.engines else (*IMAGES, IMAGE)
+    status = 0 if options.table else on_a_node(options.node, images, sys.argv[1:])
     results = load(options.work)
-    print(f"\n{tables(results)}")
+    print(f"\n{engine_table(results.engines) if options.engines else tables(results)}")
     if options.write:
         options.write.write_text(written(options.write.read_text(encoding="utf-8"), results), encoding="utf-8")
     return status
 
 
-def on_a_node(kept: Path | None, arguments: list[str]) -> int:
+def on_a_node(kept: Path | None, images: Iterable[tuple[str, str]], arguments: list[str]) -> int:
     """Run this program again in the network of a node."""
     for number in (signal.SIGTERM, signal.SIGHUP):  # the node must not outlive us: leave by way of finally
         signal.signal(number, lambda *_: sys.exit(1))
     state = kept or Path(tempfile.mkdtemp(prefix="kubernetes-"))
     try:
-        start_node(state, (*IMAGES, IMAGE))
+        start_node(state, images)
         program = [sys.executable, "-m", "benchmarks.bench_commit", *arguments, "--inside", str(state)]
         return subprocess.run([ENTER, state, *program], check=False).returncode
     finally:
@@ -77,15 +85,19 @@ def on_a_node(kept: Path | None, arguments: list[str]) -> int:
 
 
 def measure(options: argparse.Namespace) -> None:
-    """All sizes, the designs taking turns in each round; then what stands idle."""
+    """All engines, or all sizes, the designs taking turns in each round; then what stands idle."""
     results = load(options.work)
     kube, sizes = Kube(Path(os.environ["KUBECONFIG"])), [round(size * 1e9) for size in options.sizes]
     with tempfile.TemporaryDirectory() as work, install_scene(kube, Path(work)) as scene:
         print("installed; uploading the builds", flush=True)
-        lab = Lab(Node(options.inside), kube, scene, upload(scene, sizes))
-        ours, baseline = Ours(lab), Baseline(lab)
+        lab = Lab(Node(options.inside), kube, scene)
+        ours = Ours(lab)
+        if options.engines:
+            measure_engines(options, lab, ours, results)
+            return
+        builds, baseline = upload(scene, sizes), Baseline(lab)
         for size in sizes:
-            build = lab.builds[size]
+            build = builds[size]
             baseline.prepare(build)
             for number in range(options.rounds):
                 for design in options.designs:
@@ -97,6 +109,19 @@ def measure(options: argparse.Namespace) -> None:
         if options.idle_seconds:
             results.idle += idle(lab, ours, baseline, options.idle_seconds)
             save(options.work, results)
+
+
+def measure_engines(options: argparse.Namespace, lab: Lab, ours: Ours, results: Results) -> None:
+    """The engines take turns in each round; one commit before them brings the pages of the bucket and the node in."""
+    builds = upload_engines(lab.scene, options.items, options.dimensions, options.engines)
+    ours.commit(builds[options.engines[0]])
+    for number in range(options.rounds):
+        for engine, build in builds.items():
+            os.sync()
+            run = replace(ours.commit(build), design=engine)
+            results.engines.append(run)
+            save(options.work, results)
+            tell(number, run)
 
 
 def idle(lab: Lab, ours: Ours, baseline: Baseline, seconds: float) -> list[Idle]:
@@ -129,7 +154,8 @@ def load(work: Path) -> Results:
     if not kept.exists():
         return Results()
     found = json.loads(kept.read_text())
-    return Results([Run(**run) for run in found["runs"]], [Idle(**one) for one in found["idle"]])
+    runs, engines = ([Run(**run) for run in found.get(kind, [])] for kind in ("runs", "engines"))
+    return Results(runs, [Idle(**one) for one in found["idle"]], engines)
 
 
 def save(work: Path, results: Results) -> None:

@@ -1,26 +1,30 @@
-"""What the search server adds to Annoy: queries a second of one core, beside Annoy in a bare loop, in the same run.
+"""What the search server adds to its engine: queries a second beside the engine in a bare loop, FastAPI and Flask.
 
-    python -m benchmarks.bench_search [--items 100000] [--dimensions 512] [--trees 20] [--seconds 1] [--rounds 20]
+    ./noxw -s bench_search -- [--items 100000] [--engine annoy faiss-hnsw] [--storage int8] [--connections 1 64 1000]
+                              [--workers 1] [--rounds 5] [--seconds 2] [--no-peers]
 
-Makes an index (cached in build/bench-search), starts all servers, then alternates short rounds of the bare loop and of
-each server, all pinned to one core, the load generator (wrk, 16 kept-alive connections) to another. Peers answer the
-same question from the same file with the same answer, ids in a dict: FastAPI as in its tutorial, Flask under gunicorn,
-and bare ASGI on uvicorn and on granian. Needs wrk (apt-get install wrk), and the packages of the group dev.
+Builds made-up items with the batch's own builder, which finds how widely each engine must look for recall@10 of 0.95
+(benchmarks/made_index.py; kept in the cache), starts all servers, then alternates short rounds of the loop and of each
+server. Servers are pinned to as many cores as they have workers, the load generator (wrk, connections kept alive) to
+the others, or to all if none is left. Every peer answers the same question from the same files with the same answer:
+FastAPI as in its tutorial, on uvicorn, and Flask under gunicorn with 16 threads a worker. The loop is one thread.
+
+Printed are medians: queries a second by the clock, and for each second of CPU that a server's processes had. On a
+machine that others use too, the second figure is the fair one. Ratios are medians of those of each round.
 
 Use a Python that was built with optimisation, such as Debian's: `sysconfig.get_config_var("CONFIG_ARGS")` should have
 --enable-optimizations. One built without it, as pyenv does unasked, takes twice as long for everything but the search.
-
-Printed for each: queries a second by the clock, and queries for each second of CPU that the process had. On a machine
-that others use too, the second figure is the fair one; the ratio to the bare loop of the same round is given for both.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import operator
 import os
 import random
 import re
+import resource
 import shutil
 import statistics
 import subprocess
@@ -28,252 +32,125 @@ import sys
 import tempfile
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections import defaultdict
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import numpy as np
-from annoy import AnnoyIndex
-from onnx import TensorProto, helper, numpy_helper
-from PIL import Image
-
-from image_embedder import Embedder, preprocess
+from benchmarks.made_index import FILES, item_id, made_index
+from benchmarks.search.bare import Bare
+from local_stack.processes import free_port
 from model_repository.digests import sha256_digest
-from model_repository.documents.files import File
-from model_repository.documents.index_manifest import (
-    GoldenQuery,
-    ModelReference,
-    format_index_manifest,
-)
-from model_repository.documents.item_ids import encode_item_ids, encode_item_lookup
-from model_repository.documents.model_manifest import GoldenImage, ModelInput, format_model_manifest
-from model_repository.names import IndexPrefix, ModelPrefix
-from tests import builds
+from model_repository.documents.index_manifest import Engine, IndexManifest, Storage
 
 K = 20
-PORT = 18400
-SERVER_CORE, LOAD_CORE = 0, 1
-PREFIX, MODEL = IndexPrefix("bench", "1"), ModelPrefix("bench", "1")
-PATIENCE_SECONDS = 60
+OURS = "search_server"
+LOOP = "in a loop"
+_NEEDED = ("wrk", "taskset")
+_PATIENCE_SECONDS = 120
+_CORES = sorted(os.sched_getaffinity(0))
 
-PEER = """
-import os
-from annoy import AnnoyIndex
-dimensions, trees = map(int, os.environ["SHAPE"].split())
-annoy = AnnoyIndex(dimensions, "angular")
-annoy.load(os.environ["ANNOY"])
-ids = [f"item-{n:07d}" for n in range(annoy.get_n_items())]
-position = {item: n for n, item in enumerate(ids)}
-def similar(item, k):
-    own = position[item]
-    found, distances = annoy.get_nns_by_item(own, k + 1, trees * k, include_distances=True)
-    return {"item": item, "category": "all", "generation": 1, "neighbors": [
-        {"id": ids[n], "category": "all", "score": 1 - d * d / 2, "distance": d}
-        for n, d in zip(found, distances) if n != own][:k]}
-"""
 
-UVICORN = """
-uvicorn.run(app, port=int(os.environ["PORT"]), http="httptools", loop="uvloop", access_log=False, log_level="warning")
-"""
+@dataclass(frozen=True)
+class Rate:
+    """Queries a second: by the clock, and for each second of CPU."""
 
-FASTAPI = f"""{PEER}
-import uvicorn
-from fastapi import FastAPI
-from pydantic import BaseModel
-class Neighbor(BaseModel):
-    id: str
-    category: str
-    score: float
-    distance: float
-class Answer(BaseModel):
-    item: str
-    category: str
-    generation: int
-    neighbors: list[Neighbor]
-app = FastAPI()
-@app.get("/v1/items/{{item}}/similar")
-async def route(item: str, k: int = 10) -> Answer:
-    return similar(item, k)
-{UVICORN}"""
+    clock: float
+    cpu: float
 
-ASGI = f"""{PEER}
-import orjson, uvicorn
-async def app(scope, receive, send):
-    if scope["type"] != "http":
-        return
-    body = orjson.dumps(similar(scope["path"].split("/")[3], int(scope["query_string"][2:])))
-    headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
-    await send({{"type": "http.response.start", "status": 200, "headers": headers}})
-    await send({{"type": "http.response.body", "body": body}})
-{UVICORN}"""
 
-GRANIAN = f"""{PEER}
-import orjson
-async def app(scope, receive, send):
-    body = orjson.dumps(similar(scope["path"].split("/")[3], int(scope["query_string"][2:])))
-    headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
-    await send({{"type": "http.response.start", "status": 200, "headers": headers}})
-    await send({{"type": "http.response.body", "body": body}})
-"""
-
-FLASK = f"""{PEER}
-from flask import Flask, jsonify, request
-app = Flask(__name__)
-@app.get("/v1/items/<item>/similar")
-def route(item):
-    return jsonify(similar(item, int(request.args["k"])))
-"""
+BY_CLOCK: Callable[[Rate], float] = operator.attrgetter("clock")
+BY_CPU: Callable[[Rate], float] = operator.attrgetter("cpu")
 
 
 @dataclass
 class Contestant:
-    """clock, cpu: queries a second of each round, by the clock and for each second of CPU."""
+    """A server, or the loop, which has no command. rates: of each round, by connections."""
 
     name: str
-    command: list[str]
-    port: int = 0
+    engine: Engine
+    workers: int = 1
+    command: tuple[str, ...] = ()
     environment: dict[str, str] = field(default_factory=dict)
-    clock: list[float] = field(default_factory=list)
-    cpu: list[float] = field(default_factory=list)
+    port: int = 0
+    rates: dict[int, list[Rate]] = field(default_factory=lambda: defaultdict(list))
 
-    def note(self, clock: float, cpu: float) -> None:
-        """Add a round."""
-        self.clock.append(clock)
-        self.cpu.append(cpu)
+    @property
+    def title(self) -> str:
+        """What it is, in a word or two."""
+        return f"{self.name}, {self.engine}, {self.workers} worker{'s' if self.workers > 1 else ''}"
 
-
-def make_data(folder: Path, items: int, dimensions: int, trees: int) -> dict[str, str]:
-    """An index of random clusters as the server wants it, beside a model that embeds to as many dimensions."""
-    index, model = folder / "index", folder / str(MODEL)
-    annoy = folder / "vectors.ann"
-    if not annoy.exists():
-        folder.mkdir(parents=True, exist_ok=True)
-        print(f"building {items} x {dimensions}, {trees} trees ...", flush=True)
-        _write_annoy(annoy, items, dimensions, trees)
-    # Only Annoy's file takes long; what is written beside it follows today's contract, whenever that one was made.
-    for part in (index, model):
-        shutil.rmtree(part, ignore_errors=True)
-        part.mkdir(parents=True)
-    (index / "all.ann").hardlink_to(annoy)
-    ids = [f"item-{n:07d}" for n in range(items)]
-    (index / "all.ids").write_bytes(encode_item_ids(ids))
-    (index / "items.lookup").write_bytes(encode_item_lookup([ids]))
-    manifest = builds.index_manifest(
-        PREFIX,
-        _write_model(model, dimensions),
-        partitions=(
-            builds.partition(
-                category="all", items=items, file="all.ann", ids="all.ids", dimensions=dimensions, width=trees * 10
-            ),
-        ),
-        golden_queries=(_golden(annoy, dimensions),),
-        files=_files(index),
-    )
-    (index / "index.json").write_bytes(format_index_manifest(manifest))
-    digest = sha256_digest((index / "index.json").read_bytes())
-    return {"DATA": str(folder), "COMMIT_GENERATION": "1", "INDEX_PREFIX": str(PREFIX), "INDEX_DIGEST": digest}
+    def over(self, other: Contestant, connections: int, kind: Callable[[Rate], float]) -> float:
+        """How many times as fast as the other: the median of the rounds' ratios; the loop is the same for all."""
+        ours, theirs = (one.rates[connections if one.command else 0] for one in (self, other))
+        return statistics.median(kind(a) / kind(b) for a, b in zip(ours, theirs, strict=True))
 
 
-def _write_annoy(path: Path, items: int, dimensions: int, trees: int) -> None:
-    rng = np.random.default_rng(1)
-    centres = rng.standard_normal((max(items // 200, 1), dimensions)).astype(np.float32)
-    annoy = AnnoyIndex(dimensions, "angular")
-    annoy.set_seed(1)
-    for n in range(items):
-        annoy.add_item(n, centres[n % len(centres)] + rng.standard_normal(dimensions).astype(np.float32))
-    annoy.build(trees, n_jobs=1)
-    unfinished = path.with_suffix(".part")
-    annoy.save(str(unfinished))
-    unfinished.rename(path)
-
-
-def _golden(path: Path, dimensions: int) -> GoldenQuery:
-    annoy = AnnoyIndex(dimensions, "angular")
-    annoy.load(str(path))
-    found, distances = annoy.get_nns_by_item(0, 10, -1, include_distances=True)
-    return GoldenQuery("all", "item-0000000", tuple(f"item-{n:07d}" for n in found), tuple(distances))
-
-
-def _write_model(folder: Path, dimensions: int) -> ModelReference:
-    """One matrix after an average pool: nothing is asked of it but the golden image."""
-    size = 32
-    matrix = np.random.default_rng(2).standard_normal((48, dimensions)).astype(np.float32)
-    graph = helper.make_graph(
-        [
-            helper.make_node("AveragePool", ["in"], ["pooled"], kernel_shape=[8, 8], strides=[8, 8]),
-            helper.make_node("Flatten", ["pooled"], ["flat"]),
-            helper.make_node("MatMul", ["flat", "matrix"], ["wide"]),
-            helper.make_node("LpNormalization", ["wide"], ["out"], axis=1, p=2),
-        ],
-        "bench",
-        [helper.make_tensor_value_info("in", TensorProto.FLOAT, ["N", 3, size, size])],
-        [helper.make_tensor_value_info("out", TensorProto.FLOAT, ["N", dimensions])],
-        [numpy_helper.from_array(matrix, "matrix")],
-    )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
-    (folder / "model.onnx").write_bytes(model.SerializeToString())
-    Image.new("RGB", (64, 64), (200, 90, 30)).save(folder / "golden.png")
-    picture = preprocess((folder / "golden.png").read_bytes(), ModelInput(size))[np.newaxis]
-    Embedder(folder / "model.onnx", threads=1).embed(picture)[0].astype("<f4").tofile(folder / "golden.f32")
-    manifest = builds.model_manifest(
-        MODEL,
-        input=ModelInput(size),
-        dimensions=dimensions,
-        golden_images=(GoldenImage("golden.png", "golden.f32"),),
-        files=_files(folder),
-    )
-    (folder / "model.json").write_bytes(format_model_manifest(manifest))
-    return builds.model_reference(manifest)
-
-
-def _files(folder: Path) -> tuple[File, ...]:
-    return tuple(File(p.name, p.stat().st_size, "AAAAAA==") for p in sorted(folder.iterdir()))
-
-
-def bare_loop(annoy: AnnoyIndex, trees: int, seconds: float) -> tuple[float, float]:
-    """Queries a second of get_nns_by_item and nothing else, by the clock and for each second of CPU."""
-    items = annoy.get_n_items()
+def loop(bare: Bare, seconds: float) -> Rate:
+    """Search and nothing else."""
     count, begun, cpu = 0, time.perf_counter(), time.process_time()
     while time.perf_counter() - begun < seconds:
-        for item in random.choices(range(items), k=200):
-            annoy.get_nns_by_item(item, K, trees * K, include_distances=True)
-        count += 200
-    return count / (time.perf_counter() - begun), count / (time.process_time() - cpu)
+        bare.similar(random.randrange(bare.items), K)
+        count += 1
+    return Rate(count / (time.perf_counter() - begun), count / (time.process_time() - cpu))
 
 
 def cpu_seconds(pid: int) -> float:
-    """CPU seconds of a process, its children and all their threads so far, to the nanosecond."""
-    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    tasks = [task for process in (pid, *map(int, children)) for task in Path(f"/proc/{process}/task").iterdir()]
-    return sum(int((task / "schedstat").read_text().split()[0]) for task in tasks) / 1e9
+    """CPU seconds so far of a process and all that live below it, to the nanosecond."""
+    spent, left = 0.0, [pid]
+    while left:
+        for task in Path(f"/proc/{left.pop()}/task").iterdir():
+            spent += int((task / "schedstat").read_text().split()[0]) / 1e9
+            left += map(int, (task / "children").read_text().split())
+    return spent
 
 
-def load(script: Path, seconds: float, port: int, pid: int) -> tuple[float, float]:
-    """Queries a second of a server, asked by wrk; leaves if any answer wasn't 200."""
+def load(server: Contestant, pid: int, script: Path, connections: int, seconds: float) -> Rate:
+    """Ask a server by wrk; leaves if any answer wasn't 200. Ends when what was asked at the end is done, too.
+
+    A round without one answer, on a machine that is busy with other things, is run again, and longer.
+    """
+    cores = ",".join(map(str, _CORES[server.workers :] or _CORES))
+    wrk = ["taskset", "-c", cores, "wrk", "-t1", f"-c{connections}", f"-d{seconds:g}s", "--timeout", "60s"]
     before, begun = cpu_seconds(pid), time.perf_counter()
-    wrk = ["wrk", "-t1", "-c16", f"-d{seconds:g}s", "-s", str(script), f"http://127.0.0.1:{port}"]
-    report = subprocess.run(["taskset", "-c", str(LOAD_CORE), *wrk], check=True, capture_output=True, text=True).stdout
+    ask = subprocess.run(
+        [*wrk, "-s", str(script), f"http://127.0.0.1:{server.port}"], check=True, capture_output=True, text=True
+    )
     elapsed, spent = time.perf_counter() - begun, cpu_seconds(pid) - before
-    if "Non-2xx" in report or "Socket errors" in report:
-        raise SystemExit(report)
-    requests = int(re.findall(r"(\d+) requests in", report)[0])
-    return requests / elapsed, requests / spent
+    if "Non-2xx" in ask.stdout or "Socket errors" in ask.stdout or elapsed > _PATIENCE_SECONDS:
+        raise SystemExit(f"{server.title}, {connections} connections:\n{ask.stdout}")
+    requests = int(re.findall(r"(\d+) requests in", ask.stdout)[0])
+    _rest(pid)
+    if requests == 0:
+        return load(server, pid, script, connections, seconds * 2)
+    return Rate(requests / elapsed, requests / spent)
+
+
+def _rest(pid: int) -> None:
+    """Wait until a server has no more work of clients that have gone: the next round isn't to pay for it."""
+    deadline = time.monotonic() + _PATIENCE_SECONDS
+    while time.monotonic() < deadline:
+        before = cpu_seconds(pid)
+        time.sleep(0.1)
+        if cpu_seconds(pid) - before < 0.02:
+            return
 
 
 @contextmanager
-def running(contestant: Contestant, script: Path) -> Iterator[int]:
-    """A server, pinned, asked once to see that it answers as it should, and warmed up; gives its pid."""
+def running(server: Contestant) -> Iterator[int]:
+    """A server, pinned, and asked once to see that it answers as it should; gives its pid."""
+    cores = ",".join(map(str, _CORES[: server.workers]))
     process = subprocess.Popen(
-        ["taskset", "-c", str(SERVER_CORE), *contestant.command],
-        env={**os.environ, **contestant.environment, "PORT": str(contestant.port)},
+        ["taskset", "-c", cores, *server.command],
+        env={**os.environ, **server.environment},
+        stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
     try:
-        answer = _first_answer(f"http://127.0.0.1:{contestant.port}/v1/items/item-0000000/similar?k={K}", process)
+        answer = _first_answer(server, process)
         if len(answer["neighbors"]) != K:
-            raise SystemExit(f"{contestant.name} answered {answer}")
-        load(script, 1, contestant.port, process.pid)
+            raise SystemExit(f"{server.name} answered {answer}")
         yield process.pid
     finally:
         process.terminate()
@@ -284,102 +161,133 @@ def running(contestant: Contestant, script: Path) -> Iterator[int]:
             process.wait()
 
 
-def _first_answer(url: str, process: subprocess.Popen[bytes]) -> dict[str, list[object]]:
-    deadline = time.monotonic() + PATIENCE_SECONDS
+def _first_answer(server: Contestant, process: subprocess.Popen[bytes]) -> dict[str, list[object]]:
+    url = f"http://127.0.0.1:{server.port}/v1/items/{item_id(0)}/similar?k={K}"
+    deadline = time.monotonic() + _PATIENCE_SECONDS
     while True:
         try:
-            with urllib.request.urlopen(url, timeout=5) as answer:
+            with urllib.request.urlopen(url, timeout=30) as answer:
                 body: dict[str, list[object]] = json.loads(answer.read())
                 return body
-        except OSError:
+        except OSError as error:
             if time.monotonic() > deadline or process.poll() is not None:
-                raise
+                raise SystemExit(f"{server.name} doesn't answer: {error}; {' '.join(server.command)}") from None
             time.sleep(0.05)
 
 
-def contestants(scratch: Path, environment: dict[str, str], shape: tuple[int, int], *, peers: bool) -> list[Contestant]:
-    """The server first, then its peers."""
-    python = sys.executable
-    ours = {**environment, "HOST": "127.0.0.1", "DRAIN_SECONDS": "0", "TERMINATION_LOG": "/dev/null"}
-    found = [Contestant("search_server", [python, "-m", "search_server"], PORT, ours)]
+def servers(data: Path, manifest: IndexManifest, workers: int, *, peers: bool) -> list[Contestant]:
+    """Ours first, then its peers."""
+    engine, python = manifest.partitions[0].engine, (sys.executable, "-m")
+    digest = sha256_digest((data / FILES / "index.json").read_bytes())
+    build = {"DATA": str(data), "INDEX_PREFIX": str(manifest.prefix), "INDEX_DIGEST": digest}
+    port, probe_port = free_port(), free_port()
+    ours = {"COMMIT_GENERATION": "1", "HOST": "127.0.0.1", "PORT": str(port), "PROBE_PORT": str(probe_port)}
+    ours |= {"DRAIN_SECONDS": "0", "TERMINATION_LOG": "/dev/null", "WORKERS": str(workers)}
+    found = [Contestant(OURS, engine, workers, (*python, "search_server"), build | ours, port)]
     if peers:
-        for name, source in (
-            ("asgi", ASGI),
-            ("granian_peer", GRANIAN),
-            ("fastapi_peer", FASTAPI),
-            ("flask_peer", FLASK),
-        ):
-            (scratch / f"{name}.py").write_text(source)
-        theirs = {"ANNOY": f"{environment['DATA']}/index/all.ann", "SHAPE": f"{shape[0]} {shape[1]}"}
-        gunicorn = ["gunicorn", "--workers=1", "--threads=16", "--worker-class=gthread", "--keep-alive=60"]
-        gunicorn += [f"--bind=127.0.0.1:{PORT + 3}", f"--chdir={scratch}", "flask_peer:app"]
-        granian = ["granian", "--interface=asgi", "--loop=uvloop", "--no-ws", "--host=127.0.0.1"]
-        granian += [f"--port={PORT + 4}", f"--working-dir={scratch}", "granian_peer:app"]
-        found += [
-            Contestant("ASGI on uvicorn", [python, str(scratch / "asgi.py")], PORT + 1, theirs),
-            Contestant("ASGI on granian", [python, "-m", *granian], PORT + 4, theirs),
-            Contestant("FastAPI", [python, str(scratch / "fastapi_peer.py")], PORT + 2, theirs),
-            Contestant("Flask, gunicorn", [python, "-m", *gunicorn], PORT + 3, theirs),
-        ]
+        port = free_port()
+        uvicorn = ("uvicorn", f"--port={port}", f"--workers={workers}", "--log-level=warning", "--no-access-log")
+        command = (*python, *uvicorn, "benchmarks.search.fastapi_peer:app")
+        found.append(Contestant("FastAPI", engine, workers, command, build, port))
+        port = free_port()
+        gunicorn = ("gunicorn", f"--bind=127.0.0.1:{port}", f"--workers={workers}", "--threads=16", "--keep-alive=60")
+        command = (*python, *gunicorn, "benchmarks.search.flask_peer:app")
+        found.append(Contestant("Flask", engine, workers, command, build, port))
     return found
 
 
-def measure(options: argparse.Namespace, scratch: Path) -> float:
-    """Alternate all contestants, print the table, and give our ratio to the bare loop by CPU."""
-    name = f"{options.items}x{options.dimensions}x{options.trees}"
-    data = Path(__file__).resolve().parent.parent / "build" / "bench-search" / name
-    environment = make_data(data, options.items, options.dimensions, options.trees)
-    script = scratch / "ask.lua"
+def measure(options: argparse.Namespace, script: Path) -> tuple[list[Contestant], dict[Engine, IndexManifest]]:
+    """Alternate all contestants; returns them, and the builds."""
+    items, dimensions = options.items, options.dimensions
     script.write_text(
         "math.randomseed(os.time())\nrequest = function() return wrk.format('GET', string.format("
-        f"'/v1/items/item-%07d/similar?k={K}', math.random(0, {options.items - 1}))) end\n"
+        f"'/v1/items/item-%07d/similar?k={K}', math.random(0, {items - 1}))) end\n"
     )
-    shape = (options.dimensions, options.trees)
-    servers = contestants(scratch, environment, shape, peers=not options.no_peers)
-    bare = Contestant("Annoy in a loop", [])
-    annoy = AnnoyIndex(options.dimensions, "angular")
-    annoy.load(str(data / "index" / "all.ann"))
-    os.sched_setaffinity(0, {SERVER_CORE})
-    bare_loop(annoy, options.trees, 1)
+    built = {}
+    for engine in map(Engine, options.engine):
+        storage = Storage(options.storage)
+        built[engine] = made_index(items, dimensions, engine, storage if storage.suits(engine) else Storage.FLOAT32)
+    loops = [(Contestant(LOOP, engine), Bare(*build)) for engine, build in built.items()]
+    asked = [
+        server
+        for build in built.values()
+        for workers in options.workers
+        for server in servers(*build, workers, peers=not options.no_peers)
+    ]
+    os.sched_setaffinity(0, _CORES[:1])  # the loop; what is started chooses its own
     with ExitStack() as stack:
-        pids = [stack.enter_context(running(server, script)) for server in servers]
+        pids = [stack.enter_context(running(server)) for server in asked]
+        for _, bare in loops:
+            loop(bare, 1)
+        for server, pid in zip(asked, pids, strict=True):
+            load(server, pid, script, 16, 1)
         for _ in range(options.rounds):
-            bare.note(*bare_loop(annoy, options.trees, options.seconds))
-            for server, pid in zip(servers, pids, strict=True):
-                server.note(*load(script, options.seconds, server.port, pid))
-    print(
-        f"{name} (items, dimensions, trees), k={K}, one core, Python {sys.version.split()[0]}; {options.rounds} rounds"
-    )
-    print(f"{'medians':18}{'queries/s':>10}{'ratio':>7}{'per CPU s':>11}{'ratio':>7}")
-    for each in (bare, *servers):
-        clock, cpu = ratio(each.clock, bare.clock), ratio(each.cpu, bare.cpu)
-        middle = statistics.median(each.clock), statistics.median(each.cpu)
-        print(f"{each.name:18}{middle[0]:>10.0f}{clock:>7.2f}{middle[1]:>11.0f}{cpu:>7.2f}")
-    return ratio(servers[0].cpu, bare.cpu)
+            for contestant, bare in loops:
+                contestant.rates[0].append(loop(bare, options.seconds))
+            for connections in options.connections:
+                for server, pid in zip(asked, pids, strict=True):
+                    server.rates[connections].append(load(server, pid, script, connections, options.seconds))
+    return [*(contestant for contestant, _ in loops), *asked], {engine: build[1] for engine, build in built.items()}
 
 
-def ratio(these: list[float], those: list[float]) -> float:
-    """The median of the ratios, round by round."""
-    return statistics.median(a / b for a, b in zip(these, those, strict=True))
+def report(contestants: list[Contestant], builds: dict[Engine, IndexManifest], connections: list[int]) -> None:
+    """Print the tables."""
+    print("| engine | storage | parts | MB | recall@10 | widths |\n|---|---|---|---|---|---|")
+    for engine, build in builds.items():
+        size = sum(file.size for file in build.files) / 1e6
+        widths = sorted({part.width for part in build.partitions})
+        print(
+            f"| {engine} | {build.partitions[0].storage} | {len(build.partitions)} | {size:.0f} "
+            f"| {build.recall.value:.3f} | {', '.join(map(str, widths))} |"
+        )
+    print("\n| engine | | workers | connections | queries/s | of the loop | per CPU s | of the loop |")
+    print("|---|---|---|---|---|---|---|---|")
+    loops = {one.engine: one for one in contestants if not one.command}
+    for one in contestants:
+        for count, rates in one.rates.items():
+            how = f"{one.workers} | {count}" if one.command else "1 |"
+            clock, cpu = (statistics.median(map(kind, rates)) for kind in (BY_CLOCK, BY_CPU))
+            of = [one.over(loops[one.engine], count, kind) for kind in (BY_CLOCK, BY_CPU)]
+            print(f"| {one.engine} | {one.name} | {how} | {clock:,.0f} | {of[0]:.2f} | {cpu:,.0f} | {of[1]:.2f} |")
+    print("\n| times as fast | connections | by the clock | by CPU |\n|---|---|---|---|")
+    for one, other in compared([one for one in contestants if one.command]):
+        for count in connections:
+            by_clock, by_cpu = (one.over(other, count, kind) for kind in (BY_CLOCK, BY_CPU))
+            print(f"| {one.title} / {other.title} | {count} | {by_clock:.2f} | {by_cpu:.2f} |")
+
+
+def compared(asked: list[Contestant]) -> Iterator[tuple[Contestant, Contestant]]:
+    """Our servers, each with its peers, with fewer workers of its own, and with another engine."""
+    for one in asked:
+        for other in asked if one.name == OURS else ():
+            same = one.engine is other.engine, one.workers == other.workers, other.name == OURS
+            faster = one.workers > other.workers or one.engine > other.engine
+            if same == (True, True, False) or (sum(same) == 2 and same[2] and faster):
+                yield one, other
 
 
 def main() -> None:
-    """Measure, print, and fail below the ratio that is asked for."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--items", type=int, default=100_000)
     parser.add_argument("--dimensions", type=int, default=512)
-    parser.add_argument("--trees", type=int, default=20)
-    parser.add_argument("--seconds", type=float, default=1)
-    parser.add_argument("--rounds", type=int, default=20)
+    parser.add_argument("--engine", nargs="+", default=list(Engine), choices=list(Engine))
+    parser.add_argument("--storage", default=Storage.INT8, choices=list(Storage), help="where the engine has a choice")
+    parser.add_argument("--connections", nargs="+", type=int, default=[1, 64, 1000])
+    parser.add_argument("--workers", nargs="+", type=int, default=[1])
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--seconds", type=float, default=2)
     parser.add_argument("--no-peers", action="store_true")
-    parser.add_argument("--at-least", type=float, default=0.0, help="fail below this ratio by CPU")
     options = parser.parse_args()
-    if shutil.which("wrk") is None:
-        raise SystemExit("bench_search needs wrk, which asks the servers: apt-get install wrk")
+    if missing := [program for program in _NEEDED if shutil.which(program) is None]:
+        raise SystemExit(f"bench_search needs {' and '.join(missing)}: apt-get install wrk util-linux")
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     with tempfile.TemporaryDirectory() as scratch:
-        found = measure(options, Path(scratch))
-    if found < options.at_least:
-        raise SystemExit(f"search_server: {found:.2f} of Annoy in a loop, at least {options.at_least} is asked for")
+        contestants, builds = measure(options, Path(scratch) / "ask.lua")
+    shape = f"{options.items:,} x {options.dimensions}, k={K}, {options.rounds} rounds of {options.seconds:g} s"
+    print(f"{shape}, {len(_CORES)} cores, Python {sys.version.split()[0]}\n")
+    report(contestants, builds, options.connections)
 
 
 if __name__ == "__main__":

@@ -10,11 +10,12 @@ import urllib.request
 from pathlib import Path
 from typing import Any
 
-from benchmarks.commit.lab import INDEX, PATIENCE, Lab, Uploaded
+from benchmarks.commit.lab import PATIENCE, Lab, Uploaded
 from benchmarks.commit.meter import Meter
 from benchmarks.commit.node import disk_bytes
 from benchmarks.commit.pods import watched
 from benchmarks.commit.results import Idle, Run
+from benchmarks.made_index import INDEX
 from model_repository.deployment import footprint
 from model_repository.documents.index_manifest import parse_index_manifest
 from tests.kubernetes.installation import BUCKET, SEARCH_IMAGE, namespace
@@ -101,7 +102,7 @@ class Baseline:
             waited=began - written,
             load=load,
         )
-        lab.alone(NAMESPACE, _LABELS)
+        lab.alone(NAMESPACE, _LABELS, build.item)
         self._clear()
         return run
 

@@ -5,13 +5,16 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 
 from benchmarks.commit.builds import Synthetic, synthetic
 from benchmarks.commit.node import Node
+from benchmarks.made_index import FILES, INDEX, item_id, made_index
 from local_stack.demo.search import Search
 from manifests import metadata as marks
 from model_repository.digests import sha256_digest
-from model_repository.documents.index_manifest import INDEX_MANIFEST_LIMIT, parse_index_manifest
+from model_repository.documents.files import File
+from model_repository.documents.index_manifest import INDEX_MANIFEST_LIMIT, Engine, Storage, parse_index_manifest
 from model_repository.errors import ObjectMissing
 from model_repository.names import IndexPrefix
 from model_repository.repository import read_build
@@ -19,17 +22,17 @@ from tests.kubernetes.installation import NAMESPACE, STAND_INS
 from tests.kubernetes.kube import Kube, until
 from tests.kubernetes.node_scene import Scene
 
-INDEX = "bench"
 PATIENCE = 900.0
 
 
 @dataclass(frozen=True)
 class Uploaded:
-    """A build in the bucket. manifest: its index.json."""
+    """A build in the bucket. size: bytes. manifest: its index.json. item: one of its own."""
 
     size: int
     prefix: IndexPrefix
     manifest: bytes
+    item: str
 
     @property
     def digest(self) -> str:
@@ -39,12 +42,11 @@ class Uploaded:
 
 @dataclass(frozen=True)
 class Lab:
-    """The node, what is installed on it, and the builds by size."""
+    """The node, and what is installed on it."""
 
     node: Node
     kube: Kube
     scene: Scene
-    builds: dict[int, Uploaded]
 
     def uids(self, namespace: str, labels: dict[str, str]) -> list[str]:
         """Of the pods with these labels."""
@@ -75,17 +77,17 @@ class Lab:
 
         return until(look, f"an answer of {generation}", PATIENCE)
 
-    def alone(self, namespace: str, labels: dict[str, str]) -> None:
-        """Wait until the old pods are gone, then ask the new one a question."""
+    def alone(self, namespace: str, labels: dict[str, str], item: str) -> None:
+        """Wait until the old pods are gone, then ask the new one about an item."""
         until(lambda: len(self.kube.pods(namespace, labels)) == 1, "the old pods to leave", PATIENCE)
         address = self.kube.service_address(namespace, INDEX)
         search = Search(f"http://{address}")
-        until(lambda: _asked(search), "neighbours", 60.0)
+        until(lambda: _asked(search, item), "neighbours", 60.0)
 
 
-def _asked(search: Search) -> bool:
+def _asked(search: Search, item: str) -> bool:
     try:
-        return len(search.similar("item-00-000007", 5)) == 5
+        return len(search.similar(item, 5)) == 5
     except (OSError, AssertionError):
         return False
 
@@ -99,12 +101,29 @@ def upload(scene: Scene, sizes: Iterable[int]) -> dict[int, Uploaded]:
         prefix = IndexPrefix(INDEX, f"b{size}")
         manifest = built.manifest(prefix, model)
         parse_index_manifest(manifest, prefix)
-        if not _is_there(scene, prefix, manifest):
-            for file in built.files:
-                scene.store.upload(f"{prefix}/{file.name}", built.folder / file.name, if_generation_match=None)
-            scene.store.write(prefix.manifest, manifest, if_generation_match=None)
-        found[size] = Uploaded(size, prefix, manifest)
+        _upload(scene, prefix, manifest, built.folder, built.files)
+        found[size] = Uploaded(size, prefix, manifest, "item-00-000007")
     return found
+
+
+def upload_engines(scene: Scene, items: int, dimensions: int, engines: Iterable[Engine]) -> dict[Engine, Uploaded]:
+    """Put a build of the same items by each engine into the bucket, as the batch builds them; HNSW keeps int8."""
+    found = {}
+    for engine in engines:
+        storage = Storage.INT8 if Storage.INT8.suits(engine) else Storage.FLOAT32
+        folder, built = made_index(items, dimensions, engine, storage)
+        manifest = (folder / FILES / "index.json").read_bytes()
+        _upload(scene, built.prefix, manifest, folder / FILES, built.files)
+        size = sum(file.size for file in built.files)
+        found[engine] = Uploaded(size, built.prefix, manifest, item_id(0))
+    return found
+
+
+def _upload(scene: Scene, prefix: IndexPrefix, manifest: bytes, folder: Path, files: Iterable[File]) -> None:
+    if not _is_there(scene, prefix, manifest):
+        for file in files:
+            scene.store.upload(f"{prefix}/{file.name}", folder / file.name, if_generation_match=None)
+        scene.store.write(prefix.manifest, manifest, if_generation_match=None)
 
 
 def _is_there(scene: Scene, prefix: IndexPrefix, manifest: bytes) -> bool:

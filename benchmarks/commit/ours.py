@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 import time
 
-from benchmarks.commit.lab import INDEX, Lab, Uploaded
+from benchmarks.commit.lab import Lab, Uploaded
 from benchmarks.commit.meter import Meter
 from benchmarks.commit.node import disk_bytes
 from benchmarks.commit.pods import watched
 from benchmarks.commit.results import OURS, Idle, Run
+from benchmarks.made_index import INDEX
 from manifests import metadata as marks
 from model_repository.documents.receipt import Outcome
 from tests.kubernetes.installation import NAMESPACE
@@ -52,7 +53,7 @@ class Ours:
         receipt = lab.scene.receipt(INDEX, generation)
         if receipt.outcome is not Outcome.SERVED:
             raise RuntimeError(f"the commit was not served: {receipt.detail}")
-        lab.alone(NAMESPACE, labels)
+        lab.alone(NAMESPACE, labels, build.item)
         return run
 
     def idle(self, seconds: float, spent: list[float]) -> Idle:

@@ -56,6 +56,30 @@ class Results:
 
     runs: list[Run] = field(default_factory=list)
     idle: list[Idle] = field(default_factory=list)
+    engines: list[Run] = field(default_factory=list)
+    """Of our design; `design` says the engine."""
+
+
+def engine_table(runs: list[Run]) -> str:
+    """Markdown: the engines side by side, the first that was measured being the base."""
+    heads = ["engine", "index", "runs", "commit → ready, s: median (least to most)", "of the first's", "steps, medians"]
+    heads += ["CPU s", "load"]
+    rows = [f"| {' | '.join(heads)} |", f"|{'---|' * len(heads)}"]
+    by_engine: dict[str, list[Run]] = {}
+    for run in runs:
+        by_engine.setdefault(run.design, []).append(run)
+    base = 0.0
+    for engine, some in by_engine.items():
+        each = sorted(run.seconds for run in some)
+        middle = _median(each)
+        base = base or middle
+        steps = ", ".join(f"{name} {_median(run.steps[name] for run in some):.1f}" for name in some[0].steps)
+        cpu, load = _median(sum(run.cpu.values()) for run in some), _median(run.load for run in some)
+        rows.append(
+            f"| {engine} | {_gigabytes(some[0].size)} | {len(some)} | {middle:.1f} "
+            f"({each[0]:.1f} to {each[-1]:.1f}) | {middle / base:.2f} | {steps} | {cpu:.1f} | {load:.1f} |"
+        )
+    return "\n".join(rows) if runs else ""
 
 
 def tables(results: Results) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from benchmarks.commit.results import MARKS, OURS, Idle, Results, Run, tables, written
+from benchmarks.commit.results import MARKS, OURS, Idle, Results, Run, engine_table, tables, written
 
 
 def run(design: str, seconds: float, image: int = 0) -> Run:
@@ -25,6 +25,13 @@ def test_the_baseline_s_time_is_given_as_a_multiple_of_ours() -> None:
     ours, theirs = [line for line in found.splitlines() if line.startswith("| 1 GB")][:2]
     assert "| 3 | 5.0 (4.0 to 6.0) | 1.0 | 0 + 0 |" in ours
     assert "| 1 | 48.0 (48.0 to 48.0) | 9.6 | 1.00 GB + 2.00 GB |" in theirs
+
+
+def test_engines_are_told_as_shares_of_the_first() -> None:
+    found = engine_table([run("annoy", 20), run("faiss-hnsw", 10), run("annoy", 22), run("faiss-hnsw", 11)])
+    annoy, hnsw = found.splitlines()[2:]
+    assert annoy.startswith("| annoy | 1.00 GB | 2 | 21.0 (20.0 to 22.0) | 1.00 | pull 10.5 | 3.0 |")
+    assert hnsw.startswith("| faiss-hnsw | 1.00 GB | 2 | 10.5 (10.0 to 11.0) | 0.50 | pull 5.2 | 3.0 |")
 
 
 def test_without_ours_there_is_no_ratio() -> None:
