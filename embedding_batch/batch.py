@@ -9,45 +9,28 @@ run goes on, with at most a shard's or a part's work done again.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from datetime import datetime
-from typing import Any, Final
+from typing import Any
 
 from embedding_batch.config import Config
 from embedding_batch.errors import NameTaken
 from embedding_batch.events import Listener
 from embedding_batch.run import OpenBucket, Run
-from embedding_batch.state.failures import noting
-from embedding_batch.state.plan import Plan, open_plan
+from embedding_batch.state.plan import open_plan
 from embedding_batch.state.scratch import scratch
+from embedding_batch.step import do
 from embedding_batch.steps.checking import share
-from embedding_batch.steps.collecting import collect
-from embedding_batch.steps.committing import commit_build, look
-from embedding_batch.steps.embedding import embed_shard
-from embedding_batch.steps.fetching import fetch_shard
+from embedding_batch.steps.committing import look
 from embedding_batch.steps.guards import guard_items
-from embedding_batch.steps.indexing import build_part, index_part, widths_before
-from embedding_batch.steps.listing import list_items
-from embedding_batch.steps.publishing import publish, publish_build, published
-from embedding_batch.steps.reporting import SHARDED, report
+from embedding_batch.steps.indexing import index_part, widths_before
+from embedding_batch.steps.publishing import publish_build, published
+from embedding_batch.steps.reporting import report
 from embedding_batch.steps.vectors import spool_vectors
-from model_repository.errors import Misconfigured
 from model_repository.gcs_store import GcsStore
 from model_repository.store import Store
-
-WHOLE: Final[Mapping[str, Callable[[Run], dict[str, Any]]]] = {
-    "list": list_items,
-    "collect": collect,
-    "publish": publish,
-    "commit": commit_build,
-}
-SHARES: Final[Mapping[str, Callable[[Run, int], dict[str, Any]]]] = {
-    "fetch": fetch_shard,
-    "embed": embed_shard,
-    "build": build_part,
-}
 
 
 def run(
@@ -76,57 +59,20 @@ def run(
         return report(one)
 
 
-def step(
-    name: str,
-    number: int | None,
-    *,
-    config: Config,
-    plan: Plan,
-    store: Store,
-    listener: Listener,
-    open_bucket: OpenBucket = GcsStore,
-) -> dict[str, Any]:
-    """Do one step of a run, unless it is done; returns its record. number: of the shard or part, where it has such.
-
-    Raises Misconfigured for a number that there is not, and what the step does.
-    """
-    with scratch(config.cache / "scratch") as room:
-        one = Run(config, store, open_bucket, room, plan.created, listener)
-        if number is not None:
-            _check_number(one, name, number)
-        return report(one) if name == "report" else _do(one, name, number)
-
-
-def _check_number(run: Run, name: str, number: int) -> None:
-    counts = SHARDED[name]
-    count = run.folder.recorded("collect" if name == "build" else "list")[counts]
-    if number >= count:
-        raise Misconfigured(f"--{counts.removesuffix('s')} {number}: {run.config.prefix} has {count} {counts}, from 0")
-
-
-def _do(run: Run, name: str, number: int | None = None) -> dict[str, Any]:
-    if (done := run.folder.record(name, number)) is not None:
-        return done
-    began = time.perf_counter()
-    with noting(run.folder, name, number):
-        said = WHOLE[name](run) if number is None else SHARES[name](run, number)
-    return run.folder.write_record(name, number, {**said, "seconds": round(time.perf_counter() - began, 3)})
-
-
 def _index_pictures(run: Run) -> None:
-    listed = _do(run, "list")
+    listed = do(run, "list")
     pictures = run.config.shard_pictures
     for number in range(listed["shards"]):
         for name in ("fetch", "embed"):
             run.spans[name] = (number * pictures, listed["pictures"])
-            _do(run, name, number)
-    collected = _do(run, "collect")
+            do(run, name, number)
+    collected = do(run, "collect")
     for place in {part["model"] for part in collected["of_parts"]}:
         model, _ = run.model(run.config.model_named(listed["models"][place]["name"]))
         run.features(model).refresh()
-    _side_by_side(run, [part["items"] for part in collected["of_parts"]], lambda number: _do(run, "build", number))
-    _do(run, "publish")
-    _do(run, "commit")
+    _side_by_side(run, [part["items"] for part in collected["of_parts"]], lambda number: do(run, "build", number))
+    do(run, "publish")
+    do(run, "commit")
 
 
 def _side_by_side(run: Run, sizes: list[int], build: Callable[[int], dict[str, Any]]) -> list[dict[str, Any]]:
@@ -183,4 +129,4 @@ def _index_vectors(run: Run) -> None:
         manifest = publish_build(run, records, [ids[number] for number in range(len(parts))], [])
         details.append(f"{manifest.prefix}, {manifest.bytes_to_pull} bytes to pull")
     folder.write_record("publish", None, {**published(manifest), "seconds": round(time.perf_counter() - began, 3)})
-    _do(run, "commit")
+    do(run, "commit")

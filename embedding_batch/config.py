@@ -9,10 +9,9 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
+from embedding_batch.method import Method
 from embedding_batch.pictures.politeness import Politeness
-from embedding_batch.steps.building import Method
 from embedding_batch.steps.guards import DEFAULT_LIMITS, Limits
-from image_embedder import Device
 from model_repository.documents.commit import Commit, format_commit, parse_commit
 from model_repository.documents.index_manifest import Engine, Storage
 from model_repository.errors import DocumentMalformed, Misconfigured, NameRefused
@@ -34,6 +33,8 @@ NUMBERED = {"fetch": "shard", "embed": "shard", "build": "part"}
 LOCAL = ("repository", "cache", "workers", "check")
 """Options of a machine, not of a run."""
 
+DEVICES = ("cpu", "cuda")
+"""By the names of `image_embedder.Device`, which costs more than a command line may."""
 FRESH_SECONDS = 24 * 3600.0
 SHARD_PICTURES = 4096
 """What a step that is killed loses at most."""
@@ -85,7 +86,7 @@ class Config:
     method: Method = DEFAULT_METHOD
     methods: Mapping[str, Method] = field(default_factory=dict)
     workers: int = 1
-    device: Device = Device.CPU
+    device: str = DEVICES[0]
     politeness: Politeness = DEFAULT_POLITENESS
     fresh_seconds: float = FRESH_SECONDS
     shard_pictures: int = SHARD_PICTURES
@@ -215,7 +216,7 @@ def _config(options: argparse.Namespace, environment: Mapping[str, str]) -> Conf
             query=options.query,
             model=model,
             models=models,
-            device=Device(options.device),
+            device=options.device,
             politeness=_politeness(options),
             fresh_seconds=options.fresh * 3600,
             shard_pictures=options.shard_pictures,
@@ -325,7 +326,7 @@ def _parser(word: str, environment: Mapping[str, str]) -> argparse.ArgumentParse
         add("--query", default="", help="file with the SQL that finds the catalogue in BigQuery")
         known = ", ".join(NAMES)
         add("--model", action="append", default=[], help=f"{known}; models/<model>/<version>; CATEGORY=... for one")
-        add("--device", choices=list(Device), default=Device.CPU, help="what embeds (%(default)s)")
+        add("--device", choices=DEVICES, default=DEVICES[0], help="what embeds (%(default)s)")
         add(
             "--fresh",
             type=hours,

@@ -5,17 +5,16 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable
-from typing import TextIO
-
-from rich.console import Console as Terminal
-from rich.progress import BarColumn, MofNCompleteColumn, ProgressColumn, Task, TaskID, TextColumn, TimeRemainingColumn
-from rich.progress import Progress as Bars
-from rich.text import Text
+from typing import TYPE_CHECKING, TextIO
 
 from embedding_batch.events import Event, Progress, StepEnded, Warned
 from model_repository.errors import DeliveryError
 from model_repository.exit_codes import ExitCode
 from model_repository.log import Log
+
+if TYPE_CHECKING:
+    from rich.progress import Progress as Bars
+    from rich.progress import TaskID
 
 
 class Console:
@@ -27,7 +26,11 @@ class Console:
         """stream: standard error. clock: seconds that only grow. pause: seconds between lines of progress in a log."""
         self._stream = stream or sys.stderr
         self._clock = clock
-        self._bars = _bars(self._stream) if self._stream.isatty() else None
+        self._bars: Bars | None = None
+        if self._stream.isatty():
+            from embedding_batch.bars import bars  # noqa: PLC0415 - rich, for a person alone: docs/benchmarks/start-up.md
+
+            self._bars = bars(self._stream)
         self._tasks: dict[str, TaskID] = {}
         self._log = Log(stream=self._stream)
         self._next = 0.0
@@ -71,15 +74,3 @@ class Console:
         """Leave the terminal as it was."""
         if self._bars is not None:
             self._bars.stop()
-
-
-def _bars(stream: TextIO) -> Bars:
-    columns = TextColumn("{task.description:8}"), BarColumn(), MofNCompleteColumn(), _Rate(), TimeRemainingColumn()
-    return Bars(*columns, console=Terminal(file=stream))
-
-
-class _Rate(ProgressColumn):
-    """How many a second."""
-
-    def render(self, task: Task) -> Text:
-        return Text("" if task.speed is None else f"{task.speed:,.0f}/s")

@@ -1,4 +1,7 @@
-"""The program: configuration, bucket, console and exit status."""
+"""The program: configuration, bucket, console and exit status.
+
+It imports what every command needs; the rest is imported by those that need it: docs/benchmarks/start-up.md.
+"""
 
 from __future__ import annotations
 
@@ -9,24 +12,18 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from embedding_batch.batch import run, step
-from embedding_batch.config import Config, Model, Step, read_command, read_step
+from embedding_batch.config import Config, Step, read_command, read_step
 from embedding_batch.console import Console
 from embedding_batch.errors import Defect, said_of
-from embedding_batch.events import Listener
-from embedding_batch.publish_model import publish_own_model
-from embedding_batch.sources import read_catalogue
 from embedding_batch.state.failures import noting
 from embedding_batch.state.folder import RunFolder
 from embedding_batch.state.plan import Plan, open_plan, read_plan
 from embedding_batch.state.scratch import scratch
-from embedding_batch.steps.committing import look
-from embedding_batch.steps.models import fetched_model, local_model, published_model
-from embedding_batch.steps.vectors import spool_vectors
+from embedding_batch.step import step
 from model_repository.environment import Environment
 from model_repository.exit_codes import ExitCode
 from model_repository.gcs_store import GcsStore
-from model_repository.names import ModelPrefix, parse_bucket_url
+from model_repository.names import parse_bucket_url
 
 
 def main(arguments: Sequence[str], environment: Mapping[str, str]) -> ExitCode:
@@ -58,6 +55,8 @@ def _pause(environment: Mapping[str, str]) -> float:
 def _run(arguments: Sequence[str], environment: Mapping[str, str], console: Console) -> dict[str, Any]:
     now = datetime.now(UTC)
     if list(arguments[:2]) == ["model", "publish"]:
+        from embedding_batch.publish_model import publish_own_model  # noqa: PLC0415
+
         return publish_own_model(arguments[2:], environment, now)
     if list(arguments[:2]) == ["step", "list"]:
         config = read_command(["run", *arguments[2:]], environment, now)
@@ -72,7 +71,13 @@ def _run(arguments: Sequence[str], environment: Mapping[str, str], console: Cons
     config = read_command(arguments, environment, now)
     _check_cache(config)
     store = GcsStore(parse_bucket_url(config.repository))
-    return _check(config, store, console) if config.check else run(config, store, now, console)
+    if config.check:
+        from embedding_batch.check import check  # noqa: PLC0415
+
+        return check(config, store, console)
+    from embedding_batch.batch import run  # noqa: PLC0415
+
+    return run(config, store, now, console)
 
 
 def _step(wanted: Step, config: Config, plan: Plan, store: GcsStore, console: Console) -> dict[str, Any]:
@@ -92,26 +97,3 @@ def _check_cache(config: Config) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     with scratch(config.cache / "scratch") as room:
         (room / "writable").touch()
-
-
-def _check(config: Config, store: GcsStore, listener: Listener) -> dict[str, Any]:
-    """Touch everything that a run needs, and change nothing in the bucket."""
-    models: list[str] = []
-    if config.vectors:
-        with scratch(config.cache / "scratch") as room:
-            items = sum(len(one.ids) for one in spool_vectors(config.vectors, config.ids, GcsStore, room))
-    else:
-        items = sum(batch.num_rows for batch in read_catalogue(config.catalogue, query=config.query))
-        models = [_check_model(model, config, store) for model in {config.model, *config.models.values()}]
-    look(store, config.target, listener)
-    builds = store.folders(f"indexes/{config.target.index}/")
-    return {"items": items, "models": models, "builds": len(builds)}
-
-
-def _check_model(model: Model, config: Config, store: GcsStore) -> str:
-    if isinstance(model, ModelPrefix):
-        fetched_model(store, model, config.model_cache)
-        return str(model)
-    local = local_model(model, config.model_cache)
-    published_model(store, local)
-    return str(local.prefix)

@@ -8,14 +8,17 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from embedding_batch.config import Config, Model
 from embedding_batch.events import Listener, Progress, StepEnded
-from embedding_batch.state.features import FeatureStore
 from embedding_batch.state.folder import RunFolder
-from embedding_batch.steps.models import LocalModel, fetched_model, local_model, published_model
 from model_repository.documents.index_manifest import ModelReference
 from model_repository.store import Store
+
+if TYPE_CHECKING:
+    from embedding_batch.state.features import FeatureStore
+    from embedding_batch.steps.models import LocalModel
 
 PRECISION = "fp32"
 """Of the network's numbers, on every device."""
@@ -68,6 +71,12 @@ class Run:
 
     def model(self, name: Model) -> tuple[LocalModel, ModelReference | None]:
         """A model on this machine, and what index.json says of it; None: it isn't in the bucket yet."""
+        from embedding_batch.steps.models import (  # noqa: PLC0415 - a commit needs none: docs/benchmarks/start-up.md
+            fetched_model,
+            local_model,
+            published_model,
+        )
+
         if name not in self._models:
             cache = self.config.model_cache
             if isinstance(name, str):
@@ -79,6 +88,8 @@ class Run:
 
     def features(self, model: LocalModel) -> FeatureStore:
         """The embeddings that a model made."""
+        from embedding_batch.state.features import FeatureStore  # noqa: PLC0415 - likewise
+
         key = f"{model.features_key}-{self.config.device}-{PRECISION}"
         if key not in self._features:
             own = self.config.feature_cache

@@ -8,14 +8,17 @@ import queue
 import threading
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from typing import Final
+from functools import cached_property
+from typing import TYPE_CHECKING, Final
 
 from embedding_batch.pictures.picture import Fetched, Picture
 from embedding_batch.pictures.politeness import Politeness
 from embedding_batch.pictures.room import Room, Share
 from embedding_batch.pictures.stored import Stored
-from embedding_batch.pictures.web import Web
 from model_repository.store import Store
+
+if TYPE_CHECKING:
+    from embedding_batch.pictures.web import Web
 
 WINDOW: Final = 10_000
 """Pictures that are known here and not yet yielded. They are many, so that a slow host doesn't keep others waiting."""
@@ -87,9 +90,17 @@ class _Downloads:
         self.thread = threading.Thread(target=self._run, name="downloads", daemon=True)
         self._loop = asyncio.new_event_loop()
         self._end = asyncio.Event()
-        room, crash = Room(politeness.bytes_in_flight), self.delivered.put
-        self._web = Web(self._loop, politeness, room, deliver=self._deliver, crash=crash)
-        self._stored = Stored(self._loop, politeness, room, open_bucket=open_bucket, deliver=self._deliver, crash=crash)
+        self._politeness = politeness
+        self._room = Room(politeness.bytes_in_flight)
+        self._stored = Stored(
+            self._loop, politeness, self._room, open_bucket=open_bucket, deliver=self._deliver, crash=self.delivered.put
+        )
+
+    @cached_property
+    def _web(self) -> Web:
+        from embedding_batch.pictures.web import Web  # noqa: PLC0415 - aiohttp, for URLs alone: docs/benchmarks/start-up.md
+
+        return Web(self._loop, self._politeness, self._room, deliver=self._deliver, crash=self.delivered.put)
 
     def add(self, pictures: Sequence[Picture], *, is_all: bool) -> None:
         """Have pictures fetched. is_all: these are the last."""

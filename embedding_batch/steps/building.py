@@ -9,22 +9,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from model_repository.documents.index_manifest import Engine, Storage
+from embedding_batch.method import Method
+from model_repository.documents.index_manifest import Engine
 from model_repository.documents.item_ids import encode_item_ids
 from vector_index import VectorIndex, build_index, open_index
 
 _SLUG_LIMIT = 80
 _SUFFIX = {Engine.ANNOY: "annoy", Engine.FAISS_HNSW: "hnsw"}
-
-
-@dataclass(frozen=True, slots=True)
-class Method:
-    """How a category's vectors are indexed. trees, seed: Annoy's."""
-
-    engine: Engine = Engine.ANNOY
-    storage: Storage = Storage.FLOAT32
-    trees: int = 20
-    seed: int = 1
 
 
 @dataclass(frozen=True, slots=True)

@@ -104,8 +104,8 @@ def commit(store: Store, target: Target, commit: Commit, serving: Serving) -> Li
         if live is not None and live.commit == commit:
             return live
         raise CommitLost(
-            f"{target.commit_name}: {what} while this run worked; {commit.index_prefix} is published and not committed: "
-            "a new run begins with what is live then, or indexpush commit puts this build live"
+            f"{target.commit_name}: {what} while this run worked; {commit.index_prefix} is published and not "
+            "committed: a new run begins with what is live then, or indexpush commit puts this build live"
         ) from None
 
 

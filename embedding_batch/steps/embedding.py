@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from embedding_batch.embedding import embed_pictures
+from embedding_batch.embedding import Device, embed_pictures
 from embedding_batch.errors import StepMissing
 from embedding_batch.pictures import Picture, fetch
 from embedding_batch.run import Run
@@ -35,7 +35,7 @@ def embed_shard(run: Run, number: int) -> dict[str, Any]:
     with run.timed("embed") as details:
         run.progress("embed", 0, len(wanted))
         pictures = read_pictures(run, wanted, faults)
-        embedding = embed_pictures(pictures, model, workers=run.config.workers, device=run.config.device)
+        embedding = embed_pictures(pictures, model, workers=run.config.workers, device=Device(run.config.device))
         with closing(pictures), closing(embedding):  # type: ignore[type-var] # a generator, too
             for digest, result in embedding:
                 if isinstance(result, str):

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from embedding_batch.run import Run
 from embedding_batch.state.failures import describe, failures
 from embedding_batch.state.folder import RunFolder
+from embedding_batch.step import COUNTED, DOES
 from model_repository.fields import format_document, format_moment
-
-SHARDED: Final = {"fetch": "shards", "embed": "shards", "build": "parts"}
-STEPS: Final = ("list", "fetch", "embed", "collect", "build", "publish", "commit")
-"""In their order."""
 
 
 def report(run: Run, error: Exception | None = None) -> dict[str, Any]:
@@ -31,7 +28,7 @@ def report(run: Run, error: Exception | None = None) -> dict[str, Any]:
 def gather(run: Run, error: Exception | None = None) -> dict[str, Any]:
     """What is known of a run, done or not."""
     folder = run.folder
-    records = {step: _records(folder, step) for step in STEPS}
+    records = {step: _records(folder, step) for step in DOES}
     errors = _errors(folder)
     if error and not errors:
         errors = [{"step": None, "number": None, **describe(error)}]
@@ -65,18 +62,17 @@ def gather(run: Run, error: Exception | None = None) -> dict[str, Any]:
 def _errors(folder: RunFolder) -> list[dict[str, Any]]:
     """Why steps stopped that aren't done: in their order, each with its shard's or part's number."""
     found = sorted(failures(folder), key=lambda one: one["number"] or 0)
-    of_steps = (one for step in STEPS for one in found if one["step"] == step)
+    of_steps = (one for step in DOES for one in found if one["step"] == step)
     return [one for one in of_steps if folder.record(one["step"], one["number"]) is None]
 
 
 def _records(folder: RunFolder, step: str) -> list[dict[str, Any]]:
-    if step not in SHARDED:
+    if step not in COUNTED:
         found = folder.record(step)
         return [] if found is None else [found]
-    before = folder.record("collect" if step == "build" else "list") or {}
-    return [
-        record for number in range(before.get(SHARDED[step], 0)) if (record := folder.record(step, number)) is not None
-    ]
+    before, counts = COUNTED[step]
+    count = (folder.record(before) or {}).get(counts, 0)
+    return [record for number in range(count) if (record := folder.record(step, number)) is not None]
 
 
 def _page(said: dict[str, Any]) -> str:

@@ -9,7 +9,6 @@ from unittest.mock import Mock
 
 import pytest
 
-from embedding_batch.batch import SHARES
 from embedding_batch.errors import TooManyBroken, WorkersDied
 from embedding_batch.steps.guards import Limits
 from model_repository.errors import BucketUnavailable
@@ -105,7 +104,7 @@ def test_a_run_that_a_full_disk_or_a_defect_stopped_has_a_report_too(
         ("b1", OSError(errno.ENOSPC, "No space left on device", "/cache"), "disk-trouble"),
         ("b2", ZeroDivisionError("x"), "defect"),
     ):
-        monkeypatch.setitem(SHARES, "build", Mock(side_effect=error))
+        monkeypatch.setattr("embedding_batch.steps.indexing.build_part", Mock(side_effect=error))
         with pytest.raises(type(error)):
             shop.batch(build)
         report, _ = written(shop, build)
@@ -142,7 +141,8 @@ def test_the_report_of_steps_run_alone_says_which_one_stopped_and_why_until_it_i
 
     with monkeypatch.context() as broken:
         broken.setattr(shop.store, "write", fail)
-        broken.setitem(SHARES, "embed", Mock(side_effect=[WorkersDied("killed once"), WorkersDied("killed <again>")]))
+        died = Mock(side_effect=[WorkersDied("killed once"), WorkersDied("killed <again>")])
+        broken.setattr("embedding_batch.steps.embedding.embed_shard", died)
         for _ in range(2):
             with pytest.raises(WorkersDied):
                 do(shop, "embed", 1, shard_pictures=8)
@@ -165,7 +165,7 @@ def test_the_report_of_steps_run_alone_says_which_one_stopped_and_why_until_it_i
 def test_several_shards_that_failed_are_all_named_in_their_order(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
     do(shop, "list", shard_pictures=4)
     with monkeypatch.context() as broken:
-        broken.setitem(SHARES, "fetch", Mock(side_effect=lambda _, number: [][number]))
+        broken.setattr("embedding_batch.steps.fetching.fetch_shard", Mock(side_effect=lambda _, number: [][number]))
         for number in (3, 0, 1):
             with pytest.raises(IndexError):
                 do(shop, "fetch", number, shard_pictures=4)

@@ -14,12 +14,12 @@ import pyarrow as pa
 import pytest
 from aiohttp import web
 
-from embedding_batch.batch import step
 from embedding_batch.errors import TooManyBroken
 from embedding_batch.pictures import Politeness
 from embedding_batch.state.folder import RunFolder
 from embedding_batch.state.plan import open_plan
 from embedding_batch.state.tables import read_table
+from embedding_batch.step import step
 from embedding_batch.steps.guards import Limits
 from embedding_batch.steps.models import new_model, own_model, publish_model
 from image_embedder import PictureUnreadable

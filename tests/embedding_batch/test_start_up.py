@@ -1,0 +1,53 @@
+"""What a process of the batch imports before its work: docs/benchmarks/start-up.md has what each costs."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pkgutil import resolve_name
+
+import pytest
+
+from embedding_batch.config import DEVICES
+from embedding_batch.step import DOES
+from image_embedder import Device
+
+HEAVY = {
+    *("numpy", "pyarrow", "PIL", "onnxruntime", "onnx", "aiohttp", "annoy", "faiss", "google.cloud.bigquery"),
+    *("jinja2", "rich"),
+}
+TABLES = {"numpy", "pyarrow"}
+MODELS = TABLES | {"PIL", "onnxruntime"}
+
+
+@pytest.mark.parametrize(
+    ("does", "needs"),
+    [
+        ("committing:commit_build", set()),
+        ("reporting:report", {"jinja2"}),
+        ("listing:list_items", TABLES),
+        ("fetching:fetch_shard", TABLES),
+        ("embedding:embed_shard", MODELS),
+        ("publishing:publish", MODELS | {"annoy"}),
+        ("indexing:build_part", MODELS | {"annoy"}),
+    ],
+    ids=lambda one: one if isinstance(one, str) else "",
+)
+def test_a_step_in_a_process_of_its_own_imports_what_it_needs(does: str, needs: set[str]) -> None:
+    program = f"""
+import json, pkgutil, sys
+import embedding_batch.main
+pkgutil.resolve_name("embedding_batch.steps.{does}")
+print(json.dumps(sorted({HEAVY!r} & sys.modules.keys())))
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True)
+    assert set(json.loads(done.stdout)) <= needs
+
+
+def test_every_step_is_there() -> None:
+    assert all(callable(resolve_name(f"embedding_batch.steps.{does}")) for does in DOES.values())
+
+
+def test_the_command_line_knows_the_devices_that_embed() -> None:
+    assert list(Device) == list(DEVICES)
