@@ -26,6 +26,8 @@ _SPARE = 8
 """Neighbours that are asked for beyond what is likely to do."""
 _AT_ONCE = 4096
 """Vectors that are compared at once."""
+_LEAF_SPARE = 2
+"""A leaf names as many vectors as its node has room for numbers: its two children, and a vector's."""
 
 _Search = Callable[..., tuple[list[int], list[float]]]
 
@@ -116,8 +118,11 @@ class MappedAnnoy:
 def build_annoy(path: Path, vectors: NDArray[np.float32], *, trees: int, seed: int) -> None:
     """Write the index of float32[N,D] to `path`; the same vectors give the same bytes. Uses one core, not the GIL.
 
-    Raises `IndexFileUnsound` if Annoy doesn't do as asked.
+    trees: at most; vectors that all fit into one leaf have one, whose search is exact. Raises `IndexFileUnsound` if
+    Annoy doesn't do as asked.
     """
+    if len(vectors) <= vectors.shape[1] + _LEAF_SPARE:
+        trees = 1
     index = AnnoyIndex(vectors.shape[1], _METRIC)
     index.set_seed(seed)
     for position, vector in enumerate(vectors):

@@ -99,7 +99,8 @@ class Partition:
         """What a search for `k` takes, as numbers that are compared: 2.5 thousand million a second, more or less."""
         promise = self.promise
         width = min(promise.width_for(k), _WIDEST * promise.items)
-        return _OVERHEAD + width * promise.dimensions * _PER_WIDTH[promise.engine] + k * _PER_NEIGHBOR
+        compared = width * promise.dimensions * _PER_WIDTH[promise.engine]
+        return _OVERHEAD + compared + min(k, promise.items) * _PER_NEIGHBOR
 
     def nearest(self, to: int | Sequence[float], k: int) -> Neighbors:
         """The `k` nearest to the item at a position, without itself, or to a vector; fewer only if there are fewer."""

@@ -146,3 +146,15 @@ def _open(path: Path, kind: tuple[Engine, Storage], dimensions: int, items: int)
         open_index(path, *kind, dimensions=dimensions, items=items)
     except IndexFileUnsound as error:
         raise SystemExit(3 if path.name in str(error) else 4) from None
+
+
+def test_vectors_that_fit_into_one_leaf_have_one_tree_and_every_neighbour_is_found(tmp_path: Path) -> None:
+    kind = (Engine.ANNOY, Storage.FLOAT32)
+    one, most, more = (units(count) for count in (1, DIMENSIONS + 2, DIMENSIONS + 3))
+    for number, (vectors, nodes) in enumerate(((one, 3), (most, DIMENSIONS + 4))):
+        index = made(tmp_path / f"{number}.index", kind, vectors)
+        assert (tmp_path / f"{number}.index").stat().st_size <= nodes * (12 + 4 * DIMENSIONS)
+        assert sorted(index.nearest(vectors[0], len(vectors), 1).positions) == list(range(len(vectors)))
+        index.close()
+    made(tmp_path / "more.index", kind, more).close()
+    assert (tmp_path / "more.index").stat().st_size > 10 * (12 + 4 * DIMENSIONS) + (tmp_path / "1.index").stat().st_size
