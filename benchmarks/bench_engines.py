@@ -1,13 +1,14 @@
 """The engines of a partition, side by side: bytes, time to build, and queries a second at the recall that is asked.
 
-    python -m benchmarks.bench_engines [--items 100000] [--dimensions 512] [--recall 0.95] [--rounds 5]
+    python -m benchmarks.bench_engines [--items 100000] [--dimensions 512] [--real] [--recall 0.95] [--rounds 5]
 
 Each engine and storage indexes the same vectors, is tuned as the batch does it, then asked the same queries, which are
 no items, for 10 neighbours, one after the other on one core, in rounds that alternate. Queries a second are of CPU
 time: what else the machine does then counts less.
 
-The vectors lie around 500 centres that overlap, within 24 dimensions of the 512, and a little noise in all of them: as
-pictures' embeddings do, which have far fewer degrees of freedom than numbers.
+Made-up vectors lie around 500 centres that overlap, within 24 dimensions of the 512, and a little noise in all of
+them: as pictures' embeddings do, which have far fewer degrees of freedom than numbers.
+With --real they are embeddings of the demo's pictures, each varied many times (real_embeddings.py), of 1,280 numbers.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.real_embeddings import real_embeddings
 from embedding_batch.steps.tuning import RECALL_AT, Tuned, tune
 from model_repository.documents.index_manifest import Engine, Storage
 from vector_index import VectorIndex, build_index, open_index
@@ -58,11 +60,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--items", type=int, default=100_000)
     parser.add_argument("--dimensions", type=int, default=512)
+    parser.add_argument("--real", action="store_true", help="embeddings of pictures")
     parser.add_argument("--recall", type=float, default=0.95)
     parser.add_argument("--rounds", type=int, default=5)
     options = parser.parse_args()
-    vectors = embeddings(options.items, options.dimensions, seed=1)
-    queries = embeddings(_QUERIES, options.dimensions, seed=2)
+    if options.real:
+        vectors, queries = np.split(real_embeddings(options.items + _QUERIES), [options.items])
+    else:
+        vectors = embeddings(options.items, options.dimensions, seed=1)
+        queries = embeddings(_QUERIES, options.dimensions, seed=2)
     with tempfile.TemporaryDirectory(prefix="bench-engines-") as folder:
         contestants = [
             _prepare(Path(folder), engine, storage, vectors, options.recall)
