@@ -16,7 +16,8 @@ from model_repository.store import Store
 def write_table(store: Store, name: str, table: pa.Table, scratch: Path) -> None:
     """Write a table; one that a run before it left there is replaced."""
     with tempfile.NamedTemporaryFile(dir=scratch) as file:
-        pq.write_table(table, file.name, compression="zstd", row_group_size=128 * 1024)
+        with pa.OSFile(file.name, "wb") as sink:  # given a name, it deletes the file when the disk is full
+            pq.write_table(table, sink, compression="zstd", row_group_size=128 * 1024)
         store.upload(name, Path(file.name), if_generation_match=None)
 
 
