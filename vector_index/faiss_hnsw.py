@@ -105,7 +105,7 @@ class MappedHnsw:
 def build_hnsw(path: Path, vectors: NDArray[np.float32], *, storage: str) -> None:
     """Write the index of float32[N,D], rows of length 1, to `path`; the same vectors give the same bytes.
 
-    Uses one core, not the GIL: with more, the graph follows who came first.
+    Uses one core, not the GIL: with more, the graph follows who came first. Raises OSError, as of a full disk.
     """
     _one_thread()
     dimensions = vectors.shape[1]
@@ -116,7 +116,10 @@ def build_hnsw(path: Path, vectors: NDArray[np.float32], *, storage: str) -> Non
     index.hnsw.efConstruction = _CONSTRUCTION_WIDTH
     index.train(vectors)
     index.add(vectors)
-    faiss.write_index(index, str(path))
+    try:
+        faiss.write_index(index, str(path))
+    except RuntimeError as error:  # faiss has no other
+        raise OSError(f"{path}: can't be written ({error})") from error
 
 
 def _storage_of(index: Any) -> str | None:  # noqa: ANN401 - faiss has no types

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import multiprocessing
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -40,6 +42,23 @@ def index(tmp_path: Path, kind: tuple[Engine, Storage]) -> Iterator[VectorIndex]
     opened = made(tmp_path / "a.index", kind, units(ITEMS))
     yield opened
     opened.close()
+
+
+def test_a_file_that_can_not_be_written_is_an_error_of_files(tmp_path: Path, kind: tuple[Engine, Storage]) -> None:
+    program = f"""
+import resource
+from pathlib import Path
+from tests.vector_index.test_engines import build_index, units, Engine, Storage
+
+resource.setrlimit(resource.RLIMIT_FSIZE, (4096, -1))
+try:
+    kind = Engine({kind[0].value!r}), Storage({kind[1].value!r})
+    build_index(Path({str(tmp_path / "a.index")!r}), units(400), *kind, trees=10, seed=1)
+except OSError:
+    print("an error of files")
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False)
+    assert done.stdout == "an error of files\n", done.stderr
 
 
 def test_the_nearest_come_first_with_their_angular_distances(index: VectorIndex, kind: tuple[Engine, Storage]) -> None:
