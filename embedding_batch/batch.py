@@ -68,8 +68,9 @@ def _index_pictures(run: Run) -> None:
             do(run, name, number)
     collected = do(run, "collect")
     for place in {part["model"] for part in collected["of_parts"]}:
-        model, _ = run.model(run.config.model_named(listed["models"][place]["name"]))
-        run.features(model).refresh()
+        how = listed["models"][place]
+        model, _ = run.model(run.config.model_named(how["name"]))
+        run.features(model, how["classes"]).refresh()
     _side_by_side(run, [part["items"] for part in collected["of_parts"]], lambda number: do(run, "build", number))
     do(run, "publish")
     do(run, "commit")

@@ -9,6 +9,7 @@ from embedding_batch.events import Listener
 from embedding_batch.sources import read_catalogue
 from embedding_batch.state.scratch import scratch
 from embedding_batch.steps.committing import look
+from embedding_batch.steps.detectors import fetched_detector
 from embedding_batch.steps.models import fetched_model, local_model, published_model
 from embedding_batch.steps.vectors import spool_vectors
 from model_repository.gcs_store import GcsStore
@@ -24,6 +25,9 @@ def check(config: Config, store: GcsStore, listener: Listener) -> dict[str, Any]
     else:
         items = sum(batch.num_rows for batch in read_catalogue(config.catalogue, query=config.query))
         models = [_model(model, config, store) for model in {config.model, *config.models.values()}]
+        if config.detector is not None:
+            fetched_detector(store, config.detector, config.model_cache, config.regions, config.least_score)
+            models.append(str(config.detector))
     look(store, config.target, listener)
     builds = store.folders(f"indexes/{config.target.index}/")
     return {"items": items, "models": models, "builds": len(builds)}

@@ -39,6 +39,8 @@ FRESH_SECONDS = 24 * 3600.0
 SHARD_PICTURES = 4096
 """What a step that is killed loses at most."""
 PART_ITEMS = 200_000
+LEAST_SCORE = 0.3
+"""Of a region: an item's picture shows what its category says, so a weak one is more likely right than wrong."""
 DEFAULT_POLITENESS = Politeness()
 _NO_REPOSITORY = "--repository: name the bucket, gs://<bucket>, or set MODEL_REPOSITORY"
 
@@ -64,6 +66,8 @@ class Config:
     options: those of the command line that are the run's and no machine's, as JSON has them: what makes it.
     cache: folder for models, copies of embeddings, and what isn't whole yet, kept between runs.
     model: what embeds; method: how vectors are indexed; models, methods: of the categories that have one of their own.
+    detector: what finds the thing of an item's category in its picture; regions: the category of each class of it that
+        has one; least_score: of a region. None: all of a picture is embedded.
     workers: cores to use. device: what embeds.
     fresh_seconds: how long a picture elsewhere that has no version counts as unchanged.
     shard_pictures: most of a shard. part_items: most of a partition; a category with more has several.
@@ -83,6 +87,9 @@ class Config:
     ids: Path | None = None
     model: Model = DEFAULT_MODEL
     models: Mapping[str, Model] = field(default_factory=dict)
+    detector: ModelPrefix | None = None
+    regions: Mapping[str, str] = field(default_factory=dict)
+    least_score: float = LEAST_SCORE
     method: Method = DEFAULT_METHOD
     methods: Mapping[str, Method] = field(default_factory=dict)
     workers: int = 1
@@ -105,6 +112,10 @@ class Config:
     def model_of(self, category: str) -> Model:
         """What embeds the pictures of a category."""
         return self.models.get(category, self.model)
+
+    def classes_of(self, category: str) -> tuple[str, ...]:
+        """The detector's classes whose things are of a category."""
+        return tuple(sorted(name for name, its in self.regions.items() if its == category))
 
     def model_named(self, name: str) -> Model:
         """A model as a record of the run names it."""
@@ -216,6 +227,7 @@ def _config(options: argparse.Namespace, environment: Mapping[str, str]) -> Conf
             query=options.query,
             model=model,
             models=models,
+            **_detector(options),
             device=options.device,
             politeness=_politeness(options),
             fresh_seconds=options.fresh * 3600,
@@ -227,6 +239,27 @@ def _config(options: argparse.Namespace, environment: Mapping[str, str]) -> Conf
     except (DocumentMalformed, UnicodeEncodeError) as error:  # before any work, not after it
         raise Misconfigured(f"--by, --reason: no commit can say this ({error})") from None
     return config
+
+
+def _detector(options: argparse.Namespace) -> dict[str, Any]:
+    """What the options say of a detector, as fields of `Config`."""
+    if not options.detector:
+        if options.region:
+            raise Misconfigured("--region: needs --detector models/<model>/<version>")
+        return {}
+    try:
+        prefix = ModelPrefix.parse(options.detector)
+    except NameRefused as error:
+        raise Misconfigured(f"--detector: {error}") from None
+    regions: dict[str, str] = {}
+    for text in options.region:
+        name, found, category = text.partition("=")
+        if not name or not found or not category or name in regions:
+            raise Misconfigured(f"--region: expected CLASS=CATEGORY, a class once, found {text!r}")
+        regions[name] = category
+    if not regions:
+        raise Misconfigured("--detector: name the category of at least one of its classes: --region CLASS=CATEGORY")
+    return {"detector": prefix, "regions": regions, "least_score": options.least_score}
 
 
 def _politeness(options: argparse.Namespace) -> Politeness:
@@ -326,6 +359,14 @@ def _parser(word: str, environment: Mapping[str, str]) -> argparse.ArgumentParse
         add("--query", default="", help="file with the SQL that finds the catalogue in BigQuery")
         known = ", ".join(NAMES)
         add("--model", action="append", default=[], help=f"{known}; models/<model>/<version>; CATEGORY=... for one")
+        add("--detector", default="", help="models/<model>/<version>, which cuts each picture to what it shows")
+        add(
+            "--region",
+            action="append",
+            default=[],
+            help="CLASS=CATEGORY: a class of it, and the category of such items",
+        )
+        add("--least-score", type=share, default=LEAST_SCORE, help="of a region (%(default)s)")
         add("--device", choices=DEVICES, default=DEVICES[0], help="what embeds (%(default)s)")
         add(
             "--fresh",

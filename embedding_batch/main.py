@@ -58,6 +58,10 @@ def _run(arguments: Sequence[str], environment: Mapping[str, str], console: Cons
         from embedding_batch.publish_model import publish_own_model  # noqa: PLC0415
 
         return publish_own_model(arguments[2:], environment, now)
+    if list(arguments[:2]) == ["detector", "publish"]:
+        from embedding_batch.publish_model import publish_own_detector  # noqa: PLC0415
+
+        return publish_own_detector(arguments[2:], environment, now)
     if list(arguments[:2]) == ["step", "list"]:
         config = read_command(["run", *arguments[2:]], environment, now)
         store = GcsStore(parse_bucket_url(config.repository))

@@ -1,4 +1,4 @@
-"""`python -m embedding_batch model publish`: somebody's own ONNX file becomes a model of the bucket."""
+"""`python -m embedding_batch model publish`, `detector publish`: somebody's own ONNX file goes into the bucket."""
 
 from __future__ import annotations
 
@@ -8,11 +8,12 @@ from datetime import datetime
 from pathlib import Path
 
 from embedding_batch.config import Parser
+from embedding_batch.steps.detectors import publish_detector
 from embedding_batch.steps.models import new_model, own_model, publish_model
 from model_repository.documents.model_manifest import LEAST_COSINE, Layout, ModelInput, PixelType, Resize
 from model_repository.errors import Misconfigured, NameRefused
 from model_repository.gcs_store import GcsStore
-from model_repository.names import parse_bucket_url
+from model_repository.names import ModelPrefix, parse_bucket_url
 
 _CHANNELS = 3
 
@@ -39,6 +40,26 @@ def publish_own_model(arguments: Sequence[str], environment: Mapping[str, str], 
     return {"model_prefix": str(reference.prefix), "dimensions": reference.dimensions, "bytes": size}
 
 
+def publish_own_detector(arguments: Sequence[str], environment: Mapping[str, str], now: datetime) -> dict[str, object]:
+    """Publish a detector; returns what it became. Raises as `publish_own_model`."""
+    options = _detector_parser(environment).parse_args(arguments)
+    if not options.repository:
+        raise Misconfigured("--repository: name the bucket, gs://<bucket>, or set MODEL_REPOSITORY")
+    store = GcsStore(parse_bucket_url(options.repository))
+    options.resize = Resize.SQUARE
+    try:
+        prefix = ModelPrefix.parse(f"models/{options.name}/{options.version}")
+        golden = [path.read_bytes() for path in options.golden]
+        classes = options.classes.read_text(encoding="utf-8").splitlines()
+        made = publish_detector(store, prefix, options.onnx, _input(options), classes, golden=golden, created=now)
+    except NameRefused as error:
+        raise Misconfigured(f"--name, --version: {error}") from None
+    except FileNotFoundError as error:
+        raise Misconfigured(f"{error.filename}: no such file; see --onnx, --classes and --golden") from None
+    found = sum(len(golden_image.regions) for golden_image in made.golden_images)
+    return {"model_prefix": str(prefix), "classes": len(classes), "golden_regions": found}
+
+
 def _input(options: argparse.Namespace) -> ModelInput:
     """What the options say; raises Misconfigured for a normalisation of values from 0 to 1, as elsewhere it is."""
     takes = ModelInput(
@@ -61,17 +82,37 @@ def _parser(environment: Mapping[str, str]) -> argparse.ArgumentParser:
     )
     add = parser.add_argument
     add("--onnx", type=Path, required=True, help="the model: a batch of pictures in, float32 of [N, D] out")
-    add("--name", required=True, help="of the model")
     add("--version", default="", help="(from the file's bytes)")
+    _add_common(parser, environment)
+    add("--resize", choices=list(Resize), default=Resize.AREA, help="how a picture becomes a square (%(default)s)")
+    add("--normalise", action="store_true", help="the model's vectors aren't of length 1: make them so")
+    add("--least-cosine", type=float, default=LEAST_COSINE, help="to golden pictures' vectors, on a pod (%(default)s)")
+    return parser
+
+
+def _detector_parser(environment: Mapping[str, str]) -> argparse.ArgumentParser:
+    parser = Parser(
+        prog="python -m embedding_batch detector publish",
+        description="Put an ONNX detector into the bucket, as models/<name>/<version>, for `--detector` of the batch.",
+    )
+    add = parser.add_argument
+    add("--onnx", type=Path, required=True, help="the detector: out `boxes` of [N, B, 4], `scores` of [N, B, C]")
+    add("--version", required=True, help="of the detector")
+    add(
+        "--classes", type=Path, required=True, help="file with the name of each class, a line each, as scores have them"
+    )
+    _add_common(parser, environment)
+    return parser
+
+
+def _add_common(parser: argparse.ArgumentParser, environment: Mapping[str, str]) -> None:
+    add = parser.add_argument
+    add("--name", required=True, help="of the model")
     add("--golden", type=Path, nargs="+", required=True, help="pictures of yours, by which every pod proves itself")
     add("--repository", default=environment.get("MODEL_REPOSITORY", ""), help="gs://<bucket> (MODEL_REPOSITORY)")
     add("--input-size", type=int, required=True, help="edge of the square picture, in pixels")
     add("--layout", choices=list(Layout), default=Layout.NCHW, help="(%(default)s)")
     add("--dtype", choices=list(PixelType), default=PixelType.FLOAT32, help="(%(default)s)")
-    add("--resize", choices=list(Resize), default=Resize.AREA, help="how a picture becomes a square (%(default)s)")
     for option, default, what in (("--mean", 0.0, "subtracted from"), ("--std", 1.0, "then divides")):
         help_text = f"{what} the values of red, green, blue, from 0 to 255 ({default:g})"
         add(option, type=float, nargs=_CHANNELS, default=[default] * _CHANNELS, metavar=("R", "G", "B"), help=help_text)
-    add("--normalise", action="store_true", help="the model's vectors aren't of length 1: make them so")
-    add("--least-cosine", type=float, default=LEAST_COSINE, help="to golden pictures' vectors, on a pod (%(default)s)")
-    return parser

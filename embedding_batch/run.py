@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -18,6 +18,7 @@ from model_repository.store import Store
 
 if TYPE_CHECKING:
     from embedding_batch.state.features import FeatureStore
+    from embedding_batch.steps.detectors import LocalDetector
     from embedding_batch.steps.models import LocalModel
 
 PRECISION = "fp32"
@@ -43,6 +44,7 @@ class Run:
     seconds: dict[str, float] = field(default_factory=dict)
     spans: dict[str, tuple[int, int]] = field(default_factory=dict)
     _features: dict[str, FeatureStore] = field(default_factory=dict)
+    _detector: LocalDetector | None = None
     _models: dict[Model, tuple[LocalModel, ModelReference | None]] = field(default_factory=dict)
 
     @property
@@ -86,11 +88,24 @@ class Run:
                 self._models[name] = fetched_model(self.store, name, cache)
         return self._models[name]
 
-    def features(self, model: LocalModel) -> FeatureStore:
-        """The embeddings that a model made."""
+    def detector(self) -> LocalDetector | None:
+        """The detector on this machine; None: all of a picture is embedded."""
+        config = self.config
+        if self._detector is None and config.detector is not None:
+            from embedding_batch.steps.detectors import fetched_detector  # noqa: PLC0415 - likewise
+
+            self._detector = fetched_detector(
+                self.store, config.detector, config.model_cache, config.regions, config.least_score
+            )
+        return self._detector
+
+    def features(self, model: LocalModel, classes: Sequence[str] = ()) -> FeatureStore:
+        """The embeddings that a model made; classes: of what was cut out for it, none: of whole pictures."""
         from embedding_batch.state.features import FeatureStore  # noqa: PLC0415 - likewise
 
         key = f"{model.features_key}-{self.config.device}-{PRECISION}"
+        if classes and (detector := self.detector()) is not None:
+            key += f"-cut-{detector.features_key(classes)}"
         if key not in self._features:
             own = self.config.feature_cache
             self._features[key] = FeatureStore(

@@ -7,7 +7,7 @@ through this package, and neither has a preprocessing of its own.
 from image_embedder.decoding import PictureUnreadable
 from image_embedder.detector import CROPPING, Box, Detector, Region, crop, crop_pixels, open_picture, overlap
 from image_embedder.embedder import Device, Embedder, InputRefused, finite
-from image_embedder.preprocessing import PREPROCESSING, preprocess, preprocess_decoded, preprocessed_shape
+from image_embedder.preprocessing import PREPROCESSING, Pixels, preprocess, preprocess_decoded, preprocessed_shape
 
 __all__ = [
     "CROPPING",
@@ -18,6 +18,7 @@ __all__ = [
     "Embedder",
     "InputRefused",
     "PictureUnreadable",
+    "Pixels",
     "Region",
     "crop",
     "crop_pixels",

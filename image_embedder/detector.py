@@ -6,6 +6,7 @@ a photo each part that shows something it has an index of.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,6 +33,9 @@ CROPPING: Final = f"1-{MARGIN}"
 
 _SHORTEST: Final = 1200
 """A JPEG isn't decoded smaller than this when parts of it are looked at."""
+
+_PIXELS: Final = (2 * _SHORTEST) ** 2
+"""A picture of several times as many is made smaller before anything is cut out of it: 92 MB at most, then."""
 
 _OVERLAP: Final = 0.5
 """Two boxes of one name that share more of their union are one thing, as is usual (Pascal VOC)."""
@@ -100,7 +104,9 @@ class Detector:
 
 def open_picture(data: bytes) -> Image.Image:
     """Return an encoded picture upright as RGB, as large as regions of it need; raises PictureUnreadable."""
-    return decode(data, _SHORTEST)
+    picture = decode(data, _SHORTEST)
+    factor = math.isqrt(picture.width * picture.height // _PIXELS)
+    return picture.reduce(factor) if factor > 1 else picture
 
 
 def crop(picture: Image.Image, box: Box) -> Image.Image:
@@ -127,6 +133,7 @@ def crop_pixels(
     picture = open_picture(data)
     regions = detector.detect(picture, names, least_score)
     if not regions:
+        del picture  # decoding has the memory of one
         return preprocess(data, takes)
     return preprocess_decoded(crop(picture, regions[0].box), takes)
 

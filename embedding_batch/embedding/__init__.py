@@ -14,16 +14,21 @@ from numpy.typing import NDArray
 
 from embedding_batch.embedding.batches import embed_in_batches
 from embedding_batch.embedding.single import embed_one_by_one
-from embedding_batch.embedding.work import Model
+from embedding_batch.embedding.work import Cutting, Model
 from image_embedder import Device, Embedder
 
-__all__ = ["Device", "Model", "embed_pictures"]
+__all__ = ["Cutting", "Device", "Model", "embed_pictures"]
 
 K = TypeVar("K")
 
 
 def embed_pictures(
-    pictures: Iterable[tuple[K, bytes]], model: Model, *, workers: int, device: Device = Device.CPU
+    pictures: Iterable[tuple[K, bytes]],
+    model: Model,
+    *,
+    workers: int,
+    device: Device = Device.CPU,
+    cutting: Cutting | None = None,
 ) -> Iterator[tuple[K, NDArray[np.float32] | str]]:
     """Return for each picture, in any order, its key with its embedding, float32[D], or why it has none.
 
@@ -33,6 +38,8 @@ def embed_pictures(
     workers: processes; on the CPU each decodes and runs the network on one core, for a device they decode. They are
     started as the pictures become more. Each has 75 MB of its own with EfficientNet-Lite0, 36 MB where it only decodes;
     for a device all share 384 pictures as the model takes them; see docs/benchmarks/batch.md.
+
+    cutting: what is embedded of a picture, found by the workers on the CPU; None: all of it.
 
     On the CPU a picture is alone in its network call, so its vector doesn't depend on its neighbours. On a device it is
     one of up to 128, and its last bits may follow them.
@@ -44,6 +51,6 @@ def embed_pictures(
     more than single pictures; RuntimeError, with the worker's own stack, for a defect.
     """
     if device is Device.CPU:
-        return embed_one_by_one(pictures, model, workers=workers)
+        return embed_one_by_one(pictures, model, workers=workers, cutting=cutting)
     embedder = Embedder(model.path, threads=1, normalised=model.normalised, device=device)
-    return embed_in_batches(pictures, model.takes, embedder, workers=workers)
+    return embed_in_batches(pictures, model.takes, embedder, workers=workers, cutting=cutting)

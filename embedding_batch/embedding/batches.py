@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedding_batch.embedding.processes import CHUNK, Died, Processes, next_chunk
-from embedding_batch.embedding.work import DecodeWork, killed, picture_bytes, shared_pixels
+from embedding_batch.embedding.work import Cutting, DecodeWork, killed, picture_bytes, shared_pixels
 from image_embedder import Embedder, PictureUnreadable, finite
 from model_repository.documents.model_manifest import ModelInput
 
@@ -67,7 +67,12 @@ class _Batch(Generic[K]):
 
 
 def embed_in_batches(
-    pictures: Iterable[tuple[K, bytes]], takes: ModelInput, embedder: Embedder, *, workers: int
+    pictures: Iterable[tuple[K, bytes]],
+    takes: ModelInput,
+    embedder: Embedder,
+    *,
+    workers: int,
+    cutting: Cutting | None = None,
 ) -> Iterator[tuple[K, NDArray[np.float32] | str]]:
     """See `embed_pictures`. embedder: run here, on up to BATCH pictures at a time."""
     rows = BATCHES * BATCH
@@ -76,7 +81,7 @@ def embed_in_batches(
     try:
         os.ftruncate(file, rows * picture_bytes(takes))
         pixels = shared_pixels(file, rows, takes)
-        work = DecodeWork(file, rows, takes)
+        work = DecodeWork(file, rows, takes, cutting)
         pool: Processes[tuple[_Batch[K], int], tuple[int, bytes], str | None] = Processes(work, workers, [file])
         with pool:
             yield from _embed(iter(pictures), pixels, embedder, pool)

@@ -45,7 +45,7 @@ def collect(run: Run) -> dict[str, Any]:
             write_table(run.store, folder.table("part", len(parts)), table, run.scratch)
             parts.append(said)
         for model in listed["models"]:
-            run.features(run.model(run.config.model_named(model["name"]))[0]).merge()
+            run.features(run.model(run.config.model_named(model["name"]))[0], model["classes"]).merge()
         details.append(f"{items.num_rows - len(broken)} items in {len(parts)} parts, {len(broken)} skipped")
     return {
         "items": items.num_rows - len(broken),

@@ -12,10 +12,9 @@ from embedding_batch.embedding import Device, embed_pictures
 from embedding_batch.errors import StepMissing
 from embedding_batch.pictures import Picture, fetch
 from embedding_batch.run import Run
-from embedding_batch.state.features import Features
+from embedding_batch.state.features import Features, FeatureStore
 from embedding_batch.state.tables import read_table
 from embedding_batch.steps.fetching import kept
-from embedding_batch.steps.models import LocalModel
 from model_repository.errors import ObjectMissing
 
 _CHANGED = "the picture was changed while the batch ran"
@@ -28,14 +27,18 @@ def embed_shard(run: Run, number: int) -> dict[str, Any]:
     """
     folder = run.folder
     listed = folder.recorded("list")
-    model, _ = run.model(run.config.model_named(listed["models"][listed["shard_models"][number]]["name"]))
-    wanted = _wanted(run, number, model)
+    how = listed["models"][listed["shard_models"][number]]
+    model, _ = run.model(run.config.model_named(how["name"]))
+    features, detector = run.features(model, how["classes"]), run.detector()
+    cutting = detector.cutting(how["classes"]) if detector is not None and how["classes"] else None
+    wanted = _wanted(run, number, features)
     faults: dict[str, str] = {}
     vectors: dict[bytes, np.ndarray[Any, np.dtype[np.float16]]] = {}
     with run.timed("embed") as details:
         run.progress("embed", 0, len(wanted))
         pictures = read_pictures(run, wanted, faults)
-        embedding = embed_pictures(pictures, model, workers=run.config.workers, device=Device(run.config.device))
+        device = Device(run.config.device)
+        embedding = embed_pictures(pictures, model, workers=run.config.workers, device=device, cutting=cutting)
         with closing(pictures), closing(embedding):  # type: ignore[type-var] # a generator, too
             for digest, result in embedding:
                 if isinstance(result, str):
@@ -47,12 +50,12 @@ def embed_shard(run: Run, number: int) -> dict[str, Any]:
         if vectors:
             # by their names, whichever was ready first: the same pictures give the same part
             digests = tuple(sorted(vectors))
-            run.features(model).write(Features(digests, np.stack([vectors[digest] for digest in digests])))
+            features.write(Features(digests, np.stack([vectors[digest] for digest in digests])))
         details.append(f"{len(vectors)} embedded, {len(faults)} can't be")
     return {"embedded": len(vectors), "faults": faults}
 
 
-def _wanted(run: Run, number: int, model: LocalModel) -> dict[bytes, str]:
+def _wanted(run: Run, number: int, features: FeatureStore) -> dict[bytes, str]:
     """The URIs of pictures that have no embedding yet, by sha256."""
     name = run.folder.table("fetched", number)
     try:
@@ -60,7 +63,6 @@ def _wanted(run: Run, number: int, model: LocalModel) -> dict[bytes, str]:
     except ObjectMissing as error:
         raise StepMissing(f"{name}: isn't there; run the step 'fetch' of this shard first") from error
     rows = [row for row in fetched.to_pylist() if row["sha256"] is not None]
-    features = run.features(model)
     if features.is_loaded:  # another shard, or another picture with the same bytes, may have them
         known = features.has(np.array([row["sha256"] for row in rows], "S32"))
         rows = [row for row, is_known in zip(rows, known, strict=True) if not is_known]

@@ -29,14 +29,15 @@ def build_part(run: Run, number: int) -> dict[str, Any]:
     listed, collected = folder.recorded("list"), folder.recorded("collect")
     said = collected["of_parts"][number]
     its = share(number, collected["parts"], said["items"], collected["items"], said["width_before"])
-    model, _ = run.model(run.config.model_named(listed["models"][said["model"]]["name"]))
-    features = run.features(model)
+    how = listed["models"][said["model"]]
+    model, _ = run.model(run.config.model_named(how["name"]))
+    features = run.features(model, how["classes"])
     if not features.is_loaded:
         features.refresh()
     table = read_table(run.store, folder.table("part", number), run.scratch)
     vectors = features.read(fixed_bytes(table["sha256"]))
     content = Vectors(said["category"], tuple(table["id"].to_pylist()), vectors)
-    return index_part(run, number, content, said["model"], its)
+    return index_part(run, number, content, how["place"], its)
 
 
 def widths_before(run: Run, serving: Serving) -> dict[str, int]:

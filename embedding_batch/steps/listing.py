@@ -17,7 +17,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from embedding_batch.config import Model
 from embedding_batch.run import Run
 from embedding_batch.sources import read_catalogue
 from embedding_batch.state.features import fixed_bytes
@@ -175,16 +174,20 @@ def apply_fetched(items: pa.Table, fetched: pa.Table) -> pa.Table:
 
 
 def _models(run: Run, categories: Iterable[str]) -> list[dict[str, Any]]:
-    """The models of today's categories, as the record has them."""
-    of: dict[Model, list[str]] = {}
+    """How today's categories are embedded, as the record has it: by which model, and which part of a picture.
+
+    place: of the model, in index.json. classes: of the detector, whose best region is embedded; none: all of it.
+    """
+    found: dict[tuple[str, tuple[str, ...]], dict[str, Any]] = {}
+    places: dict[str, int] = {}
+    run.detector()  # what is wrong with it is told now
     for category in sorted(categories):
-        of.setdefault(run.config.model_of(category), []).append(category)
-    found: dict[str, dict[str, Any]] = {}
-    for name, its in of.items():
+        name, classes = run.config.model_of(category), run.config.classes_of(category)
         local, _ = run.model(name)
         prefix = str(local.prefix)  # a built-in model may be named by its prefix, too
-        one = found.setdefault(prefix, {"name": str(name), "prefix": prefix, "categories": []})
-        one["categories"] = sorted([*one["categories"], *its])
+        place = places.setdefault(prefix, len(places))
+        one = {"name": str(name), "prefix": prefix, "place": place, "classes": list(classes), "categories": []}
+        found.setdefault((prefix, classes), one)["categories"].append(category)
     return list(found.values())
 
 
@@ -195,7 +198,7 @@ def _shards(run: Run, items: pa.Table, models: Iterable[dict[str, Any]]) -> Iter
     to_look = mask(pc.is_null(sha256)) | stale
     for place, model in enumerate(models):
         local, _ = run.model(run.config.model_named(model["name"]))
-        features = run.features(local)
+        features = run.features(local, model["classes"])
         features.refresh()
         of_model = mask(pc.is_in(items["category"].cast(pa.string()), value_set=pa.array(model["categories"])))
         rows = np.flatnonzero(of_model)

@@ -19,6 +19,7 @@ from embedding_batch.errors import ModelUnsound, NameTaken
 from embedding_batch.steps.uploading import Content, describe, upload_files, upload_manifest
 from image_embedder import PREPROCESSING, Embedder, InputRefused
 from model_repository.digests import sha256_digest
+from model_repository.documents.detector_manifest import DetectorManifest
 from model_repository.documents.files import check_files
 from model_repository.documents.index_manifest import ModelReference
 from model_repository.documents.model_manifest import (
@@ -120,15 +121,7 @@ def fetched_model(store: Store, prefix: ModelPrefix, cache: Path) -> tuple[Local
     manifest = parse_model_manifest(data, prefix)
     reference = _reference(manifest, data)
     check_files(str(prefix), reference.files, store.listing(f"{prefix}/"))
-    (stated,) = (file for file in manifest.files if file.name == manifest.file)
-    path = cache / f"{prefix.model}-{prefix.version}-{_digest(data)}.onnx"
-    if not path.exists() or describe({manifest.file: path}) != (stated,):
-        with tempfile.TemporaryDirectory(dir=cache, prefix=".model-") as partial:
-            fetched = Path(partial) / path.name
-            fetched.write_bytes(store.read(f"{prefix}/{manifest.file}", limit=stated.size).data)
-            if describe({manifest.file: fetched}) != (stated,):
-                raise BuildIncomplete(f"{prefix}/{manifest.file}", f"crc32c {stated.crc32c}", "other bytes")
-            fetched.replace(path)
+    path = fetched_file(store, manifest, data, cache)
     model = LocalModel(
         prefix=prefix,
         path=path,
@@ -140,6 +133,21 @@ def fetched_model(store: Store, prefix: ModelPrefix, cache: Path) -> tuple[Local
         least_cosine=manifest.least_cosine,
     )
     return model, reference
+
+
+def fetched_file(store: Store, manifest: ModelManifest | DetectorManifest, data: bytes, cache: Path) -> Path:
+    """Return the copy in `cache` of a model's own file; data: the bytes of its model.json. Raises BuildIncomplete."""
+    prefix, name = manifest.prefix, manifest.file
+    (stated,) = (file for file in manifest.files if file.name == name)
+    path = cache / f"{prefix.model}-{prefix.version}-{_digest(data)}.onnx"
+    if not path.exists() or describe({name: path}) != (stated,):
+        with tempfile.TemporaryDirectory(dir=cache, prefix=".model-") as partial:
+            fetched = Path(partial) / path.name
+            fetched.write_bytes(store.read(f"{prefix}/{name}", limit=stated.size).data)
+            if describe({name: fetched}) != (stated,):
+                raise BuildIncomplete(f"{prefix}/{name}", f"crc32c {stated.crc32c}", "other bytes")
+            fetched.replace(path)
+    return path
 
 
 def _opened(path: Path, *, normalised: bool) -> Embedder:

