@@ -82,7 +82,8 @@ class Killing:
     def embedded(self) -> int:
         """Pictures that were embedded, in all runs that got as far as keeping them."""
         store = GcsStore(self.bucket)
-        records = [info.name for info in store.listing(f"shards/{INDEX}/") if "/embed-" in info.name]
+        names = (info.name for info in store.listing(f"shards/{INDEX}/"))
+        records = [name for name in names if "/embed-" in name and "/failed/" not in name]
         return sum(json.loads(store.read(name, limit=2**24).data)["embedded"] for name in records)
 
     def kept(self) -> int:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from embedding_batch.config import read_command
+from embedding_batch.config import read_command, read_step
 from embedding_batch.console import Console
 from embedding_batch.errors import (
     CatalogueMalformed,
@@ -279,6 +279,15 @@ def test_check_says_what_would_stop_a_run_after_all_its_work(shop: Shop, new_buc
     done = run(shop, bucket, "--check")
     assert done.returncode == 65
     assert "commits/production/shop.json: field 'index_prefix' is missing" in str(lines(done.stderr)[-1]["message"])
+
+
+def test_a_machine_s_workers_are_what_its_container_may_use(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("embedding_batch.config.processors", lambda: 3)
+    environment = {"MODEL_REPOSITORY": "gs://bucket"}
+    run = read_command(LEAST, environment, NOW)
+    _, step = read_step(["embed", "--shard=0", "--index=shop", "--build=b1"], environment)
+    assert (run.workers, step(run.options).workers) == (3, 3)
+    assert read_command((*LEAST, "--workers", "7"), environment, NOW).workers == 7
 
 
 def test_a_build_is_named_by_the_time() -> None:
