@@ -11,7 +11,6 @@ the right answer is the product itself among all of its kind (precision@1), and 
 from __future__ import annotations
 
 import argparse
-import io
 import json
 import random
 import sys
@@ -23,11 +22,11 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw, ImageFilter
 
 from embedding_batch.steps.models import LocalModel, local_model
 from image_embedder import Detector, crop_pixels, preprocess
 from local_stack.demo.labels import kinds
+from local_stack.demo.rooms import photo_of
 from model_repository.documents.model_manifest import ModelInput, Resize
 from tools.make_detector import make_detector
 
@@ -41,8 +40,6 @@ CLASSES = {
 }
 """The detector's classes of each kind of product (see `local_stack.demo.labels`)."""
 LEAST_SCORE = 0.3
-SIDE = 600
-"""Pixels of a scene."""
 
 Embed = Callable[[bytes, str], NDArray[np.float32]]
 
@@ -71,61 +68,6 @@ def products() -> list[Product]:
     return [
         Product(row["id"], of[row["id"]], (HOME_STORE / row["file"]).read_bytes()) for row in rows if row["id"] in of
     ]
-
-
-def scene(product: Product, others: Sequence[Product], rng: random.Random, *, busy: bool) -> Scene:
-    """Lay a product and others into a room, each in a part of its own."""
-    room = _busy_room(rng) if busy else Image.new("RGB", (SIDE, SIDE), (228, 224, 216))
-    cells = [(0, 0), (SIDE // 2, 0), (0, SIDE // 2), (SIDE // 2, SIDE // 2)]
-    rng.shuffle(cells)
-    for one, (left, top) in zip((product, *others), cells, strict=False):
-        side = rng.randint(SIDE * 3 // 8, SIDE // 2)
-        spare = SIDE // 2 - side
-        cut, mask = _cut_out(one, side)
-        if rng.random() < 0.5:
-            cut, mask = (picture.transpose(Image.Transpose.FLIP_LEFT_RIGHT) for picture in (cut, mask))
-        room.paste(cut, (left + rng.randint(0, spare), top + rng.randint(0, spare)), mask)
-    stream = io.BytesIO()
-    room.save(stream, "JPEG", quality=90)
-    return Scene(product, stream.getvalue())
-
-
-def _cut_out(product: Product, side: int) -> tuple[Image.Image, Image.Image]:
-    """A product's picture and where it isn't the white that it stands on."""
-    with Image.open(io.BytesIO(product.data)) as opened:
-        picture = opened.convert("RGB")
-    marked, mark = picture.copy(), (255, 0, 255)
-    for corner in ((0, 0), (picture.width - 1, 0), (0, picture.height - 1), (picture.width - 1, picture.height - 1)):
-        ImageDraw.floodfill(marked, corner, mark, thresh=24)
-    is_thing = (np.asarray(marked) != mark).any(axis=2)
-    mask = Image.fromarray((is_thing * 255).astype(np.uint8)).filter(ImageFilter.GaussianBlur(0.7))
-    return picture.resize((side, side), Image.Resampling.BICUBIC), mask.resize((side, side), Image.Resampling.BICUBIC)
-
-
-def _busy_room(rng: random.Random) -> Image.Image:
-    """A wall with a pattern, a floor of boards, and pictures on the wall."""
-    room = Image.new("RGB", (SIDE, SIDE), _colour(rng))
-    draw = ImageDraw.Draw(room)
-    stripe, step = _colour(rng), rng.randint(14, 40)
-    for at in range(0, SIDE, step):
-        draw.line([(at, 0), (at, SIDE)], stripe, step // 3)
-    for _ in range(6):
-        x, y, width, height = (
-            rng.randint(0, SIDE),
-            rng.randint(0, SIDE // 2),
-            rng.randint(30, 140),
-            rng.randint(30, 140),
-        )
-        draw.rectangle([x, y, x + width, y + height], _colour(rng), _colour(rng), 5)
-    floor, joint = _colour(rng), _colour(rng)
-    draw.rectangle([0, SIDE * 5 // 8, SIDE, SIDE], floor)
-    for at in range(SIDE * 5 // 8, SIDE, 22):
-        draw.line([(0, at), (SIDE, at)], joint, 2)
-    return room
-
-
-def _colour(rng: random.Random) -> tuple[int, int, int]:
-    return rng.randint(60, 240), rng.randint(60, 240), rng.randint(60, 240)
 
 
 def embedders(model: LocalModel, detector: Detector) -> dict[str, Embed]:
@@ -171,7 +113,8 @@ def rooms(catalogue: Sequence[Product], count: int, seed: int) -> Iterator[tuple
         for number in range(count):
             product = wanted[number % len(wanted)]
             beside = [other for other in rng.sample(catalogue, 12) if other.kind != product.kind][:others]
-            made.append(scene(product, beside, rng, busy=busy))
+            pictures = [one.data for one in (product, *beside)]
+            made.append(Scene(product, photo_of(pictures, seed=rng.getrandbits(32), busy=busy)))
         yield name, made
 
 

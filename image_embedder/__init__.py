@@ -5,7 +5,7 @@ through this package, and neither has a preprocessing of its own.
 """
 
 from image_embedder.decoding import PictureUnreadable
-from image_embedder.detector import CROPPING, Box, Detector, Region, crop, crop_pixels, open_picture, overlap
+from image_embedder.detector import CROPPING, Box, Detector, Region, crop, crop_pixels, missed, open_picture, overlap
 from image_embedder.embedder import Device, Embedder, InputRefused, finite
 from image_embedder.preprocessing import PREPROCESSING, Pixels, preprocess, preprocess_decoded, preprocessed_shape
 
@@ -23,6 +23,7 @@ __all__ = [
     "crop",
     "crop_pixels",
     "finite",
+    "missed",
     "open_picture",
     "overlap",
     "preprocess",

@@ -10,7 +10,7 @@ import math
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,14 +19,15 @@ from PIL import Image
 from image_embedder.decoding import decode
 from image_embedder.embedder import InputRefused, open_session
 from image_embedder.preprocessing import Pixels, preprocess, preprocess_decoded, preprocessed_shape
+from model_repository.documents.detector_manifest import GoldenDetection, GoldenRegion
 from model_repository.documents.model_manifest import ModelInput
 
 REGIONS_LIMIT: Final = 20
 """Most that are found in a picture: each costs an embedding and a search."""
 
 MARGIN: Final = 0.05
-"""What is left around a region, as a share of its sides. Boxes of this kind of detector are tight, and products in
-catalogues have some air around them; measured in docs/benchmarks/detect.md."""
+"""What is left around a region, as a share of its sides: a box may cut off a leg, and products in catalogues have some
+air around them. From 0 to 0.2 all find products again as well (docs/benchmarks/detect.md)."""
 
 CROPPING: Final = f"1-{MARGIN}"
 """Names what `crop_pixels` does with a picture and a detector: embeddings made with another are stale."""
@@ -39,6 +40,9 @@ _PIXELS: Final = (2 * _SHORTEST) ** 2
 
 _OVERLAP: Final = 0.5
 """Two boxes of one name that share more of their union are one thing, as is usual (Pascal VOC)."""
+
+_NEARLY: Final = 0.8
+"""Of the weakest recorded score, on another machine: what nearly has it is found, and ranked by its overlap."""
 
 _BOX = 4
 
@@ -136,6 +140,26 @@ def crop_pixels(
         del picture  # decoding has the memory of one
         return preprocess(data, takes)
     return preprocess_decoded(crop(picture, regions[0].box), takes)
+
+
+def missed(detector: Detector, data: bytes, golden: GoldenDetection, least_overlap: float) -> tuple[GoldenRegion, ...]:
+    """Return what was recorded of a golden image, `data`, and isn't found in it: no region of that class overlaps so.
+
+    Regions that nobody recorded are no matter. Raises PictureUnreadable.
+    """
+    if not golden.regions:
+        return ()
+    names = {region.name for region in golden.regions}
+    least_score = _NEARLY * min(region.score for region in golden.regions)
+    found = detector.detect(open_picture(data), names, least_score)
+    return tuple(
+        wanted
+        for wanted in golden.regions
+        if not any(
+            region.name == wanted.name and overlap(region.box, cast("Box", wanted.box)) >= least_overlap
+            for region in found
+        )
+    )
 
 
 def overlap(one: Box, other: Box) -> float:

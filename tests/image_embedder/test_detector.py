@@ -16,12 +16,14 @@ from image_embedder import (
     PictureUnreadable,
     crop,
     crop_pixels,
+    missed,
     open_picture,
     overlap,
     preprocess,
     preprocess_decoded,
 )
 from image_embedder.detector import MARGIN, REGIONS_LIMIT
+from model_repository.documents.detector_manifest import GoldenDetection, GoldenRegion
 from model_repository.documents.model_manifest import ModelInput, Resize
 from tests.detectors import SIZE, write_detector
 
@@ -124,3 +126,13 @@ def test_overlap_is_intersection_over_union() -> None:
     assert overlap(LEFT, RIGHT) == 0
     assert overlap((0.0, 0.0, 1.0, 1.0), LEFT) == 0.5
     assert overlap((0.5, 0.5, 0.5, 0.5), (0.5, 0.5, 0.5, 0.5)) == 0
+
+
+def test_what_was_recorded_of_a_golden_image_must_be_found_again_where_it_was(tmp_path: Path) -> None:
+    one, data = detector(tmp_path, [NEARLY_LEFT, RIGHT], [[0.75, 0.1], [0.1, 0.9]]), encoded(halves())
+    left, right = GoldenRegion(LEFT, "Chair", 0.8), GoldenRegion(RIGHT, "Mug", 0.9)
+    elsewhere, another = GoldenRegion(RIGHT, "Chair", 0.8), GoldenRegion(LEFT, "Mug", 0.8)
+    assert missed(one, data, GoldenDetection("g", (left, right)), 0.9) == ()
+    assert missed(one, data, GoldenDetection("g", (left, right)), 0.99) == (left,)
+    assert missed(one, data, GoldenDetection("g", (elsewhere, right, another)), 0.9) == (elsewhere, another)
+    assert missed(one, data, GoldenDetection("g", ()), 0.9) == ()

@@ -27,11 +27,13 @@ from init_container.network.answers import (
 from init_container.network.backoff import Backoff
 from init_container.network.pipeline import Pipeline
 from init_container.network.transport import Connection
-from init_container.plan import Plan, Wanted
+from init_container.plan import Plan, Wanted, plan_pull
 from init_container.processes.ledger import Ledger
 from init_container.pull import MANIFEST_LIMIT
 from model_repository.documents.index_manifest import INDEX_MANIFEST_LIMIT
 from model_repository.errors import BuildIncomplete, Misconfigured, PermanentError, TransientError
+from tests import builds
+from tests.memory_store import MemoryStore
 
 MIB = 1024 * 1024
 NOW = datetime(2026, 11, 21, 12, 0, tzinfo=UTC)
@@ -42,6 +44,17 @@ def _buffer(data: bytes) -> crc32c.Buffer:
     buffer = crc32c.Buffer(max(len(data), 1))
     buffer.view[: len(data)] = data
     return buffer
+
+
+def test_models_and_detector_are_pulled_with_the_index() -> None:
+    store = MemoryStore()
+    manifest = builds.publish_build(store, detector=builds.publish_detector(store))
+    plan = plan_pull(manifest, "sha256:0")
+    assert {file.path for file in plan.files} == {
+        *(f"index/{file.name}" for file in manifest.files),
+        *(f"models/{name}/v1/{file}" for name in ("lite", "ssd") for file in ("model.json", "model.onnx")),
+    }
+    assert set(plan.model_digests) == {"models/lite/v1/model.json", "models/ssd/v1/model.json"}
 
 
 def test_sums_of_slices_are_google_s() -> None:

@@ -16,6 +16,7 @@ import pytest
 
 from image_embedder import Detector, open_picture
 from local_stack.demo.labels import kinds
+from local_stack.demo.rooms import photo_of
 from model_repository.documents.model_manifest import ModelInput, Resize
 from tools.make_detector import MadeDetector, make_detector
 from tools.make_detector.package import PACKAGE, PACKAGE_VERSION, read_assets
@@ -138,3 +139,10 @@ def test_a_machine_without_npm_is_told_what_to_do(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setenv("PATH", "")
     with pytest.raises(WeightsMissing, match=r"npm isn't installed, .* name the file by --package"):
         read_assets()
+
+
+@pytest.mark.parametrize("busy", [False, True])
+def test_it_finds_chair_desk_and_mug_in_a_room(detector: Detector, busy: bool) -> None:
+    pictures = [(HOME_STORE / f"images/{item}.jpg").read_bytes() for item in ("chair-1", "wooden-desk", "coffee-mug")]
+    found = detector.detect(open_picture(photo_of(pictures, busy=busy)), {"Chair", "Desk", "Mug"}, 0.3)
+    assert {region.name for region in found} == {"Chair", "Desk", "Mug"}
