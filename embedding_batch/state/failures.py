@@ -35,9 +35,9 @@ def failures(folder: RunFolder) -> list[dict[str, Any]]:
 
 
 def describe(error: Exception) -> dict[str, str]:
-    """The code and the message of what stopped the batch."""
+    """The code and the message of what stopped the batch; bytes of a file's name that are no text come out as such."""
     said = said_of(error)
-    return {"code": said.code, "message": str(said)}
+    return {"code": said.code, "message": str(said).encode(errors="backslashreplace").decode()}
 
 
 def _noted(folder: RunFolder) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import os
 from typing import TYPE_CHECKING, Any
 from unittest.mock import Mock
 
@@ -111,6 +112,16 @@ def test_a_run_that_a_full_disk_or_a_defect_stopped_has_a_report_too(
         assert report["outcome"] == "failed"
         assert {(one["step"], one["code"]) for one in report["errors"]} == {("build", code)}
         assert {one["number"] for one in report["errors"]} <= set(range(4))
+
+
+def test_a_name_that_is_no_text_is_told_in_the_report_too(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    error = OSError(errno.EIO, "Input/output error", os.fsdecode(b"/cache/\xff"))
+    monkeypatch.setattr("embedding_batch.steps.collecting.collect", Mock(side_effect=error))
+    with pytest.raises(OSError, match="Input/output"):
+        shop.batch()
+    report, page = written(shop)
+    assert report["errors"][0]["message"] == r"/cache/\udcff: Input/output error; make room, or try again"
+    assert r"/cache/\udcff" in page
 
 
 def test_what_stops_a_run_between_its_steps_is_in_its_report(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -175,6 +175,11 @@ def test_a_bad_catalogue_ends_the_run_without_another_try_and_nothing_is_committ
     [reason] = pipelines.stopped
     assert reason.startswith("step list ended with 65: ")
     assert "catalogue.jsonl" in reason
+    [written] = [info.name for info in pipelines.store.listing("reports/") if info.name.endswith(".json")]
+    report = json.loads(pipelines.store.read(written, limit=10**6).data)
+    [error] = report["errors"]
+    assert (report["outcome"], error["step"], error["code"]) == ("failed", "list", "catalogue-malformed")
+    assert reason == f"step list ended with 65: {error['message']}"
     with pytest.raises(ObjectMissing):
         read_live_commit(pipelines.store, TARGET)
     assert pipelines.store.listing("indexes/") == []
