@@ -7,7 +7,7 @@ a photo each part that shows something it has an index of.
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, cast
@@ -39,7 +39,7 @@ _PIXELS: Final = (2 * _SHORTEST) ** 2
 """A picture of several times as many is made smaller before anything is cut out of it: 92 MB at most, then."""
 
 _OVERLAP: Final = 0.5
-"""Two boxes of one name that share more of their union are one thing, as is usual (Pascal VOC)."""
+"""Two boxes of one category that share more of their union are one thing, as is usual (Pascal VOC)."""
 
 _NEARLY: Final = 0.8
 """Of the weakest recorded score, on another machine: what nearly has it is found, and ranked by its overlap."""
@@ -52,10 +52,11 @@ Box = tuple[float, float, float, float]
 
 @dataclass(frozen=True, slots=True)
 class Region:
-    """A part of a picture. name: of the class. score: 0 to 1."""
+    """A part of a picture. name: of the class. category: that things of this class belong to. score: 0 to 1."""
 
     box: Box
     name: str
+    category: str
     score: float
 
 
@@ -72,19 +73,20 @@ class Detector:
         self.takes, self.classes = takes, tuple(classes)
         self._input: str = self._session.get_inputs()[0].name
 
-    def detect(self, picture: Image.Image, names: Collection[str], least_score: float) -> tuple[Region, ...]:
-        """Return what of these classes is in an upright RGB picture, best first, `REGIONS_LIMIT` at most.
+    def detect(self, picture: Image.Image, categories: Mapping[str, str], least_score: float) -> tuple[Region, ...]:
+        """Return what is in an upright RGB picture (see `open_picture`), best first, `REGIONS_LIMIT` at most.
 
-        Of boxes of one class that overlap the best is taken (non-maximum suppression).
+        categories: of each class that is looked for, as index.json says them. Of boxes of one category that overlap the
+        best is taken (non-maximum suppression): a mug is no coffee cup besides.
         """
         boxes, scores = self._run(preprocess_decoded(picture, self.takes)[np.newaxis])
-        found = [
-            Region(_box(boxes[0, place]), name, float(scores[0, place, number]))
+        found = (
+            Region(_box(boxes[0, place]), name, categories[name], float(scores[0, place, number]))
             for number, name in enumerate(self.classes)
-            if name in names
-            for place in _kept(boxes[0], scores[0, :, number], least_score)
-        ]
-        return tuple(sorted(found, key=lambda region: (-region.score, region.name, region.box))[:REGIONS_LIMIT])
+            if name in categories
+            for place in np.flatnonzero(scores[0, :, number] >= least_score)
+        )
+        return tuple(_best(sorted(found, key=lambda region: (-region.score, region.name, region.box))))
 
     def probe(self) -> None:
         """Look at an empty picture; raises `InputRefused` if the file doesn't take or give what it should."""
@@ -128,14 +130,14 @@ def _pixels(first: float, last: float, side: int) -> tuple[int, int]:
 
 
 def crop_pixels(
-    data: bytes, takes: ModelInput, detector: Detector, names: Collection[str], least_score: float
+    data: bytes, takes: ModelInput, detector: Detector, classes: Collection[str], least_score: float
 ) -> Pixels:
     """Return what an embedder takes of an encoded picture: the best region of these classes; all of it if there's none.
 
     Raises PictureUnreadable.
     """
     picture = open_picture(data)
-    regions = detector.detect(picture, names, least_score)
+    regions = detector.detect(picture, dict.fromkeys(classes, ""), least_score)
     if not regions:
         del picture  # decoding has the memory of one
         return preprocess(data, takes)
@@ -151,7 +153,7 @@ def missed(detector: Detector, data: bytes, golden: GoldenDetection, least_overl
         return ()
     names = {region.name for region in golden.regions}
     least_score = _NEARLY * min(region.score for region in golden.regions)
-    found = detector.detect(open_picture(data), names, least_score)
+    found = detector.detect(open_picture(data), {name: name for name in names}, least_score)
     return tuple(
         wanted
         for wanted in golden.regions
@@ -180,14 +182,14 @@ def _box(numbers: NDArray[np.float32]) -> Box:
     return left, top, right, bottom
 
 
-def _kept(boxes: NDArray[np.float32], scores: NDArray[np.float32], least_score: float) -> Iterator[int]:
-    """The places of boxes with that score, best first, none of which is much of a better one."""
-    kept: list[Box] = []
-    places = np.flatnonzero(scores >= least_score)
-    for place in places[np.argsort(-scores[places], kind="stable")]:
-        box = _box(boxes[place])
-        if _area(box) > 0 and all(overlap(box, better) <= _OVERLAP for better in kept):
-            kept.append(box)
-            yield int(place)
+def _best(regions: Iterable[Region]) -> Iterator[Region]:
+    """Those, of regions with the best first, of which none has much of a better one of its category."""
+    kept: list[Region] = []
+    for region in regions:
+        if _area(region.box) > 0 and not any(
+            better.category == region.category and overlap(region.box, better.box) > _OVERLAP for better in kept
+        ):
+            kept.append(region)
+            yield region
             if len(kept) == REGIONS_LIMIT:
                 return

@@ -110,7 +110,7 @@ def publish_detector(
     for picture in golden:
         name = f"golden/{hashlib.sha256(picture).hexdigest()[:12]}.image"
         contents[name] = picture
-        found = detector.detect(open_picture(picture), classes, _CLEAR)
+        found = detector.detect(open_picture(picture), {name: name for name in classes}, _CLEAR)
         golden_images.append(GoldenDetection(name, tuple(GoldenRegion(one.box, one.name, one.score) for one in found)))
     manifest = DetectorManifest(
         prefix=prefix,

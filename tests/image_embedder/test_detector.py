@@ -29,6 +29,7 @@ from tests.detectors import SIZE, write_detector
 
 TAKES = ModelInput(SIZE, resize=Resize.SQUARE)
 LEFT, RIGHT, NEARLY_LEFT = (0.0, 0.0, 0.5, 1.0), (0.5, 0.0, 1.0, 1.0), (0.0, 0.0, 0.48, 1.0)
+BOTH, CHAIRS = {"Chair": "chairs", "Mug": "cups"}, {"Chair": "chairs"}
 WHITE = Image.new("RGB", (64, 48), "white")
 
 
@@ -52,28 +53,38 @@ def halves() -> Image.Image:
 
 
 def test_what_is_found_is_told_best_first_with_its_class(tmp_path: Path) -> None:
-    found = detector(tmp_path, [LEFT, RIGHT], [[0.6, 0.1], [0.2, 0.9]]).detect(WHITE, {"Chair", "Mug"}, 0.5)
-    assert [(region.box, region.name) for region in found] == [(RIGHT, "Mug"), (LEFT, "Chair")]
+    found = detector(tmp_path, [LEFT, RIGHT], [[0.6, 0.1], [0.2, 0.9]]).detect(WHITE, BOTH, 0.5)
+    assert [(region.box, region.name, region.category) for region in found] == [
+        (RIGHT, "Mug", "cups"),
+        (LEFT, "Chair", "chairs"),
+    ]
     assert [region.score for region in found] == pytest.approx([0.9, 0.6])
 
 
 def test_classes_that_nobody_asked_for_are_not_told(tmp_path: Path) -> None:
-    found = detector(tmp_path, [LEFT, RIGHT], [[0.6, 0.1], [0.2, 0.9]]).detect(WHITE, {"Chair"}, 0.5)
+    found = detector(tmp_path, [LEFT, RIGHT], [[0.6, 0.1], [0.2, 0.9]]).detect(WHITE, CHAIRS, 0.5)
     assert [region.name for region in found] == ["Chair"]
 
 
 def test_boxes_that_are_one_thing_are_told_once_and_those_of_another_class_beside_them(tmp_path: Path) -> None:
     one = detector(tmp_path, [NEARLY_LEFT, LEFT, RIGHT], [[0.6, 0.8], [0.7, 0.1], [0.55, 0.1]])
-    found = one.detect(WHITE, {"Chair", "Mug"}, 0.5)
+    found = one.detect(WHITE, BOTH, 0.5)
     assert [(region.name, np.allclose(region.box, LEFT)) for region in found] == [
         ("Mug", False), ("Chair", True), ("Chair", False)
     ]  # fmt: skip
 
 
+def test_what_two_classes_of_one_category_say_of_one_thing_is_told_once(tmp_path: Path) -> None:
+    one = detector(tmp_path, [NEARLY_LEFT, LEFT, RIGHT], [[0.6, 0.8], [0.7, 0.1], [0.55, 0.1]])
+    found = one.detect(WHITE, {"Chair": "seats", "Mug": "seats"}, 0.5)
+    assert [region.name for region in found] == ["Mug", "Chair"]
+    assert found[1].box == RIGHT
+
+
 def test_what_is_found_is_bounded_and_an_empty_box_is_none(tmp_path: Path) -> None:
     many = [(x / 100, 0.0, x / 100 + 0.01, 1.0) for x in range(100)]
-    assert len(detector(tmp_path, many, [[0.9, 0.9]] * 100).detect(WHITE, {"Chair", "Mug"}, 0.5)) == REGIONS_LIMIT
-    assert detector(tmp_path, [(0.5, 0.5, 0.5, 1.0)], [[0.9, 0.9]]).detect(WHITE, {"Chair"}, 0.5) == ()
+    assert len(detector(tmp_path, many, [[0.9, 0.9]] * 100).detect(WHITE, BOTH, 0.5)) == REGIONS_LIMIT
+    assert detector(tmp_path, [(0.5, 0.5, 0.5, 1.0)], [[0.9, 0.9]]).detect(WHITE, CHAIRS, 0.5) == ()
 
 
 def test_a_file_that_does_not_give_what_is_said_of_it_is_refused(tmp_path: Path) -> None:
@@ -119,6 +130,13 @@ def test_an_embedder_is_given_the_whole_picture_where_there_is_no_such_region(tm
     assert np.array_equal(crop_pixels(data, takes, one, {"Chair"}, 0.5), preprocess(data, takes))
     with pytest.raises(PictureUnreadable):
         crop_pixels(b"no picture", takes, one, {"Chair"}, 0.5)
+
+
+def test_a_large_picture_is_made_smaller_before_it_is_cut() -> None:
+    stream = io.BytesIO()
+    Image.new("L", (7500, 5000), 255).save(stream, "PNG")
+    assert open_picture(stream.getvalue()).size == (3750, 2500)
+    assert open_picture(encoded(halves())).size == (100, 80)
 
 
 def test_overlap_is_intersection_over_union() -> None:
