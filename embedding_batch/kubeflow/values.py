@@ -120,7 +120,7 @@ def _step(step: str, fields: Fields) -> StepValues:
     values = StepValues(
         cpu=cpu,
         cpu_limit=_cpu(fields, "cpu_limit", cpu),
-        memory_mib=fields.whole("memory_mib", least=64, most=4 * 1024 * 1024, default=memory_mib),
+        memory_mib=fields.whole("memory_mib", least=32, most=4 * 1024 * 1024, default=memory_mib),
         gpu=fields.whole("gpu", most=16, default=0),
         at_once=fields.whole("at_once", least=1, most=MOST_AT_ONCE, default=at_once),
         deadline_seconds=fields.whole("deadline_seconds", least=10, most=_WEEK, default=2 * 3600),

@@ -149,7 +149,7 @@ def _step(step: str, fields: KubernetesFields) -> StepValues:
     values = StepValues(
         cpu=cpu,
         cpu_limit=fields.matching("cpu_limit", CPU, default=cpu),
-        memory_mib=fields.whole("memory_mib", least=64, most=_MOST_MIB, default=memory_mib),
+        memory_mib=fields.whole("memory_mib", least=32, most=_MOST_MIB, default=memory_mib),
         disk_mib=fields.whole("disk_mib", least=64, most=_MOST_MIB, default=disk_mib),
         gpu=fields.whole("gpu", most=16, default=0),
         at_once=fields.whole("at_once", least=1, most=1000, default=at_once) if step in EACH else 1,

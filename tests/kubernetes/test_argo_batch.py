@@ -64,7 +64,7 @@ def bazaar(scene: Scene, tmp_path_factory: pytest.TempPathFactory) -> Bazaar:
     batches = Batches(scene.kube)
     batches.install()
     malformed = f"gs://{BUCKET}/shops/malformed.jsonl"
-    cramped = begin(batches, f"cramped-{MOMENT}", malformed, steps={"list": {"memory_mib": 64}})
+    cramped = begin(batches, f"cramped-{MOMENT}", malformed, steps={"list": {"memory_mib": 40}})
     first = begin(batches, INDEX, f"gs://{BUCKET}/{_CATALOGUE}", "--shard-pictures=1000", schedule="* * * * *")
     killer = Killer(scene.kube, first)
     with killer.at_work():
@@ -118,7 +118,7 @@ def test_a_step_without_enough_memory_gets_more_and_what_would_fail_again_is_not
     assert second.exit_code == str(ExitCode.DATA.value), run.said()
     assert "catalogue-malformed" in second.message
     limits = {pod["metadata"]["name"]: limit(pod) for pod in run.pods()}
-    assert (limits[first.pod], limits[second.pod]) == ("64Mi", "128Mi")
+    assert (limits[first.pod], limits[second.pod]) == ("40Mi", "80Mi")
     with pytest.raises(ObjectMissing):
         read_live_commit(scene.store, Target(ENVIRONMENT, f"cramped-{MOMENT}"))
 
