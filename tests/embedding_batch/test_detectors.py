@@ -209,3 +209,33 @@ def test_both_ways_to_a_vector_cut_the_same_part(detecting: Shop) -> None:
         assert in_batches[item] @ one_by_one[item] > 0.999
     assert one_by_one["broken"] == in_batches["broken"]
     assert "can't be decoded" in str(one_by_one["broken"])
+
+
+def test_each_step_by_itself_knows_the_detector_too(
+    shop: Shop, new_bucket: Callable[[], str], tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    bucket = new_bucket()
+    environment = {"MODEL_REPOSITORY": f"gs://{bucket}"}
+    path = write_detector(tmp_path / "d.onnx", [MIDDLE], [[0.9, 0.1]])
+    publish_detector(GcsStore(bucket), DETECTOR, path, TAKES, CLASSES, golden=[], created=NOW)
+    of = categories(shop)["chair-1"]
+    named = ["--index", "shop", "--build", "b1", "--cache", str(shop.config.cache)]
+
+    def step(name: str, *more: str) -> dict[str, int]:
+        assert main(["step", name, *named, *more], environment) == 0
+        answer: dict[str, int] = json.loads(capfd.readouterr().out)
+        return answer
+
+    asked = ["--catalogue", str(shop.folder), "--environment", "test", "--trees", "5"]
+    listed = step("list", *asked, "--detector", "models/ssd/1", "--region", f"Chair={of}")
+    for shard in range(listed["shards"]):
+        step("fetch", "--shard", str(shard))
+        step("embed", "--shard", str(shard))
+    for part in range(step("collect")["parts"]):
+        step("build", "--part", str(part))
+    step("publish")
+    step("commit")
+    shop.store = GcsStore(bucket)  # type: ignore[assignment]
+    assert check_build(shop.store, IndexPrefix("shop", "b1")).manifest.detector is not None
+    assert embedded(shop, "chair-1")[True] @ vector(shop, "chair-1", MIDDLE) > 0.999
+    assert embedded(shop, "bed-1")[False] @ vector(shop, "bed-1", None) > 0.999
