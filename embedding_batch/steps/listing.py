@@ -57,7 +57,8 @@ def list_items(run: Run) -> dict[str, Any]:
         details.append(f"{items.num_rows} items, {changes.came} came, {changes.went} went, {changes.changed} changed")
     with run.timed("model") as details:
         models = _models(run, items["category"].unique().to_pylist())
-        details.append(", ".join(model["prefix"] for model in models))
+        prefixes = dict.fromkeys(model["prefix"] for model in models)  # one may be given whole pictures, and parts
+        details.append(", ".join(prefixes) + (f"; pictures cut by {config.detector}" if config.detector else ""))
     with run.timed("diff") as details:
         shards = list(_shards(run, items, models))
         for number, (_, shard) in enumerate(shards):

@@ -58,7 +58,7 @@ def published(manifest: IndexManifest) -> dict[str, Any]:
     """What the record of `publish` says of a build."""
     return {
         "index_prefix": str(manifest.prefix),
-        "models": [str(model.prefix) for model in manifest.models],
+        "models": [str(reference.prefix) for reference in manifest.references],
         "items": manifest.items,
         "recall": manifest.recall.value,
         "bytes_to_pull": manifest.bytes_to_pull,

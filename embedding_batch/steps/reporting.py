@@ -41,7 +41,7 @@ def gather(run: Run, error: Exception | None = None) -> dict[str, Any]:
         "index_prefix": str(folder.prefix),
         "environment": run.config.target.environment,
         "created": format_moment(run.now),
-        "models": published.get("models", [model["prefix"] for model in listed.get("models", [])]),
+        "models": published.get("models", list(dict.fromkeys(model["prefix"] for model in listed.get("models", [])))),
         **{name: value for name, value in outcome.items() if name != "seconds"},
         "errors": [] if committed else errors,
         "items": published.get("items", collected.get("items", listed.get("items", 0))),

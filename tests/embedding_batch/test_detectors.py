@@ -85,12 +85,13 @@ def test_a_detector_is_published_with_what_it_finds_in_golden_pictures(detecting
 def test_pictures_are_cut_to_what_their_category_says(detecting: Shop) -> None:
     of = categories(detecting)
     chairs, lamps = of["chair-1"], of["lamp-1"]
-    detecting.batch(detector=DETECTOR, regions={"Chair": chairs, "Mug": lamps})
+    report = detecting.batch(detector=DETECTOR, regions={"Chair": chairs, "Mug": lamps})
     build = check_build(detecting.store, IndexPrefix("shop", "b1"))
     detector = build.manifest.detector
     assert detector is not None
     assert (detector.prefix, dict(detector.categories)) == (DETECTOR, {"Chair": chairs, "Mug": lamps})
-    assert len(build.manifest.models) == 1
+    (model,) = build.manifest.models
+    assert report["models"] == [str(model.prefix), str(DETECTOR)]
     assert {partition.model for partition in build.manifest.partitions} == {0}
     for item, box in (("chair-1", MIDDLE), ("lamp-1", CORNER), ("bed-1", None)):
         ((is_part, found),) = embedded(detecting, item).items()
