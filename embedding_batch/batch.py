@@ -19,6 +19,7 @@ from embedding_batch.config import Config
 from embedding_batch.errors import NameTaken
 from embedding_batch.events import Listener
 from embedding_batch.run import OpenBucket, Run
+from embedding_batch.state.failures import noting
 from embedding_batch.state.plan import open_plan
 from embedding_batch.state.scratch import scratch
 from embedding_batch.step import do
@@ -101,12 +102,12 @@ def _index_vectors(run: Run) -> None:
     began = time.perf_counter()
     spool = run.scratch / "vectors"
     spool.mkdir()
-    with run.timed("list") as details:
+    with noting(folder, "list"), run.timed("list") as details:
         serving = look(run.store, config.target, run.listener)
         spooled = spool_vectors(config.vectors, config.ids, run.bucket, spool)
         items = sum(len(one.ids) for one in spooled)
         details.append(f"{items} vectors of {spooled[0].dimensions} numbers")
-    guard_items(items, serving.items, config.limits)
+        guard_items(items, serving.items, config.limits)
     said = {"items": items, "shards": 0, "models": [], "serving": serving.said()}
     folder.write_record("list", None, {**said, "seconds": round(time.perf_counter() - began, 3)})
     parts = [content for one in spooled for content in one.parts(config.part_items)]
@@ -119,14 +120,15 @@ def _index_vectors(run: Run) -> None:
         began, content = time.perf_counter(), parts[number]()
         ids[number] = content.ids
         its = share(number, len(parts), sizes[number], items, widths.get(content.category, 0))
-        said = index_part(run, number, content, None, its)
+        with noting(folder, "build", number):
+            said = index_part(run, number, content, None, its)
         folder.write_record("build", number, {**said, "seconds": round(time.perf_counter() - began, 3)})
         return said
 
     folder.write_record("collect", None, {"items": items, "parts": len(parts), "seconds": 0.0})
     records = _side_by_side(run, sizes, build)
     began = time.perf_counter()
-    with run.timed("publish") as details:
+    with noting(folder, "publish"), run.timed("publish") as details:
         manifest = publish_build(run, records, [ids[number] for number in range(len(parts))], [])
         details.append(f"{manifest.prefix}, {manifest.bytes_to_pull} bytes to pull")
     folder.write_record("publish", None, {**published(manifest), "seconds": round(time.perf_counter() - began, 3)})

@@ -257,6 +257,8 @@ def test_far_fewer_vectors_than_serve_are_not_committed(shop: Shop, tmp_path: Pa
     shop.batch(vectors=products(tmp_path / "a.parquet", 90))
     with pytest.raises(ItemsDropped, match="50 items, the committed one 90"):
         shop.batch("b2", vectors=products(tmp_path / "a.parquet", 50))
+    report = json.loads(shop.store.read("reports/shop/b2.json", limit=2**20).data)
+    assert [(one["step"], one["code"]) for one in report["errors"]] == [("list", "items-dropped")]
 
 
 def test_the_word_index_runs_it_with_vectors_that_lie_in_a_bucket(
