@@ -24,7 +24,7 @@ _MOST_PODS = 1000
 _MOST_WORKERS = 256
 SET_BY_TEMPLATE = frozenset(
     {"MODEL_REPOSITORY", "INDEX_PREFIX", "INDEX_DIGEST", "DESTINATION", "COMMIT_GENERATION", "DATA", "PORT"}
-    | {"PROBE_PORT", "WORKERS", "DRAIN_SECONDS", "TMPDIR"}
+    | {"FILTER", "PROBE_PORT", "WORKERS", "DRAIN_SECONDS", "TMPDIR"}
 )
 """Variables of the containers that no environment may set."""
 

@@ -261,7 +261,7 @@ class SearchApplication:
     async def _answer_status(self, request: Request) -> Response:
         parse_query(request.query, ())
         opened = self._open()
-        index = opened.index.manifest
+        index, masks = opened.index.manifest, opened.index.masks
         models = [
             {"prefix": str(reference.prefix), "digest": reference.digest, "input_size": model.manifest.input.size}
             for reference, model in zip(index.models, opened.models, strict=True)
@@ -280,6 +280,7 @@ class SearchApplication:
                 "categories": _categories(index),
                 "model": _only(models),
                 "models": models,
+                "filter": {"generation": masks.generation, "hidden": masks.hidden, "here": masks.here},
                 "item_image_url": self._config.item_image_url,
                 "ready": self._pod.closed_because is None,
             }

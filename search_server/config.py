@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 from http_limits.limits import ConnectionLimits
 from model_repository.digests import check_sha256
 from model_repository.environment import Environment
-from model_repository.names import IndexPrefix, parse_generation
+from model_repository.names import IndexPrefix, Target, parse_generation
 from model_repository.processors import processors
 from model_repository.serving import CONNECTIONS, HELD_BYTES, JSON_BYTES
 
@@ -47,6 +47,7 @@ class Config:
     data: a folder with `index/` and `model/`, as the puller publishes it.
     generation: of the commit that asked for this; every answer names it.
     prefix, digest: of the build, as the commit and the CD side know it.
+    filter: the object whose filter is kept in force, filters/<environment>/<index>.json; empty: none is.
     item_image_url: the page shows the picture of an item from here; ``{id}`` stands for the item's id. May be empty.
     termination_log: where Kubernetes reads a container's last words.
     probe_port: of the probes, which no caller can keep busy. workers: processes that answer.
@@ -61,6 +62,7 @@ class Config:
     port: int = 8080
     probe_port: int = 8081
     workers: int = 1
+    filter: str = ""
     item_image_url: str = ""
     termination_log: Path = Path("/dev/termination-log")
     drain_seconds: float = 5.0
@@ -80,6 +82,7 @@ class Config:
             port=read.whole("PORT", 8080, least=0, most=65535),
             probe_port=read.whole("PROBE_PORT", 8081, least=0, most=65535),
             workers=read.whole("WORKERS", processors(), least=1, most=_MOST_WORKERS),
+            filter=_filter(read),
             item_image_url=read.text("ITEM_IMAGE_URL"),
             termination_log=Path(read.text("TERMINATION_LOG", "/dev/termination-log")),
             drain_seconds=read.number("DRAIN_SECONDS", 5, least=0, most=3600),
@@ -90,6 +93,13 @@ class Config:
             read.expected("PROBE_PORT", "another port than PORT")
         read.done()
         return config
+
+
+def _filter(read: Environment) -> str:
+    if not read.text("FILTER"):
+        return ""
+    read.bucket()  # the program that fetches it needs to know
+    return read.parsed("FILTER", Target.from_filter_name, "filters/<environment>/<index>.json").filter_name
 
 
 def _is_template(url: str) -> bool:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 ROUTES = (
     *("similar", "items", "search", "find-neighbors", "status", "page"),
-    *("livez", "readyz", "metrics", "none"),
+    *("livez", "readyz", "metrics", "filter", "none"),
 )
 """What was asked for; none: nothing that is served."""
 _STATUSES = tuple(HTTPStatus)

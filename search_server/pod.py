@@ -15,7 +15,7 @@ from search_server.metrics import Counters
 
 _WORDS = 4096
 """Bytes of last words that are kept: as many as Kubernetes keeps."""
-_OWN, _SHARED = 7, 4
+_OWN, _SHARED = 8, 6
 """How many numbers a process has, besides what it counts, and how many are the pod's."""
 _SIZE = 8 * (_OWN + Counters.SIZE) + 4 + _WORDS
 _PART = -(-_SIZE // mmap.PAGESIZE) * mmap.PAGESIZE
@@ -39,10 +39,11 @@ class ProcessState:
 
     beats: grows by one each second in which its event loop turns. ready: 1, it has proved the build and answers.
     connections, answering, pictures: open, with a request under way, waiting for the model. items: of the index.
+    filter: the number of the masks that it maps.
     """
 
     beats, ready, connections, answering = _Number(0), _Number(1), _Number(2), _Number(3)
-    pictures, items, pid = _Number(4), _Number(5), _Number(6)
+    pictures, items, pid, filter = _Number(4), _Number(5), _Number(6), _Number(7)
 
     def __init__(self, part: memoryview) -> None:
         end = 8 * (_OWN + Counters.SIZE)
@@ -76,9 +77,12 @@ class PodState:
 
     was_ready: 1 from the first moment on in which all workers were ready. draining: 1, the pod is leaving.
     read_in: 1, the build's files have been read into memory. deaths: workers that died and were replaced.
+    filter_read: 1, the live filter was read, or there is to be none. filter: how often masks were made, which numbers
+    the newest; 0: everything may be found.
     """
 
     was_ready, draining, read_in, deaths = _Number(0), _Number(1), _Number(2), _Number(3)
+    filter_read, filter = _Number(4), _Number(5)
 
     def __init__(self, file: int, workers: int) -> None:
         """Map the memory behind the descriptor `file`; use `create` for a new one."""
@@ -97,8 +101,8 @@ class PodState:
 
     @property
     def all_ready(self) -> bool:
-        """Whether every worker has proved itself, and the build is in memory."""
-        return bool(self.read_in) and all(worker.ready for worker in self.workers)
+        """Whether every worker has proved itself, the build is in memory, and the filter in force."""
+        return bool(self.read_in and self.filter_read) and all(worker.ready for worker in self.workers)
 
     @property
     def closed_because(self) -> str | None:

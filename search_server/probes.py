@@ -14,10 +14,11 @@ from http_limits.limits import ConnectionLimits
 from http_limits.refusals import RequestRefused, Response
 from search_server.config import Config
 from search_server.errors import NotReady
+from search_server.filters.keeper import FilterKeeper, FilterUnavailable
 from search_server.metrics import exposition
 from search_server.pod import PodState
 
-_LIMITS = ConnectionLimits(body_bytes=0, held_bytes=2**20, connections=64, idle_seconds=75)
+_LIMITS = ConnectionLimits(body_bytes=4096, held_bytes=2**20, connections=64, idle_seconds=75)
 _ROUTES = {b"/livez": "livez", b"/readyz": "readyz", b"/metrics": "metrics"}
 _JSON = (b"content-type", b"application/json")
 _NO_STORE = (b"cache-control", b"no-store")
@@ -56,7 +57,8 @@ class ProbeApplication:
 
     limits = _LIMITS
 
-    def __init__(self, probes: Probes, pod: PodState) -> None:
+    def __init__(self, probes: Probes, pod: PodState, filters: FilterKeeper) -> None:
+        self._filters = filters
         self.now = time.monotonic()
         self.held = ByteBudget(_LIMITS.held_bytes)
         self._counters = pod.supervisor.counters
@@ -69,11 +71,14 @@ class ProbeApplication:
         send: Callable[[dict[str, Any]], Awaitable[None]],
     ) -> None:
         """Answer a request, as ASGI has it."""
-        del receive
         begun = time.perf_counter()
         route = _ROUTES.get(scope["raw_path"])
-        if route is None:
-            answer = _json(HTTPStatus.NOT_FOUND, _error("route-unknown", "here are /livez, /readyz and /metrics"))
+        if scope["raw_path"] == b"/v1/filter" and scope["method"] == "POST":
+            route, answer = "filter", await self._look_at_filter(receive)
+        elif route is None:
+            answer = _json(
+                HTTPStatus.NOT_FOUND, _error("route-unknown", "here are /livez, /readyz, /metrics and /v1/filter")
+            )
         elif scope["method"] not in ("GET", "HEAD"):
             answer = _json(HTTPStatus.METHOD_NOT_ALLOWED, _error("method-refused", "use GET"), (b"allow", b"GET"))
         else:
@@ -81,6 +86,22 @@ class ProbeApplication:
         await send({"type": "http.response.start", "status": answer.status, "headers": answer.headers})
         await send({"type": "http.response.body", "body": answer.body})
         self._counters.count(route or "none", answer.status, time.perf_counter() - begun)
+
+    async def _look_at_filter(self, receive: Callable[[], Awaitable[dict[str, Any]]]) -> Response:
+        """Have the live filter in force: somebody says that there is another one."""
+        body, more = bytearray(), True
+        while more:
+            message = await receive()
+            body += message.get("body", b"")
+            more = message.get("more_body", False)
+        try:
+            told = orjson.loads(body)["generation"]
+            generation = await self._filters.refresh(told if isinstance(told, int) else 0)
+        except (ValueError, KeyError, TypeError):
+            return _json(HTTPStatus.BAD_REQUEST, _error("body-malformed", 'say {"generation": 5}'))
+        except FilterUnavailable as error:
+            return _json(HTTPStatus.SERVICE_UNAVAILABLE, _error(error.code, str(error)))
+        return _json(HTTPStatus.OK, {"generation": generation})
 
     def refuse(self, refusal: RequestRefused) -> Response:
         """The answer to what was no whole request."""

@@ -23,6 +23,7 @@ from http_limits.listener import listen, share_port
 from model_repository.exit_codes import ExitCode
 from model_repository.log import Log
 from search_server.config import Config
+from search_server.filters.keeper import FilterKeeper
 from search_server.pictures.door import PictureDoor
 from search_server.pictures.processes import PictureProcesses
 from search_server.pod import PodState
@@ -61,6 +62,7 @@ class Supervisor:
         self._probe_listener = listen(config.host, config.probe_port, BACKLOG)
         self._processes: dict[int, Process] = {}
         self._door = PictureDoor(PictureProcesses(log, queue=config.limits.pictures))
+        self._filters = FilterKeeper(config, self._pod, log)
         self._deaths: deque[float] = deque(maxlen=_MOST_DEATHS + 1)
         self._silent = [0] * config.workers
         self._stop = asyncio.Event()
@@ -70,11 +72,12 @@ class Supervisor:
         """Serve until SIGTERM or SIGINT; raises `PodFailed`."""
         config, pod, loop = self._config, self._pod, asyncio.get_running_loop()
         pod.supervisor.pid = os.getpid()
-        app = ProbeApplication(Probes(pod, config, self._alive), pod)
+        app = ProbeApplication(Probes(pod, config, self._alive), pod, self._filters)
         server = Server(config, app, lambda: loop.call_soon_threadsafe(self._stop.set))
         # a daemon: nobody waits for the disk when the pod leaves
         threading.Thread(target=self._read_in, name="read in", daemon=True).start()
         watching = asyncio.create_task(self._watch())
+        filtering = asyncio.create_task(self._filters.begin())
         self._door.open()
         with server.running(self._probe_listener):
             keeping = [asyncio.create_task(self._keep(number)) for number in range(config.workers)]
@@ -87,6 +90,8 @@ class Supervisor:
             else:
                 await self._end(keeping)
         watching.cancel()
+        filtering.cancel()
+        self._filters.close()
         self._door.close()
         if self._failure.done():
             self._failure.result()

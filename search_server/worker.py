@@ -30,6 +30,8 @@ from search_server.app import SearchApplication
 from search_server.build import open_and_prove
 from search_server.build.model import Model
 from search_server.config import Config
+from search_server.filters.keeper import folder_of
+from search_server.filters.mapped import keep_mapped, map_filter
 from search_server.pictures.client import PictureClient
 from search_server.pod import PodState, ProcessState
 from search_server.server import Server
@@ -101,11 +103,14 @@ async def serve(
         index, models = await _unless_stopped(
             stop, lambda: open_and_prove(config.data, config.prefix, config.digest, embed, log)
         )
-        app.open(index, models, pictures)
         # what is here now stays, and requests leave no cycles: the collector need not look often
         gc.collect()
         gc.freeze()
         gc.set_threshold(_COLLECT_AFTER)
+        folder = folder_of(os.getppid())
+        await map_filter(index, pod, own, folder)
+        filtering = asyncio.create_task(keep_mapped(index, pod, own, folder))
+        app.open(index, models, pictures)
         serving = serving or running.enter_context(server.running(listener))
         own.ready = 1
         await stop.wait()
@@ -117,6 +122,7 @@ async def serve(
             await asyncio.sleep(_POLL_SECONDS)
         server.should_exit = True
         await serving
+        filtering.cancel()
     pictures.close()
     beating.cancel()
 

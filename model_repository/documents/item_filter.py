@@ -109,10 +109,16 @@ def decode_hidden(data: bytes, item_filter: ItemFilter, name: str) -> array[int]
         )
     if data[:_HEAD_BYTES] != _MAGIC + item_filter.hidden.to_bytes(_WORD, "little"):
         raise DocumentMalformed(name, f"expected the magic {_MAGIC!r} and {item_filter.hidden} items")
+    hashes = read_hashes(data)
+    if any(one >= other for one, other in pairwise(hashes)):
+        raise DocumentMalformed(name, "the hashes must ascend, and none may stand twice")
+    return hashes
+
+
+def read_hashes(data: bytes) -> array[int]:
+    """Return the hashes in a filter's data, which were verified before."""
     hashes = array("Q")
     hashes.frombytes(data[_HEAD_BYTES:])
     if sys.byteorder == "big":
         hashes.byteswap()
-    if any(one >= other for one, other in pairwise(hashes)):
-        raise DocumentMalformed(name, "the hashes must ascend, and none may stand twice")
     return hashes

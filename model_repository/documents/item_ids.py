@@ -93,25 +93,25 @@ class ItemIds(Sequence[str]):
 
 
 class ItemLookup:
-    """Finds an id's partition and position, over a mapped file."""
+    """Finds an id's partition and position, over a mapped file; hashes, places: its columns."""
 
     def __init__(self, buffer: Buffer, name: str) -> None:
         """Read over `buffer`, the bytes of the file at `name`; raises `DocumentMalformed` if they can't be that."""
         count, words = _open(buffer, _LOOKUP_MAGIC, name)
         if len(words) != 2 * count:
             raise DocumentMalformed(name, "the item lookup is cut short")
-        self._hashes = words[:count]
-        self._places = words[count:]
+        self.hashes = words[:count]
+        self.places = words[count:]
 
     def __len__(self) -> int:
-        return len(self._hashes)
+        return len(self.hashes)
 
     def find(self, item: str) -> Iterator[tuple[int, int]]:
         """Every (partition number, position) at which `item` may stand: nearly always none or one."""
         wanted = hash_item(item)
-        at = bisect_left(self._hashes, wanted)
-        while at < len(self._hashes) and self._hashes[at] == wanted:
-            place = self._places[at]
+        at = bisect_left(self.hashes, wanted)
+        while at < len(self.hashes) and self.hashes[at] == wanted:
+            place = self.places[at]
             yield place >> 32, place & 0xFFFFFFFF
             at += 1
 

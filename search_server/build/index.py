@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from heapq import merge
-from itertools import islice
+from itertools import islice, zip_longest
 from pathlib import Path
 from typing import NamedTuple
 
@@ -23,7 +23,8 @@ from model_repository.documents.item_ids import ItemIds, ItemLookup
 from model_repository.errors import DocumentMalformed, PermanentError
 from model_repository.names import IndexPrefix
 from search_server.errors import ItemUnknown, ParameterRefused
-from vector_index import IndexFileUnsound, VectorIndex
+from search_server.filters.masks import NOTHING_HIDDEN, Masks
+from vector_index import IndexFileUnsound, VectorIndex, Visible
 from vector_index import open_index as open_vectors
 
 _SAMPLE = 64
@@ -76,14 +77,18 @@ class MappedIds(ItemIds):
         return [buffer[start + offsets[p] : start + offsets[p + 1]] for p in positions]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False)
 class Partition:
-    """Items of one category, mapped. number: its place in the manifest. promise: what that says of it."""
+    """Items of one category, mapped. number: its place in the manifest. promise: what that says of it.
+
+    visible: which of them may be found now; None: all.
+    """
 
     number: int
     promise: Promise
     vectors: VectorIndex
     ids: MappedIds
+    visible: Visible | None = None
 
     @property
     def category(self) -> str:
@@ -98,20 +103,24 @@ class Partition:
     def cost(self, k: int) -> float:
         """What a search for `k` takes, as numbers that are compared: 2.5 thousand million a second, more or less."""
         promise = self.promise
-        width = min(promise.width_for(k), _WIDEST * promise.items)
+        share = 1.0 if self.visible is None else self.visible.share or 1.0
+        width = min(promise.width_for(k) / share, _WIDEST * promise.items)
         compared = width * promise.dimensions * _PER_WIDTH[promise.engine]
         return _OVERHEAD + compared + min(k, promise.items) * _PER_NEIGHBOR
 
     def nearest(self, to: int | Sequence[float], k: int) -> Neighbors:
-        """The `k` nearest to the item at a position, without itself, or to a vector; fewer only if there are fewer."""
-        width = self.promise.width_for(k)
+        """The `k` nearest to the item at a position, without itself, or to a vector; fewer only if there are fewer.
+
+        Only those that may be found; the item itself need not be.
+        """
+        width, visible = self.promise.width_for(k), self.visible
         if isinstance(to, int):
-            positions, distances = self.vectors.nearest_to(to, k + 1, width)
+            positions, distances = self.vectors.nearest_to(to, k + 1, width, visible)
             if to in positions:
                 own = positions.index(to)
                 del positions[own], distances[own]
         else:
-            positions, distances = self.vectors.nearest(to, k, width)
+            positions, distances = self.vectors.nearest(to, k, width, visible)
         ids = self.ids.at(positions[:k])
         return Neighbors(distances[:k], ids, [self.category] * len(ids))
 
@@ -126,12 +135,20 @@ class MappedIndex:
         self.manifest = manifest
         self.digest = digest
         self.partitions = tuple(partitions)
+        self.masks = NOTHING_HIDDEN
         self._lookup = lookup
         self._spaces = {partition.space for partition in partitions}
         self._cost_of_all = lru_cache(maxsize=1024)(partial(_cost, self.partitions))
         self._by_category: dict[str, tuple[Partition, ...]] = {}
         for partition in partitions:
             self._by_category[partition.category] = (*self._by_category.get(partition.category, ()), partition)
+
+    def hide(self, masks: Masks) -> None:
+        """Let only those be found from now on that these masks, of this build, leave visible."""
+        for partition, visible in zip_longest(self.partitions, masks.visible):
+            partition.visible = visible
+        self.masks = masks
+        self._cost_of_all.cache_clear()
 
     def place(self, item: str) -> tuple[Partition, int]:
         """Where `item` stands; raises `ItemUnknown`."""
@@ -185,7 +202,10 @@ class MappedIndex:
         return merged([each.nearest(vector, k) for each in partitions], k)
 
     def listed(self, category: str | None, after: str | None, limit: int) -> list[tuple[str, str]]:
-        """Up to `limit` items as (id, category) in the order of the build, from the one that follows `after`."""
+        """Up to `limit` items as (id, category) in the order of the build, from the one that follows `after`.
+
+        Only those that may be found.
+        """
         partitions = self.select(category)
         start = 0
         if after is not None:
@@ -220,7 +240,8 @@ def merged(found: Sequence[Neighbors], k: int) -> Neighbors:
 def _walk(partitions: Sequence[Partition], start: int) -> Iterator[tuple[str, str]]:
     for partition in partitions:
         for position in range(start, len(partition.ids)):
-            yield partition.ids[position], partition.category
+            if partition.visible is None or position in partition.visible:
+                yield partition.ids[position], partition.category
         start = 0
 
 

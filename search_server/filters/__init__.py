@@ -1,0 +1,1 @@
+"""What may be found now: the live filter of the index, fetched by the supervisor, mapped by all workers."""
