@@ -110,5 +110,7 @@ class PodState:
         if self.draining:
             return "the server is leaving"
         if not self.was_ready:
-            return "the index is being opened and proved"
+            proved = all(worker.ready for worker in self.workers)
+            waits = proved and not self.filter_read
+            return "the live filter is being read" if waits else "the index is being opened and proved"
         return None if self.all_ready else "a worker is being replaced"

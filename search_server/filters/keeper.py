@@ -88,7 +88,7 @@ class FilterKeeper:
         masks = masks_file(self.folder, self._pod.filter + 1)
         if generation:
             hidden = self.folder / f"{generation}.hidden"
-            arguments = (self._config.data / "index", hidden, generation, masks)
+            arguments = (self._config.data / "index", self._config.prefix, hidden, generation, masks)
             await self._run("search_server.filters.masks", *map(str, arguments))
             hidden.unlink(missing_ok=True)
         self._pod.filter += 1

@@ -4,8 +4,8 @@ The file: 8 bytes, the length of the head (uint64, little-endian); the head in J
 many items it hides, how many of this build's those are, and how many positions of each partition are left; then the
 bits of each partition, one after another. 125 kB for a million items, once for all workers.
 
-As a program, ``python -m search_server.filters.masks BUILD HIDDEN GENERATION FILE``: it makes that file of a filter's
-data, so that the process that answers probes does not.
+As a program, ``python -m search_server.filters.masks BUILD PREFIX HIDDEN GENERATION FILE``: it makes that file of the
+data of a filter, so that the process that answers probes does not.
 """
 
 from __future__ import annotations
@@ -95,12 +95,12 @@ def open_masks(path: Path, sizes: Sequence[int]) -> Masks:
 
 def main(arguments: Sequence[str]) -> None:
     """See the module."""
-    build, hidden, generation, path = Path(arguments[0]), Path(arguments[1]), int(arguments[2]), Path(arguments[3])
-    data = (build / "index.json").read_bytes()
-    manifest = parse_index_manifest(data, IndexPrefix.parse(json.loads(data)["index_prefix"]))
+    folder, prefix, hidden, generation, path = arguments
+    build = Path(folder)
+    manifest = parse_index_manifest((build / "index.json").read_bytes(), IndexPrefix.parse(prefix))
     lookup = ItemLookup((build / manifest.lookup).read_bytes(), manifest.lookup)
-    hashes = np.frombuffer(read_hashes(hidden.read_bytes()), np.uint64)
-    write_masks(path, generation, hashes, lookup, [partition.items for partition in manifest.partitions])
+    hashes = np.frombuffer(read_hashes(Path(hidden).read_bytes()), np.uint64)
+    write_masks(Path(path), int(generation), hashes, lookup, [partition.items for partition in manifest.partitions])
 
 
 if __name__ == "__main__":

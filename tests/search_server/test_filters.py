@@ -7,6 +7,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -144,20 +145,15 @@ def test_a_worker_that_replaces_another_hides_the_same(shop: Shop) -> None:
 
 
 def test_a_pod_is_not_ready_while_the_bucket_does_not_say_what_is_hidden(shop: Shop) -> None:
-    bad = shop.store.write(TARGET.filter_name, b"{", if_generation_match=None)
+    shop.store.write(TARGET.filter_name, b"{", if_generation_match=None)
     server = shop.start(wait=False)
     end = time.monotonic() + 60
     because = ""
-    while "worker" not in because:
+    while "filter" not in because:
         assert time.monotonic() < end
-        try:
+        with suppress(httpx.TransportError):
             because = httpx.get(f"http://127.0.0.1:{server.probe_port}/readyz").json()["error"]["message"]
-        except httpx.TransportError:
-            pass
         time.sleep(0.05)
-        if "filter" in because:
-            break
-    assert bad.generation
     generation = shop.hide("chair-1")
     server.wait_ready()
     assert shop.filter()["generation"] == generation
@@ -209,7 +205,7 @@ def test_masks_say_of_each_partition_what_is_left(tmp_path: Path) -> None:
     assert second is not None
     assert second.count == 0
     assert third is None
-    with pytest.raises(ValueError, match="shorter|zip|argument"):
+    with pytest.raises(ValueError, match="zip"):
         open_masks(tmp_path / "masks", [9, 1])
 
 
