@@ -29,16 +29,11 @@ class PlatformUnsupported(PermanentError):
 
 @dataclass(frozen=True, slots=True)
 class EventTopic:
-    """Where the bucket publishes what was uploaded.
-
-    pubsub: host:port of the Pub/Sub. object_prefix: only objects whose names begin with it are published, as a bucket
-    notification does it.
-    """
+    """Where the bucket publishes what was uploaded; pubsub: host:port of the Pub/Sub."""
 
     pubsub: str
     project: str
     topic: str
-    object_prefix: str = "commits/"
 
 
 def binary() -> Path:
@@ -64,7 +59,7 @@ def program(root: Path, log: Path, port: int, events: EventTopic | None) -> Prog
     if events is not None:
         environment["PUBSUB_EMULATOR_HOST"] = events.pubsub
         command += ["-event.pubsub-project-id", events.project, "-event.pubsub-topic", events.topic]
-        command += ["-event.object-prefix", events.object_prefix, "-event.list", "finalize"]
+        command += ["-event.list", "finalize"]
     root.mkdir(parents=True, exist_ok=True)
     return Program(
         name="bucket-server",

@@ -7,6 +7,7 @@ import json
 import os
 import signal
 import time
+import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,8 +19,11 @@ from google.cloud import storage
 from local_stack.demo.client import Client
 from local_stack.demo.programs import run_batch
 from local_stack.stack import LocalStack, StackOptions
+from model_repository.documents.filter_receipt import FilterOutcome
 from model_repository.documents.receipt import Outcome, Receipt, parse_receipt
+from model_repository.gcs_store import GcsStore
 from model_repository.names import Target
+from model_repository.repository import read_filter_receipt, write_filter
 
 ROOT = Path(__file__).resolve().parents[2]
 CATALOGUE = ROOT / "local_stack" / "demo" / "home_store"
@@ -142,6 +146,38 @@ def test_a_good_build_is_promoted_while_callers_ask_and_none_of_them_notices(sce
         assert one.traffic.failures == ()
         assert one.traffic.requests > 20
     assert generation in during_it.traffic.generations
+
+
+def test_what_is_sold_out_is_gone_from_all_pods_soon_after_the_upload_and_nothing_polls(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scene.settled()
+    url = scene.stack.service_url(TARGET.index)
+    assert url
+    item, hidden, *_ = scene.items
+    for name, value in scene.stack.variables().items():
+        monkeypatch.setenv(name, value)
+    store = GcsStore(scene.bucket.name)
+
+    def put_in_force(items: list[str]) -> int:
+        """Upload a filter, through event, function and webhook to the pods; how many confirmed it."""
+        live = write_filter(store, TARGET, items, by="stock")
+        until(lambda: store.stat(TARGET.filter_receipt_name(live.generation)) is not None, 60.0)
+        receipt = read_filter_receipt(store, TARGET, live.generation)
+        assert receipt.outcome is FilterOutcome.APPLIED, receipt.detail
+        return receipt.pods
+
+    def is_found() -> bool:
+        with urllib.request.urlopen(f"{url}/v1/items/{item}/similar?k=1000", timeout=30) as answer:
+            return hidden in [one["id"] for one in json.load(answer)["neighbors"]]
+
+    assert is_found()
+    with Client(url, scene.items, connections=4) as client:
+        assert put_in_force([hidden]) == 1
+        assert not is_found()
+        put_in_force([])
+        assert is_found()
+    assert client.traffic.failures == ()
 
 
 def test_a_canary_that_hangs_is_aborted_and_what_served_serves_on(scene: Scene) -> None:
