@@ -66,6 +66,18 @@ def _parser() -> argparse.ArgumentParser:
     past.add_argument("--limit", type=_count, default=20, metavar="N", help="most receipts to show (default: 20)")
     _environment(past)
 
+    hidden = command(
+        "filter",
+        "what is hidden of an index, such as what is sold out",
+        "Say which filter is live and whether it is in force on all pods. With --hide, upload one that hides exactly\n"
+        "the items of a file, an id on each line; an empty file hides nothing any more.",
+    )
+    hidden.add_argument("index")
+    hidden.add_argument("--hide", metavar="FILE", help="ids, one on each line; -: standard input")
+    _environment(hidden)
+    _record(hidden)
+    _wait(hidden, "wait for the receipt (default: a minute)")
+
     pull = command("pull", "fetch a build and its model into a folder, verified, as a pod does")
     pull.add_argument("index_prefix", metavar="INDEX_PREFIX", help="indexes/<index>/<build>")
     pull.add_argument("destination", metavar="DESTINATION", help="the folder that appears when all is verified")
@@ -161,8 +173,7 @@ def _environment(parser: argparse.ArgumentParser, text: str = "default: INDEXPUS
 
 
 def _order(parser: argparse.ArgumentParser, release: str = "replace a commit that is on hold") -> None:
-    parser.add_argument("--by", metavar="WHO", help="for the record (default: gcloud's account, or user@host)")
-    parser.add_argument("--reason", default="", metavar="TEXT", help="for the record")
+    _record(parser)
     parser.add_argument(
         "--hold",
         action=argparse.BooleanOptionalAction,
@@ -170,15 +181,20 @@ def _order(parser: argparse.ArgumentParser, release: str = "replace a commit tha
     )
     parser.add_argument("--release", action="store_true", help=release)
     parser.add_argument("--dry-run", action="store_true", help="check and explain, write nothing")
-    parser.add_argument(
-        "--wait",
-        nargs="?",
-        type=_seconds,
-        const=0.0,
-        metavar="SECONDS",
-        help="wait for the receipt and say what became of the commit (default: the rollout's own deadline and a "
-        "minute); useless where no receipts are written",
+    _wait(
+        parser,
+        "wait for the receipt and say what became of the commit (default: the rollout's own deadline and a minute); "
+        "useless where no receipts are written",
     )
+
+
+def _record(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--by", metavar="WHO", help="for the record (default: gcloud's account, or user@host)")
+    parser.add_argument("--reason", default="", metavar="TEXT", help="for the record")
+
+
+def _wait(parser: argparse.ArgumentParser, text: str) -> None:
+    parser.add_argument("--wait", nargs="?", type=_seconds, const=0.0, metavar="SECONDS", help=text)
 
 
 def _seconds(text: str) -> float:

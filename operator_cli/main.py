@@ -17,7 +17,7 @@ from model_repository.exit_codes import ExitCode
 from model_repository.names import Target, parse_bucket_url
 from model_repository.store import Store
 from operator_cli.arguments import parse_arguments
-from operator_cli.commands import changes
+from operator_cli.commands import changes, filters
 from operator_cli.commands.changes import Change, Options
 from operator_cli.commands.pull import pull
 from operator_cli.commands.status import history, status
@@ -82,6 +82,10 @@ def _run(arguments: argparse.Namespace, context: Context) -> int:
             receipts = history(open_store(), target, arguments.limit)
             text = people.history(receipts) or f"{target}: no receipts yet"
             show(programs.history(target, receipts), text)
+        case "filter":
+            found_filter = _filter(arguments, context, open_store())
+            show(filters.for_programs(found_filter), filters.for_people(found_filter))
+            return ExitCode.OK if arguments.wait is None else found_filter.exit_code
         case "pull":
             return pull(open_store(), arguments.index_prefix, arguments.destination, context, as_json=as_json)
         case "spinnaker-pipeline":
@@ -96,6 +100,16 @@ def _run(arguments: argparse.Namespace, context: Context) -> int:
         case _:
             return _change(arguments, context, open_store(), as_json=as_json)
     return ExitCode.OK
+
+
+def _filter(arguments: argparse.Namespace, context: Context, store: Store) -> filters.FilterStatus:
+    target = _target(arguments, context)
+    if arguments.hide is None:
+        found = filters.look(store, target)
+    else:
+        by = default_signature(context.environ) if arguments.by is None else arguments.by
+        found = filters.hide(store, target, arguments.hide, by=by, reason=arguments.reason)
+    return found if arguments.wait is None else filters.wait(store, found, context, arguments.wait)
 
 
 def _change(arguments: argparse.Namespace, context: Context, store: Store, *, as_json: bool) -> int:

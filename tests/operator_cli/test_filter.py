@@ -1,0 +1,68 @@
+"""`indexpush filter`: what is hidden, whether it is in force, and hiding what a file lists."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from model_repository.documents.filter_receipt import FilterOutcome, FilterReceipt
+from model_repository.documents.item_ids import hash_item
+from model_repository.repository import read_hidden, read_live_filter, write_filter_receipt
+from tests.operator_cli.conftest import Operator
+
+
+def ended(operator: Operator, outcome: FilterOutcome, detail: str = "") -> None:
+    live = read_live_filter(operator.store, operator.target)
+    now = operator.clock.now()
+    receipt = FilterReceipt(operator.target, live.generation, outcome, live.filter.hidden, 3, detail, now, now)
+    write_filter_receipt(operator.store, receipt)
+
+
+def test_where_nothing_is_hidden_that_is_said(operator: Operator) -> None:
+    said = operator("filter", "clothing")
+    assert (said.code, said.out) == (
+        0,
+        "production/clothing: nothing is hidden: filters/production/clothing.json isn't there\n",
+    )
+    assert operator("filter", "clothing", "--output", "json").value["generation"] is None
+
+
+def test_exactly_what_a_file_lists_is_hidden(operator: Operator, tmp_path: Path) -> None:
+    file = tmp_path / "sold-out"
+    file.write_bytes("\ufeffa\r\nb\u2028c\n\nd".encode())
+    said = operator("filter", "clothing", "--hide", str(file), "--by", "stock", "--reason", "hourly")
+    live = read_live_filter(operator.store, operator.target)
+    assert list(read_hidden(operator.store, live)) == sorted(map(hash_item, ["a", "b\u2028c", "d"]))
+    assert said.code == 0
+    assert f"3 items are hidden, generation {live.generation}" in said.out
+    assert "waiting" in said.out
+    ended(operator, FilterOutcome.APPLIED)
+    found = operator("filter", "clothing", "--output", "json").value
+    assert (found["hidden"], found["by"], found["outcome"], found["pods"]) == (3, "stock", "applied", 3)
+    file.write_text("")
+    assert "0 items are hidden" in operator("filter", "clothing", "--hide", str(file)).out
+
+
+def test_whoever_waits_is_told_by_the_exit_code_what_became_of_it(operator: Operator, tmp_path: Path) -> None:
+    file = tmp_path / "sold-out"
+    file.write_text("a\n")
+    assert operator("filter", "clothing", "--hide", str(file), "--wait", "5").code == 75
+    ended(operator, FilterOutcome.REJECTED, "it isn't what it should be")
+    said = operator("filter", "clothing", "--wait")
+    assert said.code == 1
+    assert "rejected on 3 pods: it isn't what it should be" in said.out
+    operator("filter", "clothing", "--hide", str(file))
+    ended(operator, FilterOutcome.APPLIED)
+    assert operator("filter", "clothing", "--wait").code == 0
+
+
+@pytest.mark.parametrize("data", [None, b"\xff\xfe"], ids=["missing", "no-text"])
+def test_a_file_that_cannot_be_read_hides_nothing(operator: Operator, tmp_path: Path, data: bytes | None) -> None:
+    file = tmp_path / "sold-out"
+    if data is not None:
+        file.write_bytes(data)
+    said = operator("filter", "clothing", "--hide", str(file))
+    assert said.code == 64
+    assert "--hide" in said.err
+    assert operator.store.stat(operator.target.filter_name) is None
