@@ -12,6 +12,8 @@ from functools import lru_cache, partial
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
+import orjson
+
 from http_limits.budget import ByteBudget
 from http_limits.refusals import RequestRefused, Response
 from model_repository.documents.index_manifest import IndexManifest
@@ -20,6 +22,7 @@ from search_server.build.index import MappedIndex, check_one_space
 from search_server.build.model import Model
 from search_server.config import Config
 from search_server.errors import MethodRefused, NoModel, NotReady, RouteUnknown
+from search_server.filters.masks import NOTHING_HIDDEN
 from search_server.find_neighbors import FindNeighbors, format_error
 from search_server.http.requests import (
     ClientGone,
@@ -31,6 +34,7 @@ from search_server.http.requests import (
     parse_search,
 )
 from search_server.http.responses import (
+    Validity,
     json_body_response,
     json_response,
     json_stream_response,
@@ -93,6 +97,8 @@ class SearchApplication:
         self._config = config
         self._log = log
         self._opened: Opened | None = None
+        self._masks = NOTHING_HIDDEN
+        self._valid = Validity(config.generation, 0, config.cache_seconds)
         self._draining = False
         # callers ask in the same few ways again and again
         self._parse_search = lru_cache(maxsize=4096)(partial(parse_search, limits=config.limits))
@@ -221,25 +227,37 @@ class SearchApplication:
     async def _answer_similar(self, request: Request) -> Response:
         opened = self._open()
         index = opened.index
+        validity = self._validity(index)
+        if unchanged := validity.unchanged(request.header(b"if-none-match")):
+            return unchanged
         search = self._parse_search(request.query)
         item = parse_item(request.path[len(_ITEM_HEAD) : -len(_ITEM_TAIL)])
         home, position = index.place(item)
         partitions = index.comparable(home, search.category)
         found = await opened.searches.similar(home, position, search.k, partitions, request.gone)
-        return json_body_response(similar_json(item, home.category, self._config.generation, found))
+        return validity.response(similar_json(item, home.category, self._config.generation, found))
 
     async def _answer_items(self, request: Request) -> Response:
         index = self._open().index
+        validity = self._validity(index)
+        if unchanged := validity.unchanged(request.header(b"if-none-match")):
+            return unchanged
         listing = parse_listing(request.query, self.limits)
         found = index.listed(listing.category, listing.after, listing.limit + 1)
         page = found[: listing.limit]
-        return json_response(
-            {
-                "generation": self._config.generation,
-                "items": [{"id": item, "category": category} for item, category in page],
-                "next": page[-1][0] if len(found) > listing.limit else None,
-            }
-        )
+        value = {
+            "generation": self._config.generation,
+            "items": [{"id": item, "category": category} for item, category in page],
+            "next": page[-1][0] if len(found) > listing.limit else None,
+        }
+        return validity.response(orjson.dumps(value))
+
+    def _validity(self, index: MappedIndex) -> Validity:
+        """Looked at before the search: an answer may be newer than its ETag says, and never older."""
+        if index.masks is not self._masks:
+            self._masks = index.masks
+            self._valid = Validity(self._config.generation, index.masks.generation, self._config.cache_seconds)
+        return self._valid
 
     async def _answer_search(self, request: Request) -> Response:
         opened = self._open()

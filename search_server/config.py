@@ -48,6 +48,7 @@ class Config:
     generation: of the commit that asked for this; every answer names it.
     prefix, digest: of the build, as the commit and the CD side know it.
     filter: the object whose filter is kept in force, filters/<environment>/<index>.json; empty: none is.
+    cache_seconds: for which a cache may answer for items without asking; 0: it asks each time.
     item_image_url: the page shows the picture of an item from here; ``{id}`` stands for the item's id. May be empty.
     termination_log: where Kubernetes reads a container's last words.
     probe_port: of the probes, which no caller can keep busy. workers: processes that answer.
@@ -63,6 +64,7 @@ class Config:
     probe_port: int = 8081
     workers: int = 1
     filter: str = ""
+    cache_seconds: int = 0
     item_image_url: str = ""
     termination_log: Path = Path("/dev/termination-log")
     drain_seconds: float = 5.0
@@ -83,6 +85,7 @@ class Config:
             probe_port=read.whole("PROBE_PORT", 8081, least=0, most=65535),
             workers=read.whole("WORKERS", processors(), least=1, most=_MOST_WORKERS),
             filter=_filter(read),
+            cache_seconds=read.whole("CACHE_SECONDS", 0, least=0, most=86_400),
             item_image_url=read.text("ITEM_IMAGE_URL"),
             termination_log=Path(read.text("TERMINATION_LOG", "/dev/termination-log")),
             drain_seconds=read.number("DRAIN_SECONDS", 5, least=0, most=3600),

@@ -23,8 +23,9 @@ _WHOLE_BYTES = 64 * 1024
 """An answer of more bytes is sent as it is made."""
 _NOT_PLAIN = re.compile(rb"[^ !#-\[\]-~]")
 """What can't stand in a JSON string as it is, or isn't ASCII."""
-_JSON = ((b"content-type", b"application/json"), (b"cache-control", b"no-store"))
-"""No cache keeps an answer: the next generation may be a moment away."""
+_TYPE = (b"content-type", b"application/json")
+_JSON = (_TYPE, (b"cache-control", b"no-store"))
+"""No cache keeps an answer, but for those that `Validity` is said of: the next generation may be a moment away."""
 
 
 def response(status: int, body: bytes, *headers: tuple[bytes, bytes]) -> Response:
@@ -40,6 +41,31 @@ def json_response(value: object, status: int = 200, *headers: tuple[bytes, bytes
 def json_body_response(body: bytes, status: int = 200, *headers: tuple[bytes, bytes]) -> Response:
     """The same with a body that is JSON already."""
     return response(status, body, *_JSON, *headers)
+
+
+class Validity:
+    """Until when an answer about the index is the same: as long as commit and filter are, which its ETag names.
+
+    See https://www.rfc-editor.org/rfc/rfc9110#section-13.1.2 and rfc9111.
+    """
+
+    __slots__ = ("_headers", "_tag")
+
+    def __init__(self, generation: int, filter_generation: int, cache_seconds: int) -> None:
+        """cache_seconds: for which a cache may answer without asking; 0: it asks each time."""
+        self._tag = b'"%d-%d"' % (generation, filter_generation)
+        control = b"public, max-age=%d" % cache_seconds if cache_seconds else b"no-cache"
+        self._headers = ((b"etag", self._tag), (b"cache-control", control))
+
+    def unchanged(self, if_none_match: bytes) -> Response | None:
+        """The answer to a cache that has this one already: no search is needed. None: it hasn't."""
+        if if_none_match and (self._tag in if_none_match or if_none_match == b"*"):
+            return Response(HTTPStatus.NOT_MODIFIED, b"", list(self._headers))
+        return None
+
+    def response(self, body: bytes) -> Response:
+        """An answer in JSON that caches may keep."""
+        return response(HTTPStatus.OK, body, _TYPE, *self._headers)
 
 
 async def json_stream_response(pieces: AsyncGenerator[bytes, None]) -> Response:
