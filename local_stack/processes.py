@@ -28,6 +28,9 @@ class ProgramFailed(PermanentError):
     code = "program-failed"
 
 
+_LOOPBACK = ("127.0.0.1", "localhost", "::1")
+
+
 @dataclass(frozen=True, slots=True)
 class Program:
     """How to start one program of the stack.
@@ -155,6 +158,13 @@ def free_port(host: str = "127.0.0.1") -> int:
     with socket.socket() as probe:
         probe.bind((host, 0))
         return int(probe.getsockname()[1])
+
+
+def spare_loopback() -> None:
+    """Let no proxy of this process's environment stand between it and what it starts on this machine."""
+    for name in ("no_proxy", "NO_PROXY"):
+        spared = [host for host in os.environ.get(name, "").split(",") if host.strip()]
+        os.environ[name] = ",".join(dict.fromkeys([*spared, *_LOOPBACK]))
 
 
 def base_environment() -> dict[str, str]:

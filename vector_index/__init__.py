@@ -5,8 +5,17 @@ behind one interface, `VectorIndex`: Annoy, and HNSW as faiss has it.
 """
 
 from vector_index.engines import build_index, open_index
-from vector_index.interface import IndexFileUnsound, Vector, VectorIndex
+from vector_index.interface import EngineUnfit, IndexFileUnsound, Vector, VectorIndex
 from vector_index.neighbours import Neighbours
 from vector_index.visible import Visible
 
-__all__ = ["IndexFileUnsound", "Neighbours", "Vector", "VectorIndex", "Visible", "build_index", "open_index"]
+__all__ = [
+    "EngineUnfit",
+    "IndexFileUnsound",
+    "Neighbours",
+    "Vector",
+    "VectorIndex",
+    "Visible",
+    "build_index",
+    "open_index",
+]

@@ -7,6 +7,7 @@ crashes the process on it; so sizes are looked at before it is asked to, and the
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Final
 
@@ -14,7 +15,7 @@ import numpy as np
 from annoy import AnnoyIndex
 from numpy.typing import NDArray
 
-from vector_index.interface import IndexFileUnsound, Vector
+from vector_index.interface import EngineUnfit, IndexFileUnsound, Vector
 from vector_index.neighbours import Neighbours
 from vector_index.visible import Visible, nearest_of
 
@@ -22,6 +23,8 @@ _METRIC: Final = "angular"
 _NODE_HEAD = 12
 """Bytes of a node of the angular metric before its vector: one int32 count, two int32 children."""
 
+_PROBES = 6
+"""Vectors, one along each axis, that Annoy must find before it is trusted with more."""
 _SPARE = 8
 """Neighbours that are asked for beyond what is likely to do."""
 _AT_ONCE = 4096
@@ -32,11 +35,32 @@ _LEAF_SPARE = 2
 _Search = Callable[..., tuple[list[int], list[float]]]
 
 
+@cache
+def check_annoy() -> None:
+    """See whether the Annoy that is installed finds anything; raises `EngineUnfit`.
+
+    It is compiled where it is installed, and clang's -ffast-math, a flag of Annoy's own, makes one that doesn't.
+    """
+    index = AnnoyIndex(_PROBES, _METRIC)
+    for position in range(_PROBES):
+        index.add_item(position, [float(place == position) for place in range(_PROBES)])
+    index.build(2, n_jobs=1)
+    for position in range(_PROBES):
+        found, distances = index.get_nns_by_item(position, _PROBES, include_distances=True)
+        right = [0.0, *[2**0.5] * (_PROBES - 1)]
+        if found[:1] != [position] or not np.allclose(sorted(distances), right, atol=1e-3):
+            raise EngineUnfit(
+                "annoy: as it was compiled here it finds nothing, or what is wrong; install it again without "
+                "-ffast-math: ANNOY_COMPILER_ARGS as in base_image/Dockerfile"
+            )
+
+
 class MappedAnnoy:
     """See `interface.VectorIndex`. width: Annoy's search_k."""
 
     def __init__(self, path: Path, dimensions: int, items: int) -> None:
-        """Map the file; raises `IndexFileUnsound`."""
+        """Map the file; raises `IndexFileUnsound`, `EngineUnfit`."""
+        check_annoy()
         size, node = path.stat().st_size, _NODE_HEAD + 4 * dimensions
         if size % node or size < node * items:
             raise IndexFileUnsound(f"{path.name}: {size} bytes can't hold {items} vectors of {dimensions}")
@@ -119,8 +143,9 @@ def build_annoy(path: Path, vectors: NDArray[np.float32], *, trees: int, seed: i
     """Write the index of float32[N,D] to `path`; the same vectors give the same bytes. Uses one core, not the GIL.
 
     trees: at most; vectors that all fit into one leaf have one, whose search is exact. Raises `IndexFileUnsound` if
-    Annoy doesn't do as asked.
+    Annoy doesn't do as asked, `EngineUnfit`.
     """
+    check_annoy()
     if len(vectors) <= vectors.shape[1] + _LEAF_SPARE:
         trees = 1
     index = AnnoyIndex(vectors.shape[1], _METRIC)

@@ -21,6 +21,12 @@ class IndexFileUnsound(PermanentError):
     code: ClassVar[str] = "index-file-unsound"
 
 
+class EngineUnfit(PermanentError):
+    """An engine as it is installed here doesn't find what it must."""
+
+    code: ClassVar[str] = "engine-unfit"
+
+
 class VectorIndex(Protocol):
     """The vectors of a partition by position, from 0, in a mapped file. Safe to search from several threads.
 

@@ -15,7 +15,7 @@ from local_stack.demo.checks import Misbehaved
 from local_stack.demo.console import Console
 from local_stack.demo.products import picture_server, two_days
 from local_stack.demo.story import INDEX, Story
-from local_stack.processes import ProgramFailed
+from local_stack.processes import ProgramFailed, spare_loopback
 from local_stack.stack import LocalStack, StackOptions
 from model_repository.errors import DeliveryError
 from model_repository.gcs_store import GcsStore
@@ -30,6 +30,7 @@ def main() -> int:
     """Tell the story; 0 when every step worked, 1 when one didn't."""
     options = _arguments()
     console = Console()
+    spare_loopback()
     for number in (signal.SIGINT, signal.SIGTERM):  # a shell lets its background jobs ignore the first
         signal.signal(number, signal.default_int_handler)
     work = Path(tempfile.mkdtemp(prefix="indexpush-demo-"))

@@ -13,7 +13,8 @@ import pytest
 from numpy.typing import NDArray
 
 from model_repository.documents.index_manifest import Engine, Storage
-from vector_index import IndexFileUnsound, VectorIndex, build_index, open_index
+from vector_index import EngineUnfit, IndexFileUnsound, VectorIndex, build_index, open_index
+from vector_index.annoy_index import check_annoy
 
 DIMENSIONS, ITEMS = 24, 400
 KINDS = [(engine, storage) for engine in Engine for storage in Storage if storage.suits(engine)]
@@ -177,3 +178,29 @@ def test_vectors_that_fit_into_one_leaf_have_one_tree_and_every_neighbour_is_fou
         index.close()
     made(tmp_path / "more.index", kind, more).close()
     assert (tmp_path / "more.index").stat().st_size > 10 * (12 + 4 * DIMENSIONS) + (tmp_path / "1.index").stat().st_size
+
+
+class FindsNothing:
+    """Annoy as clang makes it with -ffast-math."""
+
+    def __init__(self, *_: object) -> None: ...
+
+    def add_item(self, *_: object) -> None: ...
+
+    def build(self, *_: object, **__: object) -> bool:
+        return True
+
+    def get_nns_by_item(self, *_: object, **__: object) -> tuple[list[int], list[float]]:
+        return [], []
+
+
+def test_an_annoy_that_finds_nothing_is_not_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    check_annoy.cache_clear()
+    check_annoy()
+    check_annoy.cache_clear()
+    with monkeypatch.context() as patch:
+        patch.setattr("vector_index.annoy_index.AnnoyIndex", FindsNothing)
+        with pytest.raises(EngineUnfit, match="install it again without -ffast-math"):
+            build_index(tmp_path / "a", units(3), Engine.ANNOY, Storage.FLOAT32, trees=2, seed=1)
+    assert not (tmp_path / "a").exists()
+    check_annoy.cache_clear()
