@@ -20,6 +20,8 @@ CONNECTIONS: Final = 4096
 _SUPERVISOR_BYTES: Final = 24 * _MIB
 _WORKER_BYTES: Final = 64 * _MIB
 """Interpreter and libraries; those of both engines."""
+_FILTER_BYTES: Final = 64 * _MIB
+"""Of the programs that fetch a filter and prepare it, one after the other: three million items, nearly all hidden."""
 _CONNECTION_BYTES: Final = 10 * 1024
 _COPIES: Final = 2
 """A body is put together from its parts."""
@@ -31,7 +33,7 @@ _MODEL_BYTES: Final = 20 * _MIB
 
 def server_bytes() -> int:
     """Return the most memory of a server with one worker, besides what it maps and what embeds pictures."""
-    return _SUPERVISOR_BYTES + CONNECTIONS * _CONNECTION_BYTES + _worker_bytes()
+    return _SUPERVISOR_BYTES + _FILTER_BYTES + CONNECTIONS * _CONNECTION_BYTES + _worker_bytes()
 
 
 def further_worker_bytes() -> int:

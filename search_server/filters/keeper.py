@@ -61,8 +61,8 @@ class FilterKeeper:
             try:
                 await self.refresh(0)
                 break
-            except FilterUnavailable as error:
-                self._log.warning(f"not ready without the filter: {error}", code=error.code)
+            except (FilterUnavailable, OSError, ValueError) as error:
+                self._log.warning(f"not ready without the filter: {error}", code=FilterUnavailable.code)
                 await asyncio.sleep(_AGAIN_SECONDS)
         self._pod.filter_read = 1
 

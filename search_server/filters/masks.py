@@ -27,6 +27,8 @@ from model_repository.names import IndexPrefix
 from vector_index import Visible
 
 _HEAD = 8
+_AT_ONCE = 65_536
+"""Hashes that are looked for at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,21 +62,19 @@ def write_masks(
     path: Path, generation: int, hashes: NDArray[np.uint64], lookup: ItemLookup, sizes: Sequence[int]
 ) -> None:
     """Write the file for a build with that lookup, whose partitions have so many items."""
-    partitions, positions = hidden_positions(lookup, hashes)
-    visible = [Visible.but_for(positions[partitions == number], size) for number, size in enumerate(sizes)]
-    head = json.dumps(
-        {
-            "generation": generation,
-            "hidden": len(hashes),
-            "here": len(positions),
-            "visible": [one.count for one in visible],
-        }
-    ).encode()
+    flags, here = [np.ones(size, bool) for size in sizes], 0
+    for start in range(0, len(hashes), _AT_ONCE):
+        partitions, positions = hidden_positions(lookup, hashes[start : start + _AT_ONCE])
+        here += len(positions)
+        for number in np.unique(partitions):
+            flags[number][positions[partitions == number]] = False
+    left = [int(np.count_nonzero(of)) for of in flags]
+    head = json.dumps({"generation": generation, "hidden": len(hashes), "here": here, "visible": left}).encode()
     partial = path.with_name(f".{path.name}.partial")
     with partial.open("wb") as file:
         file.write(len(head).to_bytes(_HEAD, "little") + head)
-        for one in visible:
-            file.write(one.bits.tobytes())
+        for of in flags:
+            file.write(np.packbits(of, bitorder="little").tobytes())
     partial.replace(path)
 
 
@@ -98,7 +98,8 @@ def main(arguments: Sequence[str]) -> None:
     folder, prefix, hidden, generation, path = arguments
     build = Path(folder)
     manifest = parse_index_manifest((build / "index.json").read_bytes(), IndexPrefix.parse(prefix))
-    lookup = ItemLookup((build / manifest.lookup).read_bytes(), manifest.lookup)
+    with (build / manifest.lookup).open("rb") as file:
+        lookup = ItemLookup(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ), manifest.lookup)
     hashes = np.frombuffer(read_hashes(Path(hidden).read_bytes()), np.uint64)
     write_masks(Path(path), int(generation), hashes, lookup, [partition.items for partition in manifest.partitions])
 

@@ -51,5 +51,5 @@ def test_the_example_of_a_network_policy_lets_the_webhook_in_and_is_not_applied_
     (rule,) = policy["spec"]["ingress"]
     pods = yaml.safe_load((WEBHOOK / "deployment.yaml").read_text())["spec"]["template"]["metadata"]["labels"]
     assert rule["from"][0]["podSelector"]["matchLabels"].items() <= pods.items()
-    assert [port["port"] for port in rule["ports"]] == [8080]
+    assert [port["port"] for port in rule["ports"]] == [8080, 8081]
     assert not list(WEBHOOK.glob("network*"))
