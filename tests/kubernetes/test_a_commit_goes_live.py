@@ -8,11 +8,13 @@ from datetime import UTC, datetime
 import pytest
 
 from local_stack.demo import checks
+from model_repository.documents.filter_receipt import FilterOutcome, FilterReceipt
 from model_repository.documents.receipt import Outcome
 from model_repository.names import Target
+from model_repository.repository import read_filter_receipt, write_filter
 from tests.kubernetes.installation import ENVIRONMENT, NAMESPACE, SEARCH_IMAGE
 from tests.kubernetes.kube import Object, until
-from tests.kubernetes.node_scene import CATALOGUE, INDEX, PRODUCTS, Scene, ready, restarts
+from tests.kubernetes.node_scene import CATALOGUE, INDEX, PRODUCTS, Scene, ready, restarts, unbroken
 
 pytestmark = [pytest.mark.kubernetes, pytest.mark.timeout(300)]
 
@@ -42,6 +44,36 @@ def test_items_pictures_and_vectors_are_answered(scene: Scene) -> None:
     by_vector = search.by_vector(search.vector(item), 5)
     checks.found_itself(by_vector, item, "vector")
     assert scene.search(INDEX).status()["items"] == PRODUCTS
+
+
+def test_what_is_sold_out_is_gone_from_every_pod_soon_after_the_upload(
+    scene: Scene, capsys: pytest.CaptureFixture[str]
+) -> None:
+    search, target = scene.search(INDEX), Target(ENVIRONMENT, INDEX)
+    item = scene.items[7]
+
+    def neighbours() -> set[str]:
+        return {neighbor["id"] for neighbor in search.similar(item, 100)}
+
+    def put_in_force(items: list[str]) -> FilterReceipt:
+        live = write_filter(scene.store, target, items, by="stock")
+        until(lambda: scene.store.stat(target.filter_receipt_name(live.generation)), "a receipt of the filter")
+        return read_filter_receipt(scene.store, target, live.generation)
+
+    before = neighbours()
+    hidden = sorted(before)[:3]
+    serving = [pod for pod in scene.pods(INDEX) if ready(pod)]
+    with scene.asking(INDEX) as client:
+        receipt = put_in_force(hidden)
+        assert (receipt.outcome, receipt.hidden) == (FilterOutcome.APPLIED, 3), receipt.detail
+        assert receipt.pods >= len(serving)
+        assert neighbours() & set(hidden) == set()
+        assert put_in_force([]).outcome is FilterOutcome.APPLIED
+        assert neighbours() == before
+    unbroken(client.traffic)
+    with capsys.disabled():
+        took = (receipt.finished - receipt.started).total_seconds()
+        print(f"\na filter, from the webhook to all {receipt.pods} pods {took:.1f} s")  # noqa: T201
 
 
 def test_how_long_a_commit_takes_to_be_ready(scene: Scene, capsys: pytest.CaptureFixture[str]) -> None:

@@ -96,7 +96,7 @@ class StandIns:
         name = message.attributes.get("objectId", "")
         self.uploads[name] += 1
         quiet = json.loads(message.data or b"{}").get("contentType") == NOT_DELIVERED
-        if name.startswith("commits/") and not quiet:  # as a bucket notification with an object prefix does it
+        if name.startswith(("commits/", "filters/")) and not quiet:  # as two notifications of a bucket do it
             self.delivery.deliver(message)
 
     def say(self, path: str) -> Any:
