@@ -13,9 +13,14 @@ import urllib.request
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from local_stack.processes import Program, ProgramFailed, base_environment
 from model_repository.errors import PermanentError
+from model_repository.repository import COMMITS, FILTERS
+
+if TYPE_CHECKING:
+    from local_stack.pubsub import Message
 
 _MACHINES = {"x86_64": "amd64", "AMD64": "amd64", "aarch64": "arm64", "arm64": "arm64"}
 _CONFLICT = 409
@@ -34,6 +39,11 @@ class EventTopic:
     pubsub: str
     project: str
     topic: str
+
+
+def is_notified(message: Message) -> bool:
+    """Whether a bucket's two notifications, one for each prefix, publish it; this server knows but one."""
+    return message.attributes.get("objectId", COMMITS).startswith((COMMITS, FILTERS))
 
 
 def binary() -> Path:

@@ -24,7 +24,6 @@ from local_stack.cluster_client import ClusterClient
 from local_stack.delivery import DeliveryPolicy, PushDelivery
 from local_stack.processes import Program, ProgramFailed, RunningProgram, base_environment, free_port
 from local_stack.pubsub import Message, PubSubServer, Topics, topic_name
-from model_repository.repository import COMMITS, FILTERS
 
 _PROJECT = "local"
 _COMMITS, _NOTIFY = "commits", "notify"
@@ -206,8 +205,7 @@ class LocalStack:
         self.stop()
 
     def _deliver(self, message: Message) -> None:
-        """Deliver what two notifications of a bucket would publish; fake-gcs-server knows one prefix alone."""
-        if message.attributes.get("objectId", COMMITS).startswith((COMMITS, FILTERS)):
+        if bucket_server.is_notified(message):
             self.delivery.deliver(message)
 
     def _part(self, name: str) -> RunningProgram:
