@@ -178,7 +178,7 @@ def _area(box: Box) -> float:
 
 
 def _box(numbers: NDArray[np.float32]) -> Box:
-    left, top, right, bottom = (float(number) for number in numbers)
+    left, top, right, bottom = (min(max(float(number), 0.0), 1.0) for number in numbers)
     return left, top, right, bottom
 
 

@@ -30,5 +30,9 @@ MODEL_COPIES: Final = 3
 
 
 def picture_process_bytes(model_bytes: int) -> int:
-    """Return the most memory of its own that a process which embeds with models of these bytes may have."""
+    """Return the most memory of its own that a process which embeds with models of these bytes may have.
+
+    A detector is one of them. What it finds is cut out one after the other of a picture that was made smaller when it
+    was decoded, and takes less than decoding did.
+    """
     return _PROCESS_BYTES + MODEL_COPIES * model_bytes + DECODED_BYTES_LIMIT

@@ -18,10 +18,11 @@ from http_limits.budget import ByteBudget
 from http_limits.refusals import RequestRefused, Response
 from model_repository.documents.index_manifest import IndexManifest
 from model_repository.log import Log
-from search_server.build.index import MappedIndex, check_one_space
+from search_server.build.detector import BuildDetector
+from search_server.build.index import MappedIndex
 from search_server.build.model import Model
 from search_server.config import Config
-from search_server.errors import MethodRefused, NoModel, NotReady, RouteUnknown
+from search_server.errors import MethodRefused, NotReady, RouteUnknown
 from search_server.filters.masks import NOTHING_HIDDEN
 from search_server.find_neighbors import FindNeighbors, format_error
 from search_server.http.requests import (
@@ -29,19 +30,19 @@ from search_server.http.requests import (
     Request,
     parse_item,
     parse_listing,
+    parse_photo_query,
     parse_picture,
     parse_query,
     parse_search,
 )
 from search_server.http.responses import (
     Validity,
-    json_body_response,
     json_response,
     json_stream_response,
-    search_json,
     similar_json,
 )
 from search_server.page import read_page
+from search_server.photo_search import Opened, PhotoSearch
 from search_server.pictures.client import PictureClient
 from search_server.pod import PodState, ProcessState
 from search_server.probes import Probes
@@ -58,16 +59,6 @@ _VERTEX_PATH = re.compile(rb"/v1/projects/[^/]+/locations/[^/]+/indexEndpoints/[
 _CLOSE = (b"connection", b"close")
 
 Message = dict[str, Any]
-
-
-@dataclass(frozen=True, slots=True)
-class Opened:
-    """A build that has proved itself."""
-
-    index: MappedIndex
-    models: tuple[Model, ...]
-    pictures: PictureClient
-    searches: Searches
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +93,7 @@ class SearchApplication:
         self._draining = False
         # callers ask in the same few ways again and again
         self._parse_search = lru_cache(maxsize=4096)(partial(parse_search, limits=config.limits))
+        self._parse_photo_query = partial(parse_photo_query, limits=config.limits)
         self._similar = Route("similar", "GET", self._answer_similar)
         self._find_neighbors = Route(_FIND_NEIGHBORS, "POST", self._answer_find_neighbors)
         self._routes = {
@@ -118,9 +110,15 @@ class SearchApplication:
 
     # the state
 
-    def open(self, index: MappedIndex, models: tuple[Model, ...], pictures: PictureClient) -> None:
+    def open(
+        self,
+        index: MappedIndex,
+        models: tuple[Model, ...],
+        detector: BuildDetector | None,
+        pictures: PictureClient,
+    ) -> None:
         """Answer about this build from now on. models: in the order of its manifest."""
-        self._opened = Opened(index, models, pictures, Searches(index, self.limits))
+        self._opened = Opened(index, models, detector, pictures, Searches(index, self.limits))
         self._own.items = index.manifest.items
 
     def drain(self) -> None:
@@ -260,16 +258,9 @@ class SearchApplication:
         return self._valid
 
     async def _answer_search(self, request: Request) -> Response:
-        opened = self._open()
-        search = self._parse_search(request.query)
-        partitions = opened.index.select(search.category)
-        model, _ = check_one_space(partitions)
-        if model is None:
-            raise NoModel
+        search = PhotoSearch(self._open(), self._parse_photo_query(request.query), request.gone)
         picture = parse_picture(request.header(b"content-type"), await request.body())
-        vector = await opened.pictures.embed(opened.models[model], picture)
-        found = await opened.searches.nearest(vector, search.k, partitions, request.gone)
-        return json_body_response(search_json(self._config.generation, found))
+        return await json_stream_response(search.pieces(self._config.generation, picture))
 
     async def _answer_find_neighbors(self, request: Request) -> Response:
         opened = self._open()
@@ -298,6 +289,7 @@ class SearchApplication:
                 "categories": _categories(index),
                 "model": _only(models),
                 "models": models,
+                "detector": _detector(opened.detector),
                 "filter": {"generation": masks.generation, "hidden": masks.hidden, "here": masks.here},
                 "item_image_url": self._config.item_image_url,
                 "ready": self._pod.closed_because is None,
@@ -320,6 +312,13 @@ def _only(values: Iterable[Any]) -> Any:  # noqa: ANN401 - what JSON has
     """What all of them are; None if they differ, or there are none."""
     first, *others = [*values] or [None]
     return first if all(other == first for other in others) else None
+
+
+def _detector(detector: BuildDetector | None) -> dict[str, Any] | None:
+    if detector is None:
+        return None
+    reference = detector.reference
+    return {"prefix": str(reference.prefix), "digest": reference.digest, "categories": sorted(detector.models)}
 
 
 def _categories(index: IndexManifest) -> list[dict[str, Any]]:

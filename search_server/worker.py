@@ -16,18 +16,21 @@ import signal
 import socket
 import sys
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, TypeVar
 
 import uvloop
 
 from http_limits.listener import affordable_connections, raise_open_files
+from model_repository.documents.detector_manifest import GoldenDetection
 from model_repository.errors import PermanentError
 from model_repository.exit_codes import ExitCode
 from model_repository.log import Log
 from search_server.app import SearchApplication
-from search_server.build import open_and_prove
+from search_server.build import open_and_prove, open_and_prove_detector
+from search_server.build.detector import BuildDetector
+from search_server.build.index import MappedIndex
 from search_server.build.model import Model
 from search_server.config import Config
 from search_server.filters.keeper import folder_of
@@ -90,8 +93,18 @@ async def serve(
     app.connections = server.connections
     pictures = PictureClient(door)
 
+    def patiently(ask: Callable[[], Awaitable[_T]]) -> _T:
+        return asyncio.run_coroutine_threadsafe(pictures.patiently(ask), loop).result()
+
     def embed(model: Model, picture: bytes) -> list[float]:
-        return asyncio.run_coroutine_threadsafe(pictures.embed_patiently(model, picture), loop).result()
+        return patiently(lambda: pictures.embed(model, picture))
+
+    def missed(detector: BuildDetector, golden: GoldenDetection, picture: bytes) -> str:
+        return patiently(lambda: pictures.missed(detector, golden, picture))
+
+    def opened_and_proved() -> tuple[MappedIndex, tuple[Model, ...], BuildDetector | None]:
+        index, models = open_and_prove(config.data, config.prefix, config.digest, embed, log)
+        return index, models, open_and_prove_detector(config.data, index, missed, log)
 
     for each in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(each, stop.set)
@@ -100,9 +113,7 @@ async def serve(
         serving: asyncio.Task[None] | None = None
         if not pod.was_ready:  # says why it isn't ready; whoever meets a replacement waits for it, and is answered then
             serving = running.enter_context(server.running(listener))
-        index, models = await _unless_stopped(
-            stop, lambda: open_and_prove(config.data, config.prefix, config.digest, embed, log)
-        )
+        index, models, detector = await _unless_stopped(stop, opened_and_proved)
         # what is here now stays, and requests leave no cycles: the collector need not look often
         gc.collect()
         gc.freeze()
@@ -110,7 +121,7 @@ async def serve(
         folder = folder_of(os.getppid())
         await map_filter(index, pod, own, folder)
         filtering = asyncio.create_task(keep_mapped(index, pod, own, folder))
-        app.open(index, models, pictures)
+        app.open(index, models, detector, pictures)
         serving = serving or running.enter_context(server.running(listener))
         own.ready = 1
         await stop.wait()

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from model_repository.log import Log
 from model_repository.names import IndexPrefix
+from search_server.build.detector import BuildDetector, Missed, open_detector, prove_detector
 from search_server.build.index import MappedIndex, open_index
 from search_server.build.model import Model, open_model
 from search_server.build.prove import Embed, prove
@@ -35,3 +36,18 @@ def open_and_prove(
         proof_seconds=round(time.monotonic() - opened, 3),
     )
     return index, models
+
+
+def open_and_prove_detector(data: Path, index: MappedIndex, missed: Missed, log: Log) -> BuildDetector | None:
+    """Open the detector of a build in `data`, if it has one of use to a server, and let it prove itself.
+
+    missed: as pictures of callers are looked at. Raises as `open_and_prove` does.
+    """
+    begun = time.monotonic()
+    detector = open_detector(data, index)
+    if detector is not None:
+        prove_detector(detector, missed)
+        images = len(detector.manifest.golden_images)
+        seconds = round(time.monotonic() - begun, 3)
+        log.info(f"{detector.manifest.prefix} proved itself", golden_images=images, proof_seconds=seconds)
+    return detector

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Awaitable, Callable, Collection
+import re
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import unquote_plus, unquote_to_bytes
@@ -22,6 +23,9 @@ DEFAULT_NEIGHBORS = 10
 
 DEFAULT_LISTED = 100
 """Items of one page where no limit is asked for."""
+
+_NUMBER = r"[0-9]{1,3}(\.[0-9]{0,30})?(e-?[0-9]{1,3})?"
+_BOX = re.compile(rf"{_NUMBER}(,{_NUMBER}){{3}}", re.IGNORECASE)
 
 _PARTS = 10
 """Most parts of a multipart body that are looked at."""
@@ -81,11 +85,54 @@ class Listing:
     limit: int
 
 
+@dataclass(frozen=True, slots=True)
+class PhotoQuery:
+    """What is asked of a photo.
+
+    k, category: see `Search`. detect: whether things are looked for in it; None: if the build has a detector.
+    box: left, top, right, bottom of the only part that matters, as shares of the upright picture.
+    """
+
+    k: int
+    category: str | None
+    detect: bool | None
+    box: tuple[float, float, float, float] | None
+
+
 def parse_search(query: bytes, limits: Limits) -> Search:
     """Read ?k=&category=; raises `ParameterRefused`."""
     values = parse_query(query, ("k", "category"))
-    k = whole("k", values["k"], limits.neighbors) if "k" in values else DEFAULT_NEIGHBORS
-    return Search(k, values.get("category"))
+    return Search(_neighbors(values, limits), values.get("category"))
+
+
+def parse_photo_query(query: bytes, limits: Limits) -> PhotoQuery:
+    """Read ?k=&category=&detect=&box=; raises `ParameterRefused`."""
+    values = parse_query(query, ("k", "category", "detect", "box"))
+    detect, box = values.get("detect"), values.get("box")
+    if detect not in (None, "true", "false"):
+        raise ParameterRefused(f"detect={detect[:40]!r}: expected true or false")
+    if box is not None and detect == "true":
+        raise ParameterRefused("detect=true and box=: nothing is looked for where the box is given; leave one out")
+    return PhotoQuery(
+        _neighbors(values, limits),
+        values.get("category"),
+        None if detect is None else detect == "true",
+        None if box is None else _box(box),
+    )
+
+
+def _neighbors(values: Mapping[str, str], limits: Limits) -> int:
+    return whole("k", values["k"], limits.neighbors) if "k" in values else DEFAULT_NEIGHBORS
+
+
+def _box(text: str) -> tuple[float, float, float, float]:
+    if _BOX.fullmatch(text):
+        left, top, right, bottom = map(float, text.split(","))
+        if 0 <= left < right <= 1 and 0 <= top < bottom <= 1:
+            return left, top, right, bottom
+    raise ParameterRefused(
+        f"box={text[:80]!r}: expected left,top,right,bottom as shares of the picture's width and height, from 0 to 1"
+    )
 
 
 def parse_listing(query: bytes, limits: Limits) -> Listing:

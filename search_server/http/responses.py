@@ -8,7 +8,7 @@ written by one call, and one format string makes the whole list.
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from functools import lru_cache
 from http import HTTPStatus
 
@@ -87,6 +87,12 @@ def similar_json(item: str, category: str, generation: int, found: Neighbors) ->
 def search_json(generation: int, found: Neighbors) -> bytes:
     """The answer about a picture."""
     return b'{"generation":%d,"neighbors":%b}' % (generation, neighbors_json(found))
+
+
+def region_json(box: Sequence[float], category: str, score: float, found: Neighbors) -> bytes:
+    """A part of a picture, and what is like it."""
+    form = b'{"box":%b,"category":%b,"score":%b,"neighbors":%b}'
+    return form % (orjson.dumps(box), _category(category), orjson.dumps(score), neighbors_json(found))
 
 
 def neighbors_json(found: Neighbors) -> bytes:

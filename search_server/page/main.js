@@ -1,7 +1,7 @@
 // The page: which product or photo is asked about stands in the address, so back and reload do what people expect.
 
 import * as api from "./api.js";
-import { card, chip, element, facts, fillPicture, itemName, useItemImages } from "./view.js";
+import { card, chip, element, facts, fillPicture, itemName, regionBox, useItemImages } from "./view.js";
 
 const NEIGHBORS = 12;
 const PAGE = 60;
@@ -50,9 +50,10 @@ async function showAnswer(kicker, title, answering) {
     const answer = await answering;
     if (question !== state.question) return null;
     if (at("notice").querySelector(".bad")) at("notice").replaceChildren(); // what went wrong before is over
+    const neighbors = answer.regions?.[0]?.neighbors ?? answer.neighbors;
     at("asked-meta").textContent =
-      `${answer.neighbors.length} most similar, in ${Math.round(performance.now() - begun)} ms, by generation ${answer.generation}`;
-    at("neighbors").replaceChildren(...answer.neighbors.map(card));
+      `${neighbors.length} most similar, in ${Math.round(performance.now() - begun)} ms, by generation ${answer.generation}`;
+    at("neighbors").replaceChildren(...neighbors.map(card));
     return answer;
   } catch (error) {
     if (question === state.question) hideAnswer();
@@ -84,7 +85,20 @@ async function showPhoto(file) {
   image.addEventListener("load", () => URL.revokeObjectURL(image.src), { once: true });
   at("asked-picture").replaceChildren(image);
   at("same-category").hidden = true;
-  await showAnswer("Similar to", "Your photo", api.searchWithPhoto(file, NEIGHBORS));
+  const answer = await showAnswer("Similar to", "Your photo", api.searchWithPhoto(file, NEIGHBORS));
+  await image.decode().catch(() => {}); // without its size nobody knows where the boxes are
+  if (answer?.regions?.length && image.isConnected && image.naturalWidth) showRegions(image, answer.regions);
+}
+
+function showRegions(image, regions) {
+  const boxes = regions.map((region, number) => regionBox(image, region, () => choose(number)));
+  const choose = (number) => {
+    boxes.forEach((box, each) => (box.ariaPressed = String(each === number)));
+    at("neighbors").replaceChildren(...regions[number].neighbors.map(card));
+  };
+  image.classList.add("whole");
+  image.after(...boxes);
+  choose(0);
 }
 
 async function route(scroll = true) {

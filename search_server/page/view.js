@@ -56,6 +56,20 @@ export function card(item) {
   return element("li", {}, link);
 }
 
+// A box to click, over an image that stands whole in the middle of a square.
+export function regionBox(image, region, choose) {
+  const longest = Math.max(image.naturalWidth, image.naturalHeight);
+  const [width, height] = [image.naturalWidth / longest, image.naturalHeight / longest];
+  const [left, top, right, bottom] = region.box;
+  const made = element("button", { type: "button", className: "region", title: region.category, ariaLabel: region.category });
+  made.style.left = `${100 * ((1 - width) / 2 + left * width)}%`;
+  made.style.top = `${100 * ((1 - height) / 2 + top * height)}%`;
+  made.style.width = `${100 * (right - left) * width}%`;
+  made.style.height = `${100 * (bottom - top) * height}%`;
+  made.addEventListener("click", choose);
+  return made;
+}
+
 export function chip(text, count, pressed, choose) {
   const made = element("button", { type: "button", ariaPressed: String(pressed) }, text);
   made.append(" ", element("small", {}, count.toLocaleString("en")));

@@ -6,7 +6,9 @@ import asyncio
 import pickle
 import socket
 import struct
-from typing import TYPE_CHECKING, Final
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from http_limits.refusals import Overloaded
 from search_server.errors import ImageUnreadable, NotReady, PictureLost
@@ -14,14 +16,26 @@ from search_server.pictures.messages import (
     ANSWER,
     LEAVING,
     LOST,
+    MISSED,
     OVERLOADED,
     QUESTION,
+    REGION,
+    REGIONS,
     TURN,
     UNREADABLE,
     VECTOR,
+    Box,
+    Detect,
+    DetectorFile,
+    Embed,
+    ModelFile,
+    Prove,
+    Question,
 )
 
 if TYPE_CHECKING:
+    from model_repository.documents.detector_manifest import GoldenDetection
+    from search_server.build.detector import BuildDetector
     from search_server.build.model import Model
 
 _REFUSALS: Final[dict[int, type[Exception]]] = {
@@ -31,6 +45,18 @@ _REFUSALS: Final[dict[int, type[Exception]]] = {
     LEAVING: NotReady,
 }
 _PATIENCE_SECONDS = 0.05
+
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True, slots=True)
+class Region:
+    """A part of a picture, and what the model of its category makes of it. score: 0 to 1."""
+
+    box: Box
+    category: str
+    score: float
+    vector: Sequence[float]
 
 
 class PictureClient:
@@ -43,26 +69,51 @@ class PictureClient:
         self._closed = False
         self.length = 0
 
-    async def embed(self, model: Model, picture: bytes) -> list[float]:
-        """Return what a model makes of an encoded picture.
+    async def embed(self, model: Model, picture: bytes, box: Box | None = None) -> list[float]:
+        """Return what a model makes of an encoded picture, or of what is in a box of it.
 
         Raises `Overloaded`; `ImageUnreadable` where it costs too much, or isn't one; `PictureLost` and `NotReady` where
         another try may pass; RuntimeError, with its words, where the model doesn't work.
         """
-        self.length += 1
-        try:
-            kind, answer = await self._ask(model, picture)
-        finally:
-            self.length -= 1
-        if kind == VECTOR:
-            return list(struct.unpack(f"<{len(answer) // 4}f", answer))
-        raise _REFUSALS.get(kind, RuntimeError)(answer.decode(errors="replace"))
+        _, answer = await self._answer(Embed(_model_file(model), box), picture, VECTOR)
+        return _numbers(answer)
 
-    async def embed_patiently(self, model: Model, picture: bytes) -> list[float]:
-        """As `embed`, but try again where that may pass."""
+    async def detect(
+        self,
+        detector: BuildDetector,
+        models: Sequence[Model],
+        picture: bytes,
+        category: str | None = None,
+        whole: Model | None = None,
+    ) -> tuple[list[Region], list[float] | None]:
+        """Return what is in an encoded picture, best first; and where nothing is, what `whole` makes of all of it.
+
+        models: of the build. category: of what is looked for; None: whatever the detector has a category of. Raises as
+        `embed` does.
+        """
+        wanted = [one for one in detector.models if category in (None, one)]
+        question = Detect(
+            _detector_file(detector),
+            {name: its for name, its in detector.reference.categories.items() if its in wanted},
+            detector.reference.least_score,
+            {each: _model_file(models[detector.models[each]]) for each in wanted},
+            _model_file(whole) if whole else None,
+        )
+        kind, answer = await self._answer(question, picture, VECTOR, REGIONS)
+        return ([], _numbers(answer)) if kind == VECTOR else (list(_regions(answer, detector, models)), None)
+
+    async def missed(self, detector: BuildDetector, golden: GoldenDetection, picture: bytes) -> str:
+        """Return in words what of a golden image isn't found; raises as `embed` does."""
+        question = Prove(_detector_file(detector), golden, detector.manifest.least_overlap)
+        _, answer = await self._answer(question, picture, MISSED)
+        return answer.decode(errors="replace")
+
+    @staticmethod
+    async def patiently(ask: Callable[[], Awaitable[_T]]) -> _T:
+        """Ask again where that may pass."""
         while True:
             try:
-                return await self.embed(model, picture)
+                return await ask()
             except (Overloaded, PictureLost):
                 await asyncio.sleep(_PATIENCE_SECONDS)
 
@@ -72,7 +123,18 @@ class PictureClient:
         for connection in self._connections:
             connection.transport.abort()
 
-    async def _ask(self, model: Model, picture: bytes) -> tuple[int, bytes]:
+    async def _answer(self, question: Question, picture: bytes, *kinds: int) -> tuple[int, bytes]:
+        """Return the answer if it is of one of these kinds; raises its words if it isn't."""
+        self.length += 1
+        try:
+            kind, answer = await self._ask(pickle.dumps(question), picture)
+        finally:
+            self.length -= 1
+        if kind in kinds:
+            return kind, answer
+        raise _REFUSALS.get(kind, RuntimeError)(answer.decode(errors="replace"))
+
+    async def _ask(self, question: bytes, picture: bytes) -> tuple[int, bytes]:
         """Return the answer as a value: an exception would hold the picture in a cycle."""
         if self._closed:
             return LEAVING, b"the server is leaving"
@@ -86,7 +148,6 @@ class PictureClient:
         reader, writer = await asyncio.open_unix_connection(sock=ours)
         self._connections.add(writer)
         try:
-            question = pickle.dumps((str(model.path), model.takes, model.normalised))
             writer.write(QUESTION.pack(len(question), len(picture)) + question)
             kind, length = ANSWER.unpack(await reader.readexactly(ANSWER.size))
             if kind == TURN:
@@ -100,3 +161,27 @@ class PictureClient:
         finally:
             self._connections.discard(writer)
             writer.close()
+
+
+def _model_file(model: Model) -> ModelFile:
+    return ModelFile(str(model.path), model.takes, model.normalised)
+
+
+def _detector_file(detector: BuildDetector) -> DetectorFile:
+    return DetectorFile(str(detector.path), detector.manifest.input, detector.manifest.classes)
+
+
+def _numbers(answer: bytes) -> list[float]:
+    return list(struct.unpack(f"<{len(answer) // 4}f", answer))
+
+
+def _regions(answer: bytes, detector: BuildDetector, models: Sequence[Model]) -> Iterator[Region]:
+    at = 0
+    while at < len(answer):
+        number, score, *box = REGION.unpack_from(answer, at)
+        at += REGION.size
+        category = detector.reference.categories[detector.manifest.classes[number]]
+        dimensions = models[detector.models[category]].manifest.dimensions
+        vector = struct.unpack_from(f"<{dimensions}f", answer, at)
+        at += 4 * dimensions
+        yield Region((box[0], box[1], box[2], box[3]), category, score, vector)

@@ -227,7 +227,10 @@ def _answer(status: int) -> Answer:
     """Return what is said of a picture whose process ended with this status."""
     if status == -signal.SIGXCPU:
         limit = f"{PROCESSOR_SECONDS_LIMIT} s of a processor"
-        return UNREADABLE, f"the picture takes more than {limit} to be decoded; send a smaller one".encode()
+        return (
+            UNREADABLE,
+            f"the picture takes more than {limit} to be decoded and embedded; send a smaller one".encode(),
+        )
     how = signal.Signals(-status).name if status < 0 else f"exit status {status}"
     if -status in _CRASHES:
         return UNREADABLE, f"the picture's decoder crashes ({how})".encode()

@@ -51,19 +51,20 @@ def picture(seed: int, form: str = "JPEG") -> bytes:
     return file.getvalue()
 
 
-def block_model() -> bytes:
-    """An ONNX model: the mean colour of 4 x 4 blocks, as a vector of length 1."""
+def block_model(blocks: int = 4) -> bytes:
+    """An ONNX model: the mean colour of so many blocks squared, as a vector of length 1."""
+    edge = SIZE // blocks
     middle = helper.make_tensor("middle", TensorProto.FLOAT, [1], [127.0])
     graph = helper.make_graph(
         [
-            helper.make_node("AveragePool", ["in"], ["pooled"], kernel_shape=[SIZE // 4] * 2, strides=[SIZE // 4] * 2),
+            helper.make_node("AveragePool", ["in"], ["pooled"], kernel_shape=[edge] * 2, strides=[edge] * 2),
             helper.make_node("Flatten", ["pooled"], ["flat"]),
             helper.make_node("Sub", ["flat", "middle"], ["centred"]),
             helper.make_node("LpNormalization", ["centred"], ["out"], axis=1, p=2),
         ],
         "blocks",
         [helper.make_tensor_value_info("in", TensorProto.FLOAT, ["N", 3, SIZE, SIZE])],
-        [helper.make_tensor_value_info("out", TensorProto.FLOAT, ["N", DIMENSIONS])],
+        [helper.make_tensor_value_info("out", TensorProto.FLOAT, ["N", 3 * blocks**2])],
         [middle],
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)

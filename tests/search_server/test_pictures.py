@@ -314,7 +314,9 @@ def test_a_worker_that_hangs_gives_its_turn_up(model: Any) -> None:
 
 def test_who_has_patience_waits_for_room(model: Any) -> None:
     async def story(pod: Pod) -> None:
-        vectors = await asyncio.gather(*(pod.client.embed_patiently(model, GOOD) for _ in range(20)))
+        vectors = await asyncio.gather(
+            *(pod.client.patiently(lambda: pod.client.embed(model, GOOD)) for _ in range(20))
+        )
         assert len(vectors) == 20
 
     run(story, queue=1)
