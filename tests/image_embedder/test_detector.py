@@ -74,6 +74,12 @@ def test_boxes_that_are_one_thing_are_told_once_and_those_of_another_class_besid
     ]  # fmt: skip
 
 
+def test_a_box_ends_where_the_picture_does(tmp_path: Path) -> None:
+    beyond, beside = (-0.25, 0.5, 0.5, 1.25), (1.125, 0.0, 1.5, 1.0)
+    found = detector(tmp_path, [beyond, beside], [[0.75, 0.0], [0.75, 0.0]]).detect(WHITE, CHAIRS, 0.5)
+    assert [region.box for region in found] == [(0.0, 0.5, 0.5, 1.0)]
+
+
 def test_what_two_classes_of_one_category_say_of_one_thing_is_told_once(tmp_path: Path) -> None:
     one = detector(tmp_path, [NEARLY_LEFT, LEFT, RIGHT], [[0.6, 0.8], [0.7, 0.1], [0.55, 0.1]])
     found = one.detect(WHITE, {"Chair": "seats", "Mug": "seats"}, 0.5)
