@@ -8,19 +8,28 @@ import sys
 from types import FrameType
 from typing import NoReturn
 
+_signals: list[int] = []
+"""That came. What they raise may come out as something else: some packages, while they are imported, make an error of
+their own of whatever stops them."""
 
-def _interrupt(_number: int, _frame: FrameType | None) -> NoReturn:
+
+def _interrupt(number: int, _frame: FrameType | None) -> NoReturn:
+    _signals.append(number)
     raise KeyboardInterrupt
 
 
 def _main() -> int:
     # SIGTERM, which ends a pod, interrupts as Ctrl-C does: what isn't whole is deleted; from the first moment on
-    signal.signal(signal.SIGTERM, _interrupt)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        if signal.getsignal(number) is not signal.SIG_IGN:  # as a shell has it for what runs in its background
+            signal.signal(number, _interrupt)
     try:
         from embedding_batch.main import main  # noqa: PLC0415 - it takes a second, in which that may come
-    except KeyboardInterrupt:
-        return 130
-    return main(sys.argv[1:], os.environ)
+    except BaseException:
+        if _signals:
+            return 130
+        raise
+    return main(sys.argv[1:], os.environ, interrupted=lambda: bool(_signals))
 
 
 sys.exit(_main())

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import sys
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -26,17 +26,22 @@ from model_repository.gcs_store import GcsStore
 from model_repository.names import parse_bucket_url
 
 
-def main(arguments: Sequence[str], environment: Mapping[str, str]) -> ExitCode:
-    """Run the command; what stopped it is one line on standard error."""
+def main(
+    arguments: Sequence[str], environment: Mapping[str, str], *, interrupted: Callable[[], bool] = lambda: False
+) -> ExitCode:
+    """Run the command; what stopped it is one line on standard error.
+
+    interrupted: whether a signal came, whatever has become of the KeyboardInterrupt that it raised.
+    """
     console = Console()
     try:
         console = Console(pause=_pause(environment))
         answer = _run(arguments, environment, console)
-    except KeyboardInterrupt:
-        console.line("ERROR", "interrupted; indexpush status shows what is committed", code="interrupted")
-        return ExitCode.INTERRUPTED
-    except Exception as error:  # noqa: BLE001 - whatever it is, it is one line and a status; a defect is shown whole
-        said = said_of(error)
+    except (KeyboardInterrupt, Exception) as error:  # noqa: BLE001 - whatever it is, it is one line and a status
+        if interrupted() or isinstance(error, KeyboardInterrupt):
+            console.line("ERROR", "interrupted; indexpush status shows what is committed", code="interrupted")
+            return ExitCode.INTERRUPTED
+        said = said_of(error)  # a defect is shown whole
         return console.stopped(said, **({"stack_trace": traceback.format_exc()} if isinstance(said, Defect) else {}))
     finally:
         console.close()

@@ -400,6 +400,25 @@ def test_what_stops_the_batch_is_one_line_and_the_status_of_the_handbook(
     assert lines(said.err)[-1]["code"] == code
 
 
+def test_an_interruption_that_comes_out_as_something_else_is_one(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Importing(MemoryStore):
+        """Stops the batch as a package does that was interrupted while it was imported."""
+
+        def stat(self, name: str) -> ObjectInfo | None:
+            raise ImportError(f"numpy's C extensions failed, and {name}")
+
+        def read(self, name: str, *, limit: int) -> StoredObject:
+            raise ImportError(f"numpy's C extensions failed, and {name}, {limit}")
+
+    monkeypatch.setattr("embedding_batch.main.GcsStore", Importing)
+    environment = {"MODEL_REPOSITORY": "gs://memory"}
+    assert main(command_line(shop)[3:], environment) == 70
+    assert main(command_line(shop)[3:], environment, interrupted=lambda: True) == 130
+    assert [line["code"] for line in lines(capsys.readouterr().err)][-1] == "interrupted"
+
+
 def test_the_handbook_s_table_has_every_status_of_the_batch() -> None:
     handbook = (Path(__file__).parents[2] / "docs" / "operations.md").read_text()
     assert all(f"| `{status}` |" in handbook for _, status, _ in STATUS)
