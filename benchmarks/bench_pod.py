@@ -1,0 +1,175 @@
+"""What a pod's processes hold, and when its probes answer, while clients are many or unkind.
+
+    python -m benchmarks.bench_pod memory [--photos 10000]
+    python -m benchmarks.bench_pod probes [--items 100000] [--seconds 6]
+
+memory: one worker and a small build with a model that costs nothing; photos of 2 MB, each on a new connection. What a
+process holds is its own (RssAnon). probes: an index of Annoy without a model, asked by wrk (apt-get install wrk), while
+/livez, /readyz and /metrics are asked on the probes' port, each time on a new connection.
+"""
+
+from __future__ import annotations
+
+import argparse
+import http.client
+import shutil
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from benchmarks.made_index import item_id, made_index
+from model_repository.digests import sha256_digest
+from model_repository.documents.index_manifest import Engine, Storage
+from tests.search_server.conftest import Server, make_build, picture
+
+_PHOTO_BYTES = 2_000_000
+_UNFINISHED_BYTES = 9_900_000
+_PROBES = ("/livez", "/readyz", "/metrics")
+_CLIENTS = (
+    ("32 at k 1,000", ("-c32",), 1000),
+    ("1,000 at k 20", ("-c1000",), 20),
+    ("64 that connect anew each time", ("-c64", "-H", "connection: close"), 20),
+)
+
+
+def main() -> None:
+    """Print a table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=("memory", "probes"))
+    parser.add_argument("--photos", type=int, default=10_000)
+    parser.add_argument("--items", type=int, default=100_000)
+    parser.add_argument("--seconds", type=int, default=6)
+    options = parser.parse_args()
+    if options.what == "probes" and shutil.which("wrk") is None:
+        sys.exit("wrk isn't installed: apt-get install wrk")
+    with tempfile.TemporaryDirectory(prefix="bench-pod-") as name:
+        if options.what == "memory":
+            _memory(Path(name), options.photos)
+        else:
+            _probes(Path(name), options.items, options.seconds)
+
+
+def _memory(folder: Path, photos: int) -> None:
+    build = make_build(folder / "current")
+    server = Server({**build.environment(), "DRAIN_SECONDS": "0", "WORKERS": "1", "TMPDIR": str(folder)})
+    server.start()
+    photo = picture(1) + bytes(_PHOTO_BYTES - len(picture(1)))
+    try:
+        server.wait_ready()
+        print("| | supervisor, MiB | worker, MiB | what embeds, MiB |\n|---|---|---|---|")
+        _show("ready", server)
+        for count in (100, photos):
+            for _ in range(count - (100 if count == photos else 0)):
+                _post(_connect(server), photo).close()
+            _show(f"{count:,} photos", server)
+        idle = [_post(_connect(server), photo) for _ in range(200)]
+        _show("200 idle connections, a photo each", server)
+        for each in idle:
+            each.close()
+        unfinished = [_begin(_connect(server)) for _ in range(40)]
+        time.sleep(1)
+        _show("40 posts of 10 MB that don't end", server)
+        for each in unfinished:
+            each.close()
+    finally:
+        server.stop()
+
+
+def _connect(server: Server) -> socket.socket:
+    return socket.create_connection(("127.0.0.1", server.port), timeout=60)
+
+
+def _head(size: int) -> bytes:
+    fields = f"host: x\r\ncontent-type: image/jpeg\r\ncontent-length: {size}\r\n"
+    return f"POST /v1/search?k=5 HTTP/1.1\r\n{fields}\r\n".encode()
+
+
+def _post(connection: socket.socket, body: bytes) -> socket.socket:
+    """Send a photo, and read its whole answer."""
+    connection.sendall(_head(len(body)) + body)
+    answer = http.client.HTTPResponse(connection)
+    answer.begin()
+    answer.read()
+    if answer.status != http.HTTPStatus.OK:
+        raise RuntimeError(f"a photo was answered {answer.status}")
+    return connection
+
+
+def _begin(connection: socket.socket) -> socket.socket:
+    connection.settimeout(0.5)
+    with suppress(OSError):  # it isn't read any more
+        connection.sendall(_head(10_000_000) + bytes(_UNFINISHED_BYTES))
+    return connection
+
+
+def _show(title: str, server: Server) -> None:
+    supervisor = server.process.pid if server.process else 0
+    own = {"supervisor": _held(supervisor), "worker": 0, "child": 0}
+    for pid in _children(supervisor):
+        own["worker" if b"search_server.worker" in Path(f"/proc/{pid}/cmdline").read_bytes() else "child"] += _held(pid)
+    print(f"| {title} | {own['supervisor']} | {own['worker']} | {own['child']} |", flush=True)
+
+
+def _children(pid: int) -> list[int]:
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def _held(pid: int) -> int:
+    """MiB."""
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return next(int(line.split()[1]) // 1024 for line in lines if line.startswith("RssAnon"))
+
+
+def _probes(folder: Path, items: int, seconds: int) -> None:
+    data, manifest = made_index(items, 512, Engine.ANNOY, Storage.FLOAT32)
+    environment = {
+        "DATA": str(data),
+        "COMMIT_GENERATION": "1",
+        "INDEX_PREFIX": str(manifest.prefix),
+        "INDEX_DIGEST": sha256_digest((data / "index" / "index.json").read_bytes()),
+        "HOST": "127.0.0.1",
+        "WORKERS": "1",
+        "TMPDIR": str(folder),
+    }
+    server = Server(environment)
+    server.start()
+    try:
+        server.wait_ready()
+        print("| clients | probes | median, ms | slowest, ms |\n|---|---|---|---|")
+        _ask("none", server, 2)
+        for title, arguments, k in _CLIENTS:
+            url = f"{server.url}/v1/items/{item_id(77)}/similar?k={k}"
+            command: Sequence[str] = ("wrk", "-t1", f"-d{seconds + 2}", *arguments, url)
+            with subprocess.Popen(command, stdout=subprocess.DEVNULL) as load:
+                time.sleep(1)
+                _ask(title, server, seconds)
+                load.wait()
+    finally:
+        server.stop()
+
+
+def _ask(title: str, server: Server, seconds: float) -> None:
+    taken, end = [], time.monotonic() + seconds
+    while time.monotonic() < end:
+        for path in _PROBES:
+            begun = time.perf_counter()
+            connection = http.client.HTTPConnection("127.0.0.1", server.probe_port, timeout=60)
+            connection.request("GET", path)
+            answer = connection.getresponse()
+            answer.read()
+            connection.close()
+            if answer.status != http.HTTPStatus.OK:
+                raise RuntimeError(f"{path} answered {answer.status}")
+            taken.append((time.perf_counter() - begun) * 1000)
+        time.sleep(0.02)
+    print(f"| {title} | {len(taken)} | {statistics.median(taken):.1f} | {max(taken):.1f} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()
