@@ -21,11 +21,11 @@ from manifests.metadata import INSTANCE
 from model_repository.clock import Clock
 from model_repository.documents.filter_receipt import FilterOutcome, FilterReceipt
 from model_repository.documents.item_filter import FILTER_LIMIT, LiveFilter, parse_item_filter
-from model_repository.errors import DocumentMalformed, ObjectMissing, PermanentError, TransientError
+from model_repository.errors import DocumentMalformed, GenerationConflict, ObjectMissing, PermanentError, TransientError
 from model_repository.log import Log
 from model_repository.names import Target
 from model_repository.notify import Event, NoNotifier, Notice, Notifier, NotifyRefused
-from model_repository.repository import read_hidden, write_filter_receipt
+from model_repository.repository import keep_last_good_filter, read_hidden, write_filter_receipt
 from model_repository.store import Store
 
 PROBES = "probes"
@@ -70,9 +70,15 @@ class Filters:
                 return None
             if isinstance(found, FilterReceipt):
                 return self._end(found)
+            noted = self.store.stat(target.last_good_filter_name)
             pods = self._put_in_force(found)
             now = self.store.stat(target.filter_name)
             superseded = now is None or now.generation != found.generation
+            if not superseded:
+                try:
+                    keep_last_good_filter(self.store, found, replacing=0 if noted is None else noted.generation)
+                except GenerationConflict:  # another process has just put this or a newer one in force
+                    continue
             outcome = FilterOutcome.SUPERSEDED if superseded else FilterOutcome.APPLIED
             detail = "another filter came while pods were told of it" if superseded else ""
             receipt = self._end(self._receipt(found, outcome, started, pods=pods, detail=detail))

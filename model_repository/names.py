@@ -7,6 +7,7 @@ deployments/<environment>/<index>/<generation>.json
 filters/<environment>/<index>.json
 filters/<environment>/<index>/<sha256>.hidden
 filters/<environment>/<index>/<generation>.json
+filters/<environment>/<index>/last-good.json
 """
 
 from __future__ import annotations
@@ -201,6 +202,11 @@ class Target:
     def filter_data(self, sha256: str) -> str:
         """The name of a filter's data; sha256: of them, as ``sha256:<64 hex digits>``."""
         return f"filters/{self.environment}/{self.index}/{sha256.removeprefix('sha256:')}.hidden"
+
+    @property
+    def last_good_filter_name(self) -> str:
+        """The name of the copy of the filter that was last in force on every pod, which is mutable."""
+        return f"filters/{self.environment}/{self.index}/last-good.json"
 
     def filter_receipt_name(self, generation: int) -> str:
         """The name of the receipt of the filter with that generation."""

@@ -18,8 +18,10 @@ from model_repository.documents.item_filter import (
     LiveFilter,
     decode_hidden,
     format_item_filter,
+    format_last_good_filter,
     make_filter,
     parse_item_filter,
+    parse_last_good_filter,
 )
 from model_repository.documents.model_manifest import MODEL_MANIFEST_LIMIT, ModelManifest, parse_model_manifest
 from model_repository.documents.receipt import RECEIPT_LIMIT, Receipt, format_receipt, parse_receipt
@@ -85,6 +87,16 @@ def write_filter(store: Store, target: Target, items: Iterable[str], *, by: str 
         store.write(target.filter_data(one.sha256), data, if_generation_match=0)
     info = store.write(target.filter_name, document, if_generation_match=None)
     return LiveFilter(target, info.generation, one)
+
+
+def keep_last_good_filter(store: Store, live: LiveFilter, *, replacing: int) -> None:
+    """Note the filter that is in force on every pod; replacing: the generation of the note before, 0 for none.
+
+    Raises `GenerationConflict` where another note came first.
+    """
+    document = format_last_good_filter(live)
+    parse_last_good_filter(document, live.target)
+    store.write(live.target.last_good_filter_name, document, if_generation_match=replacing)
 
 
 def write_filter_receipt(store: Store, receipt: FilterReceipt) -> bool:

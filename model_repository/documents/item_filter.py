@@ -7,6 +7,9 @@ before it and never changed, `filters/<environment>/<index>/<sha256>.hidden`. Al
     8 bytes   count, uint64
     8*count bytes   first 8 bytes of blake2b of each hidden id as uint64, ascending, none twice
 
+`filters/<environment>/<index>/last-good.json` is a copy of the one that was last in force on every pod, with its
+generation: pods that start while the live one can't be read hide what the others hide.
+
 These are the hashes of `items.lookup`, so ids that are in no build are no fault: a filter outlives builds. Of 3,000,000
 items and as many hidden ones some other item shares a hash with chance 5e-7, and would be hidden, too.
 """
@@ -23,7 +26,7 @@ from typing import Any
 from model_repository.digests import check_sha256, sha256_digest
 from model_repository.documents.item_ids import hash_item
 from model_repository.errors import DocumentMalformed
-from model_repository.fields import format_document, parse_document
+from model_repository.fields import Fields, format_document, parse_document
 from model_repository.names import Target
 
 FILTER_LIMIT = 64 * 1024
@@ -73,22 +76,42 @@ class LiveFilter:
 def parse_item_filter(data: bytes, target: Target) -> ItemFilter:
     """Read the filter object of `target`; raises `DocumentMalformed`."""
     fields = parse_document(data, target.filter_name, limit=FILTER_LIMIT)
+    found = _read(fields)
+    fields.done()
+    return found
+
+
+def parse_last_good_filter(data: bytes, target: Target) -> LiveFilter:
+    """Read what stands at `target.last_good_filter_name`; raises `DocumentMalformed`."""
+    fields = parse_document(data, target.last_good_filter_name, limit=FILTER_LIMIT)
+    found = LiveFilter(target, fields.whole("generation", least=1), _read(fields))
+    fields.done()
+    return found
+
+
+def _read(fields: Fields) -> ItemFilter:
     fields.schema_version(_SCHEMA)
-    found = ItemFilter(
+    return ItemFilter(
         hidden=fields.whole("hidden", least=0, most=HIDDEN_LIMIT),
         sha256=fields.parsed("sha256", check_sha256),
         by=fields.text("by", longest=200, default=""),
         reason=fields.text("reason", longest=1000, default=""),
     )
-    fields.done()
-    return found
 
 
 def format_item_filter(item_filter: ItemFilter) -> bytes:
     """Write a filter object: parse(format(x)) == x."""
+    return format_document(_written(item_filter))
+
+
+def format_last_good_filter(live: LiveFilter) -> bytes:
+    """Write the copy of a filter that is in force: parse(format(x)) == x."""
+    return format_document(_written(live.filter) | {"generation": live.generation})
+
+
+def _written(item_filter: ItemFilter) -> dict[str, Any]:
     value: dict[str, Any] = {"schema_version": _SCHEMA, "hidden": item_filter.hidden, "sha256": item_filter.sha256}
-    value |= {key: text for key, text in (("by", item_filter.by), ("reason", item_filter.reason)) if text}
-    return format_document(value)
+    return value | {key: text for key, text in (("by", item_filter.by), ("reason", item_filter.reason)) if text}
 
 
 def make_filter(items: Iterable[str], *, by: str = "", reason: str = "") -> tuple[ItemFilter, bytes]:

@@ -59,7 +59,7 @@ class FilterKeeper:
         """Read the live filter before the pod is ready, however often that must be tried."""
         while self._config.filter:
             try:
-                await self.refresh(0)
+                await self._look("--or-last-good")
                 break
             except (FilterUnavailable, OSError, ValueError) as error:
                 self._log.warning(f"not ready without the filter: {error}", code=FilterUnavailable.code)
@@ -76,13 +76,16 @@ class FilterKeeper:
         async with self._one_at_a_time:
             if told and told == self.generation:
                 return told
-            said = await self._run("init_container.live_filter", str(self.folder))
-            found = json.loads(said)
-            generation = int(found["generation"])
-            if generation != self.generation:
-                await self._put_in_force(generation)
-                self._log.info("filter in force", filter=generation, hidden=found["hidden"])
-            return generation
+            return await self._look()
+
+    async def _look(self, *options: str) -> int:
+        said = await self._run("init_container.live_filter", str(self.folder), *options)
+        found = json.loads(said)
+        generation = int(found["generation"])
+        if generation != self.generation:
+            await self._put_in_force(generation)
+            self._log.info("filter in force", filter=generation, hidden=found["hidden"])
+        return generation
 
     async def _put_in_force(self, generation: int) -> None:
         masks = masks_file(self.folder, self._pod.filter + 1)

@@ -9,6 +9,7 @@ import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -16,9 +17,11 @@ import pytest
 from cd_webhook.filters import FilterNotInForce, Filters
 from cd_webhook.pod_client import Told, tell_pod
 from model_repository.documents.filter_receipt import FilterReceipt
+from model_repository.documents.item_filter import FILTER_LIMIT, LiveFilter, parse_last_good_filter
 from model_repository.errors import BucketUnavailable, ObjectMissing
 from model_repository.names import Target
 from model_repository.repository import read_filter_receipt, read_live_filter, write_filter
+from model_repository.store import ObjectInfo
 from tests.cd_webhook import fake_cluster as fates
 from tests.cd_webhook.fake_cluster import FakeClock
 from tests.cd_webhook.webhook_scene import TARGET, Scene, request
@@ -210,6 +213,52 @@ def test_a_filter_that_makes_no_sense_is_refused_once_and_nobody_is_told_of_it(
     assert (notice.event, notice.name, notice.generation) == ("rejected", TARGET.filter_name, generation)
     assert re.search(words, notice.detail)
     assert "what was hidden before goes on" in notice.detail
+
+
+def last_good(scene: Scene) -> LiveFilter:
+    return parse_last_good_filter(scene.store.read(TARGET.last_good_filter_name, limit=FILTER_LIMIT).data, TARGET)
+
+
+def test_what_every_pod_confirmed_is_the_last_good_filter_whatever_comes_after_it(
+    scene: Scene, filters: Filters, pods: Pods
+) -> None:
+    (address,) = serving(scene, 1)
+    write_filter(scene.store, TARGET, ["a"])
+    filters.apply("home-store")
+    good = write_filter(scene.store, TARGET, ["a", "b"], by="stock")
+    filters.apply("home-store")
+    assert last_good(scene) == good
+    scene.store.write(TARGET.filter_name, b"{", if_generation_match=None)
+    filters.apply("home-store")
+    write_filter(scene.store, TARGET, ["c"])
+    pods.answers[address] = Told.NOT_YET
+    with pytest.raises(FilterNotInForce):
+        filters.apply("home-store")
+    assert last_good(scene) == good
+
+
+def test_a_process_that_is_late_does_not_bring_back_an_older_last_good_filter(
+    scene: Scene, filters: Filters, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    serving(scene, 1)
+    first = write_filter(scene.store, TARGET, ["a"])
+    other = replace(filters, tell=lambda _, generation: generation)
+    written = scene.store.write
+
+    def late(name: str, data: bytes, *, if_generation_match: int | None) -> ObjectInfo:
+        """Another process puts a newer filter in force just before this one notes its own."""
+        monkeypatch.setattr(scene.store, "write", written)
+        assert name == TARGET.last_good_filter_name
+        write_filter(scene.store, TARGET, ["b"])
+        other.apply("home-store")
+        return written(name, data, if_generation_match=if_generation_match)
+
+    monkeypatch.setattr(scene.store, "write", late)
+    said = filters.apply("home-store")
+    newest = read_live_filter(scene.store, TARGET)
+    assert said == receipt(scene, newest.generation)
+    assert last_good(scene) == newest
+    assert newest.generation != first.generation
 
 
 def test_data_that_are_not_what_the_filter_names_are_refused(scene: Scene, filters: Filters, pods: Pods) -> None:

@@ -20,7 +20,7 @@ from model_repository.documents.item_filter import make_filter, read_hashes
 from model_repository.documents.item_ids import ItemLookup, encode_item_lookup, hash_item
 from model_repository.gcs_store import GcsStore
 from model_repository.names import Target
-from model_repository.repository import write_filter
+from model_repository.repository import keep_last_good_filter, write_filter
 from search_server.filters.masks import hidden_positions, open_masks, write_masks
 from tests.search_server.conftest import Build, Server
 
@@ -144,8 +144,18 @@ def test_a_worker_that_replaces_another_hides_the_same(shop: Shop) -> None:
     assert "chair-1" not in shop.found("chair-0")
 
 
+def test_a_pod_that_starts_while_the_live_filter_is_malformed_hides_what_the_others_do(shop: Shop) -> None:
+    good = write_filter(shop.store, TARGET, ["chair-1"])
+    keep_last_good_filter(shop.store, good, replacing=0)
+    shop.store.write(TARGET.filter_name, b"{", if_generation_match=None)
+    shop.start()
+    assert shop.filter()["generation"] == good.generation
+    assert "chair-1" not in shop.found("chair-0")
+
+
 def test_a_pod_is_not_ready_while_the_bucket_does_not_say_what_is_hidden(shop: Shop) -> None:
     shop.store.write(TARGET.filter_name, b"{", if_generation_match=None)
+    shop.store.write(TARGET.last_good_filter_name, b"{", if_generation_match=None)
     server = shop.start(wait=False)
     end = time.monotonic() + 60
     because = ""
