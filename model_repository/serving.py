@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Final
 
-from model_repository.pictures import picture_process_bytes
-
 _MIB: Final = 1024 * 1024
 
 HELD_BYTES: Final = 48 * _MIB
@@ -27,8 +25,6 @@ _COPIES: Final = 2
 """A body is put together from its parts."""
 _READ_JSON: Final = 10
 """Times its own bytes that JSON takes once it is read: numbers of three letters take 32."""
-_MODEL_BYTES: Final = 20 * _MIB
-"""A model of ordinary size, for workers beyond the first: where those are counted, a build's own isn't known."""
 
 
 def server_bytes() -> int:
@@ -37,8 +33,8 @@ def server_bytes() -> int:
 
 
 def further_worker_bytes() -> int:
-    """Return the most memory of each further worker, its process that embeds pictures included."""
-    return _worker_bytes() + picture_process_bytes(_MODEL_BYTES)
+    """Return the most memory of each further worker: it maps what the first one maps, and a pod embeds in one process."""
+    return _worker_bytes()
 
 
 def _worker_bytes() -> int:

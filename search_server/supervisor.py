@@ -32,8 +32,9 @@ from search_server.read_in import read_in
 from search_server.server import BACKLOG, Server
 
 _WATCH_SECONDS = 1.0
-_SILENT = 30
-"""Seconds without a sign of life after which a worker is taken for hung."""
+_SILENT = 15
+"""Seconds without a sign of life after which a worker is taken for hung. Whoever connects to it waits so long, and is
+answered by the one that replaces it."""
 _MOST_DEATHS = 5
 _DEATHS_SECONDS = 60.0
 """So many workers may die in so many seconds; with one more the pod fails, and Kubernetes waits longer each time."""

@@ -79,6 +79,26 @@ def test_a_worker_that_dies_is_replaced_and_whoever_connects_meanwhile_is_answer
     assert sum(line["message"].endswith("ended by SIGKILL") for line in log) == 2
 
 
+def test_a_worker_that_hangs_is_replaced_and_whoever_connected_to_it_is_answered(good_build: Any, start: Start) -> None:
+    server = start(good_build.environment() | {"WORKERS": "2"})
+    hung, other = workers_of(server)
+    os.kill(hung, signal.SIGSTOP)
+    with ExitStack() as waiting:
+        asked = [waiting.enter_context(socket.create_connection(("127.0.0.1", server.port), timeout=GENEROUS))]
+        for _ in range(30):  # the kernel gives some of them to the one that hangs
+            asked.append(waiting.enter_context(socket.create_connection(("127.0.0.1", server.port), timeout=GENEROUS)))
+        for connection in asked:
+            connection.sendall(b"GET /v1/items/chair-1/similar HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")
+        assert probe(server, "/livez").status_code == 200
+        answers = [connection.recv(15) for connection in asked]
+    # what it had accepted before it hung was lost with it; the listening socket, and who waits there, is the pod's
+    assert answers == [b"HTTP/1.1 200 OK"] * len(asked)
+    assert metric(server, "indexpush_search_worker_deaths") == 1
+    until(lambda: len(workers_of(server)) == 2)
+    assert hung not in workers_of(server)
+    assert other in workers_of(server)
+
+
 def test_a_pod_whose_workers_die_again_and_again_fails_and_says_so(good_build: Any, start: Start) -> None:
     server = start(good_build.environment() | {"WORKERS": "1", "DRAIN_SECONDS": "0"})
     seen: set[int] = set()
