@@ -33,7 +33,7 @@ def server_bytes() -> int:
 
 
 def further_worker_bytes() -> int:
-    """Return the most memory of each further worker: it maps what the first one maps, and a pod embeds in one process."""
+    """Return the most memory of each further worker: it maps what the first one maps, and embeds nothing."""
     return _worker_bytes()
 
 

@@ -84,9 +84,9 @@ def test_a_worker_that_hangs_is_replaced_and_whoever_connected_to_it_is_answered
     hung, other = workers_of(server)
     os.kill(hung, signal.SIGSTOP)
     with ExitStack() as waiting:
-        asked = [waiting.enter_context(socket.create_connection(("127.0.0.1", server.port), timeout=GENEROUS))]
-        for _ in range(30):  # the kernel gives some of them to the one that hangs
-            asked.append(waiting.enter_context(socket.create_connection(("127.0.0.1", server.port), timeout=GENEROUS)))
+        address = ("127.0.0.1", server.port)
+        # the kernel gives some of them to the one that hangs
+        asked = [waiting.enter_context(socket.create_connection(address, timeout=GENEROUS)) for _ in range(30)]
         for connection in asked:
             connection.sendall(b"GET /v1/items/chair-1/similar HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")
         assert probe(server, "/livez").status_code == 200
