@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import http.client
+import itertools
 import shutil
 import socket
 import statistics
@@ -59,16 +60,21 @@ def _memory(folder: Path, photos: int) -> None:
     build = make_build(folder / "current")
     server = Server({**build.environment(), "DRAIN_SECONDS": "0", "WORKERS": "1", "TMPDIR": str(folder)})
     server.start()
-    photo = picture(1) + bytes(_PHOTO_BYTES - len(picture(1)))
+    photos_sent = itertools.count()
+
+    def photo() -> bytes:
+        """Another one each time: what came before is remembered."""
+        return picture(1).ljust(_PHOTO_BYTES - 8, b"\0") + next(photos_sent).to_bytes(8)
+
     try:
         server.wait_ready()
         print("| | supervisor, MiB | worker, MiB | what embeds, MiB |\n|---|---|---|---|")
         _show("ready", server)
         for count in (100, photos):
             for _ in range(count - (100 if count == photos else 0)):
-                _post(_connect(server), photo).close()
+                _post(_connect(server), photo()).close()
             _show(f"{count:,} photos", server)
-        idle = [_post(_connect(server), photo) for _ in range(200)]
+        idle = [_post(_connect(server), photo()) for _ in range(200)]
         _show("200 idle connections, a photo each", server)
         for each in idle:
             each.close()

@@ -15,7 +15,11 @@ JSON_BYTES: Final = 4 * _MIB
 CONNECTIONS: Final = 4096
 """Most connections of a pod at one time."""
 
-_SUPERVISOR_BYTES: Final = 24 * _MIB
+REMEMBERED_BYTES: Final = 16 * _MIB
+"""Most bytes of answers about photos that a pod remembers: three thousand vectors of 1,280 numbers."""
+
+_SUPERVISOR_BYTES: Final = 36 * _MIB
+"""Interpreter and libraries; with the client of a shared cache, too."""
 _WORKER_BYTES: Final = 64 * _MIB
 """Interpreter and libraries; those of both engines."""
 _FILTER_BYTES: Final = 64 * _MIB
@@ -29,7 +33,7 @@ _READ_JSON: Final = 10
 
 def server_bytes() -> int:
     """Return the most memory of a server with one worker, besides what it maps and what embeds pictures."""
-    return _SUPERVISOR_BYTES + _FILTER_BYTES + CONNECTIONS * _CONNECTION_BYTES + _worker_bytes()
+    return _SUPERVISOR_BYTES + REMEMBERED_BYTES + _FILTER_BYTES + CONNECTIONS * _CONNECTION_BYTES + _worker_bytes()
 
 
 def further_worker_bytes() -> int:

@@ -16,6 +16,7 @@ from model_repository.processors import processors
 from model_repository.serving import CONNECTIONS, HELD_BYTES, JSON_BYTES
 
 _MOST_WORKERS = 256
+_CACHE_SCHEMES = ("redis", "rediss", "unix")
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +50,7 @@ class Config:
     prefix, digest: of the build, as the commit and the CD side know it.
     filter: the object whose filter is kept in force, filters/<environment>/<index>.json; empty: none is.
     cache_seconds: for which a cache may answer for items without asking; 0: it asks each time.
+    cache_url: of the Redis in which pods share what they remember of photos; may hold a password. Empty: none.
     item_image_url: the page shows the picture of an item from here; ``{id}`` stands for the item's id. May be empty.
     termination_log: where Kubernetes reads a container's last words.
     probe_port: of the probes, which no caller can keep busy. workers: processes that answer.
@@ -65,6 +67,7 @@ class Config:
     workers: int = 1
     filter: str = ""
     cache_seconds: int = 0
+    cache_url: str = field(default="", repr=False)
     item_image_url: str = ""
     termination_log: Path = Path("/dev/termination-log")
     drain_seconds: float = 5.0
@@ -86,6 +89,7 @@ class Config:
             workers=read.whole("WORKERS", processors(), least=1, most=_MOST_WORKERS),
             filter=_filter(read),
             cache_seconds=read.whole("CACHE_SECONDS", 0, least=0, most=86_400),
+            cache_url=_cache_url(read),
             item_image_url=read.text("ITEM_IMAGE_URL"),
             termination_log=Path(read.text("TERMINATION_LOG", "/dev/termination-log")),
             drain_seconds=read.number("DRAIN_SECONDS", 5, least=0, most=3600),
@@ -103,6 +107,17 @@ def _filter(read: Environment) -> str:
         return ""
     read.bucket()  # the program that fetches it needs to know
     return read.parsed("FILTER", Target.from_filter_name, "filters/<environment>/<index>.json").filter_name
+
+
+def _cache_url(read: Environment) -> str:
+    url = read.text("CACHE_URL")
+    parts = urlsplit(url)
+    if url and not (parts.scheme in _CACHE_SCHEMES and (parts.hostname or parts.path)):
+        # it isn't said again: there may be a password in it
+        read.refuse(
+            "CACHE_URL: expected redis://, rediss:// or unix://, such as redis://:PASSWORD@redis.example:6379/0"
+        )
+    return url
 
 
 def _is_template(url: str) -> bool:

@@ -71,6 +71,13 @@ class PictureLost(RequestRefused):
     status = HTTPStatus.SERVICE_UNAVAILABLE
 
 
+class EmbeddingUnavailable(RequestRefused):
+    """Pictures are embedded elsewhere, and whoever does can't be asked now."""
+
+    code = "embedding-unavailable"
+    status = HTTPStatus.SERVICE_UNAVAILABLE
+
+
 class NotReady(RequestRefused):
     """The server has not proved itself yet, or is leaving."""
 

@@ -95,7 +95,24 @@ class _Pod(Collector):
         yield CounterMetricFamily(
             "indexpush_search_worker_deaths", "Workers that died and were replaced", value=pod.deaths
         )
+        remembered = CounterMetricFamily(
+            "indexpush_search_remembered_photos",
+            "Photos looked up among those embedded before",
+            labels=["place", "found"],
+        )
+        for place, found, count in (
+            ("pod", "hit", pod.remembered_here),
+            ("pod", "miss", pod.unknown_here),
+            ("shared", "hit", pod.remembered_there),
+            ("shared", "miss", pod.unknown_there),
+            ("shared", "garbled", pod.garbled),
+            ("shared", "failure", pod.shared_failures),
+        ):
+            remembered.add_metric([place, found], count)
+        yield remembered
         for name, help_text, value in (
+            ("remembered_bytes", "Of the answers about photos that the pod remembers", pod.remembered_bytes),
+            ("shared_cache_up", "1 while the cache of CACHE_URL is asked", pod.shared_well),
             ("ready", "1 when all workers have proved themselves and the pod isn't leaving", not pod.closed_because),
             ("workers", "Workers that have proved themselves", sum(each.ready for each in pod.workers)),
             ("connections", "Open connections", sum(each.connections for each in pod.workers)),

@@ -97,7 +97,7 @@ async def serve(
         return asyncio.run_coroutine_threadsafe(pictures.patiently(ask), loop).result()
 
     def embed(model: Model, picture: bytes) -> list[float]:
-        return patiently(lambda: pictures.embed(model, picture))
+        return patiently(lambda: pictures.embed(model, picture, remembered=False))
 
     def missed(detector: BuildDetector, golden: GoldenDetection, picture: bytes) -> str:
         return patiently(lambda: pictures.missed(detector, golden, picture))

@@ -12,10 +12,11 @@ from search_server.build.index import check_sizes, read_document
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """A model version. folder: where its files stand."""
+    """A model version. folder: where its files stand. digest: sha256 of its model.json."""
 
     manifest: ModelManifest
     folder: Path
+    digest: str
 
     @property
     def path(self) -> Path:
@@ -32,10 +33,15 @@ class Model:
         """Whether the network itself gives vectors of length 1."""
         return self.manifest.normalised
 
+    @property
+    def dimensions(self) -> int:
+        """Of its vectors."""
+        return self.manifest.dimensions
+
 
 def open_model(folder: Path, reference: ModelReference) -> Model:
     """The model that index.json refers to; raises `BuildUnfit` or `DocumentMalformed` if it isn't in `folder`."""
     data = read_document(folder, "model.json", reference.digest)
     manifest = parse_model_manifest(data, reference.prefix)
     check_sizes(folder, reference.files)
-    return Model(manifest, folder)
+    return Model(manifest, folder, reference.digest)

@@ -21,10 +21,12 @@ from image_embedder import (
     Detector,
     Embedder,
     PictureUnreadable,
+    Pixels,
     crop,
     finite,
     missed,
     open_picture,
+    preprocess,
     preprocess_decoded,
 )
 from image_embedder.confinement import confine, one_picture
@@ -32,13 +34,15 @@ from model_repository.pictures import PROCESSOR_SECONDS_LIMIT
 from search_server.pictures.messages import (
     ANSWER,
     FAILED,
-    LONGEST_ANSWER,
     MISSED,
+    PIXEL_REGIONS,
+    PIXELS,
     QUESTION,
     REGION,
     REGIONS,
     UNREADABLE,
     VECTOR,
+    Answer,
     Detect,
     DetectorFile,
     Embed,
@@ -53,9 +57,6 @@ _LESS_URGENT = 10
 
 _REGIONS_SECONDS = PROCESSOR_SECONDS_LIMIT / 2
 """Of a processor, after which no further region is embedded: those that are surest come first."""
-
-Answer = tuple[int, bytes]
-"""Its kind, and what it says."""
 
 
 class Opened:
@@ -83,13 +84,21 @@ class Opened:
         return self._detectors[file.path]
 
     def whole(self, file: ModelFile, data: bytes) -> bytes:
-        """The vector of an encoded picture."""
+        """The vector of an encoded picture; what the model takes, if that is elsewhere."""
+        if file.elsewhere:
+            return _little_endian(preprocess(data, file.takes))
         return self._embedders[file.path].embed_picture(data, file.takes).astype("<f4").tobytes()
 
     def part(self, file: ModelFile, picture: Image.Image) -> bytes:
-        """The vector of a part that was cut out."""
+        """The same of a part that was cut out."""
+        if file.elsewhere:
+            return _little_endian(preprocess_decoded(picture, file.takes))
         embedder = self._embedders[file.path]
         return finite(embedder.embed(preprocess_decoded(picture, file.takes)[np.newaxis])[0]).astype("<f4").tobytes()
+
+
+def _little_endian(pixels: Pixels) -> bytes:
+    return pixels.astype(pixels.dtype.newbyteorder("<"), copy=False).tobytes()
 
 
 def main() -> None:
@@ -105,7 +114,8 @@ def main() -> None:
         question, picture = (questions.read(length) for length in QUESTION.unpack(head))
         kind, answer = answer_to(pickle.loads(question), opened, picture)  # noqa: S301 - from the parent
         try:
-            answers.write(ANSWER.pack(kind, len(answer)) + answer)
+            answers.write(ANSWER.pack(kind, len(answer)))
+            answers.write(answer)
             answers.flush()
         except BrokenPipeError:  # the parent was gone before the kernel was asked to tell
             os._exit(0)
@@ -136,9 +146,10 @@ def answer_to(question: Question, opened: Opened, picture: bytes) -> Answer:
 
 
 def _embed(question: Embed, opened: Opened, data: bytes) -> Answer:
+    kind = PIXELS if question.model.elsewhere else VECTOR
     if question.box is None:
-        return VECTOR, opened.whole(question.model, data)
-    return VECTOR, opened.part(question.model, crop(open_picture(data), question.box))
+        return kind, opened.whole(question.model, data)
+    return kind, opened.part(question.model, crop(open_picture(data), question.box))
 
 
 def _detect(question: Detect, opened: Opened, data: bytes) -> Answer:
@@ -147,8 +158,9 @@ def _detect(question: Detect, opened: Opened, data: bytes) -> Answer:
     found = opened.detector(question.detector).detect(picture, question.categories, question.least_score)
     if not found and question.whole:
         del picture  # as the batch does with a picture of nothing: it is decoded for that model, and alone in memory
-        return VECTOR, opened.whole(question.whole, data)
-    answer = b""
+        return _embed(Embed(question.whole), opened, data)
+    elsewhere = any(model.elsewhere for model in question.models.values())
+    answer = bytearray()
     for region in found:
         try:
             vector = opened.part(question.models[region.category], crop(picture, region.box))
@@ -156,10 +168,10 @@ def _detect(question: Detect, opened: Opened, data: bytes) -> Answer:
             continue
         number = question.detector.classes.index(region.name)
         answer += REGION.pack(number, region.score, *region.box) + vector
-        full = len(answer) + REGION.size + len(vector) > LONGEST_ANSWER
+        full = len(answer) + REGION.size + len(vector) > question.longest
         if full or time.process_time() - begun > _REGIONS_SECONDS:
             break
-    return REGIONS, answer
+    return (PIXEL_REGIONS if elsewhere else REGIONS), bytes(answer)
 
 
 def _prove(question: Prove, opened: Opened, data: bytes) -> Answer:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import pickle
 import socket
 import struct
@@ -11,13 +12,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from http_limits.refusals import Overloaded
-from search_server.errors import ImageUnreadable, NotReady, PictureLost
+from search_server.errors import EmbeddingUnavailable, ImageUnreadable, NotReady, PictureLost
 from search_server.pictures.messages import (
     ANSWER,
+    AWAY,
     LEAVING,
     LOST,
     MISSED,
     OVERLOADED,
+    PHOTO,
     QUESTION,
     REGION,
     REGIONS,
@@ -43,8 +46,11 @@ _REFUSALS: Final[dict[int, type[Exception]]] = {
     OVERLOADED: Overloaded,
     LOST: PictureLost,
     LEAVING: NotReady,
+    AWAY: EmbeddingUnavailable,
 }
 _PATIENCE_SECONDS = 0.05
+_LONG_BYTES = 1024 * 1024
+"""Pictures above it are hashed by a thread: the event loop is others' too."""
 
 _T = TypeVar("_T")
 
@@ -69,13 +75,17 @@ class PictureClient:
         self._closed = False
         self.length = 0
 
-    async def embed(self, model: Model, picture: bytes, box: Box | None = None) -> list[float]:
+    async def embed(
+        self, model: Model, picture: bytes, box: Box | None = None, *, remembered: bool = True
+    ) -> list[float]:
         """Return what a model makes of an encoded picture, or of what is in a box of it.
+
+        remembered: whether an answer of before will do.
 
         Raises `Overloaded`; `ImageUnreadable` where it costs too much, or isn't one; `PictureLost` and `NotReady` where
         another try may pass; RuntimeError, with its words, where the model doesn't work.
         """
-        _, answer = await self._answer(Embed(_model_file(model), box), picture, VECTOR)
+        _, answer = await self._answer(Embed(_model_file(model), box), picture, VECTOR, remembered=remembered)
         return _numbers(answer)
 
     async def detect(
@@ -105,7 +115,7 @@ class PictureClient:
     async def missed(self, detector: BuildDetector, golden: GoldenDetection, picture: bytes) -> str:
         """Return in words what of a golden image isn't found; raises as `embed` does."""
         question = Prove(_detector_file(detector), golden, detector.manifest.least_overlap)
-        _, answer = await self._answer(question, picture, MISSED)
+        _, answer = await self._answer(question, picture, MISSED, remembered=False)
         return answer.decode(errors="replace")
 
     @staticmethod
@@ -123,18 +133,21 @@ class PictureClient:
         for connection in self._connections:
             connection.transport.abort()
 
-    async def _answer(self, question: Question, picture: bytes, *kinds: int) -> tuple[int, bytes]:
+    async def _answer(
+        self, question: Question, picture: bytes, *kinds: int, remembered: bool = True
+    ) -> tuple[int, bytes]:
         """Return the answer if it is of one of these kinds; raises its words if it isn't."""
         self.length += 1
         try:
-            kind, answer = await self._ask(pickle.dumps(question), picture)
+            photo = await _sha256(picture) if remembered else b""
+            kind, answer = await self._ask(photo, pickle.dumps(question), picture)
         finally:
             self.length -= 1
         if kind in kinds:
             return kind, answer
         raise _REFUSALS.get(kind, RuntimeError)(answer.decode(errors="replace"))
 
-    async def _ask(self, question: bytes, picture: bytes) -> tuple[int, bytes]:
+    async def _ask(self, photo: bytes, question: bytes, picture: bytes) -> tuple[int, bytes]:
         """Return the answer as a value: an exception would hold the picture in a cycle."""
         if self._closed:
             return LEAVING, b"the server is leaving"
@@ -148,7 +161,7 @@ class PictureClient:
         reader, writer = await asyncio.open_unix_connection(sock=ours)
         self._connections.add(writer)
         try:
-            writer.write(QUESTION.pack(len(question), len(picture)) + question)
+            writer.write(PHOTO.pack(bool(photo), photo) + QUESTION.pack(len(question), len(picture)) + question)
             kind, length = ANSWER.unpack(await reader.readexactly(ANSWER.size))
             if kind == TURN:
                 writer.write(picture)
@@ -163,12 +176,19 @@ class PictureClient:
             writer.close()
 
 
+async def _sha256(picture: bytes) -> bytes:
+    if len(picture) > _LONG_BYTES:
+        return (await asyncio.to_thread(hashlib.sha256, picture)).digest()
+    return hashlib.sha256(picture).digest()
+
+
 def _model_file(model: Model) -> ModelFile:
-    return ModelFile(str(model.path), model.takes, model.normalised)
+    return ModelFile(str(model.path), model.takes, model.normalised, model.digest, model.dimensions)
 
 
 def _detector_file(detector: BuildDetector) -> DetectorFile:
-    return DetectorFile(str(detector.path), detector.manifest.input, detector.manifest.classes)
+    manifest = detector.manifest
+    return DetectorFile(str(detector.path), manifest.input, manifest.classes, detector.reference.digest)
 
 
 def _numbers(answer: bytes) -> list[float]:

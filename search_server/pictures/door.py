@@ -8,16 +8,28 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import pickle
 import socket
+from collections.abc import Awaitable, Callable
+from typing import Protocol
 
-from search_server.pictures.messages import ANSWER, QUESTION, TURN
-from search_server.pictures.processes import PictureProcesses
+from search_server.pictures.messages import ANSWER, PHOTO, QUESTION, TURN, Answer, Question
+
+
+class Answers(Protocol):
+    """Whatever answers questions about pictures."""
+
+    async def answer(self, question: Question, photo: bytes, picture: Callable[[], Awaitable[bytes]]) -> Answer:
+        """Return the answer about a picture, which is asked for when its turn comes.
+
+        photo: its sha256; empty: not to be remembered. Raises what `picture` raises.
+        """
 
 
 class PictureDoor:
     """Lets pictures in. file: the descriptor that a worker inherits."""
 
-    def __init__(self, pictures: PictureProcesses) -> None:
+    def __init__(self, pictures: Answers) -> None:
         self._pictures = pictures
         self._ours, self._theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
         self._ours.setblocking(False)  # noqa: FBT003 - its only argument
@@ -34,9 +46,8 @@ class PictureDoor:
         asyncio.get_running_loop().add_reader(self._ours, self._admit)
 
     def close(self) -> None:
-        """End what is under way at once."""
+        """Let in nobody else, and leave those who wait."""
         asyncio.get_running_loop().remove_reader(self._ours)
-        self._pictures.close()
         self._ours.close()
         self._theirs.close()
 
@@ -51,8 +62,9 @@ class PictureDoor:
     async def _answer(self, connection: socket.socket) -> None:
         reader, writer = await asyncio.open_unix_connection(sock=connection)
         try:
+            remembered, photo = PHOTO.unpack(await reader.readexactly(PHOTO.size))
             question_size, picture_size = QUESTION.unpack(await reader.readexactly(QUESTION.size))
-            question = await reader.readexactly(question_size)
+            question = pickle.loads(await reader.readexactly(question_size))  # noqa: S301 - from a worker
             gone = asyncio.ensure_future(reader.read(1))  # nothing is sent before it may be
 
             async def picture() -> bytes:
@@ -61,7 +73,8 @@ class PictureDoor:
                 writer.write(ANSWER.pack(TURN, 0))
                 return await reader.readexactly(picture_size)
 
-            embedding = asyncio.ensure_future(self._pictures.embed(question, picture))
+            answering = self._pictures.answer(question, photo if remembered else b"", picture)
+            embedding = asyncio.ensure_future(answering)
             await asyncio.wait({embedding, gone}, return_when=asyncio.FIRST_COMPLETED)
             if not embedding.done() and not gone.cancelled():
                 embedding.cancel()

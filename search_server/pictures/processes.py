@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import pickle
 import signal
 import sys
 from collections.abc import Awaitable, Callable
@@ -17,11 +18,12 @@ from search_server.pictures.messages import (
     ANSWER,
     FAILED,
     LEAVING,
-    LONGEST_ANSWER,
     LOST,
     OVERLOADED,
     QUESTION,
     UNREADABLE,
+    Answer,
+    Question,
 )
 
 _PROGRAM: Final = Path(__file__).with_name("child.py")
@@ -35,9 +37,6 @@ _ENVIRONMENT: Final = {
 }
 
 _CRASHES: Final = {signal.SIGSEGV, signal.SIGBUS, signal.SIGABRT, signal.SIGFPE, signal.SIGILL}
-
-Answer = tuple[int, bytes]
-"""Its kind, and what it says."""
 
 _LEAVING: Final[Answer] = LEAVING, b"the server is leaving"
 
@@ -69,16 +68,17 @@ class _Process:
     def pid(self) -> int:
         return self._process.pid
 
-    async def ask(self, question: bytes, picture: bytes) -> Answer:
+    async def ask(self, question: Question, picture: bytes) -> Answer:
         """Return its answer. Raises OSError or EOFError when it ends instead."""
+        asked = pickle.dumps(question)
         stdin, stdout = self._process.stdin, self._process.stdout
         if stdin is None or stdout is None:
             raise EOFError
-        stdin.write(QUESTION.pack(len(question), len(picture)) + question)
+        stdin.write(QUESTION.pack(len(asked), len(picture)) + asked)
         stdin.write(picture)
         await stdin.drain()
         kind, length = ANSWER.unpack(await stdout.readexactly(ANSWER.size))
-        if length > LONGEST_ANSWER:
+        if length > question.longest:
             raise EOFError
         return kind, await stdout.readexactly(length)
 
@@ -135,8 +135,8 @@ class PictureProcesses:
         """Of the processes that there are."""
         return [process.pid for process in (*self._idle, *self._busy)]
 
-    async def embed(self, question: bytes, picture: Callable[[], Awaitable[bytes]]) -> Answer:
-        """Return the answer to a question (see `messages.py`) about a picture, which is asked for when its turn comes.
+    async def embed(self, question: Question, picture: Callable[[], Awaitable[bytes]]) -> Answer:
+        """Return the answer to a question about a picture, which is asked for when its turn comes.
 
         Cancelled while it waits it makes room; later the process goes on, and nobody hears of it. Raises what `picture`
         raises.
@@ -168,7 +168,7 @@ class PictureProcesses:
             process.end()
         self._idle.clear()
 
-    async def _embed(self, question: bytes, picture: bytes) -> Answer:
+    async def _embed(self, question: Question, picture: bytes) -> Answer:
         process = await self._take()
         self._busy.add(process)
         try:
@@ -182,7 +182,7 @@ class PictureProcesses:
             self._rest(process)
         return answer
 
-    async def _ask(self, process: _Process, question: bytes, picture: bytes) -> Answer:
+    async def _ask(self, process: _Process, question: Question, picture: bytes) -> Answer:
         try:
             async with asyncio.timeout(self._deadline_seconds):
                 answer = await process.ask(question, picture)

@@ -33,8 +33,10 @@ from model_repository.pictures import picture_process_bytes
 from search_server.errors import ImageUnreadable, NotReady, PictureLost
 from search_server.pictures.client import PictureClient
 from search_server.pictures.door import PictureDoor
-from search_server.pictures.messages import QUESTION
+from search_server.pictures.messages import PHOTO, QUESTION, Embed, ModelFile
 from search_server.pictures.processes import PictureProcesses
+from search_server.pictures.remembered import RememberedPictures
+from search_server.pod import PodState
 from tests.pictures import encoded, jpeg_of_scans, png
 
 SIZE = 8
@@ -48,6 +50,8 @@ class AModel:
     path: Path
     takes: ModelInput = field(default_factory=lambda: ModelInput(SIZE))
     normalised: bool = True
+    digest: str = "0" * 64
+    dimensions: int = 3
 
 
 def write_model(path: Path, rounds: int) -> AModel:
@@ -101,7 +105,7 @@ class Pod:
         return self.processes.pids
 
     async def embed(self, model: Any, picture: bytes) -> list[float]:
-        return await self.client.embed(model, picture)
+        return await self.client.embed(model, picture, remembered=False)
 
 
 def another_client(door: PictureDoor) -> PictureClient:
@@ -113,12 +117,13 @@ def run(story: Callable[[Pod], Awaitable[None]], **options: Any) -> None:
 
     async def main() -> None:
         processes = PictureProcesses(Log(stream=io.StringIO()), **options)
-        door = PictureDoor(processes)
+        door = PictureDoor(RememberedPictures(processes, PodState.create(1)))
         door.open()
         try:
             await asyncio.wait_for(story(Pod(processes, door, another_client(door))), _HANG)
         finally:
             door.close()
+            processes.close()
 
     uvloop.run(main())
 
@@ -290,7 +295,7 @@ def test_a_worker_that_is_gone_takes_no_process_along(model: Any) -> None:
 def test_workers_take_turns_at_the_same_process(model: Any) -> None:
     async def story(pod: Pod) -> None:
         other = another_client(pod.door)
-        asked = [client.embed(model, GOOD) for client in (pod.client, other) for _ in range(4)]
+        asked = [client.embed(model, GOOD, remembered=False) for client in (pod.client, other) for _ in range(4)]
         vectors = await asyncio.gather(*asked)
         assert all(vector == vectors[0] for vector in vectors)
         assert len(pod.pids) == 1
@@ -302,8 +307,8 @@ def test_a_worker_that_hangs_gives_its_turn_up(model: Any) -> None:
     async def story(pod: Pod) -> None:
         ours, theirs = socket.socketpair()
         with ours, theirs:
-            question = pickle.dumps((str(model.path), model.takes, model.normalised))
-            ours.sendall(QUESTION.pack(len(question), len(GOOD)) + question)  # and never the picture
+            question = pickle.dumps(Embed(ModelFile(str(model.path), model.takes, True, model.digest, 3)))
+            ours.sendall(PHOTO.pack(0, b"") + QUESTION.pack(len(question), len(GOOD)) + question)
             socket.send_fds(another_client(pod.door)._door, [b"p"], [theirs.fileno()])
             await until(lambda: pod.processes.length == 1)
             pod.processes._deadline_seconds = _HANG
@@ -315,7 +320,7 @@ def test_a_worker_that_hangs_gives_its_turn_up(model: Any) -> None:
 def test_who_has_patience_waits_for_room(model: Any) -> None:
     async def story(pod: Pod) -> None:
         vectors = await asyncio.gather(
-            *(pod.client.patiently(lambda: pod.client.embed(model, GOOD)) for _ in range(20))
+            *(pod.client.patiently(lambda: pod.client.embed(model, GOOD, remembered=False)) for _ in range(20))
         )
         assert len(vectors) == 20
 
@@ -410,7 +415,7 @@ def test_the_server_ends_and_its_processes_with_it_however_it_ends(good_build: A
         for pid in embeds:
             os.kill(pid, signal.SIGSTOP)  # as if each were at something that takes for ever
         with ThreadPoolExecutor(3) as clients:
-            asked = [clients.submit(search, server.url, good_build.picture(3)) for _ in range(3)]
+            asked = [clients.submit(search, server.url, good_build.picture(seed)) for seed in (4, 5, 6)]
             deadline = time.monotonic() + _HANG
             while "pictures_waiting 3" not in httpx.get(f"{server.url}/metrics").text:
                 assert time.monotonic() < deadline

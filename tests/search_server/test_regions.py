@@ -39,9 +39,11 @@ from search_server.pictures.client import PictureClient
 from search_server.pictures.door import PictureDoor
 from search_server.pictures.messages import LONGEST_ANSWER, REGION, REGIONS, Detect, DetectorFile, ModelFile
 from search_server.pictures.processes import PictureProcesses
+from search_server.pictures.remembered import RememberedPictures
+from search_server.pod import PodState
 from tests import builds, detectors
 from tests.pictures import encoded, png
-from tests.search_server.conftest import SIZE, block_model, make_build
+from tests.search_server.conftest import DIMENSIONS, SIZE, block_model, make_build
 from tests.search_server.test_page import CHROMIUM, FLAGS
 
 DETECTOR = ModelPrefix("ssd", "1")
@@ -351,7 +353,7 @@ def looking(build: Any) -> Looking:
     )
     models = dict.fromkeys(reference.categories.values(), 0)
     detector = BuildDetector(replace(manifest, classes=classes), folder, reference, models)
-    return Looking(detector, (Model(build.model, build.model_folder),))
+    return Looking(detector, (Model(build.model, build.model_folder, "0" * 64),))
 
 
 class Finds:
@@ -378,8 +380,8 @@ def test_the_surest_things_are_answered_where_all_would_take_too_long_or_too_man
     monkeypatch: pytest.MonkeyPatch, photo: bytes, length: int, seconds: float, found: int
 ) -> None:
     monkeypatch.setattr(child, "_REGIONS_SECONDS", seconds)
-    file = DetectorFile("", ModelInput(SIZE), CLASSES)
-    models = {"chairs": ModelFile("", ModelInput(SIZE), normalised=True)}
+    file = DetectorFile("", ModelInput(SIZE), CLASSES, "1" * 64)
+    models = {"chairs": ModelFile("", ModelInput(SIZE), normalised=True, digest="2" * 64, dimensions=DIMENSIONS)}
     question = Detect(file, {"Chair": "chairs"}, 0.5, models, None)
     opened: Any = Finds(length)
     kind, answer = child._detect(question, opened, photo)
@@ -403,7 +405,7 @@ def test_what_is_in_the_dearest_picture_is_found_within_the_memory_that_the_pods
 
     async def story() -> None:
         processes = PictureProcesses(Log(stream=io.StringIO()))
-        door = PictureDoor(processes)
+        door = PictureDoor(RememberedPictures(processes, PodState.create(1)))
         door.open()
         client = PictureClient(socket.socket(fileno=os.dup(door.file)))
         try:
@@ -415,5 +417,6 @@ def test_what_is_in_the_dearest_picture_is_found_within_the_memory_that_the_pods
             assert highest_bytes(pid) < picture_process_bytes(sum(path.stat().st_size for path in files))
         finally:
             door.close()
+            processes.close()
 
     uvloop.run(asyncio.wait_for(story(), 60))
