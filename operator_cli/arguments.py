@@ -66,6 +66,7 @@ def _parser() -> argparse.ArgumentParser:
     past.add_argument("--limit", type=_count, default=20, metavar="N", help="most receipts to show (default: 20)")
     _environment(past)
 
+    _add_board(command)
     hidden = command(
         "filter",
         "what is hidden of an index, such as what is sold out",
@@ -94,6 +95,32 @@ def _parser() -> argparse.ArgumentParser:
         "--values", required=True, metavar="FILE", help="what your team decides: manifests/examples/argo-batch.yaml"
     )
     return parser
+
+
+def _add_board(command: _Command) -> None:
+    board = command(
+        "board",
+        "all indexes on a page: what serves, who put it there, what became of it",
+        "Serve a page of all indexes and environments from the bucket alone, which stays true by itself; redeploy,\n"
+        "roll back, promote and hold from there. Prints its address, with a secret that signs you in.",
+    )
+    board.add_argument("--port", type=_port, default=0, metavar="PORT", help="default: any that is free")
+    board.add_argument("--host", default="127.0.0.1", help="where to listen; another needs --sign-in")
+    board.add_argument(
+        "--sign-in",
+        choices=("own-machine", "iap", "none"),
+        default="own-machine",
+        help="iap: Google's Identity-Aware Proxy says who is asking; none: for looking only (default: own-machine)",
+    )
+    board.add_argument("--audience", default="", help="of IAP's assertions: /projects/<number>/...")
+    board.add_argument(
+        "--freshness",
+        type=_seconds,
+        default=26.0,
+        metavar="HOURS",
+        help="what serves should be no older (default: 26, for a batch that runs daily)",
+    )
+    board.add_argument("--by", metavar="WHO", help="for the record (default: gcloud's account, or user@host)")
 
 
 def _add_spinnaker(command: _Command) -> None:
@@ -207,6 +234,12 @@ def _seconds(text: str) -> float:
             f"{text!r} is no number of seconds; write for example 60 (and --wait alone last)"
         )
     return seconds
+
+
+def _port(text: str) -> int:
+    if not (text.isascii() and text.isdigit()) or int(text[:6]) > 65535:  # noqa: PLR2004 - the last port
+        raise argparse.ArgumentTypeError(f"{text!r} is no port")
+    return int(text)
 
 
 def _count(text: str) -> int:

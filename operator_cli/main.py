@@ -86,6 +86,11 @@ def _run(arguments: argparse.Namespace, context: Context) -> int:
             found_filter = _filter(arguments, context, open_store())
             show(filters.for_programs(found_filter), filters.for_people(found_filter))
             return ExitCode.OK if arguments.wait is None else found_filter.exit_code
+        case "board":
+            # a web server takes a while to import, and no other command needs it (docs/operations.md)
+            from operator_cli.board.serve import board  # noqa: PLC0415
+
+            board(arguments, open_store(), context)
         case "pull":
             return pull(open_store(), arguments.index_prefix, arguments.destination, context, as_json=as_json)
         case "spinnaker-pipeline":

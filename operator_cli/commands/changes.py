@@ -24,6 +24,7 @@ class Options:
 
     reason: empty: the command finds one. hold: the new commit is on hold; None: as the command does by itself.
     release: a commit on hold may be replaced. dry_run: check and explain everything, write nothing.
+    seen: the generation of the live commit that the person saw, 0 for none; None: whichever is there.
     """
 
     by: str
@@ -31,6 +32,7 @@ class Options:
     hold: bool | None = None
     release: bool = False
     dry_run: bool = False
+    seen: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,6 +168,8 @@ def _write(
     manifest: IndexManifest,
     notes: tuple[str, ...] = (),
 ) -> Change:
+    if options.seen is not None and options.seen != live.generation:
+        raise _overtaken(live.target, options.seen, live)
     _check_readable(live.target, wanted)
     change = Change(action, live.target, 0, wanted, live, manifest, written=False, notes=notes)
     if options.dry_run:
@@ -193,7 +197,11 @@ def _whose(store: Store, live: Live, wanted: Commit) -> int:
     now = read_live(store, live.target)
     if now.commit == wanted and now.generation != live.generation:
         return now.generation
+    raise _overtaken(live.target, live.generation, now)
+
+
+def _overtaken(target: Target, expected: int, now: Live) -> GenerationConflict:
     by = f" (by {now.commit.by})" if now.commit and now.commit.by else ""
     what = f"{now.commit.index_prefix}{by}" if now.commit else "something else"
     hint = f"it is now {what}, generation {now.generation}: nothing of yours was written"
-    raise GenerationConflict(live.target.commit_name, live.generation, hint)
+    return GenerationConflict(target.commit_name, expected, hint)

@@ -67,10 +67,10 @@ def status(store: Store, environment: str | None, index: str | None) -> list[Tar
             raise commit_missing(store, target)
         return [found]
     wanted = (found for found in list_commits(store) if _wanted(found, environment, index))
-    return [_listed(store, found, found.target) if found.target else found for found in wanted]
+    return [listed(store, found, found.target) if found.target else found for found in wanted]
 
 
-def _listed(store: Store, found: CommitObject, target: Target) -> TargetStatus:
+def listed(store: Store, found: CommitObject, target: Target) -> TargetStatus:
     """One of many: what the bucket denies of it must not hide the others."""
     try:
         return _status(store, target)

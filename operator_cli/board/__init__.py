@@ -1,0 +1,1 @@
+"""``indexpush board``: what serves, who put it there and what became of it, on a page that stays true by itself."""

@@ -1,0 +1,42 @@
+// What the page asks of its server. Errors carry the server's words, which are for people.
+
+export class Refused extends Error {
+  constructor(status, code, message) {
+    super(message);
+    this.status = status;
+    this.code = code;
+  }
+}
+
+async function ask(path, options = {}) {
+  let answer;
+  try {
+    answer = await fetch(path, { cache: "no-store", ...options });
+  } catch {
+    throw new Refused(0, "unreachable", "the board's server can't be reached");
+  }
+  const type = answer.headers.get("content-type") ?? "";
+  // a sign-in that has expired answers with a page of its own, or with a redirect to one
+  if (!type.startsWith("application/json")) throw new Refused(401, "sign-in-needed", "your sign-in has expired: reload the page");
+  const body = await answer.json();
+  if (!answer.ok) throw new Refused(answer.status, body.error.code, body.error.message);
+  return body;
+}
+
+export const index = (environment, name) => ask(`/api/indexes/${encodeURIComponent(environment)}/${encodeURIComponent(name)}`);
+
+export const change = (asked) =>
+  ask("/api/changes", { method: "POST", headers: { "content-type": "application/json" }, body: JSON.stringify(asked) });
+
+// Calls back with each event, and with whether the server answers; the browser connects again by itself.
+export function listen(onEvent, onState) {
+  const source = new EventSource("/api/events");
+  source.onmessage = (message) => {
+    onState(true);
+    onEvent(JSON.parse(message.data));
+  };
+  source.onerror = () => {
+    onState(false);
+    if (source.readyState === EventSource.CLOSED) setTimeout(() => listen(onEvent, onState), 3000);
+  };
+}

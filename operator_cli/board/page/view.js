@@ -1,0 +1,112 @@
+// How rows, timelines and figures look. Nothing here asks the server, and text is only ever set as text.
+
+export function element(tag, properties = {}, ...children) {
+  const made = document.createElement(tag);
+  for (const [name, value] of Object.entries(properties)) {
+    if (name.startsWith("aria-") || name.startsWith("data-") || name === "scope" || name === "colspan") made.setAttribute(name, value);
+    else made[name] = value;
+  }
+  made.append(...children.filter((child) => child !== null));
+  return made;
+}
+
+const UNITS = [[86400, "d"], [3600, "h"], [60, "min"], [1, "s"]];
+
+export function duration(seconds) {
+  const whole = Math.max(0, Math.round(seconds));
+  const [size, unit] = UNITS.find(([each]) => whole >= each) ?? UNITS.at(-1);
+  return `${Math.floor(whole / size)} ${unit}`;
+}
+
+export function ago(moment, now) {
+  const when = element("time", { dateTime: moment, title: new Date(moment).toLocaleString() });
+  when.textContent = `${duration((now - Date.parse(moment)) / 1000)} ago`;
+  return when;
+}
+
+export const bytes = (count) => (count >= 1e9 ? `${(count / 1e9).toFixed(1)} GB` : `${Math.max(1, Math.round(count / 1e6))} MB`);
+
+const buildOf = (prefix) => prefix?.split("/").at(-1) ?? "nothing";
+
+const WORDS = {
+  served: "serving", waiting: "rolling out", undone: "undone", rejected: "rejected", superseded: "superseded",
+  unreadable: "unreadable", denied: "denied",
+};
+
+export function state(row) {
+  const bad = row.attention.length > 0;
+  const word = row.name ? "ignored" : WORDS[row.state] ?? row.state;
+  return element("span", { className: `state ${bad ? "bad" : row.state}` }, word);
+}
+
+export function cells(row, now, open) {
+  if (row.name) {
+    return [
+      element("th", { scope: "row" }, row.name),
+      element("td", { "data-name": "State", colspan: "5" }, state(row), whys(row)),
+    ];
+  }
+  const { commit, build, serving } = row;
+  const title = element("button", { className: "open", type: "button", onclick: open, "aria-expanded": "false" }, row.index);
+  const committed = commit.updated ? [ago(commit.updated, now)] : ["–"];
+  const waiting = row.state === "waiting" && commit.index_prefix ? `next: ${buildOf(commit.index_prefix)}` : null;
+  return [
+    element("th", { scope: "row" }, title, element("small", {}, row.environment)),
+    element("td", { "data-name": "State" }, state(row), commit.hold ? " " : null,
+      commit.hold ? element("span", { className: "state hold", title: commit.reason }, "on hold") : null, whys(row)),
+    element("td", { "data-name": "Serving" }, buildOf(serving?.index_prefix),
+      serving ? element("small", {}, "since ", ago(serving.finished, now)) : null,
+      waiting ? element("small", {}, waiting) : null),
+    element("td", { "data-name": "Made" }, build ? ago(build.created, now) : "–",
+      build ? element("small", {}, `${build.items.toLocaleString()} items, ${bytes(build.bytes)}`) : null),
+    element("td", { "data-name": "Committed" }, ...committed),
+    element("td", { "data-name": "By" }, commit.by || "not stated", commit.reason ? element("small", {}, commit.reason) : null),
+  ];
+}
+
+function whys(row) {
+  return row.attention.length ? element("div", { className: "whys" }, ...row.attention.map((why) => element("p", {}, why))) : null;
+}
+
+// the newest is last; builds that several commits name count once
+export function sparks(receipts) {
+  const seen = new Map();
+  for (const each of receipts) if (each.build && !seen.has(each.index_prefix)) seen.set(each.index_prefix, each.build);
+  const builds = [...seen.values()].reverse();
+  if (builds.length < 2) return null;
+  const one = (name, values, show) => {
+    const low = Math.min(...values);
+    const high = Math.max(...values);
+    const at = (value, n) => `${(n / (values.length - 1)) * 100},${high === low ? 20 : 38 - ((value - low) / (high - low)) * 36}`;
+    const svg = document.createElementNS("http://www.w3.org/2000/svg", "svg");
+    const line = document.createElementNS("http://www.w3.org/2000/svg", "polyline");
+    line.setAttribute("points", values.map(at).join(" "));
+    svg.setAttribute("viewBox", "0 0 100 40");
+    svg.setAttribute("preserveAspectRatio", "none");
+    svg.setAttribute("role", "img");
+    const words = `${name}: ${show(values.at(-1))}, between ${show(low)} and ${show(high)} over ${values.length} builds`;
+    svg.setAttribute("aria-label", words);
+    svg.append(line);
+    return element("div", { className: "spark" }, svg, element("p", {}, words));
+  };
+  return element("div", { className: "sparks" },
+    one("Items", builds.map((each) => each.items), (value) => value.toLocaleString()),
+    one("Recall", builds.map((each) => each.recall), (value) => value.toFixed(3)));
+}
+
+export function timeline(receipts, now) {
+  return element("ol", { className: "timeline" }, ...receipts.map((each) => entry(each, now)));
+}
+
+function entry(each, now) {
+  if (each.outcome === null) return element("li", {}, element("div", { className: "bad" }, `generation ${each.generation}: ${each.malformed}`));
+  const bad = each.outcome === "undone" || each.outcome === "rejected";
+  const size = each.build ? `, ${each.build.items.toLocaleString()} items, ${bytes(each.build.bytes)}` : "";
+  return element("li", {},
+    element("div", {}, ago(each.finished, now)),
+    element("div", {}, element("span", { className: `state ${bad ? "bad" : ""}` }, each.outcome)),
+    element("div", {},
+      element("p", {}, `${buildOf(each.index_prefix)}, by ${each.by || "somebody (not stated)"}, in ${duration(each.seconds)}${size}`),
+      each.reason ? element("p", { className: "hint" }, each.reason) : null,
+      each.detail ? element("p", { className: bad ? "bad" : "hint" }, each.detail) : null));
+}

@@ -1,0 +1,471 @@
+"""The board's server: what its rows say, how they stay true, who may change what, and what other pages can't do."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import httpx
+import pytest
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from google.auth import crypt, jwt
+
+from model_repository.documents.receipt import Outcome
+from model_repository.errors import BucketUnavailable
+from model_repository.fields import format_moment
+from model_repository.gcs_store import GcsStore
+from model_repository.names import Target
+from operator_cli.board.identity import Iap, OwnMachine, ReadOnly
+from operator_cli.board.overview import Overview
+from tests import builds
+from tests.memory_store import MemoryStore
+from tests.operator_cli.board_scene import FRESHNESS, Running, running, shop
+from tests.operator_cli.conftest import Operator
+
+AUDIENCE = "/projects/1/global/backendServices/2"
+
+
+@pytest.fixture
+def board(operator: Operator) -> Iterator[Running]:
+    shop(operator)
+    with running(operator, OwnMachine("eve@example.com")) as found:
+        yield found
+
+
+def rows(overview: Overview) -> dict[str, Any]:
+    return {f"{row['environment']}/{row['index']}": row for row in overview.rows}
+
+
+def looked(operator: Operator) -> Overview:
+    overview = Overview(operator.store, operator.clock, FRESHNESS)
+    overview.look()
+    return overview
+
+
+def change(board: Running, **asked: Any) -> httpx.Response:
+    body = {"environment": "production", "index": "clothing", "action": "redeploy", "reason": "because"} | asked
+    return board.client.post("/api/changes", json=body, headers={"origin": board.url})
+
+
+# --- rows
+
+
+def test_a_row_says_what_serves_since_when_who_committed_it_and_what_its_build_is(operator: Operator) -> None:
+    generations = shop(operator)
+    row = rows(looked(operator))["production/clothing"]
+    assert (row["state"], row["attention"]) == ("served", [])
+    assert (row["commit"]["by"], row["commit"]["reason"]) == ("ada@example.com", "a new season")
+    assert (row["serving"]["generation"], row["serving"]["index_prefix"]) == (
+        str(generations["clothing"]),
+        "indexes/clothing/b2",
+    )
+    assert row["build"]["created"] == format_moment(builds.NOW - timedelta(hours=1))
+    assert row["build"]["items"] > 0
+
+
+def test_only_what_needs_a_person_asks_for_one(operator: Operator) -> None:
+    shop(operator)
+    operator.commit(operator.build("w1", index="waiting"), target=Target("production", "waiting"))
+    found = rows(looked(operator))
+    assert {name for name, row in found.items() if row["attention"]} == {"production/toys"}
+    assert "out of memory" in found["production/toys"]["attention"][0]
+    assert found["production/waiting"]["state"] == "waiting"
+
+
+def test_what_serves_for_too_long_asks_for_a_person_unless_it_is_on_hold(operator: Operator) -> None:
+    shop(operator)
+    operator.clock.moment += timedelta(hours=25)
+    found = rows(looked(operator))
+    (why,) = found["production/clothing"]["attention"]
+    assert why == "what serves was made 27.0 hours ago, of 26.0 hours at most"
+    assert operator("redeploy", "clothing", "--hold").code == 0
+    assert rows(looked(operator))["production/clothing"]["attention"] == []
+
+
+def test_a_name_that_is_no_commits_and_a_commit_that_makes_no_sense_are_rows_of_their_own(operator: Operator) -> None:
+    operator.store.write("commits/production/Clothing.json", b"{}", if_generation_match=None)
+    operator.store.write("commits/production/hats.json", b"{", if_generation_match=None)
+    found = looked(operator).rows
+    assert [bool(row["attention"]) for row in found] == [True, True]
+    assert [row.get("name") for row in found] == ["commits/production/Clothing.json", None]
+    assert "can't be read" in found[1]["attention"][0]
+
+
+class Counting(MemoryStore):
+    """Counts what is asked of it, and is away when told to be."""
+
+    asked = 0
+    away = False
+
+    def _count(self) -> None:
+        self.asked += 1
+        if self.away:
+            raise BucketUnavailable("no answer for 15 s")
+
+    def read(self, name: str, *, limit: int) -> Any:
+        self._count()
+        return super().read(name, limit=limit)
+
+    def stat(self, name: str) -> Any:
+        self._count()
+        return super().stat(name)
+
+    def listing(self, prefix: str) -> Any:
+        self._count()
+        return super().listing(prefix)
+
+
+def test_a_look_asks_of_a_hundred_indexes_only_about_those_that_may_have_changed() -> None:
+    store = Counting("shop")
+    operator = Operator(store=store)
+    for number in range(100):
+        target = Target("production", f"index-{number}")
+        operator.deployed(operator.build("b1", index=target.index), target=target)
+    overview = looked(operator)
+    store.asked = 0
+    assert not overview.look()
+    assert store.asked == 1
+    target = Target("production", "index-7")
+    generation = operator.commit(operator.build("b2", index="index-7"), target=target)
+    assert overview.look()
+    assert rows(overview)["production/index-7"]["state"] == "waiting"
+    operator.receipt(generation, Outcome.SERVED, operator.build("b2", index="index-7"), target=target)
+    store.asked = 0
+    assert overview.look()
+    assert rows(overview)["production/index-7"]["state"] == "served"
+    assert store.asked < 10
+
+
+def test_a_bucket_that_does_not_answer_is_said_and_what_was_known_stays() -> None:
+    store = Counting("shop")
+    operator = Operator(store=store)
+    shop(operator)
+    overview = looked(operator)
+    known = overview.rows
+    store.away = True
+    assert overview.look()
+    assert (overview.problem, overview.rows) == ("no answer for 15 s", known)
+    store.away = False
+    assert overview.look()
+    assert overview.problem == ""
+
+
+def events(answer: httpx.Response) -> Iterator[dict[str, Any]]:
+    for line in answer.iter_lines():
+        if line.startswith("data: "):
+            yield json.loads(line.removeprefix("data: "))
+
+
+def test_rows_come_by_themselves_all_at_first_and_then_those_that_change(operator: Operator, board: Running) -> None:
+    with board.client.stream("GET", "/api/events") as answer:
+        said = events(answer)
+        first = next(said)
+        assert first["all"]
+        assert set(first["rows"]) == {"production/clothing", "production/toys", "staging/clothing"}
+        operator.deployed(operator.build("b3"))
+        second = next(said)
+        while second["rows"].get("production/clothing", {}).get("state") != "served":
+            second = next(said)
+        assert set(second["rows"]) == {"production/clothing"}
+        assert second["rows"]["production/clothing"]["serving"]["index_prefix"] == "indexes/clothing/b3"
+        operator.store.delete("commits/staging/clothing.json")
+        assert next(said)["gone"] == ["staging/clothing"]
+
+
+def test_an_index_whole_has_its_commits_with_their_seconds_and_builds(board: Running) -> None:
+    found = board.client.get("/api/indexes/production/clothing").json()["receipts"]
+    assert [row["index_prefix"] for row in found] == ["indexes/clothing/b2", "indexes/clothing/b1"]
+    assert [row["seconds"] for row in found] == [2.0, 2.0]
+    assert all(row["build"]["items"] > 0 for row in found)
+    answer = board.client.get("/api/indexes/production/nothing")
+    assert (answer.status_code, answer.json()["error"]["code"]) == (404, "commit-missing")
+    assert board.client.get("/api/indexes/production/No").status_code == 400
+
+
+# --- changes
+
+
+def test_a_change_is_explained_and_then_made_as_the_person_who_is_signed_in(operator: Operator, board: Running) -> None:
+    seen = str(operator.generation())
+    explained = change(board, action="rollback", seen=seen, dry_run=True, reason="").json()
+    assert (explained["index_prefix"], explained["written"]) == ("indexes/clothing/b1", False)
+    assert str(operator.generation()) == seen
+    done = change(board, action="rollback", seen=seen, reason="b2 is worse").json()
+    live = operator.live()
+    assert (done["written"], live["index_prefix"]) == (True, "indexes/clothing/b1")
+    assert (live["by"], live["reason"]) == ("eve@example.com", "b2 is worse")
+
+
+def test_each_change_does_what_the_command_does(operator: Operator, board: Running) -> None:
+    assert change(board, seen=str(operator.generation()), hold=True).status_code == 200
+    assert operator.live()["hold"] is True
+    refused = change(board, action="rollback", seen=str(operator.generation()))
+    assert (refused.status_code, refused.json()["error"]["code"]) == (409, "commit-on-hold")
+    assert change(board, seen=str(operator.generation()), release=True).status_code == 200
+    assert "hold" not in operator.live()
+    promoted = change(board, action="promote", source="staging", seen=str(operator.generation())).json()
+    assert promoted["index_prefix"] == "indexes/clothing/b1"
+    committed = change(board, action="commit", build="b2", seen=str(operator.generation())).json()
+    assert committed["index_prefix"] == "indexes/clothing/b2"
+
+
+def test_a_commit_that_came_after_the_person_looked_is_not_replaced(operator: Operator, board: Running) -> None:
+    seen = str(operator.generation())
+    newer = operator.deployed(operator.build("b3"))
+    answer = change(board, seen=seen)
+    assert (answer.status_code, answer.json()["error"]["code"]) == (409, "generation-conflict")
+    assert "indexes/clothing/b3 (by batch)" in answer.json()["error"]["message"]
+    assert operator.generation() == newer
+
+
+@pytest.mark.parametrize(
+    ("asked", "words"),
+    [
+        ({"reason": " "}, "say why"),
+        ({"action": "delete"}, "a board does"),
+        ({"action": "promote"}, "a board does"),
+        ({"index": "Clothing"}, "Clothing"),
+        ({"force": True}, "force"),
+        ({"reason": "x" * 2000}, "reason"),
+        ({"reason": "x" * 20_000}, "at most"),
+    ],
+)
+def test_a_change_that_makes_no_sense_is_refused_by_name(
+    operator: Operator, board: Running, asked: Mapping[str, Any], words: str
+) -> None:
+    seen = str(operator.generation())
+    answer = change(board, **({"seen": seen} | dict(asked)))
+    assert answer.status_code == 400
+    assert words in answer.json()["error"]["message"]
+    assert str(operator.generation()) == seen
+
+
+def test_a_change_says_which_commit_was_seen(operator: Operator, board: Running) -> None:
+    assert "seen" in change(board).json()["error"]["message"]
+    assert operator.live()["index_prefix"] == "indexes/clothing/b2"
+
+
+# --- who may ask
+
+
+def test_on_ones_own_machine_nothing_is_told_without_the_secret(operator: Operator, board: Running) -> None:
+    seen = str(operator.generation())
+    with httpx.Client(base_url=board.url, timeout=60) as stranger:
+        for path in ("/api/events", "/api/indexes/production/clothing", "/?key=guess"):
+            answer = stranger.get(path)
+            assert answer.status_code == 401 or not stranger.cookies
+            assert "clothing" not in answer.text
+        answer = stranger.post("/api/changes", json={"seen": seen}, headers={"origin": board.url})
+    assert (answer.status_code, answer.json()["error"]["code"]) == (401, "sign-in-needed")
+    assert str(operator.generation()) == seen
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"origin": "https://evil.example"},
+        {"origin": "null"},
+        {"origin": "http://127.0.0.1:1"},
+        {},
+        {"sec-fetch-site": "cross-site"},
+        {"sec-fetch-site": "same-site"},
+        {"content-type": "text/plain"},
+    ],
+)
+def test_no_other_page_can_ask_for_a_change_with_somebodys_cookie(
+    operator: Operator, board: Running, headers: Mapping[str, str]
+) -> None:
+    seen = str(operator.generation())
+    own = {"origin": board.url} if headers and "origin" not in headers else {}
+    body = {"environment": "production", "index": "clothing", "action": "redeploy", "reason": "x", "seen": seen}
+    kind = {"content-type": "application/json"}
+    answer = board.client.post("/api/changes", content=json.dumps(body), headers=kind | own | dict(headers))
+    assert answer.status_code in (400, 403)
+    assert str(operator.generation()) == seen
+
+
+def test_a_name_that_somebody_elses_dns_points_here_is_refused(board: Running) -> None:
+    answer = board.client.get("/", headers={"host": f"evil.example:{board.client.base_url.port}"})
+    assert (answer.status_code, answer.json()["error"]["code"]) == (403, "foreign-request")
+
+
+def test_no_page_may_frame_the_board_or_read_its_answers(board: Running) -> None:
+    for path in ("/", "/page/main.js", "/api/indexes/production/clothing", "/api/nothing"):
+        headers = board.client.get(path).headers
+        assert headers["x-frame-options"] == "DENY"
+        assert "frame-ancestors 'none'" in headers["content-security-policy"]
+        assert headers["cross-origin-resource-policy"] == "same-origin"
+        assert "access-control-allow-origin" not in headers
+
+
+def test_without_a_sign_in_people_may_look_and_change_nothing(operator: Operator) -> None:
+    shop(operator)
+    seen = str(operator.generation())
+    with running(operator, ReadOnly(), hosts=()) as board:
+        assert board.client.get("/api/indexes/production/clothing").status_code == 200
+        answer = change(board, seen=seen)
+    assert answer.status_code == 401
+    assert "for looking only" in answer.json()["error"]["message"]
+    assert str(operator.generation()) == seen
+
+
+# --- behind IAP
+
+
+class Google:
+    """Signs as IAP does, with keys of its own. fetched: how often they were asked for."""
+
+    def __init__(self) -> None:
+        self.fetched = 0
+        self._keys = {"one": ec.generate_private_key(ec.SECP256R1())}
+
+    def keys(self) -> dict[str, str]:
+        self.fetched += 1
+        return {
+            name: key.public_key()
+            .public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
+            .decode()
+            for name, key in self._keys.items()
+        }
+
+    def assertion(self, *, key: str = "one", stranger: bool = False, age: int = 0, **claims: Any) -> str:
+        now = int(time.time()) - age
+        private = ec.generate_private_key(ec.SECP256R1()) if stranger else self._keys["one"]
+        pem = private.private_bytes(
+            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+        )
+        said = {
+            "iss": "https://cloud.google.com/iap",
+            "aud": AUDIENCE,
+            "email": "ada@example.com",
+            "sub": "accounts.google.com:1",
+            "iat": now,
+            "exp": now + 600,
+        }
+        signer = crypt.EsSigner.from_string(pem, key)
+        return bytes(jwt.encode(signer, said | claims)).decode()  # type: ignore[no-untyped-call]
+
+
+@pytest.fixture
+def google() -> Google:
+    return Google()
+
+
+@pytest.fixture
+def behind_iap(operator: Operator, google: Google) -> Iterator[Running]:
+    shop(operator)
+    with running(operator, Iap(AUDIENCE, google.keys), hosts=()) as board:
+        yield board
+
+
+def asserted(operator: Operator, board: Running, assertion: str) -> httpx.Response:
+    body = {"environment": "production", "index": "clothing", "action": "redeploy", "reason": "x"}
+    body |= {"seen": str(operator.generation())}
+    headers = {"origin": board.url, "x-goog-iap-jwt-assertion": assertion}
+    return board.client.post("/api/changes", json=body, headers=headers)
+
+
+def test_behind_iap_a_change_is_made_as_the_person_whom_google_names(
+    operator: Operator, behind_iap: Running, google: Google
+) -> None:
+    for _ in range(3):
+        assert asserted(operator, behind_iap, google.assertion()).status_code == 200
+    assert operator.live()["by"] == "ada@example.com"
+    assert google.fetched == 1
+
+
+def test_an_assertion_that_is_not_googles_changes_nothing(
+    operator: Operator, behind_iap: Running, google: Google
+) -> None:
+    seen = str(operator.generation())
+    unsigned = ".".join(google.assertion().split(".")[:2]) + "."
+    for bad in (
+        "",
+        "nonsense",
+        "a.b.c",
+        unsigned,
+        google.assertion(stranger=True),
+        google.assertion(key="two"),
+        google.assertion(age=3600),
+        google.assertion(aud="/projects/1/global/backendServices/3"),
+        google.assertion(iss="https://accounts.google.com"),
+        google.assertion(email=""),
+    ):
+        answer = asserted(operator, behind_iap, bad)
+        assert (answer.status_code, answer.json()["error"]["code"]) == (401, "sign-in-needed"), bad
+    assert str(operator.generation()) == seen
+    assert google.fetched <= 2  # keys that nobody knows aren't looked for again and again
+
+
+def test_an_expired_sign_in_says_to_reload(operator: Operator, behind_iap: Running, google: Google) -> None:
+    message = asserted(operator, behind_iap, google.assertion(age=3600)).json()["error"]["message"]
+    assert "reload the page" in message
+
+
+def test_now_is_told_so_that_ages_are_right_on_machines_whose_clocks_are_not(
+    operator: Operator, board: Running
+) -> None:
+    with board.client.stream("GET", "/api/events") as answer:
+        told = datetime.fromisoformat(next(events(answer))["now"])
+    assert told == operator.clock.moment.replace(tzinfo=UTC)
+    assert told - builds.NOW == timedelta(hours=1)
+
+
+# --- the command
+
+
+def test_the_command_serves_what_stands_in_a_real_bucket_until_it_is_interrupted(
+    new_bucket: Callable[[], str], bucket_server: str
+) -> None:
+    bucket = new_bucket()
+    operator = Operator(store=GcsStore(bucket))
+    operator.commit(operator.build("b1"))
+    environment = {**os.environ, "MODEL_REPOSITORY": f"gs://{bucket}", "STORAGE_EMULATOR_HOST": bucket_server}
+    command = [
+        sys.executable,
+        "-c",
+        "from operator_cli.main import main; raise SystemExit(main())",
+        "board",
+        "--by",
+        "eve@example.com",
+    ]
+    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        address = process.stdout.readline().strip()
+        with httpx.Client(timeout=60, follow_redirects=True) as client:
+            assert client.get(address).status_code == 200
+            with client.stream("GET", str(httpx.URL(address).join("/api/events"))) as answer:
+                (row,) = next(events(answer))["rows"].values()
+        process.send_signal(signal.SIGINT)
+        assert process.wait(60) == 0
+    assert (row["index"], row["state"], row["commit"]["by"]) == ("clothing", "waiting", "batch")
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--host", "0.0.0.0"], "other machines need a sign-in"),
+        (["--sign-in", "iap"], "say --audience"),
+        (["--audience", AUDIENCE], "--audience is for"),
+        (["--port", "65536"], "no port"),
+        (["--freshness", "0"], "no number"),
+    ],
+)
+def test_options_that_do_not_fit_are_refused(operator: Operator, options: list[str], words: str) -> None:
+    said = operator("board", *options)
+    assert (said.code, words in said.err) == (64, True), said.err
+
+
+def test_a_port_that_is_taken_is_named(operator: Operator) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        said = operator("board", "--port", str(taken.getsockname()[1]))
+    assert (said.code, "name another" in said.err) == (64, True)

@@ -1,0 +1,210 @@
+"""The board's page, in a real Chromium, on a board that runs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from playwright.sync_api import Browser, Page, expect
+
+from model_repository.names import Target
+from operator_cli.board.identity import OwnMachine
+from tests.chromium import chromium, faultless_page
+from tests.operator_cli.board_scene import Running, running, shop
+from tests.operator_cli.conftest import Operator
+
+SIGN_IN = OwnMachine("eve@example.com")
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with chromium() as found:
+        yield found
+
+
+@pytest.fixture
+def board(operator: Operator) -> Iterator[Running]:
+    shop(operator)
+    with running(operator, SIGN_IN) as found:
+        yield found
+
+
+@pytest.fixture
+def page(browser: Browser, board: Running) -> Iterator[Page]:
+    with faultless_page(browser) as page:
+        page.goto(f"{board.url}/?key={SIGN_IN.secret}")
+        expect(page.locator("#live-text")).to_have_text("live")
+        yield page
+
+
+def row(page: Page, environment: str, index: str) -> object:
+    return page.locator("#rows > tr:not(.details)").filter(has_text=index).filter(has_text=environment)
+
+
+def opened(page: Page, environment: str, index: str) -> Page:
+    row(page, environment, index).locator(".open").click()  # type: ignore[attr-defined]
+    expect(page.locator("tr.details:visible .timeline")).to_be_visible()
+    return page
+
+
+def test_each_index_is_a_row_and_what_needs_a_person_comes_first_with_its_reason(page: Page) -> None:
+    rows = page.locator("#rows > tr:not(.details)")
+    expect(rows).to_have_count(3)
+    expect(rows.nth(0)).to_contain_text("2 of 3 pods crashed: out of memory")
+    expect(rows.nth(0).locator(".state")).to_have_text("undone")
+    expect(rows.nth(1)).to_contain_text("b2")
+    expect(rows.nth(1)).to_contain_text("ada@example.com")
+    expect(rows.nth(1)).to_contain_text("a new season")
+    expect(page.locator("#summary")).to_have_text("3 indexes, 1 needs a person")
+    assert "key=" not in page.url
+
+
+def test_a_commit_and_its_receipt_show_up_by_themselves_and_focus_stays(page: Page, operator: Operator) -> None:
+    clothing = page.get_by_role("button", name="clothing").first
+    clothing.focus()
+    operator.deployed(operator.build("b3"))
+    expect(row(page, "production", "clothing")).to_contain_text("b3")  # type: ignore[arg-type]
+    expect(clothing).to_be_focused()
+
+
+def test_a_row_opens_and_tells_what_became_of_its_commits(page: Page) -> None:
+    opened(page, "production", "clothing")
+    entries = page.locator("tr.details:visible .timeline li")
+    expect(entries).to_have_count(2)
+    expect(entries.nth(0)).to_contain_text("b2, by ada@example.com, in 2 s")
+    expect(entries.nth(1)).to_contain_text("b1, by somebody (not stated)")
+    expect(page.get_by_role("img", name="Items: ")).to_be_visible()
+    expect(page.get_by_role("img", name="Recall: ")).to_be_visible()
+    expect(page.get_by_role("button", name="clothing").first).to_have_attribute("aria-expanded", "true")
+
+
+def test_rolling_back_takes_three_clicks_says_first_what_it_does_and_stands_in_the_record(
+    page: Page, operator: Operator
+) -> None:
+    opened(page, "production", "clothing")
+    page.get_by_role("button", name="Roll back").click()
+    dialog = page.get_by_role("dialog")
+    expect(dialog).to_contain_text("commits indexes/clothing/b1")
+    expect(dialog).to_contain_text("in place of indexes/clothing/b2")
+    before = operator.generation()
+    dialog.get_by_label("Why?").fill("b2 is worse")
+    dialog.get_by_role("button", name="Roll back").click()
+    expect(dialog).to_be_hidden()
+    expect(row(page, "production", "clothing")).to_contain_text("rolling out")  # type: ignore[arg-type]
+    live = operator.live()
+    assert (live["index_prefix"], live["by"], live["reason"]) == (
+        "indexes/clothing/b1",
+        "eve@example.com",
+        "b2 is worse",
+    )
+    assert operator.generation() != before
+
+
+def test_a_rollback_may_be_held(page: Page, operator: Operator) -> None:
+    opened(page, "production", "clothing")
+    page.get_by_role("button", name="Roll back").click()
+    dialog = page.get_by_role("dialog")
+    dialog.get_by_label("Hold it").check()
+    expect(dialog).to_contain_text("commits indexes/clothing/b1, on hold")
+    dialog.get_by_label("Why?").fill("b2 is worse")
+    dialog.get_by_role("button", name="Roll back").click()
+    expect(dialog).to_be_hidden()
+    assert operator.live()["hold"] is True
+
+
+def test_a_hold_is_put_and_released_by_keyboard_alone(page: Page, operator: Operator) -> None:
+    page.get_by_role("button", name="clothing").first.press("Enter")
+    for name, held in (("Hold", True), ("Release the hold", False)):
+        page.get_by_role("button", name=name, exact=True).press("Enter")
+        expect(page.get_by_role("dialog")).to_contain_text("commits indexes/clothing/b2")
+        page.keyboard.type("the fair is on")
+        page.keyboard.press("Enter")
+        expect(page.get_by_role("dialog")).to_be_hidden()
+        expect(row(page, "production", "clothing").get_by_text("on hold")).to_have_count(int(held))  # type: ignore[attr-defined]
+        assert operator.live().get("hold", False) is held
+        opposite = "Release the hold" if held else "Hold"
+        expect(page.get_by_role("button", name=opposite, exact=True)).to_be_visible()
+
+
+def test_what_serves_elsewhere_is_promoted_to_here(page: Page, operator: Operator) -> None:
+    opened(page, "production", "clothing")
+    page.get_by_role("button", name="Promote to here").click()
+    dialog = page.get_by_role("dialog")
+    expect(dialog.get_by_label("What serves in")).to_have_value("staging")
+    expect(dialog).to_contain_text("commits indexes/clothing/b1")
+    dialog.get_by_label("Why?").fill("tried in staging")
+    dialog.get_by_role("button", name="Promote").click()
+    expect(dialog).to_be_hidden()
+    assert operator.live()["index_prefix"] == "indexes/clothing/b1"
+
+
+def test_a_commit_that_came_meanwhile_is_not_replaced_and_that_is_said(page: Page, operator: Operator) -> None:
+    opened(page, "production", "clothing")
+    page.get_by_role("button", name="Redeploy").click()
+    dialog = page.get_by_role("dialog")
+    expect(dialog).to_contain_text("commits indexes/clothing/b2")
+    newer = operator.deployed(operator.build("b3"))
+    dialog.get_by_label("Why?").fill("again")
+    dialog.get_by_role("button", name="Redeploy").click()
+    expect(dialog.get_by_role("alert")).to_contain_text("nothing of yours was written")
+    assert operator.generation() == newer
+    page.keyboard.press("Escape")
+    expect(dialog).to_be_hidden()
+
+
+def test_a_change_needs_a_reason(page: Page, operator: Operator) -> None:
+    opened(page, "production", "clothing")
+    page.get_by_role("button", name="Redeploy").click()
+    dialog = page.get_by_role("dialog")
+    expect(dialog).to_contain_text("commits indexes/clothing/b2")
+    before = operator.generation()
+    dialog.get_by_role("button", name="Redeploy").click()
+    expect(dialog).to_be_visible()
+    dialog.get_by_role("button", name="Cancel").click()
+    assert operator.generation() == before
+
+
+def test_rows_are_found_by_what_is_typed_and_by_environment(page: Page) -> None:
+    rows = page.locator("#rows > tr:not(.details)")
+    page.get_by_role("searchbox").fill("ada@")
+    expect(rows).to_have_count(1)
+    page.get_by_role("searchbox").fill("nothing like it")
+    expect(page.locator("#nothing")).to_have_text("Nothing fits the filter.")
+    page.get_by_role("searchbox").fill("")
+    page.get_by_role("button", name="staging", exact=True).click()
+    expect(rows).to_have_count(1)
+    expect(page.get_by_role("button", name="staging", exact=True)).to_have_attribute("aria-pressed", "true")
+
+
+def test_text_from_the_bucket_is_never_markup(page: Page, operator: Operator) -> None:
+    nasty = "<img src=x onerror=document.title='hurt'>"
+    generation = operator.commit(operator.build("b4"), by=nasty, reason=nasty)
+    expect(row(page, "production", "clothing")).to_contain_text(nasty)  # type: ignore[arg-type]
+    assert page.title() == "Indexes"
+    assert generation
+
+
+def test_a_server_that_is_gone_is_said(browser: Browser, operator: Operator) -> None:
+    shop(operator)
+    with faultless_page(browser) as page:
+        with running(operator, SIGN_IN) as board:
+            page.goto(f"{board.url}/?key={SIGN_IN.secret}")
+            expect(page.locator("#live-text")).to_have_text("live")
+        expect(page.locator("#live-text")).to_contain_text("doesn't answer")
+
+
+@pytest.mark.parametrize("width", [360, 1280])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_the_board_fits_its_window_and_every_control_has_a_name(
+    browser: Browser, board: Running, operator: Operator, width: int, scheme: str
+) -> None:
+    target = Target("production", "a-rather-long-name-of-an-index-of-things")
+    operator.deployed(operator.build("b" * 60, index=target.index), target=target)
+    context = browser.new_context(viewport={"width": width, "height": 800}, color_scheme=scheme)  # type: ignore[arg-type]
+    with faultless_page(context) as page:
+        page.goto(f"{board.url}/?key={SIGN_IN.secret}")
+        opened(page, "production", "clothing")
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+        for control in page.locator(":is(button, input, select):visible").all():
+            assert control.evaluate("e => e.labels?.[0]?.textContent || e.textContent || e.ariaLabel"), control
+    context.close()
