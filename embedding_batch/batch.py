@@ -15,6 +15,8 @@ from contextlib import suppress
 from datetime import datetime
 from typing import Any
 
+import pyarrow as pa
+
 from embedding_batch.config import Config
 from embedding_batch.errors import NameTaken
 from embedding_batch.events import Listener
@@ -29,6 +31,7 @@ from embedding_batch.steps.guards import guard_items
 from embedding_batch.steps.indexing import index_part, widths_before
 from embedding_batch.steps.publishing import publish_build, published
 from embedding_batch.steps.reporting import report
+from embedding_batch.steps.tagging import check_tags, encode_tags
 from embedding_batch.steps.vectors import spool_vectors
 from model_repository.gcs_store import GcsStore
 from model_repository.store import Store
@@ -108,6 +111,8 @@ def _index_vectors(run: Run) -> None:
         items = sum(len(one.ids) for one in spooled)
         details.append(f"{items} vectors of {spooled[0].dimensions} numbers")
         guard_items(items, serving.items, config.limits)
+        of_parts = [tags for one in spooled for tags in one.tags_of_parts(config.part_items)]
+        check_tags(pa.chunked_array([chunk for tags in of_parts for chunk in tags.chunks]), config.vectors)
     said = {"items": items, "shards": 0, "models": [], "serving": serving.said()}
     folder.write_record("list", None, {**said, "seconds": round(time.perf_counter() - began, 3)})
     parts = [content for one in spooled for content in one.parts(config.part_items)]
@@ -129,7 +134,7 @@ def _index_vectors(run: Run) -> None:
     records = _side_by_side(run, sizes, build)
     began = time.perf_counter()
     with noting(folder, "publish"), run.timed("publish") as details:
-        manifest = publish_build(run, records, [ids[number] for number in range(len(parts))], [])
+        manifest = publish_build(run, records, [ids[number] for number in range(len(parts))], [], encode_tags(of_parts))
         details.append(f"{manifest.prefix}, {manifest.bytes_to_pull} bytes to pull")
     folder.write_record("publish", None, {**published(manifest), "seconds": round(time.perf_counter() - began, 3)})
     do(run, "commit")

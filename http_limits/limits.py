@@ -9,7 +9,8 @@ from dataclasses import dataclass
 class ConnectionLimits:
     """What one connection, and all of them together, may ask for.
 
-    target_bytes, head_bytes: of a request's target and of its whole head. body_bytes: of its body.
+    target_bytes, head_bytes: of a request's target, where 500 characters take 6,000, and of its whole head.
+    body_bytes: of its body.
     held_bytes: of bodies that are not answered yet and of answers that were not taken yet, of all connections; beyond
         that a body is refused, and the client that has not read for the longest time is left.
     connections: at the same time; for one more, the longest idle goes.
@@ -18,7 +19,7 @@ class ConnectionLimits:
     write_seconds: for a client to take an answer. linger_seconds: for a client to close after we did.
     """
 
-    target_bytes: int = 4096
+    target_bytes: int = 8192
     head_bytes: int = 32 * 1024
     body_bytes: int = 10 * 1024 * 1024
     held_bytes: int = 64 * 1024 * 1024

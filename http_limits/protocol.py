@@ -62,6 +62,9 @@ _LEAVING_SHARE = 64
 """Where there are too many connections, so large a part of the idle ones goes at once: looking for them takes time."""
 
 
+_IN_ASCII = "What isn't ASCII in a path or a query must be percent-encoded, as UTF-8."
+
+
 class _Stage(Enum):
     """Where the parser is: between two requests, in a head, or in a body (trailers belong to it)."""
 
@@ -266,7 +269,7 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def send_400_response(self, msg: str) -> None:
         """Answer what isn't HTTP."""
-        self._refuse(RequestMalformed(f"not HTTP/1.1: {msg}"))
+        self._refuse(RequestMalformed(f"not HTTP/1.1: {msg} {_IN_ASCII}"))
 
     def _refuse_head(self) -> None:
         limits = self._limits

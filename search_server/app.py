@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import time
 from collections import Counter
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from functools import lru_cache, partial
@@ -19,7 +19,7 @@ from http_limits.refusals import RequestRefused, Response
 from model_repository.documents.index_manifest import IndexManifest
 from model_repository.log import Log
 from search_server.build.detector import BuildDetector
-from search_server.build.index import MappedIndex
+from search_server.build.index import MappedIndex, Partition
 from search_server.build.model import Model
 from search_server.config import Config
 from search_server.errors import MethodRefused, NotReady, RouteUnknown
@@ -55,7 +55,7 @@ _ITEM_HEAD = b"/v1/items/"
 _ITEM_TAIL = b"/similar"
 _ITEM_SHORTEST = len(_ITEM_HEAD) + 1 + len(_ITEM_TAIL)
 _FIND_NEIGHBORS = "find-neighbors"
-_VERTEX_PATH = re.compile(rb"/v1/projects/[^/]+/locations/[^/]+/indexEndpoints/[^/]+:findNeighbors")
+_VERTEX_PATH = re.compile(rb"/v1(beta1)?/projects/[^/]+/locations/[^/]+/indexEndpoints/[^/]+:findNeighbors")
 _CLOSE = (b"connection", b"close")
 
 Message = dict[str, Any]
@@ -91,9 +91,7 @@ class SearchApplication:
         self._masks = NOTHING_HIDDEN
         self._valid = Validity(config.generation, 0, config.cache_seconds)
         self._draining = False
-        # callers ask in the same few ways again and again
-        self._parse_search = lru_cache(maxsize=4096)(partial(parse_search, limits=config.limits))
-        self._parse_photo_query = partial(parse_photo_query, limits=config.limits)
+        self._know_tags(())
         self._similar = Route("similar", "GET", self._answer_similar)
         self._find_neighbors = Route(_FIND_NEIGHBORS, "POST", self._answer_find_neighbors)
         self._routes = {
@@ -118,8 +116,14 @@ class SearchApplication:
         pictures: PictureClient,
     ) -> None:
         """Answer about this build from now on. models: in the order of its manifest."""
+        self._know_tags(index.restricts.names)
         self._opened = Opened(index, models, detector, pictures, Searches(index, self.limits))
         self._own.items = index.manifest.items
+
+    def _know_tags(self, names: tuple[str, ...]) -> None:
+        # callers ask in the same few ways again and again
+        self._parse_search = lru_cache(maxsize=4096)(partial(parse_search, limits=self.limits, tags=names))
+        self._parse_photo_query = partial(parse_photo_query, limits=self.limits, tags=names)
 
     def drain(self) -> None:
         """Go on answering, but ask to be sent nothing new."""
@@ -231,7 +235,9 @@ class SearchApplication:
         search = self._parse_search(request.query)
         item = parse_item(request.path[len(_ITEM_HEAD) : -len(_ITEM_TAIL)])
         home, position = index.place(item)
-        partitions = index.comparable(home, search.category)
+        partitions: Sequence[Partition] = index.comparable(home, search.category)
+        if search.restriction:
+            partitions = await opened.searches.restricted(partitions, search.restriction, request.gone)
         found = await opened.searches.similar(home, position, search.k, partitions, request.gone)
         return validity.response(similar_json(item, home.category, self._config.generation, found))
 
@@ -290,6 +296,7 @@ class SearchApplication:
                 "model": _only(models),
                 "models": models,
                 "detector": _detector(opened.detector),
+                "tags": opened.index.restricts.names,
                 "filter": {"generation": masks.generation, "hidden": masks.hidden, "here": masks.here},
                 "item_image_url": self._config.item_image_url,
                 "ready": self._pod.closed_because is None,

@@ -20,7 +20,8 @@ from model_repository.fields import Fields
 from search_server.build.index import MappedIndex, Neighbors, Partition, check_one_space
 from search_server.config import Limits
 from search_server.errors import ParameterRefused
-from search_server.http.requests import DEFAULT_NEIGHBORS, parse_vector
+from search_server.filters.restricts import Restriction
+from search_server.http.requests import DEFAULT_NEIGHBORS, TAGS_ASKED, parse_vector
 from search_server.searches import Searches
 
 _CATEGORY = "category"
@@ -45,12 +46,18 @@ _FULL = 150.0
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """One query. id: of its answer. vector: of length 1. partitions: where to look. full: vectors and restricts too."""
+    """One query.
+
+    id: of its answer. vector: of length 1. looked_for: neighbours that are searched for, of which `neighbors` are
+    given. partitions, restriction: where to look, and for what. full: vectors and restricts too.
+    """
 
     id: str
     vector: array[float]
     neighbors: int
+    looked_for: int
     partitions: tuple[Partition, ...]
+    restriction: Restriction
     full: bool
 
 
@@ -109,9 +116,11 @@ class FindNeighbors:
         self._searches.long.check(sum(_cost(query, index) for query in queries))
         before = b'{"nearestNeighbors":['
         for number, query in enumerate(queries):
+            partitions = await self._searches.restricted(query.partitions, query.restriction, self._gone)
             found = await self._searches.nearest(
-                query.vector, query.neighbors, query.partitions, self._gone, begun=number > 0
+                query.vector, query.looked_for, partitions, self._gone, begun=number > 0
             )
+            found = found.part(0, query.neighbors)
             yield before + b'{"id":%b,"neighbors":[' % orjson.dumps(query.id)
             at_once = _AT_ONCE // len(query.vector) + 1 if query.full else self._limits.neighbors
             for start in range(0, len(found.ids), at_once):
@@ -147,13 +156,14 @@ def _parse_body(body: bytes, index: MappedIndex, limits: Limits) -> tuple[bool, 
 
 def _parse_query(query: _Message, *, index: MappedIndex, limits: Limits, full: bool) -> Query:
     neighbors = query.count("neighbor_count", limits.neighbors) or DEFAULT_NEIGHBORS
-    # how hard to look is decided by the build, whose recall was measured; these only tune Vertex AI's own indexes
-    query.ignore("approximate_neighbor_count", "fraction_leaf_nodes_to_search_override")
+    # how hard to look is decided by the build, whose recall was measured; more candidates may be asked for
+    looked_for = max(neighbors, query.count("approximate_neighbor_count", limits.neighbors))
+    query.ignore("fraction_leaf_nodes_to_search_override")  # tunes Vertex AI's own indexes
     datapoint = query.object("datapoint", default={})
     query.done()
     item = datapoint.any_text("datapoint_id")
     values = datapoint.take("feature_vector", [])
-    partitions = _select(datapoint.objects("restricts", most=10, default=[]), index)
+    partitions, restriction = _select(datapoint.objects("restricts", most=10, default=[]), index)
     datapoint.ignore("crowding_tag")
     datapoint.done()
     if values:
@@ -165,26 +175,36 @@ def _parse_query(query: _Message, *, index: MappedIndex, limits: Limits, full: b
         partitions = tuple(each for each in partitions if each.space == home.space)
     else:
         datapoint.refuse("featureVector, or the datapointId of an item of this index, is needed")
-    return Query(item, array("d", vector), neighbors, partitions, full)
+    return Query(item, array("d", vector), neighbors, looked_for, partitions, restriction, full)
 
 
-def _select(restricts: Iterable[_Message], index: MappedIndex) -> tuple[Partition, ...]:
-    partitions = index.partitions
+def _select(restricts: Iterable[_Message], index: MappedIndex) -> tuple[tuple[Partition, ...], Restriction]:
+    """Where to look, and for which tags, as they are written."""
+    partitions, names = index.partitions, index.restricts.names
+    allowed_tags: list[tuple[str, ...]] = []
+    denied_tags: list[str] = []
     for restrict in restricts:
-        if restrict.text("namespace", default="") != _CATEGORY:
-            restrict.refuse("the namespace 'category' is the only one here")
-        allowed = restrict.texts("allow_list", default=())
-        denied = restrict.texts("deny_list", default=())
+        namespace = restrict.text("namespace", default="")
+        allowed = restrict.texts("allow_list", most=TAGS_ASKED, default=())
+        denied = restrict.texts("deny_list", most=TAGS_ASKED, default=())
+        if namespace in names:
+            allowed_tags += [tuple(sorted({f"{namespace}={each}" for each in allowed}))] if allowed else []
+            denied_tags += [f"{namespace}={each}" for each in denied]
+        elif namespace != _CATEGORY:
+            restrict.refuse(f"namespace {namespace[:80]!r}: this index knows {', '.join((_CATEGORY, *names))}")
+        else:
+            for category in (*allowed, *denied):
+                index.select(category)
+            partitions = tuple(
+                p for p in partitions if (not allowed or p.category in allowed) and p.category not in denied
+            )
         restrict.done()
-        for category in (*allowed, *denied):
-            index.select(category)
-        partitions = tuple(p for p in partitions if (not allowed or p.category in allowed) and p.category not in denied)
-    return partitions
+    return partitions, Restriction(tuple(allowed_tags), tuple(sorted(set(denied_tags))))
 
 
 def _cost(query: Query, index: MappedIndex) -> float:
     full = query.neighbors * len(query.vector) * _FULL if query.full else 0.0
-    return index.cost(query.partitions, query.neighbors) + full
+    return index.cost(query.partitions, query.looked_for) + full
 
 
 def _format(query: Query, found: Neighbors, index: MappedIndex) -> bytes:

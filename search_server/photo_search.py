@@ -68,7 +68,9 @@ class PhotoSearch:
     async def _nearest(
         self, vector: Sequence[float], partitions: Sequence[Partition], *, begun: bool = False
     ) -> Neighbors:
-        return await self._opened.searches.nearest(vector, self._asked.k, partitions, self._gone, begun=begun)
+        searches, asked = self._opened.searches, self._asked
+        partitions = await searches.restricted(partitions, asked.restriction, self._gone)
+        return await searches.nearest(vector, asked.k, partitions, self._gone, begun=begun)
 
 
 def _detector(opened: Opened, asked: PhotoQuery) -> BuildDetector | None:

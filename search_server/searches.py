@@ -7,12 +7,16 @@ from functools import partial
 
 from search_server.build.index import MappedIndex, Neighbors, Partition, merged
 from search_server.config import Limits
+from search_server.filters.restricts import Restriction
 from search_server.turns import LongWork, Turns
 
 SHORT = 2e6
 """Cost of what is done in one turn on the event loop: about a millisecond."""
 _LONG = 8e6
 """Cost of a search in one partition that is left to the thread."""
+
+_FEW = 200_000
+"""Items; what is visible of more is found out in the thread."""
 
 Gone = Callable[[], bool]
 
@@ -25,6 +29,21 @@ class Searches:
         self.long = LongWork(limits.search_cost, limits.waiting_cost)
         self._index = index
 
+    async def restricted(
+        self, partitions: Sequence[Partition], restriction: Restriction, gone: Gone
+    ) -> Sequence[Partition]:
+        """Those of `partitions` in which anything has the tags that are asked for, with that alone to be found."""
+        if not restriction:
+            return partitions
+        index, masks = self._index, self._index.masks
+        visible = index.restricts.known(restriction, masks)
+        if visible is None:
+            work = partial(index.restricts.visible, restriction, masks)
+            do = self.turns.take if index.manifest.items < _FEW else self.long.do
+            visible = await do(work, gone)
+            index.restricts.keep(restriction, masks, visible)
+        return index.restricted(partitions, visible)
+
     async def similar(
         self, home: Partition, position: int, k: int, partitions: Sequence[Partition], gone: Gone
     ) -> Neighbors:
@@ -36,7 +55,9 @@ class Searches:
         self.long.check(cost)
         with self.long.under_way(cost, begun=False):
             vector = home.vectors.vector(position)
-            return await self._in_pieces(lambda each: position if each is home else vector, k, partitions, gone)
+            return await self._in_pieces(
+                lambda each: position if each.number == home.number else vector, k, partitions, gone
+            )
 
     async def nearest(
         self, vector: Sequence[float], k: int, partitions: Sequence[Partition], gone: Gone, *, begun: bool = False

@@ -138,6 +138,7 @@ def index_manifest(prefix: IndexPrefix = BUILD, model: ModelReference | None = N
     manifest = replace(manifest, **fields)
     if "files" not in fields:
         used = [manifest.lookup, *(name for one in manifest.partitions for name in (one.file, one.ids))]
+        used += [manifest.tags.file] if manifest.tags else []
         manifest = replace(manifest, files=tuple(described(name, b"0") for name in sorted(used)))
     return manifest
 

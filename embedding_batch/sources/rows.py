@@ -16,6 +16,8 @@ import pyarrow.types as kinds
 
 from embedding_batch.errors import CatalogueMalformed
 from embedding_batch.sources.pictures import resolve
+from model_repository.documents.item_tags import TAG_LIMIT, parse_tag
+from model_repository.errors import NameRefused
 
 CATALOGUE_SCHEMA: Final = pa.schema(
     [
@@ -34,7 +36,6 @@ CATEGORY_LIMIT: Final = 100
 PICTURE_LIMIT: Final = 4096
 """Most characters, as Linux allows for a path."""
 VERSION_LIMIT: Final = 500
-TAG_LIMIT: Final = 100
 
 _NO_UTF_8: Final = re.compile("[\ud800-\udfff]")
 """What `_value` makes of such bytes."""
@@ -184,10 +185,21 @@ def _fault(
 def _tag_fault(tags: pa.ListArray) -> _Fault | None:
     values = tags.flatten()
     fault = _fault("tags", values, TAG_LIMIT)
+    fault = fault or _no_tag(values)
     if fault is None:
         return None
     row = pc.list_parent_indices(tags)[fault.row].as_py()
     return _Fault(row, "tags", f"has one that {fault.what}")
+
+
+def _no_tag(values: pa.StringArray) -> _Fault | None:
+    faults = []
+    for text in pc.unique(values).to_pylist():
+        try:
+            parse_tag(text)
+        except NameRefused as error:
+            faults.append(_Fault(pc.index(values, pa.scalar(text)).as_py(), "tags", f"can't be one: {error}"))
+    return min(faults, key=lambda fault: fault.row, default=None)
 
 
 def _are_sound(texts: pa.StringArray, longest: int, *, printable: bool) -> bool:

@@ -105,7 +105,7 @@ def _parts(
     run: Run, items: pa.Table, models: list[dict[str, Any]], serving: Serving
 ) -> Iterator[tuple[dict[str, Any], pa.Table]]:
     """What is indexed in one file each: a category, or a share of one that has too many items for that, by id."""
-    sound = items.filter(pc.is_null(items["reason"])).select(["id", "category", "sha256"])
+    sound = items.filter(pc.is_null(items["reason"])).select(["id", "category", "sha256", "tags"])
     places = {category: place for place, model in enumerate(models) for category in model["categories"]}
     encoded = sound.unify_dictionaries()["category"].combine_chunks()
     names, codes = encoded.dictionary.to_pylist(), encoded.indices.to_numpy()
@@ -120,6 +120,6 @@ def _parts(
         )
     for name, code in sorted((name, code) for code, name in enumerate(names) if counts[name]):
         for rows in np.array_split(order[begins[code] : begins[code + 1]], counts[name]):
-            table = sound.take(pa.array(rows)).select(["id", "sha256"])
+            table = sound.take(pa.array(rows)).select(["id", "sha256", "tags"])
             said = {"category": name, "model": places[name], "items": len(rows)}
             yield {**said, "width_before": widths.get(name, 0)}, table

@@ -23,6 +23,7 @@ from embedding_batch.state.features import fixed_bytes
 from embedding_batch.state.items import KNOWN, REMOTE, SHARD_SCHEMA, gather_items, mask
 from embedding_batch.state.tables import read_table, write_table
 from embedding_batch.steps.committing import look
+from embedding_batch.steps.tagging import check_tags
 from model_repository.documents.files import FILES_LIMIT
 from model_repository.store import ObjectInfo
 
@@ -52,6 +53,7 @@ def list_items(run: Run) -> dict[str, Any]:
         serving = look(run.store, config.target, run.listener)
         batches = read_catalogue(config.catalogue, query=config.query, open_bucket=run.bucket, scratch=run.scratch)
         items = gather_items(map(_with_versions, batches), config.catalogue, MOST_PARTS)
+        check_tags(items["tags"], config.catalogue)
         items, changes = _with_yesterday(run, items)
         items = _with_fetched(run, items)
         details.append(f"{items.num_rows} items, {changes.came} came, {changes.went} went, {changes.changed} changed")

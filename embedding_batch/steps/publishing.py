@@ -15,6 +15,7 @@ from embedding_batch.run import Run
 from embedding_batch.state.tables import read_table
 from embedding_batch.steps.embedding import read_pictures
 from embedding_batch.steps.models import LocalModel, NewModel, new_model, publish_model
+from embedding_batch.steps.tagging import encode_tags
 from embedding_batch.steps.tuning import spread
 from embedding_batch.steps.uploading import describe, upload_files, upload_manifest
 from image_embedder import PictureUnreadable
@@ -22,6 +23,7 @@ from model_repository.documents.files import File
 from model_repository.documents.index_manifest import (
     IndexManifest,
     ModelReference,
+    TagsReference,
     format_index_manifest,
     parse_index_manifest,
 )
@@ -48,8 +50,10 @@ def publish(run: Run) -> dict[str, Any]:
     with run.timed("publish") as details:
         parts = [folder.recorded("build", number) for number in numbers]
         models = _publish_models(run, folder.recorded("list")["models"])
-        tables = (read_table(run.store, folder.table("part", number), run.scratch, ["id"]) for number in numbers)
-        manifest = publish_build(run, parts, [table["id"].to_pylist() for table in tables], models)
+        its = ["id", "tags"]
+        tables = [read_table(run.store, folder.table("part", number), run.scratch, its) for number in numbers]
+        tags = encode_tags(table["tags"] for table in tables)
+        manifest = publish_build(run, parts, [table["id"].to_pylist() for table in tables], models, tags)
         details.append(f"{manifest.prefix}, {manifest.bytes_to_pull} bytes to pull")
     return published(manifest)
 
@@ -124,15 +128,19 @@ def _golden(run: Run, categories: Sequence[str]) -> list[bytes]:
 
 
 def index_document(
-    run: Run, parts: Sequence[Mapping[str, Any]], models: Sequence[ModelReference], lookup: File
+    run: Run,
+    parts: Sequence[Mapping[str, Any]],
+    models: Sequence[ModelReference],
+    files: Sequence[File],
+    tags: TagsReference | None = None,
 ) -> tuple[IndexManifest, bytes]:
     """Return what index.json says, and its bytes; raises DocumentMalformed if its own reader would not take them.
 
-    parts: as the step `build` records them.
+    parts: as the step `build` records them. files: of all partitions together: the lookup, and the tags.
     """
     detector = run.detector()
     its = None if detector is None else detector.reference_for(part["partition"]["category"] for part in parts)
-    empty = IndexManifest(run.config.prefix, run.now, tuple(models), LOOKUP, (), (), (lookup,), its)
+    empty = IndexManifest(run.config.prefix, run.now, tuple(models), LOOKUP, (), (), tuple(files), its, tags)
     document = json.loads(format_index_manifest(empty))
     document["partitions"] = [part["partition"] for part in parts]
     document["golden_queries"] = [golden for part in parts for golden in part["golden_queries"]]
@@ -142,18 +150,24 @@ def index_document(
 
 
 def publish_build(
-    run: Run, parts: Sequence[Mapping[str, Any]], ids: Sequence[Sequence[str]], models: Sequence[ModelReference]
+    run: Run,
+    parts: Sequence[Mapping[str, Any]],
+    ids: Sequence[Sequence[str]],
+    models: Sequence[ModelReference],
+    tags: tuple[TagsReference, bytes] | None,
 ) -> IndexManifest:
-    """Write the lookup and then index.json, the last object of a build whose partitions are uploaded.
+    """Write the lookup, the tags and then index.json, the last object of a build whose partitions are uploaded.
 
-    ids: of each partition, by position. Raises ValueError when an item is in two of them; NameTaken when another build
-    stands there.
+    ids: of each partition, by position. tags: as `encode_tags` gives them. Raises ValueError when an item is in two of
+    them; NameTaken when another build stands there.
     """
-    data = encode_item_lookup(ids)
-    _check_lookup(data, ids)
-    (lookup,) = describe({LOOKUP: data})
-    manifest, document = index_document(run, parts, models, lookup)
-    upload_files(run.store, manifest.prefix, {LOOKUP: data}, [lookup])
+    contents = {LOOKUP: encode_item_lookup(ids)}
+    _check_lookup(contents[LOOKUP], ids)
+    if tags is not None:
+        contents[tags[0].file] = tags[1]
+    files = describe(contents)
+    manifest, document = index_document(run, parts, models, files, tags and tags[0])
+    upload_files(run.store, manifest.prefix, contents, files)
     try:
         upload_manifest(run.store, manifest.prefix, document)
     except NameTaken:
@@ -167,8 +181,7 @@ def publish_build(
 def check_readable(run: Run, part: Mapping[str, Any]) -> None:
     """Raise DocumentMalformed if index.json can't say this of a partition: before anything of it is uploaded."""
     partition = {name: value for name, value in part["partition"].items() if name != "model"}
-    (lookup,) = describe({LOOKUP: b""})
-    index_document(run, [{**part, "partition": partition}], [], lookup)
+    index_document(run, [{**part, "partition": partition}], [], describe({LOOKUP: b""}))
 
 
 def _check_lookup(data: bytes, ids: Sequence[Sequence[str]]) -> None:

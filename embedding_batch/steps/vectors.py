@@ -1,8 +1,8 @@
 """Vectors that somebody else made: of pictures, text, audio, users, whatever is to be found by likeness.
 
 Parquet files with the columns `id` (text or whole numbers), `category` (text) and `vector` (a list of numbers, all of
-one length), as any of the tools that embed writes them; or one `.npy` array of a row for each item, and a text file
-with a line for each row: the id, a tab, the category.
+one length), and maybe `tags` (a list of texts), as any of the tools that embed writes them; or one `.npy` array of a
+row for each item, and a text file with a line for each row: the id, a tab, the category.
 """
 
 from __future__ import annotations
@@ -27,14 +27,16 @@ from embedding_batch.steps.listing import MOST_PARTS
 from model_repository.store import Store
 
 COLUMNS: Final = ("id", "category", "vector")
+_TAGS: Final = "tags"
 
 
 @dataclass(frozen=True, slots=True)
 class Spooled:
-    """The items of a category, their vectors in a file. ids[i] has row i; dimensions: of a vector of float32."""
+    """The items of a category, their vectors in a file. ids[i] has row i, and tags[i]; dimensions: of a vector."""
 
     category: str
     ids: list[str]
+    tags: list[list[str] | None]
     path: Path
     dimensions: int
 
@@ -46,6 +48,11 @@ class Spooled:
         """What gives the vectors of at most so many items each, by id."""
         for rows in self._rows(most):
             yield partial(self._content, rows)
+
+    def tags_of_parts(self, most: int) -> Iterator[pa.ChunkedArray]:
+        """The tags of the items of each part, in their order: list<string>, or null."""
+        for rows in self._rows(most):
+            yield pa.chunked_array([[self.tags[row] for row in rows]], pa.list_(pa.string()))
 
     def _rows(self, most: int) -> list[NDArray[np.intp]]:
         order = np.array(sorted(range(len(self.ids)), key=self.ids.__getitem__))
@@ -82,8 +89,9 @@ def spool_vectors(where: str, ids: Path | None, open_bucket: Callable[[str], Sto
             rows.setdefault(category, []).append(row)
         units = _units(part)
         for category, of in rows.items():
-            one = spooled.setdefault(category, Spooled(category, [], folder / f"{len(spooled)}.f32", dimensions))
+            one = spooled.setdefault(category, Spooled(category, [], [], folder / f"{len(spooled)}.f32", dimensions))
             one.ids.extend(part.ids[row] for row in of)
+            one.tags.extend(part.tags[row] for row in of)
             with one.path.open("ab") as file:
                 file.write(units[of].tobytes())
         if len(spooled) > MOST_PARTS:
@@ -101,6 +109,7 @@ class _Part:
     row: int
     ids: list[str]
     categories: list[str]
+    tags: list[list[str] | None]
     vectors: NDArray[np.float32]
 
 
@@ -113,7 +122,8 @@ def _read(where: str, ids: Path | None, open_bucket: Callable[[str], Store], scr
                 raise VectorsMalformed(
                     f"{file.name}: --ids: an array has no ids; name a file of lines: id, tab, category"
                 )
-            yield _Part(file.name, 0, *_read_ids(ids), _array(file.name, file.path))
+            items, categories = _read_ids(ids)
+            yield _Part(file.name, 0, items, categories, [None] * len(items), _array(file.name, file.path))
         else:
             yield from _read_parquet(file.name, file.path)
     if not found:
@@ -126,10 +136,12 @@ def _read_parquet(name: str, source: Path) -> Iterator[_Part]:
         if missing := set(COLUMNS) - set(file.schema_arrow.names):
             raise VectorsMalformed(f"{name}: has no column {min(missing)!r}; {', '.join(COLUMNS)} are needed")
         row = 0
-        for batch in file.iter_batches(columns=list(COLUMNS)):
+        tagged = [_TAGS] if _TAGS in file.schema_arrow.names else []
+        for batch in file.iter_batches(columns=[*COLUMNS, *tagged]):
             if batch.num_rows:
                 ids, categories = (batch.column(column).cast(pa.string()).to_pylist() for column in COLUMNS[:2])
-                yield _Part(name, row, ids, categories, _matrix(name, batch.column(COLUMNS[2])))
+                tags = batch.column(_TAGS).cast(pa.list_(pa.string())) if tagged else pa.nulls(batch.num_rows)
+                yield _Part(name, row, ids, categories, tags.to_pylist(), _matrix(name, batch.column(COLUMNS[2])))
             row += batch.num_rows
     except (pa.ArrowException, OSError) as error:
         raise VectorsMalformed(f"{name}: can't be read ({error})") from error

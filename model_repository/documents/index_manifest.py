@@ -143,13 +143,21 @@ class GoldenQuery:
 
 
 @dataclass(frozen=True, slots=True)
+class TagsReference:
+    """What items are tagged with. file: see `item_tags`. names: of its tags, ascending."""
+
+    file: str
+    names: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class IndexManifest:
     """A build of an index, whole and immutable.
 
     models: what made the vectors; none if they are somebody's own.
     lookup: the file that finds an item id's partition and position (see `item_ids`).
     files: every file of the folder but index.json itself.
-    detector: what finds the things in a picture, where there is one.
+    detector: what finds the things in a picture, where there is one. tags: None: the items have none.
     """
 
     prefix: IndexPrefix
@@ -160,6 +168,7 @@ class IndexManifest:
     golden_queries: tuple[GoldenQuery, ...]
     files: tuple[File, ...]
     detector: DetectorReference | None = None
+    tags: TagsReference | None = None
 
     @property
     def references(self) -> tuple[ModelReference | DetectorReference, ...]:
@@ -219,6 +228,7 @@ def parse_index_manifest(data: bytes, prefix: IndexPrefix) -> IndexManifest:
         golden_queries=tuple(_parse_golden(fields)),
         files=parse_files(fields),
         detector=_parse_detector(fields) if schema == _SCHEMA else None,
+        tags=_parse_tags(fields) if schema == _SCHEMA else None,
     )
     fields.done()
     _check_consistent(manifest, fields)
@@ -321,6 +331,17 @@ def _parse_detector(fields: Fields) -> DetectorReference | None:
     return reference
 
 
+def _parse_tags(fields: Fields) -> TagsReference | None:
+    if not fields.has("tags"):
+        return None
+    fields = fields.object("tags")
+    reference = TagsReference(fields.parsed("file", check_file), fields.texts("names", most=_MANY, longest=40))
+    fields.done()
+    if not reference.names:
+        fields.refuse("names: at least one is needed")
+    return reference
+
+
 def _parse_recall(fields: Fields) -> Recall:
     recall = Recall(
         at=fields.whole("at", least=1, most=1000),
@@ -364,7 +385,8 @@ def _check_consistent(manifest: IndexManifest, fields: Fields) -> None:
         fields.refuse(f"golden_queries: no partition has the category {min(strangers)!r}")
     if manifest.detector is not None:
         _check_detector(manifest, manifest.detector, fields)
-    used = [manifest.lookup] + [name for p in manifest.partitions for name in (p.file, p.ids)]
+    used = [manifest.lookup] + ([] if manifest.tags is None else [manifest.tags.file])
+    used += [name for p in manifest.partitions for name in (p.file, p.ids)]
     if len(set(used)) != len(used):
         fields.refuse("partitions: a file is used twice")
     check_used(fields, manifest.files, used, itself="index.json")
@@ -380,6 +402,7 @@ def _check_detector(manifest: IndexManifest, detector: DetectorReference, fields
 def format_index_manifest(manifest: IndexManifest) -> bytes:
     """Write an index.json: parse(format(x)) == x when the files are in order."""
     detector = {} if manifest.detector is None else {"detector": format_detector(manifest.detector)}
+    tags = {} if manifest.tags is None else {"tags": asdict(manifest.tags)}
     return format_document(
         {
             "schema_version": _SCHEMA,
@@ -398,6 +421,7 @@ def format_index_manifest(manifest: IndexManifest) -> bytes:
             **detector,
             "partitions": [format_partition(partition) for partition in manifest.partitions],
             "lookup": manifest.lookup,
+            **tags,
             "golden_queries": [asdict(golden) for golden in manifest.golden_queries],
             "files": format_files(manifest.files),
         }

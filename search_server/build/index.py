@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import mmap
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from heapq import merge
 from itertools import islice, zip_longest
@@ -20,10 +20,12 @@ from model_repository.documents.files import File
 from model_repository.documents.index_manifest import Engine, IndexManifest, parse_index_manifest
 from model_repository.documents.index_manifest import Partition as Promise
 from model_repository.documents.item_ids import ItemIds, ItemLookup
+from model_repository.documents.item_tags import ItemTags
 from model_repository.errors import DocumentMalformed, PermanentError
 from model_repository.names import IndexPrefix
 from search_server.errors import ItemUnknown, ParameterRefused
 from search_server.filters.masks import NOTHING_HIDDEN, Masks
+from search_server.filters.restricts import Restricts
 from vector_index import IndexFileUnsound, VectorIndex, Visible
 from vector_index import open_index as open_vectors
 
@@ -105,8 +107,10 @@ class Partition:
         promise = self.promise
         share = 1.0 if self.visible is None else self.visible.share or 1.0
         width = min(promise.width_for(k) / share, _WIDEST * promise.items)
-        compared = width * promise.dimensions * _PER_WIDTH[promise.engine]
-        return _OVERHEAD + compared + min(k, promise.items) * _PER_NEIGHBOR
+        compared = width * _PER_WIDTH[promise.engine]
+        if self.visible is not None:  # of little, an engine compares all
+            compared = min(compared, self.visible.count)
+        return _OVERHEAD + compared * promise.dimensions + min(k, promise.items) * _PER_NEIGHBOR
 
     def nearest(self, to: int | Sequence[float], k: int) -> Neighbors:
         """The `k` nearest to the item at a position, without itself, or to a vector; fewer only if there are fewer.
@@ -129,13 +133,19 @@ class MappedIndex:
     """A build of an index, opened and ready to be searched."""
 
     def __init__(
-        self, manifest: IndexManifest, digest: str, partitions: Sequence[Partition], lookup: ItemLookup
+        self,
+        manifest: IndexManifest,
+        digest: str,
+        partitions: Sequence[Partition],
+        lookup: ItemLookup,
+        tags: ItemTags | None,
     ) -> None:
         """Use `open_index`, which checks that these belong together."""
         self.manifest = manifest
         self.digest = digest
         self.partitions = tuple(partitions)
         self.masks = NOTHING_HIDDEN
+        self.restricts = Restricts(tags, [partition.promise.items for partition in partitions])
         self._lookup = lookup
         self._spaces = {partition.space for partition in partitions}
         self._cost_of_all = lru_cache(maxsize=1024)(partial(_cost, self.partitions))
@@ -194,8 +204,13 @@ class MappedIndex:
 
     def similar(self, home: Partition, position: int, k: int, partitions: Sequence[Partition]) -> Neighbors:
         """The `k` nearest in `partitions` to the item at `position` of `home`, without that item."""
-        vector = home.vectors.vector(position) if any(each is not home for each in partitions) else []
-        return merged([each.nearest(position if each is home else vector, k) for each in partitions], k)
+        vector = home.vectors.vector(position) if any(each.number != home.number for each in partitions) else []
+        return merged([each.nearest(position if each.number == home.number else vector, k) for each in partitions], k)
+
+    def restricted(self, partitions: Sequence[Partition], visible: Sequence[Visible | None]) -> Sequence[Partition]:
+        """Those of `partitions` of which anything is visible, and of them just that; visible: of all partitions."""
+        of_each = ((each, visible[each.number]) for each in partitions)
+        return [replace(each, visible=seen) for each, seen in of_each if seen is None or seen.count]
 
     def nearest(self, vector: Sequence[float], k: int, partitions: Sequence[Partition]) -> Neighbors:
         """The `k` nearest in `partitions` to `vector`, of their dimensions, finite, not all 0."""
@@ -258,7 +273,16 @@ def open_index(folder: Path, prefix: IndexPrefix, digest: str) -> MappedIndex:
         raise BuildUnfit(f"{manifest.lookup}: has {len(lookup)} items, index.json says {manifest.items}")
     partitions = [_open_partition(folder, number, promise) for number, promise in enumerate(manifest.partitions)]
     _check_lookup(lookup, partitions, manifest)
-    return MappedIndex(manifest, digest, partitions, lookup)
+    return MappedIndex(manifest, digest, partitions, lookup, _open_tags(folder, manifest))
+
+
+def _open_tags(folder: Path, manifest: IndexManifest) -> ItemTags | None:
+    if (promise := manifest.tags) is None:
+        return None
+    tags = ItemTags(map_file(folder, promise.file), promise.file, manifest.items)
+    if tags.names != promise.names:
+        raise BuildUnfit(f"{promise.file}: has tags of {tags.names}, index.json says {promise.names}")
+    return tags
 
 
 def _open_partition(folder: Path, number: int, promise: Promise) -> Partition:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Awaitable, Callable, Collection, Mapping
+from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import unquote_plus, unquote_to_bytes
@@ -17,9 +17,13 @@ from python_multipart.multipart import parse_options_header
 from http_limits.refusals import RequestMalformed
 from search_server.config import Limits
 from search_server.errors import MediaUnsupported, ParameterRefused
+from search_server.filters.restricts import Restriction
 
 DEFAULT_NEIGHBORS = 10
 """k where none is asked for."""
+
+TAGS_ASKED = 100
+"""Most tags that one search may name."""
 
 DEFAULT_LISTED = 100
 """Items of one page where no limit is asked for."""
@@ -70,10 +74,11 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Search:
-    """How many neighbours, and of which category (None: of all)."""
+    """How many neighbours, of which category (None: of all), and with which tags."""
 
     k: int
     category: str | None
+    restriction: Restriction
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,25 +94,26 @@ class Listing:
 class PhotoQuery:
     """What is asked of a photo.
 
-    k, category: see `Search`. detect: whether things are looked for in it; None: if the build has a detector.
-    box: left, top, right, bottom of the only part that matters, as shares of the upright picture.
+    k, category, restriction: see `Search`. detect: whether things are looked for in it; None: if the build has a
+    detector. box: left, top, right, bottom of the only part that matters, as shares of the upright picture.
     """
 
     k: int
     category: str | None
     detect: bool | None
     box: tuple[float, float, float, float] | None
+    restriction: Restriction
 
 
-def parse_search(query: bytes, limits: Limits) -> Search:
-    """Read ?k=&category=; raises `ParameterRefused`."""
-    values = parse_query(query, ("k", "category"))
-    return Search(_neighbors(values, limits), values.get("category"))
+def parse_search(query: bytes, limits: Limits, tags: Sequence[str]) -> Search:
+    """Read ?k=&category= and the names of tags; raises `ParameterRefused`."""
+    values, restriction = _with_tags(query, ("k", "category"), tags)
+    return Search(_neighbors(values, limits), values.get("category"), restriction)
 
 
-def parse_photo_query(query: bytes, limits: Limits) -> PhotoQuery:
-    """Read ?k=&category=&detect=&box=; raises `ParameterRefused`."""
-    values = parse_query(query, ("k", "category", "detect", "box"))
+def parse_photo_query(query: bytes, limits: Limits, tags: Sequence[str]) -> PhotoQuery:
+    """Read ?k=&category=&detect=&box= and the names of tags; raises `ParameterRefused`."""
+    values, restriction = _with_tags(query, ("k", "category", "detect", "box"), tags)
     detect, box = values.get("detect"), values.get("box")
     if detect not in (None, "true", "false"):
         raise ParameterRefused(f"detect={detect[:40]!r}: expected true or false")
@@ -118,7 +124,24 @@ def parse_photo_query(query: bytes, limits: Limits) -> PhotoQuery:
         values.get("category"),
         None if detect is None else detect == "true",
         None if box is None else _box(box),
+        restriction,
     )
+
+
+def _with_tags(query: bytes, known: Sequence[str], tags: Sequence[str]) -> tuple[dict[str, str], Restriction]:
+    """The values of names that are known, and what the others ask of tags: a name that stands twice means either."""
+    allowed: dict[str, dict[str, None]] = {}
+    values: dict[str, str] = {}
+    for name, value in _pairs(query, (*known, *tags)):
+        if name in tags:
+            allowed.setdefault(name, {})[f"{name}={value}"] = None
+        elif name in values:
+            raise ParameterRefused(f"parameter {name!r} stands twice")
+        else:
+            values[name] = value
+    if sum(map(len, allowed.values())) > TAGS_ASKED:
+        raise ParameterRefused(f"more than {TAGS_ASKED} tags are asked for")
+    return values, Restriction(tuple(tuple(sorted(group)) for _, group in sorted(allowed.items())))
 
 
 def _neighbors(values: Mapping[str, str], limits: Limits) -> int:
@@ -145,15 +168,22 @@ def parse_listing(query: bytes, limits: Limits) -> Listing:
 def parse_query(query: bytes, known: Collection[str]) -> dict[str, str]:
     """Read a query string; raises `ParameterRefused` for names that are unknown or stand twice."""
     values: dict[str, str] = {}
-    for pair in query.decode("ascii", "replace").split("&"):
+    for name, value in _pairs(query, known):
+        if name in values:
+            raise ParameterRefused(f"parameter {name!r} stands twice")
+        values[name] = value
+    return values
+
+
+def _pairs(query: bytes, known: Collection[str]) -> Iterator[tuple[str, str]]:
+    if not query.isascii():
+        raise ParameterRefused("the query has bytes that aren't ASCII: write them percent-encoded, as UTF-8")
+    for pair in query.decode().split("&"):
         if pair:
             name, _, value = pair.partition("=")
             if name not in known:
                 raise ParameterRefused(f"unknown parameter {name[:80]!r}; known here: {', '.join(known) or 'none'}")
-            if name in values:
-                raise ParameterRefused(f"parameter {name!r} stands twice")
-            values[name] = unquote_plus(value)
-    return values
+            yield name, unquote_plus(value)
 
 
 def whole(name: str, text: str, most: int) -> int:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 
+from embedding_batch.steps.tagging import encode_tags
 from model_repository.digests import sha256_digest
 from model_repository.documents.index_manifest import Engine, GoldenQuery, Storage, format_index_manifest
 from model_repository.documents.item_ids import encode_item_ids, encode_item_lookup
@@ -14,32 +16,49 @@ from tests import builds
 from tests.search_server.conftest import PREFIX
 from vector_index import build_index, open_index
 
-_KIND = (Engine.ANNOY, Storage.FLOAT32)
+_LISTS = pa.list_(pa.string())
 
 
-def make_vector_build(folder: Path, catalogue: Mapping[str, int], dimensions: int, width: int = 50) -> dict[str, str]:
-    """So many items of each category; the environment of a server of it. Items are called <category>-<number>."""
+def make_vector_build(
+    folder: Path,
+    catalogue: Mapping[str, int],
+    dimensions: int,
+    width: int = 50,
+    *,
+    tags: Mapping[str, Sequence[str]] | None = None,
+    kind: tuple[Engine, Storage] = (Engine.ANNOY, Storage.FLOAT32),
+    named: Callable[[str, int], str] = "{}-{}".format,
+) -> dict[str, str]:
+    """So many items of each category; the environment of a server of it. Items are called <category>-<number>.
+
+    tags: of items, by id. named: what an item is called instead.
+    """
     index = folder / "current" / "index"
     index.mkdir(parents=True)
     rng = np.random.default_rng(1)
     golden, partitions, ids = [], [], []
     for number, (category, count) in enumerate(catalogue.items()):
-        names = [f"{category}-{n}" for n in range(count)]
+        names = [named(category, n) for n in range(count)]
         vectors = rng.standard_normal((count, dimensions)).astype(np.float32)
         vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
-        build_index(index / f"{number}.ann", vectors, *_KIND, trees=10, seed=7)
+        build_index(index / f"{number}.ann", vectors, *kind, trees=10, seed=7)
         (index / f"{number}.ids").write_bytes(encode_item_ids(names))
         ids.append(names)
         what = {"file": f"{number}.ann", "dimensions": dimensions, "width": width, "model": None}
+        what |= {"engine": kind[0], "storage": kind[1]}
         partitions.append(builds.partition(number, category, count, **what))
         if not golden:
-            opened = open_index(index / f"{number}.ann", *_KIND, dimensions=dimensions, items=count)
+            opened = open_index(index / f"{number}.ann", *kind, dimensions=dimensions, items=count)
             found, distances = opened.nearest_to(0, min(5, count), width)
             golden.append(GoldenQuery(category, names[0], tuple(names[p] for p in found), tuple(distances)))
             opened.close()
     (index / "items.lookup").write_bytes(encode_item_lookup(ids))
+    tagged = encode_tags([pa.chunked_array([[(tags or {}).get(name) for name in of]], _LISTS) for of in ids])
+    if tagged is not None:
+        (index / tagged[0].file).write_bytes(tagged[1])
     manifest = builds.index_manifest(
         PREFIX,
+        tags=tagged and tagged[0],
         models=(),
         partitions=tuple(partitions),
         golden_queries=tuple(golden),

@@ -1,0 +1,94 @@
+"""What a caller wants to be found: items with certain tags, among those that may be found at all."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import reduce
+
+import numpy as np
+from numpy.typing import NDArray
+
+from model_repository.documents.item_tags import ItemTags
+from search_server.filters.masks import Masks
+from vector_index import Visible
+
+_KEPT_BYTES = 16 * 1024 * 1024
+"""Of masks that are kept, those asked for last; a mask of a million items has 125 kB."""
+
+
+@dataclass(frozen=True, slots=True)
+class Restriction:
+    """Tags as `parse_tag` gives them. allowed: an item has at least one of each group. denied: it has none of them."""
+
+    allowed: tuple[tuple[str, ...], ...] = ()
+    denied: tuple[str, ...] = ()
+
+    def __bool__(self) -> bool:
+        return bool(self.allowed or self.denied)
+
+
+ANYTHING = Restriction()
+
+Visibles = tuple[Visible | None, ...]
+
+
+class Restricts:
+    """Makes masks of restrictions, and keeps some. tags: None: the build's items have none."""
+
+    def __init__(self, tags: ItemTags | None, sizes: Sequence[int]) -> None:
+        """sizes: items of each partition, in the order of the build."""
+        self.names: tuple[str, ...] = () if tags is None else tags.names
+        self._tags = tags
+        self._bounds = np.cumsum([0, *sizes]).tolist()
+        self._kept: OrderedDict[Restriction, Visibles] = OrderedDict()
+        self._masks: Masks | None = None
+        self._most = max(1, _KEPT_BYTES // (self._bounds[-1] // 8 + 64 * len(sizes)))
+
+    def known(self, restriction: Restriction, masks: Masks) -> Visibles | None:
+        """What is visible of each partition, if that is kept."""
+        if self._masks is not masks:
+            self._kept.clear()
+            self._masks = masks
+        found = self._kept.get(restriction)
+        if found is not None:
+            self._kept.move_to_end(restriction)
+        return found
+
+    def visible(self, restriction: Restriction, masks: Masks) -> Visibles:
+        """What is visible of each partition while `masks` are in force."""
+        flags = self._flags(restriction)
+        hidden: Visibles = masks.visible or (None,) * (len(self._bounds) - 1)
+        return tuple(
+            _both(flags[start:end], of_filter)
+            for start, end, of_filter in zip(self._bounds, self._bounds[1:], hidden, strict=False)
+        )
+
+    def keep(self, restriction: Restriction, masks: Masks, visible: Visibles) -> None:
+        """Keep what `visible` gave, unless other masks are in force by now."""
+        if self._masks is masks:
+            self._kept[restriction] = visible
+            while len(self._kept) > self._most:
+                self._kept.popitem(last=False)
+
+    def _flags(self, restriction: Restriction) -> NDArray[np.bool_]:
+        """bool[items]."""
+        allowed = reduce(np.logical_and, map(self._having, restriction.allowed), np.ones(self._bounds[-1], bool))
+        return allowed & ~self._having(restriction.denied) if restriction.denied else allowed
+
+    def _having(self, tags: Iterable[str]) -> NDArray[np.bool_]:
+        """Which items have at least one of these."""
+        flags = np.zeros(self._bounds[-1], bool)
+        for tag in tags:
+            if self._tags is not None:
+                flags[np.frombuffer(self._tags.places(tag), np.uint32)] = True
+        return flags
+
+
+def _both(flags: NDArray[np.bool_], visible: Visible | None) -> Visible | None:
+    bits = np.packbits(flags, bitorder="little")
+    if visible is not None:
+        bits &= visible.bits
+    count = int(np.bitwise_count(bits).sum())
+    return None if count == len(flags) else Visible(bits, len(flags), count)
