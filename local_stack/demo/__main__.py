@@ -15,6 +15,7 @@ from local_stack.demo.checks import Misbehaved
 from local_stack.demo.console import Console
 from local_stack.demo.products import picture_server, two_days
 from local_stack.demo.story import INDEX, Story
+from local_stack.demo.things import room_photo
 from local_stack.processes import ProgramFailed, spare_loopback
 from local_stack.stack import LocalStack, StackOptions
 from model_repository.errors import DeliveryError
@@ -106,6 +107,7 @@ def _story(stack: LocalStack, console: Console, work: Path, shop: Path) -> Story
         days=two_days(shop, work / "days"),
         cache=cache,
         target=Target(stack.options.environment, INDEX),
+        photo=room_photo(shop) if shop == HOME_STORE else None,
     )
 
 
@@ -114,6 +116,8 @@ def _stay(story: Story) -> None:
     exports = " ".join(f"{name}={value}" for name, value in story.operator_variables().items())
     say = story.console.note
     say(f"the page:    {story.stack.service_url(INDEX)}/   (click a product, or drop a photo of your own)")
+    if story.detector:
+        say(f"a room:      {story.room}   (drop it on the page)")
     say(f"the logs:    {story.stack.logs}")
     say("as operator, in another terminal:")
     say(f"    export {exports} PATH={Path(sys.executable).parent}:$PATH")

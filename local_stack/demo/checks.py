@@ -68,6 +68,20 @@ def found_itself(neighbors: Sequence[Mapping[str, Any]], item: str, what: str) -
     _expect(first == item, f"the search by {what} of {item} should give {item} first, but gave {first}")
 
 
+def found_things(regions: Sequence[Mapping[str, Any]], things: Mapping[str, str], kinds: Mapping[str, str]) -> None:
+    """In a photo of a room everything was found, and the most similar product is such a thing.
+
+    things: the kind of thing by the category of its region. kinds: of the products whose names say it.
+    """
+    for category, kind in things.items():
+        first = [region["neighbors"][0]["id"] for region in regions if region["category"] == category]
+        _expect(
+            any(kinds.get(item) == kind for item in first),
+            f"in the photo of a room a {kind} should be found, most similar to a {kind} of {category}; found were "
+            f"{first or 'none'}, among {[region['category'] for region in regions]}",
+        )
+
+
 def beats_histogram(model: Evaluation, histogram: Evaluation) -> None:
     """The embeddings are clearly better than colours alone."""
     _expect(

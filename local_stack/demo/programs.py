@@ -13,6 +13,9 @@ from typing import Any
 from local_stack.demo.console import Advance
 from local_stack.processes import ProgramFailed
 
+_PATIENCE = 120.0
+"""Seconds."""
+
 
 def run_batch(arguments: Sequence[str], variables: Mapping[str, str], cache: Path, advance: Advance) -> dict[str, Any]:
     """Run the batch; gives its summary. Raises `ProgramFailed` with its last words."""
@@ -49,12 +52,22 @@ def _follow(batch: subprocess.Popen[str], advance: Advance) -> str:
 
 def run_indexpush(arguments: list[str], variables: Mapping[str, str]) -> str:
     """Run the operator's command; gives what it prints. Raises `ProgramFailed` if it fails."""
-    command = [str(Path(sys.executable).with_name("indexpush")), *arguments]
-    done = subprocess.run(
-        command, env=dict(os.environ) | dict(variables), capture_output=True, text=True, check=False, timeout=120
-    )
-    if done.returncode:
-        raise ProgramFailed(
-            f"indexpush {' '.join(arguments)} ended with status {done.returncode}: {done.stderr.strip()}"
+    return _said(str(Path(sys.executable).with_name("indexpush")), arguments, variables)
+
+
+def run_module(module: str, arguments: Sequence[str], variables: Mapping[str, str]) -> str:
+    """Run ``python -m module``; gives what it prints. Raises `ProgramFailed` if it fails."""
+    return _said(sys.executable, ["-m", module, *arguments], variables)
+
+
+def _said(program: str, arguments: Sequence[str], variables: Mapping[str, str]) -> str:
+    command, name = [program, *arguments], " ".join((Path(program).name, *arguments))
+    try:
+        done = subprocess.run(
+            command, env={**os.environ, **variables}, capture_output=True, text=True, check=False, timeout=_PATIENCE
         )
+    except subprocess.TimeoutExpired as error:
+        raise ProgramFailed(f"{name} wasn't done after {_PATIENCE} s") from error
+    if done.returncode:
+        raise ProgramFailed(f"{name} ended with status {done.returncode}: {done.stderr.strip()}")
     return done.stdout.strip()

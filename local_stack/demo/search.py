@@ -26,9 +26,19 @@ class Search:
         """The `k` items most similar to an indexed one, without it."""
         return list(self._ask(f"/v1/items/{quote(item, safe='')}/similar?k={k}")["neighbors"])
 
-    def by_picture(self, picture: bytes, k: int) -> list[dict[str, Any]]:
-        """The `k` items most similar to an encoded picture."""
-        return list(self._ask(f"/v1/search?k={k}", picture, "image/jpeg")["neighbors"])
+    def by_picture(self, picture: bytes, k: int, category: str | None = None) -> list[dict[str, Any]]:
+        """The `k` items, of a category or of all, most similar to the best thing that is found in an encoded picture.
+
+        Where nothing is found, or the build has no detector, to all of it.
+        """
+        within = f"&category={quote(category, safe='')}" if category else ""
+        found = self._ask(f"/v1/search?k={k}{within}", picture, "image/jpeg")
+        regions = found.get("regions")
+        return list(regions[0]["neighbors"] if regions else found["neighbors"])
+
+    def things_in(self, picture: bytes, k: int) -> list[dict[str, Any]]:
+        """What the build's detector finds in an encoded picture, best first: box, category, score, `k` neighbors."""
+        return list(self._ask(f"/v1/search?detect=true&k={k}", picture, "image/jpeg")["regions"])
 
     def vector(self, item: str) -> list[float]:
         """The embedding of an indexed item."""

