@@ -103,7 +103,7 @@ class SearchApplication:
             b"/readyz": Route("readyz", "GET", _at_once(probes.ready)),
             b"/metrics": Route("metrics", "GET", _at_once(probes.metrics)),
         }
-        self._page = read_page(config.item_image_url)
+        self._page = read_page(config.item_image_url, config.item_names_url)
         self._routes |= dict.fromkeys(self._page, Route("page", "GET", self._answer_page))
 
     # the state
@@ -299,6 +299,7 @@ class SearchApplication:
                 "tags": opened.index.restricts.names,
                 "filter": {"generation": masks.generation, "hidden": masks.hidden, "here": masks.here},
                 "item_image_url": self._config.item_image_url,
+                "item_names_url": self._config.item_names_url,
                 "ready": self._pod.closed_because is None,
             }
         )

@@ -52,6 +52,7 @@ class Config:
     cache_seconds: for which a cache may answer for items without asking; 0: it asks each time.
     cache_url: of the Redis in which pods share what they remember of photos; may hold a password. Empty: none.
     item_image_url: the page shows the picture of an item from here; ``{id}`` stands for the item's id. May be empty.
+    item_names_url: the page finds what items are called there, in a JSON object of names by id. May be empty.
     termination_log: where Kubernetes reads a container's last words.
     probe_port: of the probes, which no caller can keep busy. workers: processes that answer.
     drain_seconds: how long to go on answering after SIGTERM.
@@ -69,6 +70,7 @@ class Config:
     cache_seconds: int = 0
     cache_url: str = field(default="", repr=False)
     item_image_url: str = ""
+    item_names_url: str = ""
     termination_log: Path = Path("/dev/termination-log")
     drain_seconds: float = 5.0
     limits: Limits = field(default_factory=Limits)
@@ -91,11 +93,14 @@ class Config:
             cache_seconds=read.whole("CACHE_SECONDS", 0, least=0, most=86_400),
             cache_url=_cache_url(read),
             item_image_url=read.text("ITEM_IMAGE_URL"),
+            item_names_url=read.text("ITEM_NAMES_URL"),
             termination_log=Path(read.text("TERMINATION_LOG", "/dev/termination-log")),
             drain_seconds=read.number("DRAIN_SECONDS", 5, least=0, most=3600),
         )
-        if config.item_image_url and not _is_template(config.item_image_url):
+        if config.item_image_url and not ("{id}" in config.item_image_url and _is_place(config.item_image_url)):
             read.expected("ITEM_IMAGE_URL", "such as https://pictures.example/{id}.jpg")
+        if config.item_names_url and not _is_place(config.item_names_url):
+            read.expected("ITEM_NAMES_URL", "such as https://shop.example/names.json")
         if config.port and config.probe_port == config.port:
             read.expected("PROBE_PORT", "another port than PORT")
         read.done()
@@ -120,8 +125,8 @@ def _cache_url(read: Environment) -> str:
     return url
 
 
-def _is_template(url: str) -> bool:
-    """Whether it is an absolute http(s) URL with {id} in its path, or a path on this server's own origin."""
+def _is_place(url: str) -> bool:
+    """Whether it is an absolute http(s) URL whose host is fixed, or a path on this server's own origin."""
     parts = urlsplit(url)
     fine = parts.scheme in ("http", "https") and parts.netloc if parts.scheme or parts.netloc else url.startswith("/")
-    return bool(fine) and "{id}" in parts.path + parts.query and not re.search(r"[\s;,'\"<>\\]", url)
+    return bool(fine) and "{" not in parts.netloc and not re.search(r"[\s;,'\"<>\\]", url)

@@ -34,9 +34,9 @@ class PageFile:
         return response(200, self.body, *self.headers)
 
 
-def read_page(item_image_url: str) -> dict[bytes, PageFile]:
-    """All files of the page by path. item_image_url: pictures may come from its origin, and from nowhere else."""
-    policy = content_security_policy(item_image_url).encode()
+def read_page(item_image_url: str, item_names_url: str = "") -> dict[bytes, PageFile]:
+    """All files of the page by path; pictures and names may come from the origins of these, and from nowhere else."""
+    policy = content_security_policy(item_image_url, item_names_url).encode()
     page = {}
     for file in files("search_server").joinpath("page").iterdir():
         kind = _TYPES.get("." + file.name.rpartition(".")[2])
@@ -55,11 +55,15 @@ def read_page(item_image_url: str) -> dict[bytes, PageFile]:
     return page
 
 
-def content_security_policy(item_image_url: str) -> str:
-    """Scripts, styles and requests from this server alone; pictures also from the origin of `item_image_url`."""
-    parts = urlsplit(item_image_url)
-    pictures = f" {parts.scheme}://{parts.netloc}" if parts.netloc else ""
+def content_security_policy(item_image_url: str, item_names_url: str = "") -> str:
+    """Scripts, styles and requests from this server alone; pictures and names also from the origins of these."""
+    pictures, names = _origin(item_image_url), _origin(item_names_url)
     return (
-        "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
+        f"default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'{names}; "
         f"img-src 'self' blob:{pictures}; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
     )
+
+
+def _origin(url: str) -> str:
+    parts = urlsplit(url)
+    return f" {parts.scheme}://{parts.netloc}" if parts.netloc else ""

@@ -18,6 +18,23 @@ export class Refused extends Error {
   }
 }
 
+// What a shopper reads; the server's own words are for whoever runs it.
+const WORDS = {
+  "image-unreadable": "This file can't be read as a picture. Try a JPEG, PNG or WebP.",
+  "media-unsupported": "This file can't be read as a picture. Try a JPEG, PNG or WebP.",
+  "body-too-large": "This photo is too large: 10 MB at most.",
+  "request-too-slow": "The photo took too long to arrive. Try again, or a smaller one.",
+  "picture-lost": "This photo could not be looked at. Try another one.",
+  "no-model": "Photos can't be searched here: choose a product instead.",
+  "item-unknown": "This product isn't in the shop any more.",
+  overloaded: "Many people are searching just now. Try again in a moment.",
+  "not-ready": "The search is just starting. Try again in a moment.",
+};
+const AWAY = "The search can't be reached. Check your connection, and try again.";
+const WRONG = "Something went wrong. Try again, or choose another product.";
+
+export const inWords = (error) => (error instanceof Refused ? (WORDS[error.code] ?? WRONG) : AWAY);
+
 async function ask(path, options = {}) {
   const answer = await fetch(path, { cache: "no-store", ...options });
   const named = answer.headers.get("x-indexpush-generation");
@@ -46,8 +63,17 @@ export const items = (category, after, limit) => ask(`/v1/items${query({ categor
 export const similar = (id, k, category) =>
   ask(`/v1/items/${encodeURIComponent(id)}/similar${query({ k, category })}`);
 
-export async function searchWithPhoto(file, k) {
-  const photo = await smaller(file);
+// Names by id. Without any, ids are shown: nobody needs names to search.
+export async function names(url) {
+  try {
+    const answer = await fetch(url, { credentials: "omit" });
+    return answer.ok ? await answer.json() : {};
+  } catch {
+    return {};
+  }
+}
+
+export async function searchWithPhoto(photo, k) {
   return ask(`/v1/search${query({ k })}`, {
     method: "POST",
     body: photo,
@@ -55,7 +81,7 @@ export async function searchWithPhoto(file, k) {
   });
 }
 
-async function smaller(file) {
+export async function smaller(file) {
   if (file.size <= SMALL_ENOUGH) return file;
   try {
     const bitmap = await createImageBitmap(file, { imageOrientation: "from-image" });

@@ -1,25 +1,42 @@
 // The page: which product or photo is asked about stands in the address, so back and reload do what people expect.
 
 import * as api from "./api.js";
-import { card, chip, element, facts, fillPicture, itemName, regionBox, useItemImages } from "./view.js";
+import { filtered } from "./filter.js";
+import { keepPhoto, keptPhoto } from "./photo.js";
+import { cardOf, rememberPlace, returnToPlace } from "./place.js";
+import {
+  card, chip, element, facts, fillPicture, indexName, isWeak, itemName, regionBox, useItemImages, useItemNames,
+} from "./view.js";
 
 const NEIGHBORS = 12;
 const PAGE = 60;
 const LOOK_AGAIN_MS = 4000;
+const TYPING_MS = 200;
 
 const at = (id) => document.getElementById(id);
-const state = { status: null, category: null, next: null, photo: null, question: 0 };
+const state = { status: null, category: null, next: null, photo: null, question: 0, list: 0, namesUrl: "" };
 
 // --- products -------------------------------------------------------------------------------------------------------
 
 async function showProducts(more = false) {
-  const page = await api.items(state.category, more ? state.next : null, PAGE);
+  const list = ++state.list; // a slower list of an earlier choice is dropped
+  const text = at("filter").value.trim();
+  const after = more ? state.next : null;
+  const page = await (text ? filtered(text, state.category, after, PAGE) : api.items(state.category, after, PAGE));
+  if (list !== state.list) return;
   state.next = page.next;
   const cards = page.items.map(card);
   if (more) at("products").append(...cards);
   else at("products").replaceChildren(...cards);
   at("more").hidden = page.next === null;
   at("products-title").textContent = state.category ?? "All products";
+  at("found").textContent = text ? foundInWords(at("products").childElementCount, page) : "";
+}
+
+function foundInWords(count, { next, looked }) {
+  const products = count === 1 ? "1 product" : `${count} products`;
+  if (next === null) return count ? `${products} found.` : "No product is called that.";
+  return count ? `${products} so far.` : `None among the first ${looked.toLocaleString("en")}: “Show more” looks further.`;
 }
 
 function showCategories() {
@@ -27,6 +44,7 @@ function showCategories() {
   const choose = (category) => () => {
     state.category = category;
     showCategories();
+    at("categories").querySelector("[aria-pressed=true]").focus(); // the button that was pressed is another one now
     tell(showProducts());
   };
   at("categories").replaceChildren(
@@ -45,15 +63,15 @@ async function showAnswer(kicker, title, answering) {
   at("asked-kicker").textContent = kicker;
   at("answer-title").textContent = title;
   document.title = `${title} – similar products`;
+  at("things").hidden = true;
+  at("asked-picture").classList.remove("things");
   try {
     const begun = performance.now();
     const answer = await answering;
     if (question !== state.question) return null;
     if (at("notice").querySelector(".bad")) at("notice").replaceChildren(); // what went wrong before is over
-    const neighbors = answer.regions?.[0]?.neighbors ?? answer.neighbors;
-    at("asked-meta").textContent =
-      `${neighbors.length} most similar, in ${Math.round(performance.now() - begun)} ms, by generation ${answer.generation}`;
-    at("neighbors").replaceChildren(...neighbors.map(card));
+    state.told = `in ${Math.round(performance.now() - begun)} ms, by generation ${answer.generation}`;
+    showNeighbors(answer.regions?.[0]?.neighbors ?? answer.neighbors);
     return answer;
   } catch (error) {
     if (question === state.question) hideAnswer();
@@ -61,6 +79,12 @@ async function showAnswer(kicker, title, answering) {
   } finally {
     if (question === state.question) section.classList.remove("waiting");
   }
+}
+
+function showNeighbors(neighbors) {
+  const weak = neighbors.length && isWeak(neighbors[0].score) ? "; nothing here is very similar" : "";
+  at("asked-meta").textContent = `${neighbors.length} most similar, ${state.told}${weak}`;
+  at("neighbors").replaceChildren(...neighbors.map(card));
 }
 
 function hideAnswer() {
@@ -80,60 +104,76 @@ async function showItem(id) {
   }
 }
 
-async function showPhoto(file) {
-  const image = element("img", { alt: "your photo", src: URL.createObjectURL(file) });
+async function showPhoto(photo) {
+  const image = element("img", { alt: "your photo", src: URL.createObjectURL(photo) });
   image.addEventListener("load", () => URL.revokeObjectURL(image.src), { once: true });
   at("asked-picture").replaceChildren(image);
   at("same-category").hidden = true;
-  const answer = await showAnswer("Similar to", "Your photo", api.searchWithPhoto(file, NEIGHBORS));
+  const answer = await showAnswer("Similar to", "Your photo", api.searchWithPhoto(photo, NEIGHBORS));
   await image.decode().catch(() => {}); // without its size nobody knows where the boxes are
   if (answer?.regions?.length && image.isConnected && image.naturalWidth) showRegions(image, answer.regions);
 }
 
 function showRegions(image, regions) {
-  const boxes = regions.map((region, number) => regionBox(image, region, () => choose(number)));
   const choose = (number) => {
-    boxes.forEach((box, each) => (box.ariaPressed = String(each === number)));
-    at("neighbors").replaceChildren(...regions[number].neighbors.map(card));
+    for (const buttons of [boxes, chips]) {
+      buttons.forEach((button, each) => (button.ariaPressed = String(each === number)));
+    }
+    showNeighbors(regions[number].neighbors);
   };
+  const boxes = regions.map((region, number) => regionBox(image, region, () => choose(number)));
+  const chips = regions.map((region, number) => chip(region.category, null, false, () => choose(number)));
   image.classList.add("whole");
   image.after(...boxes);
+  at("asked-picture").classList.add("things");
+  at("things").replaceChildren(...chips);
+  at("things").hidden = false;
   choose(0);
 }
 
-async function route(scroll = true) {
-  const id = new URLSearchParams(location.hash.slice(1)).get("item");
+// --- where one is ---------------------------------------------------------------------------------------------------
+
+async function route(moves = true) {
+  const place = history.state; // of an entry that was left: it is come back to, or loaded again
+  const asked = new URLSearchParams(location.hash.slice(1));
+  const id = asked.get("item");
   if (id !== null) {
-    state.photo = null;
     if (state.item !== id) {
       state.item = id;
       at("same-category-box").checked = false;
       at("same-category").hidden = true;
     }
     await showItem(id);
-  } else if (location.hash === "#photo" && state.photo) {
+  } else if (asked.has("photo") && (state.photo ??= keptPhoto())) {
     state.item = null;
     await showPhoto(state.photo);
   } else {
+    const left = state.item;
     state.item = null;
     hideAnswer();
+    if (asked.has("photo")) notice("Choose the photo again, please.");
+    if (moves && !returnToPlace(place) && left) (cardOf("products", left) ?? at("products-title")).focus();
     return;
   }
-  if (scroll) {
+  if (moves && !returnToPlace(place)) {
     at("answer").scrollIntoView({ behavior: "smooth", block: "start" });
     at("answer-title").focus({ preventScroll: true });
   }
 }
 
-function take(file) {
+async function take(file) {
   if (!file) return;
   if (!file.type.startsWith("image/")) {
     notice(`“${file.name}” isn't a picture.`, true);
     return;
   }
-  state.photo = file;
-  if (location.hash === "#photo") tell(route());
-  else location.hash = "photo";
+  state.photo = await api.smaller(file);
+  await keepPhoto(state.photo);
+  rememberPlace(document.body);
+  if (location.hash === "#photo") {
+    history.replaceState(null, "");
+    await route();
+  } else location.hash = "photo";
 }
 
 // --- what is served -------------------------------------------------------------------------------------------------
@@ -147,13 +187,14 @@ async function look() {
     const { generation, index_prefix: prefix, index } = state.status;
     at("live").className = "live up";
     at("live-text").textContent = `generation ${generation} · ${prefix}`;
-    at("index-name").textContent = itemName(index);
+    at("index-name").textContent = indexName(index);
     const photos = state.status.models.length > 0;
     at("photo").hidden = !photos;
     at("hint").textContent = `Choose a product to see the most similar ones${photos ? ", or drop a photo anywhere" : ""}.`;
     at("facts").replaceChildren(...facts(state.status));
     useItemImages(state.status.item_image_url);
     if (before?.generation !== generation) {
+      if (state.status.item_names_url) useItemNames(await api.names(state.status.item_names_url));
       if (!state.status.categories.some(({ category }) => category === state.category)) state.category = null;
       showCategories();
       await showProducts();
@@ -162,7 +203,7 @@ async function look() {
     }
   } catch (error) {
     if (error.code === "item-unknown") {
-      notice(error.message, true); // the item that is shown isn't in the new build
+      noticeOf(error); // the item that is shown isn't in the new build
       return;
     }
     at("live").className = "live down";
@@ -172,25 +213,39 @@ async function look() {
   }
 }
 
-function notice(text, bad = false) {
-  at("notice").replaceChildren(element("p", { className: bad ? "bad" : "" }, text));
+function notice(text, bad = false, title = "") {
+  at("notice").replaceChildren(element("p", { className: bad ? "bad" : "", title }, text));
   clearTimeout(state.noticeTimer);
   state.noticeTimer = setTimeout(() => at("notice").replaceChildren(), 12_000);
 }
 
+const noticeOf = (error) => notice(api.inWords(error), true, error.message);
+
 function tell(promise) {
-  promise.catch((error) => notice(error.message, true));
+  promise.catch(noticeOf);
 }
 
 // --- wiring ---------------------------------------------------------------------------------------------------------
 
 at("more").addEventListener("click", () => tell(showProducts(true)));
+at("filter").addEventListener("input", () => {
+  clearTimeout(state.typing);
+  state.typing = setTimeout(() => tell(showProducts()), TYPING_MS);
+});
+at("skip").addEventListener("click", (event) => {
+  event.preventDefault(); // the address says what is asked about
+  at("products").focus();
+});
+document.addEventListener("click", (event) => {
+  const link = event.target.closest("a[href^='#']");
+  if (link && link !== at("skip") && !event.defaultPrevented) rememberPlace(link);
+});
 at("same-category-box").addEventListener("change", () => state.item && tell(showItem(state.item)));
 at("file").addEventListener("change", (event) => {
-  take(event.target.files[0]);
+  tell(take(event.target.files[0]));
   event.target.value = "";
 });
-document.addEventListener("paste", (event) => take([...event.clipboardData.files][0]));
+document.addEventListener("paste", (event) => tell(take([...event.clipboardData.files][0])));
 document.addEventListener("dragover", (event) => {
   event.preventDefault();
   at("drop").classList.add("over");
@@ -199,7 +254,7 @@ document.addEventListener("dragleave", (event) => event.relatedTarget ?? at("dro
 document.addEventListener("drop", (event) => {
   event.preventDefault();
   at("drop").classList.remove("over");
-  take(event.dataTransfer.files[0]);
+  tell(take(event.dataTransfer.files[0]));
 });
 addEventListener("hashchange", () => tell(route()));
 api.onGeneration(() => look());

@@ -1,9 +1,21 @@
 // From data to elements. Text always becomes a text node, so no product name can become markup.
 
+// Below this, neighbours in the demo's catalogue are more often of another kind than of the same one.
+const WEAK_PERCENT = 60;
+
+const percentOf = (score) => Math.max(0, Math.round(score * 100));
+
+export const isWeak = (score) => percentOf(score) < WEAK_PERCENT;
+
 let template = "";
+let names = {};
 
 export function useItemImages(url) {
   template = url;
+}
+
+export function useItemNames(found) {
+  names = found;
 }
 
 export function element(name, properties = {}, ...children) {
@@ -12,9 +24,13 @@ export function element(name, properties = {}, ...children) {
   return made;
 }
 
+// As the catalogue has it, or else the id as it is.
 export function itemName(id) {
-  const words = id.replaceAll(/[-_/]+/g, " ").trim();
-  return words.charAt(0).toUpperCase() + words.slice(1);
+  return Object.hasOwn(names, id) ? String(names[id]) : id;
+}
+
+export function indexName(index) {
+  return index.replaceAll(/[-_]+/g, " ").trim();
 }
 
 export function fillPicture(holder, id) {
@@ -38,10 +54,14 @@ export function card(item) {
   fillPicture(picture, item.id);
   const link = element("a", { className: "card", href: `#item=${encodeURIComponent(item.id)}` }, picture);
   if (item.score !== undefined) {
-    const percent = Math.max(0, Math.round(item.score * 100));
+    const percent = percentOf(item.score);
+    const weak = isWeak(item.score);
     const bar = element("i");
     bar.style.width = `${percent}%`;
-    picture.append(element("span", { className: "score", ariaLabel: `similarity ${percent} percent` }, `${percent}%`));
+    const said = element("span", { className: "score", role: "img" }, weak ? `${percent}% · weak` : `${percent}%`);
+    said.ariaLabel = `similarity ${percent} percent${weak ? ", a weak match" : ""}`;
+    picture.append(said);
+    link.classList.toggle("weak", weak);
     link.append(element("div", { className: "meter", ariaHidden: "true" }, bar));
   }
   link.append(
@@ -61,7 +81,8 @@ export function regionBox(image, region, choose) {
   const longest = Math.max(image.naturalWidth, image.naturalHeight);
   const [width, height] = [image.naturalWidth / longest, image.naturalHeight / longest];
   const [left, top, right, bottom] = region.box;
-  const made = element("button", { type: "button", className: "region", title: region.category, ariaLabel: region.category });
+  const made = element("button", { type: "button", className: "region", title: region.category });
+  made.ariaLabel = `${region.category}, in the photo`;
   made.style.left = `${100 * ((1 - width) / 2 + left * width)}%`;
   made.style.top = `${100 * ((1 - height) / 2 + top * height)}%`;
   made.style.width = `${100 * (right - left) * width}%`;
@@ -72,7 +93,7 @@ export function regionBox(image, region, choose) {
 
 export function chip(text, count, pressed, choose) {
   const made = element("button", { type: "button", ariaPressed: String(pressed) }, text);
-  made.append(" ", element("small", {}, count.toLocaleString("en")));
+  if (count !== null) made.append(" ", element("small", {}, count.toLocaleString("en")));
   made.addEventListener("click", choose);
   return made;
 }
@@ -94,7 +115,7 @@ export function facts(status) {
 }
 
 function initials(id) {
-  const words = itemName(id).split(" ");
+  const words = itemName(id).split(/[\s_/-]+/);
   return (words[0].charAt(0) + (words[1]?.charAt(0) ?? "")).toUpperCase();
 }
 

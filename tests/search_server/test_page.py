@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.server
+import json
 import re
 import threading
 from collections.abc import Callable, Iterator
@@ -54,12 +55,19 @@ def page(browser: Browser) -> Iterator[Page]:
 
 @pytest.fixture(scope="module")
 def pictures(good_build: Any) -> Iterator[str]:
-    """Another origin, from which the page gets the items' pictures."""
+    """Another origin, from which the page gets the items' pictures, and the names of most."""
+    names = {f"chair-{n}": f"Oak chair no. {n}" for n in range(40)}
     shots = {item: n for n, item in enumerate(i for ids in good_build.ids.values() for i in ids)}
     draw = good_build.picture
 
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_GET(self) -> None:
+            if self.path == "/names.json":
+                self.send_response(200)
+                self.send_header("access-control-allow-origin", "*")
+                self.end_headers()
+                self.wfile.write(json.dumps(names).encode())
+                return
             item = self.path.removeprefix("/").removesuffix(".jpg")
             self.send_response(200 if item in shots else 404)
             self.send_header("content-type", "image/jpeg")
@@ -84,7 +92,8 @@ def url(server: Any) -> str:
 
 @pytest.fixture(scope="module")
 def server_environment(good_build: Any, pictures: str) -> dict[str, str]:
-    return {**good_build.environment(), "ITEM_IMAGE_URL": pictures}
+    names = pictures.replace("{id}.jpg", "names.json")
+    return {**good_build.environment(), "ITEM_IMAGE_URL": pictures, "ITEM_NAMES_URL": names}
 
 
 def test_the_page_shows_products_by_category_and_what_is_served(page: Page, url: str) -> None:
@@ -103,18 +112,105 @@ def test_the_page_shows_products_by_category_and_what_is_served(page: Page, url:
     assert image.evaluate("async (image) => { await image.decode(); return image.naturalWidth }") == 64
 
 
-def test_a_click_on_a_product_shows_the_most_similar_ones_and_back_leads_back(page: Page, url: str) -> None:
+def test_a_click_on_a_product_shows_the_most_similar_ones_and_back_leads_back_to_it(page: Page, url: str) -> None:
     page.goto(url)
-    page.locator("#products .card", has_text="Chair 7").first.click()
-    expect(page.locator("#answer-title")).to_have_text("Chair 7")
+    product = page.locator("#products .card[data-id='chair-37']")
+    product.click()
+    expect(page.locator("#answer-title")).to_have_text("Oak chair no. 37")
     expect(page.locator("#neighbors .card")).to_have_count(12)
-    expect(page.locator("#neighbors .card[data-id='chair-7']")).to_have_count(0)
+    expect(page.locator("#neighbors .card[data-id='chair-37']")).to_have_count(0)
     expect(page.locator("#answer-title")).to_be_focused()
     page.get_by_label("Only chairs").check()
     expect(page.locator("#neighbors .category", has_text=re.compile("^(?!chairs$)"))).to_have_count(0)
     expect(page.locator("#neighbors .card")).to_have_count(12)
     page.go_back()
     expect(page.locator("#answer")).to_be_hidden()
+    expect(product).to_be_focused()
+    expect(product).to_be_in_viewport()
+
+
+def test_back_from_one_product_to_another_leads_to_the_neighbour_that_was_opened(page: Page, url: str) -> None:
+    page.goto(f"{url}/#item=chair-7")
+    neighbor = page.locator("#neighbors .card").nth(8)
+    item = neighbor.get_attribute("data-id")
+    neighbor.press("Enter")
+    expect(page.locator("#answer-title")).to_be_focused()
+    page.go_back()
+    expect(page.locator("#answer-title")).to_have_text("Oak chair no. 7")
+    expect(page.locator(f"#neighbors .card[data-id='{item}']")).to_be_focused()
+
+
+def test_who_leaves_an_answer_by_its_link_is_at_the_product_again(page: Page, url: str) -> None:
+    page.goto(f"{url}/#item=chair-30")
+    page.get_by_role("link", name="Back to all products").click()
+    expect(page.locator("#answer")).to_be_hidden()
+    expect(page.locator("#products .card[data-id='chair-30']")).to_be_focused()
+
+
+def test_products_are_called_what_the_catalogue_calls_them_or_else_by_their_ids(page: Page, url: str) -> None:
+    page.goto(url)
+    expect(page.locator("#products .card[data-id='chair-3'] .name")).to_have_text("Oak chair no. 3")
+    expect(page.locator("#products .card[data-id='lamp-3'] .name")).to_have_text("lamp-3")
+
+
+def test_a_text_finds_products_by_all_its_words_in_name_or_id(page: Page, url: str) -> None:
+    page.goto(url)
+    expect(page.locator("#products .card")).to_have_count(60)
+    page.get_by_label("Filter by name").fill("CHAIR oak 39")
+    expect(page.locator("#products .name")).to_have_text(["Oak chair no. 39"])
+    expect(page.locator("#found")).to_have_text("1 product found.")
+    page.get_by_label("Filter by name").fill("lamp-1")
+    expect(page.locator("#products .card")).to_have_count(11)
+    page.get_by_role("button", name="chairs 40").click()
+    expect(page.locator("#found")).to_have_text("No product is called that.")
+    page.get_by_label("Filter by name").fill("")
+    expect(page.locator("#products .card")).to_have_count(40)
+
+
+def test_a_filtered_list_goes_on_where_it_ended(page: Page, url: str) -> None:
+    page.goto(url)
+    page.get_by_label("Filter by name").fill("a")
+    expect(page.locator("#found")).to_have_text("60 products so far.")
+    page.get_by_role("button", name="Show more").click()
+    expect(page.locator("#found")).to_have_text("71 products found.")
+    ids = page.locator("#products .card").evaluate_all("(cards) => cards.map((card) => card.dataset.id)")
+    assert len(set(ids)) == 71
+
+
+def test_a_weak_match_is_said_in_words_and_the_percentage_is_explained(page: Page, url: str) -> None:
+    page.goto(f"{url}/#item=chair-7")
+    weak = page.locator("#neighbors .card.weak .score").last
+    expect(weak).to_have_text(re.compile(r"^\d+% · weak$"))
+    expect(weak).to_have_accessible_name(re.compile(r"^similarity \d+ percent, a weak match$"))
+    page.get_by_text("What does the percentage mean?").click()
+    expect(page.get_by_text("100 % is the same picture")).to_be_visible()
+
+
+def test_a_photo_survives_a_reload_and_is_gone_with_its_tab(
+    page: Page, browser: Browser, url: str, new_picture: Callable[..., bytes]
+) -> None:
+    page.goto(url)
+    photo = FilePayload(name="photo.png", mimeType="image/png", buffer=new_picture(3, "PNG"))
+    page.locator("#file").set_input_files(photo)
+    expect(page.locator("#neighbors .card").first).to_have_attribute("data-id", "chair-3")
+    page.reload()
+    expect(page.locator("#answer-title")).to_have_text("Your photo")
+    expect(page.locator("#neighbors .card").first).to_have_attribute("data-id", "chair-3")
+    other = browser.new_page()
+    other.goto(f"{url}/#photo")
+    expect(other.locator("#notice")).to_have_text("Choose the photo again, please.")
+    other.close()
+
+
+def test_a_server_that_is_away_is_said_without_its_jargon(
+    page: Page, good_build: Any, start: Callable[..., Any]
+) -> None:
+    server = start(good_build.environment())
+    page.goto(server.url)
+    expect(page.locator("#products .card")).to_have_count(60)
+    server.stop()
+    page.locator("#products .card").first.click()
+    expect(page.locator("#notice")).to_have_text("The search can't be reached. Check your connection, and try again.")
 
 
 def test_a_photo_of_ones_own_finds_the_product_on_it(page: Page, url: str, new_picture: Callable[..., bytes]) -> None:
@@ -148,7 +244,7 @@ def test_what_is_no_picture_is_refused_in_words(page: Page, url: str) -> None:
     page.goto(url)
     broken = FilePayload(name="photo.jpg", mimeType="image/jpeg", buffer=b"no picture at all")
     page.locator("#file").set_input_files(broken)
-    expect(page.locator("#notice")).to_contain_text("picture")
+    expect(page.locator("#notice")).to_have_text("This file can't be read as a picture. Try a JPEG, PNG or WebP.")
     expect(page.locator("#answer")).to_be_hidden()
 
 

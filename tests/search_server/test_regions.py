@@ -284,8 +284,14 @@ def test_on_the_page_each_thing_in_a_photo_is_a_box_to_click(
         first_card = page.locator("#neighbors .card").first
         expect(page.locator("#asked-picture .region")).to_have_count(2)
         expect(first_card).to_have_attribute("data-id", "lamp-5")
-        page.get_by_role("button", name="chairs", exact=True).click()
+        page.get_by_role("button", name="chairs, in the photo").click()
         expect(first_card).to_have_attribute("data-id", "chair-3")
+        expect(page.locator("#neighbors .category", has_text="lamps")).to_have_count(0)
+        in_words = page.get_by_role("group", name="Things in the photo")
+        expect(in_words.get_by_role("button", name="chairs", pressed=True)).to_have_count(1)
+        in_words.get_by_role("button", name="lamps").press("Enter")
+        expect(first_card).to_have_attribute("data-id", "lamp-5")
+        expect(page.get_by_role("button", name="lamps, in the photo", pressed=True)).to_have_count(1)
         square, box = (page.locator(f"#asked-picture{each}").bounding_box() for each in ("", " .region >> nth=1"))
         assert square is not None
         assert box is not None

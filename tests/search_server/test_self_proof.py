@@ -171,6 +171,9 @@ def test_a_build_without_golden_questions_is_refused(build: Any, start: Start) -
         ("ITEM_IMAGE_URL", "javascript:{id}"),
         ("ITEM_IMAGE_URL", "https://cdn.example/; script-src *{id}"),
         ("ITEM_IMAGE_URL", "https://cdn.example/fixed.jpg"),
+        ("ITEM_IMAGE_URL", "https://{id}.example/x.jpg"),
+        ("ITEM_NAMES_URL", "names.json"),
+        ("ITEM_NAMES_URL", "https://cdn.example/names.json; script-src *"),
     ],
 )
 def test_a_wrong_configuration_is_refused_by_name(good_build: Any, name: str, value: str) -> None:
