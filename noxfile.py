@@ -76,6 +76,7 @@ def tests(session: nox.Session) -> None:
         "--ignore=tests/kubernetes",
         "--ignore=tests/spinnaker",
         "--ignore=tests/pipelines",
+        "--ignore=tests/inference",
         *session.posargs,
     )
 
@@ -86,6 +87,13 @@ def pipelines(session: nox.Session) -> None:
     install(session, "batch_dev")
     # bqemulator's own plugin for pytest wants containers
     session.run("pytest", "-p", "no:bqemulator", *(session.posargs or ["tests/pipelines"]))
+
+
+@nox.session
+def inference(session: nox.Session) -> None:
+    """Photos embedded by a real server of the Open Inference Protocol, which can't be installed beside the rest."""
+    install(session, "inference_dev")
+    session.run("pytest", *(session.posargs or ["tests/inference"]))
 
 
 @nox.session

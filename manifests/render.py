@@ -8,7 +8,7 @@ from typing import Any
 from manifests.metadata import STABLE, TRACK, build_annotations, deployment_selector, labels, selector
 from manifests.templates import render_template
 from manifests.values import Values
-from model_repository.deployment import WORKER_MIB, DeploymentRequest
+from model_repository.deployment import ELSEWHERE_MIB, WORKER_MIB, DeploymentRequest
 from model_repository.errors import DocumentMalformed
 
 LOG_MIB = 64
@@ -55,7 +55,7 @@ def render(request: DeploymentRequest, values: Values) -> Rendered:
         generation=str(request.generation),
         index_prefix=str(request.index_prefix),
         index_digest=request.index_digest,
-        memory=f"{request.footprint.memory_mib + further_workers_mib(values)}Mi",
+        memory=f"{request.footprint.memory_mib + further_mib(values, request.footprint.model_mib)}Mi",
         volume=f"{request.footprint.volume_mib}Mi",
         disk=f"{request.footprint.volume_mib + LOG_MIB}Mi",
         progress_deadline=request.footprint.deadline_seconds + values.min_ready_seconds,
@@ -63,9 +63,13 @@ def render(request: DeploymentRequest, values: Values) -> Rendered:
     return render_objects(request.target.index, request.bucket, requested, values)
 
 
-def further_workers_mib(values: Values) -> int:
-    """Memory of the workers beyond the first, which the footprint counts."""
-    return (values.workers - 1) * WORKER_MIB
+def further_mib(values: Values, model_mib: int = 0) -> int:
+    """Memory beyond what the footprint counts: one worker, and models that run in the pod.
+
+    model_mib: of the footprint, which isn't needed where photos are embedded elsewhere.
+    """
+    elsewhere = ELSEWHERE_MIB - model_mib if values.env.get("EMBEDDING_URL") else 0
+    return (values.workers - 1) * WORKER_MIB + elsewhere
 
 
 def render_objects(index: str, bucket: str, requested: Requested, values: Values) -> Rendered:

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from manifests.render import LOG_MIB, Requested, further_workers_mib, render_objects
+from manifests.render import LOG_MIB, Requested, further_mib, render_objects
 from manifests.templates import PLAIN, render_template
 from manifests.values import Values
 from model_repository.errors import DocumentMalformed, NameRefused
@@ -80,7 +80,7 @@ def _expressions(values: Values) -> Requested:
         generation="${trigger['parameters']['generation']}",
         index_prefix="${trigger['parameters']['index_prefix']}",
         index_digest="${trigger['parameters']['index_digest']}",
-        memory=f"${{#toInt(trigger['parameters']['memory_mib']) + {further_workers_mib(values)}}}Mi",
+        memory=f"${{#toInt(trigger['parameters']['memory_mib']) + {further_mib(values)}}}Mi",
         volume="${trigger['parameters']['volume_mib']}Mi",
         disk=f"${{#toInt(trigger['parameters']['volume_mib']) + {LOG_MIB}}}Mi",
         progress_deadline=f"${{#toInt(trigger['parameters']['deadline_seconds']) + {values.min_ready_seconds}}}",

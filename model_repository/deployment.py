@@ -19,8 +19,8 @@ from model_repository.documents.index_manifest import Build, IndexManifest
 from model_repository.errors import NameRefused
 from model_repository.fields import Fields, parse_document
 from model_repository.names import IndexPrefix, ModelPrefix, Target, check_bucket, check_label, parse_generation
-from model_repository.pictures import picture_process_bytes
-from model_repository.serving import further_worker_bytes, server_bytes
+from model_repository.pictures import MODEL_COPIES, picture_process_bytes
+from model_repository.serving import elsewhere_bytes, further_worker_bytes, server_bytes
 
 PAYLOAD_LIMIT = 64 * 1024
 """Bytes of the longest body that the CD side reads."""
@@ -28,6 +28,8 @@ PAYLOAD_LIMIT = 64 * 1024
 _MIB = 1024 * 1024
 WORKER_MIB = math.ceil(further_worker_bytes() / _MIB)
 """What each further worker needs. How many there are, an environment says."""
+ELSEWHERE_MIB = math.ceil(elsewhere_bytes() / _MIB)
+"""What a pod needs whose photos are embedded elsewhere, in place of its models. Whether they are, values say."""
 _COUNT_DIGITS = 15
 """More than any footprint has, and short enough for every reader's integers."""
 _TEXT_LIMIT = 2000
@@ -62,12 +64,14 @@ class Footprint:
     """What a pod that serves a build needs; computed from index.json, not configured by hand.
 
     memory_mib: memory of a server of one worker, the mapped index included. volume_mib: disk for index and model.
-    deadline_seconds: within this a rollout becomes ready, or is undone.
+    deadline_seconds: within this a rollout becomes ready, or is undone. model_mib: of memory_mib what the models that
+    embed take; a pod whose photos are embedded elsewhere needs ELSEWHERE_MIB in its place.
     """
 
     memory_mib: int
     volume_mib: int
     deadline_seconds: int
+    model_mib: int = 0
 
 
 def footprint(manifest: IndexManifest) -> Footprint:
@@ -79,6 +83,7 @@ def footprint(manifest: IndexManifest) -> Footprint:
         memory_mib=math.ceil((server_bytes() + index_bytes * 1.1 + embedding_bytes) / _MIB),
         volume_mib=64 + math.ceil((index_bytes + model_bytes) * 1.05 / _MIB),
         deadline_seconds=_START_SECONDS + math.ceil((index_bytes + model_bytes) / SLOWEST_PULL),
+        model_mib=MODEL_COPIES * sum(file.size for model in manifest.models for file in model.files) // _MIB,
     )
 
 
@@ -136,6 +141,7 @@ class DeploymentRequest:
             "memory_mib": str(self.footprint.memory_mib),
             "volume_mib": str(self.footprint.volume_mib),
             "deadline_seconds": str(self.footprint.deadline_seconds),
+            **({"model_mib": str(self.footprint.model_mib)} if self.footprint.model_mib else {}),
             "by": self.by,
             "reason": self.reason,
             **({"restores": str(self.restores)} if self.restores is not None else {}),
@@ -175,6 +181,7 @@ class DeploymentRequest:
                 memory_mib=fields.parsed("memory_mib", _count),
                 volume_mib=fields.parsed("volume_mib", _count),
                 deadline_seconds=fields.parsed("deadline_seconds", _count),
+                model_mib=fields.parsed("model_mib", _count) if fields.has("model_mib") else 0,
             ),
             by=fields.text("by", longest=_TEXT_LIMIT, default=""),
             reason=fields.text("reason", longest=_TEXT_LIMIT, default=""),

@@ -18,6 +18,12 @@ CONNECTIONS: Final = 4096
 REMEMBERED_BYTES: Final = 16 * _MIB
 """Most bytes of answers about photos that a pod remembers: three thousand vectors of 1,280 numbers."""
 
+PIXELS_BYTES: Final = 64 * _MIB
+"""Most bytes of what models take that a pod holds on the way to who embeds elsewhere."""
+
+_CLIENT_BYTES: Final = 20 * _MIB
+"""Libraries to speak with who embeds elsewhere."""
+
 _SUPERVISOR_BYTES: Final = 36 * _MIB
 """Interpreter and libraries; with the client of a shared cache, too."""
 _WORKER_BYTES: Final = 64 * _MIB
@@ -34,6 +40,11 @@ _READ_JSON: Final = 10
 def server_bytes() -> int:
     """Return the most memory of a server with one worker, besides what it maps and what embeds pictures."""
     return _SUPERVISOR_BYTES + REMEMBERED_BYTES + _FILTER_BYTES + CONNECTIONS * _CONNECTION_BYTES + _worker_bytes()
+
+
+def elsewhere_bytes() -> int:
+    """Return the most memory that a pod needs more where photos are embedded elsewhere; its models need none there."""
+    return _COPIES * PIXELS_BYTES + _CLIENT_BYTES
 
 
 def further_worker_bytes() -> int:

@@ -51,6 +51,8 @@ class Config:
     filter: the object whose filter is kept in force, filters/<environment>/<index>.json; empty: none is.
     cache_seconds: for which a cache may answer for items without asking; 0: it asks each time.
     cache_url: of the Redis in which pods share what they remember of photos; may hold a password. Empty: none.
+    embedding_url: of servers of the Open Inference Protocol that embed photos; empty: the pod does.
+    embedding_model: what they call a model, and after a slash its version.
     item_image_url: the page shows the picture of an item from here; ``{id}`` stands for the item's id. May be empty.
     item_names_url: the page finds what items are called there, in a JSON object of names by id. May be empty.
     termination_log: where Kubernetes reads a container's last words.
@@ -69,6 +71,8 @@ class Config:
     filter: str = ""
     cache_seconds: int = 0
     cache_url: str = field(default="", repr=False)
+    embedding_url: str = ""
+    embedding_model: str = "{model}/{version}"
     item_image_url: str = ""
     item_names_url: str = ""
     termination_log: Path = Path("/dev/termination-log")
@@ -92,6 +96,8 @@ class Config:
             filter=_filter(read),
             cache_seconds=read.whole("CACHE_SECONDS", 0, least=0, most=86_400),
             cache_url=_cache_url(read),
+            embedding_url=read.text("EMBEDDING_URL"),
+            embedding_model=read.text("EMBEDDING_MODEL", "{model}/{version}"),
             item_image_url=read.text("ITEM_IMAGE_URL"),
             item_names_url=read.text("ITEM_NAMES_URL"),
             termination_log=Path(read.text("TERMINATION_LOG", "/dev/termination-log")),
@@ -101,6 +107,12 @@ class Config:
             read.expected("ITEM_IMAGE_URL", "such as https://pictures.example/{id}.jpg")
         if config.item_names_url and not _is_place(config.item_names_url):
             read.expected("ITEM_NAMES_URL", "such as https://shop.example/names.json")
+        if config.embedding_url and not _is_server(config.embedding_url):
+            read.expected(
+                "EMBEDDING_URL", "http, https, grpc or grpcs, and host:port, such as grpc://pool.example:9000"
+            )
+        if not _names_models(config.embedding_model):
+            read.expected("EMBEDDING_MODEL", "a name with {model}, and {version} in it or after a slash")
         if config.port and config.probe_port == config.port:
             read.expected("PROBE_PORT", "another port than PORT")
         read.done()
@@ -116,13 +128,41 @@ def _filter(read: Environment) -> str:
 
 def _cache_url(read: Environment) -> str:
     url = read.text("CACHE_URL")
-    parts = urlsplit(url)
-    if url and not (parts.scheme in _CACHE_SCHEMES and (parts.hostname or parts.path)):
+    if url and not _is_cache(url):
         # it isn't said again: there may be a password in it
         read.refuse(
             "CACHE_URL: expected redis://, rediss:// or unix://, such as redis://:PASSWORD@redis.example:6379/0"
         )
     return url
+
+
+def _is_cache(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        return parts.scheme in _CACHE_SCHEMES and bool(parts.hostname or parts.path) and parts.port != 0
+    except ValueError:
+        return False
+
+
+def _is_server(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        plain = not (parts.query or parts.fragment or parts.username)
+        return plain and (
+            (parts.scheme in ("http", "https") and bool(parts.hostname))
+            or (parts.scheme in ("grpc", "grpcs") and bool(parts.port) and parts.path in ("", "/"))
+        )
+    except ValueError:
+        return False
+
+
+def _names_models(template: str) -> bool:
+    """Whether it makes another name of each version of a model."""
+    try:
+        made = template.format(model="\0", version="\1")
+    except (LookupError, ValueError, AttributeError):
+        return False
+    return "\0" in made.partition("/")[0] and "\1" in made and made.count("/") <= 1
 
 
 def _is_place(url: str) -> bool:

@@ -110,9 +110,16 @@ class _Pod(Collector):
         ):
             remembered.add_metric([place, found], count)
         yield remembered
+        yield CounterMetricFamily(
+            "indexpush_search_remote_failures", "Photos that EMBEDDING_URL didn't embed", value=pod.remote_failures
+        )
+        yield CounterMetricFamily(
+            "indexpush_search_remote_refusals", "Photos refused, for EMBEDDING_URL is away", value=pod.remote_refusals
+        )
         for name, help_text, value in (
             ("remembered_bytes", "Of the answers about photos that the pod remembers", pod.remembered_bytes),
             ("shared_cache_up", "1 while the cache of CACHE_URL is asked", pod.shared_well),
+            ("remote_embedding_up", "1 while EMBEDDING_URL has proved itself and is asked", pod.remote_proved),
             ("ready", "1 when all workers have proved themselves and the pod isn't leaving", not pod.closed_because),
             ("workers", "Workers that have proved themselves", sum(each.ready for each in pod.workers)),
             ("connections", "Open connections", sum(each.connections for each in pod.workers)),

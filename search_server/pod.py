@@ -15,7 +15,7 @@ from search_server.metrics import Counters
 
 _WORDS = 4096
 """Bytes of last words that are kept: as many as Kubernetes keeps."""
-_OWN, _SHARED = 8, 14
+_OWN, _SHARED = 8, 17
 """How many numbers a process has, besides what it counts, and how many are the pod's."""
 _SIZE = 8 * (_OWN + Counters.SIZE) + 4 + _WORDS
 _PART = -(-_SIZE // mmap.PAGESIZE) * mmap.PAGESIZE
@@ -82,12 +82,15 @@ class PodState:
     remembered_here, unknown_here: photos that the pod remembered, and that it didn't; remembered_there, unknown_there,
     shared_failures, garbled: what the shared cache said of the latter, how often it didn't answer, and what was none.
     remembered_bytes: of what the pod remembers. shared_well: 1, there is a shared cache and it answers.
+    remote_proved: 1, whoever embeds elsewhere proved itself. remote_failures, remote_refusals: photos that failed
+    there, and that were refused here.
     """
 
     was_ready, draining, read_in, deaths = _Number(0), _Number(1), _Number(2), _Number(3)
     filter_read, filter = _Number(4), _Number(5)
     remembered_here, unknown_here, remembered_there, unknown_there = _Number(6), _Number(7), _Number(8), _Number(9)
     shared_failures, garbled, remembered_bytes, shared_well = _Number(10), _Number(11), _Number(12), _Number(13)
+    remote_proved, remote_failures, remote_refusals = _Number(14), _Number(15), _Number(16)
 
     def __init__(self, file: int, workers: int) -> None:
         """Map the memory behind the descriptor `file`; use `create` for a new one."""

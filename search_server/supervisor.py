@@ -17,23 +17,18 @@ import time
 from asyncio.subprocess import Process
 from collections import deque
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from http_limits.listener import listen, share_port
 from model_repository.exit_codes import ExitCode
 from model_repository.log import Log
 from search_server.config import Config
 from search_server.filters.keeper import FilterKeeper
-from search_server.pictures.door import PictureDoor
-from search_server.pictures.processes import PictureProcesses
-from search_server.pictures.remembered import RememberedPictures
+from search_server.pictures.pod_pictures import PodPictures
 from search_server.pod import PodState
 from search_server.probes import ProbeApplication, Probes
 from search_server.read_in import read_in
 from search_server.server import BACKLOG, Server
-
-if TYPE_CHECKING:
-    from search_server.pictures.redis_cache import RedisCache
 
 _WATCH_SECONDS = 1.0
 _SILENT = 15
@@ -66,9 +61,7 @@ class Supervisor:
         self._listeners = share_port(config.host, config.port, config.workers, BACKLOG)
         self._probe_listener = listen(config.host, config.probe_port, BACKLOG)
         self._processes: dict[int, Process] = {}
-        self._pictures = PictureProcesses(log, queue=config.limits.pictures)
-        self._shared = _shared_cache(config, self._pod, log)
-        self._door = PictureDoor(RememberedPictures(self._pictures, self._pod, self._shared))
+        self._pictures = PodPictures(config, self._pod, log)
         self._filters = FilterKeeper(config, self._pod, log)
         self._deaths: deque[float] = deque(maxlen=_MOST_DEATHS + 1)
         self._silent = [0] * config.workers
@@ -85,9 +78,7 @@ class Supervisor:
         threading.Thread(target=self._read_in, name="read in", daemon=True).start()
         watching = asyncio.create_task(self._watch())
         filtering = asyncio.create_task(self._filters.begin())
-        self._door.open()
-        if self._shared:
-            self._shared.begin()
+        self._pictures.open()
         with server.running(self._probe_listener):
             keeping = [asyncio.create_task(self._keep(number)) for number in range(config.workers)]
             stopped = asyncio.ensure_future(self._stop.wait())
@@ -101,10 +92,7 @@ class Supervisor:
         watching.cancel()
         filtering.cancel()
         self._filters.close()
-        self._door.close()
-        self._pictures.close()
-        if self._shared:
-            await self._shared.close()
+        await self._pictures.close()
         if self._failure.done():
             self._failure.result()
 
@@ -135,7 +123,7 @@ class Supervisor:
 
     async def _spawn(self, number: int) -> Process:
         listener = self._listeners[number].fileno()
-        inherited = self._pod.file, listener, self._door.file
+        inherited = self._pod.file, listener, self._pictures.file
         arguments = map(str, (os.getpid(), number, self._config.workers, *inherited))
         return await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "search_server.worker", *arguments),
@@ -211,14 +199,6 @@ class Supervisor:
         """Leave the listening sockets to the workers alone, so that they are closed when those close them."""
         for listener in self._listeners:
             listener.close()
-
-
-def _shared_cache(config: Config, pod: PodState, log: Log) -> RedisCache | None:
-    if not config.cache_url:
-        return None
-    from search_server.pictures.redis_cache import RedisCache  # noqa: PLC0415 - memory that few pods need
-
-    return RedisCache(config.cache_url, pod, log)
 
 
 async def supervise(config: Config, log: Log) -> None:

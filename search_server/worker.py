@@ -103,7 +103,9 @@ async def serve(
         return patiently(lambda: pictures.missed(detector, golden, picture))
 
     def opened_and_proved() -> tuple[MappedIndex, tuple[Model, ...], BuildDetector | None]:
-        index, models = open_and_prove(config.data, config.prefix, config.digest, embed, log)
+        index, models = open_and_prove(
+            config.data, config.prefix, config.digest, None if config.embedding_url else embed, log
+        )
         return index, models, open_and_prove_detector(config.data, index, missed, log)
 
     for each in (signal.SIGTERM, signal.SIGINT):

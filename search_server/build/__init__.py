@@ -14,12 +14,12 @@ from search_server.build.prove import Embed, prove
 
 
 def open_and_prove(
-    data: Path, prefix: IndexPrefix, digest: str, embed: Embed, log: Log
+    data: Path, prefix: IndexPrefix, digest: str, embed: Embed | None, log: Log
 ) -> tuple[MappedIndex, tuple[Model, ...]]:
     """Open the build and its models in `data`, as the puller published them, and let them prove themselves.
 
-    digest: sha256 of its index.json. embed: as pictures of callers are embedded. Raises `PermanentError` if they aren't
-    what was asked for, or can't be proved.
+    digest: sha256 of its index.json. embed: as pictures of callers are embedded; None: elsewhere. Raises
+    `PermanentError` if they aren't what was asked for, or can't be proved.
     """
     begun = time.monotonic()
     index = open_index(data / "index", prefix, digest)

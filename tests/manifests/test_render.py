@@ -9,7 +9,7 @@ import pytest
 from manifests.metadata import COMMIT_GENERATION
 from manifests.render import render
 from manifests.values import Values, parse_values
-from model_repository.deployment import DeploymentRequest, Footprint
+from model_repository.deployment import ELSEWHERE_MIB, DeploymentRequest, Footprint
 from model_repository.errors import DocumentMalformed
 from search_server.config import Limits
 from tests.manifests import LEAST, request_for, shipped
@@ -30,6 +30,16 @@ def test_a_pod_gets_the_memory_disk_and_deadline_of_its_index() -> None:
     assert server["requests"]["ephemeral-storage"] == "4264Mi"
     assert pod["initContainers"][0]["resources"]["limits"]["ephemeral-storage"] == "4264Mi"
     assert spec["progressDeadlineSeconds"] == 333 + spec["minReadySeconds"]
+
+
+def test_a_pod_whose_photos_are_embedded_elsewhere_needs_no_memory_for_models() -> None:
+    request = request_for("dev", footprint=Footprint(5000, 4200, 333, model_mib=3000))
+    elsewhere = parse_values(LEAST + 'env: {EMBEDDING_URL: "grpc://pool:9000"}\n', "dev.yaml", "dev", {})
+    memory = [
+        pod_of(request, values)["containers"][0]["resources"]["limits"]["memory"]
+        for values in (parse_values(LEAST, "dev.yaml", "dev", {}), elsewhere)
+    ]
+    assert memory == ["5000Mi", f"{5000 - 3000 + ELSEWHERE_MIB}Mi"]
 
 
 def test_no_rollout_stops_a_pod_that_serves() -> None:

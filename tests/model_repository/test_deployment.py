@@ -28,13 +28,15 @@ def test_an_empty_build_still_needs_a_server() -> None:
 
 def test_what_a_pod_needs_grows_with_what_it_maps_and_pulls() -> None:
     needs = footprint(manifest(1000 * MIB, 20 * MIB))
-    assert needs == Footprint(memory_mib=356 + 1100 + 128 + 60 + 320, volume_mib=64 + 1071, deadline_seconds=120 + 51)
+    assert needs == Footprint(
+        memory_mib=356 + 1100 + 128 + 60 + 320, volume_mib=64 + 1071, deadline_seconds=120 + 51, model_mib=60
+    )
 
 
 def test_a_detector_is_pulled_and_mapped_like_a_model() -> None:
     detector = builds.publish_detector(MemoryStore(), files=(File("model.json", 20 * MIB, "AAAAAA=="),))
     whole = replace(manifest(1000 * MIB, 0), detector=detector)
-    assert footprint(whole) == footprint(manifest(1000 * MIB, 20 * MIB))
+    assert footprint(whole) == replace(footprint(manifest(1000 * MIB, 20 * MIB)), model_mib=0)  # it stays in the pod
     assert whole.bytes_to_pull == 1020 * MIB
 
 

@@ -241,7 +241,7 @@ def requests(draw: st.DrawFn) -> DeploymentRequest:
         index_generation=draw(generations),
         index_digest=draw(digests),
         models=tuple(draw(st.lists(model_prefixes, max_size=3))),
-        footprint=draw(st.builds(Footprint, counts, counts, counts)),
+        footprint=draw(st.builds(Footprint, counts, counts, counts, counts | st.just(0))),
         by=draw(printable(100)),
         reason=draw(printable(100)),
     )
