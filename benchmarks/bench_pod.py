@@ -2,10 +2,12 @@
 
     python -m benchmarks.bench_pod memory [--photos 10000]
     python -m benchmarks.bench_pod probes [--items 100000] [--seconds 6]
+    python -m benchmarks.bench_pod categories
 
 memory: one worker and a small build with a model that costs nothing; photos of 2 MB, each on a new connection. What a
 process holds is its own (RssAnon). probes: an index of Annoy without a model, asked by wrk (apt-get install wrk), while
-/livez, /readyz and /metrics are asked on the probes' port, each time on a new connection.
+/livez, /readyz and /metrics are asked on the probes' port, each time on a new connection. categories: builds of 5,000
+categories of one item each, of 512 numbers: bytes, what a worker holds, seconds until it is ready, and a search in all.
 """
 
 from __future__ import annotations
@@ -20,6 +22,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import urllib.request
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -28,9 +31,11 @@ from benchmarks.made_index import item_id, made_index
 from model_repository.digests import sha256_digest
 from model_repository.documents.index_manifest import Engine, Storage
 from tests.search_server.conftest import Server, make_build, picture
+from tests.search_server.vector_builds import make_vector_build
 
 _PHOTO_BYTES = 2_000_000
 _UNFINISHED_BYTES = 9_900_000
+_CATEGORIES = 5000
 _PROBES = ("/livez", "/readyz", "/metrics")
 _CLIENTS = (
     ("32 at k 1,000", ("-c32",), 1000),
@@ -42,7 +47,7 @@ _CLIENTS = (
 def main() -> None:
     """Print a table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("memory", "probes"))
+    parser.add_argument("what", choices=("memory", "probes", "categories"))
     parser.add_argument("--photos", type=int, default=10_000)
     parser.add_argument("--items", type=int, default=100_000)
     parser.add_argument("--seconds", type=int, default=6)
@@ -52,6 +57,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="bench-pod-") as name:
         if options.what == "memory":
             _memory(Path(name), options.photos)
+        elif options.what == "categories":
+            _categories(Path(name))
         else:
             _probes(Path(name), options.items, options.seconds)
 
@@ -158,6 +165,35 @@ def _probes(folder: Path, items: int, seconds: int) -> None:
                 load.wait()
     finally:
         server.stop()
+
+
+def _categories(folder: Path) -> None:
+    print("| engine | MB of files | worker, MiB | seconds to ready | a search in all, ms |\n|---|---|---|---|---|")
+    for kind in ((Engine.ANNOY, Storage.FLOAT32), (Engine.FAISS_HNSW, Storage.INT8)):
+        root = folder / kind[0]
+        catalogue = {f"category-{number}": 1 for number in range(_CATEGORIES)}
+        server = Server(make_vector_build(root, catalogue, 512, kind=kind) | {"WORKERS": "1", "TMPDIR": str(folder)})
+        megabytes = sum(file.stat().st_size for file in root.rglob("*") if file.is_file()) / 1e6
+        begun = time.perf_counter()
+        server.start()
+        try:
+            server.wait_ready()
+            ready = time.perf_counter() - begun
+            held = max(map(_held, _children(server.process.pid if server.process else 0)))
+            taken = [_search(server) for _ in range(10)]
+        finally:
+            server.stop()
+        print(
+            f"| {kind[0]} | {megabytes:.0f} | {held} | {ready:.1f} | {statistics.median(taken) * 1000:.0f} |",
+            flush=True,
+        )
+
+
+def _search(server: Server) -> float:
+    begun = time.perf_counter()
+    with urllib.request.urlopen(f"{server.url}/v1/items/category-1-0/similar?k=10") as answer:
+        answer.read()
+    return time.perf_counter() - begun
 
 
 def _ask(title: str, server: Server, seconds: float) -> None:

@@ -69,6 +69,7 @@ def create_app(given: Dependencies) -> Starlette:
             Route("/v1/filters/{index}", door.filter, methods=["POST"]),
             Route("/v1/deployments", door.deployments),
             Route("/v1/deployments/{index}", door.deployment),
+            Route("/v1/deployments/{index}", door.withdraw, methods=["DELETE"]),
             Route("/livez", door.livez),
             Route("/readyz", door.readyz),
             Route("/metrics", door.metrics),
@@ -104,6 +105,10 @@ class _Door:
     def filter(self, request: Request) -> Response:
         with tracing({}, request.headers, self._given.project):
             return self._guarded(request, lambda: self._apply_filter(request))
+
+    def withdraw(self, request: Request) -> Response:
+        with tracing({}, request.headers, self._given.project):
+            return self._guarded(request, lambda: self._withdraw(request))
 
     def deployments(self, request: Request) -> Response:
         return self._guarded(request, lambda: self._all_deployments(request))
@@ -163,6 +168,11 @@ class _Door:
         else:
             said = {"outcome": receipt.outcome.value, "detail": receipt.detail}
         return _answer(HTTPStatus.OK, said, processed=True)
+
+    def _withdraw(self, request: Request) -> JSONResponse:
+        self._check(request)
+        detail = self._delivery.withdraw(check_label("index", request.path_params["index"]))
+        return _answer(HTTPStatus.OK, {"detail": detail}, processed=True)
 
     def _all_deployments(self, request: Request) -> JSONResponse:
         self._check(request)

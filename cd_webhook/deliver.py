@@ -121,7 +121,8 @@ class Delivery:
         live = self._staying(request.target.index)
         committed = self.store.stat(request.target.commit_name)
         before = read_deployed(live)
-        situation = self._situation(live, before, committed.generation if committed else None)
+        is_shadow = request.target.is_shadow_of(request.index_prefix)
+        situation = self._situation(live, before, committed.generation if committed else None, is_shadow=is_shadow)
         try:
             return self._act(request, live, before, situation)
         except PermanentError as error:
@@ -186,7 +187,7 @@ class Delivery:
         if live is not None:
             return self._apply(after, live)
         written = self._create(after, request, situation)
-        ensure(self.cluster, owned(self.render(request).budget, written))
+        self._stand_beside(request, self.render(request), written)
         return written
 
     def _create(self, value: Object, request: DeploymentRequest, situation: Situation) -> Object:
@@ -202,14 +203,16 @@ class Delivery:
         self.cluster.delete(written)
         raise Conflict(f"Deployment {request.target.index}: another commit is live meanwhile; decide anew")
 
-    def _situation(self, live: Object | None, deployed: Deployed, live_generation: int | None) -> Situation:
+    def _situation(
+        self, live: Object | None, deployed: Deployed, live_generation: int | None, *, is_shadow: bool
+    ) -> Situation:
         return Situation(
             deployed,
             live_generation,
             exists=live is not None,
             foreign=live is not None and not is_ours(live),
             serving=_ready(live),
-            canary=self.canaries.rules,
+            canary=None if is_shadow else self.canaries.rules,
         )
 
     def _prepare(self, request: DeploymentRequest, live: Object | None) -> Object:
@@ -220,9 +223,32 @@ class Delivery:
             raise ValuesFault(
                 f"the environment's values make no Deployment of {request.index_prefix}: {error}"
             ) from error
-        ensure(self.cluster, rendered.service)  # with that first, no Deployment lacks one
-        ensure(self.cluster, owned(rendered.budget, live))
+        self._stand_beside(request, rendered, live)  # with a Service first, no Deployment lacks one
         return rendered.deployment
+
+    def _stand_beside(self, request: DeploymentRequest, rendered: Rendered, live: Object | None) -> None:
+        """Have Service and budget. An index's Service outlives its Deployment; a shadow's goes with it."""
+        is_shadow = request.target.is_shadow_of(request.index_prefix)
+        ensure(self.cluster, owned(rendered.service, live) if is_shadow else rendered.service)
+        ensure(self.cluster, owned(rendered.budget, live))
+
+    def withdraw(self, name: str) -> str:
+        """Delete the Deployment of a shadow whose commit object is gone; returns what was done, for a person.
+
+        Raises `DocumentMalformed` for what is no shadow, and what cluster and bucket raise, also `Conflict`.
+        """
+        live = self.cluster.deployment(name)
+        if live is None:
+            return f"{name}: nothing is there"
+        asked = read_deployed(live).request
+        if not is_ours(live) or asked is None or not asked.target.is_shadow_of(asked.index_prefix):
+            raise DocumentMalformed(f"Deployment {name}", "is no shadow's, so it isn't deleted")
+        # read after the Deployment, whose version guards what follows: who commits it anew deploys it anew
+        if self.store.stat(asked.target.commit_name) is not None:
+            return f"{name}: {asked.target.commit_name} is there, so it stays"
+        self.cluster.delete(live)
+        self.log.info(f"the shadow {name} is deleted: its commit is gone", index=name)
+        return f"{name}: deleted, with its pods and Service"
 
     def advance(self, name: str) -> Step:
         """Take the rollout of the index `name` a step on: note that it serves, undo it, write receipts, or only look.

@@ -23,7 +23,7 @@ from model_repository.documents.filter_receipt import FilterOutcome, FilterRecei
 from model_repository.documents.item_filter import FILTER_LIMIT, LiveFilter, parse_item_filter
 from model_repository.errors import DocumentMalformed, GenerationConflict, ObjectMissing, PermanentError, TransientError
 from model_repository.log import Log
-from model_repository.names import Target
+from model_repository.names import SHADOW, Target
 from model_repository.notify import Event, NoNotifier, Notice, Notifier, NotifyRefused
 from model_repository.repository import keep_last_good_filter, read_hidden, write_filter_receipt
 from model_repository.store import Store
@@ -128,11 +128,11 @@ class Filters:
             self.clock.sleep(_PAUSE_SECONDS)
 
     def _pods(self, index: str) -> list[Object]:
-        """Those of the index that stay, a canary's too."""
+        """Those of the index that stay, a canary's and a shadow's too."""
         return [
             pod
             for pod in self.cluster.all_pods()
-            if (pod["metadata"].get("labels") or {}).get(INSTANCE) == index
+            if (pod["metadata"].get("labels") or {}).get(INSTANCE) in (index, f"{index}{SHADOW}")
             and not pod["metadata"].get("deletionTimestamp")
         ]
 

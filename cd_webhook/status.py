@@ -44,6 +44,7 @@ def describe(environment: str, found: Found) -> dict[str, Any]:
     return {
         "environment": environment,
         "index": name_of(live),
+        "shadow": _is_shadow(deployed),
         "rollout": deployed.rollout.value,
         "detail": sentence,
         "requested": _request(deployed.request) or _generation_alone(deployed),
@@ -62,6 +63,11 @@ def describe(environment: str, found: Found) -> dict[str, Any]:
         "drift": _drift(deployed, spec),
         "receipts_owed": [receipt.generation for receipt in deployed.owed],
     }
+
+
+def _is_shadow(deployed: Deployed) -> bool:
+    asked = deployed.request
+    return asked is not None and asked.target.is_shadow_of(asked.index_prefix)
 
 
 def _generation_alone(deployed: Deployed) -> dict[str, Any] | None:

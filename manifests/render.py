@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from manifests.metadata import STABLE, TRACK, build_annotations, deployment_selector, labels, selector
@@ -60,7 +60,9 @@ def render(request: DeploymentRequest, values: Values) -> Rendered:
         disk=f"{request.footprint.volume_mib + LOG_MIB}Mi",
         progress_deadline=request.footprint.deadline_seconds + values.min_ready_seconds,
     )
-    return render_objects(request.target.index, request.bucket, requested, values)
+    if request.target.is_shadow_of(request.index_prefix):
+        values = replace(values, replicas=1)
+    return render_objects(request.target.index, request.bucket, requested, values, filter_of=request.index_prefix.index)
 
 
 def further_mib(values: Values, model_mib: int = 0) -> int:
@@ -72,11 +74,15 @@ def further_mib(values: Values, model_mib: int = 0) -> int:
     return (values.workers - 1) * WORKER_MIB + elsewhere
 
 
-def render_objects(index: str, bucket: str, requested: Requested, values: Values) -> Rendered:
-    """The objects of an index in the environment whose values these are."""
+def render_objects(index: str, bucket: str, requested: Requested, values: Values, *, filter_of: str = "") -> Rendered:
+    """The objects of an index in the environment whose values these are.
+
+    filter_of: the index whose filter they obey; empty: their own.
+    """
     own_labels = {**values.labels, **labels(index)}
     context = {
         "index": index,
+        "filter_of": filter_of or index,
         "bucket": bucket,
         "requested": requested,
         "values": values,

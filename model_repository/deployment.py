@@ -189,7 +189,7 @@ class DeploymentRequest:
         )
         fields.ignore("model_prefix", "model_digest")  # of a function, or on a Deployment, of the first release
         fields.done()
-        if request.index_prefix.index != request.target.index:
+        if not request.target.takes(request.index_prefix):
             fields.refuse(f"{request.index_prefix} is a build of another index than {request.target.index!r}")
         return request
 

@@ -144,6 +144,10 @@ class ModelPrefix:
         return f"{self}/model.json"
 
 
+SHADOW = "-shadow"
+"""How the name of what serves a build beside an index ends, to nobody but who asks it by that name."""
+
+
 @dataclass(frozen=True, slots=True, order=True)
 class Target:
     """One index in one environment: what a commit object decides about."""
@@ -166,6 +170,19 @@ class Target:
 
     def __str__(self) -> str:
         return f"{self.environment}/{self.index}"
+
+    @property
+    def shadow(self) -> Target:
+        """Where another build of the index serves beside it. Raises `NameRefused` for a name that is too long."""
+        return Target(self.environment, f"{self.index}{SHADOW}")
+
+    def takes(self, prefix: IndexPrefix) -> bool:
+        """Whether a build may serve here: one of this index, or of the index that this is the shadow of."""
+        return prefix.index == self.index or self.is_shadow_of(prefix)
+
+    def is_shadow_of(self, prefix: IndexPrefix) -> bool:
+        """Whether a build that serves here does so beside its index."""
+        return self.index == f"{prefix.index}{SHADOW}"
 
     @property
     def commit_name(self) -> str:

@@ -66,6 +66,7 @@ def _parser() -> argparse.ArgumentParser:
     past.add_argument("--limit", type=_count, default=20, metavar="N", help="most receipts to show (default: 20)")
     _environment(past)
 
+    _add_compare(command)
     _add_board(command)
     hidden = command(
         "filter",
@@ -95,6 +96,23 @@ def _parser() -> argparse.ArgumentParser:
         "--values", required=True, metavar="FILE", help="what your team decides: manifests/examples/argo-batch.yaml"
     )
     return parser
+
+
+def _add_compare(command: _Command) -> None:
+    compare = command(
+        "compare",
+        "how alike an index and its shadow answer, and how soon",
+        "Ask both for the neighbours of the same items, and for what is like the model's golden pictures. From\n"
+        "outside: kubectl port-forward service/<index> 8081:80, service/<index>-shadow 8082:80, and name both.",
+    )
+    compare.add_argument("index")
+    compare.add_argument("--stable", default="", metavar="URL", help="default: http://<index>, as in its namespace")
+    compare.add_argument("--shadow", default="", metavar="URL", help="default: http://<index>-shadow")
+    compare.add_argument("--items", type=_count, default=100, metavar="N", help="items to ask about (default: 100)")
+    compare.add_argument("-k", type=_count, default=10, metavar="N", help="neighbours of each (default: 10)")
+    compare.add_argument(
+        "--least-overlap", type=_share, default=0.0, metavar="SHARE", help="end with 1 if the mean is lower, 0 to 1"
+    )
 
 
 def _add_board(command: _Command) -> None:
@@ -169,6 +187,19 @@ def _add_changes(command: _Command) -> None:
     _environment(rollback)
     _order(rollback)
 
+    shadow = command(
+        "shadow",
+        "serve another build beside what serves, to nobody but who asks for it",
+        "Commit a build to <index>-shadow: a Deployment of one pod, with a Service of that name, beside the index; no\n"
+        "caller of the index reaches it. Receipts, status, history and rollback are as for any index. Without a\n"
+        "build, say what it serves; --off ends it with the next sweep. indexpush compare says how alike they answer.",
+    )
+    shadow.add_argument("index")
+    shadow.add_argument("build", nargs="?", metavar="BUILD", help="a build's name, or its prefix")
+    shadow.add_argument("--off", action="store_true", help="end the shadow: delete its commit")
+    _environment(shadow)
+    _order(shadow)
+
     promote = command(
         "promote",
         "commit to one environment what another one serves",
@@ -234,6 +265,16 @@ def _seconds(text: str) -> float:
             f"{text!r} is no number of seconds; write for example 60 (and --wait alone last)"
         )
     return seconds
+
+
+def _share(text: str) -> float:
+    try:
+        share = float(text)
+    except ValueError:
+        share = math.nan
+    if not 0 <= share <= 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no share; it must be from 0 to 1")
+    return share
 
 
 def _port(text: str) -> int:

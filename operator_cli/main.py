@@ -6,7 +6,7 @@ import argparse
 import os
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import pairwise
 from typing import Any
@@ -26,6 +26,9 @@ from operator_cli.context import Context
 from operator_cli.errors import UsageRefused
 from operator_cli.output import people, programs
 from operator_cli.signature import default_signature
+
+_Show = Callable[[dict[str, Any], str], None]
+"""Prints a result, as JSON or as text."""
 
 _PATIENCE = 15.0
 _AFTER_THE_DEADLINE = 60.0
@@ -66,26 +69,22 @@ def _run(arguments: argparse.Namespace, context: Context) -> int:
     as_json = getattr(arguments, "output", "text") == "json"
 
     def show(value: dict[str, Any], text: str) -> None:
-        if as_json:
-            context.say_value(value)
-        else:
-            context.say(text)
+        context.say_value(value) if as_json else context.say(text)
 
     match arguments.command:
         case "status":
-            found = status(open_store(), _environment(arguments, context), arguments.index)
-            now = context.clock.now()
-            text = people.status(found, now) or f"nothing is committed in gs://{bucket}"
-            show(programs.status(found, now), text)
+            _status(open_store(), _environment(arguments, context), arguments.index, context, show)
         case "history":
             target = _target(arguments, context)
             receipts = history(open_store(), target, arguments.limit)
             text = people.history(receipts) or f"{target}: no receipts yet"
             show(programs.history(target, receipts), text)
         case "filter":
-            found_filter = _filter(arguments, context, open_store())
-            show(filters.for_programs(found_filter), filters.for_people(found_filter))
-            return ExitCode.OK if arguments.wait is None else found_filter.exit_code
+            return _filter(arguments, context, open_store(), show)
+        case "compare":
+            return _compare(arguments, open_store(), show)
+        case "shadow":
+            return _shadow(arguments, context, open_store(), show)
         case "board":
             # a web server takes a while to import, and no other command needs it (docs/operations.md)
             from operator_cli.board.serve import board  # noqa: PLC0415
@@ -93,28 +92,70 @@ def _run(arguments: argparse.Namespace, context: Context) -> int:
             board(arguments, open_store(), context)
         case "pull":
             return pull(open_store(), arguments.index_prefix, arguments.destination, context, as_json=as_json)
-        case "spinnaker-pipeline":
-            # the templates' engine takes a while to import, and no other command needs it (docs/operations.md)
-            from operator_cli.commands.spinnaker import spinnaker_pipeline  # noqa: PLC0415
-
-            context.say_value(spinnaker_pipeline(arguments, _named_environment(arguments, context), bucket, context))
-        case "argo-workflow":
-            from operator_cli.commands.argo import argo_workflow  # noqa: PLC0415 - likewise
-
-            show(*argo_workflow(_target(arguments, context), bucket, arguments.values, context.environ))
+        case "spinnaker-pipeline" | "argo-workflow":
+            _definitions(arguments, context, bucket, show)
         case _:
             return _change(arguments, context, open_store(), as_json=as_json)
     return ExitCode.OK
 
 
-def _filter(arguments: argparse.Namespace, context: Context, store: Store) -> filters.FilterStatus:
+def _definitions(arguments: argparse.Namespace, context: Context, bucket: str, show: _Show) -> None:
+    # the templates' engine takes a while to import, and no other command needs it (docs/operations.md)
+    from operator_cli.commands.argo import argo_workflow  # noqa: PLC0415
+    from operator_cli.commands.spinnaker import spinnaker_pipeline  # noqa: PLC0415
+
+    if arguments.command == "spinnaker-pipeline":
+        context.say_value(spinnaker_pipeline(arguments, _named_environment(arguments, context), bucket, context))
+    else:
+        show(*argo_workflow(_target(arguments, context), bucket, arguments.values, context.environ))
+
+
+def _status(store: Store, environment: str | None, index: str | None, context: Context, show: _Show) -> None:
+    found, now = status(store, environment, index), context.clock.now()
+    show(programs.status(found, now), people.status(found, now) or f"nothing is committed in gs://{store.bucket}")
+
+
+def _shadow(arguments: argparse.Namespace, context: Context, store: Store, show: _Show) -> int:
+    """Have a build serve beside an index, say what does, or end it."""
+    target = _target(arguments, context)
+    if arguments.build is not None and not arguments.off:
+        return _change(arguments, context, store, as_json=getattr(arguments, "output", "text") == "json")
+    if not arguments.off:
+        _status(store, target.environment, target.shadow.index, context, show)
+        return ExitCode.OK
+    ended = changes.end_shadow(store, target)
+    was = str(ended.commit.index_prefix) if ended.commit else None
+    text = f"{ended.target.commit_name}: deleted; the pods of {ended.target.index} end with the next sweep"
+    show({"action": "shadow-off", "index": ended.target.index, "was": was}, text)
+    return ExitCode.OK
+
+
+def _compare(arguments: argparse.Namespace, store: Store, show: _Show) -> int:
+    # a client of HTTP takes a while to import, and no other command needs it (docs/operations.md)
+    from operator_cli.commands import compare  # noqa: PLC0415
+
+    index = Target("any", arguments.index)  # refuses what is no index's name
+    urls = (arguments.stable or f"http://{index.index}", arguments.shadow or f"http://{index.shadow.index}")
+    stable, shadow, items = compare.compare_items(*urls, arguments.items, arguments.k)
+    found = [items]
+    if pictures := compare.golden_pictures(store, stable):
+        found.append(compare.compare_pictures(*urls, pictures, arguments.k))
+    show(compare.for_programs(stable, shadow, found), compare.for_people(stable, shadow, found))
+    least = min(each.overlap for each in found)
+    return ExitCode.OK if least >= arguments.least_overlap else 1
+
+
+def _filter(arguments: argparse.Namespace, context: Context, store: Store, show: _Show) -> int:
     target = _target(arguments, context)
     if arguments.hide is None:
         found = filters.look(store, target)
     else:
         by = default_signature(context.environ) if arguments.by is None else arguments.by
         found = filters.hide(store, target, arguments.hide, by=by, reason=arguments.reason)
-    return found if arguments.wait is None else filters.wait(store, found, context, arguments.wait)
+    if arguments.wait is not None:
+        found = filters.wait(store, found, context, arguments.wait)
+    show(filters.for_programs(found), filters.for_people(found))
+    return ExitCode.OK if arguments.wait is None else found.exit_code
 
 
 def _change(arguments: argparse.Namespace, context: Context, store: Store, *, as_json: bool) -> int:
@@ -129,6 +170,8 @@ def _change(arguments: argparse.Namespace, context: Context, store: Store, *, as
     match arguments.command:
         case "commit":
             change = changes.commit(store, target, arguments.build, options)
+        case "shadow":
+            change = changes.shadow(store, target, arguments.build, options)
         case "redeploy":
             change = changes.redeploy(store, target, options)
         case "rollback":

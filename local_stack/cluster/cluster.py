@@ -58,7 +58,9 @@ class Cluster:
         return self.services[name]
 
     def delete(self, name: str, resource_version: str | None) -> Json:
-        """Remove a Deployment at once, and its pods with their own grace; gives what it was.
+        """Remove a Deployment at once, with the Services that it owns, and its pods with their own grace.
+
+        Gives what it was.
 
         Raises `ObjectUnknown` and `ObjectChanged`.
         """
@@ -67,6 +69,8 @@ class Cluster:
         found = live.manifest()
         del self.deployments[name]
         live.wind_down()
+        for owned in [its for its, service in self.services.items() if service.is_owned_by(found["metadata"]["uid"])]:
+            self.services.pop(owned).close()
         self._leaving = [deployment for deployment in self._leaving if deployment.pods] + [live]
         return found
 

@@ -182,7 +182,14 @@ _SERVICE = {
     "sessionAffinity": _only("None"),
     **_without_effect("ipFamilyPolicy", "ipFamilies", "internalTrafficPolicy", "publishNotReadyAddresses"),
 }
-_METADATA = {"name": _Required(_NAME), "namespace": _TEXT, **_MARKS, "resourceVersion": _TEXT}
+_OWNER = {"apiVersion": _TEXT, "kind": _only("Deployment"), "name": _TEXT, "uid": _Required(_TEXT)}
+_METADATA = {
+    "name": _Required(_NAME),
+    "namespace": _TEXT,
+    **_MARKS,
+    "resourceVersion": _TEXT,
+    "ownerReferences": [_OWNER],
+}
 _OBJECTS: dict[object, tuple[str, Json]] = {"Deployment": ("apps/v1", _DEPLOYMENT), "Service": ("v1", _SERVICE)}
 
 

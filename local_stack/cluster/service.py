@@ -45,6 +45,10 @@ class Service(Stored):
             self.metadata, self._spec = manifest["metadata"], manifest["spec"]
             self.touch()
 
+    def is_owned_by(self, uid: str) -> bool:
+        """Whether it goes when the object with that uid goes."""
+        return any(owner["uid"] == uid for owner in self.metadata.get("ownerReferences", []))
+
     def close(self) -> None:
         """Accept no more."""
         if self._server is not None:

@@ -53,7 +53,7 @@ def parse_commit(data: bytes, target: Target) -> Commit:
         hold=fields.flag("hold", default=False),
     )
     fields.done()
-    if commit.index_prefix.index != target.index:
+    if not target.takes(commit.index_prefix):
         fields.refuse(
             f"index_prefix: {commit.index_prefix} is a build of another index than {target.index!r}; "
             f"commit it to commits/{target.environment}/{commit.index_prefix.index}.json"

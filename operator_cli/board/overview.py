@@ -17,7 +17,7 @@ from model_repository.documents.index_manifest import IndexManifest, mean_recall
 from model_repository.documents.receipt import Outcome, Receipt
 from model_repository.errors import DeliveryError, PermanentError
 from model_repository.fields import format_moment
-from model_repository.names import IndexPrefix
+from model_repository.names import SHADOW, IndexPrefix
 from model_repository.repository import CommitObject, list_commits, read_build
 from model_repository.store import Store
 from operator_cli.commands.status import TargetStatus, listed
@@ -82,7 +82,8 @@ class Builds:
 def attention(status: TargetStatus, served: BuildFigures | None, now: datetime, freshness: timedelta) -> list[str]:
     """What a person should do something about, a sentence each; a rollout that goes on, or an old hold, is no such.
 
-    served: the build that serves. freshness: what is older should have been replaced, unless it is on hold.
+    served: the build that serves. freshness: what is older should have been replaced, unless it is on hold, or
+    a shadow.
     """
     commit, receipt = status.live.commit, status.receipt
     said = [f"{each.code}: {each.detail}" for each in status.incidents]
@@ -94,8 +95,8 @@ def attention(status: TargetStatus, served: BuildFigures | None, now: datetime, 
         said.append(f"the receipt can't be read: {receipt.why}")
     elif receipt is not None and receipt.outcome in (Outcome.UNDONE, Outcome.REJECTED):
         said.append(f"the live commit was {receipt.outcome}: {receipt.detail}")
-    held = commit is not None and commit.hold
-    if served is not None and not held and now - served.created > freshness:
+    kept = (commit is not None and commit.hold) or status.live.target.index.endswith(SHADOW)
+    if served is not None and not kept and now - served.created > freshness:
         said.append(f"what serves was made {_hours(now - served.created)} ago, of {_hours(freshness)} at most")
     return said
 

@@ -1,4 +1,4 @@
-"""The four changes that a person makes; each is one upload of one small object, guarded by what was read before."""
+"""The changes that a person makes; each is one upload of one small object, guarded by what was read before."""
 
 from __future__ import annotations
 
@@ -61,6 +61,27 @@ def commit(store: Store, target: Target, build: str, options: Options) -> Change
     manifest = whole_build(store, parse_build(build, target.index, store.bucket))
     wanted = Commit(manifest.prefix, options.by, options.reason, hold=bool(options.hold))
     return _write(store, live, wanted, options, action="commit", manifest=manifest)
+
+
+def shadow(store: Store, target: Target, build: str, options: Options) -> Change:
+    """Have a build serve beside `target`, to nobody but who asks its shadow by name."""
+    live = read_live(store, target.shadow)
+    _respect_hold(live, options)
+    manifest = whole_build(store, parse_build(build, target.index, store.bucket))
+    wanted = Commit(manifest.prefix, options.by, options.reason, hold=bool(options.hold))
+    return _write(store, live, wanted, options, action="shadow", manifest=manifest)
+
+
+def end_shadow(store: Store, target: Target) -> Live:
+    """Delete the commit of the shadow of `target`, whose pods the next sweep ends; returns what stood there.
+
+    Raises `CommitMissing` if there is none.
+    """
+    live = read_live(store, target.shadow)
+    if live.generation == 0:
+        raise commit_missing(store, target.shadow)
+    store.delete(target.shadow.commit_name)
+    return live
 
 
 def redeploy(store: Store, target: Target, options: Options) -> Change:

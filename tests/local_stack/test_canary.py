@@ -24,6 +24,7 @@ from model_repository.documents.receipt import Outcome, Receipt, parse_receipt
 from model_repository.gcs_store import GcsStore
 from model_repository.names import Target
 from model_repository.repository import read_filter_receipt, write_filter
+from operator_cli.commands.compare import compare_items
 
 ROOT = Path(__file__).resolve().parents[2]
 CATALOGUE = ROOT / "local_stack" / "demo" / "home_store"
@@ -178,6 +179,31 @@ def test_what_is_sold_out_is_gone_from_all_pods_soon_after_the_upload_and_nothin
         put_in_force([])
         assert is_found()
     assert client.traffic.failures == ()
+
+
+def test_a_shadow_serves_beside_the_index_and_goes_with_its_commit_and_callers_notice_nothing(scene: Scene) -> None:
+    scene.settled()
+    shadow, cluster = TARGET.shadow, scene.stack.cluster
+    url = scene.stack.service_url(TARGET.index)
+    assert url
+    with Client(url, scene.items, connections=4) as client:
+        blob = scene.bucket.blob(shadow.commit_name)
+        blob.upload_from_string(json.dumps({"index_prefix": scene.prefix, "reason": "v2"}))
+        receipt_blob = scene.bucket.blob(shadow.receipt_name(int(blob.generation)))
+        until(receipt_blob.exists, 60.0)
+        receipt = parse_receipt(receipt_blob.download_as_bytes(), shadow, int(blob.generation))
+        assert (receipt.outcome, receipt.canary) == (Outcome.SERVED, None), receipt.detail
+        address = scene.stack.service_url(shadow.index)
+        assert address
+        _, answers, compared = compare_items(url, address, 20, 10)
+        assert (answers["generation"], compared.overlap) == (receipt.generation, 1.0)
+        blob.delete()
+        scene.stack.sweep()
+        until(lambda: cluster.deployment(shadow.index) is None, 60.0)
+        until(lambda: scene.stack.service_url(shadow.index) is None, 60.0)
+    assert client.traffic.failures == ()
+    assert receipt.generation not in client.traffic.generations
+    assert cluster.deployment(TARGET.index) is not None
 
 
 def test_a_canary_that_hangs_is_aborted_and_what_served_serves_on(scene: Scene) -> None:

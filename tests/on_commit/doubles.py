@@ -60,6 +60,7 @@ class RememberingWebhook:
     states: dict[Target, IndexStatus] | None = None
     status_calls: int = 0
     filters: list[Target] = field(default_factory=list)
+    withdrawn: list[Target] = field(default_factory=list)
     filter_answer: FilterAnswer | None = field(default_factory=lambda: FilterAnswer("applied"))
 
     def send(self, request: DeploymentRequest) -> WebhookAnswer:
@@ -78,6 +79,12 @@ class RememberingWebhook:
             raise self.failure
         self.filters.append(target)
         return self.filter_answer
+
+    def withdraw(self, target: Target) -> str:
+        if self.failure is not None:
+            raise self.failure
+        self.withdrawn.append(target)
+        return "deleted"
 
     def statuses(self, environment: str) -> dict[str, IndexStatus] | None:
         self.status_calls += 1

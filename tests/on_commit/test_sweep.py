@@ -7,10 +7,11 @@ from datetime import timedelta
 
 import pytest
 
+from model_repository.documents.commit import Commit
 from model_repository.documents.receipt import Outcome
 from model_repository.errors import BucketUnavailable
 from model_repository.names import IndexPrefix, Target
-from model_repository.repository import write_receipt
+from model_repository.repository import write_commit, write_receipt
 from on_commit.compare import IndexStatus
 from on_commit.limits import Limits
 from on_commit.sweep import BREAKER
@@ -248,3 +249,22 @@ def test_a_commit_that_was_undone_is_not_asked_for_again_once_what_served_before
     scene.sweep()
     scene.look()
     assert scene.webhook.asked == []
+
+
+def test_a_shadow_whose_commit_is_gone_is_withdrawn_and_an_index_is_only_told_of(scene: Scene) -> None:
+    shadow = HOME.shadow
+    scene.publish("b1")
+    scene.webhook.states = {HOME: state(HOME.index, 4), shadow: state(shadow.index, 5, shadow=True)}
+    scene.sweep()
+    assert scene.webhook.withdrawn == [shadow]
+    assert scene.webhook.asked == []
+
+
+def test_a_shadow_with_its_commit_is_looked_at_as_any_index_and_never_stale(scene: Scene) -> None:
+    scene.publish("b1")
+    commit = Commit(IndexPrefix(HOME.index, "b1"))
+    generation = write_commit(scene.store, HOME.shadow, commit, if_generation_match=None).generation
+    scene.webhook.states = {HOME.shadow: state(HOME.shadow.index, 5, shadow=True)}
+    scene.sweep()
+    assert scene.webhook.withdrawn == []
+    assert [(asked.target, asked.generation) for asked in scene.webhook.asked] == [(HOME.shadow, generation)]

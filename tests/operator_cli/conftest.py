@@ -21,6 +21,7 @@ from operator_cli.main import main
 from tests import builds
 from tests.fake_clock import FakeClock
 from tests.memory_store import MemoryStore
+from tests.search_server.conftest import start  # noqa: F401 - a fixture
 
 MODEL = ModelPrefix("effnet", "v1")
 

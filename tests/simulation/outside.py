@@ -195,6 +195,9 @@ class Webhook:
     def apply_filter(self, target: Target) -> FilterAnswer | None:
         raise AssertionError(f"{target}: nobody uploads filters here")
 
+    def withdraw(self, target: Target) -> str:
+        raise AssertionError(f"{target}: nobody has shadows here")
+
     def statuses(self, environment: str) -> dict[str, IndexStatus] | None:
         return self._call("statuses", lambda: self._get(environment))
 

@@ -29,6 +29,7 @@ class IndexStatus:
 
     generation: of the commit that it was last asked for; None: nobody knows. serving: the build that its pods should
     have; None likewise. service: its Service is there. late_from: a rollout that goes on then should have ended.
+    shadow: it serves beside an index.
     """
 
     index: str
@@ -36,17 +37,21 @@ class IndexStatus:
     serving: IndexPrefix | None
     service: bool
     late_from: datetime | None = None
+    shadow: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Compared:
-    """What is to be done about an index. look: its live commit is to be looked at. gone: the cluster has nothing of it.
+    """What is to be done about an index.
 
+    look: its live commit is to be looked at. gone: the cluster has nothing of it. withdraw: it is a shadow that nobody
+    wants any more.
     findings: what a person should know, by code.
     """
 
     look: bool = False
     gone: bool = False
+    withdraw: bool = False
     findings: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -57,6 +62,8 @@ def compare(committed: int | None, status: IndexStatus | None, now: datetime) ->
     """
     if status is None:
         return Compared(look=committed is not None, gone=True)
+    if committed is None and status.shadow:
+        return Compared(withdraw=True)
     findings: dict[str, str] = {}
     if committed is None:
         findings[COMMIT_GONE] = (
@@ -92,6 +99,7 @@ def _read_status(fields: Fields) -> IndexStatus:
         _parsed(IndexPrefix.parse, asked.get("index_prefix")) if isinstance(asked, dict) else None,
         service=bool(fields.take("service", True)),  # noqa: FBT003 - a webhook that doesn't say
         late_from=_parsed(datetime.fromisoformat, late),
+        shadow=fields.take("shadow", False) is True,  # noqa: FBT003 - a webhook of before shadows
     )
 
 

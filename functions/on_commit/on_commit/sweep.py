@@ -12,7 +12,7 @@ from model_repository.builds import check_build
 from model_repository.clock import Clock
 from model_repository.errors import DeliveryError, PermanentError, TransientError
 from model_repository.log import Log
-from model_repository.names import Target
+from model_repository.names import SHADOW, Target
 from model_repository.repository import CommitObject, list_commits
 from model_repository.store import Store
 from on_commit.compare import BUILD_GONE, FINDINGS, INDEX_STALE, Compared, IndexStatus, compare
@@ -73,6 +73,7 @@ class Sweeper:
                 self._note(target, seen.findings, COMPARED, noted, log)
             waiting |= {target: seen for target, seen in compared.items() if seen.look}
             serving += [(Target(environment, name), status) for name, status in (statuses or {}).items()]
+            self._withdraw([target for target, seen in compared.items() if seen.withdraw], log)
         until = self.clock.now() + self.budget
         looked, failed = self._look_at(waiting, until, log)
         self._look_at_filters({target.environment for target in targets} | set(self.environments), until, log)
@@ -118,7 +119,8 @@ class Sweeper:
 
     def _with_age(self, seen: Compared, environment: str, commit: CommitObject | None, now: datetime) -> Compared:
         longest = self.freshness.get(environment)
-        if commit is None or longest is None or now - commit.updated <= longest:
+        is_shadow = commit is not None and commit.target is not None and commit.target.index.endswith(SHADOW)
+        if commit is None or longest is None or is_shadow or now - commit.updated <= longest:
             return seen
         age = f"the newest commit is of {commit.updated:%Y-%m-%d %H:%M} UTC, and one was due every {longest}; "
         return replace(seen, findings={**seen.findings, INDEX_STALE: f"{age}see why the batch doesn't commit"})
@@ -146,6 +148,14 @@ class Sweeper:
                 failed += 1
                 log.crash(f"{target}: unexpected: {error!r}", error)
         return looked, failed
+
+    def _withdraw(self, shadows: list[Target], log: Log) -> None:
+        """Have those deleted whose commit somebody deleted; what fails is tried by the next sweep."""
+        for target in shadows:
+            try:
+                log.info(self.webhook.withdraw(target), environment=target.environment, index=target.index)
+            except DeliveryError as error:
+                log.warning(f"not withdrawn: {error}", code=error.code, index=target.index)
 
     def _look_at_filters(self, environments: set[str], until: datetime, log: Log) -> None:
         """Have those put in force whose event was lost; an environment whose webhook fails waits."""

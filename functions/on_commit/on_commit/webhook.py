@@ -91,6 +91,10 @@ class Webhook(Protocol):
         """Have the live filter of `target` put in force; None: that webhook can't. Raises as `send`."""
         ...
 
+    def withdraw(self, target: Target) -> str:
+        """Have the shadow `target` deleted, if its commit is gone; returns what was done. Raises as `send`."""
+        ...
+
     def statuses(self, environment: str) -> dict[str, IndexStatus] | None:
         """What the cluster of `environment` has, by index; None: that webhook can't say. Raises as `send`."""
         ...
@@ -125,6 +129,14 @@ class HttpWebhook:
         if not outcome:
             raise WebhookSetup(f"{url}: answered {answer.status}, but not as cd_webhook does; see what stands there")
         return FilterAnswer(outcome, answer.text("detail", 2000))
+
+    def withdraw(self, target: Target) -> str:
+        """See `Webhook.withdraw`: ``DELETE /v1/deployments/<index>`` at the origin of the webhook's URL."""
+        url = self._at_origin(target.environment, f"/v1/deployments/{target.index}")
+        answer = _exchange("DELETE", url, self.credentials(url) | trace_headers(), _ANSWER_LIMIT)
+        if answer.status != HTTPStatus.OK:
+            raise failure(url, answer)
+        return answer.text("detail", 2000)
 
     def statuses(self, environment: str) -> dict[str, IndexStatus] | None:
         """See `Webhook.statuses`: ``GET /v1/deployments`` at the origin of the webhook's URL."""

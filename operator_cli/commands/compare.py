@@ -1,0 +1,217 @@
+"""Asks two servers the same: how alike are the answers of an index and of its shadow, and how soon do they come?"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from http import HTTPStatus
+from typing import Any, ClassVar
+from urllib.parse import quote
+
+import requests
+
+from model_repository.documents.model_manifest import MODEL_MANIFEST_LIMIT, parse_model_manifest
+from model_repository.errors import TransientError
+from model_repository.exit_codes import ExitCode
+from model_repository.names import ModelPrefix
+from model_repository.ranking import overlap, rank_biased_overlap
+from model_repository.store import Store
+
+_SECONDS = 30.0
+_PICTURE_LIMIT = 32 * 1024 * 1024
+_WORST = 5
+
+
+class ServerUnavailable(TransientError):
+    """A server that is to be compared doesn't answer, or not as a search server does."""
+
+    code: ClassVar[str] = "server-unavailable"
+    exit_code: ClassVar[ExitCode] = ExitCode.UNAVAILABLE
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """Of the answers to one question. question: an item's id, or a picture's name."""
+
+    question: str
+    overlap: float
+    rank_biased_overlap: float
+
+
+@dataclass(frozen=True, slots=True)
+class Compared:
+    """Of many questions of one kind.
+
+    kind: `items` or `pictures`. missing: items that the second server doesn't have. milliseconds: of each server's
+    answers.
+    """
+
+    kind: str
+    k: int
+    differences: tuple[Difference, ...]
+    missing: tuple[str, ...]
+    milliseconds: tuple[tuple[float, ...], tuple[float, ...]]
+
+    @property
+    def overlap(self) -> float:
+        """The mean."""
+        return statistics.fmean(each.overlap for each in self.differences) if self.differences else 1.0
+
+    @property
+    def rank_biased_overlap(self) -> float:
+        """The mean."""
+        return statistics.fmean(each.rank_biased_overlap for each in self.differences) if self.differences else 1.0
+
+    @property
+    def worst(self) -> list[Difference]:
+        """The least alike, those first."""
+        return sorted(self.differences, key=lambda each: (each.rank_biased_overlap, each.question))[:_WORST]
+
+
+@dataclass(slots=True)
+class _Server:
+    """One of the two. seconds: that its answers took."""
+
+    url: str
+    session: requests.Session = field(default_factory=requests.Session)
+    seconds: list[float] = field(default_factory=list)
+
+    def ask(self, path: str, picture: bytes | None = None) -> dict[str, Any] | None:
+        """The answer; None for an item that it doesn't have. Raises `ServerUnavailable`."""
+        begun = time.perf_counter()
+        try:
+            if picture is None:
+                answer = self.session.get(f"{self.url}{path}", timeout=_SECONDS)
+            else:
+                kind = {"content-type": "image/jpeg"}
+                answer = self.session.post(f"{self.url}{path}", data=picture, headers=kind, timeout=_SECONDS)
+            said = answer.json()
+        except (requests.RequestException, ValueError) as error:
+            raise ServerUnavailable(f"{self.url}: doesn't answer as a search server does: {error}") from None
+        if answer.status_code == HTTPStatus.NOT_FOUND and said.get("error", {}).get("code") == "item-unknown":
+            return None
+        if answer.status_code != HTTPStatus.OK:
+            message = said.get("error", {}).get("message", f"status {answer.status_code}")
+            raise ServerUnavailable(f"{self.url}{path}: {message}")
+        self.seconds.append(time.perf_counter() - begun)
+        found: dict[str, Any] = said
+        return found
+
+
+def compare_items(stable: str, shadow: str, count: int, k: int) -> tuple[dict[str, Any], dict[str, Any], Compared]:
+    """Ask both for the neighbours of `count` items of the first, evenly from its categories; with what each serves.
+
+    stable, shadow: base URLs. Raises `ServerUnavailable`.
+    """
+    one, other = _Server(stable.rstrip("/")), _Server(shadow.rstrip("/"))
+    statuses = [server.ask("/v1/status") or {} for server in (one, other)]
+    items = _sample(one, statuses[0].get("categories", []), count)
+    one.seconds, other.seconds = [], []
+    asked = ((item, partial(_Server.ask, path=f"/v1/items/{quote(item, safe='')}/similar?k={k}")) for item in items)
+    compared = _compare("items", one, other, k, asked)
+    return statuses[0], statuses[1], compared
+
+
+def compare_pictures(stable: str, shadow: str, pictures: Sequence[tuple[str, bytes]], k: int) -> Compared:
+    """Ask both for what is like each picture, whole. Raises `ServerUnavailable`."""
+    one, other = _Server(stable.rstrip("/")), _Server(shadow.rstrip("/"))
+    path = f"/v1/search?k={k}&detect=false"
+    asked = ((name, partial(_Server.ask, path=path, picture=picture)) for name, picture in pictures)
+    return _compare("pictures", one, other, k, asked)
+
+
+def golden_pictures(store: Store, status: dict[str, Any]) -> list[tuple[str, bytes]]:
+    """The golden pictures of the one model that a server says it has; none where it has none, or several."""
+    models = status.get("models") or []
+    if len(models) != 1:
+        return []
+    prefix = ModelPrefix.parse(models[0]["prefix"])
+    manifest = parse_model_manifest(store.read(prefix.manifest, limit=MODEL_MANIFEST_LIMIT).data, prefix)
+    names = [golden.image for golden in manifest.golden_images]
+    return [(name, store.read(f"{prefix}/{name}", limit=_PICTURE_LIMIT).data) for name in names]
+
+
+_Ask = Callable[[_Server], dict[str, Any] | None]
+
+
+def _compare(kind: str, one: _Server, other: _Server, k: int, asked: Iterable[tuple[str, _Ask]]) -> Compared:
+    differences, missing = [], []
+    for question, ask in asked:
+        answers = [ask(one), ask(other)]
+        if answers[1] is None:
+            missing.append(question)
+        if None in answers:
+            continue
+        first, second = ([each["id"] for each in answer["neighbors"]] for answer in answers if answer is not None)
+        differences.append(Difference(question, overlap(first, second, k), rank_biased_overlap(first, second)))
+    times = tuple(tuple(seconds * 1000 for seconds in server.seconds) for server in (one, other))
+    return Compared(kind, k, tuple(differences), tuple(missing), (times[0], times[1]))
+
+
+def _sample(server: _Server, categories: Sequence[dict[str, Any]], count: int) -> list[str]:
+    """Items of each category, as its share of all items is; at least one of each while there is room."""
+    total = sum(each["items"] for each in categories) or 1
+    items: list[str] = []
+    for each in sorted(categories, key=lambda each: -each["items"]):
+        share = min(max(1, round(count * each["items"] / total)), count - len(items), 1000)
+        if share <= 0:
+            break
+        answer = server.ask(f"/v1/items?category={quote(each['category'], safe='')}&limit={share}") or {"items": []}
+        items += [item["id"] for item in answer["items"]]
+    return items
+
+
+def for_programs(stable: dict[str, Any], shadow: dict[str, Any], found: Sequence[Compared]) -> dict[str, Any]:
+    """As JSON."""
+    return {
+        "stable": {name: stable.get(name) for name in ("index_prefix", "generation")},
+        "shadow": {name: shadow.get(name) for name in ("index_prefix", "generation")},
+        "compared": [
+            {
+                "kind": each.kind,
+                "asked": len(each.differences),
+                "missing": list(each.missing),
+                "k": each.k,
+                "overlap": round(each.overlap, 4),
+                "rank_biased_overlap": round(each.rank_biased_overlap, 4),
+                "milliseconds": {
+                    "stable": _percentiles(each.milliseconds[0]),
+                    "shadow": _percentiles(each.milliseconds[1]),
+                },
+                "worst": [
+                    {
+                        "question": one.question,
+                        "overlap": round(one.overlap, 4),
+                        "rank_biased_overlap": round(one.rank_biased_overlap, 4),
+                    }
+                    for one in each.worst
+                ],
+            }
+            for each in found
+        ],
+    }
+
+
+def for_people(stable: dict[str, Any], shadow: dict[str, Any], found: Sequence[Compared]) -> str:
+    """As text."""
+    lines = [f"stable    {stable.get('index_prefix')}", f"shadow    {shadow.get('index_prefix')}"]
+    for each in found:
+        lines += [
+            f"{each.kind:<9} {len(each.differences)} asked, {len(each.missing)} that the shadow doesn't have",
+            f"          overlap@{each.k} {each.overlap:.3f}, rank-biased overlap {each.rank_biased_overlap:.3f}",
+        ]
+        for name, milliseconds in zip(("stable", "shadow"), each.milliseconds, strict=True):
+            times = _percentiles(milliseconds)
+            lines.append(f"          {name}: {times['p50']} ms in the median, 95 % within {times['p95']} ms")
+        lines += [f"          least alike: {one.question} ({one.overlap:.2f})" for one in each.worst if one.overlap < 1]
+    return "\n".join(lines)
+
+
+def _percentiles(milliseconds: Sequence[float]) -> dict[str, float | None]:
+    if not milliseconds:
+        return {"p50": None, "p95": None}
+    ordered = sorted(milliseconds)
+    return {"p50": round(statistics.median(ordered), 2), "p95": round(ordered[int(0.95 * (len(ordered) - 1))], 2)}

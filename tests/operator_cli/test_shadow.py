@@ -1,0 +1,130 @@
+"""indexpush shadow and compare: a build beside its index, and how alike the two answer, asked of real servers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from model_repository.documents.receipt import Outcome
+from model_repository.errors import ObjectMissing
+from model_repository.names import IndexPrefix, Target
+from model_repository.repository import write_receipt
+from tests import builds
+from tests.operator_cli.conftest import Operator
+from tests.search_server.conftest import make_build
+from tests.search_server.vector_builds import make_vector_build
+
+SHADOW = Target("production", "clothing-shadow")
+
+
+def test_a_shadow_is_a_commit_beside_the_index_which_is_not_touched(operator: Operator) -> None:
+    b1, b2 = operator.build("b1", age=2), operator.build("b2")
+    operator.deployed(b1)
+    before = operator.generation()
+    said = operator("shadow", "clothing", "b2", "--by", "ada", "--reason", "v2", "--output", "json").value
+    assert (said["action"], said["index"], said["index_prefix"]) == ("shadow", "clothing-shadow", str(b2))
+    assert operator.live(SHADOW) == {"index_prefix": str(b2), "by": "ada", "reason": "v2"}
+    assert operator.generation() == before
+
+
+def test_what_the_shadow_serves_is_said_and_it_is_a_row_of_its_own(operator: Operator) -> None:
+    b2 = operator.build("b2")
+    operator("shadow", "clothing", "b2")
+    info = operator.store.stat(SHADOW.commit_name)
+    assert info is not None
+    write_receipt(
+        operator.store,
+        builds.receipt(info.generation, target=SHADOW, outcome=Outcome.SERVED, index_prefix=b2),
+    )
+    (found,) = operator("shadow", "clothing", "--output", "json").value["targets"]
+    assert (found["index"], found["state"]) == ("clothing-shadow", "served")
+    assert "clothing-shadow" in operator("status").out
+
+
+def test_a_shadow_ends_with_its_commit(operator: Operator) -> None:
+    operator.build("b2")
+    operator("shadow", "clothing", "b2")
+    said = operator("shadow", "clothing", "--off")
+    assert (said.code, "end with the next sweep" in said.out) == (0, True)
+    with pytest.raises(ObjectMissing):
+        operator.live(SHADOW)
+    again = operator("shadow", "clothing", "--off")
+    assert (again.code, "nothing is committed for 'clothing-shadow'" in again.err) == (66, True)
+
+
+def test_a_build_that_is_not_whole_or_of_another_index_is_no_shadow(operator: Operator) -> None:
+    operator.build("b2", index="toys")
+    assert operator("shadow", "clothing", "b9").code == 66
+    assert operator("shadow", "clothing", "indexes/toys/b2").code == 64
+    assert operator.store.stat(SHADOW.commit_name) is None
+
+
+def test_no_name_is_too_long_for_an_index_and_too_long_for_its_shadow_in_silence(operator: Operator) -> None:
+    index = "a" * 40
+    operator.store.write(f"commits/production/{index}.json", b"{}", if_generation_match=0)
+    said = operator("shadow", index, "b1")
+    assert (said.code, "at most 40" in said.err) == (64, True)
+
+
+@pytest.fixture
+def two(tmp_path: Path, start: Callable[..., Any]) -> tuple[str, str]:
+    """Servers of two builds, of which the second lacks a twentieth of the items."""
+    builds_of = [make_vector_build(tmp_path / str(n), {"all": n}, 16, width=2000) for n in (200, 190)]
+    return tuple(start(build | {"WORKERS": "1"}).url for build in builds_of)  # type: ignore[return-value]
+
+
+def test_answers_are_compared_item_by_item_and_the_least_alike_are_named(
+    operator: Operator, two: tuple[str, str]
+) -> None:
+    addresses = ("--stable", two[0], "--shadow", two[1])
+    (found,) = operator("compare", "clothing", *addresses, "--items", "200", "--output", "json").value["compared"]
+    assert found["kind"] == "items"
+    assert set(found["missing"]) == {f"all-{n}" for n in range(190, 200)}
+    assert found["asked"] == 190
+    assert 0.85 < found["overlap"] < 1
+    assert 0.8 < found["rank_biased_overlap"] < 1
+    assert len(found["worst"]) == 5
+    assert found["worst"][0]["overlap"] <= found["worst"][-1]["overlap"] < 1
+    assert all(found["milliseconds"][of]["p50"] > 0 for of in ("stable", "shadow"))
+    text = operator("compare", "clothing", *addresses, "--items", "20")
+    assert "overlap@10" in text.out
+
+
+def test_an_overlap_that_is_too_low_ends_with_1(operator: Operator, two: tuple[str, str]) -> None:
+    same = ("--stable", two[0], "--shadow", two[0], "--items", "10")
+    assert operator("compare", "clothing", *same, "--least-overlap", "1").code == 0
+    other = ("--stable", two[0], "--shadow", two[1], "--items", "200")
+    assert operator("compare", "clothing", *other, "--least-overlap", "1").code == 1
+
+
+def test_golden_pictures_are_compared_where_the_index_has_one_model(
+    operator: Operator, tmp_path: Path, start: Callable[..., Any]
+) -> None:
+    build = make_build(tmp_path / "current")
+    server = start(build.environment() | {"WORKERS": "1"})
+    for file in (tmp_path / "current" / "models").rglob("*"):
+        if file.is_file():
+            name = f"models/{file.relative_to(tmp_path / 'current' / 'models')}"
+            operator.store.write(name, file.read_bytes(), if_generation_match=None)
+    both = ("--stable", server.url, "--shadow", server.url, "--items", "5")
+    compared = operator("compare", "clothing", *both, "--output", "json").value["compared"]
+    assert [each["kind"] for each in compared] == ["items", "pictures"]
+    assert (compared[1]["overlap"], compared[1]["rank_biased_overlap"]) == (1.0, 1.0)
+    assert compared[1]["asked"] > 0
+
+
+def test_a_server_that_does_not_answer_is_named(operator: Operator) -> None:
+    said = operator("compare", "clothing", "--stable", "http://127.0.0.1:9", "--shadow", "http://127.0.0.1:9")
+    assert (said.code, "http://127.0.0.1:9" in said.err) == (69, True)
+
+
+def test_a_prefix_says_whose_shadow_it_may_be() -> None:
+    prefix = IndexPrefix("clothing", "b1")
+    assert SHADOW.takes(prefix)
+    assert SHADOW.is_shadow_of(prefix)
+    assert Target("production", "clothing").takes(prefix)
+    assert not Target("production", "clothing").is_shadow_of(prefix)
+    assert not Target("production", "shoes-shadow").takes(prefix)
