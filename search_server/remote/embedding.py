@@ -211,11 +211,13 @@ class RemoteEmbedding:
             try:
                 self._provable = self._provable or await asyncio.to_thread(self._models)
                 proved = await self._prove_all(self._provable)
-            except (RemoteAway, RemoteUnfit, OSError, ValueError, PermanentError) as error:
-                self._distrust(str(error))
-                if str(error) != told:
-                    told = str(error)
-                    self._log.warning(f"EMBEDDING_URL: not proved: {told}")
+            except Exception as error:  # noqa: BLE001 - whatever it is: without this task no photo is ever embedded again
+                known = isinstance(error, RemoteAway | RemoteUnfit | OSError | PermanentError)
+                why = str(error) if known else repr(error)
+                self._distrust(why)
+                if why != told:
+                    told = why
+                    self._log.warning(f"EMBEDDING_URL: not proved: {why}")
                 await asyncio.sleep(self._look_seconds)
                 continue
             if not self._proved:

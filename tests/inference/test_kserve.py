@@ -17,10 +17,13 @@ from typing import Any
 import httpx
 import numpy as np
 import pytest
+import uvloop
 from onnx import TensorProto, helper
 
 from image_embedder import Embedder
 from model_repository.documents.model_manifest import ModelInput
+from search_server.remote.inference import Described, RemoteModel, Tensor
+from search_server.remote.ways import ways_to
 from tests import builds
 from tests.search_server.conftest import Build, Server, block_model, free_port, make_build, picture
 from tools.make_model import make_model
@@ -164,6 +167,31 @@ def test_a_photo_is_embedded_by_the_pool_and_no_network_is_loaded_here(
     assert search(server, b"no picture").json()["error"]["code"] == "image-unreadable"
     server.terminate()
     assert server.wait(_HANG)[0] == 0
+
+
+def test_the_three_ways_to_ask_give_the_same_numbers(tmp_path: Path) -> None:
+    pool = Pool(tmp_path, "http")
+    pool.start(blocks_1=block_model())
+    pixels = np.random.default_rng(1).uniform(0, 255, (1, 3, 32, 32)).astype("<f4")
+    tensor, model = Tensor("in", "FP32", pixels.shape, pixels.tobytes()), RemoteModel(BLOCKS)
+
+    async def ask() -> list[tuple[Described, list[float]]]:
+        ways = (
+            *ways_to(f"http://127.0.0.1:{pool.http_port}"),
+            *ways_to(f"grpc://127.0.0.1:{pool.grpc_port}"),
+        )
+        answers = [(await way.describe(model), list(await way.infer(model, tensor, "out"))) for way in ways]
+        for way in ways:
+            await way.close()
+        return answers
+
+    try:
+        in_bytes, in_json, over_grpc = uvloop.run(ask())
+    finally:
+        pool.stop()
+    assert in_bytes == in_json == over_grpc
+    assert in_bytes[0] == Described((("in", "FP32"),), (("out", "FP32"),))
+    assert np.linalg.norm(in_bytes[1]) == pytest.approx(1)
 
 
 def test_a_pool_with_other_vectors_is_never_used_and_the_right_one_is_as_soon_as_it_is_there(

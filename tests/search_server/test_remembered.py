@@ -9,6 +9,7 @@ import math
 import os
 import signal
 import struct
+import time
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -24,6 +25,7 @@ from image_embedder import CROPPING, PREPROCESSING
 from model_repository.documents.detector_manifest import GoldenDetection
 from model_repository.documents.model_manifest import ModelInput
 from model_repository.log import Log
+from search_server.errors import PictureLost
 from search_server.pictures import redis_cache
 from search_server.pictures.answers import MADE_BY, fits, name_of, sealed, unsealed
 from search_server.pictures.messages import (
@@ -41,9 +43,10 @@ from search_server.pictures.messages import (
 from search_server.pictures.redis_cache import RedisCache
 from search_server.pictures.remembered import RecentAnswers, RememberedPictures
 from search_server.pod import PodState
+from tests.search_server import test_pictures as pictures
 from tests.search_server.conftest import free_port
 from tests.search_server.redis_server import RedisServer
-from tests.search_server.test_pictures import embedding, search, until
+from tests.search_server.test_pictures import GOOD, children, embedding, search, until, write_model
 
 PHOTO = hashlib.sha256(b"a photo").digest()
 MODEL = ModelFile("/data/models/a/1/model.onnx", ModelInput(8), True, "a" * 64, 3)
@@ -216,6 +219,11 @@ def test_a_refusal_and_what_does_not_fit_are_not_remembered() -> None:
 # Redis
 
 
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    return write_model(tmp_path_factory.mktemp("model") / "model.onnx", 1)
+
+
 @pytest.fixture
 def redis_server(tmp_path: Path) -> Iterator[RedisServer]:
     server = RedisServer(tmp_path, free_port())
@@ -330,6 +338,38 @@ def test_a_photo_of_before_is_answered_by_any_worker_while_nobody_can_embed(
     assert (remembered(server)["pod", "hit"], remembered(server)["pod", "miss"]) == (10, 1)
 
 
+def test_a_golden_image_is_embedded_whatever_is_remembered_of_it(
+    good_build: Any, start: Callable[..., Any], redis_server: RedisServer
+) -> None:
+    golden = hashlib.sha256(good_build.picture(4711)).digest()
+    (reference,) = good_build.manifest.models
+    name = name_of(Embed(replace(MODEL, digest=reference.digest)), golden)
+    assert name is not None
+    wrong = VECTOR, struct.pack("<48f", 1, *[0] * 47)
+    redis_server.client.set(f"indexpush:photo:{name.hex()}", sealed(name, wrong))
+    server = start({**good_build.environment(), "CACHE_URL": redis_server.url})  # it has proved itself
+    wait_for_the_shared_cache(server)
+    own = next(worker for worker in children(server.process.pid) if b"search_server.worker" in command(worker))
+    os.kill(own, signal.SIGKILL)  # and so does the worker that replaces another, who asks when Redis is well
+    wait_for_metric(server, "indexpush_search_worker_deaths_total 1.0")
+    wait_for_metric(server, "indexpush_search_ready 1.0")
+    search(server.url, good_build.picture(4711))
+    assert remembered(server)["shared", "hit"] == 1  # so it was there to be found
+
+
+def test_what_is_to_be_made_anew_is_not_remembered_and_not_taken_from_what_is(model: Any) -> None:
+    async def story(pod: Any) -> None:
+        await pod.client.embed(model, GOOD)
+        (pid,) = pod.pids
+        os.kill(pid, signal.SIGSTOP)
+        pod.processes._deadline_seconds = 0.2
+        assert await pod.client.embed(model, GOOD)
+        with pytest.raises(PictureLost):
+            await pod.client.embed(model, GOOD, remembered=False)
+
+    pictures.run(story)
+
+
 def test_pods_share_what_they_remember_and_garbage_is_embedded_anew(
     good_build: Any, start: Callable[..., Any], redis_server: RedisServer
 ) -> None:
@@ -354,13 +394,21 @@ def test_pods_share_what_they_remember_and_garbage_is_embedded_anew(
 
 
 def wait_for_the_shared_cache(server: Any) -> None:
-    while "indexpush_search_shared_cache_up 1.0" not in httpx.get(f"{server.url}/metrics").text:
-        pass
+    wait_for_metric(server, "indexpush_search_shared_cache_up 1.0")
+
+
+def wait_for_metric(server: Any, line: str) -> None:
+    while line not in httpx.get(f"http://127.0.0.1:{server.probe_port}/metrics").text:
+        time.sleep(0.05)
+
+
+def command(pid: int) -> bytes:
+    return Path(f"/proc/{pid}/cmdline").read_bytes()
 
 
 def wait_for_keys(redis_server: RedisServer) -> Any:
     while not (keys := redis_server.client.keys()):
-        pass
+        time.sleep(0.05)
     return keys
 
 

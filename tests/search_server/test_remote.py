@@ -268,6 +268,22 @@ def test_of_two_ways_the_one_that_the_pool_knows_is_taken(good_build: Build, poo
     run(good_build, [unknown, pool], story)
 
 
+def test_a_fault_of_our_own_is_said_and_the_pool_is_proved_all_the_same_afterwards(
+    good_build: Build, pool: Pool
+) -> None:
+    def faulty(_: Tensor) -> Sequence[float]:
+        raise KeyError("never thought of")
+
+    pool.answer = faulty
+
+    async def story(pod: Pod) -> None:
+        await until(lambda: pool.asked > 1)
+        pool.answer = pool.right
+        await pod.proved()
+
+    assert "KeyError('never thought of')" in run(good_build, [pool], story)
+
+
 def test_a_model_of_several_inputs_is_not_asked(good_build: Build, pool: Pool) -> None:
     pool.described = Described((("in", "FP32"), ("mask", "FP32")), ())
 
