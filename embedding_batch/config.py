@@ -353,7 +353,8 @@ def _parser(word: str, environment: Mapping[str, str]) -> argparse.ArgumentParse
         add(
             "--catalogue",
             required=True,
-            help="folder with catalogue.jsonl; .jsonl, .csv or .parquet, a file or pattern, here or gs://; "
+            help="folder with catalogue.jsonl, or with a folder of pictures for each category; "
+            ".jsonl, .csv or .parquet, a file or pattern, here or gs://; "
             "bigquery://PROJECT/DATASET/TABLE, or bigquery://PROJECT with --query",
         )
         add("--query", default="", help="file with the SQL that finds the catalogue in BigQuery")

@@ -59,14 +59,8 @@ def _pause(environment: Mapping[str, str]) -> float:
 
 def _run(arguments: Sequence[str], environment: Mapping[str, str], console: Console) -> dict[str, Any]:
     now = datetime.now(UTC)
-    if list(arguments[:2]) == ["model", "publish"]:
-        from embedding_batch.publish_model import publish_own_model  # noqa: PLC0415
-
-        return publish_own_model(arguments[2:], environment, now)
-    if list(arguments[:2]) == ["detector", "publish"]:
-        from embedding_batch.publish_model import publish_own_detector  # noqa: PLC0415
-
-        return publish_own_detector(arguments[2:], environment, now)
+    if (answer := _beside_runs(arguments, environment, now)) is not None:
+        return answer
     if list(arguments[:2]) == ["step", "list"]:
         config = read_command(["run", *arguments[2:]], environment, now)
         store = GcsStore(parse_bucket_url(config.repository))
@@ -87,6 +81,23 @@ def _run(arguments: Sequence[str], environment: Mapping[str, str], console: Cons
     from embedding_batch.batch import run  # noqa: PLC0415
 
     return run(config, store, now, console)
+
+
+def _beside_runs(arguments: Sequence[str], environment: Mapping[str, str], now: datetime) -> dict[str, Any] | None:
+    """What a command that neither indexes nor is a step of that answers; None: it is another."""
+    if list(arguments[:1]) == ["catalogue"]:
+        from embedding_batch.catalogue import look_at_catalogue  # noqa: PLC0415
+
+        return look_at_catalogue(arguments[1:])
+    if list(arguments[:2]) == ["model", "publish"]:
+        from embedding_batch.publish_model import publish_own_model  # noqa: PLC0415
+
+        return publish_own_model(arguments[2:], environment, now)
+    if list(arguments[:2]) == ["detector", "publish"]:
+        from embedding_batch.publish_model import publish_own_detector  # noqa: PLC0415
+
+        return publish_own_detector(arguments[2:], environment, now)
+    return None
 
 
 def _step(wanted: Step, config: Config, plan: Plan, store: GcsStore, console: Console) -> dict[str, Any]:

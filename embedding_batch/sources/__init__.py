@@ -7,6 +7,7 @@ and checked many at once and never held all together.
 JSONL   an object a line; in place of `picture` it may have `file`, a path within the catalogue's folder
 CSV     RFC 4180, with a row of names
 Parquet
+folders     no file at all: pictures in folders that are named as their categories; see `folders`
 BigQuery    a table by ``bigquery://<project>/<dataset>/<table>``; by ``bigquery://<project>`` what a query finds
 """
 
@@ -23,8 +24,9 @@ from embedding_batch.errors import CatalogueMalformed
 from embedding_batch.sources.bigquery import SCHEME as BIGQUERY
 from embedding_batch.sources.bigquery import parse_bigquery, read_bigquery
 from embedding_batch.sources.files import PATTERN, SourceFile, find_files
+from embedding_batch.sources.folders import has_pictures, read_folders
 from embedding_batch.sources.jsonl import read_jsonl
-from embedding_batch.sources.rows import CATALOGUE_SCHEMA, CATEGORY_LIMIT, ID_LIMIT, PICTURE_LIMIT
+from embedding_batch.sources.rows import CATALOGUE_SCHEMA, CATEGORY_LIMIT, ID_LIMIT, PICTURE_LIMIT, is_utf_8
 from embedding_batch.sources.tables import read_csv, read_parquet
 from model_repository.errors import Misconfigured
 from model_repository.gcs_store import GcsStore
@@ -38,7 +40,9 @@ _READERS: Final[dict[str, Callable[[SourceFile], Iterator[pa.RecordBatch]]]] = {
     ".csv": read_csv,
     ".parquet": read_parquet,
 }
-_KINDS: Final = f"name a folder with {FILE}, or a .jsonl, .csv or .parquet file or pattern"
+_KINDS: Final = (
+    f"name a folder with {FILE} or with a folder for each category, or a .jsonl, .csv or .parquet file or pattern"
+)
 
 
 def read_catalogue(
@@ -46,8 +50,9 @@ def read_catalogue(
 ) -> Iterator[pa.RecordBatch]:
     """Read a catalogue: batches of `CATALOGUE_SCHEMA`, of some ten thousand rows, in the order of files and rows.
 
-    where: a folder with `catalogue.jsonl`; a .jsonl, .csv or .parquet file or pattern (`*`, `?`, `[...]`), on this
-    machine or ``gs://<bucket>/...``; or ``bigquery://...`` (see `bigquery`), with the text of a query for a project.
+    where: a folder with `catalogue.jsonl`, or with a folder for each category; a .jsonl, .csv or .parquet file or
+    pattern (`*`, `?`, `[...]`), on this machine or ``gs://<bucket>/...``; or ``bigquery://...`` (see `bigquery`), with
+    the text of a query for a project.
     open_bucket: by its name. scratch: the folder that files of a bucket are downloaded into, one after another, and
     gone from when read; else TMPDIR.
 
@@ -68,6 +73,9 @@ def read_catalogue(
 
 
 def _read_files(where: str, open_bucket: Callable[[str], Store], scratch: Path | None) -> Iterator[pa.RecordBatch]:
+    if Path(where).is_dir() and not Path(where, FILE).exists() and has_pictures(Path(where)):
+        yield from read_folders(Path(where))
+        return
     pattern = where if _names_files(where) else f"{where.rstrip('/')}/{FILE}"
     found = False
     for file in find_files(pattern, open_bucket, scratch):
@@ -75,7 +83,7 @@ def _read_files(where: str, open_bucket: Callable[[str], Store], scratch: Path |
         reader = _READERS.get(PurePosixPath(file.name).suffix.lower())
         if reader is None:
             raise CatalogueMalformed(f"{file.name}: of no known kind; {_KINDS}")
-        if not _is_utf_8(file.folder):
+        if not is_utf_8(file.folder):
             raise Misconfigured(f"--catalogue: {file.name!r}: the names of its folders should be UTF-8")
         yield from reader(file)
     if not found:
@@ -88,14 +96,6 @@ def _names_files(where: str) -> bool:
     if path.is_dir():
         return False
     return path.suffix.lower() in _READERS or re.search(PATTERN, where) is not None or path.is_file()
-
-
-def _is_utf_8(name: str) -> bool:
-    try:
-        name.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def _some(where: str, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:

@@ -20,6 +20,7 @@ from embedding_batch.sources.rows import (
     CATEGORY_LIMIT,
     ID_LIMIT,
     ROWS_AT_ONCE,
+    SAMPLE,
     VERSION_LIMIT,
     Origin,
     check_rows,
@@ -32,6 +33,7 @@ _SPACE: Final = " \t\r\n"
 _decode: Final = json.JSONDecoder().raw_decode
 """Without what json.loads does around it, which takes as long."""
 _STRINGS: Final = frozenset({str})
+_SAMPLE: Final = json.dumps(SAMPLE)
 
 _Row = tuple[str, str, str, str | None, list[str] | None]
 """As in CATALOGUE_SCHEMA."""
@@ -55,7 +57,7 @@ def read_jsonl(file: SourceFile) -> Iterator[pa.RecordBatch]:
                     rows.append(_row(data))
                 except _WrongLine as error:
                     yield from _batch(file, rows, numbers)  # what is wrong with an earlier line comes first
-                    raise CatalogueMalformed(f"{file.name}:{number}: {error}") from error
+                    raise CatalogueMalformed(f"{file.name}:{number}: {error}; a line is such as {_SAMPLE}") from error
                 numbers.append(number)
                 if len(rows) == ROWS_AT_ONCE:
                     yield from _batch(file, rows, numbers)

@@ -29,6 +29,8 @@ CATALOGUE_SCHEMA: Final = pa.schema(
     ]
 )
 NEEDED: Final = ("id", "category", "picture")
+SAMPLE: Final = {"id": "chair-16", "category": "chairs", "picture": "images/chair-16.jpg"}
+"""A row as it should be, for people whose row isn't."""
 
 ID_LIMIT: Final = 500
 CATEGORY_LIMIT: Final = 100
@@ -72,8 +74,19 @@ def wanted(name: str, names: Iterable[str]) -> list[str]:
         if names.count(column) > 1:
             raise CatalogueMalformed(f"{name}: the column {column!r} stands twice")
         if column in NEEDED and column not in names:
-            raise CatalogueMalformed(f"{name}: has no column {column!r}; {', '.join(NEEDED)} are needed")
+            sample = f"{','.join(SAMPLE)}\\n{','.join(SAMPLE.values())}"
+            needed = f"{', '.join(NEEDED)} are needed; as CSV: {sample}"
+            raise CatalogueMalformed(f"{name}: has no column {column!r}; {needed}")
     return [column for column in CATALOGUE_SCHEMA.names if column in names]
+
+
+def is_utf_8(name: str) -> bool:
+    """Whether a file's or folder's name, as the file system gives it, is text."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def check_rows(columns: Mapping[str, pa.Array], origin: Origin) -> pa.RecordBatch:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import shutil
 import signal
@@ -13,9 +14,8 @@ from pathlib import Path
 
 from local_stack.demo.checks import Misbehaved
 from local_stack.demo.console import Console
-from local_stack.demo.products import picture_server, two_days
+from local_stack.demo.products import Product, picture_server, read_shop, two_days
 from local_stack.demo.story import INDEX, Story
-from local_stack.demo.things import room_photo
 from local_stack.processes import ProgramFailed, spare_loopback
 from local_stack.stack import LocalStack, StackOptions
 from model_repository.errors import DeliveryError
@@ -28,7 +28,7 @@ HOME_STORE = Path(__file__).with_name("home_store")
 
 
 def main() -> int:
-    """Tell the story; 0 when every step worked, 1 when one didn't."""
+    """Tell the story; 0 when every step worked, 1 when one didn't, 2 when there is no such shop."""
     options = _arguments()
     console = Console()
     spare_loopback()
@@ -36,7 +36,13 @@ def main() -> int:
         signal.signal(number, signal.default_int_handler)
     work = Path(tempfile.mkdtemp(prefix="indexpush-demo-"))
     try:
-        _run(work, console, options.catalogue, once=options.once)
+        products = read_shop(_place(options.catalogue), work)
+    except ProgramFailed as error:
+        console.failure(f"--catalogue {options.catalogue}: {error}")
+        shutil.rmtree(work, ignore_errors=True)
+        return 2
+    try:
+        _run(work, console, products, once=options.once, ours=Path(options.catalogue) == HOME_STORE)
     except KeyboardInterrupt:
         console.note("stopped")
     except Exception as error:
@@ -53,23 +59,26 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="demo", description="The whole path on this machine, with product pictures.")
     parser.add_argument("--once", action="store_true", help="end when every step has worked")
     parser.add_argument(
-        "--catalogue", type=Path, default=HOME_STORE, help="another shop: a folder as the batch takes it"
+        "--catalogue", default=os.fspath(HOME_STORE), help="another shop, as the batch takes it: a folder or a file"
     )
-    options = parser.parse_args()
-    if not (options.catalogue / "catalogue.jsonl").is_file():
-        parser.error(f"--catalogue {options.catalogue}: there is no catalogue.jsonl in it")
-    return options
+    return parser.parse_args()
 
 
-def _run(work: Path, console: Console, shop: Path, *, once: bool) -> None:
-    with picture_server(shop / "images") as pictures:
-        stack = LocalStack(work, StackOptions(pod_values=_values(work, pictures)))
+def _place(catalogue: str) -> str:
+    """The same, whatever the working directory of who reads it."""
+    return catalogue if "://" in catalogue else str(Path(catalogue).absolute())
+
+
+def _run(work: Path, console: Console, products: list[Product], *, once: bool, ours: bool) -> None:
+    with picture_server(products) as shop:
+        stack = LocalStack(work, StackOptions(pod_values=_values(work, shop)))
         try:
             with console.step(1, "start: bucket server, events, function, webhook, a small cluster"):
                 stack.start()
                 took = ", ".join(f"{name} {seconds:.1f}" for name, seconds in stack.seconds.items())
                 console.note(f"ready after seconds: {took}")
-            story = _story(stack, console, work, shop.resolve())
+            story = _story(stack, console, work, products)
+            story.ours = ours
             story.first_build()
             story.search()
             story.redeploy()
@@ -84,15 +93,16 @@ def _run(work: Path, console: Console, shop: Path, *, once: bool) -> None:
             stack.stop()
 
 
-def _values(work: Path, pictures: str) -> Path:
-    """The shipped values of the local environment, and where the page finds its pictures."""
+def _values(work: Path, shop: str) -> Path:
+    """The shipped values of the local environment, and where the page finds pictures and names."""
     text = (CHECKOUT / "manifests" / "environments" / "local.yaml").read_text(encoding="utf-8")
     values = work / "local.yaml"
-    values.write_text(f"{text}\nenv:\n  ITEM_IMAGE_URL: {pictures!r}\n", encoding="utf-8")
+    places = {"ITEM_IMAGE_URL": f"{shop}/pictures/{{id}}", "ITEM_NAMES_URL": f"{shop}/names.json"}
+    values.write_text(f"{text}\nenv: {json.dumps(places)}\n", encoding="utf-8")
     return values
 
 
-def _story(stack: LocalStack, console: Console, work: Path, shop: Path) -> Story:
+def _story(stack: LocalStack, console: Console, work: Path, products: list[Product]) -> Story:
     os.environ.update(stack.variables())  # Google's client in this process finds the bucket server by them
     cache = work / "cache"
     cache.mkdir()
@@ -103,11 +113,10 @@ def _story(stack: LocalStack, console: Console, work: Path, shop: Path) -> Story
         stack=stack,
         store=GcsStore(stack.options.bucket),
         console=console,
-        shop=shop,
-        days=two_days(shop, work / "days"),
+        products={product["id"]: product for product in products},
+        days=two_days(products, work / "days"),
         cache=cache,
         target=Target(stack.options.environment, INDEX),
-        photo=room_photo(shop) if shop == HOME_STORE else None,
     )
 
 
@@ -116,6 +125,8 @@ def _stay(story: Story) -> None:
     exports = " ".join(f"{name}={value}" for name, value in story.operator_variables().items())
     say = story.console.note
     say(f"the page:    {story.stack.service_url(INDEX)}/   (click a product, or drop a photo of your own)")
+    for index in story.indexes[1:]:
+        say(f"             {story.stack.service_url(index)}/   ({index})")
     if story.detector:
         say(f"a room:      {story.room}   (drop it on the page)")
     say(f"the logs:    {story.stack.logs}")

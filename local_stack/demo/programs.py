@@ -69,5 +69,14 @@ def _said(program: str, arguments: Sequence[str], variables: Mapping[str, str]) 
     except subprocess.TimeoutExpired as error:
         raise ProgramFailed(f"{name} wasn't done after {_PATIENCE} s") from error
     if done.returncode:
-        raise ProgramFailed(f"{name} ended with status {done.returncode}: {done.stderr.strip()}")
+        raise ProgramFailed(f"{name} ended with status {done.returncode}: {_last_words(done.stderr)}")
     return done.stdout.strip()
+
+
+def _last_words(stderr: str) -> str:
+    """What a program said in the end: all of it, or the message of a line of its log."""
+    last = stderr.strip().rpartition("\n")[2]
+    try:
+        return str(json.loads(last)["message"])
+    except (ValueError, KeyError, TypeError):
+        return stderr.strip()

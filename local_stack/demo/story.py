@@ -17,10 +17,10 @@ from local_stack.demo import checks, sabotage
 from local_stack.demo.client import Client, Traffic
 from local_stack.demo.console import Console
 from local_stack.demo.evaluation import evaluate, histogram_neighbors
-from local_stack.demo.products import catalogue_lines, kinds, product_ids
+from local_stack.demo.products import Product, catalogue_lines, kinds, product_ids
 from local_stack.demo.programs import run_batch, run_indexpush
 from local_stack.demo.search import Search
-from local_stack.demo.things import ROOM, THINGS, published_detector
+from local_stack.demo.things import ROOM, THINGS, published_detector, room_photo
 from local_stack.demo.timeline import stages
 from local_stack.processes import ProgramFailed
 from local_stack.stack import LocalStack
@@ -39,19 +39,21 @@ _POLL_SECONDS = 0.02
 
 @dataclass(slots=True)
 class Story:
-    """Tells the demo step by step. shop: the catalogue in the repository. days: yesterday's and today's catalogue."""
+    """Tells the demo step by step. products: of both days, by id. days: yesterday's and today's catalogue."""
 
     stack: LocalStack
     store: GcsStore
     console: Console
-    shop: Path
+    products: Mapping[str, Product]
     days: tuple[Path, Path]
     cache: Path
     target: Target
-    photo: bytes | None = None
-    """Of a room; None: the shop has no such things, and nothing is looked for."""
+    ours: bool = True
+    """Whether it is the home store, of which more is known than of another shop."""
     detector: tuple[str, ...] = ()
     """Options of the batch; none: there is no detector."""
+    indexes: list[str] = field(default_factory=lambda: [INDEX])
+    """All that were put live."""
     builds: list[IndexPrefix] = field(default_factory=list)
     ready: list[float] = field(default_factory=list)
     """Seconds from each good commit until it answered."""
@@ -83,6 +85,7 @@ class Story:
         with self.console.step(
             2, "batch, over yesterday's catalogue: pictures -> embeddings -> Annoy -> bucket -> commit"
         ):
+            self._tell_of_days()
             self._publish_detector()
             summary = self._batch(self.days[0])
             committed = self._committed()
@@ -92,16 +95,27 @@ class Story:
             checks.went_live(receipt, self._search.status(), summary["index_prefix"])
             self._tell_timeline(receipt.generation, committed, answered)
             self.ready.append(answered - committed)
+            self._says_where(INDEX)
+
+    def _says_where(self, index: str) -> None:
+        self.console.note(f"{index} answers at {self.stack.service_url(index)}/")
+
+    def _tell_of_days(self) -> None:
+        yesterday, today = (set(product_ids(day)) for day in self.days)
+        self.console.note(
+            f"the shop has {len(self.products)} products, of which {len(yesterday)} were for sale yesterday; "
+            f"today {len(yesterday - today)} are gone, and {len(today - yesterday)} are new"
+        )
 
     @property
     def room(self) -> Path:
-        """The file with `photo`."""
+        """The file with the photo of a room."""
         return self.days[0].parent / "room.jpg"
 
     def _publish_detector(self) -> None:
-        if self.photo is None:
+        if not self.ours:
             return
-        self.room.write_bytes(self.photo)
+        self.room.write_bytes(room_photo(self.products))
         try:
             self.detector = published_detector(self.cache / "models", self.room, self.stack.variables())
         except ProgramFailed as error:
@@ -143,46 +157,59 @@ class Story:
         """Items, pictures and vectors find what they should, and better than colours would."""
         with self.console.step(4, "search by item, by picture, by vector; and how good it is"):
             labels = kinds(self.days[0])
-            item = next(item for item, kind in labels.items() if kind == "chair")
-            self._search_each_way(item)
+            self._search_each_way(self._an_item)
             self._search_the_room(labels)
-            pictures = {name: self.shop / "images" / f"{name}.jpg" for name in labels}
-            with self.console.bar() as advance:
-                asked = iter(range(1, len(labels) + 1))
-                search = self._search
+            if self.ours:
+                self._measure(labels)
 
-                def nearest(name: str) -> list[str]:
-                    advance("asking", next(asked), len(labels))
-                    return [neighbor["id"] for neighbor in search.similar(name, 200)]
+    @property
+    def _an_item(self) -> str:
+        """One that both days have: a chair, if that can be known."""
+        today, labels = set(product_ids(self.days[1])), kinds(self.days[0])
+        both = [item for item in product_ids(self.days[0]) if item in today]
+        return next((item for item in both if labels.get(item) == "chair"), both[0])
 
-                model = evaluate(labels, nearest)
-            histogram = evaluate(labels, histogram_neighbors(pictures))
-            for name, found in (("embeddings", model), ("colour histogram", histogram)):
-                self.console.note(
-                    f"{name:16} precision@1 {found.precision_at_1:.2f}, precision@5 {found.precision_at_5:.2f} "
-                    f"(over {found.queries} products whose names say what they are)"
-                )
-            checks.beats_histogram(model, histogram)
+    def _measure(self, labels: Mapping[str, str]) -> None:
+        """How often the nearest products are of the same kind, beside what colours alone find."""
+        pictures = {item: Path(self.products[item]["picture"]) for item in labels}
+        with self.console.bar() as advance:
+            asked = iter(range(1, len(labels) + 1))
+            search = self._search
+
+            def nearest(name: str) -> list[str]:
+                advance("asking", next(asked), len(labels))
+                return [neighbor["id"] for neighbor in search.similar(name, 200)]
+
+            model = evaluate(labels, nearest)
+        histogram = evaluate(labels, histogram_neighbors(pictures))
+        for name, found in (("embeddings", model), ("colour histogram", histogram)):
+            self.console.note(
+                f"{name:16} precision@1 {found.precision_at_1:.2f}, precision@5 {found.precision_at_5:.2f} "
+                f"(over {found.queries} products whose names say what they are)"
+            )
+        checks.beats_histogram(model, histogram)
 
     def _search_each_way(self, item: str) -> None:
-        search = self._search
-        by_item = search.similar(item, 5)
-        checks.answered(by_item, 5, "item")
-        category = next(product["category"] for product in catalogue_lines(self.shop) if product["id"] == item)
-        by_picture = search.by_picture((self.shop / "images" / f"{item}.jpg").read_bytes(), 5, category)
-        checks.answered(by_picture, 5, "picture")
-        checks.found_itself(by_picture, item, "picture")
-        by_vector = search.by_vector(search.vector(item), 5)
-        checks.answered(by_vector, 5, "vector")
+        search, product = self._search, self.products[item]
+        k = min(5, search.status()["items"] - 1)
+        by_item = search.similar(item, k)
+        checks.answered(by_item, k, "item")
+        by_vector = search.by_vector(search.vector(item), k)
+        checks.answered(by_vector, k, "vector")
         checks.found_itself(by_vector, item, "vector")
-        for way, found in (("item", by_item), ("picture", by_picture), ("vector", by_vector)):
-            answer = ", ".join(f"{neighbor['id']} {neighbor['score']:.2f}" for neighbor in found)
+        found = {"item": by_item, "vector": by_vector}
+        if product["picture"].startswith("/"):
+            picture = Path(product["picture"]).read_bytes()
+            found["picture"] = search.by_picture(picture, k, product["category"])
+            checks.found_itself(found["picture"], item, "picture")
+        for way, neighbors in found.items():
+            answer = ", ".join(f"{neighbor['id']} {neighbor['score']:.2f}" for neighbor in neighbors)
             self.console.note(f"by {way:8} {item}: {answer}")
 
     def _search_the_room(self, labels: Mapping[str, str]) -> None:
-        if self.photo is None or not self.detector:
+        if not self.detector:
             return
-        regions = self._search.things_in(self.photo, 3)
+        regions = self._search.things_in(self.room.read_bytes(), 3)
         self.console.note(f"in a photo of a room with {', '.join(ROOM)}:")
         for region in regions:
             near = ", ".join(f"{neighbor['id']} {neighbor['score']:.2f}" for neighbor in region["neighbors"])
@@ -298,9 +325,11 @@ class Story:
         receipt = self._receipt(summary["generation"], index)
         checks.went_live(receipt, self._search_of(index).status(), summary["index_prefix"])
         manifest = read_build(self.store, IndexPrefix.parse(summary["index_prefix"])).manifest
-        item = next(iter(kinds(self.days[1])))
+        item = self._an_item
         found = self._search_of(index).similar(item, 3)
         checks.answered(found, 3, "item")
+        self.indexes.append(index)
+        self._says_where(index)
         rate = sum((each.queries_per_second or 0) * each.items for each in manifest.partitions) / manifest.items
         answer = ", ".join(f"{neighbor['id']} {neighbor['score']:.2f}" for neighbor in found)
         self.console.note(

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
+from local_stack.demo.products import Product
 from local_stack.demo.programs import run_module
 from local_stack.demo.rooms import photo_of
 
@@ -24,9 +25,9 @@ _PREFIX: Final = "models/ssd-mobilenetv2-oid/1"
 _QUICK: Final = {"npm_config_fetch_retries": "0"}  # offline, npm would try for more than a minute
 
 
-def room_photo(shop: Path) -> bytes:
+def room_photo(products: Mapping[str, Product]) -> bytes:
     """The JPEG of a room with three products of the home store."""
-    return photo_of([(shop / "images" / f"{item}.jpg").read_bytes() for item in ROOM])
+    return photo_of([Path(products[item]["picture"]).read_bytes() for item in ROOM])
 
 
 def published_detector(kept: Path, photo: Path, variables: Mapping[str, str]) -> tuple[str, ...]:

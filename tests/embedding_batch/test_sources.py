@@ -18,6 +18,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from embedding_batch.catalogue import look_at_catalogue
 from embedding_batch.errors import CatalogueMalformed
 from embedding_batch.sources import CATALOGUE_SCHEMA, CATEGORY_LIMIT, ID_LIMIT, read_catalogue
 from embedding_batch.sources.rows import ROWS_AT_ONCE, Origin, check_rows
@@ -500,3 +501,59 @@ def test_bigquery_without_its_client_is_misconfigured(monkeypatch: pytest.Monkey
 def test_only_the_columns_that_are_wanted_are_kept(tmp_path: Path) -> None:
     write(tmp_path / "a.parquet", line("a", embedding=[1.0] * 512))
     assert read(tmp_path / "a.parquet")[0].keys() == set(CATALOGUE_SCHEMA.names)
+
+
+def test_folders_are_categories_and_the_pictures_in_them_items(tmp_path: Path) -> None:
+    for name in ("chairs/oak.jpg", "lamps/kids/moon 1.PNG", "chairs/birch.webp", "chairs/readme.txt", ".git/a.jpg"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    assert read(tmp_path) == [
+        {"id": item, "category": category, "picture": f"{tmp_path}/{file}", "version": None, "tags": None}
+        for item, category, file in (
+            ("chairs/birch", "chairs", "chairs/birch.webp"),
+            ("chairs/oak", "chairs", "chairs/oak.jpg"),
+            ("lamps/kids/moon 1", "lamps", "lamps/kids/moon 1.PNG"),
+        )
+    ]
+    write(tmp_path / "catalogue.jsonl", line("a"))  # who wrote a list means it
+    assert [row["id"] for row in read(tmp_path)] == ["a"]
+
+
+def test_a_picture_in_no_categorys_folder_is_named(tmp_path: Path) -> None:
+    (tmp_path / "chairs").mkdir()
+    for name in ("chairs/oak.jpg", "stray.jpg"):
+        (tmp_path / name).touch()
+    with pytest.raises(
+        CatalogueMalformed, match=r"/stray\.jpg: lies in no category's folder; move it into one, such as"
+    ):
+        read(tmp_path)
+
+
+def test_a_wrong_row_is_shown_a_right_one(tmp_path: Path) -> None:
+    (tmp_path / "catalogue.jsonl").write_text("chair-16, chairs, a.jpg")
+    with pytest.raises(CatalogueMalformed) as wrong:
+        read(tmp_path)
+    sample = str(wrong.value).partition("a line is such as ")[2]
+    (tmp_path / "catalogue.jsonl").write_text(sample)
+    assert [row["id"] for row in read(tmp_path)] == ["chair-16"]
+    (tmp_path / "a.csv").write_text("id,name\n1,a")
+    with pytest.raises(CatalogueMalformed) as wrong:
+        read(tmp_path / "a.csv")
+    (tmp_path / "a.csv").write_text(str(wrong.value).partition("as CSV: ")[2].replace("\\n", "\n"))
+    assert [row["category"] for row in read(tmp_path / "a.csv")] == ["chairs"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_catalogue_is_counted_and_written_as_the_batch_sees_it(tmp_path: Path, kind: str) -> None:
+    given = write(tmp_path / f"a.{kind}", line("b", tags=["brand=acme"]), line("a", category="Lamps"))
+    seen = tmp_path / "elsewhere" / "seen.jsonl"
+    seen.parent.mkdir()
+    counts = look_at_catalogue(["--catalogue", str(given), "--write", str(seen)])
+    assert counts == {"items": 2, "categories": {"Chairs": 1, "Lamps": 1}}
+    assert read(seen) == read(given)
+
+
+def test_an_id_that_stands_twice_in_a_catalogue_is_named(tmp_path: Path) -> None:
+    given = write(tmp_path / "a.csv", line("b"), line("a"), line("b"))
+    with pytest.raises(CatalogueMalformed, match=r"a\.csv: the id 'b' stands twice"):
+        look_at_catalogue(["--catalogue", str(given)])
