@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import io
+import json
 import os
+import re
+import shlex
 import shutil
 import socket
 from collections.abc import Callable, Sequence
@@ -300,6 +303,38 @@ def test_on_the_page_each_thing_in_a_photo_is_a_box_to_click(
         assert (box["y"] - square["y"] - 1) / inner == pytest.approx(0.25 + LEFT[1] / 2, abs=0.01)
         assert box["width"] / inner == pytest.approx(0.25, abs=0.01)
         browser.close()
+
+
+# the page of the API
+
+
+def asked_as_on_the_page(server: Any, command: str, photo: bytes) -> Any:
+    """What a `curl` of the page is answered by this server."""
+    words = shlex.split(command)[1:]
+    (url,) = (word for word in words if word.startswith("http://"))
+    path = url.removeprefix("http://localhost:8080")
+    if "-d" in words:
+        return httpx.post(server.url + path, content=words[words.index("-d") + 1].encode()).json()
+    if "--data-binary" in words:
+        return httpx.post(server.url + path, content=photo, headers={"content-type": "image/png"}, timeout=60).json()
+    return httpx.get(server.url + path).json()
+
+
+def shape(value: Any) -> Any:
+    """Names and types, without the values; a list's first."""
+    if isinstance(value, dict):
+        return {name: shape(one) for name, one in value.items()}
+    if isinstance(value, list):
+        return [shape(one) for one in value[:1]]
+    return float if isinstance(value, int | float) else type(value)
+
+
+def test_sample_answers_on_the_page_of_the_api_have_the_shape_of_real_ones(server: Any, photo: bytes) -> None:
+    page = Path("docs/search-api.md").read_text(encoding="utf-8")
+    samples = re.findall(r"^    \$ (curl .*)\n((?:    .*\n)+)", page, re.MULTILINE)
+    assert len(samples) == 3
+    for command, answer in samples:
+        assert shape(asked_as_on_the_page(server, command, photo)) == shape(json.loads(answer)), command
 
 
 # the proof
