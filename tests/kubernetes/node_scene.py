@@ -129,8 +129,15 @@ class Scene:
 
     def status(self, index: str) -> dict[str, Any]:
         """What the webhook tells people about an index."""
+        return self._deployment("GET", index)
+
+    def withdraw(self, shadow: str) -> dict[str, Any]:
+        """Ask for the end of a shadow, as a sweep does once its commit is gone."""
+        return self._deployment("DELETE", shadow)
+
+    def _deployment(self, method: str, index: str) -> dict[str, Any]:
         host = self.kube.service_address(NAMESPACE, "indexpush-cd-webhook")
-        asked = urllib.request.Request(f"http://{host}/v1/deployments/{index}")
+        asked = urllib.request.Request(f"http://{host}/v1/deployments/{index}", method=method)
         asked.add_header("Authorization", f"Bearer {TOKEN}")
         with urllib.request.urlopen(asked, timeout=30) as answer:
             return dict(json.load(answer))

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 from datetime import UTC, datetime
+from functools import partial
 
 import pytest
 
 from local_stack.demo import checks
+from model_repository.documents.commit import Commit
 from model_repository.documents.filter_receipt import FilterOutcome, FilterReceipt
 from model_repository.documents.receipt import Outcome
 from model_repository.names import Target
-from model_repository.repository import read_filter_receipt, write_filter
+from model_repository.repository import read_filter_receipt, write_commit, write_filter
+from operator_cli.commands.compare import compare_items
 from tests.kubernetes.installation import ENVIRONMENT, NAMESPACE, SEARCH_IMAGE
 from tests.kubernetes.kube import Object, until
 from tests.kubernetes.node_scene import CATALOGUE, INDEX, PRODUCTS, Scene, ready, restarts, unbroken
@@ -74,6 +77,30 @@ def test_what_is_sold_out_is_gone_from_every_pod_soon_after_the_upload(
     with capsys.disabled():
         took = (receipt.finished - receipt.started).total_seconds()
         print(f"\na filter, from the webhook to all {receipt.pods} pods {took:.1f} s")  # noqa: T201
+
+
+def test_a_shadow_serves_beside_the_index_and_goes_with_all_that_is_its_once_its_commit_is_gone(scene: Scene) -> None:
+    shadow = Target(ENVIRONMENT, INDEX).shadow
+    commit = Commit(scene.build, "people", "version 2")
+
+    def gone(kind: str) -> bool:
+        label = f"app.kubernetes.io/instance={shadow.index}"
+        return not scene.kube.kubectl("-n", NAMESPACE, "get", kind, "-l", label, "-o", "name")
+
+    with scene.asking(INDEX) as client:
+        generation = write_commit(scene.store, shadow, commit, if_generation_match=None).generation
+        receipt = scene.receipt(shadow.index, generation)
+        assert receipt.outcome is Outcome.SERVED, receipt.detail
+        assert scene.status(shadow.index)["shadow"]
+        assert "stays" in scene.withdraw(shadow.index)["detail"]
+        _, _, compared = compare_items(scene.url(INDEX), scene.url(shadow.index), 20, 10)
+        assert compared.overlap == 1.0
+        scene.store.delete(shadow.commit_name)
+        assert "deleted" in scene.withdraw(shadow.index)["detail"]
+        for kind in ("deployment", "service", "poddisruptionbudget", "pod"):
+            until(partial(gone, kind), f"the end of each {kind}", 120.0)
+    unbroken(client.traffic)
+    assert str(generation) not in map(str, client.traffic.generations)
 
 
 def test_how_long_a_commit_takes_to_be_ready(scene: Scene, capsys: pytest.CaptureFixture[str]) -> None:
