@@ -87,7 +87,7 @@ class RemoteEmbedding:
         models: reads them from the build. pod: where is counted.
         """
         self._pictures = pictures
-        self._ways = ways
+        self._ways: Sequence[Inference] = ways
         self._models = models
         self._pod = pod
         self._log = log
@@ -235,13 +235,16 @@ class RemoteEmbedding:
         return {model.digest: await self._prove(model) for model in models}
 
     async def _prove(self, model: ProvableModel) -> _Proved:
-        problem: RemoteUnfit | None = None
+        problems: list[RemoteAway | RemoteUnfit] = []
         for way in self._ways:
             try:
-                return await self._prove_way(way, model)
-            except RemoteUnfit as error:  # of two forms a server may know one
-                problem = problem or error
-        raise problem or RemoteUnfit("there is no way to ask")
+                proved = await self._prove_way(way, model)
+            except (RemoteAway, RemoteUnfit) as error:  # MLServer answers 500 to a form that it doesn't know
+                problems.append(error)
+            else:
+                self._ways = sorted(self._ways, key=lambda each: each is not way)  # the first to be tried next time
+                return proved
+        raise problems[-1] if problems else RemoteUnfit("there is no way to ask")
 
     async def _prove_way(self, way: Inference, model: ProvableModel) -> _Proved:
         name, file = model.name, _file(model)

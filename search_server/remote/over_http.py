@@ -37,6 +37,7 @@ class OverHttp:
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=connections),
             timeout=aiohttp.ClientTimeout(total=seconds),
+            headers={"Accept-Encoding": "identity"},  # its numbers hardly shrink
             trust_env=False,  # a proxy of the environment's isn't for the cluster's own
             auto_decompress=False,
         )
