@@ -26,12 +26,13 @@ from embedding_batch.state.plan import open_plan
 from embedding_batch.state.scratch import scratch
 from embedding_batch.step import do
 from embedding_batch.steps.checking import share
-from embedding_batch.steps.committing import look
+from embedding_batch.steps.committing import Serving, look
 from embedding_batch.steps.guards import guard_items
 from embedding_batch.steps.indexing import index_part, widths_before
 from embedding_batch.steps.publishing import publish_build, published
 from embedding_batch.steps.reporting import report
 from embedding_batch.steps.tagging import check_tags, encode_tags
+from embedding_batch.steps.unchanged import is_unchanged, unchanged
 from embedding_batch.steps.vectors import spool_vectors
 from model_repository.gcs_store import GcsStore
 from model_repository.store import Store
@@ -71,6 +72,12 @@ def _index_pictures(run: Run) -> None:
             run.spans[name] = (number * pictures, listed["pictures"])
             do(run, name, number)
     collected = do(run, "collect")
+    serving = Serving.of(listed["serving"], run.config.target)
+    if is_unchanged(run, serving, collected["made_of"]):
+        with run.timed("commit") as details:
+            details.append(f"nothing to build: {run.config.target.index} serves just this already; --always builds it")
+        run.folder.write_record("commit", None, {**unchanged(serving), "seconds": 0.0})
+        return
     for place in {part["model"] for part in collected["of_parts"]}:
         how = listed["models"][place]
         model, _ = run.model(run.config.model_named(how["name"]))

@@ -30,7 +30,7 @@ Model = str | ModelPrefix
 STEPS = ("fetch", "embed", "collect", "build", "publish", "commit", "report")
 NUMBERED = {"fetch": "shard", "embed": "shard", "build": "part"}
 """Which number a step takes."""
-LOCAL = ("repository", "cache", "workers", "check")
+LOCAL = ("repository", "cache", "workers", "check", "always")
 """Options of a machine, not of a run."""
 
 DEVICES = ("cpu", "cuda")
@@ -73,6 +73,7 @@ class Config:
     shard_pictures: most of a shard. part_items: most of a partition; a category with more has several.
     by, reason: of the commit, for people.
     commits: False: publish the build, and leave the commit to somebody else.
+    unchanged_too: False: build nothing if what serves was made of the same.
     check: say what is misconfigured, and do nothing.
     """
 
@@ -102,6 +103,7 @@ class Config:
     by: str = "embedding_batch"
     reason: str = ""
     commits: bool = True
+    unchanged_too: bool = True
     check: bool = False
 
     @property
@@ -151,9 +153,10 @@ def read_command(arguments: Sequence[str], environment: Mapping[str, str], now: 
     """
     word, rest = (arguments[0], arguments[1:]) if arguments and arguments[0] in WORDS else ("run", arguments)
     options = _parser(word, environment).parse_args(rest, argparse.Namespace(word=word))
+    if word == "run":
+        options.always = options.always or bool(options.build)
+        options.query = _read_query(Path(options.query)) if options.query else ""
     options.build = options.build or build_name(now)
-    if word == "run" and options.query:
-        options.query = _read_query(Path(options.query))
     return _config(options, environment)
 
 
@@ -232,6 +235,7 @@ def _config(options: argparse.Namespace, environment: Mapping[str, str]) -> Conf
             politeness=_politeness(options),
             fresh_seconds=options.fresh * 3600,
             shard_pictures=options.shard_pictures,
+            unchanged_too=options.always,
             limits=replace(limits, most_broken=options.most_broken),
         )
     try:
@@ -395,6 +399,11 @@ def _parser(word: str, environment: Mapping[str, str]) -> argparse.ArgumentParse
             help="to all hosts (%(default)s; a NAT of Google Cloud gives 64 ports)",
         )
         add("--ignore-robots", action="store_true", help="of hosts that are one's own")
+        add(
+            "--always",
+            action="store_true",
+            help="build and commit what is the same as what serves, too; with --build it always is",
+        )
         add("--shard-pictures", type=count, default=SHARD_PICTURES, help="pictures of a shard (%(default)s)")
         add("--most-broken", type=share, default=limits.most_broken, help="share of broken photos (%(default)s)")
     add("--index", required=True, help="name of the index")

@@ -19,6 +19,7 @@ from embedding_batch.steps.committing import Serving
 from embedding_batch.steps.guards import Broken, guard_broken, guard_items
 from embedding_batch.steps.indexing import widths_before
 from embedding_batch.steps.listing import MOST_PARTS, apply_fetched
+from embedding_batch.steps.unchanged import made_of
 
 _NAMED = 1000
 """Items whose fault is told one by one."""
@@ -40,8 +41,10 @@ def collect(run: Run) -> dict[str, Any]:
         serving = Serving.of(listed["serving"], run.config.target)
         guard_items(items.num_rows - len(broken), serving.items, run.config.limits)
         write_table(run.store, folder.catalogue, items, run.scratch)
+        sound = items.filter(pc.is_null(items["reason"])).select(["id", "category", "sha256", "tags"])
+        made = made_of(run.config.options, listed["models"], sound)
         parts: list[dict[str, Any]] = []
-        for said, table in _parts(run, items, listed["models"], serving):
+        for said, table in _parts(run, sound, listed["models"], serving):
             write_table(run.store, folder.table("part", len(parts)), table, run.scratch)
             parts.append(said)
         for model in listed["models"]:
@@ -51,7 +54,8 @@ def collect(run: Run) -> dict[str, Any]:
         "items": items.num_rows - len(broken),
         "parts": len(parts),
         "of_parts": parts,
-        "pictures": pc.count_distinct(items.filter(pc.is_null(items["reason"]))["sha256"]).as_py(),
+        "pictures": pc.count_distinct(sound["sha256"]).as_py(),
+        "made_of": made,
         "broken": len(broken),
         "skipped": [{"id": one.id, "reason": one.reason} for one in broken[:_NAMED]],
     }
@@ -102,10 +106,9 @@ def _broken(items: pa.Table) -> list[Broken]:
 
 
 def _parts(
-    run: Run, items: pa.Table, models: list[dict[str, Any]], serving: Serving
+    run: Run, sound: pa.Table, models: list[dict[str, Any]], serving: Serving
 ) -> Iterator[tuple[dict[str, Any], pa.Table]]:
     """What is indexed in one file each: a category, or a share of one that has too many items for that, by id."""
-    sound = items.filter(pc.is_null(items["reason"])).select(["id", "category", "sha256", "tags"])
     places = {category: place for place, model in enumerate(models) for category in model["categories"]}
     encoded = sound.unify_dictionaries()["category"].combine_chunks()
     names, codes = encoded.dictionary.to_pylist(), encoded.indices.to_numpy()

@@ -122,6 +122,15 @@ def embedded_only_new(embedded: int, new: int) -> None:
     _expect(embedded == new, f"{new} pictures were new, but {embedded} were embedded")
 
 
+def was_unchanged(summary: Mapping[str, Any], generation: int) -> None:
+    """The batch found that what it would build serves already, under this generation."""
+    seen = (summary["outcome"], summary["generation"])
+    _expect(
+        seen == ("unchanged", generation),
+        f"an unchanged catalogue should leave generation {generation} as it is; the batch says {seen[0]}, {seen[1]}",
+    )
+
+
 def was_refused(receipt: Receipt, outcome: Outcome, code: str) -> None:
     """A bad build or commit ended as it should, for the reason that was planted."""
     _expect(

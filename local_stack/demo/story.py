@@ -96,6 +96,9 @@ class Story:
             self._tell_timeline(receipt.generation, committed, answered)
             self.ready.append(answered - committed)
             self._says_where(INDEX)
+            again = self._run_batch(self.days[0])
+            checks.was_unchanged(again, receipt.generation)
+            self.console.note(f"the batch again, over the same catalogue: {again['outcome']}, no build and no rollout")
 
     def _says_where(self, index: str) -> None:
         self.console.note(f"{index} answers at {self.stack.service_url(index)}/")
@@ -121,13 +124,14 @@ class Story:
         except ProgramFailed as error:
             self.console.note(f"without a detector, photos are searched whole: {error}")
 
-    def _batch(self, catalogue: Path) -> dict[str, Any]:
-        arguments = ["--index", INDEX, "--environment", self.target.environment, "--by", "hourly-batch"]
-        arguments += self.detector
+    def _run_batch(self, catalogue: Path) -> dict[str, Any]:
+        arguments = ["--catalogue", str(catalogue), "--index", INDEX, "--environment", self.target.environment]
+        arguments += ["--by", "hourly-batch", *self.detector]
         with self.console.bar() as advance:
-            summary = run_batch(
-                ["--catalogue", str(catalogue), *arguments], self.stack.variables(), self.cache, advance
-            )
+            return run_batch(arguments, self.stack.variables(), self.cache, advance)
+
+    def _batch(self, catalogue: Path) -> dict[str, Any]:
+        summary = self._run_batch(catalogue)
         self.builds.append(IndexPrefix.parse(summary["index_prefix"]))
         self.console.note(
             f"{summary['items']} products: {summary['embedded']} embedded, {summary['reused']} reused, "

@@ -120,6 +120,13 @@ def test_embedding_everything_again_fails() -> None:
         checks.embedded_only_new(770, 20)
 
 
+@pytest.mark.parametrize("seen", [("committed", 7), ("unchanged", 8)])
+def test_an_unchanged_catalogue_that_makes_a_build_fails(seen: tuple[str, int]) -> None:
+    checks.was_unchanged({"outcome": "unchanged", "generation": 7}, 7)
+    with pytest.raises(checks.Misbehaved, match="should leave generation 7 as it is"):
+        checks.was_unchanged(dict(zip(("outcome", "generation"), seen, strict=True)), 7)
+
+
 @pytest.mark.parametrize(
     "receipt",
     [
