@@ -67,6 +67,17 @@ def _parser() -> argparse.ArgumentParser:
     _environment(past)
 
     _add_compare(command)
+    prune = command(
+        "prune",
+        "delete builds that nobody can want any more",
+        "Say which builds, models and objects of the batch would go; with --apply, delete them. Kept is what a live\n"
+        "commit names in any environment, what served last, what was written within a day; nothing goes of an index\n"
+        "whose live commit neither serves nor was undone: a rollout may be going on.",
+    )
+    prune.add_argument(
+        "--keep", type=_count, default=24, metavar="N", help="builds of each index and environment that served last"
+    )
+    prune.add_argument("--apply", action="store_true", help="delete; without it, only say")
     _add_board(command)
     hidden = command(
         "filter",

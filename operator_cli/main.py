@@ -17,7 +17,7 @@ from model_repository.exit_codes import ExitCode
 from model_repository.names import Target, parse_bucket_url
 from model_repository.store import Store
 from operator_cli.arguments import parse_arguments
-from operator_cli.commands import changes, filters
+from operator_cli.commands import changes, filters, prune
 from operator_cli.commands.changes import Change, Options
 from operator_cli.commands.pull import pull
 from operator_cli.commands.status import history, status
@@ -81,10 +81,9 @@ def _run(arguments: argparse.Namespace, context: Context) -> int:
             show(programs.history(target, receipts), text)
         case "filter":
             return _filter(arguments, context, open_store(), show)
-        case "compare":
-            return _compare(arguments, open_store(), show)
-        case "shadow":
-            return _shadow(arguments, context, open_store(), show)
+        case "compare" | "shadow" | "prune" as command:
+            does = {"compare": _compare, "shadow": _shadow, "prune": _prune}[command]
+            return does(arguments, context, open_store(), show)
         case "board":
             # a web server takes a while to import, and no other command needs it (docs/operations.md)
             from operator_cli.board.serve import board  # noqa: PLC0415
@@ -130,7 +129,14 @@ def _shadow(arguments: argparse.Namespace, context: Context, store: Store, show:
     return ExitCode.OK
 
 
-def _compare(arguments: argparse.Namespace, store: Store, show: _Show) -> int:
+def _prune(arguments: argparse.Namespace, context: Context, store: Store, show: _Show) -> int:
+    found = prune.prune(store, context.clock, keep=arguments.keep, apply=arguments.apply, said=context.transient)
+    context.clear_transient()
+    show(prune.for_programs(found), prune.for_people(found))
+    return ExitCode.OK
+
+
+def _compare(arguments: argparse.Namespace, _: Context, store: Store, show: _Show) -> int:
     # a client of HTTP takes a while to import, and no other command needs it (docs/operations.md)
     from operator_cli.commands import compare  # noqa: PLC0415
 

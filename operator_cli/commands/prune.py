@@ -1,0 +1,182 @@
+"""Deletes what nobody can want any more: builds that don't serve and haven't for long, and what is left of them."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import datetime
+from itertools import islice
+from typing import Any
+
+from model_repository.clock import Clock
+from model_repository.documents.receipt import Outcome, Receipt
+from model_repository.errors import DocumentMalformed, NameRefused, ObjectMissing
+from model_repository.names import IndexPrefix, ModelPrefix, Target
+from model_repository.repository import list_commits, read_build
+from model_repository.store import ObjectInfo, Store
+from operator_cli.live import RECEIPTS_READ, read_live, read_receipt_or_none, receipts
+from operator_cli.live import UnreadableReceipt as Unreadable
+from operator_cli.pruning import Commits, Folder, Verdict, judge_builds, judge_models, judge_records, served_builds
+
+_ROLLED_OUT = (Outcome.SERVED, Outcome.UNDONE)
+_RECORDS = ("shards/", "catalogues/", "reports/", "diffs/")
+
+
+@dataclass(frozen=True, slots=True)
+class Pruned:
+    """What goes, or would go. builds, models: with the bytes of each. records: how many objects of the batch.
+
+    waiting: indexes of which nothing goes, and the commit that neither serves nor was undone. overtaken: builds that
+    stay because somebody committed meanwhile. applied: False: nothing was deleted.
+    """
+
+    builds: dict[IndexPrefix, int]
+    models: dict[ModelPrefix, int]
+    records: int
+    waiting: dict[str, str]
+    overtaken: tuple[IndexPrefix, ...]
+    applied: bool
+
+
+def prune(store: Store, clock: Clock, *, keep: int, apply: bool, said: Callable[[str], None]) -> Pruned:
+    """Judge, and with `apply` delete. keep: builds of each index and environment that served last. said: of progress.
+
+    What names all else goes first, so that nobody finds half a build: index.json, model.json. Raises what the store
+    raises; run again, it goes on.
+    """
+    now = clock.now()
+    builds = _folders(store, "indexes/", IndexPrefix)
+    seen = _generations(store)
+    verdict = judge_builds(builds, _commits(store, keep), now=now)
+    overtaken: list[IndexPrefix] = []
+    still = set(verdict.builds)
+    for prefix in verdict.builds if apply else ():
+        if seen != (now_seen := _generations(store)):  # somebody committed while it was judged, or since
+            seen, still = now_seen, set(judge_builds(builds, _commits(store, keep), now=now).builds)
+            if seen != _generations(store):
+                still.clear()  # they go on; the next run has more luck
+        if prefix in still:
+            said(str(prefix))
+            _delete(store, f"{prefix}/", prefix.manifest)
+        else:
+            overtaken.append(prefix)
+    gone = set(verdict.builds) - set(overtaken)
+    staying = [prefix for prefix in builds if prefix not in gone]
+    models = _folders(store, "models/", ModelPrefix)
+    unused = judge_models(models, _used(store, staying), now=now)
+    records = list(_records(store, staying, verdict, now))
+    if apply:
+        for model in unused:
+            said(str(model))
+            _delete(store, f"{model}/", model.manifest)
+        for name in records:
+            store.delete(name)
+    return Pruned(
+        {prefix: builds[prefix].size for prefix in sorted(gone)},
+        {model: models[model].size for model in unused},
+        len(records),
+        dict(verdict.waiting),
+        tuple(overtaken),
+        apply,
+    )
+
+
+def _generations(store: Store) -> set[tuple[str, int]]:
+    """Of all commits: these are others as soon as somebody commits anything."""
+    return {(found.name, found.generation) for found in list_commits(store)}
+
+
+def _commits(store: Store, keep: int) -> list[Commits]:
+    """Of every target that has a commit or a receipt."""
+    targets = {found.target for found in list_commits(store) if found.target}
+    for environment in store.folders("deployments/"):
+        for folder in store.folders(environment):
+            with suppress(NameRefused):
+                targets.add(Target(environment.split("/")[1], folder.split("/")[2]))
+    return [_of_target(store, target, keep) for target in sorted(targets)]
+
+
+def _of_target(store: Store, target: Target, keep: int) -> Commits:
+    live = read_live(store, target)
+    receipt = read_receipt_or_none(store, target, live.generation)
+    readable = (each for each in islice(receipts(store, target), RECEIPTS_READ) if not isinstance(each, Unreadable))
+    return Commits(
+        target,
+        live.commit.index_prefix if live.commit else None,
+        settled=live.generation == 0 or (isinstance(receipt, Receipt) and receipt.outcome in _ROLLED_OUT),
+        served=served_builds(readable, keep),
+    )
+
+
+def _folders(store: Store, root: str, kind: Any) -> dict[Any, Folder]:  # noqa: ANN401 - a kind of prefix
+    found: dict[Any, Folder] = {}
+    for name in store.folders(root):
+        objects: dict[str, list[ObjectInfo]] = defaultdict(list)
+        for info in store.listing(name):
+            objects[info.name[len(name) :].partition("/")[0]].append(info)
+        for version, infos in objects.items():
+            with suppress(NameRefused):  # nothing of ours
+                prefix = kind(name.removeprefix(root).rstrip("/"), version)
+                found[prefix] = Folder(max(info.updated for info in infos), sum(info.size for info in infos))
+    return found
+
+
+def _used(store: Store, builds: list[IndexPrefix]) -> Iterator[ModelPrefix]:
+    for prefix in builds:
+        with suppress(ObjectMissing, DocumentMalformed):  # it is being uploaded, or nobody can serve it
+            for reference in read_build(store, prefix).manifest.references:
+                yield reference.prefix
+
+
+def _records(store: Store, staying: list[IndexPrefix], verdict: Verdict, now: datetime) -> Iterator[str]:
+    for kind in _RECORDS:
+        for folder in store.folders(kind):
+            index = folder.removeprefix(kind).rstrip("/")
+            if index in verdict.waiting:
+                continue
+            records: dict[str, tuple[IndexPrefix, datetime]] = {}
+            for info in store.listing(folder):
+                build = info.name.removeprefix(folder).partition("/")[0]
+                if kind != "shards/":
+                    build = build.rpartition(".")[0]
+                with suppress(NameRefused):
+                    records[info.name] = (IndexPrefix(index, build), info.updated)
+            yield from judge_records(records, staying, now=now)
+
+
+def _delete(store: Store, folder: str, manifest: str) -> None:
+    store.delete(manifest)
+    for info in store.listing(folder):
+        store.delete(info.name)
+
+
+def for_programs(found: Pruned) -> dict[str, Any]:
+    """As JSON."""
+    return {
+        "applied": found.applied,
+        "builds": {str(prefix): size for prefix, size in found.builds.items()},
+        "models": {str(prefix): size for prefix, size in found.models.items()},
+        "records": found.records,
+        "bytes": sum(found.builds.values()) + sum(found.models.values()),
+        "waiting": found.waiting,
+        "overtaken": [str(prefix) for prefix in found.overtaken],
+    }
+
+
+def for_people(found: Pruned) -> str:
+    """As text."""
+    verb = "deleted" if found.applied else "would delete"
+    lines = [f"{prefix}  {size / 1e6:.1f} MB" for prefix, size in (*found.builds.items(), *found.models.items())]
+    size = (sum(found.builds.values()) + sum(found.models.values())) / 1e6
+    lines += [
+        f"{index}: nothing goes, because {commit} neither serves nor was undone"
+        for index, commit in found.waiting.items()
+    ]
+    lines += [f"{prefix}: stays, because somebody committed it meanwhile" for prefix in found.overtaken]
+    lines.append(
+        f"{verb} {len(found.builds)} builds and {len(found.models)} models ({size:.1f} MB), "
+        f"and {found.records} objects of the batch"
+    )
+    return "\n".join([*lines, *([] if found.applied else ["nothing was deleted; say --apply"])])
