@@ -308,6 +308,8 @@ class Story:
             vectors = self._write_vectors()
             for engine, storage in (("annoy", "float32"), ("faiss-hnsw", "int8")):
                 self._index_vectors(vectors, f"own-{engine}", engine, storage)
+            for index in self.indexes[1:]:
+                self._says_where(index)
 
     def _write_vectors(self) -> Path:
         """What a team's own job would write: here the vectors of the shop, as Parquet."""
@@ -333,7 +335,6 @@ class Story:
         found = self._search_of(index).similar(item, 3)
         checks.answered(found, 3, "item")
         self.indexes.append(index)
-        self._says_where(index)
         rate = sum((each.queries_per_second or 0) * each.items for each in manifest.partitions) / manifest.items
         answer = ", ".join(f"{neighbor['id']} {neighbor['score']:.2f}" for neighbor in found)
         self.console.note(
