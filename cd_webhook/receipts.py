@@ -38,11 +38,12 @@ class Receipts:
     on_receipt: Callable[[Receipt], None] = lambda _: None
     notifier: Notifier = field(default_factory=NoNotifier)
 
-    def write(self, receipt: Receipt) -> bool:
-        """Write a receipt, unless its commit has one; True if it had none."""
+    def write(self, receipt: Receipt, live: Object | None = None) -> bool:
+        """Write a receipt, unless its commit has one; True if it had none. live: the Deployment, if it was read."""
         wrote = write_receipt(self.store, receipt)
         if wrote:
             self.on_receipt(receipt)
+            self._note(receipt, live)
             self.log.info(
                 f"receipt: {receipt.outcome.value}: {receipt.detail}",
                 index=receipt.target.index,
@@ -50,6 +51,18 @@ class Receipts:
                 outcome=receipt.outcome.value,
             )
         return wrote
+
+    def _note(self, receipt: Receipt, live: Object | None) -> None:
+        """Have `kubectl describe` tell it, too; that it doesn't changes no verdict."""
+        said = ": ".join(part for part in (f"commit {receipt.generation}", receipt.detail) if part)
+        message = f"{receipt.index_prefix or 'what nobody can read'} was {receipt.outcome} as {said}"
+        try:
+            live = live or self.cluster.deployment(receipt.target.index)
+            if live is not None:
+                bad = receipt.outcome in (Outcome.UNDONE, Outcome.REJECTED)
+                self.cluster.note(live, f"Index{receipt.outcome.value.capitalize()}", message, warning=bad)
+        except DeliveryError as error:
+            self.log.warning(f"no Event: {error}", code=error.code, index=receipt.target.index)
 
     def settle(self, live: Object) -> None:
         """Write the receipts that the Deployment owes, tell of what was undone, then forget them there.
@@ -59,7 +72,7 @@ class Receipts:
         """
         owed = read_deployed(live).owed
         for receipt in owed:
-            self.write(receipt)
+            self.write(receipt, live)
             if receipt.outcome is Outcome.UNDONE:
                 patient = self.clock.now() - receipt.finished < _NOTIFY_PATIENCE
                 self._tell(Notice.of_receipt(self.store.bucket, receipt), patient=patient)

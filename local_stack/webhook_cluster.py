@@ -106,6 +106,9 @@ class LocalCluster:
         query = urlencode({"resourceVersion": value["metadata"]["resourceVersion"]})
         self._call_or_none("DELETE", f"/deployments/{quote(name_of(value), safe='')}?{query}")
 
+    def note(self, deployment: Object, reason: str, message: str, *, warning: bool) -> None:
+        """See `cluster.Cluster.note`. Nobody describes a Deployment here: the receipts say it."""
+
     def wait_for_changes(self, timeout_s: float) -> frozenset[str] | None:
         """See `cluster.Cluster.wait_for_changes`."""
         query = urlencode({"resourceVersion": self._seen, "timeout": f"{timeout_s:g}"})

@@ -107,6 +107,10 @@ class Cluster(Protocol):
         """
         ...
 
+    def note(self, deployment: Object, reason: str, message: str, *, warning: bool) -> None:
+        """Have `kubectl describe` of the Deployment, as it was read, say so for an hour; reason: in CamelCase."""
+        ...
+
     def wait_for_changes(self, timeout_s: float) -> frozenset[str] | None:
         """The Deployments, or their indexes, of which something, or one of whose pods, changed since the last call.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import suppress
+from datetime import UTC, datetime
 from pathlib import Path
 
 from cd_webhook.cluster.api import APPLY, JSON_PATCH, MERGE, InternalFault, KubernetesApi, Missing
@@ -12,6 +13,7 @@ from cd_webhook.cluster.interface import ClusterRefused, Conflict, Object, name_
 from cd_webhook.cluster.managed_fields import taken_over
 from manifests.metadata import MANAGED_BY, MANAGER, deployment_selector
 from model_repository.environment import Environment
+from model_repository.fields import format_moment
 from model_repository.log import Log
 
 _PAGE = "250"
@@ -23,6 +25,10 @@ def connect(variables: Mapping[str, str], namespace: str, log: Log) -> Kubernete
     return KubernetesCluster(KubernetesApi.connect(Path(kubeconfig) if kubeconfig else None), namespace, log)
 
 
+_EVENT_MESSAGE = 1000
+"""Characters; Kubernetes takes 1,024."""
+
+
 class KubernetesCluster:
     """Implements `cluster.Cluster`."""
 
@@ -32,6 +38,7 @@ class KubernetesCluster:
         self._budgets = f"/apis/policy/v1/namespaces/{namespace}/poddisruptionbudgets"
         self._services = f"/api/v1/namespaces/{namespace}/services"
         self._pods = f"/api/v1/namespaces/{namespace}/pods"
+        self._events = f"/api/v1/namespaces/{namespace}/events"
         self._managed = f"{MANAGED_BY}={MANAGER}"
         self._feed = ChangeFeed(api, (self._deployments, self._pods), self._managed, log)
 
@@ -115,6 +122,25 @@ class KubernetesCluster:
         options = {"propagationPolicy": "Background", "preconditions": held}
         with suppress(Missing):
             self._api.delete(f"{self._deployments}/{name_of(value)}", options)
+
+    def note(self, deployment: Object, reason: str, message: str, *, warning: bool) -> None:
+        """See `cluster.Cluster.note`: an Event, which Kubernetes keeps for an hour."""
+        metadata, now = deployment["metadata"], format_moment(datetime.now(UTC).replace(microsecond=0))
+        about = {"apiVersion": "apps/v1", "kind": "Deployment", "name": metadata["name"], "uid": metadata["uid"]}
+        event = {
+            "apiVersion": "v1",
+            "kind": "Event",
+            "metadata": {"generateName": f"{metadata['name']}.", "namespace": metadata["namespace"]},
+            "involvedObject": {**about, "namespace": metadata["namespace"]},
+            "reason": reason,
+            "message": message[:_EVENT_MESSAGE],
+            "type": "Warning" if warning else "Normal",
+            "source": {"component": MANAGER},
+            "firstTimestamp": now,
+            "lastTimestamp": now,
+            "count": 1,
+        }
+        self._api.post(self._events, event, fieldManager=MANAGER)
 
     def wait_for_changes(self, timeout_s: float) -> frozenset[str] | None:
         """See `cluster.Cluster.wait_for_changes`."""

@@ -68,6 +68,8 @@ class FakeCluster:
         self.most_old_pods_stopped = 0
         self.others: dict[tuple[str, str], Object] = {}
         """Services and disruption budgets, by kind and name."""
+        self.notes: list[tuple[str, str, str, bool]] = []
+        """Events: the Deployment, the reason, the message, and whether it warns."""
         self._deployments: dict[str, Object] = {}
         self._pods: dict[str, list[Object]] = {}
         self._versions = itertools.count(1)
@@ -158,6 +160,9 @@ class FakeCluster:
                 self._pods.pop(value["metadata"]["name"], None)
                 self._moved.add(marks.index_of(value["metadata"]["name"]))
                 self._changed.notify_all()
+
+    def note(self, deployment: Object, reason: str, message: str, *, warning: bool) -> None:
+        self.notes.append((deployment["metadata"]["name"], reason, message, warning))
 
     def wait_for_changes(self, timeout_s: float) -> frozenset[str] | None:
         with self._changed:

@@ -176,3 +176,13 @@ def test_a_cluster_that_is_too_old_is_named(found: tuple[int, int] | None, least
     else:
         with pytest.raises(ClusterRefused, match=r"Kubernetes 1.29: the pods need 1.30 at least"):
             main._version(Aged())
+
+
+def test_an_event_is_about_the_deployment_that_was_read_and_fits_what_kubernetes_takes(server: ApiServer) -> None:
+    deployment = {"metadata": {"name": "shop", "namespace": "search", "uid": "u-1"}}
+    server.cluster().note(deployment, "IndexUndone", "x" * 5000, warning=True)
+    _, query, event = server.patches[-1]
+    assert query["fieldManager"] == ["indexpush"]
+    assert (event["involvedObject"]["name"], event["involvedObject"]["uid"]) == ("shop", "u-1")
+    assert (event["type"], event["reason"], event["count"]) == ("Warning", "IndexUndone", 1)
+    assert len(event["message"]) <= 1024

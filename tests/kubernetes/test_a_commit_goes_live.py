@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from datetime import UTC, datetime
 from functools import partial
 
@@ -122,6 +123,11 @@ def test_how_long_a_commit_takes_to_be_ready(scene: Scene, capsys: pytest.Captur
 
 def _moment(text: str) -> float:
     return datetime.fromisoformat(text).timestamp()
+
+
+def test_kubectl_describe_tells_what_became_of_a_commit(scene: Scene) -> None:
+    told = scene.kube.kubectl("-n", NAMESPACE, "describe", "deployment", INDEX)
+    assert re.search(rf"Normal +IndexServed .*{scene.build} was served as commit \d+", told), told
 
 
 def test_the_pods_have_no_rights_and_no_tokens(scene: Scene) -> None:

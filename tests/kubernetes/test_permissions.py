@@ -113,6 +113,7 @@ def _everything_that_the_webhook_does(api: KubernetesApi, rendered: Rendered) ->
         cluster.apply(beside, resource_version=None)
     cluster.services()
     live = cluster.create(rendered.deployment)
+    cluster.note(live, "IndexServed", "it serves", warning=False)
     for _ in range(20):
         live = cluster.deployment(name) or live
         try:
