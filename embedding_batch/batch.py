@@ -1,6 +1,6 @@
 """A run: its steps by name, each of which may be a process of its own, and all of them in their order in one.
 
-list > fetch, embed (each shard) > collect > build (each part) > publish > commit; report in the end.
+list > fetch, embed (each shard) > collect > build (each part) > publish > diff > commit; report in the end.
 
 What a step does is recorded in the bucket when it is done: run again, it answers with its record. So whatever died in a
 run goes on, with at most a shard's or a part's work done again.
@@ -83,8 +83,8 @@ def _index_pictures(run: Run) -> None:
         model, _ = run.model(run.config.model_named(how["name"]))
         run.features(model, how["classes"]).refresh()
     _side_by_side(run, [part["items"] for part in collected["of_parts"]], lambda number: do(run, "build", number))
-    do(run, "publish")
-    do(run, "commit")
+    for name in ("publish", "diff", "commit"):
+        do(run, name)
 
 
 def _side_by_side(run: Run, sizes: list[int], build: Callable[[int], dict[str, Any]]) -> list[dict[str, Any]]:
@@ -144,4 +144,5 @@ def _index_vectors(run: Run) -> None:
         manifest = publish_build(run, records, [ids[number] for number in range(len(parts))], [], encode_tags(of_parts))
         details.append(f"{manifest.prefix}, {manifest.bytes_to_pull} bytes to pull")
     folder.write_record("publish", None, {**published(manifest), "seconds": round(time.perf_counter() - began, 3)})
+    do(run, "diff")
     do(run, "commit")

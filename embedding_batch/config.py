@@ -11,7 +11,9 @@ from typing import Any, NoReturn, TypeVar
 
 from embedding_batch.method import Method
 from embedding_batch.pictures.politeness import Politeness
+from embedding_batch.steps.gates import DEFAULT_GATES, Gates
 from embedding_batch.steps.guards import DEFAULT_LIMITS, Limits
+from model_repository.documents.build_diff import Gate
 from model_repository.documents.commit import Commit, format_commit, parse_commit
 from model_repository.documents.index_manifest import Engine, Storage
 from model_repository.errors import DocumentMalformed, Misconfigured, NameRefused
@@ -27,7 +29,7 @@ WORDS = {"run": "a catalogue of pictures", "index": "vectors that somebody else 
 Model = str | ModelPrefix
 """A built-in one by its name, or one that stands in the bucket."""
 
-STEPS = ("fetch", "embed", "collect", "build", "publish", "commit", "report")
+STEPS = ("fetch", "embed", "collect", "build", "publish", "diff", "commit", "report")
 NUMBERED = {"fetch": "shard", "embed": "shard", "build": "part"}
 """Which number a step takes."""
 LOCAL = ("repository", "cache", "workers", "check", "always")
@@ -43,6 +45,16 @@ LEAST_SCORE = 0.3
 """Of a region: an item's picture shows what its category says, so a weak one is more likely right than wrong."""
 DEFAULT_POLITENESS = Politeness()
 _NO_REPOSITORY = "--repository: name the bucket, gs://<bucket>, or set MODEL_REPOSITORY"
+
+GATE_OPTIONS: Mapping[str, str] = {
+    "most_new": "items that are new, as a share of those that serve",
+    "most_moved": "share of items that may change category",
+    "most_changed": "share of items that may look different",
+    "most_swapped": "share of items that may look as others did",
+    "least_overlap": "of the ten neighbours before and after, in the mean",
+}
+"""Bounds of `Gates`, and what they are of."""
+EVERYTHING = "everything"
 
 T = TypeVar("T")
 
@@ -71,6 +83,7 @@ class Config:
     workers: cores to use. device: what embeds.
     fresh_seconds: how long a picture elsewhere that has no version counts as unchanged.
     shard_pictures: most of a shard. part_items: most of a partition; a category with more has several.
+    limits, gates: beyond which it stops, before the build is published and before it is committed.
     by, reason: of the commit, for people.
     commits: False: publish the build, and leave the commit to somebody else.
     unchanged_too: False: build nothing if what serves was made of the same.
@@ -100,6 +113,7 @@ class Config:
     shard_pictures: int = SHARD_PICTURES
     part_items: int = PART_ITEMS
     limits: Limits = DEFAULT_LIMITS
+    gates: Gates = DEFAULT_GATES
     by: str = "embedding_batch"
     reason: str = ""
     commits: bool = True
@@ -214,6 +228,7 @@ def _config(options: argparse.Namespace, environment: Mapping[str, str]) -> Conf
         methods=methods,
         workers=options.workers,
         limits=limits,
+        gates=_gates(options),
         by=options.by,
         reason=options.reason,
         part_items=options.part_items,
@@ -243,6 +258,13 @@ def _config(options: argparse.Namespace, environment: Mapping[str, str]) -> Conf
     except (DocumentMalformed, UnicodeEncodeError) as error:  # before any work, not after it
         raise Misconfigured(f"--by, --reason: no commit can say this ({error})") from None
     return config
+
+
+def _gates(options: argparse.Namespace) -> Gates:
+    # the plan of a run that an earlier release began has none of these options
+    said = {name: getattr(options, name, getattr(DEFAULT_GATES, name)) for name in GATE_OPTIONS}
+    names = set(getattr(options, "expect_change", []))
+    return Gates(**said, expects=frozenset(Gate if EVERYTHING in names else map(Gate, names)))
 
 
 def _detector(options: argparse.Namespace) -> dict[str, Any]:
@@ -342,6 +364,7 @@ def _parser(word: str, environment: Mapping[str, str]) -> argparse.ArgumentParse
         description=f"Build an index from {WORDS[word]}, publish it, and commit it. (Other words: {', '.join(WORDS)})",
         epilog="exit status: 0 done (also on hold), 64 misconfigured, 65 the data is bad, 69 no such bucket, "
         "70 a defect, 73 somebody else committed first (the build is published; another try ends the same), "
+        "76 differs too much from what serves (the build is published, and not committed), "
         "75 try again (the bucket didn't answer, the disk is full), 77 access denied, 130 interrupted",
     )
     limits, share, count, hours = DEFAULT_LIMITS, _number(float, 0, 1), _number(int, 1, 10**9), _number(float, 0, 10**6)
@@ -423,6 +446,18 @@ def _parser(word: str, environment: Mapping[str, str]) -> argparse.ArgumentParse
         type=share,
         default=limits.least_recall,
         help="recall@10 of each category (%(default)s)",
+    )
+    for name, what in GATE_OPTIONS.items():
+        shown = f"--{name.replace('_', '-')}"
+        add(shown, type=share, default=getattr(DEFAULT_GATES, name), help=f"{what} (%(default)s)")
+    add(
+        "--expect-change",
+        action="append",
+        nargs="?",
+        const=EVERYTHING,
+        default=[],
+        choices=[EVERYTHING, *Gate],
+        help="commit the build though it differs from what serves in this; without a name, in whatever it does",
     )
     add("--by", default="embedding_batch", help="who commits, for people")
     add("--reason", default="", help="why, for people")

@@ -73,6 +73,13 @@ class CommitLost(PermanentError):
     exit_code: ClassVar[ExitCode] = ExitCode.CANT_CREATE
 
 
+class ChangeUnexpected(PermanentError):
+    """The build differs from what serves more than it may by itself; it is published, and not committed."""
+
+    code: ClassVar[str] = "change-unexpected"
+    exit_code: ClassVar[ExitCode] = ExitCode.STOPPED
+
+
 class DiskTrouble(TransientError):
     """A folder of the batch takes no more, or fails."""
 

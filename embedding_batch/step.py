@@ -24,6 +24,7 @@ DOES: Final[Mapping[str, str]] = {
     "collect": "collecting:collect",
     "build": "indexing:build_part",
     "publish": "publishing:publish",
+    "diff": "diffing:diff",
     "commit": "committing:commit_build",
 }
 """Module of `embedding_batch.steps`, and function: of a Run, and of a shard's or part's number where it has such."""

@@ -26,6 +26,8 @@ class ExitCode(IntEnum):
     """Of a run of the batch: somebody else committed since it looked. Its build is published, and not committed."""
     TRY_AGAIN = 75
     """The bucket didn't answer, somebody else wrote first, or ``--wait`` ended without a receipt."""
+    STOPPED = 76
+    """Of a run of the batch: its build differs too much from what serves. It is published, and not committed."""
     NOT_ALLOWED = 77
     """The bucket denied access, or the live commit is on hold; nothing was written."""
     INTERRUPTED = 130

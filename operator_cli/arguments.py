@@ -66,6 +66,16 @@ def _parser() -> argparse.ArgumentParser:
     past.add_argument("--limit", type=_count, default=20, metavar="N", help="most receipts to show (default: 20)")
     _environment(past)
 
+    differs = command(
+        "diff",
+        "how a build differs from the one that served when it was made",
+        "Print what the batch found: items gone, new and in another category, how alike neighbours are,\n"
+        "and what keeps the build from going live by itself. Without a build: the newest that was compared.",
+    )
+    differs.add_argument("index")
+    differs.add_argument("build", nargs="?", metavar="BUILD", help="a build's name, or its prefix")
+    differs.add_argument("--against", metavar="BUILD", help="another one: items are counted, no neighbours compared")
+
     _add_compare(command)
     prune = command(
         "prune",

@@ -17,7 +17,7 @@ from model_repository.exit_codes import ExitCode
 from model_repository.names import Target, parse_bucket_url
 from model_repository.store import Store
 from operator_cli.arguments import parse_arguments
-from operator_cli.commands import changes, filters, prune
+from operator_cli.commands import changes, diff, filters, prune
 from operator_cli.commands.changes import Change, Options
 from operator_cli.commands.pull import pull
 from operator_cli.commands.status import history, status
@@ -81,8 +81,8 @@ def _run(arguments: argparse.Namespace, context: Context) -> int:
             show(programs.history(target, receipts), text)
         case "filter":
             return _filter(arguments, context, open_store(), show)
-        case "compare" | "shadow" | "prune" as command:
-            does = {"compare": _compare, "shadow": _shadow, "prune": _prune}[command]
+        case "compare" | "shadow" | "prune" | "diff" as command:
+            does = {"compare": _compare, "shadow": _shadow, "prune": _prune, "diff": _diff}[command]
             return does(arguments, context, open_store(), show)
         case "board":
             # a web server takes a while to import, and no other command needs it (docs/operations.md)
@@ -133,6 +133,12 @@ def _prune(arguments: argparse.Namespace, context: Context, store: Store, show: 
     found = prune.prune(store, context.clock, keep=arguments.keep, apply=arguments.apply, said=context.transient)
     context.clear_transient()
     show(prune.for_programs(found), prune.for_people(found))
+    return ExitCode.OK
+
+
+def _diff(arguments: argparse.Namespace, _: Context, store: Store, show: _Show) -> int:
+    found = diff.read_diff(store, arguments.index, arguments.build, arguments.against)
+    show(diff.for_programs(found), diff.for_people(found))
     return ExitCode.OK
 
 

@@ -5,9 +5,9 @@
 ``--build=`` without a name gets the run's ID.
 
 Kubeflow's retries know no exit codes: whatever fails is tried again. So a step that would fail again (misconfigured,
-the data is bad, no such bucket, somebody else committed first, no rights) must not fail here: it ends with 0, its
-outcome is `REFUSED`, and the reason goes to a task behind it that has no retries and fails. Anything else ends as the
-step did, and is retried.
+the data is bad, no such bucket, somebody else committed first, a change that nobody announced, no rights) must not fail
+here: it ends with 0, its outcome is `REFUSED`, and the reason goes to a task behind it that has no retries and fails.
+Anything else ends as the step did, and is retried.
 """
 
 from __future__ import annotations
@@ -36,6 +36,7 @@ IN_VAIN: Final = frozenset(
         ExitCode.NO_INPUT,
         ExitCode.UNAVAILABLE,
         ExitCode.CANT_CREATE,
+        ExitCode.STOPPED,
         ExitCode.NOT_ALLOWED,
     }
 )

@@ -1,6 +1,6 @@
 """The batch's steps as a pipeline of kfp.
 
-    list > fetch (each shard) > embed (each shard) > collect > build (each part) > publish > commit; in the end report
+    list > fetch (each shard) > embed (each shard) > collect > build (each part) > publish > diff > commit; then report
 
 Each step is a container with the batch's image and one real command line (see `container`, which runs it). All state is
 in the bucket: between tasks go the numbers of shards and parts, the name of the build and how a step ended. Nothing is
@@ -73,7 +73,7 @@ def batch_pipeline(target: Target, repository: str, values: PipelineValues) -> P
 
 
 def _all_but_report(made: "_Steps") -> Pipeline:
-    alone = {step: made.alone(step) for step in ("list", "collect", "publish", "commit")}
+    alone = {step: made.alone(step) for step in ("list", "collect", "publish", "diff", "commit")}
 
     def steps(build: str) -> None:
         shards = alone["list"](build=build).set_caching_options(False)
@@ -85,7 +85,8 @@ def _all_but_report(made: "_Steps") -> Pipeline:
         with dsl.ParallelFor(parts.output, name="parts to build", parallelism=made.at_once("build")) as part:
             built = made.task("build", build, part)
         published = alone["publish"](build=build).after(built).set_caching_options(False)
-        alone["commit"](build=build).after(published).set_caching_options(False)
+        compared = alone["diff"](build=build).after(published).set_caching_options(False)
+        alone["commit"](build=build).after(compared).set_caching_options(False)
 
     pipeline: Pipeline = dsl.pipeline(name="steps")(steps)
     return pipeline

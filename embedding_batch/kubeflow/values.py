@@ -17,7 +17,7 @@ from embedding_batch.kubeflow.cron import with_seconds
 from model_repository.errors import DocumentMalformed, Misconfigured
 from model_repository.fields import Fields
 
-STEPS: Final = ("list", "fetch", "embed", "collect", "build", "publish", "commit", "report")
+STEPS: Final = ("list", "fetch", "embed", "collect", "build", "publish", "diff", "commit", "report")
 MOST_AT_ONCE: Final = 10
 """Some backends take no larger bound of a loop."""
 _USUAL: Final[Mapping[str, tuple[str, int, int]]] = {
@@ -27,6 +27,7 @@ _USUAL: Final[Mapping[str, tuple[str, int, int]]] = {
     "collect": ("1", 2048, 1),
     "build": ("2", 6144, 4),
     "publish": ("1", 2048, 1),
+    "diff": ("1", 4096, 1),
     "commit": ("100m", 256, 1),
     "report": ("500m", 1024, 1),
 }

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from embedding_batch.errors import CommitLost
+from embedding_batch.errors import ChangeUnexpected, CommitLost
 from embedding_batch.events import Listener, Warned
 from embedding_batch.run import Run
 from model_repository.documents.commit import Commit, LiveCommit, format_commit, parse_commit
@@ -18,7 +18,7 @@ from model_repository.errors import (
     ObjectMissing,
 )
 from model_repository.fields import format_document
-from model_repository.names import Target
+from model_repository.names import IndexPrefix, Target
 from model_repository.repository import read_build, read_live_commit, write_commit
 from model_repository.store import Store
 
@@ -115,14 +115,30 @@ def _by(commit: Commit) -> str:
 
 
 def commit_build(run: Run) -> dict[str, Any]:
-    """Commit the published build, unless the run is not to; returns the step's record. Raises what `commit` does."""
+    """Commit the published build, unless the run is not to; returns the step's record.
+
+    Raises ChangeUnexpected for a build that the gates stop, StepMissing, and what `commit` does.
+    """
     folder, config = run.folder, run.config
     folder.recorded("publish")
+    if config.commits:
+        _check_gates(config.target, config.prefix, folder.recorded("diff"))
     with run.timed("commit") as details:
         serving = Serving.of(folder.recorded("list")["serving"], config.target)
         live = commit(run.store, config.target, config.commit, serving) if config.commits else None
         details.append(describe_commit(live))
     return committed(live)
+
+
+def _check_gates(target: Target, prefix: IndexPrefix, compared: Mapping[str, Any]) -> None:
+    if stops := compared["stops"]:
+        what = "; ".join(f"{stop['gate']}: {stop['detail']}" for stop in stops)
+        raise ChangeUnexpected(
+            f"{prefix} is published and not committed: it differs too much from what serves, {compared['against']} "
+            f"({what}); look at it with indexpush diff {target.index} {prefix.build}; if it is right, indexpush commit "
+            f"{target.index} {prefix.build} --environment {target.environment} puts it live, and --expect-change lets "
+            "the next such run"
+        )
 
 
 def committed(live: LiveCommit | None) -> dict[str, Any]:

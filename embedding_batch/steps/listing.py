@@ -61,7 +61,7 @@ def list_items(run: Run) -> dict[str, Any]:
         models = _models(run, items["category"].unique().to_pylist())
         prefixes = dict.fromkeys(model["prefix"] for model in models)  # one may be given whole pictures, and parts
         details.append(", ".join(prefixes) + (f"; pictures cut by {config.detector}" if config.detector else ""))
-    with run.timed("diff") as details:
+    with run.timed("changes") as details:
         shards = list(_shards(run, items, models))
         for number, (_, shard) in enumerate(shards):
             write_table(run.store, folder.table("shard", number), shard, run.scratch)

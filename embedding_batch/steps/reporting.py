@@ -32,11 +32,13 @@ def gather(run: Run, error: Exception | None = None) -> dict[str, Any]:
     errors = _errors(folder)
     if error and not errors:
         errors = [{"step": None, "number": None, **describe(error)}]
-    listed, collected, published, committed = (
-        next(iter(records[step]), {}) for step in ("list", "collect", "publish", "commit")
+    listed, collected, published, compared, committed = (
+        next(iter(records[step]), {}) for step in ("list", "collect", "publish", "diff", "commit")
     )
     embedded = sum(record["embedded"] for record in records["embed"])
-    outcome = committed or {"outcome": "failed" if errors else "unfinished", "generation": None}
+    stops = compared.get("stops", [])
+    stopped = "stopped" if stops and run.config.commits else "failed"
+    outcome = committed or {"outcome": stopped if errors else "unfinished", "generation": None}
     return {
         "index_prefix": str(folder.prefix),
         "environment": run.config.target.environment,
@@ -52,6 +54,8 @@ def gather(run: Run, error: Exception | None = None) -> dict[str, Any]:
         "not_asked_again": sum(record["kept_as_it_was"] for record in records["fetch"]),
         "recall": published.get("recall"),
         "bytes_to_pull": published.get("bytes_to_pull"),
+        "against": compared.get("against"),
+        "stops": stops,
         "partitions": published.get("partitions", []),
         "seconds": {
             step: round(sum(record["seconds"] for record in found), 3) for step, found in records.items() if found

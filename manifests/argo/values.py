@@ -87,6 +87,7 @@ _USUAL: Mapping[str, tuple[str, int, int, int]] = {
     "collect": ("1", 2048, 8192, 1),
     "build": ("2", 6144, 8192, 4),
     "publish": ("1", 2048, 2048, 1),
+    "diff": ("1", 4096, 16384, 1),
     "commit": ("100m", 256, 512, 1),
     "report": ("500m", 1024, 1024, 1),
 }

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from tests.embedding_batch.conftest import Shop
 
 TARGET = Target("production", "shop")
-ALONE = ("fetch --shard=0", "embed --shard=0", "collect", "build --part=0", "publish")
+ALONE = ("fetch --shard=0", "embed --shard=0", "collect", "build --part=0", "publish", "diff")
 Begin = Callable[..., subprocess.Popen[str]]
 
 

@@ -116,6 +116,7 @@ def test_index_json_is_the_last_object_of_a_build_and_only_records_the_commit_an
     names = [name for name, _ in shop.store.writes]
     assert names[names.index(B1.manifest) + 1 :] == [
         "shards/shop/b1/publish.json",
+        "shards/shop/b1/diff.json",
         TARGET.commit_name,
         "shards/shop/b1/commit.json",
         "reports/shop/b1.json",
@@ -448,8 +449,8 @@ def test_every_step_tells_how_far_it_is_and_when_it_ends(shop: Shop) -> None:
     report = shop.batch(shard_pictures=8)
     ended = [event.step for event in shop.events if isinstance(event, StepEnded)]
     shards = ["fetch", "embed"] * 2
-    assert ended == ["list", "model", "diff", *shards, "collect", "build", "publish", "commit"]
-    assert list(report["seconds"]) == ["list", "fetch", "embed", "collect", "build", "publish", "commit"]
+    assert ended == ["list", "model", "changes", *shards, "collect", "build", "publish", "diff", "commit"]
+    assert list(report["seconds"]) == ["list", "fetch", "embed", "collect", "build", "publish", "diff", "commit"]
     for step, total in (("fetch", 15), ("embed", 15), ("build", 4)):
         told = [event for event in shop.events if isinstance(event, Progress) and event.step == step]
         assert (told[0].done, told[-1].done, {event.total for event in told}) == (0, total, {total})

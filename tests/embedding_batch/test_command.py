@@ -116,7 +116,7 @@ def test_a_batch_that_is_killed_leaves_nothing_that_could_go_live(shop: Shop, ne
     said = json.loads(done.stdout)
     assert (said["outcome"], said["embedded"]) == ("committed", 15)
     told = [line for line in lines(done.stderr) if "seconds" in line]
-    assert [line["step"] for line in told][-2:] == ["publish", "commit"]
+    assert [line["step"] for line in told][-3:] == ["publish", "diff", "commit"]
     assert not [line for line in told if line["step"] in ("list", "fetch", "embed")], "what was done isn't done again"
     assert read_live_commit(store, Target("production", "shop")).commit.index_prefix == IndexPrefix("shop", "b1")
 
@@ -137,7 +137,19 @@ def test_a_bucket_that_is_not_named_is_status_64(shop: Shop) -> None:
     assert "MODEL_REPOSITORY" in done.stderr
 
 
-STEPS = ("list", "fetch 0", "embed 0", "collect", "build 0", "build 1", "build 2", "build 3", "publish", "commit")
+STEPS = (
+    "list",
+    "fetch 0",
+    "embed 0",
+    "collect",
+    "build 0",
+    "build 1",
+    "build 2",
+    "build 3",
+    "publish",
+    "diff",
+    "commit",
+)
 
 
 def do_step(shop: Shop, bucket: str, step: str, *more: str) -> int:

@@ -19,9 +19,11 @@ from embedding_batch.embedding.batches import embed_in_batches
 from embedding_batch.errors import ModelUnsound, NameTaken
 from embedding_batch.main import main
 from embedding_batch.steps.detectors import publish_detector
+from embedding_batch.steps.gates import Gates
 from embedding_batch.steps.models import local_model
 from image_embedder import Box, crop, open_picture, preprocess_decoded
 from model_repository.builds import check_build
+from model_repository.documents.build_diff import Gate
 from model_repository.documents.model_manifest import ModelInput, Resize
 from model_repository.errors import Misconfigured
 from model_repository.gcs_store import GcsStore
@@ -37,6 +39,8 @@ TAKES = ModelInput(SIZE, resize=Resize.SQUARE)
 CLASSES = ("Chair", "Mug")
 MIDDLE, CORNER = (0.25, 0.25, 0.75, 0.75), (0.0, 0.0, 0.5, 0.5)
 NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
+EXPECTED = Gates(expects=frozenset({Gate.MODEL}))
+"""A detector comes and goes."""
 
 
 @pytest.fixture
@@ -105,7 +109,9 @@ def test_what_was_embedded_whole_is_not_taken_for_a_part_nor_a_part_of_another_t
     chairs = sum(category == of["chair-1"] for category in of.values())
     options = {"detector": DETECTOR, "regions": {"Chair": of["chair-1"]}}
     runs = [{}, options, options, options | {"regions": {"Mug": of["chair-1"]}}, options | {"least_score": 0.4}, {}]
-    counts = [detecting.batch(f"b{number}", **changes)["embedded"] for number, changes in enumerate(runs)]
+    counts = [
+        detecting.batch(f"b{number}", gates=EXPECTED, **changes)["embedded"] for number, changes in enumerate(runs)
+    ]
     assert counts == [15, chairs, 0, chairs, chairs, 0]
 
 
@@ -118,7 +124,7 @@ def test_a_category_that_the_build_has_not_is_left_out_of_it(detecting: Shop) ->
     detecting.batch("b1", detector=DETECTOR, regions={"Chair": "no such category"})
     assert detecting.manifest("b1").detector is None
     of = categories(detecting)["chair-1"]
-    detecting.batch("b2", detector=DETECTOR, regions={"Chair": of, "Mug": "no such category"})
+    detecting.batch("b2", detector=DETECTOR, regions={"Chair": of, "Mug": "no such category"}, gates=EXPECTED)
     detector = detecting.manifest("b2").detector
     assert detector is not None
     assert dict(detector.categories) == {"Chair": of}
@@ -235,6 +241,7 @@ def test_each_step_by_itself_knows_the_detector_too(
     for part in range(step("collect")["parts"]):
         step("build", "--part", str(part))
     step("publish")
+    step("diff")
     step("commit")
     shop.store = GcsStore(bucket)  # type: ignore[assignment]
     assert check_build(shop.store, IndexPrefix("shop", "b1")).manifest.detector is not None

@@ -62,7 +62,16 @@ def steps(shop: Shop) -> list[list[str]]:
     """Of one build of one category, in their order."""
     cache = ["--cache", str(shop.config.cache), "--workers", "2"]
     _, _, _, *options = command_line(shop, "--build", "b1")
-    numbered = ["fetch --shard=0", "embed --shard=0", "collect", "build --part=0", "publish", "commit", "report"]
+    numbered = [
+        "fetch --shard=0",
+        "embed --shard=0",
+        "collect",
+        "build --part=0",
+        "publish",
+        "diff",
+        "commit",
+        "report",
+    ]
     others = [[*BATCH, "step", *one.split(), "--index", "shop", "--build", "b1", *cache] for one in numbered]
     return [[*BATCH, "step", "list", *options], *others]
 

@@ -132,7 +132,7 @@ def test_what_was_embedded_by_a_model_is_not_embedded_again(
     capfd.readouterr()
     embedded = []
     for build, model in (("b1", "models/cells/1"), ("b2", "models/cells/1"), ("b3", "models/cropped/1")):
-        assert batch(shop, bucket, "--model", model, build=build) == 0
+        assert batch(shop, bucket, "--model", model, "--expect-change", "model", build=build) == 0
         embedded.append(json.loads(capfd.readouterr().out)["embedded"])
     assert embedded == [15, 0, 15]  # the same file, given other pictures, is another model
 

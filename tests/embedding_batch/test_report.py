@@ -49,7 +49,7 @@ def test_a_report_says_what_was_found_made_and_took_how_long(shop: Shop) -> None
         assert one["recall"] == 1
         assert one["queries_per_second"] > 0
         assert one["category"] in page
-    assert set(report["seconds"]) == {"list", "fetch", "embed", "collect", "build", "publish", "commit"}
+    assert set(report["seconds"]) == {"list", "fetch", "embed", "collect", "build", "publish", "diff", "commit"}
     assert str(report["models"][0]) in page
     assert report["errors"] == []
 

@@ -178,7 +178,7 @@ def test_the_report_is_a_document_and_a_page_without_anybody_s_markup(shop: Shop
     (shop.folder / "chair-3.jpg").write_bytes(b"no picture")
     summary = shop.batch(limits=Limits(most_broken=0.2))
     assert json.loads(shop.store.read("reports/shop/b1.json", limit=2**20).data) == summary
-    assert list(summary["seconds"]) == ["list", "fetch", "embed", "collect", "build", "publish", "commit"]
+    assert list(summary["seconds"]) == ["list", "fetch", "embed", "collect", "build", "publish", "diff", "commit"]
     page = shop.store.read("reports/shop/b1.html", limit=2**20).data.decode()
     assert "&lt;b&gt;chair-3&lt;/b&gt;" in page
     assert "<b>" not in page

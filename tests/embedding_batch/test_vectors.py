@@ -209,7 +209,7 @@ def test_vectors_become_an_index_without_a_model_that_a_server_proves_and_that_i
     assert (report["outcome"], report["models"], list(report["seconds"])) == (
         "committed",
         [],
-        ["list", "collect", "build", "publish", "commit"],
+        ["list", "collect", "build", "publish", "diff", "commit"],
     )
     assert {partition.model for partition in manifest.partitions} == {None}
     assert read_live_commit(shop.store, Target("production", "shop")).commit.index_prefix == B1

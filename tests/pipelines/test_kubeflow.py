@@ -133,7 +133,7 @@ def test_a_run_puts_a_commit_into_the_bucket_and_so_does_one_that_finds_nothing_
     pipelines.run()
     shards, parts = ["0", "1"], ["0", "1"]
     wanted = ["list", *(f"fetch {n}" for n in shards), *(f"embed {n}" for n in shards), "collect"]
-    wanted += [*(f"build {n}" for n in parts), "publish", "commit", "report"]
+    wanted += [*(f"build {n}" for n in parts), "publish", "diff", "commit", "report"]
     assert sorted(pipelines.steps) == sorted(wanted)
     order = [step.split()[0] for step in pipelines.steps]
     assert sorted(order, key=STEPS.index) == order, "a step began before all of the one before it had ended"
@@ -147,7 +147,7 @@ def test_a_run_puts_a_commit_into_the_bucket_and_so_does_one_that_finds_nothing_
     # parts are built side by side: whichever comes first
     assert pipelines.steps[:2] == ["list", "collect"]
     assert sorted(pipelines.steps[2:4]) == ["build 0", "build 1"]
-    assert pipelines.steps[4:] == ["publish", "commit", "report"]
+    assert pipelines.steps[4:] == ["publish", "diff", "commit", "report"]
     second = read_live_commit(pipelines.store, TARGET)
     assert second.generation != first.generation
     assert second.commit.index_prefix.build != build

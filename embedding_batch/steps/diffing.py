@@ -1,0 +1,350 @@
+"""Step `diff`: how the published build differs from what serves, and whether it may go live by itself.
+
+Files of either build are fetched a category at a time: that is the disk it needs. They are mapped, not read.
+"""
+
+from __future__ import annotations
+
+import heapq
+import shutil
+import statistics
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from embedding_batch.errors import StateDamaged
+from embedding_batch.events import Warned
+from embedding_batch.run import Run
+from embedding_batch.state.folder import RunFolder
+from embedding_batch.state.tables import read_table
+from embedding_batch.steps.committing import Serving
+from embedding_batch.steps.gates import judge
+from model_repository.comparing import Place, Shared, category_diffs, compare_items
+from model_repository.documents.build_diff import (
+    Alike,
+    BuildDiff,
+    Example,
+    diff_name,
+    format_build_diff,
+    parse_build_diff,
+)
+from model_repository.documents.index_manifest import IndexManifest, Partition
+from model_repository.documents.item_ids import ItemIds, ItemLookup
+from model_repository.errors import BuildIncomplete, DocumentMalformed, ObjectMissing, PermanentError
+from model_repository.names import IndexPrefix
+from model_repository.ranking import overlap, rank_biased_overlap
+from model_repository.repository import read_build, read_model_manifest
+from model_repository.store import Store
+from vector_index import VectorIndex, open_index
+
+PROBES: Final = 1000
+"""Items that are asked about, over the whole index."""
+LEAST_PROBES: Final = 20
+"""Of each category, where there aren't too many of those."""
+NEIGHBORS: Final = 10
+EXAMPLES: Final = 50
+_GOLDEN_CATEGORIES: Final = 20
+_CHANGED: Final = 0.98
+"""Cosine of an item's vectors in the two builds, below which it looks different. int8 against float32 has 0.999."""
+_SAME: Final = 0.03
+"""Angular distance of two vectors of one picture, however either is stored."""
+_VECTOR_LIMIT: Final = 4 * 65536
+
+
+class _Unreadable(Exception):
+    """What serves can't be compared with. The new build is no worse for it."""
+
+
+@dataclass(slots=True)
+class _Asked:
+    """What came of all questions."""
+
+    differences: dict[str, list[tuple[float, float]]] = field(default_factory=dict)
+    golden: list[tuple[float, float]] = field(default_factory=list)
+    examples: list[Example] = field(default_factory=list)
+    changed: int = 0
+    swapped: int = 0
+
+    def add(self, example: Example) -> tuple[float, float]:
+        """Take in two answers to one question."""
+        self.examples.append(example)
+        return example.overlap, round(rank_biased_overlap(example.before, example.after), 4)
+
+
+def diff(run: Run) -> dict[str, Any]:
+    """Compare, judge and write `diffs/<index>/<build>.json`; returns the step's record.
+
+    Raises StepMissing, and what the store does. What serves may be damaged or gone: that is told, and no more.
+    """
+    folder, config = run.folder, run.config
+    folder.recorded("publish")
+    serving = Serving.of(folder.recorded("list")["serving"], config.target)
+    live = None if serving.live is None else serving.live.commit.index_prefix
+    with run.timed("diff") as details:
+        if live is None or live == config.prefix:
+            details.append("nothing serves yet")
+            return {"against": None, "stops": []}
+        try:
+            found = _compare(run, live)
+        except _Unreadable as error:
+            run.listener(Warned(f"{live} serves and can't be read, so nothing is compared with it: {error}"))
+            return {"against": str(live), "unreadable": str(error), "stops": []}
+        details.append(_sentence(found))
+    return {
+        "against": str(live),
+        **{name: found.total(name) for name in ("gone", "new", "moved")},
+        "overlap": found.items.overlap,
+        "stops": [{"gate": str(stop.gate), "detail": stop.detail} for stop in found.unexpected],
+    }
+
+
+def _compare(run: Run, live: IndexPrefix) -> BuildDiff:
+    """Compare with what serves, judge, and write the diff; raises _Unreadable."""
+    config = run.config
+    after = read_build(run.store, config.prefix).manifest
+    with _reading_what_serves():
+        before = read_build(run.store, live).manifest
+    found = compare_builds(run.store, before, after, run.scratch)
+    found = replace(found, pictures=_pictures(run, found), expected=config.gates.expected)
+    found = replace(found, stops=judge(found, config.gates, config.limits.most_dropped))
+    data = format_build_diff(found)
+    parse_build_diff(data, config.prefix)
+    run.store.write(diff_name(config.prefix), data, if_generation_match=None)
+    return found
+
+
+def _sentence(found: BuildDiff) -> str:
+    counts = ", ".join(f"{found.total(name)} {name}" for name in ("gone", "new", "moved"))
+    stopped = f"; stops: {', '.join(stop.gate for stop in found.unexpected)}" if found.unexpected else ""
+    return f"against {found.against.build}: {counts}, overlap {found.items.overlap:.3f}{stopped}"
+
+
+def compare_builds(store: Store, before: IndexManifest, after: IndexManifest, scratch: Path) -> BuildDiff:
+    """Compare two builds of an index that are in the bucket; scratch: where their files may lie meanwhile.
+
+    Raises _Unreadable when `before` is the one that can't be read, what the store raises, and, for `after`,
+    `DocumentMalformed`, `IndexFileUnsound` or `ObjectMissing`.
+    """
+    room = Path(tempfile.mkdtemp(dir=scratch))
+    try:
+        with _reading_what_serves():
+            old_lookup = _lookup(store, before, room)
+        new_lookup = _lookup(store, after, room)
+        quota = _quota(after)
+        shared = compare_items((before, old_lookup), (after, new_lookup), quota)
+        asked = _Asked()
+        vectors = _golden_vectors(store, before, after)
+        for count, category in enumerate(quota):
+            samples = shared.samples.get(category, [])
+            golden = vectors if count < _GOLDEN_CATEGORIES else {}
+            if samples:
+                with ExitStack() as opened:
+                    with _reading_what_serves():
+                        old = opened.enter_context(_opened(store, before, category, room))
+                    new = opened.enter_context(_opened(store, after, category, room))
+                    with _reading_what_serves():
+                        _ask(asked, category, (old, new), samples, golden)
+    finally:
+        shutil.rmtree(room)
+    return _found(before, after, shared, asked)
+
+
+def _found(before: IndexManifest, after: IndexManifest, shared: Shared, asked: _Asked) -> BuildDiff:
+    alike = {category: _mean(each) for category, each in asked.differences.items()}
+    everything = [each for of_category in asked.differences.values() for each in of_category]
+    worst = heapq.nsmallest(EXAMPLES, asked.examples, key=lambda each: (each.overlap, each.item))
+    return BuildDiff(
+        prefix=after.prefix,
+        against=before.prefix,
+        created=after.created,
+        models_before=tuple(sorted(f"{model.prefix} {model.digest}" for model in before.references)),
+        models_after=tuple(sorted(f"{model.prefix} {model.digest}" for model in after.references)),
+        categories=category_diffs(before, after, shared, alike),
+        items=_mean(everything),
+        changed=asked.changed,
+        swapped=asked.swapped,
+        golden=_mean(asked.golden),
+        examples=tuple(each for each in worst if each.overlap < 1),
+        pictures={},
+    )
+
+
+def _mean(found: Sequence[tuple[float, float]]) -> Alike:
+    if not found:
+        return Alike(0, 1.0, 1.0)
+    overlaps, biased = zip(*found, strict=True)
+    return Alike(len(found), round(statistics.fmean(overlaps), 4), round(statistics.fmean(biased), 4))
+
+
+def _quota(manifest: IndexManifest) -> dict[str, int]:
+    """How many items of each category are asked about; the largest categories first, `PROBES` of them at most."""
+    items: dict[str, int] = {}
+    for partition in manifest.partitions:
+        items[partition.category] = items.get(partition.category, 0) + partition.items
+    least = max(1, min(LEAST_PROBES, PROBES // len(items)))
+    largest = sorted(items, key=lambda category: (-items[category], category))[:PROBES]
+    return {category: max(least, round(PROBES * items[category] / manifest.items)) for category in largest}
+
+
+@contextmanager
+def _reading_what_serves() -> Iterator[None]:
+    try:
+        yield
+    except (PermanentError, ValueError, IndexError) as error:
+        raise _Unreadable(str(error)) from error
+
+
+def _lookup(store: Store, manifest: IndexManifest, room: Path) -> ItemLookup:
+    return ItemLookup(_fetch(store, manifest, manifest.lookup, room / "lookup").read_bytes(), manifest.lookup)
+
+
+def _fetch(store: Store, manifest: IndexManifest, name: str, path: Path) -> Path:
+    """A file of a build; raises `ObjectMissing`, `BuildIncomplete` for one of another size."""
+    store.download(f"{manifest.prefix}/{name}", path)
+    size = next(file.size for file in manifest.files if file.name == name)
+    if path.stat().st_size != size:
+        found = f"{path.stat().st_size} bytes"
+        raise BuildIncomplete(f"{manifest.prefix}/{name}", f"{size} bytes", found)
+    return path
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    partition: Partition
+    index: VectorIndex
+    ids: ItemIds
+
+
+@dataclass(frozen=True, slots=True)
+class _Category:
+    """The parts of a category, mapped, by their number in the build."""
+
+    parts: Mapping[int, _Part]
+
+    def id(self, place: Place) -> str:
+        return self.parts[place[0]].ids[place[1]]
+
+    def vector(self, place: Place) -> NDArray[np.float32]:
+        return np.asarray(self.parts[place[0]].index.vector(place[1]), np.float32)
+
+    def nearest(self, vector: NDArray[np.float32], count: int) -> list[tuple[float, str, Place]]:
+        """The nearest of all parts with their distances; none to a vector that has no direction."""
+        if not np.isfinite(vector).all() or not vector.any():
+            return []
+        found: list[tuple[float, str, Place]] = []
+        for number, part in self.parts.items():
+            near = part.index.nearest(vector.tolist(), count, part.partition.width_for(count))
+            found += [
+                (distance, part.ids[position], (number, position))
+                for position, distance in zip(near.positions, near.distances, strict=True)
+            ]
+        return heapq.nsmallest(count, found)
+
+
+@contextmanager
+def _opened(store: Store, manifest: IndexManifest, category: str, room: Path) -> Iterator[_Category]:
+    """Fetch and map the files of a category; they are deleted in the end."""
+    folder = Path(tempfile.mkdtemp(dir=room))
+    parts: dict[int, _Part] = {}
+    try:
+        for number, one in enumerate(manifest.partitions):
+            if one.category == category:
+                path = _fetch(store, manifest, one.file, folder / f"{number}.index")
+                ids = ItemIds(_fetch(store, manifest, one.ids, folder / f"{number}.ids").read_bytes(), one.ids)
+                if len(ids) != one.items:
+                    raise DocumentMalformed(one.ids, f"has {len(ids)} ids, index.json says {one.items}")
+                how = {"dimensions": one.dimensions, "items": one.items}
+                parts[number] = _Part(one, open_index(path, one.engine, one.storage, **how), ids)
+        yield _Category(parts)
+    finally:
+        for part in parts.values():
+            part.index.close()
+        shutil.rmtree(folder)
+
+
+def _ask(
+    asked: _Asked,
+    category: str,
+    sides: tuple[_Category, _Category],
+    samples: Sequence[tuple[Place, Place]],
+    golden: Mapping[str, NDArray[np.float32]],
+) -> None:
+    """Ask both builds for what is like each of the items, and like each golden picture."""
+    old, new = sides
+    for before, after in samples:
+        item, vectors = old.id(before), (old.vector(before), new.vector(after))
+        found = (side.nearest(vector, NEIGHBORS + 1) for side, vector in zip(sides, vectors, strict=True))
+        answers = [_without(of_side, item) for of_side in found]
+        example = _example(item, category, answers)
+        asked.differences.setdefault(category, []).append(asked.add(example))
+        if _cosine(*vectors) < _CHANGED:
+            asked.changed += 1
+            asked.swapped += _is_swapped(item, vectors[1], sides)
+    for name, vector in golden.items():
+        if len(vector) == next(iter(old.parts.values())).partition.dimensions:
+            answers = [[found for _, found, _ in side.nearest(vector, NEIGHBORS)] for side in sides]
+            asked.golden.append(asked.add(_example(f"golden picture {name}", category, answers)))
+
+
+def _example(item: str, category: str, answers: Sequence[Sequence[str]]) -> Example:
+    before, after = (tuple(answer) for answer in answers)
+    return Example(item, category, round(overlap(before, after, NEIGHBORS), 4), before, after)
+
+
+def _without(found: Sequence[tuple[float, str, Place]], item: str) -> list[str]:
+    return [each for _, each, _ in found if each != item][:NEIGHBORS]
+
+
+def _cosine(one: NDArray[np.float32], other: NDArray[np.float32]) -> float:
+    """0 for vectors of two kinds, and for one without a direction."""
+    length = float(np.linalg.norm(one) * np.linalg.norm(other)) if one.shape == other.shape else 0.0
+    return float(one @ other) / length if length > 0 and np.isfinite(length) else 0.0
+
+
+def _is_swapped(item: str, vector: NDArray[np.float32], sides: tuple[_Category, _Category]) -> bool:
+    """Whether it looks as another item did, which itself looks different now.
+
+    That one not: the two share a picture now, as items do whose picture is to come.
+    """
+    old, new = sides
+    if next(iter(old.parts.values())).partition.dimensions != len(vector):
+        return False
+    for distance, other, place in old.nearest(vector, 1):
+        if distance < _SAME and other != item:
+            near = new.nearest(old.vector(place), 5)
+            return all(found != other for gap, found, _ in near if gap < _SAME)
+    return False
+
+
+def _golden_vectors(store: Store, before: IndexManifest, after: IndexManifest) -> dict[str, NDArray[np.float32]]:
+    """The vectors of golden pictures by name, of a build whose one model is that of what serves."""
+    if len(after.models) != 1 or after.models != before.models:
+        return {}
+    prefix = after.models[0].prefix
+    model, _ = read_model_manifest(store, prefix)
+    return {
+        golden.image: np.frombuffer(store.read(f"{prefix}/{golden.embedding}", limit=_VECTOR_LIMIT).data, "<f4")
+        for golden in model.golden_images
+    }
+
+
+def _pictures(run: Run, found: BuildDiff) -> dict[str, str]:
+    """Where the pictures of the examples' items are, as far as the catalogues of the two builds say."""
+    ids = {item for each in found.examples for item in (each.item, *each.before, *each.after)}
+    pictures: dict[str, str] = {}
+    for prefix in (found.against, found.prefix) if ids else ():
+        try:
+            table = read_table(run.store, RunFolder(run.store, prefix).catalogue, run.scratch, ["id", "picture"])
+        except (ObjectMissing, StateDamaged):  # somebody's own vectors have none
+            continue
+        chosen = table.filter(pc.is_in(table["id"].cast(pa.string()), value_set=pa.array(sorted(ids), pa.string())))
+        pictures |= {row["id"]: row["picture"] for row in chosen.to_pylist() if row["picture"]}
+    return pictures
