@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import math
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from importlib.metadata import version
 from typing import NoReturn, Protocol
 
@@ -64,6 +65,9 @@ def _parser() -> argparse.ArgumentParser:
     past = command("history", "the receipts, newest first")
     past.add_argument("index")
     past.add_argument("--limit", type=_count, default=20, metavar="N", help="most receipts to show (default: 20)")
+    past.add_argument(
+        "--at", type=_moment, metavar="TIME", help="what served then: such as 2026-11-24T14:05 (UTC, unless it says)"
+    )
     _environment(past)
 
     differs = command(
@@ -89,6 +93,10 @@ def _parser() -> argparse.ArgumentParser:
     )
     prune.add_argument("--apply", action="store_true", help="delete; without it, only say")
     _add_board(command)
+    made = command("builds", "the builds of an index, newest first, and where each is live")
+    made.add_argument("index")
+    made.add_argument("--limit", type=_count, default=20, metavar="N", help="most builds to show (default: 20)")
+
     hidden = command(
         "filter",
         "what is hidden of an index, such as what is sold out",
@@ -102,7 +110,7 @@ def _parser() -> argparse.ArgumentParser:
     _wait(hidden, "wait for the receipt (default: a minute)")
 
     pull = command("pull", "fetch a build and its model into a folder, verified, as a pod does")
-    pull.add_argument("index_prefix", metavar="INDEX_PREFIX", help="indexes/<index>/<build>")
+    pull.add_argument("index_prefix", metavar="BUILD", help="<index>/<build>, or its prefix indexes/<index>/<build>")
     pull.add_argument("destination", metavar="DESTINATION", help="the folder that appears when all is verified")
     _add_spinnaker(command)
     argo = command(
@@ -286,6 +294,14 @@ def _seconds(text: str) -> float:
             f"{text!r} is no number of seconds; write for example 60 (and --wait alone last)"
         )
     return seconds
+
+
+def _moment(text: str) -> datetime:
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is no time; write for example 2026-11-24T14:05") from None
+    return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
 def _share(text: str) -> float:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 
@@ -10,7 +10,14 @@ from model_repository.documents.commit import Commit, parse_commit
 from model_repository.documents.receipt import Outcome, Receipt
 from model_repository.errors import DocumentMalformed, ObjectMissing
 from model_repository.names import Target
-from model_repository.repository import list_commits, list_receipts, read_commit_object, read_receipt
+from model_repository.repository import (
+    COMMITS,
+    CommitObject,
+    list_commits,
+    list_receipts,
+    read_commit_object,
+    read_receipt,
+)
 from model_repository.store import Store
 from operator_cli.builds import near_names, sentence
 from operator_cli.errors import CommitMissing
@@ -68,6 +75,22 @@ def commit_missing(store: Store, target: Target) -> CommitMissing:
             near_names(target.index, here),
             f"it is committed in: {', '.join(environments)}" if environments else "",
             f"commit a build first: indexpush commit {target.index} <build> --environment {target.environment}",
+        )
+    )
+
+
+def nothing_committed(environment: str | None, index: str | None, commits: Sequence[CommitObject]) -> CommitMissing:
+    """The error for an environment, or an index, in which nothing was ever committed; it names those that there are."""
+    known = [found.target for found in commits if found.target]
+    if environment is not None:
+        names = sorted({target.environment for target in known})
+        what, where, kind = environment, f"{COMMITS}{environment}/", "environments"
+    else:
+        names = sorted({target.index for target in known})
+        what, where, kind = index or "", f"{COMMITS}*/{index}.json", "indexes"
+    return CommitMissing(
+        sentence(
+            f"{where}: nothing is committed there", near_names(what, names), f"there are the {kind} {', '.join(names)}"
         )
     )
 

@@ -18,9 +18,10 @@ from model_repository.names import Target, parse_bucket_url
 from model_repository.store import Store
 from operator_cli.arguments import parse_arguments
 from operator_cli.commands import changes, diff, filters, prune
+from operator_cli.commands.builds import list_builds
 from operator_cli.commands.changes import Change, Options
 from operator_cli.commands.pull import pull
-from operator_cli.commands.status import history, status
+from operator_cli.commands.status import history, served_at, status
 from operator_cli.commands.waiting import Verdict, wait_for_receipt
 from operator_cli.context import Context
 from operator_cli.errors import UsageRefused
@@ -75,10 +76,10 @@ def _run(arguments: argparse.Namespace, context: Context) -> int:
         case "status":
             _status(open_store(), _environment(arguments, context), arguments.index, context, show)
         case "history":
-            target = _target(arguments, context)
-            receipts = history(open_store(), target, arguments.limit)
-            text = people.history(receipts) or f"{target}: no receipts yet"
-            show(programs.history(target, receipts), text)
+            _history(arguments, context, open_store(), show)
+        case "builds":
+            found = list_builds(open_store(), arguments.index, arguments.limit)
+            show(programs.builds(arguments.index, found), people.builds(found))
         case "filter":
             return _filter(arguments, context, open_store(), show)
         case "compare" | "shadow" | "prune" | "diff" as command:
@@ -112,6 +113,16 @@ def _definitions(arguments: argparse.Namespace, context: Context, bucket: str, s
 def _status(store: Store, environment: str | None, index: str | None, context: Context, show: _Show) -> None:
     found, now = status(store, environment, index), context.clock.now()
     show(programs.status(found, now), people.status(found, now) or f"nothing is committed in gs://{store.bucket}")
+
+
+def _history(arguments: argparse.Namespace, context: Context, store: Store, show: _Show) -> None:
+    target = _target(arguments, context)
+    if arguments.at is not None:
+        then = served_at(store, target, arguments.at)
+        return show(programs.served_at(target, arguments.at, *then), people.served_at(target, arguments.at, *then))
+    receipts = history(store, target, arguments.limit)
+    text = people.history(receipts) or f"{target}: no receipts yet"
+    return show(programs.history(target, receipts), text)
 
 
 def _shadow(arguments: argparse.Namespace, context: Context, store: Store, show: _Show) -> int:

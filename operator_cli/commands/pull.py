@@ -65,9 +65,11 @@ def pull(store: Store, prefix_text: str, destination: str, context: Context, *, 
 
 
 def _prefix(text: str, bucket: str) -> IndexPrefix:
-    parts = text.removeprefix(f"gs://{bucket}/").split("/")
+    parts = text.removeprefix(f"gs://{bucket}/").rstrip("/").split("/")
+    if len(parts) == 2 and parts[0] != "indexes":  # noqa: PLR2004 - index and build
+        return IndexPrefix(*parts)
     if len(parts) < 3:  # noqa: PLR2004 - indexes, index, build
-        raise NameRefused(f"{text[:200]!r}: expected indexes/<index>/<build>")
+        raise NameRefused(f"{text[:200]!r}: expected <index>/<build>, or indexes/<index>/<build>")
     return parse_build(text, parts[1], bucket)
 
 

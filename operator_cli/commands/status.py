@@ -15,9 +15,11 @@ from model_repository.names import Target, environment_incidents_name
 from model_repository.repository import COMMITS, CommitObject, list_commits
 from model_repository.store import Store
 from operator_cli.live import (
+    RECEIPTS_READ,
     Live,
     UnreadableReceipt,
     commit_missing,
+    nothing_committed,
     read_live,
     read_receipt_or_none,
     receipts,
@@ -58,7 +60,7 @@ class TargetStatus:
 def status(store: Store, environment: str | None, index: str | None) -> list[TargetStatus | CommitObject]:
     """The targets that the filters leave, by name, and the objects among them whose names are no commit's.
 
-    Raises `CommitMissing` if both filters are given and nothing is there.
+    Raises `CommitMissing` if nothing is there that they leave, and something else is: a name may be mistyped.
     """
     if environment is not None and index is not None:
         target = Target(environment, index)
@@ -66,7 +68,10 @@ def status(store: Store, environment: str | None, index: str | None) -> list[Tar
         if found.live.generation == 0:
             raise commit_missing(store, target)
         return [found]
-    wanted = (found for found in list_commits(store) if _wanted(found, environment, index))
+    commits = list_commits(store)
+    wanted = [found for found in commits if _wanted(found, environment, index)]
+    if not wanted and commits and (environment is not None or index is not None):
+        raise nothing_committed(environment, index, commits)
     return [listed(store, found, found.target) if found.target else found for found in wanted]
 
 
@@ -97,6 +102,21 @@ def _incidents(store: Store, target: Target) -> Iterator[Incident]:
         # a record that can't be understood is the function's to write anew
         with suppress(ObjectMissing, DocumentMalformed):
             yield from parse_incidents(store.read(name, limit=INCIDENTS_LIMIT).data, name)
+
+
+def served_at(store: Store, target: Target, moment: datetime) -> tuple[Receipt | None, Receipt | None]:
+    """What served at a moment, as far as receipts say, and what served after it; None: nothing that is known.
+
+    Raises `CommitMissing` as `history` does.
+    """
+    after: Receipt | None = None
+    for receipt in history(store, target, RECEIPTS_READ):
+        if not isinstance(receipt, Receipt) or receipt.outcome is not Outcome.SERVED:
+            continue
+        if receipt.finished <= moment:
+            return receipt, after
+        after = receipt
+    return None, after
 
 
 def history(store: Store, target: Target, limit: int) -> list[Receipt | UnreadableReceipt]:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 
 from model_repository.documents.canary_figures import CanaryFigures, TrackFigures
 from model_repository.documents.incidents import Incident
 from model_repository.documents.receipt import Receipt
+from model_repository.names import Target
 from model_repository.repository import CommitObject
+from operator_cli.commands.builds import BuildRow
 from operator_cli.commands.changes import Change
 from operator_cli.commands.status import TargetStatus
 from operator_cli.commands.waiting import Verdict
@@ -94,12 +97,39 @@ def history(found: list[Receipt | UnreadableReceipt]) -> str:
     return "\n".join(_receipt(receipt) for receipt in found)
 
 
+def served_at(target: Target, moment: datetime, found: Receipt | None, after: Receipt | None) -> str:
+    """What served then."""
+    next_one = f"{after.index_prefix} from {_moment(after.finished)} on" if after else ""
+    if found is None:
+        return _joined(f"{target} at {_moment(moment)}", "no receipt says what served", next_one)
+    return _paragraph(
+        f"{target} at {_moment(moment)}",
+        ("served", f"{found.index_prefix}  generation {found.generation}"),
+        ("since", f"{_moment(found.finished)}  {_by(found.by)}"),
+        ("then", next_one),
+    )
+
+
+def builds(found: Sequence[BuildRow]) -> str:
+    """A line per build, newest first."""
+    return "\n".join(_build(row) for row in found)
+
+
+def _build(row: BuildRow) -> str:
+    if row.manifest is None:
+        return f"{row.prefix.build:<28}  {row.why}"
+    size = sum(file.size for file in row.manifest.files) / 1e6
+    where = f"  live in {', '.join(row.live_in)}" if row.live_in else ""
+    what = f"{row.manifest.items:>10,} items  {size:>9,.1f} MB  recall {row.manifest.recall.value:.3f}"
+    return f"{row.prefix.build:<28}  {_moment(row.manifest.created)}  {what}{where}"
+
+
 def _receipt(receipt: Receipt | UnreadableReceipt) -> str:
     if isinstance(receipt, UnreadableReceipt):
         return f"{receipt.generation}  UNREADABLE  {receipt.why}"
     took = f"{(receipt.finished - receipt.started) / timedelta(seconds=1):.1f} s"
     prefix = receipt.index_prefix or "(unreadable commit)"
-    who = f"  {_by(receipt.by)}" if receipt.by else ""
+    who = f"  {_by(receipt.by)}"
     first = f"{receipt.generation}  {_moment(receipt.finished)}  {receipt.outcome.value:<10}  {took:>8}  {prefix}{who}"
     canary = f"canary {_canary(receipt.canary)}" if receipt.canary else ""
     return "\n".join([first, *(f"{'':<18}{text}" for text in (receipt.reason, receipt.detail, canary) if text)])
@@ -130,7 +160,7 @@ def _joined(*parts: str) -> str:
 
 
 def _by(by: str) -> str:
-    return f"by {by}" if by else ""
+    return f"by {by}" if by else "by: not stated"
 
 
 def _moment(moment: datetime) -> str:

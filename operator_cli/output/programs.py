@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
@@ -10,6 +11,7 @@ from model_repository.documents.receipt import Receipt
 from model_repository.fields import format_moment
 from model_repository.names import IndexPrefix, Target
 from model_repository.repository import CommitObject
+from operator_cli.commands.builds import BuildRow
 from operator_cli.commands.changes import Change
 from operator_cli.commands.status import TargetStatus
 from operator_cli.commands.waiting import Verdict
@@ -82,6 +84,35 @@ def history(target: Target, found: list[Receipt | UnreadableReceipt]) -> dict[st
     """The receipts of a target, newest first."""
     rows = [_receipt(receipt) for receipt in found]
     return {"environment": target.environment, "index": target.index, "receipts": rows}
+
+
+def served_at(target: Target, moment: datetime, found: Receipt | None, after: Receipt | None) -> dict[str, Any]:
+    """What served then, and what after it."""
+    return {
+        "environment": target.environment,
+        "index": target.index,
+        "at": format_moment(moment),
+        "served": _receipt(found) if found else None,
+        "next": _receipt(after) if after else None,
+    }
+
+
+def builds(index: str, found: Sequence[BuildRow]) -> dict[str, Any]:
+    """Newest first; what can't be read says why."""
+    return {"index": index, "builds": [_build(row) for row in found]}
+
+
+def _build(row: BuildRow) -> dict[str, Any]:
+    manifest = row.manifest
+    return {
+        "index_prefix": str(row.prefix),
+        "created": format_moment(manifest.created) if manifest else None,
+        "items": manifest.items if manifest else None,
+        "bytes": sum(file.size for file in manifest.files) if manifest else None,
+        "recall": manifest.recall.value if manifest else None,
+        "live_in": list(row.live_in),
+        "problem": row.why or None,
+    }
 
 
 def _receipt(receipt: Receipt | UnreadableReceipt) -> dict[str, Any]:
