@@ -23,7 +23,7 @@ from model_repository.errors import AccessDenied, DeliveryError, GenerationConfl
 from model_repository.fields import format_moment, parse_document
 from model_repository.names import Target, parse_generation
 from model_repository.store import Store
-from operator_cli.board.details import details
+from operator_cli.board.details import details, diff
 from operator_cli.board.identity import OwnMachine, SignIn, SignInNeeded
 from operator_cli.board.overview import Overview, Row, for_scripts
 from operator_cli.commands import changes
@@ -92,6 +92,7 @@ def application(board: Board) -> ASGIApp:
         *(Route(path, static) for path in page),
         Route("/api/events", api.events),
         Route("/api/indexes/{environment}/{index}", api.index),
+        Route("/api/diffs/{index}/{build}", api.diff),
         Route("/api/changes", api.change, methods=["POST"]),
     ]
     handlers: Mapping[Any, Callable[..., Any]] = {kind: _refuse for kind, _ in _STATUS}
@@ -188,6 +189,12 @@ class _Api:
         board.sign_in.reader(request)
         target = Target(request.path_params["environment"], request.path_params["index"])
         return JSONResponse(await run_in_threadpool(details, board.store, board.overview.builds, target))
+
+    async def diff(self, request: Request) -> Response:
+        """How a build differs from what served when it was made."""
+        self._board.sign_in.reader(request)
+        asked = (request.path_params["index"], request.path_params["build"])
+        return JSONResponse(await run_in_threadpool(diff, self._board.store, *asked))
 
     async def change(self, request: Request) -> Response:
         """Do, or explain, what the command would do."""

@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 
 from model_repository.documents.receipt import Receipt
-from model_repository.names import Target
+from model_repository.errors import DocumentMalformed, NameRefused, ObjectMissing
+from model_repository.names import IndexPrefix, Target
 from model_repository.store import Store
 from operator_cli.board.overview import Builds, for_scripts
+from operator_cli.commands.diff import for_programs, read_diff
 from operator_cli.commands.status import history
 from operator_cli.output import programs
 
 _RECEIPTS = 50
+_EXAMPLES = 8
+_CATEGORIES = 12
 
 
 def details(store: Store, builds: Builds, target: Target) -> dict[str, Any]:
     """The newest receipts of a target, newest first, each with its build's figures; null for a build that is gone.
 
-    Raises `CommitMissing` if nothing was ever committed there.
+    compared: the builds of which the batch wrote how they differ. stopped: the newest of those, if gates keep it from
+    going live; else null. Raises `CommitMissing` if nothing was ever committed there.
     """
     found = history(store, target, _RECEIPTS)
     value = programs.history(target, found)
@@ -27,5 +33,37 @@ def details(store: Store, builds: Builds, target: Target) -> dict[str, Any]:
             row["seconds"] = round((receipt.finished - receipt.started).total_seconds(), 1)
             figures = builds.figures(receipt.index_prefix) if receipt.index_prefix else None
         row["build"] = figures.value() if figures else None
+    value |= _diffs(store, target, {receipt.index_prefix for receipt in found if isinstance(receipt, Receipt)})
     whole: dict[str, Any] = for_scripts(value)
     return whole
+
+
+def _diffs(store: Store, target: Target, committed: set[IndexPrefix | None]) -> dict[str, Any]:
+    root = f"diffs/{target.index}/"
+    infos = sorted(store.listing(root), key=lambda info: info.updated, reverse=True)
+    names = [info.name.removeprefix(root).removesuffix(".json") for info in infos]
+    stopped = None
+    with suppress(NameRefused, ObjectMissing, DocumentMalformed):
+        if names and IndexPrefix(target.index, names[0]) not in committed:
+            diff = read_diff(store, target.index, names[0], None)
+            if diff.unexpected:
+                stopped = {"build": names[0], "why": [f"{stop.gate}: {stop.detail}" for stop in diff.unexpected]}
+    return {"compared": names[:_RECEIPTS], "stopped": stopped}
+
+
+def diff(store: Store, index: str, build: str) -> dict[str, Any]:
+    """How a build differs from what served when it was made: counts, the categories and items that changed most.
+
+    Raises `BuildMissing` where nobody compared it.
+    """
+    found = read_diff(store, index, build, None)
+    value = for_programs(found)
+    changed = sorted(found.categories, key=lambda one: one.gone + one.new + one.moved, reverse=True)[:_CATEGORIES]
+    names = {one.category for one in changed}
+    return {
+        **{name: value[name] for name in ("against", "items", "changed", "swapped", "golden", "pictures")},
+        "counts": {name: found.total(name) for name in ("gone", "new", "moved")},
+        "stops": [f"{stop.gate}: {stop.detail}" for stop in found.stops],
+        "categories": [one for one in value["categories"] if one["category"] in names],
+        "examples": value["examples"][:_EXAMPLES],
+    }

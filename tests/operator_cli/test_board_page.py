@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 from playwright.sync_api import Browser, Page, expect
@@ -12,6 +13,7 @@ from operator_cli.board.identity import OwnMachine
 from tests.chromium import chromium, faultless_page
 from tests.operator_cli.board_scene import Running, running, shop
 from tests.operator_cli.conftest import Operator
+from tests.operator_cli.test_diff import FOUND, upload
 
 SIGN_IN = OwnMachine("eve@example.com")
 
@@ -208,3 +210,34 @@ def test_the_board_fits_its_window_and_every_control_has_a_name(
         for control in page.locator(":is(button, input, select):visible").all():
             assert control.evaluate("e => e.labels?.[0]?.textContent || e.textContent || e.ariaLabel"), control
     context.close()
+
+
+def test_what_changed_in_a_build_is_shown_with_the_items_that_changed_most(page: Page, operator: Operator) -> None:
+    upload(operator)
+    opened(page, "production", "clothing")
+    page.get_by_role("button", name="What changed").click()
+    shown = page.locator(".diff:visible")
+    expect(shown).to_contain_text("against b1: 1 items came, 61 went, 0 changed their category")
+    expect(shown).to_contain_text("80.0 % of the first ten neighbours are the same, of 20 asked")
+    expect(shown).to_contain_text("bag-1, bags: 10 % the same")
+    expect(shown.locator(".pictures").nth(0)).to_have_text("beforebag-2")
+    expect(shown.locator(".pictures").nth(1)).to_have_text("nowbag-3")
+
+
+def test_a_build_that_was_stopped_waits_on_top_with_its_reasons_and_may_be_committed_from_there(
+    page: Page, operator: Operator
+) -> None:
+    b3 = operator.build("b3")
+    upload(operator, replace(FOUND, prefix=b3))
+    opened(page, "production", "clothing")
+    waiting = page.locator(".stopped")
+    expect(waiting).to_contain_text("b3 waits for a person")
+    expect(waiting).to_contain_text("categories: 'hats' lost all")
+    expect(waiting).not_to_contain_text("made by v2")  # it was announced
+    waiting.get_by_role("button", name="Commit it anyway").click()
+    dialog = page.get_by_role("dialog")
+    expect(dialog).to_contain_text("commits indexes/clothing/b3")
+    dialog.get_by_label("Why?").fill("hats are sold elsewhere now")
+    dialog.get_by_role("button", name="Commit").click()
+    expect(dialog).to_be_hidden()
+    assert operator.live()["index_prefix"] == "indexes/clothing/b3"

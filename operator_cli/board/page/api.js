@@ -25,6 +25,8 @@ async function ask(path, options = {}) {
 
 export const index = (environment, name) => ask(`/api/indexes/${encodeURIComponent(environment)}/${encodeURIComponent(name)}`);
 
+export const diff = (index, build) => ask(`/api/diffs/${encodeURIComponent(index)}/${encodeURIComponent(build)}`);
+
 export const change = (asked) =>
   ask("/api/changes", { method: "POST", headers: { "content-type": "application/json" }, body: JSON.stringify(asked) });
 

@@ -1,7 +1,7 @@
 // The board: rows come by themselves; a row opens; a change is explained before it is made, and is made with a reason.
 
 import * as api from "./api.js";
-import { cells, element, sparks, timeline } from "./view.js";
+import { cells, diff, diffButton, element, sparks, timeline } from "./view.js";
 
 const at = (id) => document.getElementById(id);
 const rows = new Map(); // by name: what the server said
@@ -126,14 +126,33 @@ async function fillDetails(name) {
   const cell = shown.get(name).details.firstChild;
   if (!cell.hasChildNodes()) cell.append(element("p", { className: "hint" }, "reading…"));
   try {
-    const { receipts } = await api.index(row.environment, row.index);
+    const { receipts, compared, stopped } = await api.index(row.environment, row.index);
+    const onDiff = (build, place) => tell(fillDiff(row.index, build, place));
     const focused = [...cell.querySelectorAll("button")].indexOf(document.activeElement);
-    cell.replaceChildren(actions(name), ...[sparks(receipts)].filter(Boolean), element("h3", {}, "What became of its commits"),
-      receipts.length ? timeline(receipts, now()) : element("p", { className: "hint" }, "Nobody has said yet what became of a commit."));
+    cell.replaceChildren(actions(name), ...(stopped ? [waiting(name, stopped, onDiff)] : []), ...[sparks(receipts)].filter(Boolean),
+      element("h3", {}, "What became of its commits"),
+      receipts.length ? timeline(receipts, now(), compared, onDiff) : element("p", { className: "hint" }, "Nobody has said yet what became of a commit."));
     cell.querySelectorAll("button")[focused]?.focus();
   } catch (error) {
     cell.replaceChildren(actions(name), element("p", { className: "bad" }, error.message));
   }
+}
+
+async function fillDiff(index, build, place) {
+  if (place.hasChildNodes()) return;
+  place.append(element("p", { className: "hint" }, "reading…"));
+  try {
+    place.replaceChildren(...diff(await api.diff(index, build)));
+  } catch (error) {
+    place.replaceChildren(element("p", { className: "bad" }, error.message));
+  }
+}
+
+// a build that the batch published and did not commit, because it differs too much
+function waiting(name, stopped, onDiff) {
+  const commit = element("button", { type: "button", className: "button quiet", onclick: () => begin(name, { action: "commit", build: stopped.build, release: true }) }, "Commit it anyway");
+  return element("section", { className: "stopped" }, element("h3", {}, `${stopped.build} waits for a person`),
+    ...stopped.why.map((why) => element("p", { className: "bad" }, why)), element("p", {}, commit), ...diffButton(stopped.build, onDiff));
 }
 
 function actions(name) {
@@ -149,7 +168,7 @@ function actions(name) {
 
 // --- a change -------------------------------------------------------------------------------------------------------
 
-const TITLES = { redeploy: "Redeploy", rollback: "Roll back", promote: "Promote" };
+const TITLES = { redeploy: "Redeploy", rollback: "Roll back", promote: "Promote", commit: "Commit a build of" };
 
 function begin(name, { sources = [], ...asked }) {
   const row = rows.get(name);
@@ -158,7 +177,7 @@ function begin(name, { sources = [], ...asked }) {
   at("dialog-title").textContent = `${word} ${row.index} in ${row.environment}`;
   at("dialog-what").textContent = row.commit.hold && asked.release && asked.action !== "redeploy"
     ? `It is on hold by ${row.commit.by || "somebody"}${row.commit.reason ? `: ${row.commit.reason}` : ""}. Going on ends that hold; ask them first.` : "";
-  at("confirm").textContent = word.replace(" of", "");
+  at("confirm").textContent = word.replace(" a build of", "").replace(" of", "");
   at("reason").value = "";
   const choice = at("dialog-choice");
   choice.replaceChildren();

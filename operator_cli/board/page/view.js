@@ -94,11 +94,50 @@ export function sparks(receipts) {
     one("Recall", builds.map((each) => each.recall), (value) => value.toFixed(3)));
 }
 
-export function timeline(receipts, now) {
-  return element("ol", { className: "timeline" }, ...receipts.map((each) => entry(each, now)));
+// compared: builds that have a diff; onDiff(build, place): shows it there
+export function timeline(receipts, now, compared, onDiff) {
+  return element("ol", { className: "timeline" }, ...receipts.map((each) => entry(each, now, compared, onDiff)));
 }
 
-function entry(each, now) {
+export function diffButton(build, onDiff) {
+  const place = element("div", { className: "diff", hidden: true });
+  const button = element("button", { type: "button", className: "link", "aria-expanded": "false" }, "What changed");
+  button.onclick = () => {
+    place.hidden = !place.hidden;
+    button.setAttribute("aria-expanded", String(!place.hidden));
+    if (!place.hidden) onDiff(build, place);
+  };
+  return [button, place];
+}
+
+export function diff(found) {
+  const alike = (one) => `${(one.overlap * 100).toFixed(1)} % of the first ten neighbours are the same, of ${one.asked.toLocaleString()} asked`;
+  const { gone, moved } = found.counts;
+  const lines = [
+    `against ${buildOf(found.against)}: ${found.counts.new.toLocaleString()} items came, ${gone.toLocaleString()} went, ${moved.toLocaleString()} changed their category`,
+    found.items.asked ? `items: ${alike(found.items)}` : null,
+    found.golden.asked ? `golden pictures: ${alike(found.golden)}` : null,
+  ];
+  return [
+    ...found.stops.map((why) => element("p", { className: "bad" }, why)),
+    ...lines.filter(Boolean).map((line) => element("p", {}, line)),
+    ...found.examples.map((one) => example(one, found.pictures)),
+  ];
+}
+
+function example(one, pictures) {
+  const row = (words, ids) => element("div", { className: "pictures" }, element("span", { className: "hint" }, words), ...ids.slice(0, 8).map((id) => picture(id, pictures)));
+  return element("figure", {}, element("figcaption", {}, `${one.item}, ${one.category}: ${Math.round(one.overlap * 100)} % the same`),
+    row("before", one.before), row("now", one.after));
+}
+
+function picture(id, pictures) {
+  const source = pictures[id];
+  if (!source?.startsWith("https://")) return element("span", { className: "name" }, id);
+  return element("img", { src: source, alt: id, title: id, width: 56, height: 56, loading: "lazy" });
+}
+
+function entry(each, now, compared, onDiff) {
   if (each.outcome === null) return element("li", {}, element("div", { className: "bad" }, `generation ${each.generation}: ${each.malformed}`));
   const bad = each.outcome === "undone" || each.outcome === "rejected";
   const size = each.build ? `, ${each.build.items.toLocaleString()} items, ${bytes(each.build.bytes)}` : "";
@@ -108,5 +147,6 @@ function entry(each, now) {
     element("div", {},
       element("p", {}, `${buildOf(each.index_prefix)}, by ${each.by || "somebody (not stated)"}, in ${duration(each.seconds)}${size}`),
       each.reason ? element("p", { className: "hint" }, each.reason) : null,
-      each.detail ? element("p", { className: bad ? "bad" : "hint" }, each.detail) : null));
+      each.detail ? element("p", { className: bad ? "bad" : "hint" }, each.detail) : null,
+      ...(compared.includes(buildOf(each.index_prefix)) ? diffButton(buildOf(each.index_prefix), onDiff) : [])));
 }
