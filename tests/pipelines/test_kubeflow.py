@@ -257,7 +257,7 @@ def test_nothing_is_cached_and_what_may_pass_is_tried_again_with_growing_pauses(
         deadline = {"embed": 3600}.get(step, 7200)
         assert int(policy["backoffMaxDuration"].removesuffix("s")) > 4 * deadline, "the last try wouldn't begin"
     stops = [task for name, task in tasks.items() if name.startswith("stop")]
-    assert len(stops) == 7, "each step but the report has one"
+    assert len(stops) == 8, "each step but the report has one"
     assert all("retryPolicy" not in task for task in stops)
 
 
@@ -291,7 +291,8 @@ def test_each_step_waits_for_all_of_the_one_before_and_loops_stay_out_of_the_exi
         "collect-step": {"shards to embed"},
         "parts to build": {"collect-step"},
         "publish-step": {"parts to build"},
-        "commit-step": {"publish-step"},
+        "diff-step": {"publish-step"},
+        "commit-step": {"diff-step"},
     }
     # kubeflow/pipelines#12390: a loop's items leak into what the exit handler and the pipeline want as inputs
     handler = specification["components"]["comp-exit-handler-1"]
