@@ -15,7 +15,6 @@ import requests
 
 from model_repository.documents.model_manifest import MODEL_MANIFEST_LIMIT, parse_model_manifest
 from model_repository.errors import TransientError
-from model_repository.exit_codes import ExitCode
 from model_repository.names import ModelPrefix
 from model_repository.ranking import overlap, rank_biased_overlap
 from model_repository.store import Store
@@ -29,7 +28,6 @@ class ServerUnavailable(TransientError):
     """A server that is to be compared doesn't answer, or not as a search server does."""
 
     code: ClassVar[str] = "server-unavailable"
-    exit_code: ClassVar[ExitCode] = ExitCode.UNAVAILABLE
 
 
 @dataclass(frozen=True, slots=True)

@@ -39,10 +39,17 @@ def test_the_shipped_values_are_mounted_where_the_webhook_looks_for_them() -> No
 def test_the_webhooks_role_covers_what_stands_for_an_index_and_reading_pods_and_no_more() -> None:
     role, binding = yaml.safe_load_all((WEBHOOK / "role.yaml").read_text())
     granted = {(r, v) for rule in role["rules"] for r in rule["resources"] for v in rule["verbs"]}
-    assert {resource for resource, _ in granted} == {"deployments", "services", "poddisruptionbudgets", "pods"}
+    assert {resource for resource, _ in granted} == {
+        "deployments",
+        "services",
+        "poddisruptionbudgets",
+        "pods",
+        "events",
+    }
     assert {verb for resource, verb in granted if resource == "pods"} == {"list", "watch"}
+    assert {verb for resource, verb in granted if resource == "events"} == {"create"}
     assert not {verb for _, verb in granted} & {"deletecollection", "update", "*", "escalate", "bind"}
-    assert [resource for resource, verb in granted if verb == "delete"] == ["deployments"]  # canaries
+    assert [resource for resource, verb in granted if verb == "delete"] == ["deployments"]  # canaries and shadows
     assert binding["roleRef"]["name"] == role["metadata"]["name"]
 
 

@@ -118,7 +118,7 @@ def test_golden_pictures_are_compared_where_the_index_has_one_model(
 
 def test_a_server_that_does_not_answer_is_named(operator: Operator) -> None:
     said = operator("compare", "clothing", "--stable", "http://127.0.0.1:9", "--shadow", "http://127.0.0.1:9")
-    assert (said.code, "http://127.0.0.1:9" in said.err) == (69, True)
+    assert (said.code, "http://127.0.0.1:9" in said.err) == (75, True)
 
 
 def test_a_prefix_says_whose_shadow_it_may_be() -> None:
