@@ -126,7 +126,7 @@ class Delivery:
         try:
             return self._act(request, live, before, situation)
         except PermanentError as error:
-            self.receipts.write(plan.rejected(request, str(error), error.code, self.clock.now()))
+            self.receipts.write(plan.rejected(request, str(error), error.code, self.clock.now()), live)
             raise Rejected(error) from error
 
     def _staying(self, index: str) -> Object | None:
@@ -150,7 +150,7 @@ class Delivery:
                 return DeliveryResult(AnswerOutcome.ALREADY_DEPLOYED, how)
             case Superseded(by):
                 receipt = plan.superseded(request, by, started=now, now=now)
-                self.receipts.write(receipt)
+                self.receipts.write(receipt, live)
                 return DeliveryResult(AnswerOutcome.SUPERSEDED, receipt.detail)
             case Wait(behind):
                 self._mark(_existing(live), plan.kept_waiting(before, request, now))
@@ -279,7 +279,7 @@ class Delivery:
 
     def _advance(self, live: Object, deployed: Deployed, watched: timedelta, now: datetime) -> tuple[Object, Step]:
         if deployed.rollout is Rollout.REWOUND:
-            self.receipts.note_rewound(name_of(live), deployed, now)
+            self.receipts.note_rewound(live, deployed, now)
         if deployed.rollout is not Rollout.IN_PROGRESS:
             return live, Step(finished=True, sentence=deployed.rollout.value)
         request = plan.newest_of(deployed)

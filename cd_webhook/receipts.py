@@ -39,11 +39,12 @@ class Receipts:
     notifier: Notifier = field(default_factory=NoNotifier)
 
     def write(self, receipt: Receipt, live: Object | None = None) -> bool:
-        """Write a receipt, unless its commit has one; True if it had none. live: the Deployment, if it was read."""
+        """Write a receipt, unless its commit has one; True if it had none. live: the Deployment, if there is one."""
         wrote = write_receipt(self.store, receipt)
         if wrote:
             self.on_receipt(receipt)
-            self._note(receipt, live)
+            if live is not None:
+                self._note(receipt, live)
             self.log.info(
                 f"receipt: {receipt.outcome.value}: {receipt.detail}",
                 index=receipt.target.index,
@@ -52,15 +53,13 @@ class Receipts:
             )
         return wrote
 
-    def _note(self, receipt: Receipt, live: Object | None) -> None:
+    def _note(self, receipt: Receipt, live: Object) -> None:
         """Have `kubectl describe` tell it, too; that it doesn't changes no verdict."""
         said = ": ".join(part for part in (f"commit {receipt.generation}", receipt.detail) if part)
         message = f"{receipt.index_prefix or 'what nobody can read'} was {receipt.outcome} as {said}"
         try:
-            live = live or self.cluster.deployment(receipt.target.index)
-            if live is not None:
-                bad = receipt.outcome in (Outcome.UNDONE, Outcome.REJECTED)
-                self.cluster.note(live, f"Index{receipt.outcome.value.capitalize()}", message, warning=bad)
+            bad = receipt.outcome in (Outcome.UNDONE, Outcome.REJECTED)
+            self.cluster.note(live, f"Index{receipt.outcome.value.capitalize()}", message, warning=bad)
         except DeliveryError as error:
             self.log.warning(f"no Event: {error}", code=error.code, index=receipt.target.index)
 
@@ -80,10 +79,11 @@ class Receipts:
             none = marks(live, {RECEIPTS_OWED: format_receipts(())})
             self.cluster.mark(name_of(live), none, resource_version=version_of(live))
 
-    def note_rewound(self, index: str, deployed: Deployed, now: datetime) -> None:
+    def note_rewound(self, live: Object, deployed: Deployed, now: datetime) -> None:
         """Give the commit that somebody took back by hand its receipt, if it has none, and tell of it."""
+        index = name_of(live)
         receipt = plan.rewound(Target(self.environment, index), deployed, now)
-        if self.write(receipt):
+        if self.write(receipt, live):
             self._tell(Notice.of_receipt(self.store.bucket, receipt), patient=False)
             self.log.error(f"{receipt.target}: {deployed.detail}", code=receipt.code, index=index)
 
