@@ -16,7 +16,7 @@ FOUND_AT = {
     "the live commit is not read": 13,
     "the receipt comes before the report": 41,
     "a hold is not seen": 10,
-    "nothing is restored": 4,
+    "nothing is restored": 40,
 }
 """Where the search for a bug begins: what the seeds mean changes with the code, and it goes on from there."""
 WORLDS = 60
