@@ -129,7 +129,11 @@ def _the_live_commit_serves_or_a_receipt_says_why_not(
     ready = set(world.cluster.ready(index))
     if receipt is None:
         raise Broken(f"{what} has no receipt")
+    served = [each for each, found in receipts.items() if found.outcome is Outcome.SERVED]
     if receipt.outcome is Outcome.SERVED:
+        # it served, then somebody deleted of its build and its Deployment: what served before comes back
+        if index in world.disturbed and not _whole(world, index, upload.build) and ready <= set(served):
+            return
         if live is None:
             if _whole(world, index, upload.build):
                 raise Broken(f"{what} served, its Deployment is gone, and nobody made it again")
@@ -138,7 +142,6 @@ def _the_live_commit_serves_or_a_receipt_says_why_not(
         return
     if receipt.outcome is Outcome.SUPERSEDED:
         raise Broken(f"{what} has a receipt that says superseded: {receipt.detail}")
-    served = [each for each, found in receipts.items() if found.outcome is Outcome.SERVED]
     whole = [each for each in served if _whole(world, index, _build_of(world, index, each))]
     if not whole:
         return
