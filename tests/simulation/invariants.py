@@ -120,6 +120,11 @@ def _every_refusal_was_told(world: World, index: str, receipts: dict[int, Receip
             raise Broken(f"{index}: {times} times it was told that commit {generation} was {receipt.outcome}")
 
 
+def _was_restored(world: World, index: str, upload: Upload, ready: set[int], served: set[int]) -> bool:
+    """It served, then somebody deleted of its build and its Deployment: what served before comes back."""
+    return index in world.disturbed and not _whole(world, index, upload.build) and ready <= served
+
+
 def _the_live_commit_serves_or_a_receipt_says_why_not(
     world: World, index: str, upload: Upload, receipts: dict[int, Receipt]
 ) -> None:
@@ -131,8 +136,7 @@ def _the_live_commit_serves_or_a_receipt_says_why_not(
         raise Broken(f"{what} has no receipt")
     served = [each for each, found in receipts.items() if found.outcome is Outcome.SERVED]
     if receipt.outcome is Outcome.SERVED:
-        # it served, then somebody deleted of its build and its Deployment: what served before comes back
-        if index in world.disturbed and not _whole(world, index, upload.build) and ready <= set(served):
+        if _was_restored(world, index, upload, ready, set(served)):
             return
         if live is None:
             if _whole(world, index, upload.build):
