@@ -136,12 +136,14 @@ def _the_live_commit_serves_or_a_receipt_says_why_not(
         raise Broken(f"{what} has no receipt")
     served = [each for each, found in receipts.items() if found.outcome is Outcome.SERVED]
     if receipt.outcome is Outcome.SERVED:
-        if _was_restored(world, index, upload, ready, set(served)):
-            return
         if live is None:
             if _whole(world, index, upload.build):
                 raise Broken(f"{what} served, its Deployment is gone, and nobody made it again")
-        elif ready != {upload.generation} and read_deployed(live).rollout not in {Rollout.UNDONE, Rollout.REWOUND}:
+        elif (
+            ready != {upload.generation}
+            and read_deployed(live).rollout not in {Rollout.UNDONE, Rollout.REWOUND}
+            and not _was_restored(world, index, upload, ready, set(served))
+        ):
             raise Broken(f"{what} has a receipt that says served, and the ready pods are of {ready}")
         return
     if receipt.outcome is Outcome.SUPERSEDED:
