@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, sync_playwright
 
@@ -31,10 +32,10 @@ def chromium() -> Iterator[Browser]:
 
 
 @contextmanager
-def faultless_page(browser: Browser | BrowserContext) -> Iterator[Page]:
+def faultless_page(browser: Browser | BrowserContext, **options: Any) -> Iterator[Page]:
     """A page on which nothing may go wrong unseen: an error or a breach of the content policy fails the test."""
-    page = browser.new_page()
-    page.set_default_timeout(20_000)
+    page = browser.new_page(**options)
+    page.set_default_timeout(10_000)
     faults: list[str] = []
 
     def note(message: ConsoleMessage) -> None:

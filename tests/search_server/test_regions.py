@@ -20,7 +20,7 @@ import numpy as np
 import pytest
 import uvloop
 from PIL import Image
-from playwright.sync_api import FilePayload, expect, sync_playwright
+from playwright.sync_api import FilePayload, expect
 
 from image_embedder import Box, Embedder, Region, preprocess
 from model_repository.digests import sha256_digest
@@ -45,9 +45,9 @@ from search_server.pictures.processes import PictureProcesses
 from search_server.pictures.remembered import RememberedPictures
 from search_server.pod import PodState
 from tests import builds, detectors
+from tests.chromium import chromium, faultless_page
 from tests.pictures import encoded, png
 from tests.search_server.conftest import DIMENSIONS, SIZE, block_model, make_build
-from tests.search_server.test_page import CHROMIUM, FLAGS
 
 DETECTOR = ModelPrefix("ssd", "1")
 CLASSES = ("Chair", "Lamp", "Table", "Plant")
@@ -279,9 +279,7 @@ def test_on_the_page_each_thing_in_a_photo_is_a_box_to_click(
 ) -> None:
     add_detector(build, A_CHAIR_AND_A_LAMP)
     server = start(build.environment())
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, headless=True, args=FLAGS)
-        page = browser.new_page()
+    with chromium() as browser, faultless_page(browser) as page:
         page.goto(server.url)
         page.locator("#file").set_input_files(FilePayload(name="room.png", mimeType="image/png", buffer=photo))
         first_card = page.locator("#neighbors .card").first
@@ -302,7 +300,6 @@ def test_on_the_page_each_thing_in_a_photo_is_a_box_to_click(
         assert (box["x"] - square["x"] - 1) / inner == pytest.approx(LEFT[0], abs=0.01)
         assert (box["y"] - square["y"] - 1) / inner == pytest.approx(0.25 + LEFT[1] / 2, abs=0.01)
         assert box["width"] / inner == pytest.approx(0.25, abs=0.01)
-        browser.close()
 
 
 # the page of the API
