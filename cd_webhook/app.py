@@ -17,11 +17,13 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
 from cd_webhook.auth import Check, NotAllowed, Unauthenticated
+from cd_webhook.check import Checked
 from cd_webhook.deliver import Delivery, Rejected
 from cd_webhook.filters import Filters
 from cd_webhook.metrics import Metrics
 from cd_webhook.status import describe_all, describe_one
 from cd_webhook.watcher import Watcher
+from model_repository import CONTRACT, __version__
 from model_repository.deployment import PAYLOAD_LIMIT, AnswerOutcome, parse_payload
 from model_repository.errors import DeliveryError, NameRefused, PermanentError, TransientError
 from model_repository.log import tracing
@@ -42,7 +44,10 @@ STATUS: tuple[tuple[type[Exception], HTTPStatus], ...] = (
 
 @dataclass(frozen=True, slots=True)
 class Dependencies:
-    """What the door opens to. project: of the traces that log lines link to; may be empty."""
+    """What the door opens to.
+
+    project: of the traces that log lines link to; may be empty. checks: tries the set-up, see `check.check`.
+    """
 
     project: str
     check: Check
@@ -50,6 +55,7 @@ class Dependencies:
     filters: Filters
     watcher: Watcher
     metrics: Metrics
+    checks: Callable[[], list[Checked]]
 
 
 def create_app(given: Dependencies) -> Starlette:
@@ -70,6 +76,7 @@ def create_app(given: Dependencies) -> Starlette:
             Route("/v1/deployments", door.deployments),
             Route("/v1/deployments/{index}", door.deployment),
             Route("/v1/deployments/{index}", door.withdraw, methods=["DELETE"]),
+            Route("/v1/check", door.installation),
             Route("/livez", door.livez),
             Route("/readyz", door.readyz),
             Route("/metrics", door.metrics),
@@ -115,6 +122,9 @@ class _Door:
 
     def deployment(self, request: Request) -> Response:
         return self._guarded(request, lambda: self._one_deployment(request))
+
+    def installation(self, request: Request) -> Response:
+        return self._guarded(request, lambda: self._say_what_is_wrong(request))
 
     async def livez(self, _: Request) -> Response:
         return PlainTextResponse("ok\n")
@@ -190,6 +200,13 @@ class _Door:
             said = f"no index {index[:80]!r} here; /v1/deployments lists them"
             return JSONResponse({"detail": said}, HTTPStatus.NOT_FOUND)
         return JSONResponse(found)
+
+    def _say_what_is_wrong(self, request: Request) -> JSONResponse:
+        self._check(request)
+        it = self._delivery
+        checks = [{"what": each.what, "ok": each.ok, "text": each.text} for each in self._given.checks()]
+        said = {"version": __version__, "contract": CONTRACT}
+        return JSONResponse(said | {"environment": it.environment, "bucket": it.store.bucket, "checks": checks})
 
     def _failure(self, request: Request, error: DeliveryError) -> JSONResponse:
         status, said = refusal(error)

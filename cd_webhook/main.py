@@ -6,13 +6,13 @@ import argparse
 import os
 import signal
 import sys
-from collections.abc import Callable, Mapping, Sequence
-from typing import TypeVar
+from collections.abc import Mapping, Sequence
 
 from cd_webhook.app import Dependencies, create_app
 from cd_webhook.auth import make_check
 from cd_webhook.canary import Canaries
-from cd_webhook.cluster import Cluster, ClusterRefused, load_connect
+from cd_webhook.check import check
+from cd_webhook.cluster import Cluster, load_connect
 from cd_webhook.config import Config
 from cd_webhook.deliver import Delivery
 from cd_webhook.filters import Filters
@@ -30,10 +30,6 @@ from model_repository.gcs_store import GcsStore
 from model_repository.log import Log
 from model_repository.notify import NoNotifier, PubSubNotifier
 
-T = TypeVar("T")
-
-LEAST_KUBERNETES = (1, 30)
-"""From there on a pod may sleep before it is stopped (`preStop.sleep`) without a feature gate."""
 _PATIENCE_SECONDS = 20.0
 """For the bucket: the sender retries what takes longer."""
 
@@ -50,7 +46,7 @@ def main(arguments: Sequence[str] | None = None, environment: Mapping[str, str] 
     log = Log()
     try:
         if options.check:
-            return _check(variables, log)
+            return _say_what_is_wrong(variables, log)
         config = Config.from_environment(variables)
         app = create_app(assemble(config, variables, log))
     except DeliveryError as error:
@@ -106,7 +102,15 @@ def assemble(config: Config, variables: Mapping[str, str], log: Log) -> Dependen
         notifier=notifier,
         on_receipt=metrics.filtered,
     )
-    return Dependencies(config.project, make_check(config), delivery, filters, Watcher(delivery), metrics)
+    return Dependencies(
+        config.project,
+        make_check(config),
+        delivery,
+        filters,
+        Watcher(delivery),
+        metrics,
+        lambda: list(check(variables, log)),
+    )
 
 
 def _values(config: Config, variables: Mapping[str, str]) -> Values:
@@ -117,53 +121,9 @@ def _cluster(config: Config, values: Values, variables: Mapping[str, str], log: 
     return load_connect(config.cluster)(variables, values.namespace, log)
 
 
-def _cluster_as_found(cluster: Cluster) -> str:
-    return f"{len(cluster.deployments())} indexes deployed, {_version(cluster)}"
-
-
-def _version(cluster: Cluster) -> str:
-    """What the cluster is; raises `ClusterRefused` for one that is too old for what the manifests ask of it."""
-    found = cluster.version()
-    if found is None:
-        return "no Kubernetes"
-    said = f"Kubernetes {found[0]}.{found[1]}"
-    if found < LEAST_KUBERNETES:
-        least = f"{LEAST_KUBERNETES[0]}.{LEAST_KUBERNETES[1]}"
-        raise ClusterRefused(f"{said}: the pods need {least} at least (preStop.sleep); upgrade the cluster")
-    return said
-
-
-def _check(variables: Mapping[str, str], log: Log) -> int:
-    """Try everything once, and print one line for each; without values nobody knows the cluster's namespace."""
-    config, problems = Config.read(variables)
-    wrong = list(problems)
-    for problem in problems:
-        sys.stdout.write(f"WRONG  settings: {problem}\n")
-
-    def tried(what: str, act: Callable[[], T], said: Callable[[T], str]) -> T | None:
-        try:
-            found = act()
-        except DeliveryError as error:
-            wrong.append(what)
-            sys.stdout.write(f"WRONG  {what}: {error}\n")
-            return None
-        sys.stdout.write(f"ok     {what}: {said(found)}\n")
-        return found
-
-    values = None
-    if config.environment:
-        values = tried(
-            "values", lambda: _values(config, variables), lambda it: f"namespace {it.namespace}, image {it.image}"
-        )
-    if config.bucket:
-        commits = f"environments have commits in gs://{config.bucket}"
-        tried(
-            "bucket",
-            lambda: GcsStore(config.bucket, patience=5.0).folders("commits/"),
-            lambda found: f"{len(found)} {commits}",
-        )
-    if config.notify_topic:
-        tried("topic", PubSubNotifier(config.notify_topic).check, lambda _: config.notify_topic)
-    if values:
-        tried("cluster", lambda: _cluster_as_found(_cluster(config, values, variables, log)), str)
+def _say_what_is_wrong(variables: Mapping[str, str], log: Log) -> int:
+    wrong = False
+    for each in check(variables, log):
+        sys.stdout.write(f"{'ok    ' if each.ok else 'WRONG '} {each.what}: {each.text}\n")
+        wrong |= not each.ok
     return ExitCode.USAGE if wrong else ExitCode.OK

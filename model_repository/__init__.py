@@ -6,3 +6,7 @@ Beside them stands what every program has: `environment`, `errors`, `exit_codes`
 
 Everything but `gcs_store` is the standard library alone, so that every deployable can carry it.
 """
+
+__version__ = "0.1.0"
+CONTRACT = 2
+"""The newest form of the bucket's documents that this release reads and writes; it reads all that came before."""

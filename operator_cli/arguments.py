@@ -6,9 +6,9 @@ import argparse
 import math
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from importlib.metadata import version
 from typing import NoReturn, Protocol
 
+from model_repository import CONTRACT, __version__
 from operator_cli.errors import UsageRefused
 
 _DESCRIPTION = """\
@@ -49,7 +49,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = _Parser(
         prog="indexpush", description=_DESCRIPTION, epilog=_EXIT_CODES, formatter_class=form, parents=[common]
     )
-    parser.add_argument("--version", action="version", version=version("indexpush"))
+    parser.add_argument("--version", action="version", version=f"indexpush {__version__}, contract {CONTRACT}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
     def command(name: str, summary: str, description: str = "") -> argparse.ArgumentParser:
@@ -92,6 +92,7 @@ def _parser() -> argparse.ArgumentParser:
         "--keep", type=_count, default=24, metavar="N", help="builds of each index and environment that served last"
     )
     prune.add_argument("--apply", action="store_true", help="delete; without it, only say")
+    _add_check(command)
     _add_board(command)
     made = command("builds", "the builds of an index, newest first, and where each is live")
     made.add_argument("index")
@@ -142,6 +143,23 @@ def _add_compare(command: _Command) -> None:
     compare.add_argument(
         "--least-overlap", type=_share, default=0.0, metavar="SHARE", help="end with 1 if the mean is lower, 0 to 1"
     )
+
+
+def _add_check(command: _Command) -> None:
+    check = command(
+        "check",
+        "what is missing or too much in the installation, from the bucket's settings to the webhook's rights",
+        "Ask Google Cloud for the bucket's settings, lifecycle rules and grants, its notifications, their topics, the\n"
+        "function that hears of them and its schedules, and the webhook for what it finds itself. Nothing is changed.\n"
+        "Ends with 0 if nothing is wrong, 1 if something is, 77 if something couldn't be looked at.",
+    )
+    check.add_argument(
+        "--webhook",
+        default="",
+        metavar="URL",
+        help="where it is reached from here (default: where the function does); CD_WEBHOOK_TOKEN is its token",
+    )
+    _environment(check, "the one to look at (default: INDEXPUSH_ENVIRONMENT, else all)")
 
 
 def _add_board(command: _Command) -> None:

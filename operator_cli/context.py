@@ -11,6 +11,7 @@ from typing import Any, TextIO
 
 from model_repository.clock import Clock, SystemClock
 from model_repository.store import Store
+from operator_cli.check.google import Web
 
 
 def open_bucket(name: str, patience: float) -> Store:
@@ -21,15 +22,26 @@ def open_bucket(name: str, patience: float) -> Store:
     return GcsStore(name, patience=patience)
 
 
+def open_web() -> Web:
+    """Google Cloud's APIs, and other servers. Raises `AccessDenied` where there are no credentials."""
+    from operator_cli.check.google import RealWeb  # noqa: PLC0415 - as above
+
+    return RealWeb()
+
+
 @dataclass(frozen=True, slots=True)
 class Context:
-    """What a command runs in; tests make their own. open_store: from a bucket's name and the seconds to retry."""
+    """What a command runs in; tests make their own.
+
+    open_store: from a bucket's name and the seconds to retry. web: for `check` alone; raises `AccessDenied`.
+    """
 
     environ: Mapping[str, str]
     open_store: Callable[[str, float], Store]
     clock: Clock
     stdout: TextIO
     stderr: TextIO
+    web: Callable[[], Web] = open_web
 
     @classmethod
     def of_this_process(cls) -> Context:

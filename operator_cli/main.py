@@ -82,8 +82,8 @@ def _run(arguments: argparse.Namespace, context: Context) -> int:
             show(programs.builds(arguments.index, found), people.builds(found))
         case "filter":
             return _filter(arguments, context, open_store(), show)
-        case "compare" | "shadow" | "prune" | "diff" as command:
-            does = {"compare": _compare, "shadow": _shadow, "prune": _prune, "diff": _diff}[command]
+        case "compare" | "shadow" | "prune" | "diff" | "check" as command:
+            does = {"compare": _compare, "shadow": _shadow, "prune": _prune, "diff": _diff, "check": _check}[command]
             return does(arguments, context, open_store(), show)
         case "board":
             # a web server takes a while to import, and no other command needs it (docs/operations.md)
@@ -138,6 +138,18 @@ def _shadow(arguments: argparse.Namespace, context: Context, store: Store, show:
     text = f"{ended.target.commit_name}: deleted; the pods of {ended.target.index} end with the next sweep"
     show({"action": "shadow-off", "index": ended.target.index, "was": was}, text)
     return ExitCode.OK
+
+
+def _check(arguments: argparse.Namespace, context: Context, store: Store, show: _Show) -> int:
+    # Google's other APIs: no other command asks them (docs/operations.md)
+    from operator_cli.commands import check  # noqa: PLC0415
+
+    if emulator := context.environ.get("STORAGE_EMULATOR_HOST"):
+        raise UsageRefused(f"STORAGE_EMULATOR_HOST is {emulator}: an emulator is no installation; unset it")
+    token = context.environ.get("CD_WEBHOOK_TOKEN", "")
+    found = check.look(context, store.bucket, _environment(arguments, context), arguments.webhook, token)
+    show(check.for_programs(found), check.for_people(found))
+    return check.exit_code(found)
 
 
 def _prune(arguments: argparse.Namespace, context: Context, store: Store, show: _Show) -> int:

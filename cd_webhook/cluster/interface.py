@@ -57,6 +57,10 @@ class Cluster(Protocol):
         """Kubernetes' own version, such as (1, 34); None: it isn't one."""
         ...
 
+    def rights(self) -> tuple[list[str], list[str]]:
+        """What this process may not do and has to, and what it may and must not, such as "patch deployments.apps"."""
+        ...
+
     def deployments(self) -> list[Object]:
         """Every Deployment that this project manages, by name."""
         ...

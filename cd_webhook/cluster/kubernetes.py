@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Final
 
 from cd_webhook.cluster.api import APPLY, JSON_PATCH, MERGE, InternalFault, KubernetesApi, Missing
 from cd_webhook.cluster.feed import ChangeFeed
@@ -25,6 +27,35 @@ def connect(variables: Mapping[str, str], namespace: str, log: Log) -> Kubernete
     return KubernetesCluster(KubernetesApi.connect(Path(kubeconfig) if kubeconfig else None), namespace, log)
 
 
+@dataclass(frozen=True, slots=True)
+class Right:
+    """A verb on a resource of this namespace, as a Role names them."""
+
+    verb: str
+    resource: str
+    group: str = ""
+    subresource: str = ""
+
+    def __str__(self) -> str:
+        """As kubectl says it: patch deployments.apps."""
+        what = f"{self.resource}/{self.subresource}" if self.subresource else self.resource
+        return f"{self.verb} {what}.{self.group}" if self.group else f"{self.verb} {what}"
+
+
+NEEDED: Final = (
+    *(Right(verb, "deployments", "apps") for verb in ("get", "list", "watch", "create", "patch")),
+    *(Right(verb, "services") for verb in ("get", "list", "create", "patch")),
+    *(Right(verb, "poddisruptionbudgets", "policy") for verb in ("get", "create", "patch")),
+    *(Right(verb, "pods") for verb in ("list", "watch")),
+    Right("create", "events"),
+)
+"""As manifests/webhook/role.yaml has it, but for deleting: without canaries and shadows it may be missing."""
+NEEDLESS: Final = (
+    *(Right(verb, "secrets") for verb in ("get", "list")),
+    Right("create", "pods", subresource="exec"),
+    *(Right("create", kind, "rbac.authorization.k8s.io") for kind in ("roles", "rolebindings")),
+)
+"""What would make of the webhook's token the namespace's."""
 _EVENT_MESSAGE = 1000
 """Characters; Kubernetes takes 1,024."""
 
@@ -34,6 +65,7 @@ class KubernetesCluster:
 
     def __init__(self, api: KubernetesApi, namespace: str, log: Log) -> None:
         self._api = api
+        self._namespace = namespace
         self._deployments = f"/apis/apps/v1/namespaces/{namespace}/deployments"
         self._budgets = f"/apis/policy/v1/namespaces/{namespace}/poddisruptionbudgets"
         self._services = f"/api/v1/namespaces/{namespace}/services"
@@ -46,6 +78,30 @@ class KubernetesCluster:
         """See `cluster.Cluster.version`."""
         found = self._api.get("/version")
         return int(found["major"]), int(str(found["minor"]).rstrip("+"))
+
+    def rights(self) -> tuple[list[str], list[str]]:
+        """See `cluster.Cluster.rights`."""
+        missing = [right for right in NEEDED if not self._may(right)]
+        needless = [right for right in NEEDLESS if self._may(right)]
+        return [str(right) for right in missing], [str(right) for right in needless]
+
+    def _may(self, right: Right) -> bool:
+        asked = {
+            "namespace": self._namespace,
+            "verb": right.verb,
+            "group": right.group,
+            "resource": right.resource,
+            "subresource": right.subresource,
+        }
+        said = self._api.post(
+            "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews",
+            {
+                "apiVersion": "authorization.k8s.io/v1",
+                "kind": "SelfSubjectAccessReview",
+                "spec": {"resourceAttributes": asked},
+            },
+        )
+        return bool(said["status"]["allowed"])
 
     def deployments(self) -> list[Object]:
         """See `cluster.Cluster.deployments`."""

@@ -78,6 +78,10 @@ class FakeCluster:
         self._lock = threading.RLock()
         self._changed = threading.Condition(self._lock)
 
+    def rights(self) -> tuple[list[str], list[str]]:
+        """See `cluster.Cluster.rights`: this one asks nobody."""
+        return [], []
+
     def version(self) -> tuple[int, int] | None:
         return None
 

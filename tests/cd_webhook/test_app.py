@@ -12,11 +12,13 @@ from starlette.testclient import TestClient
 
 from cd_webhook.app import Dependencies, create_app, refusal
 from cd_webhook.auth import KeysUnavailable, NotAllowed, Unauthenticated, bearer_check
+from cd_webhook.check import Checked
 from cd_webhook.cluster import ClusterUnavailable, Object
 from cd_webhook.deliver import Rejected, ValuesFault
 from cd_webhook.filters import Filters
 from cd_webhook.metrics import Metrics
 from cd_webhook.watcher import Watcher
+from model_repository import CONTRACT, __version__
 from model_repository.errors import DeliveryError, DocumentMalformed
 from model_repository.repository import write_filter
 from tests.cd_webhook import fake_cluster as pods
@@ -41,7 +43,9 @@ class Stage:
             log=scene.delivery.log,
             tell=lambda _, generation: generation,
         )
-        dependencies = Dependencies("acme", check, scene.delivery, filters, watcher, Metrics())
+        dependencies = Dependencies(
+            "acme", check, scene.delivery, filters, watcher, Metrics(), lambda: [Checked("bucket", "gone", ok=False)]
+        )
         self.client = TestClient(create_app(dependencies))
 
     def until(self, generation: int, outcome: str) -> None:
@@ -309,3 +313,14 @@ def test_a_stranger_has_no_filter_applied() -> None:
     assert [info.name for info in stage.scene.store.listing("filters/") if info.name.endswith(".json")] == [
         TARGET.filter_name
     ]
+
+
+def test_it_says_what_it_finds_of_its_own_set_up_to_whoever_may_call() -> None:
+    stage = Stage(Scene(), token="secret-of-the-test")
+    assert stage.client.get("/v1/check").status_code == 401
+    answer = stage.client.get("/v1/check", headers={"Authorization": "Bearer secret-of-the-test"})
+    assert answer.status_code == 200
+    said = answer.json()
+    assert said["checks"] == [{"what": "bucket", "ok": False, "text": "gone"}]
+    assert (said["environment"], said["bucket"]) == ("test", stage.scene.store.bucket)
+    assert (said["version"], said["contract"]) == (__version__, CONTRACT)

@@ -11,15 +11,18 @@ from typing import Any
 
 import pytest
 import urllib3
+import yaml
 from kubernetes import client
 
-from cd_webhook import main
-from cd_webhook.cluster import ClusterForbids, ClusterRefused, ClusterUnavailable, Conflict
+from cd_webhook import check
+from cd_webhook.cluster import ClusterForbids, ClusterRefused, ClusterUnavailable, Conflict, Object, kubernetes
 from cd_webhook.cluster.api import Expired, InternalFault, KubernetesApi, Missing, error_of
 from cd_webhook.cluster.kubernetes import KubernetesCluster
 from model_repository.log import Log
 from tests.cd_webhook.api_server import DEPLOYMENTS, ApiServer
 from tests.cd_webhook.fake_cluster import FakeCluster
+
+ROLES = Path(__file__).parents[2] / "manifests" / "webhook"
 
 
 @pytest.fixture
@@ -172,10 +175,10 @@ def test_a_cluster_that_is_too_old_is_named(found: tuple[int, int] | None, least
             return found
 
     if least:
-        assert main._version(Aged()).startswith("no Kubernetes" if found is None else "Kubernetes ")
+        assert check._version(Aged()).startswith("no Kubernetes" if found is None else "Kubernetes ")
     else:
         with pytest.raises(ClusterRefused, match=r"Kubernetes 1.29: the pods need 1.30 at least"):
-            main._version(Aged())
+            check._version(Aged())
 
 
 def test_an_event_is_about_the_deployment_that_was_read_and_fits_what_kubernetes_takes(server: ApiServer) -> None:
@@ -186,3 +189,35 @@ def test_an_event_is_about_the_deployment_that_was_read_and_fits_what_kubernetes
     assert (event["involvedObject"]["name"], event["involvedObject"]["uid"]) == ("shop", "u-1")
     assert (event["type"], event["reason"], event["count"]) == ("Warning", "IndexUndone", 1)
     assert len(event["message"]) <= 1024
+
+
+def test_the_rights_that_are_looked_for_are_the_roles() -> None:
+    role, _ = yaml.safe_load_all((ROLES / "role.yaml").read_text())
+    granted = {
+        (verb, resource, group)
+        for rule in role["rules"]
+        for group in rule["apiGroups"]
+        for resource in rule["resources"]
+        for verb in rule["verbs"]
+        if verb != "delete"  # a namespace without canaries and shadows may go without
+    }
+    assert {(each.verb, each.resource, each.group) for each in kubernetes.NEEDED} == granted
+
+
+def test_a_right_is_asked_for_by_itself_and_named_as_kubectl_names_it() -> None:
+    class Reviewing:
+        def post(self, path: str, body: Object) -> Object:
+            assert path == "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
+            asked = body["spec"]["resourceAttributes"]
+            assert asked["namespace"] == "search"
+            right = (asked["verb"], asked["group"], asked["resource"], asked["subresource"])
+            refused = {("patch", "apps", "deployments", ""), ("create", "", "events", "")}
+            needless = {("create", "", "pods", "exec")}
+            good = right not in refused and (asked["verb"], asked["resource"]) in wanted
+            return {"status": {"allowed": good or right in needless}}
+
+    wanted = {(each.verb, each.resource) for each in kubernetes.NEEDED}
+    cluster = KubernetesCluster(Reviewing(), "search", Log(stream=io.StringIO()))  # type: ignore[arg-type]
+    assert cluster.rights() == (["patch deployments.apps", "create events"], ["create pods/exec"])
+    with pytest.raises(ClusterRefused, match=r"may not patch deployments.apps, create events in search; apply .*role"):
+        check._rights(cluster, "search")

@@ -7,9 +7,9 @@ import json
 
 import pytest
 
+from cd_webhook.check import LEAST_KUBERNETES
 from cd_webhook.cluster import ClusterRefused
 from cd_webhook.cluster.kubernetes import KubernetesCluster
-from cd_webhook.main import LEAST_KUBERNETES
 from local_stack.demo.sabotage import shuffle_item_ids
 from model_repository.log import Log
 from tests.kubernetes.installation import NAMESPACE

@@ -104,6 +104,28 @@ def test_without_one_rule_something_is_refused(
         _everything_that_the_webhook_does(identity, _rendered(scene, 1))
 
 
+@pytest.mark.parametrize("rule", [("apps", "deployments", "patch"), ("", "events", "create")])
+def test_the_webhook_names_a_right_that_it_lacks(
+    kube: Kube, identity: KubernetesApi, rule: tuple[str, str, str]
+) -> None:
+    cluster = KubernetesCluster(identity, ALONE, Log(stream=io.StringIO()))
+    assert cluster.rights() == ([], [])
+    group, resource, verb = rule
+    with _cut(kube, ALONE, rule):
+        assert cluster.rights() == ([".".join(filter(None, (f"{verb} {resource}", group)))], [])
+
+
+def test_the_webhook_names_a_right_that_it_must_not_have(kube: Kube, identity: KubernetesApi) -> None:
+    cluster = KubernetesCluster(identity, ALONE, Log(stream=io.StringIO()))
+    kube.kubectl(
+        *("-n", ALONE, "create", "rolebinding", "too-much", "--clusterrole=admin"),
+        f"--serviceaccount={ALONE}:{WEBHOOK}",
+    )
+    until(lambda: "get secrets" in cluster.rights()[1], "the authoriser to take note of the binding")
+    kube.kubectl("-n", ALONE, "delete", "rolebinding", "too-much")
+    until(lambda: cluster.rights() == ([], []), "the authoriser to forget the binding")
+
+
 def _everything_that_the_webhook_does(api: KubernetesApi, rendered: Rendered) -> None:
     cluster = KubernetesCluster(api, ALONE, Log(stream=io.StringIO()))
     name = rendered.deployment["metadata"]["name"]

@@ -1,0 +1,101 @@
+"""What is misconfigured: everything is tried once, and nothing is changed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+
+from cd_webhook.cluster import Cluster, ClusterRefused, load_connect
+from cd_webhook.config import Config
+from manifests.values import load_values
+from model_repository.errors import DeliveryError
+from model_repository.gcs_store import GcsStore
+from model_repository.log import Log
+from model_repository.notify import PubSubNotifier
+
+LEAST_KUBERNETES = (1, 30)
+"""From there on a pod may sleep before it is stopped (`preStop.sleep`) without a feature gate."""
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """what: was tried, in a word. text: what was found, or what is wrong and the mend."""
+
+    what: str
+    text: str
+    ok: bool = True
+
+
+def check(variables: Mapping[str, str], log: Log) -> Iterator[Checked]:
+    """Try the settings and whatever they point at; without values nobody knows the cluster's namespace."""
+    config, problems = Config.read(variables)
+    for problem in problems:
+        yield Checked("settings", problem, ok=False)
+    values = None
+    if config.environment:
+        try:
+            values = load_values(config.environment, folder=config.environments, variables=variables)
+        except DeliveryError as error:
+            yield Checked("values", str(error), ok=False)
+        else:
+            yield Checked("values", f"namespace {values.namespace}, image {values.image}")
+    if config.bucket:
+        yield _tried("bucket", lambda: _bucket(config.bucket))
+    if config.notify_topic:
+        yield _tried("topic", lambda: _topic(config.notify_topic))
+    if values is None:
+        return
+    try:
+        cluster = load_connect(config.cluster)(variables, values.namespace, log)
+        found = _cluster(cluster)
+    except DeliveryError as error:
+        yield Checked("cluster", str(error), ok=False)
+    else:
+        yield Checked("cluster", found)
+        yield _tried("rights", lambda: _rights(cluster, values.namespace))
+
+
+def _tried(what: str, look: Callable[[], str]) -> Checked:
+    try:
+        return Checked(what, look())
+    except DeliveryError as error:
+        return Checked(what, str(error), ok=False)
+
+
+def _bucket(bucket: str) -> str:
+    found = GcsStore(bucket, patience=5.0).folders("commits/")
+    return f"{len(found)} environments have commits in gs://{bucket}"
+
+
+def _topic(topic: str) -> str:
+    PubSubNotifier(topic).check()
+    return topic
+
+
+def _cluster(cluster: Cluster) -> str:
+    return f"{len(cluster.deployments())} indexes deployed, {_version(cluster)}"
+
+
+def _version(cluster: Cluster) -> str:
+    """What the cluster is; raises `ClusterRefused` for one that is too old for what the manifests ask of it."""
+    found = cluster.version()
+    if found is None:
+        return "no Kubernetes"
+    said = f"Kubernetes {found[0]}.{found[1]}"
+    if found < LEAST_KUBERNETES:
+        least = f"{LEAST_KUBERNETES[0]}.{LEAST_KUBERNETES[1]}"
+        raise ClusterRefused(f"{said}: the pods need {least} at least (preStop.sleep); upgrade the cluster")
+    return said
+
+
+def _rights(cluster: Cluster, namespace: str) -> str:
+    """Whether they are those of the Role, no fewer and, where that would matter, no more."""
+    missing, needless = cluster.rights()
+    if missing:
+        raise ClusterRefused(f"may not {', '.join(missing)} in {namespace}; apply manifests/webhook/role.yaml")
+    if needless:
+        raise ClusterRefused(
+            f"may {', '.join(needless)} in {namespace}, and needs not; find what grants it: "
+            f"kubectl -n {namespace} get rolebindings,clusterrolebindings -o wide"
+        )
+    return f"those of the Role, in {namespace}"

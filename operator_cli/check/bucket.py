@@ -1,0 +1,154 @@
+"""The bucket's own settings: its access, its lifecycle rules, and who may do what in it.
+
+The fields are those of Cloud Storage's JSON API: https://cloud.google.com/storage/docs/json_api/v1/buckets
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Final
+
+from operator_cli.check.finding import Finding, Resource, hint, ok, wrong
+
+_SERVED: Final = ("commits/", "filters/", "indexes/", "models/")
+"""What live commits reach: deleting by age what is there would delete what serves, as old as it may be."""
+_REMEMBERED: Final = ("deployments/",)
+"""Receipts: history, rollback and prune go by them."""
+_NONCURRENT: Final = ("numNewerVersions", "daysSinceNoncurrentTime", "noncurrentTimeBefore")
+_UNSET: Final = ("daysSinceCustomTime", "customTimeBefore")
+"""Conditions that no object of ours meets: none has a custom time."""
+_COLD: Final = ("NEARLINE", "COLDLINE", "ARCHIVE")
+_EVERYBODY: Final = ("allUsers", "allAuthenticatedUsers")
+_WRITES: Final = (
+    "roles/storage.admin",
+    "roles/storage.objectAdmin",
+    "roles/storage.objectUser",
+    "roles/storage.legacyBucketOwner",
+    "roles/storage.legacyBucketWriter",
+)
+_READS: Final = ("roles/storage.objectViewer", "roles/storage.legacyObjectReader", *_WRITES[:3])
+_PROJECTS: Final = ("projectOwner:", "projectEditor:")
+
+
+def judge_bucket(bucket: Resource) -> Iterator[Finding]:
+    """Its settings, but for lifecycle and grants."""
+    name = f"gs://{bucket.get('name')}"
+    access = bucket.get("iamConfiguration", {})
+    if not access.get("uniformBucketLevelAccess", {}).get("enabled"):
+        yield wrong(
+            name,
+            "uniform access is off: grants by prefix don't hold, and single objects can be shared",
+            f"gcloud storage buckets update {name} --uniform-bucket-level-access",
+        )
+    if access.get("publicAccessPrevention") != "enforced":
+        yield hint(
+            name,
+            "nothing prevents that it is made public",
+            f"gcloud storage buckets update {name} --public-access-prevention",
+        )
+    if seconds := int(bucket.get("retentionPolicy", {}).get("retentionPeriod", 0)):
+        yield wrong(
+            name,
+            f"its retention policy keeps every object for {seconds} s: no commit can be replaced before",
+            f"gcloud storage buckets update {name} --clear-retention-period",
+        )
+    if bucket.get("defaultEventBasedHold"):
+        yield wrong(
+            name,
+            "new objects are on an event-based hold: no commit can be replaced",
+            f"gcloud storage buckets update {name} --no-default-event-based-hold",
+        )
+    if bucket.get("billing", {}).get("requesterPays"):
+        yield wrong(
+            name,
+            "requester pays is on: pods name no project that would pay, and are refused",
+            f"gcloud storage buckets update {name} --no-requester-pays",
+        )
+    if not int(bucket.get("softDeletePolicy", {}).get("retentionDurationSeconds", 0)):
+        yield hint(
+            name,
+            "soft delete is off: a build that is deleted by mistake is gone",
+            f"gcloud storage buckets update {name} --soft-delete-duration=7d",
+        )
+    if bucket.get("storageClass", "STANDARD") in _COLD:
+        yield hint(
+            name,
+            f"its class is {bucket['storageClass']}: each pull of each pod is paid for by the byte",
+            f"gcloud storage buckets update {name} --default-storage-class=STANDARD",
+        )
+
+
+def judge_lifecycle(bucket: Resource) -> Iterator[Finding]:
+    """Rules that would delete or freeze what a live commit reaches."""
+    name = f"gs://{bucket.get('name')}"
+    for number, rule in enumerate(bucket.get("lifecycle", {}).get("rule", []), 1):
+        action, condition = rule.get("action", {}), rule.get("condition", {})
+        subject = f"{name}, lifecycle rule {number}"
+        served, remembered = _met(condition, _SERVED), _met(condition, _REMEMBERED)
+        if action.get("type") == "Delete" and served:
+            said = wrong if "matchesSuffix" not in condition else hint
+            yield said(
+                subject,
+                f"it deletes by {_conditions(condition)} what is below {', '.join(served)}, also what serves",
+                "restrict it by matchesPrefix to what the batch can make anew (docs/batch.md), and let indexpush prune "
+                "delete builds: it knows which are live",
+            )
+        elif action.get("type") == "Delete" and remembered:
+            yield hint(
+                subject,
+                f"it deletes by {_conditions(condition)} receipts: history, rollback and prune go by them",
+                "restrict it by matchesPrefix",
+            )
+        elif action.get("type") == "SetStorageClass" and action.get("storageClass") in _COLD and served:
+            yield hint(
+                subject,
+                f"it moves what is below {', '.join(served)} to {action['storageClass']}: each pull is paid for",
+                "restrict it by matchesPrefix",
+            )
+
+
+def _met(condition: Resource, folders: tuple[str, ...]) -> list[str]:
+    """The folders in which live versions may meet the condition."""
+    if condition.get("isLive") is False or any(each in condition for each in (*_NONCURRENT, *_UNSET)):
+        return []
+    prefixes = condition.get("matchesPrefix") or [""]
+    return [
+        folder for folder in folders if any(folder.startswith(each) or each.startswith(folder) for each in prefixes)
+    ]
+
+
+def _conditions(condition: Resource) -> str:
+    kept = [f"{key} {value}" for key, value in sorted(condition.items()) if key != "matchesPrefix"]
+    return ", ".join(kept) or "no condition"
+
+
+def judge_grants(bucket: Resource, policy: Resource, accounts: dict[str, str]) -> Iterator[Finding]:
+    """Who may do what. accounts: of programs that must read, by the name of the program."""
+    name = f"gs://{bucket.get('name')}"
+    bindings = policy.get("bindings", [])
+    for binding in bindings:
+        role, members = binding.get("role", ""), binding.get("members", [])
+        for member in members:
+            if member in _EVERYBODY:
+                yield wrong(
+                    name,
+                    f"{role} is granted to {member}: everybody in the world",
+                    f"gcloud storage buckets remove-iam-policy-binding {name} --member={member} --role={role}",
+                )
+            elif role in _WRITES and "condition" not in binding and not member.startswith(_PROJECTS):
+                yield hint(
+                    name,
+                    f"{member} has {role} without a condition: it may commit to every environment, and delete builds",
+                    "grant it on the prefixes that it needs (docs/threat-model.md)",
+                )
+    for program, account in accounts.items():
+        member = f"serviceAccount:{account}"
+        if not any(each.get("role") in _READS and member in each.get("members", []) for each in bindings):
+            yield wrong(
+                name,
+                f"{account}, as which the {program} runs, may not read it, as far as the bucket's own grants say",
+                f"gcloud storage buckets add-iam-policy-binding {name} --member={member} "
+                "--role=roles/storage.objectViewer",
+            )
+    if bindings:
+        yield ok(name, f"{len(bindings)} grants looked at")

@@ -1,0 +1,98 @@
+"""How an upload becomes an event: the bucket's notifications, and the topics that they go to.
+
+The fields are those of the JSON API (https://cloud.google.com/storage/docs/json_api/v1/notifications) and of Pub/Sub's
+(https://cloud.google.com/pubsub/docs/reference/rest/v1/projects.topics).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Final
+
+from operator_cli.check.finding import Finding, Resource, hint, ok, wrong
+
+FINALIZE: Final = "OBJECT_FINALIZE"
+_TOPIC: Final = "//pubsub.googleapis.com/"
+_PUBLISHES: Final = ("roles/pubsub.publisher", "roles/pubsub.editor", "roles/pubsub.admin", "roles/owner")
+
+
+def topic_of(notification: Resource) -> str:
+    """projects/<project>/topics/<topic>."""
+    return str(notification.get("topic", "")).removeprefix(_TOPIC)
+
+
+def hearing(notifications: list[Resource], folder: str) -> list[Resource]:
+    """Those that tell of every upload below `folder`."""
+    return [
+        each
+        for each in notifications
+        if folder.startswith(each.get("object_name_prefix", "")) and FINALIZE in each.get("event_types", [FINALIZE])
+    ]
+
+
+def judge_notifications(bucket: str, notifications: list[Resource], environment: str | None) -> Iterator[Finding]:
+    """Whether the uploads of commits and filters are told, once, and little else."""
+    name = f"gs://{bucket}"
+    commits = f"commits/{environment}/" if environment else "commits/"
+    create = (
+        f"gcloud storage buckets notifications create {name} --topic=<topic> --event-types={FINALIZE} "
+        "--payload-format=json --object-prefix="
+    )
+    heard = hearing(notifications, commits)
+    if not heard:
+        near = [each for each in notifications if each.get("object_name_prefix", "").startswith("commits")]
+        text = f"no notification tells of uploads below {commits}: a commit is seen by the next sweep at best"
+        if near:
+            text += f" (there is one for {near[0].get('object_name_prefix')!r}, {near[0].get('event_types', 'all')})"
+        yield wrong(name, text, f"{create}commits/")
+    else:
+        yield ok(name, f"uploads below {commits} are told to {', '.join(topic_of(each) for each in heard)}")
+    if len({topic_of(each) for each in heard}) < len(heard):
+        yield hint(
+            name,
+            f"{len(heard)} notifications tell one topic of {commits}: each commit is looked at as many times",
+            f"gcloud storage buckets notifications delete {name} --notification-ids={heard[-1].get('id')}",
+        )
+    if heard and not hearing(notifications, "filters/"):
+        yield hint(
+            name,
+            "no notification tells of uploads below filters/: what is sold out is hidden with the next sweep only",
+            f"{create}filters/; or nothing, if nobody hides anything",
+        )
+    for each in heard:
+        yield from _judge_form(each)
+
+
+def _judge_form(notification: Resource) -> Iterator[Finding]:
+    subject = f"notification {notification.get('id')} to {topic_of(notification)}"
+    if notification.get("payload_format") == "NONE":
+        yield wrong(
+            subject,
+            "its messages are empty (payload format none): pushed to a function, they are refused with 400",
+            "make it anew with --payload-format=json",
+        )
+    if not notification.get("object_name_prefix"):
+        yield hint(
+            subject,
+            "it has no prefix: every file of every build wakes the function",
+            "make it anew with --object-prefix=commits/, and one with filters/",
+        )
+    if more := sorted({*notification.get("event_types", ["every event"])} - {FINALIZE}):
+        yield hint(
+            subject,
+            f"it tells of {', '.join(more)} as well, which the function passes over",
+            f"make it anew with --event-types={FINALIZE}",
+        )
+
+
+def judge_publisher(topic: str, policy: Resource, agent: str) -> Iterator[Finding]:
+    """Whether Cloud Storage's own service account may publish there: without that nothing is told."""
+    member = f"serviceAccount:{agent}"
+    if not any(
+        each.get("role") in _PUBLISHES and member in each.get("members", []) for each in policy.get("bindings", [])
+    ):
+        yield wrong(
+            topic,
+            f"Cloud Storage's service account {agent} may not publish there, as far as the topic's own grants say",
+            f"gcloud pubsub topics add-iam-policy-binding {topic} --member={member} --role=roles/pubsub.publisher",
+        )

@@ -1,0 +1,202 @@
+"""Looks at an installation, from its bucket on: what the bucket names, what that names, and so on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Iterator
+from dataclasses import dataclass
+from typing import TypeVar
+from urllib.parse import quote, urlsplit
+
+from model_repository.errors import AccessDenied, BucketMissing, BucketUnavailable, DeliveryError, ObjectMissing
+from operator_cli.check import bucket as buckets
+from operator_cli.check import events, programs
+from operator_cli.check.finding import Finding, Resource, hint, unknown, wrong
+from operator_cli.check.google import FUNCTIONS, PUBSUB, SCHEDULER, STORAGE, Web, listed
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What is to be looked at.
+
+    environment: None: nothing that is of one alone. webhook: where it is reached from here; empty: where the function
+    reaches it. token: of the webhook; may be empty. version, contract: this command's.
+    """
+
+    bucket: str
+    environment: str | None
+    webhook: str
+    token: str
+    version: str
+    contract: int
+
+
+class _Unseen(Exception):
+    """A part that couldn't be looked at; the finding says why."""
+
+    def __init__(self, finding: Finding) -> None:
+        super().__init__(finding.text)
+        self.finding = finding
+
+
+def check(web: Web, asked: Asked) -> Iterator[Finding]:
+    """Look at everything; what can't be looked at is a finding, too.
+
+    Raises BucketMissing, and AccessDenied or BucketUnavailable where not even the bucket can be looked at.
+    """
+    name = quote(asked.bucket, safe="")
+    try:
+        bucket = web.google(f"{STORAGE}/b/{name}?projection=full")
+    except ObjectMissing:
+        raise BucketMissing(asked.bucket) from None
+    yield from buckets.judge_bucket(bucket)
+    yield from buckets.judge_lifecycle(bucket)
+    functions: list[Resource] = []
+    try:
+        notifications = _seen(
+            f"notifications of gs://{asked.bucket}",
+            "roles/storage.legacyBucketReader, or storage.buckets.get and list",
+            lambda: listed(web, f"{STORAGE}/b/{name}/notificationConfigs", "items"),
+        )
+        yield from events.judge_notifications(asked.bucket, notifications, asked.environment)
+        topics = {events.topic_of(each) for each in events.hearing(notifications, _folder(asked))}
+        for topic in sorted(topics):
+            yield from _topic(web, topic, bucket)
+        if topics:
+            functions = yield from _functions(web, asked, topics)
+    except _Unseen as unseen:
+        yield unseen.finding
+    accounts = {programs.short(each): programs.account_of(each) for each in functions}
+    try:
+        policy = _seen(
+            f"grants on gs://{asked.bucket}",
+            "storage.buckets.getIamPolicy",
+            lambda: web.google(f"{STORAGE}/b/{name}/iam?optionsRequestedPolicyVersion=3"),
+        )
+        yield from buckets.judge_grants(bucket, policy, accounts)
+    except _Unseen as unseen:
+        yield unseen.finding
+    yield from _webhook(web, asked, functions)
+
+
+def _folder(asked: Asked) -> str:
+    return f"commits/{asked.environment}/" if asked.environment else "commits/"
+
+
+def _seen(what: str, right: str, look: Callable[[], T]) -> T:
+    try:
+        return look()
+    except AccessDenied as error:
+        raise _Unseen(unknown(what, f"denied: {error}", f"get {right}")) from error
+    except (BucketUnavailable, ObjectMissing) as error:
+        raise _Unseen(unknown(what, str(error), "try again")) from error
+
+
+def _topic(web: Web, topic: str, bucket: Resource) -> Iterator[Finding]:
+    agent = f"service-{bucket.get('projectNumber')}@gs-project-accounts.iam.gserviceaccount.com"
+    try:
+        policy = web.google(f"{PUBSUB}/{topic}:getIamPolicy?options.requestedPolicyVersion=3")
+    except ObjectMissing:
+        yield wrong(topic, "the bucket tells it of uploads, and it isn't there", "make it, and the notification anew")
+    except DeliveryError as error:
+        yield unknown(topic, str(error), "get pubsub.topics.getIamPolicy")
+    else:
+        yield from events.judge_publisher(topic, policy, agent)
+
+
+def _functions(web: Web, asked: Asked, topics: set[str]) -> Generator[Finding, None, list[Resource]]:
+    """Judge who hears, and when it is swept; returns the functions."""
+    project = min(topics).split("/")[1]
+    everything = _seen(
+        f"functions of {project}",
+        "roles/cloudfunctions.viewer",
+        lambda: listed(web, f"{FUNCTIONS}/projects/{project}/locations/-/functions", "functions"),
+    )
+    found = programs.functions_of(everything, topics)
+    if not found:
+        yield from _somebody_else(web, topics)
+    if len(found) > 1:
+        several = ", ".join(programs.short(each) for each in found)
+        yield hint(min(topics), f"{several} hear of it: each commit is looked at as many times", "delete all but one")
+    for function in found:
+        yield from programs.judge_function(function, asked.bucket, asked.environment)
+        yield from _door(web, function)
+        yield from _notified(web, function)
+        yield from _schedules(web, project, str(function.get("name")).split("/")[3], topics)
+    return found
+
+
+def _schedules(web: Web, project: str, location: str, topics: set[str]) -> Iterator[Finding]:
+    url = f"{SCHEDULER}/projects/{project}/locations/{location}/jobs"
+    try:
+        jobs = _seen(f"schedules in {location}", "roles/cloudscheduler.viewer", lambda: listed(web, url, "jobs"))
+    except _Unseen as unseen:
+        yield unseen.finding
+    else:
+        yield from programs.judge_schedules(jobs, topics, location)
+
+
+def _somebody_else(web: Web, topics: set[str]) -> Iterator[Finding]:
+    for topic in sorted(topics):
+        try:
+            heard = listed(web, f"{PUBSUB}/{topic}/subscriptions", "subscriptions")
+        except DeliveryError as error:
+            yield unknown(topic, str(error), "get roles/pubsub.viewer")
+            continue
+        if heard:
+            yield unknown(topic, f"{', '.join(heard)} hears of it, which is no Cloud Run function", "look by hand")
+        else:
+            yield wrong(topic, "nobody hears of what is published there", "deploy functions/on_commit on this topic")
+
+
+def _door(web: Web, function: Resource) -> Iterator[Finding]:
+    url = str(function.get("serviceConfig", {}).get("uri", ""))
+    try:
+        status, _ = web.other(url)
+    except BucketUnavailable as error:
+        yield hint(url or programs.short(function), f"the function doesn't answer: {error}", "see its log")
+    else:
+        yield from programs.judge_door(function, status)
+
+
+def _notified(web: Web, function: Resource) -> Iterator[Finding]:
+    topic = programs.settings_of(function).get("NOTIFY_TOPIC")
+    if not topic:
+        return
+    try:
+        heard = listed(web, f"{PUBSUB}/{topic}/subscriptions", "subscriptions")
+    except ObjectMissing:
+        yield wrong(str(topic), "the function tells it of refusals, and it isn't there", "make it")
+    except DeliveryError as error:
+        yield unknown(str(topic), str(error), "get roles/pubsub.viewer")
+    else:
+        if not heard:
+            yield hint(str(topic), "nobody hears of refusals that are told there", "subscribe, or deploy a function")
+
+
+def _webhook(web: Web, asked: Asked, functions: list[Resource]) -> Iterator[Finding]:
+    named = [asked.webhook] if asked.webhook else [programs.webhook_of(each, asked.environment) for each in functions]
+    for url in sorted({each for each in named if each}):
+        parts = urlsplit(url)
+        where = f"{parts.scheme}://{parts.netloc}/v1/check"
+        try:
+            status, answer = web.other(where, f"Bearer {asked.token}" if asked.token else "")
+        except BucketUnavailable as error:
+            yield unknown(
+                where,
+                f"the webhook isn't reached from here: {error}",
+                "kubectl port-forward service/indexpush-cd-webhook 8080:80, and --webhook http://127.0.0.1:8080",
+            )
+            continue
+        if "checks" in answer:
+            yield from programs.judge_webhook(
+                where,
+                answer,
+                bucket=asked.bucket,
+                environment=asked.environment,
+                version=asked.version,
+                contract=asked.contract,
+            )
+        else:
+            yield programs.judge_refusal(where, status)

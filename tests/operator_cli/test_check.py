@@ -1,0 +1,494 @@
+"""`indexpush check`: an installation that is well has nothing to mend, and each of many faults is named."""
+
+from __future__ import annotations
+
+import copy
+import io
+import json
+import threading
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+import pytest
+
+from model_repository import CONTRACT, __version__
+from model_repository.errors import AccessDenied, BucketUnavailable, ObjectMissing
+from operator_cli.check.finding import Level, Resource
+from operator_cli.check.google import RealWeb, listed
+from operator_cli.context import Context
+from operator_cli.main import main
+from tests.fake_clock import FakeClock
+from tests.memory_store import MemoryStore
+from tests.operator_cli.conftest import Said
+
+STORAGE = "https://storage.googleapis.com/storage/v1/b/shop"
+BUCKET = f"{STORAGE}?projection=full"
+NOTIFICATIONS = f"{STORAGE}/notificationConfigs"
+GRANTS = f"{STORAGE}/iam?optionsRequestedPolicyVersion=3"
+TOPIC = "projects/acme/topics/indexpush-commits"
+REPORTS = "projects/acme/topics/indexpush-reports"
+PUBLISHERS = f"https://pubsub.googleapis.com/v1/{TOPIC}:getIamPolicy?options.requestedPolicyVersion=3"
+HEARD = f"https://pubsub.googleapis.com/v1/{TOPIC}/subscriptions"
+REPORTS_HEARD = f"https://pubsub.googleapis.com/v1/{REPORTS}/subscriptions"
+FUNCTIONS = "https://cloudfunctions.googleapis.com/v2/projects/acme/locations/-/functions"
+JOBS = "https://cloudscheduler.googleapis.com/v1/projects/acme/locations/europe-west4/jobs"
+DOOR = "https://on-commit-x.a.run.app"
+WEBHOOK = "https://cd.example/v1/check"
+FUNCTION_ACCOUNT = "on-commit@acme.iam.gserviceaccount.com"
+
+
+def _notification(number: str, prefix: str) -> dict[str, Any]:
+    return {
+        "id": number,
+        "topic": f"//pubsub.googleapis.com/{TOPIC}",
+        "event_types": ["OBJECT_FINALIZE"],
+        "payload_format": "JSON_API_V1",
+        "object_name_prefix": prefix,
+    }
+
+
+def _well() -> dict[str, Any]:
+    """An installation as docs/threat-model.md and the README want it, by the URLs that say so."""
+    return {
+        BUCKET: {
+            "name": "shop",
+            "projectNumber": "42",
+            "storageClass": "STANDARD",
+            "iamConfiguration": {
+                "uniformBucketLevelAccess": {"enabled": True},
+                "publicAccessPrevention": "enforced",
+            },
+            "softDeletePolicy": {"retentionDurationSeconds": "604800"},
+            "lifecycle": {
+                "rule": [
+                    {"action": {"type": "Delete"}, "condition": {"age": 30, "matchesPrefix": ["features/", "shards/"]}},
+                    {"action": {"type": "Delete"}, "condition": {"daysSinceNoncurrentTime": 7}},
+                    {"action": {"type": "AbortIncompleteMultipartUpload"}, "condition": {"age": 1}},
+                ]
+            },
+        },
+        NOTIFICATIONS: {"items": [_notification("1", "commits/"), _notification("2", "filters/")]},
+        GRANTS: {
+            "version": 3,
+            "bindings": [
+                {
+                    "role": "roles/storage.objectViewer",
+                    "members": [f"serviceAccount:{FUNCTION_ACCOUNT}", "serviceAccount:pods@acme.example"],
+                },
+                {
+                    "role": "roles/storage.objectUser",
+                    "members": ["serviceAccount:batch@acme.example"],
+                    "condition": {"expression": "resource.name.startsWith('projects/_/buckets/shop/objects/indexes/')"},
+                },
+                {"role": "roles/storage.legacyBucketOwner", "members": ["projectOwner:acme", "projectEditor:acme"]},
+            ],
+        },
+        PUBLISHERS: {
+            "bindings": [
+                {
+                    "role": "roles/pubsub.publisher",
+                    "members": ["serviceAccount:service-42@gs-project-accounts.iam.gserviceaccount.com"],
+                }
+            ]
+        },
+        HEARD: {"subscriptions": ["projects/acme/subscriptions/eventarc-1"]},
+        REPORTS_HEARD: {"subscriptions": ["projects/acme/subscriptions/people"]},
+        FUNCTIONS: {
+            "functions": [
+                {
+                    "name": "projects/acme/locations/europe-west4/functions/on-commit",
+                    "state": "ACTIVE",
+                    "serviceConfig": {
+                        "uri": DOOR,
+                        "timeoutSeconds": 540,
+                        "serviceAccountEmail": FUNCTION_ACCOUNT,
+                        "environmentVariables": {
+                            "MODEL_REPOSITORY": "gs://shop",
+                            "CD_WEBHOOK_URL": "https://cd.example/webhooks/webhook/indexpush",
+                            "CD_WEBHOOK_AUTH": "bearer",
+                            "NOTIFY_TOPIC": REPORTS,
+                        },
+                    },
+                    "eventTrigger": {"pubsubTopic": TOPIC, "retryPolicy": "RETRY_POLICY_RETRY"},
+                }
+            ]
+        },
+        JOBS: {
+            "jobs": [
+                {
+                    "name": "projects/acme/locations/europe-west4/jobs/sweep-commits",
+                    "state": "ENABLED",
+                    "schedule": "*/15 * * * *",
+                    "pubsubTarget": {"topicName": TOPIC, "attributes": {"sweep": "true"}},
+                },
+                {
+                    "name": "projects/acme/locations/europe-west4/jobs/prune",
+                    "state": "ENABLED",
+                    "httpTarget": {"uri": "https://run.googleapis.com/v2/projects/acme/jobs/prune:run"},
+                },
+            ]
+        },
+        DOOR: (403, {}),
+        WEBHOOK: (
+            200,
+            {
+                "version": __version__,
+                "contract": CONTRACT,
+                "environment": "production",
+                "bucket": "shop",
+                "checks": [
+                    {"what": "cluster", "ok": True, "text": "2 indexes deployed, Kubernetes 1.34"},
+                    {"what": "rights", "ok": True, "text": "those of the Role, in search"},
+                ],
+            },
+        ),
+    }
+
+
+class FakeWeb:
+    """Implements `Web` from a table. Values that are exceptions are raised."""
+
+    def __init__(self, table: dict[str, Any]) -> None:
+        self._table = table
+        self.authorizations: list[str] = []
+
+    def google(self, url: str) -> Resource:
+        found = self._table.get(url, ObjectMissing(url))
+        if isinstance(found, Exception):
+            raise found
+        value: Resource = found
+        return value
+
+    def other(self, url: str, authorization: str = "") -> tuple[int, Resource]:
+        self.authorizations.append(authorization)
+        found = self._table.get(url, BucketUnavailable(f"{url}: ConnectionError"))
+        if isinstance(found, Exception):
+            raise found
+        status, said = found
+        return status, said
+
+
+def _check(table: dict[str, Any], *more: str, **environ: str) -> Said:
+    out, err = io.StringIO(), io.StringIO()
+    variables = {"MODEL_REPOSITORY": "gs://shop", "INDEXPUSH_ENVIRONMENT": "production"} | environ
+    context = Context(
+        variables, lambda _bucket, _patience: MemoryStore("shop"), FakeClock(), out, err, lambda: FakeWeb(table)
+    )
+    return Said(main(["check", *more], context), out.getvalue(), err.getvalue())
+
+
+def test_of_an_installation_that_is_well_nothing_is_to_be_mended() -> None:
+    said = _check(_well(), "--output", "json")
+    assert said.code == 0, said.out
+    assert {each["level"] for each in said.value["findings"]} == {"ok"}
+    assert not [each for each in said.value["findings"] if each["mend"]]
+
+
+def _function(table: dict[str, Any]) -> dict[str, Any]:
+    function: dict[str, Any] = table[FUNCTIONS]["functions"][0]
+    return function
+
+
+def _settings(table: dict[str, Any]) -> dict[str, Any]:
+    settings: dict[str, Any] = _function(table)["serviceConfig"]["environmentVariables"]
+    return settings
+
+
+def _rules(*rules: dict[str, Any]) -> Callable[[dict[str, Any]], None]:
+    return lambda it: it[BUCKET].update(lifecycle={"rule": list(rules)})
+
+
+def _rule(condition: dict[str, Any], **action: str) -> dict[str, Any]:
+    return {"action": {"type": "Delete"} | action, "condition": condition}
+
+
+WRONG: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
+    "access by object": (
+        lambda it: it[BUCKET]["iamConfiguration"]["uniformBucketLevelAccess"].update(enabled=False),
+        "uniform access is off",
+    ),
+    "a retention policy": (lambda it: it[BUCKET].update(retentionPolicy={"retentionPeriod": "3600"}), "3600 s"),
+    "holds by default": (lambda it: it[BUCKET].update(defaultEventBasedHold=True), "event-based hold"),
+    "requester pays": (lambda it: it[BUCKET].update(billing={"requesterPays": True}), "requester pays"),
+    "a rule for all that is old": (_rules(_rule({"age": 30})), "deletes by age 30"),
+    "a rule for old builds": (_rules(_rule({"age": 30, "matchesPrefix": ["indexes/"]})), "below indexes/"),
+    "a rule for one index": (_rules(_rule({"age": 9, "matchesPrefix": ["indexes/shoes/"]})), "below indexes/"),
+    "a rule for old models": (
+        _rules(_rule({"createdBefore": "2026-01-01", "matchesPrefix": ["features/", "model"]})),
+        "below models/",
+    ),
+    "public": (
+        lambda it: it[GRANTS]["bindings"].append({"role": "roles/storage.objectViewer", "members": ["allUsers"]}),
+        "everybody in the world",
+    ),
+    "the function may not read": (
+        lambda it: it[GRANTS]["bindings"][0]["members"].pop(0),
+        f"{FUNCTION_ACCOUNT}, as which the functions/on-commit runs, may not read",
+    ),
+    "no notification": (lambda it: it.update({NOTIFICATIONS: {}}), "no notification tells of uploads below commits/"),
+    "a notification of another folder": (
+        lambda it: it[NOTIFICATIONS]["items"][0].update(object_name_prefix="commits/staging/"),
+        "there is one for 'commits/staging/'",
+    ),
+    "a notification of deletions": (
+        lambda it: it[NOTIFICATIONS]["items"][0].update(event_types=["OBJECT_DELETE"]),
+        "no notification tells of uploads below commits/",
+    ),
+    "empty messages": (
+        lambda it: it[NOTIFICATIONS]["items"][0].update(payload_format="NONE"),
+        "its messages are empty",
+    ),
+    "a topic that was deleted": (lambda it: it.pop(PUBLISHERS), f"{TOPIC}: the bucket tells it"),
+    "a topic that the bucket may not publish to": (lambda it: it.update({PUBLISHERS: {}}), "may not publish"),
+    "nobody listens": (lambda it: it.update({FUNCTIONS: {}, HEARD: {}}), "nobody hears of what is published"),
+    "a function that failed to deploy": (lambda it: _function(it).update(state="FAILED"), "it is FAILED"),
+    "no retry": (
+        lambda it: _function(it)["eventTrigger"].update(retryPolicy="RETRY_POLICY_DO_NOT_RETRY"),
+        "it isn't retried",
+    ),
+    "another bucket": (lambda it: _settings(it).update(MODEL_REPOSITORY="gs://other"), "'gs://other'"),
+    "no webhook": (lambda it: _settings(it).pop("CD_WEBHOOK_URL"), "knows no webhook of production"),
+    "a secret for all to see": (lambda it: _settings(it).update(CD_WEBHOOK_TOKEN="s3cret"), "plain variable"),
+    "a function that is ended in a sweep": (
+        lambda it: _function(it)["serviceConfig"].update(timeoutSeconds=30),
+        "it is ended after 30 s, and a sweep may take 45",
+    ),
+    "a function open to anybody": (lambda it: it.update({DOOR: (400, {})}), "answers anybody (400)"),
+    "reports to a topic that isn't there": (lambda it: it.pop(REPORTS_HEARD), f"{REPORTS}: the function tells it"),
+    "nobody sweeps": (lambda it: it[JOBS]["jobs"].pop(0), "no job has the function sweep"),
+    "a sweep without its attribute": (
+        lambda it: it[JOBS]["jobs"][0]["pubsubTarget"].pop("attributes"),
+        "jobs/sweep-commits goes to the topic, without the attribute",
+    ),
+    "a sweep of another topic": (
+        lambda it: it[JOBS]["jobs"][0]["pubsubTarget"].update(topicName="projects/acme/topics/old"),
+        "jobs/sweep-commits goes to projects/acme/topics/old",
+    ),
+    "a sweep that is paused": (lambda it: it[JOBS]["jobs"][0].update(state="PAUSED"), "it is PAUSED"),
+    "a sweep that fails": (
+        lambda it: it[JOBS]["jobs"][0].update(status={"code": 7, "message": "denied"}),
+        "its last attempt failed: denied",
+    ),
+    "a webhook of another environment": (lambda it: it[WEBHOOK][1].update(environment="staging"), "deploys staging"),
+    "a webhook of another bucket": (lambda it: it[WEBHOOK][1].update(bucket="old"), "deploys from gs://old"),
+    "a webhook of the release before": (
+        lambda it: it[WEBHOOK][1].update(contract=1),
+        f"speaks contract 1, this command {CONTRACT}",
+    ),
+    "a Role that lacks something": (
+        lambda it: it[WEBHOOK][1]["checks"].append(
+            {"what": "rights", "ok": False, "text": "may not patch deployments.apps in search"}
+        ),
+        "may not patch deployments.apps",
+    ),
+    "a webhook that fails": (lambda it: it.update({WEBHOOK: (502, {})}), "it answers 502"),
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_what_is_wrong_is_named_with_its_mend_and_nothing_else_is(name: str) -> None:
+    table = _well()
+    plant, named = WRONG[name]
+    plant(table)
+    said = _check(table, "--output", "json")
+    found = [each for each in said.value["findings"] if each["level"] == "wrong"]
+    assert len(found) == 1, said.out
+    assert named in f"{found[0]['subject']}: {found[0]['text']}"
+    assert found[0]["mend"]
+    assert said.code == 1
+
+
+HINTS: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
+    "could be made public": (lambda it: it[BUCKET]["iamConfiguration"].pop("publicAccessPrevention"), "made public"),
+    "no soft delete": (lambda it: it[BUCKET].pop("softDeletePolicy"), "soft delete is off"),
+    "a cold bucket": (lambda it: it[BUCKET].update(storageClass="COLDLINE"), "its class is COLDLINE"),
+    "builds that grow cold": (
+        _rules(_rule({"age": 30}, type="SetStorageClass", storageClass="NEARLINE")),
+        "to NEARLINE",
+    ),
+    "receipts that go": (_rules(_rule({"age": 30, "matchesPrefix": ["deployments/"]})), "receipts"),
+    "a rule by suffix": (_rules(_rule({"age": 30, "matchesSuffix": [".tmp"]})), "matchesSuffix ['.tmp']"),
+    "one who may do anything": (
+        lambda it: it[GRANTS]["bindings"][1].pop("condition"),
+        "batch@acme.example has roles/storage.objectUser without a condition",
+    ),
+    "told twice": (
+        lambda it: it[NOTIFICATIONS]["items"].append(_notification("3", "commits/")),
+        "2 notifications tell one topic",
+    ),
+    "filters aren't told": (lambda it: it[NOTIFICATIONS]["items"].pop(), "below filters/"),
+    "everything is told": (
+        lambda it: it[NOTIFICATIONS].update(items=[_notification("1", "")]),
+        "every file of every build wakes the function",
+    ),
+    "deletions, too": (
+        lambda it: it[NOTIFICATIONS]["items"][0]["event_types"].append("OBJECT_DELETE"),
+        "it tells of OBJECT_DELETE as well",
+    ),
+    "two functions": (
+        lambda it: it[FUNCTIONS]["functions"].append(copy.deepcopy(_function(it))),
+        "each commit is looked at as many times",
+    ),
+    "no credentials": (lambda it: _settings(it).pop("CD_WEBHOOK_AUTH"), "without credentials"),
+    "no reports": (lambda it: _settings(it).pop("NOTIFY_TOPIC"), "no NOTIFY_TOPIC"),
+    "reports that nobody reads": (lambda it: it.update({REPORTS_HEARD: {}}), "nobody hears of refusals"),
+    "nobody prunes": (lambda it: it[JOBS]["jobs"].pop(), "no job prunes"),
+    "another release": (lambda it: it[WEBHOOK][1].update(version="0.0.9"), "release 0.0.9"),
+    "a Spinnaker": (lambda it: it.update({WEBHOOK: (404, {})}), "or a Spinnaker"),
+}
+
+
+@pytest.mark.parametrize("name", HINTS)
+def test_what_is_more_or_less_than_it_should_be_is_named_and_no_failure(name: str) -> None:
+    table = _well()
+    plant, named = HINTS[name]
+    plant(table)
+    said = _check(table, "--output", "json")
+    found = [each for each in said.value["findings"] if each["level"] != "ok"]
+    assert {each["level"] for each in found} == {"hint"}, said.out
+    assert any(named in f"{each['subject']}: {each['text']}" for each in found), said.out
+    assert all(each["mend"] for each in found)
+    assert said.code == 0
+
+
+@pytest.mark.parametrize("url", [NOTIFICATIONS, GRANTS, PUBLISHERS, FUNCTIONS, JOBS, REPORTS_HEARD])
+def test_what_nobody_may_look_at_is_said_and_the_rest_is_looked_at(url: str) -> None:
+    table = _well() | {url: AccessDenied("denied for you")}
+    said = _check(table, "--output", "json")
+    levels = [each["level"] for each in said.value["findings"]]
+    assert levels.count("unknown") >= 1
+    assert "wrong" not in levels
+    assert levels.count("ok") >= 1
+    assert said.code == 77
+
+
+def test_a_webhook_that_is_not_reached_from_here_is_asked_where_one_says() -> None:
+    table = _well()
+    del table[WEBHOOK]
+    said = _check(table)
+    assert said.code == 77
+    assert "port-forward" in said.out
+    table["http://127.0.0.1:8080/v1/check"] = _well()[WEBHOOK]
+    assert _check(table, "--webhook", "http://127.0.0.1:8080").code == 0
+
+
+def test_a_webhook_that_refuses_says_which_token_it_needs() -> None:
+    said = _check(_well() | {WEBHOOK: (401, {})})
+    assert said.code == 77
+    assert "CD_WEBHOOK_TOKEN" in said.out
+
+
+def test_a_bucket_that_is_not_there_ends_it() -> None:
+    table = _well()
+    del table[BUCKET]
+    said = _check(table)
+    assert said.code == 69
+    assert "gs://shop: no such bucket" in said.err
+
+
+def test_an_emulator_is_no_installation() -> None:
+    said = _check(_well(), STORAGE_EMULATOR_HOST="http://127.0.0.1:1")
+    assert said.code == 64
+    assert "STORAGE_EMULATOR_HOST" in said.err
+
+
+def test_the_worst_comes_first_and_what_is_to_be_done_stands_below() -> None:
+    table = _well()
+    WRONG["no retry"][0](table)
+    HINTS["nobody prunes"][0](table)
+    lines = _check(table).out.splitlines()
+    assert lines[0].startswith("WRONG    functions/on-commit: it isn't retried")
+    assert lines[1].strip() == "deploy it with --retry"
+    assert lines[2].startswith("hint ")
+    assert lines[-1].endswith(" ok")
+    assert "1 WRONG, 1 hint" in lines[-1]
+
+
+@pytest.fixture
+def server() -> Iterator[str]:
+    """Answers with the status that the path names, and pages for /pages."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            status, said = 200, b"{}"
+            if self.path.startswith("/pages"):
+                token = self.path.partition("pageToken=")[2]
+                page = {"items": [token or "first"]} | ({} if token else {"nextPageToken": "a b"})
+                said = json.dumps(page).encode()
+            elif self.path == "/authorization":
+                said = json.dumps({"said": self.headers.get("Authorization")}).encode()
+            elif self.path == "/text":
+                said = b"no JSON"
+            else:
+                status, said = int(self.path[1:]), b'{"error": {"message": "it is so"}}'
+            self.send_response(status)
+            self.send_header("Content-Length", str(len(said)))
+            self.end_headers()
+            self.wfile.write(said)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    httpd = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=httpd.serve_forever)
+    thread.start()
+    yield f"http://127.0.0.1:{httpd.server_port}"
+    httpd.shutdown()
+    thread.join()
+    httpd.server_close()
+
+
+@pytest.fixture
+def web(monkeypatch: pytest.MonkeyPatch) -> RealWeb:
+    import google.auth  # noqa: PLC0415
+    from google.oauth2.credentials import Credentials  # noqa: PLC0415
+
+    monkeypatch.setattr(google.auth, "default", lambda **_: (Credentials("a token"), None))
+    return RealWeb()
+
+
+def test_google_is_asked_page_by_page(web: RealWeb, server: str) -> None:
+    assert listed(web, f"{server}/pages", "items") == ["first", "a%20b"]
+
+
+@pytest.mark.parametrize(
+    ("status", "error"),
+    [
+        (404, ObjectMissing),
+        (401, AccessDenied),
+        (403, AccessDenied),
+        (429, BucketUnavailable),
+        (500, BucketUnavailable),
+        (302, BucketUnavailable),
+    ],
+)
+def test_what_google_refuses_is_an_error_of_its_kind(
+    web: RealWeb, server: str, status: int, error: type[Exception]
+) -> None:
+    with pytest.raises(error):
+        web.google(f"{server}/{status}")
+
+
+def test_of_others_the_status_counts_and_no_answer_is_an_error(web: RealWeb, server: str) -> None:
+    assert web.other(f"{server}/404")[0] == 404
+    assert web.other(f"{server}/text") == (200, {})
+    assert web.other(f"{server}/authorization", "Bearer x") == (200, {"said": "Bearer x"})
+    with pytest.raises(BucketUnavailable):
+        web.other("http://127.0.0.1:1/")
+
+
+def test_without_credentials_it_is_said_which_are_needed(monkeypatch: pytest.MonkeyPatch) -> None:
+    import google.auth  # noqa: PLC0415
+    from google.auth.exceptions import DefaultCredentialsError  # noqa: PLC0415
+
+    def none(**_: object) -> object:
+        raise DefaultCredentialsError("none found")  # type: ignore[no-untyped-call]
+
+    monkeypatch.setattr(google.auth, "default", none)
+    with pytest.raises(AccessDenied, match="gcloud auth application-default login"):
+        RealWeb()
+
+
+def test_levels_are_what_the_page_says() -> None:
+    assert [level.value for level in Level] == ["ok", "hint", "WRONG", "unknown"]
