@@ -7,10 +7,13 @@ from dataclasses import dataclass
 
 from cd_webhook.cluster import Cluster, ClusterRefused, load_connect
 from cd_webhook.config import Config
-from manifests.values import load_values
+from manifests.render import Rendered, render
+from manifests.values import Values, load_values
+from model_repository.deployment import DeploymentRequest, Footprint
 from model_repository.errors import DeliveryError
 from model_repository.gcs_store import GcsStore
 from model_repository.log import Log
+from model_repository.names import IndexPrefix, Target
 from model_repository.notify import PubSubNotifier
 
 LEAST_KUBERNETES = (1, 30)
@@ -34,7 +37,7 @@ def check(variables: Mapping[str, str], log: Log) -> Iterator[Checked]:
     values = None
     if config.environment:
         try:
-            values = load_values(config.environment, folder=config.environments, variables=variables)
+            values = rendering_values(config, variables)
         except DeliveryError as error:
             yield Checked("values", str(error), ok=False)
         else:
@@ -53,6 +56,33 @@ def check(variables: Mapping[str, str], log: Log) -> Iterator[Checked]:
     else:
         yield Checked("cluster", found)
         yield _tried("rights", lambda: _rights(cluster, values.namespace))
+        yield _tried("manifests", lambda: _manifests(cluster, values))
+
+
+def rendering_values(config: Config, variables: Mapping[str, str]) -> Values:
+    """The values, of which a Deployment was made once: what they can't make shows now, not with the first commit.
+
+    Raises as `load_values` and `render` do.
+    """
+    values = load_values(config.environment, folder=config.environments, variables=variables)
+    _sample(values)
+    return values
+
+
+def _sample(values: Values) -> Rendered:
+    """What the values make of a build that doesn't exist; only names and sizes would be others."""
+    build = IndexPrefix("indexpush-check", "no-build")
+    request = DeploymentRequest(
+        target=Target(values.environment, build.index),
+        generation=1,
+        bucket="no-bucket",
+        index_prefix=build,
+        index_generation=1,
+        index_digest=f"sha256:{'0' * 64}",
+        models=(),
+        footprint=Footprint(memory_mib=1024, volume_mib=1024, deadline_seconds=600),
+    )
+    return render(request, values)
 
 
 def _tried(what: str, look: Callable[[], str]) -> Checked:
@@ -86,6 +116,11 @@ def _version(cluster: Cluster) -> str:
         least = f"{LEAST_KUBERNETES[0]}.{LEAST_KUBERNETES[1]}"
         raise ClusterRefused(f"{said}: the pods need {least} at least (preStop.sleep); upgrade the cluster")
     return said
+
+
+def _manifests(cluster: Cluster, values: Values) -> str:
+    cluster.validate(_sample(values).deployment)
+    return "the cluster takes a Deployment of these values"
 
 
 def _rights(cluster: Cluster, namespace: str) -> str:

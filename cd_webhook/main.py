@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from cd_webhook.app import Dependencies, create_app
 from cd_webhook.auth import make_check
 from cd_webhook.canary import Canaries
-from cd_webhook.check import check
+from cd_webhook.check import check, rendering_values
 from cd_webhook.cluster import Cluster, load_connect
 from cd_webhook.config import Config
 from cd_webhook.deliver import Delivery
@@ -21,7 +21,7 @@ from cd_webhook.receipts import Receipts
 from cd_webhook.server import serve
 from cd_webhook.watcher import Watcher
 from manifests.render import Rendered, render
-from manifests.values import Values, load_values
+from manifests.values import Values
 from model_repository.clock import SystemClock
 from model_repository.deployment import DeploymentRequest
 from model_repository.errors import DeliveryError
@@ -65,7 +65,7 @@ def main(arguments: Sequence[str] | None = None, environment: Mapping[str, str] 
 
 def assemble(config: Config, variables: Mapping[str, str], log: Log) -> Dependencies:
     """Everything that the door opens to. variables: what cluster and values may read besides."""
-    values = _values(config, variables)
+    values = rendering_values(config, variables)
     cluster = _cluster(config, values, variables, log)
     store = GcsStore(config.bucket, patience=_PATIENCE_SECONDS)
     metrics = Metrics()
@@ -111,10 +111,6 @@ def assemble(config: Config, variables: Mapping[str, str], log: Log) -> Dependen
         metrics,
         lambda: list(check(variables, log)),
     )
-
-
-def _values(config: Config, variables: Mapping[str, str]) -> Values:
-    return load_values(config.environment, folder=config.environments, variables=variables)
 
 
 def _cluster(config: Config, values: Values, variables: Mapping[str, str], log: Log) -> Cluster:

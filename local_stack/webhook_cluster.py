@@ -79,6 +79,10 @@ class LocalCluster:
         """See `cluster.Cluster.services`."""
         return [name_of(found) for found in self._call("GET", "/services")["items"]]
 
+    def validate(self, value: Object) -> None:
+        """See `cluster.Cluster.validate`."""
+        self._call("PATCH", "/apply?dryRun=All", value)
+
     def create(self, value: Object) -> Object:
         """See `cluster.Cluster.create`; the lock holds within this one webhook, which is all that there is."""
         if value["kind"] == "PodDisruptionBudget":

@@ -19,7 +19,8 @@ CPU = re.compile(r"[1-9][0-9]{0,3}|[1-9][0-9]{0,5}m", re.ASCII)
 _ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
 _LABEL_KEY = re.compile(r"(?:[a-z0-9](?:[-a-z0-9.]{0,251}[a-z0-9])?/)?[A-Za-z0-9](?:[-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?")
 _LABEL_VALUE = re.compile(r"(?:[A-Za-z0-9](?:[-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?)?", re.ASCII)
-_OURS = ("app.kubernetes.io/", "indexpush.dev/")
+OURS = ("app.kubernetes.io/", "indexpush.dev/")
+"""How the labels begin that templates set."""
 
 
 class KubernetesFields(Fields):
@@ -66,7 +67,7 @@ class KubernetesFields(Fields):
         """Read labels that stand beside those of the templates."""
         found = self.labels(field)
         for key in found:
-            if key.startswith(_OURS):
+            if key.startswith(OURS):
                 self.refuse(f"{key!r} is set by the template", field)
         return found
 
@@ -76,6 +77,14 @@ class KubernetesFields(Fields):
         for key in found:
             if not _LABEL_KEY.fullmatch(key.lower()):
                 self.refuse(f"{key[:80]!r} can't name a Kubernetes annotation", field)
+        return found
+
+    def own_annotations(self, field: str) -> Mapping[str, str]:
+        """Read annotations that stand beside those of the templates."""
+        found = self.annotations(field)
+        for key in found:
+            if key.startswith("indexpush.dev/"):
+                self.refuse(f"{key!r} is set by the template", field)
         return found
 
     def tolerations(self, field: str) -> tuple[Mapping[str, str], ...]:

@@ -30,6 +30,8 @@ BUILD = f"{PREFIX}build"
 """A label of a run of the batch: the name of its build."""
 BATCH = "indexpush-batch"
 """The value of `NAME` on everything that belongs to a batch."""
+SAFE_TO_EVICT = {"cluster-autoscaler.kubernetes.io/safe-to-evict-local-volumes": "data"}
+"""An annotation of pods: what is in their volume can be pulled anew, so it must not keep a node from being removed."""
 TRACK = f"{PREFIX}track"
 """Tells an index's canary from what serves: `STABLE` or `CANARY_TRACK`."""
 STABLE = "stable"

@@ -5,14 +5,19 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any
 
-from manifests.metadata import STABLE, TRACK, build_annotations, deployment_selector, labels, selector
+from manifests.metadata import SAFE_TO_EVICT, STABLE, TRACK, build_annotations, deployment_selector, labels, selector
+from manifests.pod_patch import patched
 from manifests.templates import render_template
-from manifests.values import Values
+from manifests.values import SET_BY_TEMPLATE, Values
 from model_repository.deployment import ELSEWHERE_MIB, WORKER_MIB, DeploymentRequest
 from model_repository.errors import DocumentMalformed
 
 LOG_MIB = 64
 """Disk for a container's own log, on top of the volume."""
+FILE_SYSTEM_MIB = 64
+"""What a file system takes of a volume besides an eighth of it: ext4 keeps a tenth for its tables and for root."""
+_VOLUME_SECONDS = 120
+"""What it may take to make a volume, to attach and to format it."""
 _EXIT_SECONDS = 40
 """After drain: 30 for a body that is on its way; the rest for its answer and the interpreter's end."""
 _STARTUP_SECONDS = 120
@@ -32,7 +37,8 @@ class Rendered:
 class Requested:
     """All that differs in the objects of one index from request to request. A Spinnaker fills it in by expressions.
 
-    memory, volume, disk: Kubernetes quantities; disk is the volume and the log.
+    memory, volume, disk: Kubernetes quantities; disk is what a container takes of the
+        node's: volume and log, or the log alone.
     progress_deadline: in seconds, counted from the start of a rollout until its pods have been ready for long enough.
     """
 
@@ -51,14 +57,16 @@ def render(request: DeploymentRequest, values: Values) -> Rendered:
         raise DocumentMalformed(
             "parameters", f"environment {request.target.environment!r}; these are the values of {values.environment!r}"
         )
+    volume = request.footprint.volume_mib
+    claimed = volume + volume // 8 + FILE_SYSTEM_MIB
     requested = Requested(
         generation=str(request.generation),
         index_prefix=str(request.index_prefix),
         index_digest=request.index_digest,
         memory=f"{request.footprint.memory_mib + further_mib(values, request.footprint.model_mib)}Mi",
-        volume=f"{request.footprint.volume_mib}Mi",
-        disk=f"{request.footprint.volume_mib + LOG_MIB}Mi",
-        progress_deadline=request.footprint.deadline_seconds + values.min_ready_seconds,
+        volume=f"{volume if values.storage_class is None else claimed}Mi",
+        disk=f"{volume + LOG_MIB if values.storage_class is None else LOG_MIB}Mi",
+        progress_deadline=request.footprint.deadline_seconds + further_seconds(values),
     )
     if request.target.is_shadow_of(request.index_prefix):
         values = replace(values, replicas=1)
@@ -74,10 +82,16 @@ def further_mib(values: Values, model_mib: int = 0) -> int:
     return (values.workers - 1) * WORKER_MIB + elsewhere
 
 
+def further_seconds(values: Values) -> int:
+    """Time for a rollout beyond what the footprint counts."""
+    return values.min_ready_seconds + (0 if values.storage_class is None else _VOLUME_SECONDS)
+
+
 def render_objects(index: str, bucket: str, requested: Requested, values: Values, *, filter_of: str = "") -> Rendered:
     """The objects of an index in the environment whose values these are.
 
     filter_of: the index whose filter they obey; empty: their own.
+    Raises `DocumentMalformed` for a `pod_patch` that does more than add.
     """
     own_labels = {**values.labels, **labels(index)}
     context = {
@@ -91,8 +105,12 @@ def render_objects(index: str, bucket: str, requested: Requested, values: Values
         "selector": selector(index),
         "deployment_selector": deployment_selector(index),
         "annotations": build_annotations(requested),
+        "pod_annotations": SAFE_TO_EVICT | dict(values.pod_annotations) | build_annotations(requested),
         "grace_seconds": values.pre_stop_seconds + values.drain_seconds + _EXIT_SECONDS,
         "startup_seconds": _STARTUP_SECONDS,
     }
     names = ("deployment.yaml.j2", "service.yaml.j2", "disruption_budget.yaml.j2")
-    return Rendered(*(render_template(name, context) for name in names))
+    rendered = Rendered(*(render_template(name, context) for name in names))
+    spec, place = rendered.deployment["spec"], f"{values.environment}.yaml: pod_patch"
+    spec["template"] = patched(spec["template"], values.pod_patch, place, SET_BY_TEMPLATE)
+    return rendered

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from manifests.render import LOG_MIB, Requested, further_mib, render_objects
+from manifests.render import FILE_SYSTEM_MIB, LOG_MIB, Requested, further_mib, further_seconds, render_objects
 from manifests.templates import PLAIN, render_template
 from manifests.values import Values
 from model_repository.errors import DocumentMalformed, NameRefused
@@ -76,14 +76,17 @@ def pipeline(target: Target, bucket: str, values: Values, installation: Installa
 
 
 def _expressions(values: Values) -> Requested:
+    volume = "#toInt(trigger['parameters']['volume_mib'])"
     return Requested(
         generation="${trigger['parameters']['generation']}",
         index_prefix="${trigger['parameters']['index_prefix']}",
         index_digest="${trigger['parameters']['index_digest']}",
         memory=f"${{#toInt(trigger['parameters']['memory_mib']) + {further_mib(values)}}}Mi",
-        volume="${trigger['parameters']['volume_mib']}Mi",
-        disk=f"${{#toInt(trigger['parameters']['volume_mib']) + {LOG_MIB}}}Mi",
-        progress_deadline=f"${{#toInt(trigger['parameters']['deadline_seconds']) + {values.min_ready_seconds}}}",
+        volume="${trigger['parameters']['volume_mib']}Mi"
+        if values.storage_class is None
+        else f"${{{volume} + {volume} / 8 + {FILE_SYSTEM_MIB}}}Mi",
+        disk=f"${{{volume} + {LOG_MIB}}}Mi" if values.storage_class is None else f"{LOG_MIB}Mi",
+        progress_deadline=f"${{#toInt(trigger['parameters']['deadline_seconds']) + {further_seconds(values)}}}",
     )
 
 
@@ -104,7 +107,8 @@ def _texts(value: object, place: str = "") -> Iterator[tuple[str, str]]:
         yield place, value
     elif isinstance(value, Mapping):
         for key, inner in value.items():
+            yield from _texts(key, f"{place}.{key}")
             yield from _texts(inner, f"{place}.{key}" if place else str(key))
-    elif isinstance(value, tuple):
+    elif isinstance(value, tuple | list):
         for number, inner in enumerate(value):
             yield from _texts(inner, f"{place}[{number}]")

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from manifests.canary import Canary, parse_canary
 from manifests.kubernetes_fields import CPU, DNS_LABEL, DNS_NAME, IMAGE, KubernetesFields, read_fields, read_file
+from manifests.pod_patch import PodPatch, parse_pod_patch
 from model_repository.errors import Misconfigured
 from model_repository.names import check_label
 
@@ -45,6 +46,9 @@ class Values:
     tolerations: as Kubernetes takes them; they let the pods onto tainted nodes.
     env: extra variables of both containers, passed ones included.
     canary: how a new build is tried out beside what serves; None: not at all.
+    storage_class: of a volume that each pod gets for index and models (a generic ephemeral volume); None: the node's
+        own disk (an emptyDir). How large it is follows from the index.
+    pod_annotations, pod_patch: what else the pods are to have; see `pod_patch`.
     """
 
     environment: str
@@ -70,6 +74,9 @@ class Values:
     service_annotations: Mapping[str, str]
     env: Mapping[str, str]
     canary: Canary | None = None
+    storage_class: str | None = None
+    pod_annotations: Mapping[str, str] = field(default_factory=dict)
+    pod_patch: PodPatch = field(default_factory=dict)
 
 
 def load_values(environment: str, *, folder: Path, variables: Mapping[str, str]) -> Values:
@@ -120,6 +127,9 @@ def parse_values(text: str, name: str, environment: str, variables: Mapping[str,
         service_annotations=fields.annotations("service_annotations"),
         env=fields.variables(variables, SET_BY_TEMPLATE),
         canary=parse_canary(fields.object("canary")) if fields.has("canary") else None,
+        storage_class=fields.matching_or_none("storage_class", DNS_NAME),
+        pod_annotations=fields.own_annotations("pod_annotations"),
+        pod_patch=parse_pod_patch(fields, "pod_patch"),
     )
     fields.done()
     return values

@@ -85,6 +85,13 @@ class Cluster(Protocol):
         """The names of the Services that this project manages."""
         ...
 
+    def validate(self, value: Object) -> None:
+        """Ask whether an object of this kind could be created, and keep nothing of it.
+
+        Raises `ClusterRefused` for what the cluster would not take, fields that it doesn't know included.
+        """
+        ...
+
     def create(self, value: Object) -> Object:
         """Create an object that must not exist yet; raises `Conflict` if it does."""
         ...

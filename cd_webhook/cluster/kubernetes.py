@@ -134,6 +134,11 @@ class KubernetesCluster:
         """See `cluster.Cluster.services`."""
         return [name_of(found) for found in self._list(self._services, self._managed, "v1", "Service")]
 
+    def validate(self, value: Object) -> None:
+        """See `cluster.Cluster.validate`: a create that the API server only tries out."""
+        with suppress(Conflict):  # there is such an object, so nothing else was wrong
+            self._api.post(self._collection(value["kind"]), value, dryRun="All", fieldValidation="Strict")
+
     def create(self, value: Object) -> Object:
         """See `cluster.Cluster.create`."""
         return self._api.post(self._collection(value["kind"]), value, fieldManager=MANAGER, fieldValidation="Strict")
@@ -160,9 +165,7 @@ class KubernetesCluster:
         See https://github.com/kubernetes/kubernetes/issues/139253; a create that only validates says 400.
         """
         metadata = {key: found for key, found in value["metadata"].items() if key != "resourceVersion"}
-        with suppress(Conflict):  # it knows them all, and there is such an object
-            new = {**value, "metadata": metadata}
-            self._api.post(self._collection(value["kind"]), new, dryRun="All", fieldValidation="Strict")
+        self.validate({**value, "metadata": metadata})
 
     def mark(self, name: str, metadata: dict[str, dict[str, str]], *, resource_version: str) -> Object:
         """See `cluster.Cluster.mark`."""

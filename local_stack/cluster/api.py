@@ -12,7 +12,7 @@ from starlette.routing import Route
 
 from local_stack.cluster.cluster import Cluster, ObjectChanged, ObjectUnknown
 from local_stack.cluster.deployment import Deployment
-from local_stack.cluster.manifest import Json, ManifestRefused
+from local_stack.cluster.manifest import Json, ManifestRefused, read_manifest
 from local_stack.cluster.pod import Pod
 from local_stack.cluster.service import Service
 
@@ -54,6 +54,8 @@ def application(cluster: Cluster) -> Starlette:
             manifest = None
         if manifest is None:
             raise _Malformed(f"expected a manifest in JSON, of at most {_BODY_LIMIT} bytes")
+        if request.query_params.get("dryRun") == "All":
+            return JSONResponse(read_manifest(manifest))
         return JSONResponse(await cluster.apply(manifest, _version(request)))
 
     async def logs(request: Request) -> Response:

@@ -142,7 +142,14 @@ _CONTAINER = {
 _POD = {
     "initContainers": [_INIT_CONTAINER],
     "containers": _Required([_CONTAINER]),
-    "volumes": [{"name": _Required(_NAME), "emptyDir": _without_effect("sizeLimit", "medium")}],
+    # Either kind is a folder of the pod's own, which goes with it.
+    "volumes": [
+        {
+            "name": _Required(_NAME),
+            "emptyDir": _without_effect("sizeLimit", "medium"),
+            "ephemeral": _without_effect("volumeClaimTemplate"),
+        }
+    ],
     "terminationGracePeriodSeconds": _whole(0),
     "restartPolicy": _only("Always"),
     "dnsPolicy": _only("ClusterFirst"),
@@ -151,7 +158,7 @@ _POD = {
     **_without_effect("priorityClassName", "schedulerName"),
     # What a pod may do: a process runs as whoever started the cluster.
     **_without_effect("securityContext", "serviceAccountName", "automountServiceAccountToken"),
-    **_without_effect("enableServiceLinks", "imagePullSecrets"),
+    **_without_effect("enableServiceLinks", "imagePullSecrets", "runtimeClassName"),
 }
 _SURGE = _Value(
     "expected a number of pods, or a percentage, and not 0: none could be replaced",

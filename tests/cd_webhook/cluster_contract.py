@@ -147,6 +147,21 @@ def a_wait_ends_when_something_changes_and_says_of_what(cluster: Cluster, make: 
     raise AssertionError(f"it never said that {name} changed")
 
 
+def what_is_only_validated_is_not_there(cluster: Cluster, make: Make, name: str) -> None:
+    cluster.validate(make(name, 1)[0])
+    assert cluster.deployment(name) is None
+    cluster.create(make(name, 1)[0])
+    cluster.validate(make(name, 2)[0])
+    assert _generation(cluster, name) == "1"
+
+
+def a_field_that_nobody_knows_is_not_valid(cluster: Cluster, make: Make, name: str) -> None:
+    value = copy.deepcopy(make(name, 1)[0])
+    value["spec"]["template"]["spec"]["containers"][0]["imagee"] = "x"
+    with pytest.raises(ClusterRefused, match="imagee"):
+        cluster.validate(value)
+
+
 def what_kubernetes_would_refuse_is_refused(cluster: Cluster, make: Make, name: str) -> None:
     value = copy.deepcopy(make(name, 1)[0])
     value["spec"]["template"]["spec"]["containers"] = []
@@ -196,11 +211,12 @@ CHECKS: list[Callable[[Cluster, Make, str], None]] = [
     an_annotation_decided_on_an_old_version_meets_a_conflict,
     replicas_that_are_left_out_are_left_alone,
     its_pods_carry_the_generation,
+    what_is_only_validated_is_not_there,
     a_wait_ends_when_something_changes_and_says_of_what,
     a_canary_has_pods_of_its_own,
     what_was_deleted_is_gone_and_leaves_others_alone,
 ]
-REFUSALS = [what_kubernetes_would_refuse_is_refused]
+REFUSALS = [what_kubernetes_would_refuse_is_refused, a_field_that_nobody_knows_is_not_valid]
 
 
 def _retried(cluster: Cluster, name: str, write: Callable[[str], object]) -> None:

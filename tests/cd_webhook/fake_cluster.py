@@ -111,6 +111,9 @@ class FakeCluster:
         with self._lock:
             return sorted(name for kind, name in self.others if kind == "Service")
 
+    def validate(self, value: Object) -> None:
+        pass
+
     def create(self, value: Object) -> Object:
         with self._lock:
             name = value["metadata"]["name"]

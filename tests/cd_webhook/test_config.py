@@ -6,13 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from cd_webhook.cluster import load_connect
+from cd_webhook.cluster import ClusterRefused, Object, load_connect
 from cd_webhook.config import Config
 from cd_webhook.main import main
 from local_stack import webhook_cluster
 from model_repository.deployment import AuthKind
 from model_repository.errors import Misconfigured
 from model_repository.log import Log
+from tests.cd_webhook.fake_cluster import FakeCluster
 
 LEAST = {"ENVIRONMENT": "staging", "MODEL_REPOSITORY": "gs://acme", "WEBHOOK_TOKEN": "0123456789abcdef"}
 
@@ -55,6 +56,49 @@ def test_check_says_what_is_misconfigured(
     assert values == "ok     values: namespace n, image i"
     assert bucket.startswith("WRONG  bucket: gs://acme: no valid credentials")
     assert cluster.startswith("WRONG  cluster: LOCAL_CLUSTER_URL is not set")
+
+
+def checked(folder: Path, capsys: pytest.CaptureFixture[str], values: str) -> dict[str, str]:
+    """What --check says of these values, and of a cluster, by its first words."""
+    (folder / "staging.yaml").write_text(f"namespace: n\nimage: i\nservice_account: s\nreplicas: 1\n{values}\n")
+    environment = {**LEAST, "ENVIRONMENTS": str(folder), "CLUSTER": "tests.cd_webhook.idle_cluster:connect"}
+    assert main(["--check"], environment) == 64  # there is no bucket
+    lines = [line.partition(": ") for line in capsys.readouterr().out.splitlines()]
+    return {" ".join(head.split()): said for head, _, said in lines}
+
+
+@pytest.fixture
+def no_bucket(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(tmp_path / "missing"))
+
+
+@pytest.mark.usefixtures("no_bucket")
+def test_check_asks_the_cluster_whether_it_would_take_what_the_values_make(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[Object] = []
+    monkeypatch.setattr(FakeCluster, "validate", lambda _, value: asked.append(value))
+    said = checked(tmp_path, capsys, "pod_patch: {spec: {runtimeClassName: gvisor}}")
+    assert said["ok manifests"] == "the cluster takes a Deployment of these values"
+    (deployment,) = asked
+    assert deployment["spec"]["template"]["spec"]["runtimeClassName"] == "gvisor"
+
+    def refuse(_: FakeCluster, value: Object) -> None:
+        raise ClusterRefused(f"{value['kind']}: unknown field")
+
+    monkeypatch.setattr(FakeCluster, "validate", refuse)
+    assert checked(tmp_path, capsys, "")["WRONG manifests"] == "Deployment: unknown field"
+
+
+@pytest.mark.usefixtures("no_bucket")
+def test_check_names_a_patch_of_what_is_ours_and_the_webhook_does_not_start_with_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    patch = "pod_patch: {spec: {containers: [{name: search-server, image: x}]}}"
+    said = checked(tmp_path, capsys, patch)["WRONG values"]
+    assert said == "staging.yaml: pod_patch: spec.containers[search-server].image: the values' `image` names it"
+    assert main([], {**LEAST, "ENVIRONMENTS": str(tmp_path)}) == 64
+    assert said in capsys.readouterr().err
 
 
 def test_check_says_everything_at_once(

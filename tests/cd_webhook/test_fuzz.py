@@ -214,10 +214,11 @@ USUAL = {
     "cpu": "1", "cpu_limit": "1", "pull_cpu": "1", "pull_cpu_limit": "1",
     "pre_stop_seconds": "1", "drain_seconds": "1", "priority_class": "x",
     "node_selector": "{a: b}", "labels": "{a: b}", "service_annotations": "{a: b}", "env": "{A: b}",
+    "storage_class": "x", "pod_annotations": "{a: b}",
 }  # fmt: skip
 NUMBERS = {"replicas", "min_ready_seconds", "revision_history_limit", "pre_stop_seconds", "drain_seconds"}
-NULLABLE = {"replicas", "cpu_limit", "pull_cpu_limit", "priority_class"}
-MAPPINGS = {"node_selector", "labels", "service_annotations", "env"}
+NULLABLE = {"replicas", "cpu_limit", "pull_cpu_limit", "priority_class", "storage_class"}
+MAPPINGS = {"node_selector", "labels", "service_annotations", "env", "pod_annotations"}
 
 
 @settings(max_examples=EXAMPLES // 2)

@@ -138,6 +138,12 @@ def test_an_authority_may_lack_extensions_but_must_be_trusted(
             api.get(f"{DEPLOYMENTS}/shop")
 
 
+def test_what_is_only_validated_is_tried_out_strictly(server: ApiServer) -> None:
+    server.cluster().validate(manifest())
+    _, query, _ = server.patches[-1]
+    assert query == {"dryRun": ["All"], "fieldValidation": ["Strict"]}
+
+
 class Unwilling:
     """An API server that answers an apply with 500, and a create that only validates with `validated`."""
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
+import subprocess
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -30,6 +33,42 @@ def test_a_pod_gets_the_memory_disk_and_deadline_of_its_index() -> None:
     assert server["requests"]["ephemeral-storage"] == "4264Mi"
     assert pod["initContainers"][0]["resources"]["limits"]["ephemeral-storage"] == "4264Mi"
     assert spec["progressDeadlineSeconds"] == 333 + spec["minReadySeconds"]
+
+
+def test_a_volume_of_its_own_is_as_large_as_the_index_and_what_a_file_system_takes() -> None:
+    values = parse_values(LEAST + "storage_class: fast\nmin_ready_seconds: 7\n", "dev.yaml", "dev", {})
+    spec = render(request_for("dev", footprint=Footprint(5000, 4200, 333)), values).deployment["spec"]
+    (volume,) = spec["template"]["spec"]["volumes"]
+    claim = volume["ephemeral"]["volumeClaimTemplate"]
+    assert (volume["name"], claim["metadata"]["labels"]["app.kubernetes.io/instance"]) == ("data", "home-store")
+    assert claim["spec"] == {
+        "accessModes": ["ReadWriteOnce"],
+        "storageClassName": "fast",
+        "volumeMode": "Filesystem",
+        "resources": {"requests": {"storage": f"{4200 + 4200 // 8 + 64}Mi"}},
+    }
+    for container in (*spec["template"]["spec"]["initContainers"], *spec["template"]["spec"]["containers"]):
+        # of the node's own disk it takes no more than its log
+        assert container["resources"]["requests"]["ephemeral-storage"] == "64Mi"
+        assert container["resources"]["limits"]["ephemeral-storage"] == "64Mi"
+    assert spec["progressDeadlineSeconds"] == 333 + 7 + 120
+
+
+@pytest.mark.skipif(not shutil.which("mkfs.ext4"), reason="mkfs.ext4 says what ext4 takes (Debian's e2fsprogs)")
+@pytest.mark.parametrize("mib", [1, 65, 200, 1024, 4200, 40_000])
+def test_what_a_pod_needs_fits_into_an_ext4_of_the_size_that_is_asked_for(mib: int, tmp_path: Path) -> None:
+    values = parse_values(LEAST + "storage_class: fast\n", "dev.yaml", "dev", {})
+    (volume,) = pod_of(request_for("dev", footprint=Footprint(1, mib, 1)), values)["volumes"]
+    asked = volume["ephemeral"]["volumeClaimTemplate"]["spec"]["resources"]["requests"]["storage"]
+    disk = tmp_path / "disk"
+    with disk.open("wb") as file:
+        file.truncate(int(asked.removesuffix("Mi")) * 2**20)
+    subprocess.run(["mkfs.ext4", "-q", "-F", str(disk)], check=True)
+    said = subprocess.run(["dumpe2fs", "-h", str(disk)], check=True, capture_output=True, text=True).stdout
+    disk.unlink()
+    figures = dict(line.split(":", 1) for line in said.splitlines() if ":" in line)
+    free, reserved, block = (int(figures[name]) for name in ("Free blocks", "Reserved block count", "Block size"))
+    assert (free - reserved) * block >= mib * 2**20
 
 
 def test_a_pod_whose_photos_are_embedded_elsewhere_needs_no_memory_for_models() -> None:

@@ -51,6 +51,8 @@ def evaluated(value: Any, parameters: dict[str, str]) -> Any:
     def compute(found: re.Match[str]) -> int:
         return int(parameters[found[1]]) + int(found[2])
 
+    eighth = re.compile(r"\$\{(#toInt\(trigger\['parameters'\]\['(\w+)'\]\)) \+ \1 / 8 \+ (\d+)\}")
+    value = eighth.sub(lambda found: str(int(parameters[found[2]]) * 9 // 8 + int(found[3])), value)
     if found := number.fullmatch(value):
         return compute(found)
     text = number.sub(lambda found: str(compute(found)), value)
@@ -86,6 +88,9 @@ def test_text_that_spinnaker_would_evaluate_is_refused_by_its_place() -> None:
     for place, text in (
         ("env.GREETING", 'env: {GREETING: "hello ${USER}"}\n'),
         ("service_annotations.note", 'service_annotations: {note: "${USER}"}\n'),
+        ("pod_annotations.note", 'pod_annotations: {note: "${USER}"}\n'),
+        (r"pod_patch.spec.hostAliases\[0\].ip", "pod_patch: {spec: {hostAliases: [{ip: '${USER}'}]}}\n"),
+        (r"pod_patch.spec.affinity.a\${X}", "pod_patch: {spec: {affinity: {'a${X}': y}}}\n"),
         (r"tolerations\[0\].value", "tolerations: [{key: a, value: '${USER}'}]\n"),
     ):
         values = parse_values(LEAST + text, "qa.yaml", "qa", {})
