@@ -209,6 +209,28 @@ def sbom(session: nox.Session) -> None:
         )
 
 
+@nox.session
+def build(session: nox.Session) -> None:
+    """The operator's command as one wheel in build/, tried in an environment that has nothing but it and its lock."""
+    session.run("uv", "build", "-q", "--wheel", "--out-dir", "build", external=True)
+    (wheel,) = (ROOT / "build").glob(f"indexpush-{_version()}-*.whl")
+    session.install("--reinstall", str(wheel), "-c", str(ROOT / "requirements" / "operator_cli.txt"))
+    elsewhere = session.create_tmp()  # the rooms of this folder aren't to be found from there
+    with session.chdir(elsewhere):
+        session.run("indexpush", "--version")
+        session.run("indexpush", "completion", "bash", silent=True)
+        values = str(ROOT / "manifests" / "examples" / "argo-batch.yaml")
+        argo = ("argo-workflow", "--index", "shop", "--environment", "production", "--values", values)
+        session.run("indexpush", "--repository", "gs://shop", *argo, silent=True)
+        session.run("python", "-c", "import operator_cli.board.serve, operator_cli.check.installation, init_container")
+    session.log(f"{wheel.relative_to(ROOT)}: uv tool install, pipx install or pip install it")
+
+
+def _version() -> str:
+    text = (ROOT / "model_repository" / "__init__.py").read_text()
+    return text.partition('__version__ = "')[2].partition('"')[0]
+
+
 @nox.session(venv_backend="none")
 def lock(session: nox.Session) -> None:
     """Resolve every lock anew (requirements files with hashes); `-- --upgrade` takes newer versions."""

@@ -43,6 +43,14 @@ def parse_arguments(argv: Sequence[str]) -> argparse.Namespace:
     return _parser().parse_args(argv)
 
 
+def completion(shell: str) -> str:
+    """A script that completes the command line in a shell, to be sourced by it."""
+    # its only use, and no other command pays for the import (docs/operations.md)
+    import shtab  # noqa: PLC0415
+
+    return shtab.complete(_parser(), shell)
+
+
 def _parser() -> argparse.ArgumentParser:
     common = _common()
     form = argparse.RawDescriptionHelpFormatter
@@ -125,6 +133,8 @@ def _parser() -> argparse.ArgumentParser:
     argo.add_argument(
         "--values", required=True, metavar="FILE", help="what your team decides: manifests/examples/argo-batch.yaml"
     )
+    completes = command("completion", "a script that completes this command in your shell: source it")
+    completes.add_argument("shell", choices=("bash", "zsh"))
     return parser
 
 

@@ -49,14 +49,22 @@ class Context:
         return cls(os.environ, open_bucket, SystemClock(), sys.stdout, sys.stderr)
 
     def say(self, text: str) -> None:
-        """Print a result."""
-        if text:
+        """Print a result, at a terminal in colours."""
+        if not text:
+            return
+        if self.stdout.isatty():
+            # takes a while to import, and only terminals need it (docs/operations.md)
+            from operator_cli.output.colours import write  # noqa: PLC0415
+
+            write(self.stdout, text)
+        else:
             self.stdout.write(f"{text}\n")
-            self.stdout.flush()
+        self.stdout.flush()
 
     def say_value(self, value: dict[str, Any]) -> None:
         """Print a result for programs: one JSON object."""
-        self.say(json.dumps(value, indent=2, ensure_ascii=False))
+        self.stdout.write(f"{json.dumps(value, indent=2, ensure_ascii=False)}\n")
+        self.stdout.flush()
 
     def warn(self, text: str) -> None:
         """Print one line for the person alone."""

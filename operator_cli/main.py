@@ -16,7 +16,7 @@ from model_repository.errors import DeliveryError
 from model_repository.exit_codes import ExitCode
 from model_repository.names import Target, parse_bucket_url
 from model_repository.store import Store
-from operator_cli.arguments import parse_arguments
+from operator_cli.arguments import completion, parse_arguments
 from operator_cli.commands import changes, diff, filters, prune
 from operator_cli.commands.builds import list_builds
 from operator_cli.commands.changes import Change, Options
@@ -41,7 +41,11 @@ def main(argv: Sequence[str] | None = None, context: Context | None = None) -> i
     argv = sys.argv[1:] if argv is None else argv
     context = context or Context.of_this_process()
     try:
-        return _run(parse_arguments(argv), context)
+        arguments = parse_arguments(argv)
+        if arguments.command == "completion":
+            context.stdout.write(completion(arguments.shell))
+            return ExitCode.OK
+        return _run(arguments, context)
     except DeliveryError as error:
         return _fail(context, argv, error.exit_code, error.code, str(error))
     except KeyboardInterrupt:
