@@ -15,7 +15,7 @@ _ENDS = r"(?=[ :]|$)"
 
 class _Verdicts(RegexHighlighter):
     base_style = "said."
-    highlights: ClassVar[list[str]] = [  # type: ignore[misc]
+    highlights: ClassVar[list[str]] = [
         rf"(?m){_BEGINS}(?P<good>served|applied|ok){_ENDS}",
         rf"(?m){_BEGINS}(?P<bad>undone|rejected|DENIED|MALFORMED|UNREADABLE|IGNORED|INCIDENT|WRONG|worse){_ENDS}",
         rf"(?m){_BEGINS}(?P<wait>waiting|superseded|hint|unknown|ON HOLD){_ENDS}",
