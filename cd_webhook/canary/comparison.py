@@ -16,7 +16,7 @@ from cd_webhook.canary.golden import Question, is_right
 from cd_webhook.canary.judgement import LEAST_SAMPLES
 from cd_webhook.cluster import Object
 from cd_webhook.pod_client import NO_REPLY, Ask, Reply, address_of
-from cd_webhook.rules.pods import is_ready
+from cd_webhook.rules.pods import OUR_CONTAINERS, is_ready
 from model_repository.documents.canary_figures import CanaryFigures, TrackFigures
 
 ROUND_SECONDS = 0.5
@@ -139,7 +139,8 @@ class Comparison:
 
     def _note_restarts(self, pod: Object) -> None:
         statuses = (pod.get("status") or {}).get("containerStatuses") or []  # not of those that prepare it
-        name, found = str(pod["metadata"]["name"]), sum(int(status.get("restartCount") or 0) for status in statuses)
+        ours = (status for status in statuses if status.get("name") in OUR_CONTAINERS)  # nor of an agent beside it
+        name, found = str(pod["metadata"]["name"]), sum(int(status.get("restartCount") or 0) for status in ours)
         first, _ = self._restarts.get(name, (found, found))
         self._restarts[name] = first, found
 

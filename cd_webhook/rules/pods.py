@@ -59,20 +59,32 @@ def trouble_of(pod: Object, watched: timedelta) -> Trouble | None:
         return None
     if status.get("phase") == "Failed" and status.get("reason"):
         return Trouble(EVICTED, f"{name}: {status['reason']}: {_short(status.get('message'))}")
-    for container in _containers(status):
+    for container in _containers(status, ours=True):
         trouble = _container_trouble(name, container, watched)
         if trouble:
             return trouble
     unscheduled = condition(status, "PodScheduled", "False")
     if unscheduled:
         return Trouble("pod-unschedulable", f"{name} has no node: {_short(unscheduled.get('message'))}")
-    return None
+    return next(filter(None, (_trouble_beside(name, each) for each in _containers(status, ours=False))), None)
 
 
-def _containers(status: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """Ours: what a sidecar that somebody injects ends with says nothing of the build."""
+def _containers(status: dict[str, Any], *, ours: bool) -> Iterator[dict[str, Any]]:
     for kind in ("initContainerStatuses", "containerStatuses"):
-        yield from (each for each in status.get(kind) or [] if each.get("name") in OUR_CONTAINERS)
+        yield from (each for each in status.get(kind) or [] if (each.get("name") in OUR_CONTAINERS) is ours)
+
+
+def _trouble_beside(name: str, container: dict[str, Any]) -> Trouble | None:
+    """Of a container that values or a mesh added: what keeps the pod waiting; of the build it says nothing."""
+    state = container.get("state") or {}
+    who, waiting = f"{name}: {container.get('name', '?')}", state.get("waiting") or {}
+    ended = state.get("terminated") or (container.get("lastState") or {}).get("terminated")
+    if ended and int(ended.get("exitCode") or 0) != 0 and not container.get("ready"):
+        words = _short(ended.get("message")) or str(ended.get("reason") or "no last words")
+        return Trouble("pod-trying-again", f"{who} ended with {ended['exitCode']}: {words}")
+    if waiting.get("reason") in _IMAGE | _CONFIG | {"InvalidImageName"}:
+        return Trouble("pod-trying-again", f"{who}: {waiting['reason']}: {_short(waiting.get('message'))}")
+    return None
 
 
 def _container_trouble(name: str, container: dict[str, Any], watched: timedelta) -> Trouble | None:

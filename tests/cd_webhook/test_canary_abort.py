@@ -93,6 +93,19 @@ def test_a_canary_that_restarts_while_it_is_watched_is_aborted(scene: CanaryScen
     assert scene.receipt(2).code == "canary-restarted"
 
 
+def test_what_restarts_beside_the_server_is_not_held_against_a_canary(scene: CanaryScene) -> None:
+    def restarted() -> dict[str, object]:
+        status = pods.ready()
+        status["containerStatuses"].append({"name": "agent", "ready": True, "restartCount": 7})
+        return status
+
+    scene.commit(2)
+    scene.look(20)
+    scene.cluster.fates["2"] = restarted
+    scene.finish()
+    assert scene.receipt(2).outcome == "served"
+
+
 def test_a_promoted_build_whose_rollout_fails_is_undone_and_its_receipt_has_the_figures(scene: CanaryScene) -> None:
     scene.commit(2)
     while scene.deployed().rollout is not Rollout.IN_PROGRESS:

@@ -77,6 +77,19 @@ def test_a_crash_is_waited_for_and_a_crash_loop_is_not() -> None:
     )
 
 
+def test_what_keeps_a_pod_waiting_beside_our_containers_is_named_and_never_final() -> None:
+    ended = pod(pods.ended(64, "no licence", container="agent", restarts=30))
+    assert verdict(deployment(), ended) == Progressing("pod p1: agent ended with 64: no licence")
+    missing = pod(pods.waiting("ImagePullBackOff", "not found"))
+    missing["status"]["initContainerStatuses"][0]["name"] = "proxy"
+    said = "pod p1: proxy: ImagePullBackOff: not found"
+    assert verdict(deployment(), missing, seconds=100) == Progressing(said)
+    late = verdict(deployment(), missing, seconds=10_000)
+    assert isinstance(late, Failed)
+    assert late.code == "deadline-exceeded"
+    assert said in late.sentence
+
+
 def test_a_container_that_ends_as_soon_as_it_starts_may_do_so_less_often() -> None:
     def ends(seconds: int, restarts: int) -> Verdict:
         found = pod(pods.ended(1, "Traceback", restarts=restarts))

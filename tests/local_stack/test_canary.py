@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+import yaml
 from google.auth.credentials import AnonymousCredentials
 from google.cloud import storage
 
@@ -32,6 +33,28 @@ VALUES = ROOT / "manifests" / "environments" / "local.yaml"
 TARGET = Target("staging", "home-store")
 CANARY = f"{TARGET.index}.canary"
 SECONDS = 6
+AGENT = "import os, time; open(os.environ['NOTE'], 'w').write(os.environ['SAYS']); time.sleep(86400)"
+ADDED = {
+    "storage_class": "fast",
+    "pod_annotations": {"agent.example/level": "2"},
+    "pod_patch": {
+        "spec": {
+            "imagePullSecrets": [{"name": "registry"}],
+            "volumes": [{"name": "notes", "emptyDir": {}}],
+            "containers": [
+                {
+                    "name": "agent",
+                    "image": "indexpush:0.1.0",
+                    "command": ["python", "-c", AGENT],
+                    "env": [{"name": "SAYS", "value": "hello"}, {"name": "NOTE", "value": "/notes/said"}],
+                    "volumeMounts": [{"name": "notes", "mountPath": "/notes"}],
+                },
+                {"name": "search-server", "volumeMounts": [{"name": "notes", "mountPath": "/notes"}]},
+            ],
+        }
+    },
+}
+"""What the pods of every test here get besides."""
 
 pytestmark = pytest.mark.timeout(180)
 
@@ -104,7 +127,8 @@ def processes(work_dir: str) -> list[tuple[int, str]]:
 def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
     folder = tmp_path_factory.mktemp("canary")
     values = folder / "values.yaml"
-    values.write_text(f"{VALUES.read_text()}\ncanary: {{seconds: {SECONDS}, latency_floor_ms: 500}}\n")
+    chosen = {"canary": {"seconds": SECONDS, "latency_floor_ms": 500}, **ADDED}
+    values.write_text(f"{VALUES.read_text()}\n{yaml.safe_dump(chosen)}")
     lines = (CATALOGUE / "catalogue.jsonl").read_text(encoding="utf-8").splitlines()[::20]
     catalogue = folder / "catalogue"
     catalogue.mkdir()
@@ -125,6 +149,18 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
         first = scene.receipt(int(summary["generation"]))
         assert (first.outcome, first.canary) == (Outcome.SERVED, None), first.detail
         yield scene
+
+
+def test_pods_have_what_values_add_to_them(scene: Scene) -> None:
+    scene.settled()
+    (pod,) = scene.stack.cluster.pods(TARGET.index)
+    assert pod["metadata"]["annotations"]["agent.example/level"] == "2"
+    assert {status["name"]: status["ready"] for status in pod["status"]["containerStatuses"]} == {
+        "search-server": True,
+        "agent": True,
+    }
+    (said,) = scene.stack.work_dir.glob(f"**/{pod['metadata']['name']}/volumes/notes/said")
+    assert said.read_text() == "hello"
 
 
 def test_a_good_build_is_promoted_while_callers_ask_and_none_of_them_notices(scene: Scene) -> None:
