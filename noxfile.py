@@ -77,6 +77,7 @@ def tests(session: nox.Session) -> None:
         "--ignore=tests/spinnaker",
         "--ignore=tests/pipelines",
         "--ignore=tests/inference",
+        "--ignore=tests/terraform",
         *session.posargs,
     )
 
@@ -149,6 +150,13 @@ def spinnaker(session: nox.Session) -> None:
     needs(session, "redis-server", "mvn", "javac", mend="tests/spinnaker/lab/install.sh does it (Debian, as root)")
     install(session, "dev")
     session.run("pytest", "-m", "spinnaker", "tests/spinnaker", *session.posargs)
+
+
+@nox.session
+def terraform(session: nox.Session) -> None:
+    """The module for Google Cloud, planned by the real terraform and providers; the first time it builds them."""
+    install(session, "dev")
+    session.run("pytest", *(session.posargs or ["tests/terraform"]), env={"PYTEST_TIMEOUT": "3600"})
 
 
 @nox.session

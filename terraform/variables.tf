@@ -1,0 +1,72 @@
+variable "project" {
+  description = "The project: its id, and its number, by which Google names its own agents (gcloud projects describe ID)."
+  type        = object({ id = string, number = number })
+}
+
+variable "region" {
+  description = "Where everything is, such as europe-west4."
+  type        = string
+}
+
+variable "bucket" {
+  description = "Name of the Model Repository's bucket, without gs://. A second one, <bucket>-functions, holds the functions' source."
+  type        = string
+
+  validation {
+    condition     = can(regex("^[a-z0-9][a-z0-9-]{1,51}[a-z0-9]$", var.bucket))
+    error_message = "bucket: 3 to 53 small letters, digits and hyphens, so that <bucket>-functions is a name, too."
+  }
+}
+
+variable "environments" {
+  description = <<-EOT
+    What is deployed to, by name: a folder below commits/ and deployments/, a namespace and a webhook each.
+    namespace: of its webhook and pods; indexpush-<environment> unless stated.
+    webhook_url: where deployments are asked for; unless stated, an internal address is reserved, and named in the outputs.
+    freshness_hours: people are told of an index that gets no new commit for so long.
+    batch_commits: whether the batch may commit here; where not, people promote.
+  EOT
+  type = map(object({
+    namespace       = optional(string)
+    webhook_url     = optional(string)
+    freshness_hours = optional(number)
+    batch_commits   = optional(bool, true)
+  }))
+
+  validation {
+    condition     = length(var.environments) > 0 && alltrue([for name in keys(var.environments) : can(regex("^[a-z]([a-z0-9-]{0,28}[a-z0-9])?$", name))])
+    error_message = "environments: at least one; names are small letters, digits and hyphens, 30 at most, and begin with a letter."
+  }
+}
+
+variable "network" {
+  description = "Where the function reaches the webhooks from, and where their addresses are reserved."
+  type        = object({ network = optional(string, "default"), subnetwork = optional(string, "default") })
+  default     = {}
+}
+
+variable "cluster" {
+  description = "Name of a GKE Autopilot cluster to make; null: there is one in this project, with Workload Identity."
+  type        = string
+  default     = null
+}
+
+variable "operators" {
+  description = <<-EOT
+    members: who may commit to every environment (group:search@example.com).
+    image: the operator's command (operator_cli/Dockerfile). With it prune runs daily, and those members have the board, behind
+    Identity-Aware Proxy, which wants a project that belongs to an organisation. Without it neither is made.
+  EOT
+  type        = object({ members = list(string), image = optional(string) })
+  default     = { members = [] }
+}
+
+variable "notify" {
+  description = <<-EOT
+    Deploys functions/notify, which tells people what becomes of each commit; null: it isn't deployed.
+    environment: its variables (SLACK_CHANNEL = "C0123ABCD"). secrets: variables whose value is the newest version of the
+    secret of that name (SLACK_TOKEN = "indexpush-slack-token").
+  EOT
+  type        = object({ environment = optional(map(string), {}), secrets = optional(map(string), {}) })
+  default     = null
+}

@@ -1,0 +1,125 @@
+"""What the module makes is what the parts want, and nothing that can be live goes by age."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from cd_webhook.config import Config as WebhookConfig
+from model_repository.deployment import AuthKind
+from on_commit.config import Config as FunctionConfig
+from on_commit.event import Sweep, read_event
+from tests.terraform.conftest import SMALLEST, Terraform
+from tests.terraform.plan import resources
+
+Example = Callable[[str], dict[str, Any]]
+
+
+def test_it_is_formatted(terraform: Terraform) -> None:
+    assert terraform.said(".", "fmt", "-check", "-recursive", "-diff") == ""
+
+
+@pytest.mark.parametrize("folder", [".", "examples/staging", "examples/production"])
+def test_it_is_valid(folder: str, terraform: Terraform) -> None:
+    terraform.said(folder, "init", "-backend=false", "-input=false")
+    found = json.loads(terraform.run(folder, "validate", "-json").stdout)
+    assert found["diagnostics"] == []
+
+
+def test_eight_inputs_are_enough(smallest: dict[str, Any]) -> None:
+    assert len(smallest["configuration"]["root_module"]["variables"]) <= 8
+
+
+def test_no_rule_of_the_bucket_deletes_what_can_be_live(smallest: dict[str, Any]) -> None:
+    bucket = resources(smallest, "google_storage_bucket")["google_storage_bucket.repository"]
+    deletes = [rule for rule in bucket["lifecycle_rule"] if rule["action"][0]["type"] == "Delete"]
+    rules = {
+        prefix: rule["condition"][0]["age"] for rule in deletes for prefix in rule["condition"][0]["matches_prefix"]
+    }
+    assert len(rules) == len(deletes)  # a rule without a prefix is about everything
+    assert rules == {"shards/": 7, "pictures/": 90, "features/": 180}
+
+
+def test_the_bucket_is_private_and_what_is_deleted_can_be_had_back(smallest: dict[str, Any]) -> None:
+    bucket = resources(smallest, "google_storage_bucket")["google_storage_bucket.repository"]
+    assert bucket["uniform_bucket_level_access"] is True
+    assert bucket["public_access_prevention"] == "enforced"
+    assert bucket["soft_delete_policy"][0]["retention_duration_seconds"] == 7 * 86_400
+
+
+def test_commits_and_filters_wake_the_function_and_nothing_else_does(smallest: dict[str, Any]) -> None:
+    notifications = resources(smallest, "google_storage_notification").values()
+    assert sorted(each["object_name_prefix"] for each in notifications) == ["commits/", "filters/"]
+    assert {each["payload_format"] for each in notifications} == {"JSON_API_V1"}  # the framework refuses an empty one
+    assert {tuple(each["event_types"]) for each in notifications} == {("OBJECT_FINALIZE",)}
+
+
+def test_what_no_function_can_handle_is_kept_for_a_week(smallest: dict[str, Any]) -> None:
+    subscriptions = resources(smallest, "google_pubsub_subscription")
+    pushes = [each for each in subscriptions.values() if each["push_config"]]
+    kept = [each for each in subscriptions.values() if not each["push_config"]]
+    assert [each["dead_letter_policy"][0]["max_delivery_attempts"] for each in pushes] == [100]
+    assert sorted(each["name"] for each in kept) == ["indexpush-on-commit-dead", "indexpush-reports"]
+    assert {each["message_retention_duration"] for each in kept} == {"604800s"}
+    assert {each["expiration_policy"][0]["ttl"] for each in subscriptions.values()} == {""}
+
+
+def test_the_sweeps_message_is_one_that_the_function_understands(smallest: dict[str, Any]) -> None:
+    (job,) = resources(smallest, "google_cloud_scheduler_job").values()
+    message = {"attributes": job["pubsub_target"][0]["attributes"], "data": job["pubsub_target"][0]["data"]}
+    pushed = {"type": "google.cloud.pubsub.topic.v1.messagePublished"}
+    assert isinstance(read_event(pushed, {"message": message, "subscription": "s"}, "acme-models"), Sweep)
+
+
+def test_function_and_webhook_take_the_variables_that_they_are_given(terraform: Terraform) -> None:
+    url = "https://cd.example/webhooks/webhook/indexpush"
+    environments = {"production-eu": {"webhook_url": url, "freshness_hours": 6}}
+    plan = terraform.plan(".", SMALLEST | {"environments": environments})
+    (made,) = resources(plan, "google_cloudfunctions2_function").values()
+    function = FunctionConfig.from_environment(made["service_config"][0]["environment_variables"])
+    assert (function.bucket, function.webhook_auth) == ("acme-models", AuthKind.GOOGLE_ID_TOKEN)
+    assert function.webhook_for("production-eu") == url
+    assert function.limits.freshness["production-eu"].total_seconds() == 6 * 3600
+    variables = plan["planned_values"]["outputs"]["webhooks"]["value"]["production-eu"]["variables"]
+    webhook = WebhookConfig.from_environment(variables)
+    assert (webhook.environment, webhook.bucket, webhook.audience) == (
+        "production-eu",
+        "acme-models",
+        "https://cd.example",
+    )
+    assert webhook.callers == {made["service_config"][0]["service_account_email"]}
+    assert webhook.notify_topic == function.notify_topic
+    assert resources(plan, "google_compute_address") == {}  # it is elsewhere
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"bucket": "gs://acme-models"}, "3 to 53 small letters"),
+        ({"environments": {}}, "at least one"),
+        ({"environments": {"Production": {}}}, "small letters, digits and hyphens"),
+    ],
+)
+def test_what_can_not_work_is_named_before_anything_is_made(
+    wrong: dict[str, Any], said: str, terraform: Terraform
+) -> None:
+    (terraform.top / "test.auto.tfvars.json").write_text(json.dumps(SMALLEST | wrong), encoding="utf-8")
+    terraform.said(".", "init", "-backend=false", "-input=false")
+    done = terraform.run(".", "plan", "-input=false", "-lock=false")
+    assert done.returncode == 1
+    assert said in re.sub(r"\s*[│╷╵]?\s+", " ", done.stderr)
+
+
+def test_a_function_without_its_contract_is_not_deployed(terraform: Terraform) -> None:
+    contract = terraform.top.parent / "functions" / "on_commit" / "model_repository"
+    contract.rename(contract.with_name("away"))
+    try:
+        (terraform.top / "test.auto.tfvars.json").write_text(json.dumps(SMALLEST), encoding="utf-8")
+        done = terraform.run(".", "plan", "-input=false", "-lock=false")
+        assert "run ./noxw -s vendor first" in re.sub(r"\s*[│╷╵]?\s+", " ", done.stderr)
+    finally:
+        contract.with_name("away").rename(contract)
