@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TypeVar
 from urllib.parse import quote, urlsplit
@@ -113,7 +114,7 @@ def _functions(web: Web, asked: Asked, topics: set[str]) -> Generator[Finding, N
         "roles/cloudfunctions.viewer",
         lambda: listed(web, f"{FUNCTIONS}/projects/{project}/locations/-/functions", "functions"),
     )
-    found = programs.functions_of(everything, topics)
+    found = programs.functions_of(everything, topics) or programs.functions_at(everything, _pushed_to(web, topics))
     if not found:
         yield from _somebody_else(web, topics)
     if len(found) > 1:
@@ -135,6 +136,16 @@ def _schedules(web: Web, project: str, location: str, topics: set[str]) -> Itera
         yield unseen.finding
     else:
         yield from programs.judge_schedules(jobs, topics, location)
+
+
+def _pushed_to(web: Web, topics: set[str]) -> set[str]:
+    """The URLs that get what is published on the topics, as far as can be seen."""
+    found: set[str] = set()
+    for topic in sorted(topics):
+        with suppress(DeliveryError):  # whoever is left out is told of as somebody else
+            for name in listed(web, f"{PUBSUB}/{topic}/subscriptions", "subscriptions"):
+                found.add(str(web.google(f"{PUBSUB}/{name}").get("pushConfig", {}).get("pushEndpoint", "")))
+    return found - {""}
 
 
 def _somebody_else(web: Web, topics: set[str]) -> Iterator[Finding]:

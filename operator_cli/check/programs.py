@@ -14,11 +14,23 @@ from operator_cli.check.finding import Finding, Resource, hint, ok, unknown, wro
 
 _DEFAULT_ACCOUNT: Final = "-compute@developer.gserviceaccount.com"
 _URL: Final = "CD_WEBHOOK_URL"
+_ENTRY: Final = "on_commit"
 
 
 def functions_of(functions: list[Resource], topics: set[str]) -> list[Resource]:
-    """Those that hear of what is published on the topics."""
-    return [each for each in functions if each.get("eventTrigger", {}).get("pubsubTopic") in topics]
+    """Those of commits that a trigger of their own wakes for what is published on the topics."""
+    return [each for each in _of_commits(functions) if each.get("eventTrigger", {}).get("pubsubTopic") in topics]
+
+
+def functions_at(functions: list[Resource], urls: set[str]) -> list[Resource]:
+    """Those of commits that are at one of the URLs, to which subscriptions push."""
+    at = {url.rstrip("/") for url in urls}
+    return [each for each in _of_commits(functions) if each.get("serviceConfig", {}).get("uri", "").rstrip("/") in at]
+
+
+def _of_commits(functions: list[Resource]) -> list[Resource]:
+    # others may hear of the same uploads: functions/notify does
+    return [each for each in functions if each.get("buildConfig", {}).get("entryPoint", _ENTRY) == _ENTRY]
 
 
 def settings_of(function: Resource) -> Resource:
@@ -48,7 +60,7 @@ def judge_function(function: Resource, bucket: str, environment: str | None) -> 
         yield wrong(
             name, f"it is {state}{f' ({said})' if said else ''}", "deploy it again (functions/on_commit/README.md)"
         )
-    if trigger.get("retryPolicy") != "RETRY_POLICY_RETRY":
+    if trigger and trigger.get("retryPolicy") != "RETRY_POLICY_RETRY":  # a subscription of its own always does
         yield wrong(
             name,
             "it isn't retried: a commit whose event met a hiccup is not deployed before the next sweep",
@@ -89,7 +101,8 @@ def judge_function(function: Resource, bucket: str, environment: str | None) -> 
             f"it runs as {account_of(function)}, which by default may change everything in the project",
             "make it a service account of its own (docs/threat-model.md says what that needs)",
         )
-    yield ok(name, f"hears of {trigger.get('pubsubTopic')}, and calls {webhook_of(function, environment) or 'nobody'}")
+    hears = trigger.get("pubsubTopic", "what a subscription pushes to it")
+    yield ok(name, f"hears of {hears}, and calls {webhook_of(function, environment) or 'nobody'}")
 
 
 def judge_door(function: Resource, status: int) -> Iterator[Finding]:

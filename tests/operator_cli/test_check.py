@@ -195,6 +195,36 @@ def _settings(table: dict[str, Any]) -> dict[str, Any]:
     return settings
 
 
+def _pushed(table: dict[str, Any], endpoint: str = DOOR) -> None:
+    """As terraform/ makes it: a subscription with a dead-letter topic pushes to a function without a trigger."""
+    del _function(table)["eventTrigger"]
+    table[HEARD] = {"subscriptions": ["projects/acme/subscriptions/indexpush-on-commit"]}
+    pushed = {"pushConfig": {"pushEndpoint": endpoint}, "deadLetterPolicy": {}}
+    table["https://pubsub.googleapis.com/v1/projects/acme/subscriptions/indexpush-on-commit"] = pushed
+
+
+def test_a_function_that_a_subscription_pushes_to_is_found_and_needs_no_trigger() -> None:
+    table = _well()
+    _pushed(table)
+    said = _check(table, "--output", "json")
+    assert said.code == 0, said.out
+    assert {each["level"] for each in said.value["findings"]} == {"ok"}
+
+
+def test_a_subscription_that_pushes_to_something_else_is_named() -> None:
+    table = _well()
+    _pushed(table, "https://elsewhere.example/")
+    assert "indexpush-on-commit hears of it, which is no Cloud Run function" in _check(table).out
+
+
+def test_another_function_that_hears_of_commits_is_not_taken_for_the_one_that_deploys() -> None:
+    table = _well()
+    other = copy.deepcopy(_function(table)) | {"name": "projects/acme/locations/europe-west4/functions/notify"}
+    table[FUNCTIONS]["functions"].append(other | {"buildConfig": {"entryPoint": "notify"}})
+    said = _check(table, "--output", "json")
+    assert {each["level"] for each in said.value["findings"]} == {"ok"}
+
+
 def _rules(*rules: dict[str, Any]) -> Callable[[dict[str, Any]], None]:
     return lambda it: it[BUCKET].update(lifecycle={"rule": list(rules)})
 
