@@ -34,8 +34,9 @@ SHIPPED = {
     "cd-webhook": "requirements/cd_webhook.txt",
     "embedding-batch": "requirements/embedding_batch.txt",
     "on-commit": ELSEWHERE["on_commit"],
+    "operator": "requirements/operator_cli.txt",
 }
-"""What runs in a cloud, the three images and the function, and the lock that each is made from."""
+"""What runs in a cloud, the four images and the function, and the lock that each is made from."""
 
 
 def install(session: nox.Session, group: str) -> None:
