@@ -8,6 +8,7 @@ locals {
         folder   = "on_commit"
         topic    = "commits"
         hears_of = ["commits/", "filters/"]
+        sweeps   = "*/15 * * * *"
         secrets  = {}
         environment = merge(
           {
@@ -24,6 +25,7 @@ locals {
         folder   = "notify"
         topic    = "notices"
         hears_of = ["commits/", "deployments/", "incidents/", "reports/"]
+        sweeps   = "*/2 * * * *"
         secrets  = try(var.notify.secrets, {})
         environment = merge(
           { MODEL_REPOSITORY = "gs://${var.bucket}", GOOGLE_CLOUD_PROJECT = var.project.id },

@@ -1,4 +1,4 @@
-# What runs by the clock: the sweep, which finds what an event that was lost should have done; prune, which deletes what nobody
+# What runs by the clock: sweeps, by which functions find what an event that was lost should have done; prune, which deletes what nobody
 # can want.
 
 resource "google_cloud_scheduler_job" "sweep" {
@@ -6,7 +6,7 @@ resource "google_cloud_scheduler_job" "sweep" {
   project  = var.project.id
   region   = var.region
   name     = "indexpush-sweep-${each.value.topic}"
-  schedule = "*/15 * * * *"
+  schedule = each.value.sweeps
 
   pubsub_target {
     topic_name = google_pubsub_topic.uploads[each.key].id
