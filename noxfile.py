@@ -24,6 +24,7 @@ ALIKE = {"embedding_batch_cuda": "embedding_batch"}
 
 ELSEWHERE = {
     "on_commit": "functions/on_commit/requirements.txt",
+    "notify": "functions/notify/requirements.txt",
     "search_server": "base_image/requirements.txt",
     "annoy_build": "base_image/build.txt",
 }
@@ -34,9 +35,10 @@ SHIPPED = {
     "cd-webhook": "requirements/cd_webhook.txt",
     "embedding-batch": "requirements/embedding_batch.txt",
     "on-commit": ELSEWHERE["on_commit"],
+    "notify": ELSEWHERE["notify"],
     "operator": "requirements/operator_cli.txt",
 }
-"""What runs in a cloud, the four images and the function, and the lock that each is made from."""
+"""What runs in a cloud, the four images and the two functions, and the lock that each is made from."""
 
 
 def install(session: nox.Session, group: str) -> None:
@@ -105,6 +107,7 @@ def lint(session: nox.Session) -> None:
     session.run("ruff", "format", "--check", *CODE)
     session.run("ruff", "check", *CODE)
     session.run("mypy", *ROOMS, "functions/on_commit/main.py", "functions/vendor.py")
+    session.run("mypy", "functions/notify/main.py")  # apart: both functions have a main.py
     session.run("mypy", "tests/kubernetes", "tests/spinnaker")  # they run seldom: here is where a slip shows first
     session.run("lint-imports", "--config", "pyproject.toml")
 

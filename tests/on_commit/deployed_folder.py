@@ -1,4 +1,4 @@
-"""The function's folder as Cloud Run functions gets it: copied alone, with its locked requirements and nothing else."""
+"""A function's folder as Cloud Run functions gets it: copied alone, with its locked requirements and nothing else."""
 
 from __future__ import annotations
 
@@ -29,7 +29,6 @@ from tests import builds
 from tests.on_commit.doubles import WebhookServer
 
 ROOT = Path(__file__).resolve().parents[2]
-FUNCTION = ROOT / "functions" / "on_commit"
 VENDOR = ROOT / "functions" / "vendor.py"
 _STARTED_SECONDS = 100
 """Within this a function answers its first request, however busy the machine is."""
@@ -47,13 +46,14 @@ class Deployed:
         return {"PATH": f"{self.python.parent}:/usr/bin:/bin", "LANG": "C.UTF-8"} | variables
 
 
-def deploy(top: Path) -> Deployed:
+def deploy(top: Path, function: str = "on_commit") -> Deployed:
     """Copy what gcloud would upload, put the contract beside it, and install the locked requirements."""
-    folder = top / "on_commit"
+    folder = top / function
+    source = ROOT / "functions" / function
     ignored = [
-        line.strip("/ ") for line in (FUNCTION / ".gcloudignore").read_text().splitlines() if not line.startswith("#")
+        line.strip("/ ") for line in (source / ".gcloudignore").read_text().splitlines() if not line.startswith("#")
     ]
-    shutil.copytree(FUNCTION, folder, ignore=shutil.ignore_patterns(*ignored))
+    shutil.copytree(source, folder, ignore=shutil.ignore_patterns(*ignored))
     subprocess.run([sys.executable, str(VENDOR), str(folder)], check=True, capture_output=True)
     uv = shutil.which("uv") or str(Path(sys.executable).parent / "uv")
     subprocess.run([uv, "venv", "--quiet", "--python", sys.executable, str(top / "venv")], check=True)
@@ -69,7 +69,13 @@ def running(deployed: Deployed, environment: dict[str, str], log: Path) -> Itera
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    command = [str(deployed.python.parent / "functions-framework"), "--source", "main.py", "--target", "on_commit"]
+    command = [
+        str(deployed.python.parent / "functions-framework"),
+        "--source",
+        "main.py",
+        "--target",
+        deployed.folder.name,
+    ]
     command += ["--signature-type", "cloudevent", "--host", "127.0.0.1", "--port", str(port)]
     with log.open("wb") as stderr:
         process = subprocess.Popen(command, cwd=deployed.folder, env=environment, stderr=stderr)
@@ -97,14 +103,12 @@ def _wait_until_it_answers(url: str, process: subprocess.Popen[bytes], log: Path
 
 @dataclass
 class RunningFunction:
-    """The function as a process, and all that is around it."""
+    """A function as a process, and its bucket."""
 
     url: str
     log: Path
     bucket: str
     store: GcsStore
-    webhook: WebhookServer
-    refusals: Topics
 
     def post(self, headers: dict[str, str], body: bytes) -> int:
         """Deliver an event; returns the status."""
@@ -155,6 +159,14 @@ class RunningFunction:
     def lines(self) -> list[dict[str, Any]]:
         """The log, every line of which must be JSON."""
         return [json.loads(line) for line in self.log.read_text().splitlines()]
+
+
+@dataclass
+class RunningOnCommit(RunningFunction):
+    """The function that hears of commits, and all that is around it."""
+
+    webhook: WebhookServer
+    refusals: Topics
 
     def publish(self, index: str) -> None:
         """Upload build b1 of an index."""

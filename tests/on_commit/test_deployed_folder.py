@@ -17,7 +17,7 @@ from model_repository.documents.receipt import Outcome
 from model_repository.gcs_store import GcsStore
 from model_repository.names import Target
 from model_repository.repository import read_receipt
-from tests.on_commit.deployed_folder import ROOT, VENDOR, Deployed, RunningFunction, deploy, running
+from tests.on_commit.deployed_folder import ROOT, VENDOR, Deployed, RunningOnCommit, deploy, running
 from tests.on_commit.doubles import TOPIC, serve_pubsub, serve_webhook
 
 TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
@@ -33,7 +33,7 @@ def function(
     deployed: Deployed,
     bucket_server: str,
     tmp_path_factory: pytest.TempPathFactory,
-) -> Iterator[RunningFunction]:
+) -> Iterator[RunningOnCommit]:
     bucket = f"tests-{uuid.uuid4().hex[:12]}"
     body = json.dumps({"name": bucket}).encode()
     urllib.request.urlopen(
@@ -53,18 +53,18 @@ def function(
         )
         log = tmp_path_factory.mktemp("function") / "stderr.txt"
         with running(deployed, environment, log) as url:
-            yield RunningFunction(url, log, bucket, store, webhook, topics)
+            yield RunningOnCommit(url, log, bucket, store, webhook, topics)
 
 
 @pytest.fixture(autouse=True)
 def _fresh(request: pytest.FixtureRequest) -> None:
     if "function" in request.fixturenames:
-        function: RunningFunction = request.getfixturevalue("function")
+        function: RunningOnCommit = request.getfixturevalue("function")
         function.webhook.status = 200
         function.webhook.requests.clear()
 
 
-def test_the_event_of_cloud_storage_deploys_the_live_commit(function: RunningFunction) -> None:
+def test_the_event_of_cloud_storage_deploys_the_live_commit(function: RunningOnCommit) -> None:
     function.publish("chairs")
     generation = function.commit("chairs")
     parent = f"00-{TRACE}-00f067aa0ba902b7-01"
@@ -78,7 +78,7 @@ def test_the_event_of_cloud_storage_deploys_the_live_commit(function: RunningFun
     assert mine[-1]["outcome"] == "accepted"
 
 
-def test_a_notification_in_a_pubsub_message_does_the_same(function: RunningFunction) -> None:
+def test_a_notification_in_a_pubsub_message_does_the_same(function: RunningOnCommit) -> None:
     function.publish("lamps")
     generation = function.commit("lamps")
     push = function.notification("commits/staging/lamps.json")
@@ -91,7 +91,7 @@ def test_a_notification_in_a_pubsub_message_does_the_same(function: RunningFunct
     )
 
 
-def test_a_plain_pubsub_push_does_the_same(function: RunningFunction) -> None:
+def test_a_plain_pubsub_push_does_the_same(function: RunningOnCommit) -> None:
     function.publish("beds")
     function.commit("beds")
     body = json.dumps(function.notification("commits/staging/beds.json")).encode()
@@ -100,14 +100,14 @@ def test_a_plain_pubsub_push_does_the_same(function: RunningFunction) -> None:
     assert [p["index"] for p in function.webhook.parameters()] == ["beds"]
 
 
-def test_an_event_whose_body_was_damaged_still_says_which_commit(function: RunningFunction) -> None:
+def test_an_event_whose_body_was_damaged_still_says_which_commit(function: RunningOnCommit) -> None:
     function.publish("stools")
     function.commit("stools")
     assert function.storage_event("commits/staging/stools.json", body=b'{"bucket": "te') == 200
     assert [p["index"] for p in function.webhook.parameters()] == ["stools"]
 
 
-def test_a_build_that_is_not_whole_is_acknowledged_reported_and_receipted(function: RunningFunction) -> None:
+def test_a_build_that_is_not_whole_is_acknowledged_reported_and_receipted(function: RunningOnCommit) -> None:
     function.publish("sofas")
     function.store.write("indexes/sofas/b1/0.annoy", b"cut", if_generation_match=None)
     generation = function.commit("sofas")
@@ -122,7 +122,7 @@ def test_a_build_that_is_not_whole_is_acknowledged_reported_and_receipted(functi
     assert (line["severity"], line["code"], line["generation"]) == ("ERROR", "build-incomplete", generation)
 
 
-def test_trouble_that_may_pass_brings_the_event_back_and_the_log_stays_json(function: RunningFunction) -> None:
+def test_trouble_that_may_pass_brings_the_event_back_and_the_log_stays_json(function: RunningOnCommit) -> None:
     function.publish("rugs")
     function.commit("rugs")
     function.webhook.status = 503
@@ -132,7 +132,7 @@ def test_trouble_that_may_pass_brings_the_event_back_and_the_log_stays_json(func
     assert "webhook-unavailable" in [line.get("code") for line in function.lines()]
 
 
-def test_other_objects_and_garbage_are_acknowledged(function: RunningFunction) -> None:
+def test_other_objects_and_garbage_are_acknowledged(function: RunningOnCommit) -> None:
     assert function.storage_event("indexes/chairs/b1/index.json") == 200
     assert function.storage_event("commits/staging/gone.json") == 200
     assert function.pubsub_event({"message": "garbage"}) == 200
@@ -140,7 +140,7 @@ def test_other_objects_and_garbage_are_acknowledged(function: RunningFunction) -
     assert function.webhook.requests == []
 
 
-def test_a_message_asks_for_a_sweep_that_finds_a_lost_commit(function: RunningFunction) -> None:
+def test_a_message_asks_for_a_sweep_that_finds_a_lost_commit(function: RunningOnCommit) -> None:
     function.publish("taps")
     function.commit("taps")  # and its event is lost
     assert function.pubsub_event(function.message(sweep="true")) == 200

@@ -5,14 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from model_repository.bucket_events import OtherEvent, SweepAsked, Uploaded, read_bucket_event
 from model_repository.errors import NameRefused
 from model_repository.names import Target
 from model_repository.repository import COMMITS, FILTERS
-
-FINALIZED = "google.cloud.storage.object.v1.finalized"
-MESSAGE_PUBLISHED = "google.cloud.pubsub.topic.v1.messagePublished"
-_SOURCE = "//storage.googleapis.com/projects/_/buckets/"
-_SUBJECT = "objects/"
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,25 +57,13 @@ def read_event(attributes: Mapping[str, object], data: object, bucket: str) -> E
     Both forms are taken: Cloud Storage's own event, and a Pub/Sub message that carries a bucket's notification. A
     Pub/Sub message with the attribute ``sweep=true`` asks for a sweep.
     """
-    kind = attributes.get("type")
-    if kind == FINALIZED:
-        return _of_object(*_from_storage(attributes, data), bucket)
-    if kind != MESSAGE_PUBLISHED:
-        return Unrelated(f"events of type {str(kind)[:200]!r} are of no concern here")
-    message = _field(data, "message")
-    stated = _field(message, "attributes")
-    if _text(stated, "sweep").lower() == "true":
-        return Sweep()
-    if _text(stated, "eventType") != "OBJECT_FINALIZE":
-        return Unrelated("a message that is neither a bucket's notification of a finished upload nor a sweep")
-    return _of_object(_text(stated, "bucketId"), _text(stated, "objectId"), bucket)
-
-
-def _from_storage(attributes: Mapping[str, object], data: object) -> tuple[str, str]:
-    # The data of a damaged event arrives as bytes; its attributes name the object all the same.
-    in_bucket = _text(data, "bucket") or _text(attributes, "source").removeprefix(_SOURCE)
-    name = _text(data, "name") or _text(attributes, "subject").removeprefix(_SUBJECT)
-    return in_bucket, name
+    match read_bucket_event(attributes, data):
+        case Uploaded(in_bucket, name):
+            return _of_object(in_bucket, name, bucket)
+        case SweepAsked():
+            return Sweep()
+        case OtherEvent(why):
+            return Unrelated(why)
 
 
 def _of_object(in_bucket: str, name: str, bucket: str) -> Event:
@@ -94,12 +78,3 @@ def _of_object(in_bucket: str, name: str, bucket: str) -> Event:
         return CommitUploaded(Target.from_commit_name(name))
     except NameRefused as error:
         return Misnamed(name, error)
-
-
-def _field(value: object, field: str) -> object:
-    return value.get(field) if isinstance(value, Mapping) else None
-
-
-def _text(value: object, field: str) -> str:
-    found = _field(value, field)
-    return found if isinstance(found, str) else ""

@@ -1,0 +1,1 @@
+"""The function that tells people, on Slack or any webhook, what becomes of each commit."""

@@ -1,0 +1,87 @@
+"""Wiring: from one CloudEvent and its headers to a status; and ``--check``, which says what is misconfigured."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Mapping, Sequence
+
+from werkzeug.exceptions import InternalServerError, ServiceUnavailable
+
+from model_repository.clock import SystemClock
+from model_repository.errors import Misconfigured, TransientError
+from model_repository.exit_codes import ExitCode
+from model_repository.gcs_store import GcsStore
+from model_repository.log import Log, tracing
+from model_repository.store import Store
+from notify.check import check
+from notify.config import Config
+from notify.event import read_event
+from notify.handle import Handler
+from notify.sink import Sink
+from notify.slack import Slack
+from notify.subject import Subject
+from notify.webhook import HttpWebhook
+
+_PATIENCE_SECONDS = 15.0
+"""How long one request to the bucket is retried here; after that, the event is delivered again anyway."""
+
+
+def open_store(config: Config) -> Store:
+    """The Model Repository."""
+    return GcsStore(config.bucket, patience=_PATIENCE_SECONDS)
+
+
+class Function:
+    """The function with everything that it holds from one event to the next."""
+
+    def __init__(self, config: Config) -> None:
+        """Make the function. Opens no connection yet."""
+        self._config = config
+        self._slack = Slack(config.slack_token.read, config.channel, config.slack_url)
+        self._webhook = HttpWebhook(config.webhook_url, config.webhook_token.read)
+        self._handler = Handler(open_store(config), self._sinks, SystemClock(), config.patience)
+
+    def _sinks(self, subject: Subject) -> list[Sink]:
+        slack: list[Sink] = [self._slack] if self._config.tells_slack(subject.environment) else []
+        return slack + ([self._webhook] if self._config.webhook_url else [])
+
+    @classmethod
+    def from_environment(cls, variables: Mapping[str, str]) -> Function:
+        """Make the function, or raise `ServiceUnavailable`: events wait until somebody mends the environment."""
+        try:
+            return cls(Config.from_environment(variables))
+        except Misconfigured as error:
+            Log().error(f"misconfigured: {error}", code=error.code)
+            raise ServiceUnavailable("misconfigured; see the log") from error
+
+    def take(self, attributes: Mapping[str, object], data: object, headers: Mapping[str, str]) -> None:
+        """Handle one event. Returning acknowledges it.
+
+        Raises `ServiceUnavailable` (503) for what may pass and `InternalServerError` (500) for what nobody expected:
+        the platform delivers the event again after either.
+        """
+        log = Log({"event_id": str(attributes.get("id", ""))})
+        with tracing(attributes, headers, self._config.project):
+            try:
+                self._handler.handle(read_event(attributes, data, self._config.bucket), log)
+            except TransientError as error:
+                log.warning(f"not now: {error}", code=error.code)
+                raise ServiceUnavailable(str(error)) from error
+            except Exception as error:
+                log.crash(f"unexpected: {type(error).__name__}: {error}", error)
+                raise InternalServerError(f"unexpected {type(error).__name__}; see the log") from error
+
+
+def main(arguments: Sequence[str] | None = None) -> ExitCode:
+    """The command line, which only checks the set-up; returns the exit status."""
+    parser = argparse.ArgumentParser(prog="python main.py", description="The function's set-up check.")
+    parser.add_argument("--check", action="store_true", required=True, help="say what is misconfigured")
+    parser.parse_args(arguments)
+    well = True
+    for fine, sentence in check(os.environ, open_store):
+        well = well and fine
+        sys.stdout.write(f"{'ok    ' if fine else 'WRONG '} {sentence}\n")
+        sys.stdout.flush()
+    return ExitCode.OK if well else ExitCode.USAGE

@@ -1,0 +1,54 @@
+"""Where people are told, as an interface; and what may go wrong there."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import ClassVar, Protocol
+
+from model_repository.errors import PermanentError, TransientError
+from notify.decide import Step
+from notify.subject import Subject
+
+
+class SinkRefused(PermanentError):
+    """It will refuse every message until somebody mends what the message names."""
+
+    code: ClassVar[str] = "tell-refused"
+
+
+class SinkBusy(TransientError):
+    """It took nothing, and asks for time. seconds: how much."""
+
+    code: ClassVar[str] = "tell-busy"
+
+    def __init__(self, message: str, seconds: float) -> None:
+        super().__init__(message)
+        self.seconds = seconds
+
+
+class SinkUnavailable(TransientError):
+    """It didn't answer: nobody knows whether it took the message."""
+
+    code: ClassVar[str] = "tell-unavailable"
+
+
+class Sink(Protocol):
+    """A place where people are told."""
+
+    @property
+    def name(self) -> str:
+        """Part of the names of its records in the bucket."""
+        ...
+
+    def tell(self, subject: Subject, step: Step, unsure_since: datetime | None) -> str:
+        """Do one step; returns what the sink calls the message.
+
+        unsure_since: the step may have been done already, since then: it must not be done twice.
+        Raises `SinkRefused`, `SinkBusy` or `SinkUnavailable`.
+        """
+        ...
+
+
+def step_key(subject: Subject, step: Step) -> str:
+    """What makes a step known again where subjects share a place: the same for whoever does it."""
+    return f"{subject.environment}/{subject.index} {step.id}"

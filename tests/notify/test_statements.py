@@ -1,0 +1,75 @@
+"""The words: what is escaped, and that every command can be typed as it stands."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from datetime import timedelta
+
+import pytest
+
+from model_repository.documents.commit import Commit
+from model_repository.documents.incidents import Incident
+from model_repository.documents.receipt import Outcome
+from model_repository.names import IndexPrefix, Target
+from notify.state import TEXT_LIMIT, Stage, State, Told
+from notify.statements import Facts, LiveCommitFacts, Report, statements
+from notify.subject import Subject
+from operator_cli.arguments import parse_arguments
+from tests import builds
+from tests.builds import NOW
+
+HOME, TARGET = Subject("staging", "home"), Target("staging", "home")
+LIVE = LiveCommitFacts(5, Commit(IndexPrefix("home", "b1")), NOW)
+
+
+def texts(facts: Facts, state: State = State()) -> list[str]:  # noqa: B008 - frozen
+    return [each.text for each in statements(facts, state, NOW + timedelta(hours=1), timedelta(minutes=30))]
+
+
+def of_receipt(outcome: Outcome, **fields: str) -> str:
+    receipt = builds.receipt(5, TARGET, outcome=outcome, **fields)
+    return texts(Facts("a-bucket", HOME, LIVE, {5: receipt}))[0]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        of_receipt(Outcome.UNDONE),
+        of_receipt(Outcome.REJECTED),
+        *texts(Facts("a-bucket", HOME, LIVE)),
+        *texts(Facts("a-bucket", HOME, incidents=(Incident("c", "d", NOW, told=True),))),
+        *texts(Facts("a-bucket", Subject("staging"), incidents=(Incident("c", "d", NOW, told=True),))),
+        *texts(Facts("a-bucket", HOME, report=Report(IndexPrefix("home", "b1"), "stopped", NOW))),
+    ],
+)
+def test_every_command_is_one_that_the_command_line_takes(text: str) -> None:
+    commands = re.findall(r"`(indexpush [^`]*)`", text)
+    assert commands
+    for command in commands:
+        said = parse_arguments(shlex.split(command)[1:])
+        assert said.repository == "gs://a-bucket"
+
+
+def test_words_of_others_mention_nobody_and_stay_within_bounds() -> None:
+    text = of_receipt(Outcome.UNDONE, detail="<!channel> `x` & " + "<" * 9999)
+    assert "&lt;!channel&gt; 'x' &amp;" in text
+    assert "<" not in text
+    assert len(text) <= TEXT_LIMIT
+
+
+def test_a_commit_that_nobody_can_read_is_named_so() -> None:
+    (text,) = texts(Facts("a-bucket", HOME, LiveCommitFacts(5, None, NOW)))
+    assert "a commit that can't be read" in text
+
+
+def test_a_commit_that_was_replaced_before_it_was_heard_of_makes_no_message() -> None:
+    receipt = builds.receipt(4, TARGET, outcome=Outcome.UNDONE)
+    (old, _live) = statements(Facts("a-bucket", HOME, LIVE, {4: receipt}), State(), NOW, timedelta(minutes=30))
+    assert not old.first
+
+
+def test_a_commit_without_a_receipt_that_somebody_replaced_is_done() -> None:
+    told = Told("commit 4", "m", "No receipt", Stage.BAD, NOW, NOW, 0, NOW)
+    found = {each.key: each for each in statements(Facts("b", HOME, LIVE), State((told,)), NOW, timedelta(minutes=30))}
+    assert (found["commit 4"].stage, found["commit 4"].text) == (Stage.DONE, "No receipt\nNo longer live.")

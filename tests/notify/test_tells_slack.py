@@ -1,0 +1,374 @@
+"""What people see on Slack: events, a bucket in memory, and Slack's own client against a server of its API's shape."""
+
+from __future__ import annotations
+
+import threading
+from datetime import timedelta
+
+import pytest
+
+from model_repository.documents.incidents import Incident
+from model_repository.documents.receipt import Outcome
+from model_repository.errors import TransientError
+from model_repository.store import ObjectInfo
+from notify.deliver import CLAIM, Claimed
+from notify.sink import SinkBusy, SinkUnavailable
+from tests.memory_store import MemoryStore
+from tests.notify.scene import HOME, Scene
+from tests.notify.slack_server import CHANNEL, TOKEN, SlackServer
+
+STATE = HOME.state_name("slack")
+
+
+def test_a_commit_is_one_message_from_its_upload_until_it_serves(scene: Scene, slack: SlackServer) -> None:
+    generation = scene.commit(by="ada", reason="new <shoes>")
+    scene.look()
+    (message,) = slack.messages
+    assert message.text == (
+        ':hourglass_flowing_sand: *home* in *staging*: build `b1`, committed by ada ("new &lt;shoes&gt;")'
+    )
+    scene.after(minutes=2)
+    scene.sweep()
+    assert message.text.endswith("Rolling out.")
+    scene.receipt(generation, by="ada")
+    scene.look()
+    assert message.text.endswith("Served after 7 s.")
+    assert len(message.edits) == 2
+    assert slack.messages == [message]
+
+
+def test_a_commit_that_was_undone_says_why_and_what_to_type_and_calls_the_channel(
+    scene: Scene, slack: SlackServer
+) -> None:
+    generation = scene.commit()
+    scene.look()
+    scene.receipt(generation, Outcome.UNDONE, code="proof-failed", detail="no pod proved itself")
+    scene.look()
+    message, alarm = slack.messages
+    assert "Undone (proof-failed): no pod proved itself" in message.text
+    assert "`indexpush rollback home --hold --wait --environment staging --repository gs://a-bucket`" in message.text
+    assert (alarm.thread, alarm.broadcast) == (message.ts, True)
+
+
+def test_a_redelivered_event_tells_nothing(scene: Scene, slack: SlackServer) -> None:
+    generation = scene.commit()
+    scene.look()
+    scene.receipt(generation, Outcome.UNDONE, detail="no")
+    for _ in range(3):
+        scene.look()
+    said = list(slack.calls)
+    scene.look()
+    scene.sweep()
+    assert slack.calls == said
+    assert len(slack.posted) == len(slack.replies) == 1
+
+
+def test_events_that_come_in_any_order_end_in_the_same_message(scene: Scene, slack: SlackServer) -> None:
+    scene.receipt(scene.commit())
+    scene.look()
+    scene.look()
+    (message,) = slack.messages
+    assert message.text.endswith("Served after 7 s.")
+
+
+def test_what_stays_undone_is_repeated_in_the_thread_at_growing_intervals(scene: Scene, slack: SlackServer) -> None:
+    generation = scene.commit()
+    scene.receipt(generation, Outcome.UNDONE, detail="no")
+    scene.look()
+    start, told = scene.clock.now(), []
+    for _ in range(12 * 24 * 3):
+        scene.after(minutes=5)
+        before = len(slack.replies)
+        scene.sweep()
+        told += [(scene.clock.now() - start) / timedelta(hours=1)] * (len(slack.replies) - before)
+    assert told == [1, 5, 21, 45, 69]
+    assert {reply.thread for reply in slack.replies} == {slack.posted[0].ts}
+    scene.receipt(scene.commit("b2"))
+    scene.look()
+    scene.after(days=2)
+    scene.sweep()
+    first, second = slack.posted
+    assert first.text.endswith("No longer live.")
+    assert second.text.endswith("Served after 7 s.")
+    assert len(slack.replies) == len(told)
+
+
+def test_a_fault_that_lasts_is_one_message_and_says_when_it_is_over(scene: Scene, slack: SlackServer) -> None:
+    fault = Incident("webhook-unavailable", "the webhook doesn't answer", scene.clock.now())
+    scene.incidents(fault)
+    scene.look()
+    assert slack.messages == []
+    scene.incidents(Incident(fault.code, fault.detail, fault.since, told=True))
+    scene.look()
+    scene.after(minutes=90)
+    scene.sweep()
+    scene.incidents()
+    scene.look()
+    message, reminder = slack.messages
+    assert "webhook-unavailable since 2026-11-21 12:00 UTC: the webhook doesn't answer" in message.edits[-1]
+    assert message.text.endswith("Over at 2026-11-21 13:30 UTC.")
+    assert reminder.text.startswith("Still so, since 2026-11-21 12:00 UTC")
+
+
+def test_a_fault_of_a_whole_environment_is_told_of_it(scene: Scene, slack: SlackServer) -> None:
+    scene.incidents(Incident("access-denied", "no", scene.clock.now(), told=True), name="incidents/staging.json")
+    scene.sweep()
+    assert slack.messages[0].text.startswith(":warning: *staging*: access-denied")
+
+
+def test_runs_of_the_batch_that_fail_again_are_told_in_the_thread_of_the_first(
+    scene: Scene, slack: SlackServer
+) -> None:
+    scene.report("b1", "failed", ("too-many-broken", "a third of the pictures"))
+    scene.after(hours=0.5)
+    scene.report("b2", "failed", ("too-many-broken", "half of the pictures"))
+    scene.reported("b1")
+    scene.reported("b2")
+    (message, again) = slack.messages
+    assert "half of the pictures" in message.text
+    assert again.thread == message.ts
+    scene.after(hours=0.5)
+    scene.report("b3", "committed")
+    assert message.text.endswith("Over: the run for build `b3` ended well.")
+    scene.reported("b1")
+    scene.reported("b2")
+    scene.reported("b3")
+    assert len(slack.messages) == 2
+    scene.after(hours=1)
+    scene.report("b4", "stopped", ("change-unexpected", "it differs"))
+    assert "`indexpush diff home b4 --repository gs://a-bucket`" in slack.posted[1].text
+
+
+def test_reports_that_are_well_or_no_reports_tell_nothing(scene: Scene, slack: SlackServer) -> None:
+    scene.report("b1", "committed")
+    scene.store.write("reports/home/b2.json", b"[]", if_generation_match=0)
+    scene.reported("b2")
+    scene.reported("b3")
+    assert slack.calls == []
+
+
+def test_an_installation_that_is_older_than_the_function_is_not_told_all_over(scene: Scene, slack: SlackServer) -> None:
+    scene.receipt(scene.commit())
+    scene.after(days=2)
+    scene.sweep()
+    assert slack.calls == []
+
+
+def test_a_commit_without_a_receipt_needs_a_person_at_last_unless_nobody_writes_any(
+    scene: Scene, slack: SlackServer
+) -> None:
+    scene.commit()
+    scene.look()
+    scene.after(minutes=31)
+    scene.sweep()
+    assert "No receipt for 30 minutes" in slack.posted[0].text
+    assert [reply.broadcast for reply in slack.replies] == [True]
+    scene.patience = timedelta(0)
+    scene.commit("b2")
+    scene.look()
+    scene.after(days=1)
+    scene.sweep()
+    assert slack.posted[1].text.startswith(":package:")
+    assert slack.posted[1].edits == []
+
+
+def test_a_commit_waits_in_words_while_a_fault_is_known(scene: Scene, slack: SlackServer) -> None:
+    scene.commit()
+    scene.incidents(Incident("webhook-unavailable", "it doesn't answer", scene.clock.now()))
+    scene.look()
+    assert slack.posted[0].text.endswith("Waiting: it doesn't answer")
+
+
+def test_an_answer_that_was_lost_makes_no_second_message(scene: Scene, slack: SlackServer) -> None:
+    scene.commit()
+    for number in range(5):  # others talk there too: the message isn't on the newest page
+        slack.call("chat.postMessage", TOKEN, {"channel": CHANNEL, "text": f"chat {number}"})
+    slack.lost = {"chat.postMessage"}
+    with pytest.raises(SinkUnavailable):
+        scene.look()
+    slack.lost = set()
+    for number in range(5):
+        slack.call("chat.postMessage", TOKEN, {"channel": CHANNEL, "text": f"chat {number}"})
+    with pytest.raises(Claimed):  # it may be on its way still
+        scene.look()
+    scene.after(minutes=1)
+    scene.look()
+    ours = [message for message in slack.messages if message.metadata]
+    assert len(ours) == 1
+    scene.receipt(scene.commit("b2"), Outcome.UNDONE)
+    scene.look()
+    assert len(slack.posted) == 12
+
+
+def test_the_alarm_of_an_answer_that_was_lost_is_given_once(scene: Scene, slack: SlackServer) -> None:
+    generation = scene.commit()
+    scene.look()
+    scene.receipt(generation, Outcome.UNDONE, detail="no")
+    slack.lost = {"chat.postMessage"}
+    with pytest.raises(SinkUnavailable):
+        scene.look()
+    slack.lost = set()
+    scene.after(minutes=1)
+    scene.look()
+    assert len(slack.replies) == 1
+    assert "Undone" in slack.posted[0].text
+
+
+def test_an_instance_that_dies_after_posting_leaves_a_message_that_the_next_one_finds(
+    scene: Scene, slack: SlackServer
+) -> None:
+    class Killed(BaseException):
+        pass
+
+    class Dying(MemoryStore):
+        """Forwards to the scene's bucket until what was told is to be written down."""
+
+        writes = 0
+
+        def write(self, name: str, data: bytes, *, if_generation_match: int | None) -> ObjectInfo:
+            self.writes += 1
+            if self.writes > 1:
+                raise Killed
+            return scene.store.write(name, data, if_generation_match=if_generation_match)
+
+    dying = Dying("a-bucket")
+    generation = scene.commit()
+    dying._objects = scene.store._objects
+    with pytest.raises(Killed):
+        scene.look(dying)
+    assert len(slack.posted) == 1
+    with pytest.raises(Claimed):
+        scene.look()
+    scene.receipt(generation)
+    scene.after(seconds=CLAIM.total_seconds() + 1)
+    scene.look()
+    scene.look()
+    assert [message.text.endswith("Served after 7 s.") for message in slack.messages] == [True]
+
+
+@pytest.mark.parametrize("instances", [2, 8])
+def test_instances_that_hear_of_one_commit_at_once_post_one_message(
+    scene: Scene, slack: SlackServer, instances: int
+) -> None:
+    class Together(MemoryStore):
+        """A bucket in which all instances have read the record before one writes it."""
+
+        def write(self, name: str, data: bytes, *, if_generation_match: int | None) -> ObjectInfo:
+            if if_generation_match == 0:
+                everyone.wait()
+            with lock:
+                return scene.store.write(name, data, if_generation_match=if_generation_match)
+
+    everyone, lock = threading.Barrier(instances), threading.Lock()
+    together = Together("a-bucket")
+    generation = scene.commit()
+    together._objects = scene.store._objects
+    told: list[str] = []
+
+    def instance() -> None:
+        try:
+            scene.look(together)
+            told.append("told")
+        except Claimed:
+            told.append("claimed")
+
+    threads = [threading.Thread(target=instance) for _ in range(instances)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(told) == ["claimed"] * (instances - 1) + ["told"]
+    scene.receipt(generation)
+    scene.look()
+    assert len(slack.messages) == 1
+
+
+def test_slack_that_asks_for_time_gets_it(scene: Scene, slack: SlackServer) -> None:
+    generation = scene.commit()
+    slack.answer = lambda _: (429, {"Retry-After": "90"}, {"ok": False, "error": "ratelimited"})
+    with pytest.raises(SinkBusy, match="90 s"):
+        scene.look()
+    scene.after(seconds=60)
+    with pytest.raises(Claimed):
+        scene.look()
+    assert slack.calls == ["chat.postMessage"]
+    slack.answer = lambda _: None
+    scene.receipt(generation)
+    scene.after(seconds=31)
+    scene.look()
+    assert slack.calls == ["chat.postMessage"] * 2  # and nothing was looked for: nothing was in doubt
+    assert len(slack.messages) == 1
+
+
+@pytest.mark.parametrize(
+    ("error", "mend"),
+    [
+        ("channel_not_found", "SLACK_CHANNEL must be a channel's ID"),
+        ("not_in_channel", "/invite it"),
+        ("is_archived", "unarchive the channel"),
+        ("invalid_auth", "secret of SLACK_TOKEN"),
+        ("token_revoked", "secret of SLACK_TOKEN"),
+        ("missing_scope", "chat:write, channels:history"),
+    ],
+)
+def test_what_slack_refuses_for_good_is_acknowledged_named_and_told_once_it_is_mended(
+    scene: Scene, slack: SlackServer, error: str, mend: str
+) -> None:
+    scene.commit()
+    slack.refuse(error)
+    scene.look()
+    line = scene.lines()[-1]
+    assert (line["severity"], line["code"]) == ("ERROR", "tell-refused")
+    assert error in line["message"]
+    assert mend in line["message"]
+    slack.answer = lambda _: None
+    scene.sweep()
+    assert len(slack.messages) == 1
+
+
+@pytest.mark.parametrize("error", ["internal_error", "fatal_error", "service_unavailable", "something_new"])
+def test_what_slack_says_of_itself_may_pass(scene: Scene, slack: SlackServer, error: str) -> None:
+    scene.commit()
+    slack.refuse(error)
+    with pytest.raises(TransientError, match=error):
+        scene.look()
+
+
+def test_a_wrong_token_and_a_wrong_channel_are_found_by_the_server_itself(scene: Scene, slack: SlackServer) -> None:
+    scene.commit()
+    scene.token = "xoxb-another"
+    scene.look()
+    scene.token, scene.channel = TOKEN, "C0000NONE"
+    scene.look()
+    assert ["invalid_auth" in scene.lines()[0]["message"], "channel_not_found" in scene.lines()[1]["message"]] == [
+        True,
+        True,
+    ]
+    assert slack.messages == []
+
+
+def test_a_message_that_somebody_deleted_is_left_alone(scene: Scene, slack: SlackServer) -> None:
+    generation = scene.commit()
+    scene.look()
+    slack.messages.clear()
+    scene.receipt(generation, Outcome.UNDONE, detail="no")
+    scene.look()
+    scene.look()
+    assert slack.messages == []
+
+
+def test_one_index_that_can_not_be_told_keeps_no_other_from_it(scene: Scene, slack: SlackServer) -> None:
+    scene.commit()
+    scene.store.write("commits/staging/lamps.json", b'{"index_prefix": "indexes/lamps/b7"}', if_generation_match=0)
+    scene.store.write(STATE, b"{", if_generation_match=0)
+    scene.sweep()
+    assert [message.text.split(": ")[1] for message in slack.messages] == ["*lamps* in *staging*"]
+    assert "delete it" in scene.lines()[0]["message"]
+
+
+def test_the_record_does_not_grow_for_ever(scene: Scene, slack: SlackServer) -> None:
+    for number in range(60):
+        scene.receipt(scene.commit(f"b{number}"), by="x" * 200, reason="y" * 999)
+        scene.look()
+    assert len(slack.messages) == 60
+    assert len(scene.store.read(STATE, limit=10**6).data) < 100_000

@@ -1,0 +1,115 @@
+"""Any webhook, beside Slack: what it gets, and that neither waits for the other."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+import pytest
+
+from model_repository.documents.receipt import Outcome
+from notify.sink import SinkBusy, SinkUnavailable
+from notify.webhook import HttpWebhook
+from tests.notify.scene import Scene
+from tests.notify.slack_server import SlackServer
+
+
+@dataclass
+class Receiver:
+    url: str = ""
+    status: int = 200
+    retry_after: str = ""
+    got: list[tuple[dict[str, str], dict[str, Any]]] = field(default_factory=list)
+
+
+@pytest.fixture
+def receiver() -> Iterator[Receiver]:
+    found = Receiver()
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            body = self.rfile.read(int(self.headers["Content-Length"]))
+            found.got.append((dict(self.headers), json.loads(body)))
+            self.send_response(found.status)
+            if found.retry_after:
+                self.send_header("Retry-After", found.retry_after)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        def log_message(self, *_args: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+    found.url = f"http://127.0.0.1:{server.server_address[1]}/told"
+    yield found
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.fixture
+def both(scene: Scene, receiver: Receiver) -> Scene:
+    scene.sinks = [scene.sink(), HttpWebhook(receiver.url, lambda: "a-secret")]
+    return scene
+
+
+def test_a_webhook_gets_each_thing_that_is_told(both: Scene, receiver: Receiver) -> None:
+    generation = both.commit()
+    both.look()
+    both.receipt(generation, Outcome.UNDONE, detail="no")
+    both.look()
+    both.look()
+    assert [(said["kind"], said["stage"]) for _, said in receiver.got] == [
+        ("post", "open"),
+        ("alarm", "bad"),
+        ("update", "bad"),
+    ]
+    headers, said = receiver.got[0]
+    assert headers["Authorization"] == "Bearer a-secret"
+    assert headers["Idempotency-Key"] == said["id"] == f"staging/home commit {generation}"
+    assert (said["environment"], said["index"], said["about"]) == ("staging", "home", f"commit {generation}")
+
+
+def test_neither_waits_for_the_other(both: Scene, slack: SlackServer, receiver: Receiver) -> None:
+    both.commit()
+    slack.refuse("internal_error")
+    with pytest.raises(SinkUnavailable):
+        both.look()
+    assert len(receiver.got) == 1
+    slack.answer = lambda _: None
+    both.after(minutes=1)
+    both.look()
+    assert len(slack.messages) == 1
+    assert [said["kind"] for _, said in receiver.got] == ["post", "update"]
+
+
+def test_what_was_not_answered_comes_again_with_its_key(both: Scene, receiver: Receiver) -> None:
+    both.commit()
+    receiver.status = 502
+    with pytest.raises(SinkUnavailable, match="502"):
+        both.look()
+    receiver.status = 200
+    both.after(minutes=1)
+    both.look()
+    (first, _), (second, said) = receiver.got
+    assert first["Idempotency-Key"] == second["Idempotency-Key"]
+    assert said["retry"]
+
+
+def test_a_webhook_that_asks_for_time_gets_it(both: Scene, receiver: Receiver) -> None:
+    both.commit()
+    receiver.status, receiver.retry_after = 503, "7"
+    with pytest.raises(SinkBusy, match="7 s"):
+        both.look()
+
+
+@pytest.mark.parametrize("status", [302, 401, 404])
+def test_what_a_webhook_refuses_is_acknowledged_and_named(both: Scene, receiver: Receiver, status: int) -> None:
+    both.commit()
+    receiver.status = status
+    both.look()
+    assert f"WEBHOOK_URL answered {status}: correct the address" in both.lines()[-1]["message"]
