@@ -34,6 +34,7 @@ class Config:
     range_bytes: most bytes asked for at once; 0: follows the connection.
     certificates: PEM file of certificate authorities, or empty for the system's. proxy: ``http://host:port`` or empty.
     progress_seconds: between two progress lines; 0 for none.
+    figures: the file that says afterwards how long it took and how many bytes it were; None: none is written.
     """
 
     bucket: str
@@ -52,6 +53,7 @@ class Config:
     certificates: str = ""
     proxy: str = ""
     progress_seconds: float = 3.0
+    figures: Path | None = None
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str]) -> Config:
@@ -76,6 +78,7 @@ class Config:
             certificates=read.text("SSL_CERT_FILE"),
             proxy=_proxy(read, endpoint),
             progress_seconds=read.number("PROGRESS_SECONDS", 3.0, least=0.0, most=3600.0),
+            figures=Path(read.text("PULL_FIGURES")) if read.text("PULL_FIGURES") else None,
         )
         if read.text("DESTINATION") and (not config.destination.is_absolute() or config.destination.name in ("", "..")):
             read.expected("DESTINATION", _FOLDER)

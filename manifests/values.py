@@ -25,7 +25,7 @@ _MOST_PODS = 1000
 _MOST_WORKERS = 256
 SET_BY_TEMPLATE = frozenset(
     {"MODEL_REPOSITORY", "INDEX_PREFIX", "INDEX_DIGEST", "DESTINATION", "COMMIT_GENERATION", "DATA", "PORT"}
-    | {"FILTER", "PROBE_PORT", "WORKERS", "DRAIN_SECONDS", "TMPDIR"}
+    | {"FILTER", "PROBE_PORT", "WORKERS", "DRAIN_SECONDS", "TMPDIR", "PULL_FIGURES"}
 )
 """Variables of the containers that no environment may set."""
 

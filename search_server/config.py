@@ -55,6 +55,7 @@ class Config:
     embedding_model: what they call a model, and after a slash its version.
     item_image_url: the page shows the picture of an item from here; ``{id}`` stands for the item's id. May be empty.
     item_names_url: the page finds what items are called there, in a JSON object of names by id. May be empty.
+    pull_figures: where the puller said what the pull took; None: nowhere.
     termination_log: where Kubernetes reads a container's last words.
     probe_port: of the probes, which no caller can keep busy. workers: processes that answer.
     drain_seconds: how long to go on answering after SIGTERM.
@@ -75,6 +76,7 @@ class Config:
     embedding_model: str = "{model}/{version}"
     item_image_url: str = ""
     item_names_url: str = ""
+    pull_figures: Path | None = None
     termination_log: Path = Path("/dev/termination-log")
     drain_seconds: float = 5.0
     limits: Limits = field(default_factory=Limits)
@@ -100,6 +102,7 @@ class Config:
             embedding_model=read.text("EMBEDDING_MODEL", "{model}/{version}"),
             item_image_url=read.text("ITEM_IMAGE_URL"),
             item_names_url=read.text("ITEM_NAMES_URL"),
+            pull_figures=Path(read.text("PULL_FIGURES")) if read.text("PULL_FIGURES") else None,
             termination_log=Path(read.text("TERMINATION_LOG", "/dev/termination-log")),
             drain_seconds=read.number("DRAIN_SECONDS", 5, least=0, most=3600),
         )

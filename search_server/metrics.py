@@ -5,8 +5,10 @@ Counting is on the path of every request, so it is three additions here, and mad
 
 from __future__ import annotations
 
+import json
 from bisect import bisect_left
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from http import HTTPStatus
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,6 +16,8 @@ from typing import TYPE_CHECKING
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
+
+from model_repository.names import IndexPrefix
 
 if TYPE_CHECKING:
     from search_server.pod import PodState, ProcessState
@@ -59,17 +63,45 @@ class Counters:
         return list(self._numbers[at : at + _TIMES + 1])
 
 
-def exposition(pod: PodState, labels: Mapping[str, str]) -> bytes:
-    """All metrics of the pod in Prometheus' text format. labels: what it serves."""
+@dataclass(frozen=True, slots=True)
+class Pull:
+    """What pulling the build took: bytes that were fetched, and seconds."""
+
+    bytes: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Serving:
+    """What the pod serves. pull: None: not known."""
+
+    prefix: IndexPrefix
+    generation: int
+    pull: Pull | None = None
+
+
+def read_pull(file: Path | None) -> Pull | None:
+    """What the puller left in `file`; None: nothing that can be read, which is no reason not to serve."""
+    if file is None:
+        return None
+    try:
+        said = json.loads(file.read_bytes())
+        return Pull(int(said["bytes"]), float(said["seconds"]))
+    except (OSError, ValueError, TypeError, KeyError):
+        return None
+
+
+def exposition(pod: PodState, serving: Serving) -> bytes:
+    """All metrics of the pod in Prometheus' text format."""
     registry = CollectorRegistry()
-    registry.register(_Pod(pod, labels))
+    registry.register(_Pod(pod, serving))
     return generate_latest(registry)
 
 
 class _Pod(Collector):
-    def __init__(self, pod: PodState, labels: Mapping[str, str]) -> None:
+    def __init__(self, pod: PodState, serving: Serving) -> None:
         self._pod = pod
-        self._labels = labels
+        self._serving = serving
 
     def describe(self) -> list[Metric]:
         """Nothing beforehand: the registry would otherwise scrape in order to find the names."""
@@ -134,9 +166,22 @@ class _Pod(Collector):
         for name, process in _named(pod):
             memory.add_metric([name], _own_memory(process.pid))
         yield memory
-        serving = GaugeMetricFamily("indexpush_search_serving", "What is served", labels=list(self._labels))
-        serving.add_metric(list(self._labels.values()), 1)
-        yield serving
+        yield from self._of_what_is_served()
+
+    def _of_what_is_served(self) -> Iterator[Metric]:
+        serving, index = self._serving, self._serving.prefix.index
+        labels = {"index": index, "generation": str(serving.generation), "index_prefix": str(serving.prefix)}
+        what = GaugeMetricFamily("indexpush_search_serving", "What is served", labels=list(labels))
+        what.add_metric(list(labels.values()), 1)
+        yield what
+        if serving.pull is not None:
+            for name, text, value in (
+                ("indexpush_pull_seconds", "That the pod's puller took", serving.pull.seconds),
+                ("indexpush_pull_bytes", "That the pod's puller fetched", float(serving.pull.bytes)),
+            ):
+                family = GaugeMetricFamily(name, text, labels=["index"])
+                family.add_metric([index], value)
+                yield family
 
 
 def _named(pod: PodState) -> Iterator[tuple[str, ProcessState]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from http import HTTPStatus
 from typing import Any
 
@@ -15,7 +15,7 @@ from http_limits.refusals import RequestRefused, Response
 from search_server.config import Config
 from search_server.errors import NotReady
 from search_server.filters.keeper import FilterKeeper, FilterUnavailable
-from search_server.metrics import exposition
+from search_server.metrics import Serving, exposition, read_pull
 from search_server.pod import PodState
 
 _LIMITS = ConnectionLimits(body_bytes=4096, held_bytes=2**20, connections=64, idle_seconds=75)
@@ -31,7 +31,7 @@ class Probes:
         self._pod = pod
         self._alive = alive
         self._generation = config.generation
-        self._labels: Mapping[str, str] = {"generation": str(config.generation), "index_prefix": str(config.prefix)}
+        self._serving = Serving(config.prefix, config.generation, read_pull(config.pull_figures))
 
     def live(self) -> Response:
         """Whether a restart would help: no."""
@@ -49,7 +49,7 @@ class Probes:
     def metrics(self) -> Response:
         """The pod's metrics."""
         kind = (b"content-type", b"text/plain; version=0.0.4; charset=utf-8")
-        return _response(HTTPStatus.OK, exposition(self._pod, self._labels), kind, _NO_STORE)
+        return _response(HTTPStatus.OK, exposition(self._pod, self._serving), kind, _NO_STORE)
 
 
 class ProbeApplication:

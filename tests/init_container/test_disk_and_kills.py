@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import subprocess
@@ -253,4 +254,24 @@ def test_what_stands_at_the_destination_is_found_out_before_the_pull_and_left_al
 def test_an_empty_folder_at_the_destination_makes_way(build: Build, puller: Puller) -> None:
     puller.destination.mkdir()
     assert puller.run().code == 0
+    puller.check_whole(build)
+
+
+def test_what_the_pull_took_is_left_for_the_server_and_a_second_pull_of_nothing_changes_no_figure(
+    puller: Puller,
+) -> None:
+    figures = puller.folder / "figures.json"
+    first = puller.run(PULL_FIGURES=str(figures))
+    assert first.code == 0
+    said = json.loads(figures.read_text())
+    assert said == {"bytes": first.lines[-1]["fetched"], "seconds": first.lines[-1]["seconds"]}
+    assert said["bytes"] > 0
+    assert puller.run(PULL_FIGURES=str(figures)).code == 0
+    assert json.loads(figures.read_text()) == said
+
+
+def test_figures_that_cannot_be_left_are_no_failure(build: Build, puller: Puller) -> None:
+    outcome = puller.run(PULL_FIGURES=str(puller.folder / "no" / "such" / "folder.json"))
+    assert outcome.code == 0
+    assert "figures" in json.dumps(outcome.lines) or "No such file" in json.dumps(outcome.lines)
     puller.check_whole(build)

@@ -6,11 +6,15 @@ import asyncio
 import math
 import socket
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import httpx
 import numpy as np
 import pytest
+
+from search_server.metrics import read_pull
+from tests import plain_http
 
 
 def code(answer: httpx.Response) -> tuple[int, str]:
@@ -84,7 +88,7 @@ def test_an_items_id_may_be_any_text(item: str, build: Any, start: Callable[...,
     build.seal()
     server = start(build.environment())
     encoded = "".join(f"%{byte:02X}" for byte in item.encode())
-    answer = httpx.get(f"{server.url}/v1/items/{encoded}/similar?k=1").json()
+    answer = plain_http.get(f"{server.url}/v1/items/{encoded}/similar?k=1").json()
     assert answer["item"] == item
 
 
@@ -312,6 +316,25 @@ def test_metrics_count_requests_by_route_and_status(client: httpx.Client) -> Non
     assert "indexpush_search_ready 1.0" in text
     assert 'generation="1700000000000001"' in text
     assert 'indexpush_search_memory_bytes{process="worker-1"}' in text
+
+
+def test_metrics_say_what_serves_and_what_its_pull_took(tmp_path: Path, good_build: Any, start: Any) -> None:
+    figures = tmp_path / "figures.json"
+    figures.write_text('{"bytes": 1000, "seconds": 2.5}')
+    server = start(good_build.environment() | {"PULL_FIGURES": str(figures)})
+    text = plain_http.get(f"http://127.0.0.1:{server.probe_port}/metrics").text
+    assert 'indexpush_pull_bytes{index="home-store"} 1000.0' in text
+    assert 'indexpush_pull_seconds{index="home-store"} 2.5' in text
+    assert 'indexpush_search_serving{generation="1700000000000001",index="home-store",' in text
+
+
+@pytest.mark.parametrize("left", [None, b"", b"no JSON", b"[]", b'{"bytes": 1}', b'{"bytes": "x", "seconds": 1}'])
+def test_a_pull_that_left_nothing_that_can_be_read_has_no_figures(tmp_path: Path, left: bytes | None) -> None:
+    file = tmp_path / "figures.json"
+    if left is not None:
+        file.write_bytes(left)
+    assert read_pull(file) is None
+    assert read_pull(None) is None
 
 
 def test_an_unknown_path_is_404_and_a_wrong_method_405(client: httpx.Client) -> None:
