@@ -17,7 +17,7 @@ from operator_cli.board.app import Board, application
 from operator_cli.board.identity import OwnMachine, SignIn
 from operator_cli.board.overview import Overview
 from operator_cli.board.serve import listen
-from tests import builds
+from tests import builds, plain_http
 from tests.operator_cli.conftest import Operator
 
 FRESHNESS = timedelta(hours=26)
@@ -44,7 +44,7 @@ def running(operator: Operator, sign_in: SignIn, hosts: tuple[str, ...] = ("127.
     thread = threading.Thread(target=server.run, args=([listener],))
     thread.start()
     try:
-        with httpx.Client(base_url=url, timeout=60, follow_redirects=True) as client:
+        with plain_http.Client(base_url=url, timeout=60, follow_redirects=True) as client:
             if isinstance(sign_in, OwnMachine):
                 client.get("/", params={"key": sign_in.secret}).raise_for_status()
             yield Running(url, client, overview)

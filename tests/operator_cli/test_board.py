@@ -26,7 +26,7 @@ from model_repository.gcs_store import GcsStore
 from model_repository.names import Target
 from operator_cli.board.identity import Iap, OwnMachine, ReadOnly
 from operator_cli.board.overview import Overview
-from tests import builds
+from tests import builds, plain_http
 from tests.memory_store import MemoryStore
 from tests.operator_cli.board_scene import FRESHNESS, Running, running, shop
 from tests.operator_cli.conftest import Operator
@@ -259,7 +259,7 @@ def test_a_change_says_which_commit_was_seen(operator: Operator, board: Running)
 
 def test_on_ones_own_machine_nothing_is_told_without_the_secret(operator: Operator, board: Running) -> None:
     seen = str(operator.generation())
-    with httpx.Client(base_url=board.url, timeout=60) as stranger:
+    with plain_http.Client(base_url=board.url, timeout=60) as stranger:
         for path in ("/api/events", "/api/indexes/production/clothing", "/?key=guess"):
             answer = stranger.get(path)
             assert answer.status_code == 401 or not stranger.cookies
@@ -441,7 +441,7 @@ def test_the_command_serves_what_stands_in_a_real_bucket_until_it_is_interrupted
     with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         address = process.stdout.readline().strip()
-        with httpx.Client(timeout=60, follow_redirects=True) as client:
+        with plain_http.Client(timeout=60, follow_redirects=True) as client:
             assert client.get(address).status_code == 200
             with client.stream("GET", str(httpx.URL(address).join("/api/events"))) as answer:
                 (row,) = next(events(answer))["rows"].values()

@@ -33,7 +33,7 @@ from model_repository.documents.index_manifest import (
 from model_repository.documents.item_ids import encode_item_ids, encode_item_lookup
 from model_repository.documents.model_manifest import GoldenImage, ModelInput, ModelManifest, format_model_manifest
 from model_repository.names import IndexPrefix, ModelPrefix
-from tests import builds
+from tests import builds, plain_http
 from vector_index import build_index, open_index
 
 SIZE = 32
@@ -232,7 +232,7 @@ class Server:
             assert self.process is not None
             assert self.process.poll() is None, self.process.stderr.read() if self.process.stderr else ""
             try:
-                if httpx.get(f"{self.url}/readyz").status_code == 200:
+                if plain_http.get(f"{self.url}/readyz").status_code == 200:
                     return
             except httpx.TransportError:
                 pass
@@ -304,7 +304,7 @@ def server(server_environment: dict[str, str]) -> Iterator[Server]:
 @pytest.fixture(scope="module")
 def client(server: Server) -> Iterator[httpx.Client]:
     """A client of that server."""
-    with httpx.Client(base_url=server.url, timeout=10) as client:
+    with plain_http.Client(base_url=server.url, timeout=10) as client:
         yield client
 
 

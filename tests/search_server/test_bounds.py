@@ -21,6 +21,7 @@ from model_repository.serving import HELD_BYTES
 from search_server.errors import ParameterRefused
 from search_server.http.requests import ClientGone
 from search_server.turns import LongWork, Turns
+from tests import plain_http
 from tests.search_server.test_supervisor import metric, until
 from tests.search_server.vector_builds import make_vector_build
 
@@ -88,7 +89,7 @@ def test_posts_that_are_never_finished_take_no_more_than_the_budget_and_the_rest
         assert refused >= 20 - budget // body - 1
         assert peak < 2 * budget / 2**20
         assert post(server.port, bytes(body)) == b"HTTP/1.1 503 Service Unavailable"
-        assert httpx.get(f"{server.url}/v1/items/chair-1/similar").status_code == 200
+        assert plain_http.get(f"{server.url}/v1/items/chair-1/similar").status_code == 200
     until(lambda: post(server.port, bytes(1000)) == b"HTTP/1.1 400 Bad Request")
 
 
@@ -131,7 +132,7 @@ def test_clients_that_do_not_read_what_they_asked_for_cost_little_and_keep_nobod
             connection = silent.enter_context(socket.create_connection(("127.0.0.1", server.port), timeout=60))
             connection.sendall(head("/v1/findNeighbors", len(body), "application/json") + body)
             assert connection.recv(12) == b"HTTP/1.1 200"  # the answer has begun
-        answer = httpx.post(f"{server.url}/v1/findNeighbors", content=neighbors_of(3, 1000), timeout=60)
+        answer = plain_http.post(f"{server.url}/v1/findNeighbors", content=neighbors_of(3, 1000), timeout=60)
         assert answer.status_code == 200
         assert memory_mib(server) - before < 40  # each of the ten answers has a gigabyte
 
@@ -151,7 +152,7 @@ def test_work_for_clients_that_went_away_is_not_finished(many_vectors: dict[str,
 def test_hundreds_of_categories_are_searched_in_pieces_and_answer_as_one(tmp_path: Path, start: Start) -> None:
     catalogue = {f"c{number}": 2 for number in range(400)}
     server = start(make_vector_build(tmp_path, catalogue, 16) | {"WORKERS": "1"})
-    with httpx.Client(base_url=server.url, timeout=60) as client:
+    with plain_http.Client(base_url=server.url, timeout=60) as client:
         k = 799
         found = client.get(f"/v1/items/c7-1/similar?k={k}").json()["neighbors"]
         assert len({one["id"] for one in found}) == k

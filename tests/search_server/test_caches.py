@@ -8,6 +8,7 @@ import httpx
 import pytest
 
 from search_server.http.responses import Validity
+from tests import plain_http
 from tests.search_server.conftest import Build, Server
 
 SIMILAR = "/v1/items/chair-0/similar?k=5"
@@ -32,7 +33,7 @@ def test_what_is_no_answer_about_items_is_kept_by_nobody(client: httpx.Client) -
 
 def test_a_cache_may_answer_for_so_long(good_build: Build, start: Callable[..., Server]) -> None:
     server = start(good_build.environment() | {"CACHE_SECONDS": "30"})
-    answer = httpx.get(f"{server.url}{SIMILAR}")
+    answer = plain_http.get(f"{server.url}{SIMILAR}")
     assert answer.headers["cache-control"] == "public, max-age=30"
 
 

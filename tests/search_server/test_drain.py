@@ -17,6 +17,8 @@ from typing import Any
 
 import httpx
 
+from tests import plain_http
+
 Start = Callable[..., Any]
 
 
@@ -124,12 +126,12 @@ def test_the_server_goes_on_accepting_and_answering_while_it_drains_but_is_not_r
     server = start({**good_build.environment(), "DRAIN_SECONDS": "8"})
     begun = time.monotonic()
     server.terminate()
-    while (ready := httpx.get(f"{server.url}/readyz")).status_code == 200:
+    while (ready := plain_http.get(f"{server.url}/readyz")).status_code == 200:
         assert time.monotonic() - begun < 60
     assert (ready.status_code, ready.json()["error"]["message"]) == (503, "the server is leaving")
-    answer = httpx.get(f"{server.url}/v1/items/chair-1/similar")
+    answer = plain_http.get(f"{server.url}/v1/items/chair-1/similar")
     assert (answer.status_code, answer.headers["connection"]) == (200, "close")
-    assert httpx.get(f"{server.url}/livez").status_code == 200
+    assert plain_http.get(f"{server.url}/livez").status_code == 200
     status, _ = server.wait()
     assert status == 0
     assert time.monotonic() - begun >= 8
@@ -178,8 +180,8 @@ def test_a_server_that_is_not_ready_leaves_at_once(build: Any, start: Start) -> 
     ready = _wait_for_answer(f"{server.url}/readyz")
     assert ready.status_code == 503
     assert ready.json()["error"]["message"] == "the index is being opened and proved"
-    assert httpx.get(f"{server.url}/livez").status_code == 200
-    early = httpx.get(f"{server.url}/v1/items/chair-1/similar")
+    assert plain_http.get(f"{server.url}/livez").status_code == 200
+    early = plain_http.get(f"{server.url}/v1/items/chair-1/similar")
     assert (early.status_code, early.json()["error"]["code"], early.headers["retry-after"]) == (503, "not-ready", "1")
     begun = time.monotonic()
     server.terminate()
@@ -193,7 +195,7 @@ def _wait_for_answer(url: str) -> httpx.Response:
     deadline = time.monotonic() + 90
     while True:
         try:
-            return httpx.get(url)
+            return plain_http.get(url)
         except httpx.TransportError:
             assert time.monotonic() < deadline
             time.sleep(0.02)
@@ -216,9 +218,9 @@ def test_probes_are_answered_while_more_strangers_are_connected_than_files_may_b
         for number in range(300):
             strangers.enter_context(socket.create_connection(("127.0.0.1", server.port), timeout=30))
             if number % 20 == 0:
-                assert httpx.get(f"{server.url}/livez").status_code == 200
+                assert plain_http.get(f"{server.url}/livez").status_code == 200
         for path in ("/livez", "/readyz", "/metrics") * 5:
-            assert httpx.get(f"{server.url}{path}").status_code == 200
+            assert plain_http.get(f"{server.url}{path}").status_code == 200
 
 
 def test_more_pictures_than_may_wait_are_asked_to_come_back(

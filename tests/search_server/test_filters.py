@@ -22,6 +22,7 @@ from model_repository.gcs_store import GcsStore
 from model_repository.names import Target
 from model_repository.repository import keep_last_good_filter, write_filter
 from search_server.filters.masks import hidden_positions, open_masks, write_masks
+from tests import plain_http
 from tests.search_server.conftest import Build, Server
 
 TARGET = Target("production", "home-store")
@@ -50,7 +51,7 @@ class Shop:
 
     def get(self, path: str, **query: object) -> Any:
         assert self.server is not None
-        return httpx.get(f"{self.server.url}{path}", params=query, timeout=30).json()  # type: ignore[arg-type]
+        return plain_http.get(f"{self.server.url}{path}", params=query, timeout=30).json()  # type: ignore[arg-type]
 
     def found(self, item: str, k: int = 100) -> list[str]:
         """Ask both workers: a new connection each time."""
@@ -137,7 +138,7 @@ def test_a_worker_that_replaces_another_hides_the_same(shop: Shop) -> None:
     workers = [int(pid) for pid in children if b"search_server.worker" in Path(f"/proc/{pid}/cmdline").read_bytes()]
     os.kill(workers[0], signal.SIGKILL)
     end = time.monotonic() + 60
-    while Path(f"/proc/{workers[0]}").exists() or httpx.get(f"{server.url}/readyz").status_code != 200:
+    while Path(f"/proc/{workers[0]}").exists() or plain_http.get(f"{server.url}/readyz").status_code != 200:
         assert time.monotonic() < end
         time.sleep(0.05)
     assert shop.filter()["generation"] == generation
@@ -162,7 +163,7 @@ def test_a_pod_is_not_ready_while_the_bucket_does_not_say_what_is_hidden(shop: S
     while "filter" not in because:
         assert time.monotonic() < end
         with suppress(httpx.TransportError):
-            because = httpx.get(f"http://127.0.0.1:{server.probe_port}/readyz").json()["error"]["message"]
+            because = plain_http.get(f"http://127.0.0.1:{server.probe_port}/readyz").json()["error"]["message"]
         time.sleep(0.05)
     generation = shop.hide("chair-1")
     server.wait_ready()
@@ -174,7 +175,7 @@ def test_callers_notice_nothing_of_filters_that_come_one_after_another(shop: Sho
     ended, failed = threading.Event(), []
 
     def ask() -> None:
-        with httpx.Client(base_url=shop.server.url if shop.server else "", timeout=60) as client:
+        with plain_http.Client(base_url=shop.server.url if shop.server else "", timeout=60) as client:
             while not ended.is_set():
                 answer = client.get("/v1/items/chair-0/similar", params={"k": 20})
                 if answer.status_code != 200 or len(answer.json()["neighbors"]) != 20:
@@ -196,9 +197,9 @@ def test_what_is_no_message_about_a_filter_is_refused(shop: Shop) -> None:
     server = shop.start()
     url = f"http://127.0.0.1:{server.probe_port}/v1/filter"
     for body in (b"", b"{}", b"[]", b"\xff"):
-        assert httpx.post(url, content=body).status_code == 400
-    assert httpx.post(url, content=b" " * 10_000).status_code == 413
-    assert httpx.get(url).status_code == 404
+        assert plain_http.post(url, content=body).status_code == 400
+    assert plain_http.post(url, content=b" " * 10_000).status_code == 413
+    assert plain_http.get(url).status_code == 404
 
 
 def test_masks_say_of_each_partition_what_is_left(tmp_path: Path) -> None:

@@ -13,13 +13,13 @@ import pytest
 from model_repository.documents.index_manifest import Engine, Storage
 from model_repository.documents.model_manifest import format_model_manifest
 from model_repository.names import ModelPrefix
-from tests import builds
+from tests import builds, plain_http
 
 KINDS = [(engine, storage) for engine in Engine for storage in Storage if storage.suits(engine)]
 
 
 def ask(server: Any) -> httpx.Client:
-    return httpx.Client(base_url=server.url, timeout=10)
+    return plain_http.Client(base_url=server.url, timeout=10)
 
 
 def similar(client: httpx.Client, item: str, **parameters: object) -> list[str]:

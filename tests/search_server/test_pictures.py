@@ -37,6 +37,7 @@ from search_server.pictures.messages import PHOTO, QUESTION, Embed, ModelFile
 from search_server.pictures.processes import PictureProcesses
 from search_server.pictures.remembered import RememberedPictures
 from search_server.pod import PodState
+from tests import plain_http
 from tests.pictures import encoded, jpeg_of_scans, png
 
 SIZE = 8
@@ -384,7 +385,7 @@ def others(pid: int) -> list[int]:
 
 
 def search(url: str, data: bytes) -> httpx.Response:
-    return httpx.post(f"{url}/v1/search?k=3", content=data, headers={"content-type": "image/png"}, timeout=_HANG)
+    return plain_http.post(f"{url}/v1/search?k=3", content=data, headers={"content-type": "image/png"}, timeout=_HANG)
 
 
 def test_items_are_found_while_costly_pictures_come_and_the_next_good_picture_is_answered(
@@ -392,7 +393,7 @@ def test_items_are_found_while_costly_pictures_come_and_the_next_good_picture_is
 ) -> None:
     server = start(good_build.environment())
     costly = [png(6400, 6400), png(7000, 7000), jpeg_of_scans(900, 1000), jpeg_of_scans(1000, 1000)]
-    with ThreadPoolExecutor(4) as clients, httpx.Client(base_url=server.url, timeout=_HANG) as client:
+    with ThreadPoolExecutor(4) as clients, plain_http.Client(base_url=server.url, timeout=_HANG) as client:
         asked = [clients.submit(search, server.url, data) for data in costly * 2]
         while not all(one.done() for one in asked):
             answer = client.get("/v1/items/chair-1/similar?k=5")
@@ -417,7 +418,7 @@ def test_the_server_ends_and_its_processes_with_it_however_it_ends(good_build: A
         with ThreadPoolExecutor(3) as clients:
             asked = [clients.submit(search, server.url, good_build.picture(seed)) for seed in (4, 5, 6)]
             deadline = time.monotonic() + _HANG
-            while "pictures_waiting 3" not in httpx.get(f"{server.url}/metrics").text:
+            while "pictures_waiting 3" not in plain_http.get(f"{server.url}/metrics").text:
                 assert time.monotonic() < deadline
             server.process.send_signal(sent)
             status, _ = server.wait(_HANG)

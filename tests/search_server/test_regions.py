@@ -44,7 +44,7 @@ from search_server.pictures.messages import LONGEST_ANSWER, REGION, REGIONS, Det
 from search_server.pictures.processes import PictureProcesses
 from search_server.pictures.remembered import RememberedPictures
 from search_server.pod import PodState
-from tests import builds, detectors
+from tests import builds, detectors, plain_http
 from tests.chromium import chromium, faultless_page
 from tests.pictures import encoded, png
 from tests.search_server.conftest import DIMENSIONS, SIZE, block_model, make_build
@@ -126,7 +126,7 @@ def add_model_of_lamps(build: Any) -> None:
 
 def ask(server: Any, data: bytes, query: str = "") -> httpx.Response:
     url = f"{server.url}/v1/search?k=3{query and '&'}{query}"
-    return httpx.post(url, content=data, headers={"content-type": "image/png"}, timeout=60)
+    return plain_http.post(url, content=data, headers={"content-type": "image/png"}, timeout=60)
 
 
 def first(neighbors: list[dict[str, Any]]) -> str:
@@ -222,7 +222,7 @@ def test_a_wrong_parameter_is_refused_and_named(server: Any, photo: bytes, query
 
 
 def test_status_tells_the_detector_and_what_it_finds(server: Any) -> None:
-    told = httpx.get(f"{server.url}/v1/status").json()["detector"]
+    told = plain_http.get(f"{server.url}/v1/status").json()["detector"]
     assert (told["prefix"], told["categories"]) == ("models/ssd/1", ["chairs", "lamps", "tables & desks"])
 
 
@@ -240,7 +240,7 @@ def test_without_a_detector_a_box_is_searched_and_detection_can_not_be_asked_for
     answer = ask(server, photo, "detect=true")
     assert (answer.status_code, answer.json()["error"]["code"]) == (400, "parameter-refused")
     assert "no detector" in answer.json()["error"]["message"]
-    assert httpx.get(f"{server.url}/v1/status").json()["detector"] is None
+    assert plain_http.get(f"{server.url}/v1/status").json()["detector"] is None
 
 
 def test_each_category_is_embedded_by_its_own_model(build: Any, start: Callable[..., Any], photo: bytes) -> None:
@@ -311,10 +311,12 @@ def asked_as_on_the_page(server: Any, command: str, photo: bytes) -> Any:
     (url,) = (word for word in words if word.startswith("http://"))
     path = url.removeprefix("http://localhost:8080")
     if "-d" in words:
-        return httpx.post(server.url + path, content=words[words.index("-d") + 1].encode()).json()
+        return plain_http.post(server.url + path, content=words[words.index("-d") + 1].encode()).json()
     if "--data-binary" in words:
-        return httpx.post(server.url + path, content=photo, headers={"content-type": "image/png"}, timeout=60).json()
-    return httpx.get(server.url + path).json()
+        return plain_http.post(
+            server.url + path, content=photo, headers={"content-type": "image/png"}, timeout=60
+        ).json()
+    return plain_http.get(server.url + path).json()
 
 
 def shape(value: Any) -> Any:

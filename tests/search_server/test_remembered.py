@@ -15,7 +15,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 import uvloop
 from hypothesis import given
@@ -43,6 +42,7 @@ from search_server.pictures.messages import (
 from search_server.pictures.redis_cache import RedisCache
 from search_server.pictures.remembered import RecentAnswers, RememberedPictures
 from search_server.pod import PodState
+from tests import plain_http
 from tests.search_server import test_pictures as pictures
 from tests.search_server.conftest import free_port
 from tests.search_server.redis_server import RedisServer
@@ -317,7 +317,7 @@ def test_a_redis_that_never_was_costs_nothing_and_its_password_is_not_said() -> 
 
 
 def remembered(server: Any) -> dict[tuple[str, str], float]:
-    lines = httpx.get(f"{server.url}/metrics").text.splitlines()
+    lines = plain_http.get(f"{server.url}/metrics").text.splitlines()
     counts = [line for line in lines if line.startswith("indexpush_search_remembered_photos_total")]
     return {
         (line.split('place="')[1].split('"')[0], line.split('found="')[1].split('"')[0]): float(line.split()[-1])
@@ -398,7 +398,7 @@ def wait_for_the_shared_cache(server: Any) -> None:
 
 
 def wait_for_metric(server: Any, line: str) -> None:
-    while line not in httpx.get(f"http://127.0.0.1:{server.probe_port}/metrics").text:
+    while line not in plain_http.get(f"http://127.0.0.1:{server.probe_port}/metrics").text:
         time.sleep(0.05)
 
 

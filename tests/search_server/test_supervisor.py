@@ -19,6 +19,7 @@ import pytest
 
 from model_repository.log import Log
 from search_server.read_in import read_in
+from tests import plain_http
 from tests.search_server.vector_builds import make_vector_build
 
 Start = Callable[..., Any]
@@ -42,21 +43,21 @@ def workers_of(server: Any) -> list[int]:
 
 
 def metric(server: Any, name: str) -> float:
-    text = httpx.get(f"http://127.0.0.1:{server.probe_port}/metrics", timeout=GENEROUS).text
+    text = plain_http.get(f"http://127.0.0.1:{server.probe_port}/metrics", timeout=GENEROUS).text
     return sum(float(line.split()[-1]) for line in text.splitlines() if line.startswith(name))
 
 
 def probe(server: Any, path: str) -> httpx.Response:
-    return httpx.get(f"http://127.0.0.1:{server.probe_port}{path}", timeout=GENEROUS)
+    return plain_http.get(f"http://127.0.0.1:{server.probe_port}{path}", timeout=GENEROUS)
 
 
 def test_requests_of_all_workers_are_counted_together_whoever_is_asked(good_build: Any, start: Start) -> None:
     server = start(good_build.environment() | {"WORKERS": "3"})
     for number in range(60):  # each on a connection of its own, which the kernel gives to one of the three
-        assert httpx.get(f"{server.url}/v1/items/chair-{number % 40}/similar").status_code == 200
+        assert plain_http.get(f"{server.url}/v1/items/chair-{number % 40}/similar").status_code == 200
     counted = re.compile(r'indexpush_search_requests_total\{code="200",route="similar"\} 60.0')
     for url in (server.url, f"http://127.0.0.1:{server.probe_port}"):
-        assert counted.search(httpx.get(f"{url}/metrics").text)
+        assert counted.search(plain_http.get(f"{url}/metrics").text)
     assert len(workers_of(server)) == metric(server, "indexpush_search_workers") == 3
 
 
@@ -68,7 +69,7 @@ def test_a_worker_that_dies_is_replaced_and_whoever_connects_meanwhile_is_answer
         killed = workers_of(server)[0]
         os.kill(killed, signal.SIGKILL)
         for number in range(40):
-            answer = httpx.get(f"{server.url}/v1/items/chair-{number}/similar", timeout=GENEROUS)
+            answer = plain_http.get(f"{server.url}/v1/items/chair-{number}/similar", timeout=GENEROUS)
             assert answer.status_code == 200
         until(lambda: len(workers_of(server)) == 2 and probe(server, "/readyz").status_code == 200)
         assert killed not in workers_of(server)

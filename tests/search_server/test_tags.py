@@ -17,7 +17,7 @@ from model_repository.documents.index_manifest import Engine, Storage
 from search_server.build.index import Partition
 from search_server.filters.masks import Masks
 from search_server.filters.restricts import ANYTHING, Restriction, Restricts
-from tests import builds
+from tests import builds, plain_http
 from tests.search_server.vector_builds import make_vector_build
 from vector_index import Visible
 
@@ -195,7 +195,7 @@ def test_ids_of_500_characters_that_take_three_bytes_each_are_answered(
     tmp_path: Path, start: Callable[..., Any]
 ) -> None:
     server = start(make_vector_build(tmp_path, {"all": 30}, 16, named=lambda _, n: f"{n:03d}{'椅' * 497}"))
-    with httpx.Client(base_url=server.url, timeout=60) as client:
+    with plain_http.Client(base_url=server.url, timeout=60) as client:
         answer = client.get(f"/v1/items/{quote('001' + '椅' * 497)}/similar")
     assert answer.status_code == 200
     assert all(len(one["id"]) == 500 for one in answer.json()["neighbors"])
