@@ -70,10 +70,11 @@ def demo(session: nox.Session) -> None:
 
 @nox.session
 def tests(session: nox.Session) -> None:
-    """Every test that needs neither Kubernetes nor Spinnaker; arguments go to pytest."""
+    """Every test that needs neither Kubernetes nor Spinnaker, on up to four cores; arguments go to pytest, on one."""
     install(session, "dev")
     session.run(
         "pytest",
+        *(() if session.posargs else ("-n", "auto", "--maxprocesses", "4", "--dist", "worksteal")),
         "-m",
         "not kubernetes and not spinnaker",
         "--ignore=tests/kubernetes",
