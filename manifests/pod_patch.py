@@ -46,7 +46,7 @@ _DEFAULT = (
     "nothing else, and it changes nothing that is there"
 )
 _MENDS = {
-    "annotations": "an annotation of ours; choose another name",
+    "annotations": "an annotation of ours, or one for the values' `pod_annotations` to change",
     "labels": "a label of ours, or one that the values' `labels` set; choose another name",
     "image": "the values' `image` names it",
     "imagePullPolicy": "the values' `image_pull_policy` says it",

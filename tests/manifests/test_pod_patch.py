@@ -157,6 +157,11 @@ def test_an_init_container_more_runs_before_the_pull_and_a_container_more_stands
             "of ours",
         ),
         ({"metadata": {"annotations": {"indexpush.dev/x": "1"}}}, "metadata.annotations.indexpush.dev/x", "of ours"),
+        (
+            {"metadata": {"annotations": dict.fromkeys(SAFE_TO_EVICT, "x")}},
+            f"metadata.annotations.{next(iter(SAFE_TO_EVICT))}",
+            "`pod_annotations` to change",
+        ),
         ({"metadata": {"name": "x"}}, "metadata.name", "a patch may add"),
         ({"replicas": 3}, "replicas", "a patch may add"),
     ],
