@@ -2,10 +2,11 @@
 # event trigger can't have a dead-letter topic.
 
 locals {
+  folders = merge({ on-commit = "on_commit" }, var.notify == null ? {} : { notify = "notify" })
+
   functions = {
     for name, function in {
       on-commit = {
-        folder   = "on_commit"
         topic    = "commits"
         hears_of = ["commits/", "filters/"]
         sweeps   = "*/15 * * * *"
@@ -22,7 +23,6 @@ locals {
         )
       }
       notify = {
-        folder   = "notify"
         topic    = "notices"
         hears_of = ["commits/", "deployments/", "incidents/", "reports/"]
         sweeps   = "*/2 * * * *"
@@ -32,7 +32,7 @@ locals {
           try(var.notify.environment, {}),
         )
       }
-    } : name => function if name != "notify" || var.notify != null
+    } : name => function if contains(keys(local.folders), name)
   }
 }
 
@@ -48,16 +48,18 @@ resource "google_storage_bucket" "source" {
 }
 
 data "archive_file" "source" {
-  for_each    = local.functions
+  for_each    = local.folders # of nothing that is to be made, so that it is read in every plan
   type        = "zip"
-  source_dir  = "${path.module}/../functions/${each.value.folder}"
+  source_dir  = "${path.module}/../functions/${each.value}"
   output_path = "${path.root}/.terraform/indexpush-${each.key}.zip"
   excludes    = ["**/__pycache__/**", "README.md", ".gcloudignore"]
 
+  output_file_mode = "0644" # the same archive from every machine
+
   lifecycle {
     precondition {
-      condition     = fileexists("${path.module}/../functions/${each.value.folder}/model_repository/__init__.py")
-      error_message = "functions/${each.value.folder} lacks its copy of the contract: run ./noxw -s vendor first."
+      condition     = fileexists("${path.module}/../functions/${each.value}/model_repository/__init__.py")
+      error_message = "functions/${each.value} lacks its copy of the contract: run ./noxw -s vendor first."
     }
   }
 }
@@ -86,7 +88,7 @@ resource "google_cloudfunctions2_function" "function" {
 
   build_config {
     runtime           = "python312"
-    entry_point       = each.value.folder
+    entry_point       = local.folders[each.key]
     service_account   = "projects/${var.project.id}/serviceAccounts/${local.accounts.builder}"
     docker_repository = google_artifact_registry_repository.functions.id
     source {

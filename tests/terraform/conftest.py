@@ -35,7 +35,9 @@ class Terraform:
         """program: of what `install.sh` built. top: an empty folder."""
         self.program = program
         self.top = top / "terraform"
-        shutil.copytree(ROOT / "terraform", self.top, ignore=shutil.ignore_patterns(".terraform*", "*.tfstate*"))
+        shutil.copytree(
+            ROOT / "terraform", self.top, ignore=shutil.ignore_patterns(".terraform*", "*.tfstate*", "*.tfvars*")
+        )
         for function in (path.parent for path in ROOT.glob("functions/*/main.py")):
             copy = top / "functions" / function.name
             shutil.copytree(function, copy, ignore=shutil.ignore_patterns("__pycache__", "model_repository"))

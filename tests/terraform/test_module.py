@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Callable
 from typing import Any
+from zipfile import ZipFile
 
 import pytest
 
@@ -94,6 +95,18 @@ def test_function_and_webhook_take_the_variables_that_they_are_given(terraform: 
     assert webhook.callers == {made["service_config"][0]["service_account_email"]}
     assert webhook.notify_topic == function.notify_topic
     assert resources(plan, "google_compute_address") == {}  # it is elsewhere
+
+
+def test_what_is_deployed_is_the_function_with_its_contract_and_no_more(terraform: Terraform) -> None:
+    folder = terraform.top.parent / "functions" / "on_commit"
+    (folder / "on_commit" / "__pycache__").mkdir()
+    (folder / "on_commit" / "__pycache__" / "config.pyc").touch()
+    terraform.plan(".", SMALLEST)
+    with ZipFile(terraform.top / ".terraform" / "indexpush-on-commit.zip") as archive:
+        packed = set(archive.namelist())
+    wanted = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file() and path.suffix != ".pyc"}
+    assert packed == wanted - {"README.md", ".gcloudignore"}
+    assert {"main.py", "requirements.txt", "model_repository/repository.py"} <= packed
 
 
 @pytest.mark.parametrize(
