@@ -98,12 +98,3 @@ def example(terraform: Terraform) -> Callable[[str], dict[str, Any]]:
         "production": {},
     }
     return cache(lambda name: terraform.plan(f"examples/{name}", variables[name]))
-
-
-@pytest.fixture(scope="session")
-def notified(terraform: Terraform) -> dict[str, Any]:
-    """The plan of the smallest installation with functions/notify."""
-    if not (ROOT / "functions" / "notify" / "main.py").exists():
-        pytest.skip("functions/notify isn't there")
-    own = {"environment": {"SLACK_CHANNEL": "C0123ABCD"}, "secrets": {"SLACK_TOKEN": "indexpush-slack-token"}}
-    return terraform.plan(".", SMALLEST | {"notify": own})

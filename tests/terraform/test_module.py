@@ -12,6 +12,7 @@ import pytest
 
 from cd_webhook.config import Config as WebhookConfig
 from model_repository.deployment import AuthKind
+from notify.config import Config as NotifyConfig
 from on_commit.config import Config as FunctionConfig
 from on_commit.event import Sweep, read_event
 from tests.terraform.conftest import SMALLEST, Terraform
@@ -95,6 +96,19 @@ def test_function_and_webhook_take_the_variables_that_they_are_given(terraform: 
     assert webhook.callers == {made["service_config"][0]["service_account_email"]}
     assert webhook.notify_topic == function.notify_topic
     assert resources(plan, "google_compute_address") == {}  # it is elsewhere
+
+
+def test_the_function_that_tells_people_takes_its_variables_and_hears_of_what_it_tells(example: Example) -> None:
+    plan = example("production")
+    made = resources(plan, "google_cloudfunctions2_function")['google_cloudfunctions2_function.function["notify"]']
+    service = made["service_config"][0]
+    secrets = {each["key"]: each["secret"] for each in service["secret_environment_variables"]}
+    assert secrets == {"SLACK_TOKEN": "indexpush-slack-token"}
+    config = NotifyConfig.from_environment(service["environment_variables"] | {"SLACK_TOKEN": "xoxb-1"})
+    assert (config.bucket, dict(config.slack_channels)) == ("acme-models", {"": "C0123ABCD"})
+    heard = resources(plan, "google_storage_notification")
+    prefixes = {each["object_name_prefix"] for address, each in heard.items() if address.endswith(' to notify"]')}
+    assert prefixes == {"commits/", "deployments/", "incidents/", "reports/"}
 
 
 def test_what_is_deployed_is_the_function_with_its_contract_and_no_more(terraform: Terraform) -> None:

@@ -1,4 +1,4 @@
-# A shop's project with a cluster in it: the batch commits to staging, people promote to production.
+# A shop's project with a cluster in it: the batch commits to staging, people promote to production. Slack is told.
 # Keep the state where your team keeps its own: a `backend "gcs"` block belongs here.
 
 provider "google" {
@@ -19,6 +19,10 @@ module "indexpush" {
   operators = {
     members = ["group:search-oncall@acme.example"]
     image   = "europe-west4-docker.pkg.dev/acme-search/indexpush/operator:0.1.0"
+  }
+  notify = {
+    environment = { SLACK_CHANNEL = "C0123ABCD" }
+    secrets     = { SLACK_TOKEN = "indexpush-slack-token" } # which is there before: docs/notify.md
   }
 }
 
