@@ -187,7 +187,9 @@ class _Door:
     def _all_deployments(self, request: Request) -> JSONResponse:
         self._check(request)
         it = self._delivery
-        return JSONResponse({"deployments": describe_all(it.cluster, it.environment)})
+        described = describe_all(it.cluster, it.environment)
+        self._given.metrics.swept()
+        return JSONResponse({"deployments": described})
 
     def _one_deployment(self, request: Request) -> JSONResponse:
         self._check(request)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import timedelta
 from functools import partial
 from pathlib import Path
 
@@ -28,6 +29,7 @@ class Config:
         accounts that may call.
     notify_topic: ``projects/<project>/topics/<topic>``; empty: rollouts that are undone or stuck are told by log alone.
     project: of the traces that log lines link to; may be empty.
+    freshness: the longest that what serves may be of age, for whoever watches metrics; None: nobody said.
     """
 
     environment: str
@@ -43,6 +45,7 @@ class Config:
     port: int
     notify_topic: str
     project: str
+    freshness: timedelta | None = None
 
     @classmethod
     def from_environment(cls, variables: Mapping[str, str]) -> Config:
@@ -69,6 +72,7 @@ class Config:
         if auth is AuthKind.GOOGLE_ID_TOKEN:
             audience = read.required("WEBHOOK_AUDIENCE", "whom the tokens are for, for WEBHOOK_AUTH=google-id-token")
             callers = read.required("WEBHOOK_CALLERS", "service accounts that may call, with commas between")
+        fresh = read.whole("FRESHNESS_SECONDS", 0, least=0, most=10**9)
         config = cls(
             environment=read.parsed("ENVIRONMENT", partial(check_label, "environment"), "the environment to deploy"),
             bucket=read.bucket(),
@@ -83,5 +87,6 @@ class Config:
             port=read.whole("PORT", 8080, least=1, most=65535),
             notify_topic=read.topic(),
             project=read.text("GOOGLE_CLOUD_PROJECT"),
+            freshness=timedelta(seconds=fresh) if fresh else None,
         )
         return config, read.problems

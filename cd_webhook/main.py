@@ -12,18 +12,20 @@ from cd_webhook.app import Dependencies, create_app
 from cd_webhook.auth import make_check
 from cd_webhook.canary import Canaries
 from cd_webhook.check import check, rendering_values
-from cd_webhook.cluster import Cluster, load_connect
+from cd_webhook.cluster import Cluster, Object, load_connect
 from cd_webhook.config import Config
 from cd_webhook.deliver import Delivery
 from cd_webhook.filters import Filters
+from cd_webhook.index_figures import BuildTimes, figures
 from cd_webhook.metrics import Metrics
-from cd_webhook.receipts import Receipts
+from cd_webhook.receipts import Receipts, committed_at
 from cd_webhook.server import serve
 from cd_webhook.watcher import Watcher
 from manifests.render import Rendered, render
 from manifests.values import Values
 from model_repository.clock import SystemClock
 from model_repository.deployment import DeploymentRequest
+from model_repository.documents.receipt import Outcome, Receipt
 from model_repository.errors import DeliveryError
 from model_repository.exit_codes import ExitCode
 from model_repository.gcs_store import GcsStore
@@ -68,12 +70,22 @@ def assemble(config: Config, variables: Mapping[str, str], log: Log) -> Dependen
     values = rendering_values(config, variables)
     cluster = _cluster(config, values, variables, log)
     store = GcsStore(config.bucket, patience=_PATIENCE_SECONDS)
-    metrics = Metrics()
+    clock = SystemClock()
+    metrics = Metrics(config.environment, clock, config.freshness)
+    times = BuildTimes(store, log)
 
     def rendered(request: DeploymentRequest) -> Rendered:
         return render(request, values)
 
-    clock = SystemClock()
+    def ended(receipt: Receipt) -> None:
+        metrics.ended(receipt)
+        if receipt.outcome is Outcome.SERVED and (committed := committed_at(store, receipt)):
+            metrics.ready(committed, receipt.finished)
+
+    def saw(deployments: Sequence[Object]) -> None:
+        indexes = list(figures(deployments))
+        metrics.saw(indexes, times.of({it.build for it in indexes if it.build}))
+
     notifier = PubSubNotifier(config.notify_topic) if config.notify_topic else NoNotifier()
     delivery = Delivery(
         environment=config.environment,
@@ -89,7 +101,7 @@ def assemble(config: Config, variables: Mapping[str, str], log: Log) -> Dependen
             store=store,
             clock=clock,
             log=log,
-            on_receipt=metrics.ended,
+            on_receipt=ended,
             notifier=notifier,
         ),
     )
@@ -107,7 +119,7 @@ def assemble(config: Config, variables: Mapping[str, str], log: Log) -> Dependen
         make_check(config),
         delivery,
         filters,
-        Watcher(delivery),
+        Watcher(delivery, on_sweep=saw),
         metrics,
         lambda: list(check(variables, log)),
     )

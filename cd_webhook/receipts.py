@@ -23,6 +23,15 @@ _NOTIFY_PATIENCE = timedelta(minutes=5)
 """So long may a topic refuse what is told; after that the receipt alone has to do."""
 
 
+def committed_at(store: Store, receipt: Receipt) -> datetime | None:
+    """When the commit of a receipt was uploaded; None: another one stands there, or the bucket doesn't answer."""
+    try:
+        info = store.stat(receipt.target.commit_name)
+    except DeliveryError:
+        return None
+    return info.updated if info and info.generation == receipt.generation else None
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Receipts:
     """Writes them, for the indexes of one environment.

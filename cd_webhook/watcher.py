@@ -10,10 +10,10 @@ from __future__ import annotations
 import contextvars
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from cd_webhook.cluster import Conflict, name_of
+from cd_webhook.cluster import Conflict, Object, name_of
 from cd_webhook.deliver import Delivery
 from cd_webhook.state import Rollout, read_deployed
 from cd_webhook.step import Step
@@ -122,11 +122,20 @@ class Schedule:
 class Watcher:
     """Watches rollouts in the background."""
 
-    def __init__(self, delivery: Delivery, *, sweep_seconds: float = 30.0, schedule: Schedule | None = None) -> None:
+    def __init__(
+        self,
+        delivery: Delivery,
+        *,
+        sweep_seconds: float = 30.0,
+        schedule: Schedule | None = None,
+        on_sweep: Callable[[Sequence[Object]], None] = lambda _: None,
+    ) -> None:
+        """on_sweep: called with all Deployments, after each look at them."""
         self._delivery = delivery
         self._cluster = delivery.cluster
         self._log = delivery.log
         self._sweep_seconds = sweep_seconds
+        self._on_sweep = on_sweep
         self._stopped = threading.Event()
         self._swept = threading.Event()
         self._rewound: set[tuple[str, int]] = set()
@@ -166,7 +175,8 @@ class Watcher:
 
     def sweep(self) -> None:
         """Watch every rollout that is unfinished; raises as the cluster does."""
-        for deployment in self._cluster.deployments():
+        deployments = self._cluster.deployments()
+        for deployment in deployments:
             name, deployed = name_of(deployment), read_deployed(deployment)
             rewound = (name, deployed.generation) if deployed.rollout is Rollout.REWOUND else None
             # A canary that its index knows nothing of is removed by looking at the index.
@@ -175,6 +185,7 @@ class Watcher:
             if rewound:
                 self._rewound.add(rewound)
         self._swept.set()
+        self._on_sweep(deployments)
 
     def look(self, name: str, watched: _Watched) -> None:
         """Take the rollout one step on, and say when the next one is due."""

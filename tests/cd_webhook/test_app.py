@@ -44,7 +44,13 @@ class Stage:
             tell=lambda _, generation: generation,
         )
         dependencies = Dependencies(
-            "acme", check, scene.delivery, filters, watcher, Metrics(), lambda: [Checked("bucket", "gone", ok=False)]
+            "acme",
+            check,
+            scene.delivery,
+            filters,
+            watcher,
+            Metrics("test", scene.clock),
+            lambda: [Checked("bucket", "gone", ok=False)],
         )
         self.client = TestClient(create_app(dependencies))
 
