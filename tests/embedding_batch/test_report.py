@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 from unittest.mock import Mock
 
@@ -13,7 +14,12 @@ import pytest
 from embedding_batch.errors import TooManyBroken, WorkersDied
 from embedding_batch.steps.guards import Limits
 from model_repository.errors import BucketUnavailable
+from model_repository.names import IndexPrefix
 from model_repository.store import ObjectInfo
+from notify.event import Reported
+from notify.look import read_report
+from notify.statements import Report
+from notify.subject import Subject
 from tests.embedding_batch.test_shards import do
 
 if TYPE_CHECKING:
@@ -63,6 +69,15 @@ def test_a_run_that_failed_has_a_report_with_its_error_and_what_was_done_until_t
     assert (report["outcome"], report["generation"]) == ("failed", None)
     assert (error["step"], error["number"], error["code"]) == ("collect", None, "too-many-broken")
     assert "chair-3" in error["message"]
+    assert read_report(shop.store, Reported(IndexPrefix("shop", "b1"))) == (
+        Subject(report["environment"], "shop"),
+        Report(
+            IndexPrefix("shop", "b1"),
+            "failed",
+            datetime.fromisoformat(report["created"]),
+            (("too-many-broken", error["message"]),),
+        ),
+    )
     assert (report["items"], report["embedded"], list(report["seconds"])) == (15, 14, ["list", "fetch", "embed"])
     assert "Step collect: <strong>too-many-broken</strong>" in page
 

@@ -91,6 +91,13 @@ def test_a_commit_is_one_message_however_its_events_come(function: RunningFuncti
     assert len(message.edits) == 1
 
 
+def test_a_subscription_may_push_to_the_function_itself(function: RunningFunction, slack: SlackServer) -> None:
+    commit(function, "beds")
+    body = json.dumps(function.notification("commits/staging/beds.json")).encode()
+    assert function.post({"Content-Type": "application/json"}, body) == 200
+    assert ["*beds*" in message.text for message in slack.messages] == [True]
+
+
 def test_events_of_one_commit_at_once_post_one_message(function: RunningFunction, slack: SlackServer) -> None:
     name = receipt(function, "lamps", commit(function, "lamps"), Outcome.UNDONE)
     names = ["commits/staging/lamps.json", name] * 4

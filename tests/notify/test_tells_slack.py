@@ -283,6 +283,36 @@ def test_instances_that_hear_of_one_commit_at_once_post_one_message(
     assert len(slack.messages) == 1
 
 
+def test_what_was_in_doubt_stays_so_while_slack_refuses(scene: Scene, slack: SlackServer) -> None:
+    scene.commit()
+    slack.lost = {"chat.postMessage"}
+    with pytest.raises(SinkUnavailable):
+        scene.look()
+    slack.lost = set()
+    slack.refuse("missing_scope", "conversations.history")
+    for _ in range(2):
+        scene.after(minutes=1)
+        scene.look()
+    assert "missing_scope" in scene.lines()[-1]["message"]
+    slack.answer = lambda _: None
+    scene.sweep()
+    assert len(slack.messages) == 1
+
+
+def test_a_commit_that_another_one_overtook_is_told_of_to_its_end(scene: Scene, slack: SlackServer) -> None:
+    first = scene.commit("b1")
+    scene.look()
+    second = scene.commit("b2")
+    scene.look()
+    scene.receipt(first, Outcome.SUPERSEDED, detail="a newer commit came")
+    scene.receipt(second)
+    scene.look()
+    assert [message.text.splitlines()[-1] for message in slack.messages] == [
+        "Superseded: a newer commit came",
+        "Served after 7 s.",
+    ]
+
+
 def test_slack_that_asks_for_time_gets_it(scene: Scene, slack: SlackServer) -> None:
     generation = scene.commit()
     slack.answer = lambda _: (429, {"Retry-After": "90"}, {"ok": False, "error": "ratelimited"})
