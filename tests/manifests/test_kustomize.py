@@ -13,8 +13,9 @@ import pytest
 import yaml
 
 from manifests.metadata import NAME, SEARCH, deployment_selector
+from manifests.render import render
 from manifests.values import load_values
-from tests.manifests import EXAMPLES
+from tests.manifests import EXAMPLES, least, request_for
 from tests.manifests.test_golden import VERSIONS
 from tests.manifests.test_webhook_manifests import WEBHOOK
 
@@ -105,8 +106,20 @@ def test_pod_monitors_are_for_whoever_has_their_operator(tmp_path: Path) -> None
     assert lines in text
     overlay.write_text(text.replace(lines, lines.replace("# ", "", 1).replace("#  ", " ")))
     monitors = [value for value in built(overlay.parent) if value["kind"] == "PodMonitor"]
-    assert {value["spec"]["selector"]["matchLabels"][NAME] for value in monitors} == {SEARCH, "indexpush-cd-webhook"}
     assert {value["metadata"]["namespace"] for value in monitors} == {"indexpush-production"}
+    asked = {
+        value["spec"]["selector"]["matchLabels"][NAME]: value["spec"]["podMetricsEndpoints"][0]["port"]
+        for value in monitors
+    }
     (webhook,) = documents(WEBHOOK / "deployment.yaml")
-    ports = {port["name"] for port in webhook["spec"]["template"]["spec"]["containers"][0]["ports"]}
-    assert {end["port"] for value in monitors for end in value["spec"]["podMetricsEndpoints"]} <= ports
+    search = render(request_for("dev"), least("dev")).deployment
+    ports = {pod: dict(_ports(deployment)) for pod, deployment in (("indexpush-cd-webhook", webhook), (SEARCH, search))}
+    reached = {pod: ports[pod][port] for pod, port in asked.items()}
+    assert reached == {"indexpush-cd-webhook": 8080, SEARCH: 8081}, "what docs/monitoring.md says"
+    *_, policy = documents(KUSTOMIZE / "base" / "network-policies.yaml")
+    assert {port["port"] for port in policy["spec"]["ingress"][0]["ports"]} == set(reached.values())
+
+
+def _ports(deployment: dict[str, Any]) -> list[tuple[str, int]]:
+    (container,) = deployment["spec"]["template"]["spec"]["containers"]
+    return [(port["name"], port["containerPort"]) for port in container["ports"]]
