@@ -221,7 +221,9 @@ class Server:
         )
 
     def _ports(self) -> dict[str, str]:
-        return {"PORT": str(self.port), "PROBE_PORT": str(self.probe_port), "WORKERS": "2"}
+        # beside the build, as in a pod: what a server that is killed leaves goes with the test's folder
+        folder = str(Path(self.environment["DATA"]).parent)
+        return {"PORT": str(self.port), "PROBE_PORT": str(self.probe_port), "WORKERS": "2", "TMPDIR": folder}
 
     def _limited(self) -> list[str]:
         return ["sh", "-c", f'ulimit -n {self.open_files} && exec "$0" "$@"'] if self.open_files else []
