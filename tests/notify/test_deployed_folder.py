@@ -33,9 +33,10 @@ def slack() -> Iterator[SlackServer]:
 
 
 @pytest.fixture(scope="module")
-def function(
+def instances(
     deployed: Deployed, bucket_server: str, slack: SlackServer, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[RunningFunction]:
+) -> Iterator[tuple[RunningFunction, RunningFunction]]:
+    """Two processes of the function on one bucket."""
     bucket = f"tests-{uuid.uuid4().hex[:12]}"
     body = json.dumps({"name": bucket}).encode()
     urllib.request.urlopen(
@@ -53,9 +54,14 @@ def function(
         SLACK_API_URL=slack.url,
         STORAGE_EMULATOR_HOST=bucket_server,
     )
-    log = tmp_path_factory.mktemp("function") / "stderr.txt"
-    with running(deployed, environment, log) as url:
-        yield RunningFunction(url, log, bucket, store)
+    logs = [tmp_path_factory.mktemp("function") / "stderr.txt" for _ in range(2)]
+    with running(deployed, environment, logs[0]) as one, running(deployed, environment, logs[1]) as other:
+        yield RunningFunction(one, logs[0], bucket, store), RunningFunction(other, logs[1], bucket, store)
+
+
+@pytest.fixture
+def function(instances: tuple[RunningFunction, RunningFunction]) -> RunningFunction:
+    return instances[0]
 
 
 @pytest.fixture(autouse=True)
@@ -98,22 +104,25 @@ def test_a_subscription_may_push_to_the_function_itself(function: RunningFunctio
     assert ["*beds*" in message.text for message in slack.messages] == [True]
 
 
-def test_events_of_one_commit_at_once_post_one_message(function: RunningFunction, slack: SlackServer) -> None:
+def test_events_of_one_commit_at_once_post_one_message(
+    instances: tuple[RunningFunction, RunningFunction], slack: SlackServer
+) -> None:
+    function = instances[0]
     name = receipt(function, "lamps", commit(function, "lamps"), Outcome.UNDONE)
     names = ["commits/staging/lamps.json", name] * 4
     statuses: list[int] = []
 
-    def deliver(each: str) -> None:
-        while (status := function.storage_event(each)) == 503:  # as Pub/Sub does
+    def deliver(to: RunningFunction, each: str) -> None:
+        while (status := to.storage_event(each)) == 503:  # as Pub/Sub does
             statuses.append(status)
         statuses.append(status)
 
-    threads = [threading.Thread(target=deliver, args=(each,)) for each in names]
+    threads = [threading.Thread(target=deliver, args=(to, each)) for each in names for to in instances]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert statuses.count(200) == len(names)
+    assert statuses.count(200) == len(threads)
     (message,) = slack.messages
     assert "`indexpush rollback lamps" in message.text
 
