@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -247,6 +248,13 @@ def test_prometheus_gets_counts(stage: Stage) -> None:
     text = stage.client.get("/metrics").text
     assert 'indexpush_deliveries_total{outcome="accepted"} 1.0' in text
     assert 'indexpush_deliveries_total{outcome="refused"} 1.0' in text
+
+
+def test_a_sweep_that_asks_what_is_deployed_is_told_of(stage: Stage) -> None:
+    stage.scene.clock.moment += timedelta(hours=1)
+    assert 'indexpush_sweep_age_seconds{environment="test"} 3600.0' in stage.client.get("/metrics").text
+    assert stage.client.get("/v1/deployments").status_code == 200
+    assert 'indexpush_sweep_age_seconds{environment="test"} 0.0' in stage.client.get("/metrics").text
 
 
 def test_log_lines_carry_the_trace_of_the_event(stage: Stage) -> None:
