@@ -26,6 +26,7 @@ from model_repository.clock import SystemClock
 from model_repository.names import IndexPrefix
 from tests import builds
 from tests.cd_webhook.webhook_scene import Scene, request
+from tests.monitoring.test_rules import PANELS
 from tests.search_server.conftest import Server, free_port, make_build
 
 T = TypeVar("T")
@@ -153,6 +154,9 @@ def test_a_batch_that_stops_is_told_and_forgotten_once_it_commits_again(tmp_path
             assert datetime.fromisoformat(stale["activeAt"][:19] + "+00:00") >= made + TARGET - timedelta(seconds=1)
             until(lambda: value(asked, "indexpush_search_ready == 1"))
             assert set(firing(asked)) == {"IndexpushIndexStale"}
+            for query in PANELS.values():
+                answer = asked.get("/query", params={"query": query.replace("$environment", "test")})
+                assert answer.status_code == 200, answer.text
 
             age = f"indexpush_index_age_seconds < {TARGET.seconds}"
             commit(scene, 2)
