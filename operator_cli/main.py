@@ -21,7 +21,7 @@ from operator_cli.commands import changes, diff, filters, prune
 from operator_cli.commands.builds import list_builds
 from operator_cli.commands.changes import Change, Options
 from operator_cli.commands.pull import pull
-from operator_cli.commands.status import history, served_at, status
+from operator_cli.commands.status import held_generation, history, served_at, status
 from operator_cli.commands.waiting import Verdict, wait_for_receipt
 from operator_cli.context import Context
 from operator_cli.errors import UsageRefused
@@ -125,8 +125,9 @@ def _history(arguments: argparse.Namespace, context: Context, store: Store, show
         then = served_at(store, target, arguments.at)
         return show(programs.served_at(target, arguments.at, *then), people.served_at(target, arguments.at, *then))
     receipts = history(store, target, arguments.limit)
-    text = people.history(receipts) or f"{target}: no receipts yet"
-    return show(programs.history(target, receipts), text)
+    held = held_generation(store, target)
+    text = people.history(receipts, held) or f"{target}: no receipts yet"
+    return show(programs.history(target, receipts, held), text)
 
 
 def _shadow(arguments: argparse.Namespace, context: Context, store: Store, show: _Show) -> int:

@@ -11,7 +11,7 @@ from model_repository.names import IndexPrefix, Target
 from model_repository.store import Store
 from operator_cli.board.overview import Builds, for_scripts
 from operator_cli.commands.diff import for_programs, read_diff
-from operator_cli.commands.status import history
+from operator_cli.commands.status import held_generation, history
 from operator_cli.output import programs
 
 _RECEIPTS = 50
@@ -26,7 +26,7 @@ def details(store: Store, builds: Builds, target: Target) -> dict[str, Any]:
     going live; else null. Raises `CommitMissing` if nothing was ever committed there.
     """
     found = history(store, target, _RECEIPTS)
-    value = programs.history(target, found)
+    value = programs.history(target, found, held_generation(store, target))
     for row, receipt in zip(value["receipts"], found, strict=True):
         figures = None
         if isinstance(receipt, Receipt):

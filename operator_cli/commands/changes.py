@@ -100,7 +100,9 @@ def redeploy(store: Store, target: Target, options: Options) -> Change:
         raise commit_missing(store, target)
     manifest = whole_build(store, live.commit.index_prefix)
     hold = options.hold if options.hold is not None else live.commit.hold and not options.release
-    wanted = replace(live.commit, by=options.by, reason=options.reason or live.commit.reason, hold=hold)
+    # why it was on hold is no reason any more once it isn't
+    reason = options.reason or ("" if live.commit.hold and not hold else live.commit.reason)
+    wanted = replace(live.commit, by=options.by, reason=reason, hold=hold)
     return _write(store, live, wanted, options, action="redeploy", manifest=manifest)
 
 

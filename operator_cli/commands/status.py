@@ -12,7 +12,7 @@ from model_repository.documents.incidents import INCIDENTS_LIMIT, Incident, pars
 from model_repository.documents.receipt import Outcome, Receipt
 from model_repository.errors import AccessDenied, DocumentMalformed, ObjectMissing
 from model_repository.names import Target, environment_incidents_name
-from model_repository.repository import COMMITS, CommitObject, list_commits
+from model_repository.repository import COMMITS, CommitObject, list_commits, read_live_commit
 from model_repository.store import Store
 from operator_cli.live import (
     RECEIPTS_READ,
@@ -102,6 +102,15 @@ def _incidents(store: Store, target: Target) -> Iterator[Incident]:
         # a record that can't be understood is the function's to write anew
         with suppress(ObjectMissing, DocumentMalformed):
             yield from parse_incidents(store.read(name, limit=INCIDENTS_LIMIT).data, name)
+
+
+def held_generation(store: Store, target: Target) -> int:
+    """The generation of the live commit, if that is on hold; else 0. A receipt doesn't say it."""
+    try:
+        live = read_live_commit(store, target)
+    except (AccessDenied, ObjectMissing, DocumentMalformed):
+        return 0
+    return live.generation if live.commit.hold else 0
 
 
 def served_at(store: Store, target: Target, moment: datetime) -> tuple[Receipt | None, Receipt | None]:

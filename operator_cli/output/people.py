@@ -92,9 +92,9 @@ def _serving(serving: Receipt, now: datetime) -> str:
     return f"{serving.index_prefix}  generation {serving.generation}  for {age}"
 
 
-def history(found: list[Receipt | UnreadableReceipt]) -> str:
-    """A line per receipt, newest first, and more below it for what somebody should read."""
-    return "\n".join(_receipt(receipt) for receipt in found)
+def history(found: list[Receipt | UnreadableReceipt], held: int = 0) -> str:
+    """A line per receipt, newest first, and more below it for what somebody should read. held: the one on hold."""
+    return "\n".join(_receipt(receipt, held=receipt.generation == held) for receipt in found)
 
 
 def served_at(target: Target, moment: datetime, found: Receipt | None, after: Receipt | None) -> str:
@@ -124,12 +124,12 @@ def _build(row: BuildRow) -> str:
     return f"{row.prefix.build:<28}  {_moment(row.manifest.created)}  {what}{where}"
 
 
-def _receipt(receipt: Receipt | UnreadableReceipt) -> str:
+def _receipt(receipt: Receipt | UnreadableReceipt, *, held: bool = False) -> str:
     if isinstance(receipt, UnreadableReceipt):
         return f"{receipt.generation}  UNREADABLE  {receipt.why}"
     took = f"{(receipt.finished - receipt.started) / timedelta(seconds=1):.1f} s"
     prefix = receipt.index_prefix or "(unreadable commit)"
-    who = f"  {_by(receipt.by)}"
+    who = f"{'  ON HOLD' if held else ''}  {_by(receipt.by)}"
     first = f"{receipt.generation}  {_moment(receipt.finished)}  {receipt.outcome.value:<10}  {took:>8}  {prefix}{who}"
     canary = f"canary {_canary(receipt.canary)}" if receipt.canary else ""
     return "\n".join([first, *(f"{'':<18}{text}" for text in (receipt.reason, receipt.detail, canary) if text)])

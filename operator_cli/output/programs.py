@@ -80,9 +80,9 @@ def _state(receipt: Receipt | UnreadableReceipt | None) -> str:
     return receipt.outcome.value if isinstance(receipt, Receipt) else "unreadable" if receipt else "waiting"
 
 
-def history(target: Target, found: list[Receipt | UnreadableReceipt]) -> dict[str, Any]:
-    """The receipts of a target, newest first."""
-    rows = [_receipt(receipt) for receipt in found]
+def history(target: Target, found: list[Receipt | UnreadableReceipt], held: int = 0) -> dict[str, Any]:
+    """The receipts of a target, newest first. held: the generation of the one on hold; 0: none is."""
+    rows = [_receipt(receipt) | {"hold": receipt.generation == held} for receipt in found]
     return {"environment": target.environment, "index": target.index, "receipts": rows}
 
 

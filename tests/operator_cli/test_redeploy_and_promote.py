@@ -38,6 +38,17 @@ def test_a_redeploy_can_end_a_hold_or_add_one(operator: Operator) -> None:
     assert "hold" not in operator.live()
 
 
+def test_why_a_commit_was_on_hold_goes_with_the_hold(operator: Operator) -> None:
+    operator.commit(operator.build("b1"), hold=True, reason="shoes find shirts")
+    operator("redeploy", "clothing")
+    assert operator.live()["reason"] == "shoes find shirts"
+    operator("redeploy", "clothing", "--release")
+    assert "reason" not in operator.live()
+    operator("redeploy", "clothing", "--hold", "--reason", "a sale")
+    operator("redeploy", "clothing", "--release", "--reason", "the sale is over")
+    assert operator.live()["reason"] == "the sale is over"
+
+
 def test_nothing_to_redeploy_names_what_there_is(operator: Operator) -> None:
     operator.commit(operator.build("b1"), target=STAGING)
     operator.commit(operator.build("b1", index="shoes"), target=Target("production", "shoes"))

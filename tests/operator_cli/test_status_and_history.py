@@ -123,6 +123,18 @@ def test_history_is_newest_first_and_limited(operator: Operator) -> None:
     assert rows[0]["index_prefix"] == "indexes/clothing/b4"
 
 
+def test_history_shows_the_hold_of_the_live_commit_and_of_no_other(operator: Operator) -> None:
+    operator.deployed(operator.build("b1", age=2))
+    generation = operator.commit(operator.build("b2"), hold=True, by="ada", reason="shoes find shirts")
+    assert "ON HOLD" not in operator("history", "clothing").out  # it has no receipt yet
+    operator.receipt(generation, Outcome.SERVED, operator.build("b2"))
+    newest, *others = operator("history", "clothing").out.splitlines()
+    assert "ON HOLD" in newest
+    assert "ON HOLD" not in "".join(others)
+    said = operator("history", "clothing", "--output", "json").value["receipts"]
+    assert [receipt["hold"] for receipt in said] == [True, False]
+
+
 def test_history_shows_what_can_not_be_read_as_such(operator: Operator) -> None:
     operator.deployed(operator.build("b1"), Outcome.REJECTED, detail="no such build")
     operator.store.write("deployments/production/clothing/17.json", b"?", if_generation_match=0)
