@@ -290,11 +290,12 @@ def test_large_pictures_travel_by_few() -> None:
 
 
 _ENDLESS = """
-import itertools, sys
+import itertools, signal, sys
 from pathlib import Path
 from embedding_batch.embedding import embed_pictures
 from tests.embedding_batch.test_embedding_engine import AModel, photos
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background of a script begins without
 pictures = itertools.cycle(photos(50))
 for number, _ in enumerate(embed_pictures(pictures, AModel(Path(sys.argv[1])), workers=2)):
     if number == 300:
@@ -310,11 +311,15 @@ def test_whatever_ends_the_program_ends_its_processes_and_they_say_nothing(model
         command, cwd=root, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True
     ) as program:
         assert program.stdout is not None
-        assert program.stdout.readline() == b"goes\n"
-        pids = workers_of(program.pid)
-        assert len(pids) == 2
-        os.killpg(program.pid, how)  # as a terminal does
-        assert eventually_gone(pids)
+        try:
+            assert program.stdout.readline() == b"goes\n"
+            pids = workers_of(program.pid)
+            assert len(pids) == 2
+            os.killpg(program.pid, how)  # as a terminal does
+            assert eventually_gone(pids)
+        except BaseException:
+            os.killpg(program.pid, signal.SIGKILL)  # what should have ended must not go on for ever
+            raise
         _, said = program.communicate()
     assert program.returncode == -how
     if how == signal.SIGINT:
