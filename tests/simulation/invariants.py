@@ -120,9 +120,10 @@ def _every_refusal_was_told(world: World, index: str, receipts: dict[int, Receip
             raise Broken(f"{index}: {times} times it was told that commit {generation} was {receipt.outcome}")
 
 
-def _was_restored(world: World, index: str, upload: Upload, ready: set[int], served: set[int]) -> bool:
-    """It served, then somebody deleted of its build and its Deployment: what served before comes back."""
-    return index in world.disturbed and not _whole(world, index, upload.build) and ready <= served
+def _was_restored(world: World, index: str, upload: Upload, ready: set[int], whole: set[int]) -> bool:
+    """It served, then somebody deleted of its build and its Deployment: one that served and is whole comes back."""
+    lost = index in world.disturbed and not _whole(world, index, upload.build)
+    return lost and len(ready) == 1 and ready <= whole
 
 
 def _the_live_commit_serves_or_a_receipt_says_why_not(
@@ -135,6 +136,7 @@ def _the_live_commit_serves_or_a_receipt_says_why_not(
     if receipt is None:
         raise Broken(f"{what} has no receipt")
     served = [each for each, found in receipts.items() if found.outcome is Outcome.SERVED]
+    whole = [each for each in served if _whole(world, index, _build_of(world, index, each))]
     if receipt.outcome is Outcome.SERVED:
         if live is None:
             if _whole(world, index, upload.build):
@@ -142,13 +144,12 @@ def _the_live_commit_serves_or_a_receipt_says_why_not(
         elif (
             ready != {upload.generation}
             and read_deployed(live).rollout not in {Rollout.UNDONE, Rollout.REWOUND}
-            and not _was_restored(world, index, upload, ready, set(served))
+            and not _was_restored(world, index, upload, ready, set(whole))
         ):
             raise Broken(f"{what} has a receipt that says served, and the ready pods are of {ready}")
         return
     if receipt.outcome is Outcome.SUPERSEDED:
         raise Broken(f"{what} has a receipt that says superseded: {receipt.detail}")
-    whole = [each for each in served if _whole(world, index, _build_of(world, index, each))]
     if not whole:
         return
     if not ready:

@@ -150,8 +150,6 @@ class Cluster:
         inner = getattr(self._world.cluster, method)
 
         def call(*arguments: Any, **options: Any) -> Any:
-            if method == "note":  # an Event: whether it is taken changes no verdict (tests/cd_webhook/test_notes.py)
-                return inner(*arguments, **options)
             world, name = self._world, f"{method} {_subject(arguments)}"
             return world.faults.pass_on(
                 self._who, "cluster", name, world.time, CLUSTER, lambda: inner(*arguments, **options)

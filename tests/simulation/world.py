@@ -9,6 +9,7 @@ import itertools
 import random
 from collections import defaultdict
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 from cd_webhook.canary import Canaries
@@ -22,10 +23,12 @@ from manifests.metadata import index_of, is_canary
 from manifests.render import Rendered
 from model_repository.deployment import DeploymentRequest
 from model_repository.documents.commit import Commit, parse_commit
-from model_repository.errors import DeliveryError, DocumentMalformed, NameRefused
+from model_repository.documents.receipt import Outcome
+from model_repository.errors import DeliveryError, DocumentMalformed, NameRefused, ObjectMissing
 from model_repository.log import Log
 from model_repository.names import IndexPrefix, Target
 from model_repository.notify import Notice
+from model_repository.repository import read_receipt
 from on_commit.event import CommitUploaded, Event, Sweep
 from on_commit.handle import Handler
 from operator_cli.context import Context
@@ -421,9 +424,27 @@ class World:
             self.after(1.0, lambda replica=replica: self.watcher_sweeps(replica))  # type: ignore[misc]
         self.after(1.0, self.controller)
         self._run_for(2000.0)
+        if self.faults.met:
+            self._somebody_deletes_what_only_a_restoration_brings_back()
         self.note("one sweep, when all is calm")
         self.after(0.0, lambda: self.deliver(Sweep(), RETRIES))
         self._run_for(4000.0)
+
+    def _somebody_deletes_what_only_a_restoration_brings_back(self) -> None:
+        """The Deployment of an index whose live commit can't be deployed: by chance that is seldom the end."""
+        for index in self.indexes:
+            target = Target(ENVIRONMENT, index)
+            generation = live_generation(self.bucket, target.commit_name)
+            live = self.cluster.deployment(index)
+            if not generation or live is None:
+                continue
+            with suppress(ObjectMissing, DocumentMalformed):
+                if read_receipt(self.bucket, target, generation).outcome in {Outcome.UNDONE, Outcome.REJECTED}:
+                    self.note(f"somebody: deployment of {index}, when all is calm")
+                    self.cluster.delete(live)
+                    self.disturbed.add(index)
+                    self.deleted.add(index)
+                    return
 
     def _run_for(self, seconds: float) -> None:
         until = self.time + seconds
