@@ -9,6 +9,7 @@ import pytest
 
 from tests.simulation.bugs import BUGS, planted
 from tests.simulation.run import run
+from tests.simulation.world import World
 
 EVENTS = 100_000
 EACH = 800
@@ -49,6 +50,20 @@ def test_a_seed_tells_the_same_story_twice() -> None:
     first, second = (run(7, events=500, story=True) for _ in range(2))
     assert first == second
     assert len(first.story) > 100
+
+
+def test_what_is_deleted_once_all_is_calm_excuses_no_receipt() -> None:
+    struck = 0
+    for seed in range(12):
+        world = World(seed, story=True)
+        world.begin(commits=20)
+        while world.time < world.ends and world.steps < EACH and world.step():
+            pass
+        excused = set(world.disturbed), set(world.deleted)
+        world.calm_down()
+        assert (world.disturbed, world.deleted) == excused
+        struck += any("when all is calm" in line and "somebody" in line for line in world.story or ())
+    assert struck > 0
 
 
 @pytest.mark.timeout(1200)
