@@ -154,10 +154,16 @@ _DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 
 def free_port(host: str = "127.0.0.1") -> int:
-    """A TCP port that was free a moment ago."""
-    with socket.socket() as probe:
-        probe.bind((host, 0))
-        return int(probe.getsockname()[1])
+    """A TCP port that, for a minute, the system gives to none but a server (one with SO_REUSEADDR, as all have it).
+
+    One that was merely free a moment ago may be another program's before ours has started. A connection that its
+    server closed first keeps the port: https://github.com/Yelp/ephemeral-port-reserve.
+    """
+    with socket.create_server((host, 0)) as server:
+        port = int(server.getsockname()[1])
+        with socket.create_connection((host, port)):
+            server.accept()[0].close()
+    return port
 
 
 def spare_loopback() -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import platform
-import socket
 import subprocess
 import time
 import urllib.error
@@ -24,6 +23,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 from hypothesis import HealthCheck, settings
 
+from local_stack.processes import free_port
+
 # How long an example takes says how busy the machine is.
 settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile("thorough", settings.get_profile("any machine"), max_examples=10_000)
@@ -31,12 +32,6 @@ settings.load_profile("any machine")
 
 
 HOME_STORE = Path(__file__).parents[1] / "local_stack" / "demo" / "home_store"
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def _bucket_server_binary() -> Path:
@@ -49,7 +44,7 @@ def _bucket_server_binary() -> Path:
 def bucket_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The URL of a running fake-gcs-server: the real binary, with buckets as folders."""
     folder = tmp_path_factory.mktemp("bucket-server")
-    port = _free_port()
+    port = free_port()
     url = f"http://127.0.0.1:{port}"
     command = [str(_bucket_server_binary()), "-scheme", "http", "-host", "127.0.0.1", "-port", str(port)]
     command += ["-backend", "filesystem", "-filesystem-root", str(folder / "buckets"), "-log-level", "error"]

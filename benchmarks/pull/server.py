@@ -25,6 +25,7 @@ from urllib.parse import quote
 
 import google_crc32c
 
+from local_stack.processes import free_port
 from model_repository.digests import format_crc32c, sha256_digest
 from model_repository.documents.files import File
 from model_repository.documents.index_manifest import (
@@ -185,14 +186,6 @@ http {{
 """
 
 
-def _free_ports(count: int) -> list[int]:
-    probes = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [int(probe.getsockname()[1]) for probe in probes]
-    for probe in probes:
-        probe.close()
-    return ports
-
-
 def _count(cores: str) -> int:
     """How many cores a list as of taskset names: ``4-7,9`` are five."""
     ends = [part.split("-") for part in cores.split(",")]
@@ -225,7 +218,7 @@ def serve(root: Path, cores: str = "") -> Iterator[Servers]:
             [*ca, "-subj", "/CN=localhost", *names, *signer, "-keyout", key, "-out", str(root / "cert.pem")],
         ):
             subprocess.run([openssl, "req", *arguments], check=True, capture_output=True)
-    plain, tls, slow_plain, slow_tls, waiter = _free_ports(5)
+    plain, tls, slow_plain, slow_tls, waiter = (free_port() for _ in range(5))
     # limit_rate waits after each buffer, in whole milliseconds: with smaller ones the first second is not held at all
     throttle = f"auth_request /_wait; limit_rate {_RATE}; output_buffers 1 256k;"
 

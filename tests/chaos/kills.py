@@ -29,6 +29,7 @@ from model_repository.errors import DeliveryError, TransientError
 from model_repository.gcs_store import GcsStore
 from model_repository.names import IndexPrefix, Target
 from model_repository.repository import list_receipts
+from tests.running import running_for
 
 TARGET = Target("local", "home-store")
 PARTS = ("function", "cd-webhook", "bucket-server", "pods", "delivery")
@@ -109,13 +110,7 @@ class Chaos:
 
     def _pods(self) -> list[int]:
         """Every process of this stack's pods: pullers and search servers."""
-        home = f"{self.stack.work_dir}/cluster/pods/".encode()
-        found = []
-        for folder in Path("/proc").glob("[0-9]*"):
-            with contextlib.suppress(OSError):
-                if home in (folder / "environ").read_bytes():
-                    found.append(int(folder.name))
-        return found
+        return running_for(self.stack.work_dir / "cluster" / "pods")
 
     def _settle(self) -> None:
         begun, swept = time.monotonic(), -_SWEEP_SECONDS

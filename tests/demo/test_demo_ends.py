@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.running import running_for
+
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_demo_that_is_ended_leaves_neither_processes_nor_files(number: signal.Signals, tmp_path: Path) -> None:
@@ -27,16 +29,7 @@ def test_a_demo_that_is_ended_leaves_neither_processes_nor_files(number: signal.
     assert demo.returncode == 0, line + rest
     assert "stopped" in rest
     assert list(tmp_path.glob("indexpush-demo-*")) == []
-    assert [
-        process for process in Path("/proc").iterdir() if process.name.isdigit() and _mentions(process, tmp_path)
-    ] == []
-
-
-def _mentions(process: Path, folder: Path) -> bool:
-    try:
-        return os.fsencode(folder) in (process / "cmdline").read_bytes() + (process / "environ").read_bytes()
-    except OSError:
-        return False
+    assert running_for(tmp_path) == []
 
 
 def test_a_shop_that_is_not_there_is_named_before_anything_starts(tmp_path: Path) -> None:

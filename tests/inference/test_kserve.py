@@ -21,11 +21,12 @@ import uvloop
 from onnx import TensorProto, helper
 
 from image_embedder import Embedder
+from local_stack.processes import free_port
 from model_repository.documents.model_manifest import ModelInput
 from search_server.remote.inference import Described, RemoteModel, Tensor
 from search_server.remote.ways import ways_to
 from tests import builds
-from tests.search_server.conftest import Build, Server, block_model, free_port, make_build, picture
+from tests.search_server.conftest import Build, Server, block_model, make_build, picture
 from tools.make_model import make_model
 
 _HANG = 60.0

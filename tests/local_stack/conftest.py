@@ -2,12 +2,12 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import pytest
 
 from local_stack import processes
-from tests.local_stack.cluster_scene import WEB, Client
+from tests.local_stack.cluster_scene import Client
+from tests.running import running_for
 
 
 @pytest.fixture
@@ -35,14 +35,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
     )
     running.wait_ready()
     yield Client(url, folder)
-    pids = [int(path.name) for path in Path("/proc").iterdir() if path.name.isdigit() and _is_pod(path)]
+    assert running_for(folder) != []
     running.stop()
-    assert [pid for pid in pids if Path(f"/proc/{pid}").exists()] == []
+    assert running_for(folder) == []
     assert "Traceback" not in (folder / "cluster.log").read_text()
-
-
-def _is_pod(path: Path) -> bool:
-    try:
-        return WEB.encode() in (path / "cmdline").read_bytes()
-    except OSError:
-        return False

@@ -13,6 +13,7 @@ from local_stack.delivery import DeliveryPolicy
 from local_stack.processes import ProgramFailed
 from local_stack.pubsub import Message
 from local_stack.stack import LocalStack, StackOptions
+from tests.running import running_for
 
 
 def lose(message: Message) -> bool:
@@ -24,14 +25,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalStack]:
     options = StackOptions(environment="staging", delivery=DeliveryPolicy(first_wait=0.05, duplicates=1.0))
     with LocalStack(tmp_path_factory.mktemp("stack"), options, lose=lose) as running:
         yield running
-    assert [it for it in Path("/proc").iterdir() if it.name.isdigit() and _mentions(it, str(running.work_dir))] == []
-
-
-def _mentions(process: Path, text: str) -> bool:
-    try:
-        return text.encode() in (process / "cmdline").read_bytes() + (process / "environ").read_bytes()
-    except OSError:
-        return False
+    assert running_for(running.work_dir) == []
 
 
 def bucket_of(stack: LocalStack) -> storage.Bucket:
@@ -109,4 +103,4 @@ def test_a_part_that_can_not_start_stops_the_whole_stack(tmp_path: Path) -> None
     with pytest.raises(ProgramFailed, match=r"cd-webhook ended with status 64; .*field 'replicas' is missing"):
         stack.start()
 
-    assert [it for it in Path("/proc").iterdir() if it.name.isdigit() and _mentions(it, str(stack.work_dir))] == []
+    assert running_for(stack.work_dir) == []

@@ -22,12 +22,13 @@ from cd_webhook.filters import Filters
 from cd_webhook.index_figures import BuildTimes, figures
 from cd_webhook.metrics import Metrics
 from cd_webhook.watcher import Watcher
+from local_stack.processes import free_port
 from model_repository.clock import SystemClock
 from model_repository.names import IndexPrefix
 from tests import builds
 from tests.cd_webhook.webhook_scene import Scene, request
 from tests.monitoring.test_rules import PANELS
-from tests.search_server.conftest import Server, free_port, make_build
+from tests.search_server.conftest import Server, make_build
 
 T = TypeVar("T")
 

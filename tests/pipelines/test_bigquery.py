@@ -7,7 +7,6 @@ import json
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -27,6 +26,7 @@ from google.cloud import bigquery
 from embedding_batch.errors import CatalogueMalformed, CatalogueUnavailable
 from embedding_batch.sources import CATALOGUE_SCHEMA, read_catalogue
 from embedding_batch.sources import bigquery as source
+from local_stack.processes import free_port
 from model_repository.errors import AccessDenied, DeliveryError, Misconfigured
 
 PROJECT = "project-1"
@@ -70,12 +70,6 @@ class Emulator:
     def stop(self) -> None:
         self.process.kill()
         self.process.wait()
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def start(folder: Path) -> Emulator:

@@ -6,7 +6,6 @@ import io
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -22,6 +21,7 @@ from onnx import TensorProto, helper
 from PIL import Image
 
 from image_embedder import Embedder, preprocess
+from local_stack.processes import free_port
 from model_repository.digests import sha256_digest
 from model_repository.documents.index_manifest import (
     Engine,
@@ -190,13 +190,6 @@ def make_build(data: Path) -> Build:
     build.write_indexes()
     build.seal()
     return build
-
-
-def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port: int = listener.getsockname()[1]
-        return port
 
 
 @dataclass

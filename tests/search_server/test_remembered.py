@@ -21,6 +21,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from image_embedder import CROPPING, PREPROCESSING
+from local_stack.processes import free_port
 from model_repository.documents.detector_manifest import GoldenDetection
 from model_repository.documents.model_manifest import ModelInput
 from model_repository.log import Log
@@ -44,7 +45,6 @@ from search_server.pictures.remembered import RecentAnswers, RememberedPictures
 from search_server.pod import PodState
 from tests import plain_http
 from tests.search_server import test_pictures as pictures
-from tests.search_server.conftest import free_port
 from tests.search_server.redis_server import RedisServer
 from tests.search_server.test_pictures import GOOD, children, embedding, search, until, write_model
 

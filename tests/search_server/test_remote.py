@@ -22,6 +22,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from image_embedder import Embedder
+from local_stack.processes import free_port
 from model_repository.log import Log
 from model_repository.names import ModelPrefix
 from search_server.config import Config
@@ -44,7 +45,7 @@ from search_server.remote.golden import provable_models
 from search_server.remote.inference import Described, RemoteAway, RemoteModel, RemoteUnfit, Tensor, floats, normalised
 from search_server.remote.over_grpc import OverGrpc
 from search_server.remote.over_http import OverHttp
-from tests.search_server.conftest import DIMENSIONS, PREFIX, Build, free_port, picture
+from tests.search_server.conftest import DIMENSIONS, PREFIX, Build, picture
 from tests.search_server.test_pictures import until
 from tests.search_server.test_regions import A_CHAIR_AND_A_LAMP, CATEGORIES, DETECTOR, add_detector, room
 

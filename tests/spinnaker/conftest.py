@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import socket
 import subprocess
 import time
 import urllib.error
@@ -15,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from local_stack.processes import free_port
 from manifests.spinnaker import pipeline
 from manifests.values import Values
 from tests.manifests import shipped
@@ -51,7 +51,7 @@ def orca(clouddriver: Server, tmp_path_factory: pytest.TempPathFactory) -> Itera
     cache = home / "indexpush" / f"spinnaker-{VERSION}"
     folder = tmp_path_factory.mktemp("orca")
     subprocess.run([str(LAB / "build.sh"), str(cache)], check=True, timeout=1500)
-    redis_port, orca_port = _free_port(), _free_port()
+    redis_port, orca_port = free_port(), free_port()
     redis_command = [
         "redis-server",
         "--port",
@@ -96,12 +96,6 @@ def gate(spinnaker: Spinnaker) -> Iterator[Gate]:
     gate = Gate(spinnaker)
     yield gate
     gate.close()
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def _wait_until_it_answers(process: subprocess.Popen[bytes], url: str, log: Path) -> None:
