@@ -49,6 +49,7 @@ def process_of(
     environment = {
         "PATH": f"{Path(interpreter).parent}:/usr/local/bin:/usr/bin:/bin",
         "HOME": str(home),
+        "TMPDIR": str(home),  # what a container that is killed leaves goes with its pod
         "HOSTNAME": fields["metadata.name"],
         "LANG": "C.UTF-8",
     }

@@ -44,7 +44,19 @@ def test_a_process_gets_the_manifests_environment_translated_and_nothing_else(
     assert found["TERMINATION_LOG"] == f"{home}/last-words/web"
     assert found["HOSTNAME"] == pod["metadata"]["name"]
     assert set(found) - {"LC_CTYPE"} == {
-        *("DATA", "DATABASE", "HOME", "HOST", "HOSTNAME", "LANG", "PATH", "PORT", "TERMINATION_LOG", "VERSION")
+        *(
+            "DATA",
+            "DATABASE",
+            "HOME",
+            "HOST",
+            "HOSTNAME",
+            "LANG",
+            "PATH",
+            "PORT",
+            "TERMINATION_LOG",
+            "TMPDIR",
+            "VERSION",
+        )
     }
 
 
