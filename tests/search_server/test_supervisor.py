@@ -17,13 +17,16 @@ from typing import Any
 import httpx
 import pytest
 
+from http_limits.listener import raise_open_files
 from model_repository.log import Log
+from model_repository.serving import CONNECTIONS
 from search_server.read_in import read_in
 from tests import plain_http
 from tests.search_server.vector_builds import make_vector_build
 
 Start = Callable[..., Any]
 GENEROUS = 60
+OPEN_FILES = raise_open_files()  # its clients are in this process
 
 
 def until(true: Callable[[], Any]) -> Any:
@@ -179,16 +182,21 @@ def test_probes_on_their_port_are_answered_while_a_thousand_clients_connect_and_
     assert slowest < 10 * 0.5  # half a second, on a machine that may be ten times as busy
 
 
-def test_of_more_idle_connections_than_a_pod_keeps_the_newest_are_served(good_build: Any, start: Start) -> None:
-    server = start(good_build.environment() | {"WORKERS": "1"}, open_files=1200)  # of which callers get a quarter
+@pytest.mark.parametrize(("open_files", "kept"), [(1200, 300), (OPEN_FILES, min(CONNECTIONS, OPEN_FILES // 4))])
+def test_of_more_idle_connections_than_a_pod_keeps_the_newest_are_served_and_the_longest_idle_go(
+    open_files: int, kept: int, good_build: Any, start: Start
+) -> None:
+    server = start(good_build.environment() | {"WORKERS": "1"}, open_files=open_files)
     with ExitStack() as idle:
-        kept = []
-        for number in range(900):
+        opened = []
+        for number in range(kept + 100):
             connection = idle.enter_context(socket.create_connection(("127.0.0.1", server.port), timeout=GENEROUS))
             connection.sendall(b"GET /v1/items/chair-1/similar HTTP/1.1\r\nhost: x\r\n\r\n")
             assert connection.recv(65536).startswith(b"HTTP/1.1 200"), number
-            kept.append(connection)
-        kept[-200].sendall(b"GET /livez HTTP/1.1\r\nhost: x\r\n\r\n")
-        assert kept[-200].recv(4096).startswith(b"HTTP/1.1 200")
-        with suppress(ConnectionResetError):
-            assert kept[0].recv(4096) == b""
+            opened.append(connection)
+        for served in (opened[-kept * 3 // 4], opened[-1]):
+            served.sendall(b"GET /livez HTTP/1.1\r\nhost: x\r\n\r\n")
+            assert served.recv(4096).startswith(b"HTTP/1.1 200")
+        for gone in (opened[0], opened[90]):
+            with suppress(ConnectionResetError):
+                assert gone.recv(4096) == b""
