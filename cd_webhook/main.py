@@ -103,6 +103,7 @@ def assemble(config: Config, variables: Mapping[str, str], log: Log) -> Dependen
             log=log,
             on_receipt=ended,
             notifier=notifier,
+            url=values.url or "",
         ),
     )
     filters = Filters(

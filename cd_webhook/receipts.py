@@ -11,12 +11,13 @@ from cd_webhook.rules import plan
 from cd_webhook.state import Deployed, marks, read_deployed
 from cd_webhook.state.annotations import RECEIPTS_OWED, format_receipts
 from model_repository.clock import Clock
+from model_repository.documents.address import Address, url_of
 from model_repository.documents.receipt import Outcome, Receipt
 from model_repository.errors import DeliveryError
 from model_repository.log import Log
 from model_repository.names import Target
 from model_repository.notify import Event, NoNotifier, Notice, Notifier, NotifyRefused
-from model_repository.repository import write_receipt
+from model_repository.repository import write_address, write_receipt
 from model_repository.store import Store
 
 _NOTIFY_PATIENCE = timedelta(minutes=5)
@@ -36,7 +37,8 @@ def committed_at(store: Store, receipt: Receipt) -> datetime | None:
 class Receipts:
     """Writes them, for the indexes of one environment.
 
-    on_receipt: called for each receipt that this process wrote. notifier: where people are told.
+    on_receipt: called for each receipt that this process wrote. notifier: where people are told. url: where callers
+    outside of the cluster reach an index, with ``{index}`` for its name; empty: nobody knows.
     """
 
     environment: str
@@ -46,9 +48,12 @@ class Receipts:
     log: Log
     on_receipt: Callable[[Receipt], None] = lambda _: None
     notifier: Notifier = field(default_factory=NoNotifier)
+    url: str = ""
 
     def write(self, receipt: Receipt, live: Object | None = None) -> bool:
         """Write a receipt, unless its commit has one; True if it had none. live: the Deployment, if there is one."""
+        if receipt.outcome is Outcome.SERVED:
+            self._say_where(receipt)
         wrote = write_receipt(self.store, receipt)
         if wrote:
             self.on_receipt(receipt)
@@ -61,6 +66,19 @@ class Receipts:
                 outcome=receipt.outcome.value,
             )
         return wrote
+
+    def _say_where(self, receipt: Receipt) -> None:
+        """Write where the index answers, before anybody hears that it serves; a failure holds nothing up."""
+        target = receipt.target
+        try:
+            inside = self.cluster.url(target.index)
+            if inside is not None:
+                # callers reach a shadow by its Service alone
+                shadow = receipt.index_prefix is not None and target.is_shadow_of(receipt.index_prefix)
+                outside = "" if shadow else url_of(self.url, target.index)
+                write_address(self.store, Address(target, receipt.generation, inside, outside))
+        except DeliveryError as error:
+            self.log.warning(f"where {target} answers isn't written: {error}", code=error.code, index=target.index)
 
     def _note(self, receipt: Receipt, live: Object) -> None:
         """Have `kubectl describe` tell it, too; that it doesn't changes no verdict."""

@@ -16,6 +16,7 @@ from typing import Any
 from urllib.parse import quote, urlencode
 
 from cd_webhook.cluster import ClusterRefused, ClusterUnavailable, Conflict, Object, name_of
+from local_stack.cluster.service import ADDRESS
 from model_repository.environment import Environment
 from model_repository.log import Log
 
@@ -74,6 +75,11 @@ class LocalCluster:
     def read(self, kind: str, name: str) -> Object | None:
         """See `cluster.Cluster.read`. Nothing is ever drained here: disruption budgets are as good as absent."""
         return self._call_or_none("GET", f"/services/{quote(name, safe='')}") if kind == "Service" else None
+
+    def url(self, service: str) -> str | None:
+        """See `cluster.Cluster.url`: it listens on a port of its own."""
+        found = self.read("Service", service)
+        return None if found is None else f"http://{found['metadata']['annotations'][ADDRESS]}"
 
     def services(self) -> list[str]:
         """See `cluster.Cluster.services`."""

@@ -14,6 +14,7 @@ from pathlib import Path
 from manifests.canary import Canary, parse_canary
 from manifests.kubernetes_fields import CPU, DNS_LABEL, DNS_NAME, IMAGE, KubernetesFields, read_fields, read_file
 from manifests.pod_patch import PodPatch, parse_pod_patch
+from model_repository.documents.address import parse_url_of_indexes
 from model_repository.errors import Misconfigured
 from model_repository.names import check_label
 
@@ -49,6 +50,8 @@ class Values:
     storage_class: of a volume that each pod gets for index and models (a generic ephemeral volume); None: the node's
         own disk (an emptyDir). How large it is follows from the index.
     pod_annotations, pod_patch: what else the pods are to have; see `pod_patch`.
+    url: where callers outside of the cluster reach an index: ``{index}`` stands for its name. None: people are told the
+        URL within the cluster alone.
     """
 
     environment: str
@@ -77,6 +80,7 @@ class Values:
     storage_class: str | None = None
     pod_annotations: Mapping[str, str] = field(default_factory=dict)
     pod_patch: PodPatch = field(default_factory=dict)
+    url: str | None = None
 
 
 def load_values(environment: str, *, folder: Path, variables: Mapping[str, str]) -> Values:
@@ -130,6 +134,7 @@ def parse_values(text: str, name: str, environment: str, variables: Mapping[str,
         storage_class=fields.matching_or_none("storage_class", DNS_NAME),
         pod_annotations=fields.own_annotations("pod_annotations"),
         pod_patch=parse_pod_patch(fields, "pod_patch"),
+        url=fields.parsed("url", parse_url_of_indexes) if fields.has("url") else None,
     )
     fields.done()
     return values

@@ -4,6 +4,7 @@ models/<model>/<version>/...
 indexes/<index>/<build>/...
 commits/<environment>/<index>.json
 deployments/<environment>/<index>/<generation>.json
+deployments/<environment>/<index>/<generation>.address.json
 filters/<environment>/<index>.json
 filters/<environment>/<index>/<sha256>.hidden
 filters/<environment>/<index>/<generation>.json
@@ -202,6 +203,10 @@ class Target:
     def receipt_name(self, generation: int) -> str:
         """The name of the receipt of the commit with that generation."""
         return f"{self.receipts_prefix}{generation}.json"
+
+    def address_name(self, generation: int) -> str:
+        """The name of what says where the build of that commit answers; no reader takes it for a receipt's."""
+        return f"{self.receipts_prefix}{generation}.address.json"
 
     @classmethod
     def from_filter_name(cls, name: str) -> Target:

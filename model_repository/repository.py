@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from model_repository.digests import sha256_digest
+from model_repository.documents.address import ADDRESS_LIMIT, Address, format_address, parse_address
 from model_repository.documents.commit import COMMIT_LIMIT, Commit, LiveCommit, format_commit, parse_commit
 from model_repository.documents.detector_manifest import DetectorManifest, parse_detector_manifest
 from model_repository.documents.filter_receipt import FilterReceipt, format_filter_receipt, parse_filter_receipt
@@ -142,6 +143,20 @@ def read_receipt(store: Store, target: Target, generation: int) -> Receipt:
     """The receipt of one commit; raises `ObjectMissing` while there is none."""
     stored = store.read(target.receipt_name(generation), limit=RECEIPT_LIMIT)
     return parse_receipt(stored.data, target, generation)
+
+
+def write_address(store: Store, address: Address) -> None:
+    """Write where a commit's build answers, unless that stands there."""
+    name, data = address.target.address_name(address.generation), format_address(address)
+    parse_address(data, address.target, address.generation)
+    with suppress(GenerationConflict):
+        store.write(name, data, if_generation_match=0)
+
+
+def read_address(store: Store, target: Target, generation: int) -> Address:
+    """Where the build of a commit answers. Raises `ObjectMissing` (nobody said it) or `DocumentMalformed`."""
+    stored = store.read(target.address_name(generation), limit=ADDRESS_LIMIT)
+    return parse_address(stored.data, target, generation)
 
 
 def list_receipts(store: Store, target: Target) -> list[int]:

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 
+from model_repository.documents.address import Address
 from model_repository.documents.commit import Commit, parse_commit
 from model_repository.documents.receipt import Outcome, Receipt
 from model_repository.errors import DocumentMalformed, ObjectMissing
@@ -15,6 +16,7 @@ from model_repository.repository import (
     CommitObject,
     list_commits,
     list_receipts,
+    read_address,
     read_commit_object,
     read_receipt,
 )
@@ -103,6 +105,14 @@ def read_receipt_or_none(store: Store, target: Target, generation: int) -> Recei
         return None
     except DocumentMalformed as error:
         return UnreadableReceipt(generation, str(error))
+
+
+def address_or_none(store: Store, receipt: Receipt | None) -> Address | None:
+    """Where what a receipt says serves answers; None: nobody said it, or not so that it can be read."""
+    try:
+        return read_address(store, receipt.target, receipt.generation) if receipt else None
+    except (ObjectMissing, DocumentMalformed):
+        return None
 
 
 def receipts(store: Store, target: Target) -> Iterator[Receipt | UnreadableReceipt]:

@@ -81,6 +81,10 @@ class Cluster(Protocol):
         """The Service or PodDisruptionBudget of that name, or None."""
         ...
 
+    def url(self, service: str) -> str | None:
+        """Where the Service of that name is reached from within the cluster; None if there is no such Service."""
+        ...
+
     def services(self) -> list[str]:
         """The names of the Services that this project manages."""
         ...

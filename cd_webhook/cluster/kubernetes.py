@@ -19,6 +19,7 @@ from model_repository.fields import format_moment
 from model_repository.log import Log
 
 _PAGE = "250"
+_HTTP: Final = 80
 
 
 def connect(variables: Mapping[str, str], namespace: str, log: Log) -> KubernetesCluster:
@@ -129,6 +130,14 @@ class KubernetesCluster:
             return self._api.get(f"{self._collection(kind)}/{name}")
         except Missing:
             return None
+
+    def url(self, service: str) -> str | None:
+        """See `cluster.Cluster.url`: the name that the cluster's DNS gives it."""
+        found = self.read("Service", service)
+        if found is None:
+            return None
+        port = found["spec"]["ports"][0]["port"]
+        return f"http://{service}.{self._namespace}.svc{'' if port == _HTTP else f':{port}'}"
 
     def services(self) -> list[str]:
         """See `cluster.Cluster.services`."""

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import islice
 
+from model_repository.documents.address import Address
 from model_repository.documents.incidents import INCIDENTS_LIMIT, Incident, parse_incidents
 from model_repository.documents.receipt import Outcome, Receipt
 from model_repository.errors import AccessDenied, DocumentMalformed, ObjectMissing
@@ -18,6 +19,7 @@ from operator_cli.live import (
     RECEIPTS_READ,
     Live,
     UnreadableReceipt,
+    address_or_none,
     commit_missing,
     nothing_committed,
     read_live,
@@ -34,7 +36,7 @@ class TargetStatus:
     since: when the live commit was uploaded, in UTC. receipt: of the live commit; None: nobody said yet.
     serving: the newest receipt that says served; None: no receipt does.
     incidents: what is wrong now and may pass, of the index and of its whole environment.
-    denied: why nothing of it can be read; empty: it can.
+    denied: why nothing of it can be read; empty: it can. address: where what serves answers; None: nobody said it.
     """
 
     live: Live
@@ -43,6 +45,7 @@ class TargetStatus:
     serving: Receipt | None
     incidents: tuple[Incident, ...] = ()
     denied: str = ""
+    address: Address | None = None
 
     def seconds(self, now: datetime) -> float:
         """How old the live commit is."""
@@ -94,7 +97,14 @@ def _status(store: Store, target: Target) -> TargetStatus:
     info = store.stat(target.commit_name)
     receipt = read_receipt_or_none(store, target, live.generation)
     serving = receipt if isinstance(receipt, Receipt) and receipt.outcome is Outcome.SERVED else served(store, target)
-    return TargetStatus(live, info.updated if info else None, receipt, serving, tuple(_incidents(store, target)))
+    return TargetStatus(
+        live,
+        info.updated if info else None,
+        receipt,
+        serving,
+        tuple(_incidents(store, target)),
+        address=address_or_none(store, serving),
+    )
 
 
 def _incidents(store: Store, target: Target) -> Iterator[Incident]:

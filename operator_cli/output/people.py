@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 
+from model_repository.documents.address import Address
 from model_repository.documents.canary_figures import CanaryFigures, TrackFigures
 from model_repository.documents.incidents import Incident
 from model_repository.documents.receipt import Receipt
@@ -71,6 +72,7 @@ def _target(status: TargetStatus, now: datetime) -> str:
         ("outcome", _outcome(receipt, status.seconds(now))),
         ("canary", _canary(receipt.canary) if isinstance(receipt, Receipt) else ""),
         ("serving", _serving(serving, now) if serving else "unknown: no receipt says that anything served"),
+        ("answers at", _address(status.address) if status.address else ""),
         *(("INCIDENT", _incident(incident, now)) for incident in status.incidents),
     )
 
@@ -90,6 +92,10 @@ def _outcome(receipt: Receipt | UnreadableReceipt | None, seconds: float) -> str
 def _serving(serving: Receipt, now: datetime) -> str:
     age = _age((now - serving.finished) / timedelta(seconds=1))
     return f"{serving.index_prefix}  generation {serving.generation}  for {age}"
+
+
+def _address(address: Address) -> str:
+    return f"{address.outside}  in the cluster {address.inside}" if address.outside else address.inside
 
 
 def history(found: list[Receipt | UnreadableReceipt], held: int = 0) -> str:

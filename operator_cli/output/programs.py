@@ -70,6 +70,9 @@ def _target(status: TargetStatus, now: datetime) -> dict[str, Any]:
         "denied": status.denied or None,
         "receipt": _receipt(receipt) if receipt else None,
         "serving": _receipt(status.serving) if status.serving else None,
+        "address": {"inside": status.address.inside, "outside": status.address.outside or None}
+        if status.address
+        else None,
         "incidents": [
             {"code": each.code, "detail": each.detail, "since": format_moment(each.since)} for each in status.incidents
         ],

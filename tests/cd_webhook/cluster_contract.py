@@ -13,6 +13,7 @@ import pytest
 from cd_webhook.cluster import Cluster, ClusterRefused, Conflict, Object, version_of
 from manifests import metadata as marks
 from manifests.canary import canary_of
+from model_repository.documents.address import parse_url
 
 Make = Callable[[str, int], tuple[Object, Object]]
 """From an index' name and a generation to its Deployment and Service."""
@@ -37,6 +38,14 @@ def what_was_created_is_there(cluster: Cluster, make: Make, name: str) -> None:
     assert created["metadata"]["name"] == live["metadata"]["name"] == name
     assert live["metadata"]["annotations"][marks.COMMIT_GENERATION] == "1"
     assert name in [found["metadata"]["name"] for found in cluster.deployments()]
+
+
+def a_service_has_a_url_as_soon_as_it_is_there(cluster: Cluster, make: Make, name: str) -> None:
+    assert cluster.url(name) is None
+    cluster.apply(make(name, 1)[1], resource_version=None)
+    found = cluster.url(name)
+    assert found is not None
+    assert parse_url(found).startswith("http://")
 
 
 def the_second_of_two_creators_meets_a_conflict(cluster: Cluster, make: Make, name: str) -> None:
@@ -203,6 +212,7 @@ def what_was_deleted_is_gone_and_leaves_others_alone(cluster: Cluster, make: Mak
 CHECKS: list[Callable[[Cluster, Make, str], None]] = [
     an_unknown_deployment_is_none,
     what_was_created_is_there,
+    a_service_has_a_url_as_soon_as_it_is_there,
     the_second_of_two_creators_meets_a_conflict,
     a_write_decided_on_an_old_version_meets_a_conflict,
     an_apply_to_what_is_gone_meets_a_conflict,

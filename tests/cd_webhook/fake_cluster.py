@@ -107,6 +107,9 @@ class FakeCluster:
         with self._lock:
             return copy.deepcopy(self.others.get((kind, name)))
 
+    def url(self, service: str) -> str | None:
+        return f"http://{service}.n.svc" if self.read("Service", service) else None
+
     def services(self) -> list[str]:
         with self._lock:
             return sorted(name for kind, name in self.others if kind == "Service")

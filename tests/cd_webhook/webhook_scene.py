@@ -123,7 +123,13 @@ class Scene:
 
         cluster, store = cluster or self.cluster, store or self.store
         receipts = Receipts(
-            environment="test", cluster=cluster, store=store, clock=self.clock, log=log, notifier=self.notifier
+            environment="test",
+            cluster=cluster,
+            store=store,
+            clock=self.clock,
+            log=log,
+            notifier=self.notifier,
+            url=chosen.url or "",
         )
         return Delivery(
             environment="test",

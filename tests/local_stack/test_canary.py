@@ -26,6 +26,7 @@ from model_repository.gcs_store import GcsStore
 from model_repository.names import Target
 from model_repository.repository import read_filter_receipt, write_filter
 from operator_cli.commands.compare import compare_items
+from operator_cli.commands.status import TargetStatus, status
 
 ROOT = Path(__file__).resolve().parents[2]
 CATALOGUE = ROOT / "local_stack" / "demo" / "home_store"
@@ -161,6 +162,18 @@ def test_pods_have_what_values_add_to_them(scene: Scene) -> None:
     }
     (said,) = scene.stack.work_dir.glob(f"**/{pod['metadata']['name']}/volumes/notes/said")
     assert said.read_text() == "hello"
+
+
+def test_the_bucket_says_where_an_index_answers(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    scene.settled()
+    for name, value in scene.stack.variables().items():
+        monkeypatch.setenv(name, value)
+    (found,) = status(GcsStore(scene.bucket.name), TARGET.environment, TARGET.index)
+    assert isinstance(found, TargetStatus)
+    assert found.serving
+    assert found.address
+    with urllib.request.urlopen(f"{found.address.inside}/v1/status", timeout=30) as answer:
+        assert json.load(answer)["generation"] == found.serving.generation
 
 
 def test_a_good_build_is_promoted_while_callers_ask_and_none_of_them_notices(scene: Scene) -> None:

@@ -45,8 +45,10 @@ KEYS = st.text(st.characters(exclude_categories=["Cs"]), max_size=60) | st.sampl
 """Kubernetes' own are short as well."""
 PATIENT = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
-FIELDS = [each.name for each in dataclasses.fields(Values) if "str" in str(each.type) and each.name != "environment"]
-"""Every choice that is text, or holds text."""
+NOWHERE = {"environment", "url"}
+"""What no manifest says: it is told to people."""
+FIELDS = [each.name for each in dataclasses.fields(Values) if "str" in str(each.type) and each.name not in NOWHERE]
+"""Every choice that is text, or holds text, of the manifests."""
 
 
 def with_texts(values: Values, texts: Mapping[str, str]) -> Values:

@@ -48,6 +48,8 @@ def test_the_least_values_are_enough() -> None:
         (LEAST + "canary: {max_latency_ratio: 0.5}\n", "canary.max_latency_ratio: expected 1 to 1000"),
         (LEAST + "canary: {max_error_rate: 1%}\n", "canary.max_error_rate: expected a number"),
         (LEAST + "storage_class: Fast_1\n", "storage_class: 'Fast_1'"),
+        (LEAST + "url: https://search.example/\n", "url: 'https://search.example/': expected {index} once"),
+        (LEAST + "url: javascript:{index}\n", "url: 'javascript:index': expected a URL"),
         (LEAST + "pod_patch: [x]\n", "pod_patch: expected a mapping"),
         (LEAST + "pod_patch: {spec: {when: 2026-01-01}}\n", "pod_patch.spec.when: '2026-01-01' is neither text"),
         (LEAST + "canary: true\n", "canary: expected an object"),

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from model_repository.deployment import DeploymentRequest, Footprint, footprint
 from model_repository.digests import format_crc32c, parse_crc32c
+from model_repository.documents.address import Address, format_address, parse_address
 from model_repository.documents.canary_figures import CanaryFigures, TrackFigures
 from model_repository.documents.commit import Commit, LiveCommit, format_commit, parse_commit
 from model_repository.documents.detector_manifest import (
@@ -270,6 +271,15 @@ def test_a_model_manifest_is_read_as_it_was_written(manifest: ModelManifest) -> 
 @settings(max_examples=25)
 def test_a_receipt_is_read_as_it_was_written(receipt: Receipt) -> None:
     assert parse_receipt(format_receipt(receipt), receipt.target, receipt.generation) == receipt
+
+
+hosts = st.from_regex(r"https?://[a-z][-a-z0-9.]{0,30}[a-z](:[1-9][0-9]{0,3})?(/[-a-z0-9./_~%]{0,30})?", fullmatch=True)
+
+
+@given(st.builds(Address, targets, generations, hosts, st.just("") | hosts))
+@settings(max_examples=25)
+def test_an_address_is_read_as_it_was_written(address: Address) -> None:
+    assert parse_address(format_address(address), address.target, address.generation) == address
 
 
 @given(targets, st.builds(ItemFilter, st.integers(0, 10**8), digests, printable(200), printable(1000)))

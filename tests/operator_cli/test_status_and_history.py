@@ -5,11 +5,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from model_repository.documents.address import Address
 from model_repository.documents.canary_figures import CanaryFigures, TrackFigures
 from model_repository.documents.incidents import Incident, format_incidents
 from model_repository.documents.receipt import Outcome
 from model_repository.errors import AccessDenied
 from model_repository.names import Target
+from model_repository.repository import write_address
 from model_repository.store import StoredObject
 
 if TYPE_CHECKING:
@@ -27,6 +29,24 @@ def test_status_of_a_served_commit_names_build_generation_and_who(operator: Oper
     assert f"indexes/clothing/b1  generation {generation}" in text
     assert "by batch" in text
     assert "served" in text
+
+
+def test_status_says_where_what_serves_answers(operator: Operator) -> None:
+    generation = operator.deployed(operator.build("b1"))
+    assert operator("status", "--output", "json").value["targets"][0]["address"] is None
+    inside, outside = "http://clothing.search.svc", "https://search.example/clothing"
+    write_address(operator.store, Address(operator.target, generation, inside, outside))
+    operator.commit(operator.build("b2"))  # rolls out: what serves is still where it was
+
+    assert f"answers at  {outside}  in the cluster {inside}" in operator("status", "clothing").out
+    (target,) = operator("status", "--output", "json").value["targets"]
+    assert target["address"] == {"inside": inside, "outside": outside}
+
+
+def test_an_address_that_nobody_can_read_is_none(operator: Operator) -> None:
+    generation = operator.deployed(operator.build("b1"))
+    operator.store.write(operator.target.address_name(generation), b"{", if_generation_match=0)
+    assert operator("status", "--output", "json").value["targets"][0]["address"] is None
 
 
 def test_a_commit_without_a_receipt_is_waiting_and_says_how_long(operator: Operator) -> None:
