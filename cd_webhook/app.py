@@ -21,7 +21,7 @@ from cd_webhook.check import Checked
 from cd_webhook.deliver import Delivery, Rejected
 from cd_webhook.filters import Filters
 from cd_webhook.metrics import Metrics
-from cd_webhook.status import describe_all, describe_one
+from cd_webhook.status import describe_all, describe_one, describe_rollouts
 from cd_webhook.watcher import Watcher
 from model_repository import CONTRACT, __version__
 from model_repository.deployment import PAYLOAD_LIMIT, AnswerOutcome, parse_payload
@@ -76,6 +76,7 @@ def create_app(given: Dependencies) -> Starlette:
             Route("/v1/deployments", door.deployments),
             Route("/v1/deployments/{index}", door.deployment),
             Route("/v1/deployments/{index}", door.withdraw, methods=["DELETE"]),
+            Route("/v1/rollouts", door.rollouts),
             Route("/v1/check", door.installation),
             Route("/livez", door.livez),
             Route("/readyz", door.readyz),
@@ -122,6 +123,9 @@ class _Door:
 
     def deployment(self, request: Request) -> Response:
         return self._guarded(request, lambda: self._one_deployment(request))
+
+    def rollouts(self, request: Request) -> Response:
+        return self._guarded(request, lambda: self._all_rollouts(request))
 
     def installation(self, request: Request) -> Response:
         return self._guarded(request, lambda: self._say_what_is_wrong(request))
@@ -202,6 +206,13 @@ class _Door:
             said = f"no index {index[:80]!r} here; /v1/deployments lists them"
             return JSONResponse({"detail": said}, HTTPStatus.NOT_FOUND)
         return JSONResponse(found)
+
+    def _all_rollouts(self, request: Request) -> JSONResponse:
+        # people's boards ask every few seconds: no sweep, which is what `/v1/deployments` counts as
+        self._check(request)
+        it = self._delivery
+        found = describe_rollouts(it.cluster, it.clock.now())
+        return JSONResponse({"environment": it.environment, "rollouts": found})
 
     def _say_what_is_wrong(self, request: Request) -> JSONResponse:
         self._check(request)

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from cd_webhook.canary import limit as canary_limit
 from cd_webhook.cluster import Cluster, Object, name_of
 from cd_webhook.rules.drift import changes, differences
 from cd_webhook.rules.pods import is_ready
-from cd_webhook.rules.rollout import Served, judge, longest
+from cd_webhook.rules.rollout import Served, judge, longest, new_pods
 from cd_webhook.state import NEVER, Deployed, Rollout, read_deployed
-from manifests.metadata import COMMIT_GENERATION, INDEX_PREFIX, INSTANCE, canary_name, is_canary
+from manifests.metadata import COMMIT_GENERATION, INDEX_PREFIX, INSTANCE, canary_name, deployment_selector, is_canary
 from model_repository.deployment import DeploymentRequest
 from model_repository.fields import format_moment
 
@@ -137,6 +137,42 @@ def describe_all(cluster: Cluster, environment: str) -> list[dict[str, Any]]:
         for name, live in deployments.items()
         if not is_canary(name)
     ]
+
+
+def describe_rollouts(cluster: Cluster, now: datetime) -> list[dict[str, Any]]:
+    """Each rollout that goes on: how many pods of the new build are ready, and for how long it has gone on.
+
+    One request to the cluster, and a second one if there are any. Raises as the cluster does.
+    """
+    deployments = {name_of(live): live for live in cluster.deployments()}
+    going = [live for name, live in deployments.items() if not is_canary(name) and read_deployed(live).pending]
+    pods = cluster.all_pods() if going else []
+    return [_describe_rollout(live, deployments.get(canary_name(name_of(live))), pods, now) for live in going]
+
+
+def _describe_rollout(live: Object, canary: Object | None, pods: list[Object], now: datetime) -> dict[str, Any]:
+    deployed = read_deployed(live)
+    rolling_out = canary if deployed.trial else live
+    mine = [] if rolling_out is None else _pods_of(rolling_out, pods)
+    wanted = deployed.trial.rules.replicas if deployed.trial else live["spec"].get("replicas", 1)
+    detail = _canary(canary, mine) if deployed.trial else judge(live, mine, watched=timedelta(0)).sentence
+    since = max(deployed.started, deployed.promoted or NEVER)
+    return {
+        "index": name_of(live),
+        "generation": str(deployed.generation),
+        "canary": deployed.trial is not None,
+        "seconds": round(max((now - since) / timedelta(seconds=1), 0.0), 1),
+        "pods": {
+            "wanted": wanted,
+            "ready": sum(is_ready(pod) for pod in new_pods(rolling_out["spec"], mine)) if rolling_out else 0,
+        },
+        "detail": detail,
+    }
+
+
+def _pods_of(deployment: Object, pods: list[Object]) -> list[Object]:
+    wanted = deployment_selector(name_of(deployment)).items()
+    return [pod for pod in pods if wanted <= pod["metadata"]["labels"].items()]
 
 
 def describe_one(cluster: Cluster, environment: str, index: str) -> dict[str, Any] | None:

@@ -69,6 +69,7 @@ def _parser() -> argparse.ArgumentParser:
     look = command("status", "what is committed, what became of it, what serves")
     look.add_argument("index", nargs="?", help="one index; else all")
     _environment(look, "only this environment (default: INDEXPUSH_ENVIRONMENT, else all)")
+    _webhook(look)
 
     past = command("history", "the receipts, newest first")
     past.add_argument("index")
@@ -195,6 +196,7 @@ def _add_board(command: _Command) -> None:
         metavar="HOURS",
         help="what serves should be no older (default: 26, for a batch that runs daily)",
     )
+    _webhook(board)
     board.add_argument("--by", metavar="WHO", help="for the record (default: gcloud's account, or user@host)")
 
 
@@ -310,6 +312,16 @@ def _record(parser: argparse.ArgumentParser) -> None:
 
 def _wait(parser: argparse.ArgumentParser, text: str) -> None:
     parser.add_argument("--wait", nargs="?", type=_seconds, const=0.0, metavar="SECONDS", help=text)
+
+
+def _webhook(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--webhook",
+        action="append",
+        default=[],
+        metavar="URL",
+        help="ask a CD webhook how rollouts go, pod by pod (CD_WEBHOOK_TOKEN is its token); once for each environment",
+    )
 
 
 def _seconds(text: str) -> float:

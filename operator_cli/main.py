@@ -27,6 +27,7 @@ from operator_cli.context import Context
 from operator_cli.errors import UsageRefused
 from operator_cli.output import people, programs
 from operator_cli.signature import default_signature
+from operator_cli.webhook import Webhook, ask_all
 
 _Show = Callable[[dict[str, Any], str], None]
 """Prints a result, as JSON or as text."""
@@ -78,7 +79,8 @@ def _run(arguments: argparse.Namespace, context: Context) -> int:
 
     match arguments.command:
         case "status":
-            _status(open_store(), _environment(arguments, context), arguments.index, context, show)
+            webhooks = [Webhook.named(url, context.environ) for url in arguments.webhook]
+            _status(open_store(), _environment(arguments, context), arguments.index, context, show, webhooks=webhooks)
         case "history":
             _history(arguments, context, open_store(), show)
         case "builds":
@@ -114,9 +116,21 @@ def _definitions(arguments: argparse.Namespace, context: Context, bucket: str, s
         show(*argo_workflow(_target(arguments, context), bucket, arguments.values, context.environ))
 
 
-def _status(store: Store, environment: str | None, index: str | None, context: Context, show: _Show) -> None:
+def _status(
+    store: Store,
+    environment: str | None,
+    index: str | None,
+    context: Context,
+    show: _Show,
+    *,
+    webhooks: Sequence[Webhook] = (),
+) -> None:
     found, now = status(store, environment, index), context.clock.now()
-    show(programs.status(found, now), people.status(found, now) or f"nothing is committed in gs://{store.bucket}")
+    said, silent = ask_all(webhooks)
+    for why in silent:
+        context.warn(f"indexpush: {why}")
+    text = people.status(found, now, said) or f"nothing is committed in gs://{store.bucket}"
+    show(programs.status(found, now, said), text)
 
 
 def _history(arguments: argparse.Namespace, context: Context, store: Store, show: _Show) -> None:

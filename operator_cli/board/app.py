@@ -26,12 +26,15 @@ from model_repository.store import Store
 from operator_cli.board.details import details, diff
 from operator_cli.board.identity import OwnMachine, SignIn, SignInNeeded
 from operator_cli.board.overview import Overview, Row, for_scripts
+from operator_cli.board.rollouts import Rollouts
 from operator_cli.commands import changes
 from operator_cli.commands.changes import Change, Options
 from operator_cli.errors import BuildMissing, CommitMissing, CommitOnHold, NothingServed, UsageRefused
 from operator_cli.output import programs
 
 _LOOK_SECONDS = 1.0
+_ASK_SECONDS = 2.0
+"""Between two questions to webhooks, which are asked only while a rollout goes on that somebody watches."""
 _QUIET_SECONDS = 15.0
 """Nothing is sent for so long at most, so that proxies keep the stream open."""
 _BODY_LIMIT = 16 * 1024
@@ -65,10 +68,14 @@ _STATUS: tuple[tuple[type[Exception], int], ...] = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Board:
-    """What the answers need. hosts: the names by which browsers may call this server; empty: any, a proxy checks."""
+    """What the answers need.
+
+    rollouts: what webhooks say. hosts: the names by which browsers may call this server; empty: any, a proxy checks.
+    """
 
     store: Store
     overview: Overview
+    rollouts: Rollouts
     clock: Clock
     sign_in: SignIn
     hosts: tuple[str, ...] = ()
@@ -143,18 +150,30 @@ class _Api:
 
     @contextlib.asynccontextmanager
     async def lifespan(self, _: Starlette) -> AsyncIterator[None]:
-        """Look at the bucket while somebody watches."""
-        looking = asyncio.create_task(self._keep_looking())
+        """Look at the bucket while somebody watches, and beside that ask webhooks, which may be slow."""
+        board = self._board
+        tasks = [asyncio.create_task(self._keep(board.overview.look, _LOOK_SECONDS))]
+        if board.rollouts.asks:
+            tasks.append(asyncio.create_task(self._keep(self._ask, _ASK_SECONDS)))
         yield
-        looking.cancel()
+        for task in tasks:
+            task.cancel()
 
-    async def _keep_looking(self) -> None:
+    def _ask(self) -> bool:
+        waiting = any(row.get("state") == "waiting" for row in self._board.overview.rows)
+        return waiting and self._board.rollouts.look()
+
+    async def _keep(self, look: Callable[[], bool], pause: float) -> None:
         while True:
             await self._somebody.wait()
-            if await run_in_threadpool(self._board.overview.look):
+            if await run_in_threadpool(look):
                 async with self._changed:
                     self._changed.notify_all()
-            await asyncio.sleep(_LOOK_SECONDS)
+            await asyncio.sleep(pause)
+
+    def _rows(self) -> dict[str, Row]:
+        board = self._board
+        return {_name(row): row | {"rollout": board.rollouts.of(row)} for row in board.overview.rows}
 
     async def events(self, request: Request) -> Response:
         """All rows, and then those that change, as server-sent events."""
@@ -168,7 +187,7 @@ class _Api:
         problem = ""
         try:
             while True:
-                rows = {_name(row): row for row in self._board.overview.rows}
+                rows = self._rows()
                 if sent is None or (rows, self._board.overview.problem) != (sent, problem):
                     problem = self._board.overview.problem
                     yield _event(rows, sent or {}, problem, format_moment(self._board.clock.now()), all=sent is None)

@@ -13,9 +13,11 @@ from model_repository.store import Store
 from operator_cli.board.app import Board, application
 from operator_cli.board.identity import Iap, OwnMachine, ReadOnly, SignIn
 from operator_cli.board.overview import Overview
+from operator_cli.board.rollouts import Rollouts
 from operator_cli.context import Context
 from operator_cli.errors import UsageRefused
 from operator_cli.signature import default_signature
+from operator_cli.webhook import Webhook
 
 _OWN = "127.0.0.1"
 
@@ -30,6 +32,7 @@ def board(arguments: argparse.Namespace, store: Store, context: Context) -> None
     served = Board(
         store=store,
         overview=overview,
+        rollouts=Rollouts([Webhook.named(url, context.environ) for url in arguments.webhook], context.clock),
         clock=context.clock,
         sign_in=sign_in,
         hosts=(_OWN, "localhost") if own else (),

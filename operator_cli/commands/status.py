@@ -47,6 +47,11 @@ class TargetStatus:
     denied: str = ""
     address: Address | None = None
 
+    @property
+    def waits(self) -> bool:
+        """Whether nobody said yet what became of the live commit."""
+        return self.receipt is None and not self.denied
+
     def seconds(self, now: datetime) -> float:
         """How old the live commit is."""
         return max((now - self.since) / timedelta(seconds=1), 0.0) if self.since else 0.0

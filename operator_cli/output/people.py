@@ -16,6 +16,7 @@ from operator_cli.commands.changes import Change
 from operator_cli.commands.status import TargetStatus
 from operator_cli.commands.waiting import Verdict
 from operator_cli.live import UnreadableReceipt
+from operator_cli.webhook import Said
 
 _MINUTE, _HOUR, _DAY = 60, 3600, 86400
 
@@ -48,9 +49,9 @@ def verdict(verdict: Verdict) -> str:
     return _row("outcome", _joined(f"{outcome} after {verdict.seconds:.1f} s", verdict.detail))
 
 
-def status(found: list[TargetStatus | CommitObject], now: datetime) -> str:
-    """A paragraph per target."""
-    return "\n".join(_ignored(each) if isinstance(each, CommitObject) else _target(each, now) for each in found)
+def status(found: list[TargetStatus | CommitObject], now: datetime, said: Sequence[Said] = ()) -> str:
+    """A paragraph per target. said: by webhooks, of rollouts that go on."""
+    return "\n".join(_ignored(each) if isinstance(each, CommitObject) else _target(each, now, said) for each in found)
 
 
 def _ignored(found: CommitObject) -> str:
@@ -58,7 +59,7 @@ def _ignored(found: CommitObject) -> str:
     return _paragraph(repr(found.name), ("IGNORED", why))
 
 
-def _target(status: TargetStatus, now: datetime) -> str:
+def _target(status: TargetStatus, now: datetime, said: Sequence[Said]) -> str:
     live, receipt, serving = status.live, status.receipt, status.serving
     if status.denied:
         return _paragraph(str(live.target), ("DENIED", status.denied))
@@ -70,11 +71,22 @@ def _target(status: TargetStatus, now: datetime) -> str:
         ("", _joined(_by(live.commit.by), live.commit.reason) if live.commit else ""),
         ("mend", status.mend),
         ("outcome", _outcome(receipt, status.seconds(now))),
+        *(("rollout", _rollout(status, each)) for each in said if each.environment == live.target.environment),
         ("canary", _canary(receipt.canary) if isinstance(receipt, Receipt) else ""),
         ("serving", _serving(serving, now) if serving else "unknown: no receipt says that anything served"),
         ("answers at", _address(status.address) if status.address else ""),
         *(("INCIDENT", _incident(incident, now)) for incident in status.incidents),
     )
+
+
+def _rollout(status: TargetStatus, said: Said) -> str:
+    if not status.waits:
+        return ""
+    found = said.of(status.live.target, status.live.generation)
+    if found is None:
+        return "not taken up: the webhook hasn't heard of it, or another commit's rollout comes first"
+    pods = "canary pods" if found.canary else "new pods"
+    return _joined(f"{found.ready} of {found.wanted} {pods} ready after {found.seconds:.0f} s", found.detail)
 
 
 def _incident(incident: Incident, now: datetime) -> str:

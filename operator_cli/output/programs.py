@@ -16,6 +16,7 @@ from operator_cli.commands.changes import Change
 from operator_cli.commands.status import TargetStatus
 from operator_cli.commands.waiting import Verdict
 from operator_cli.live import UnreadableReceipt
+from operator_cli.webhook import Progress, Said
 
 
 def change(change: Change, verdict: Verdict | None) -> dict[str, Any]:
@@ -44,9 +45,11 @@ def change(change: Change, verdict: Verdict | None) -> dict[str, Any]:
     return value
 
 
-def status(found: list[TargetStatus | CommitObject], now: datetime) -> dict[str, Any]:
-    """Targets by name, and the names that are no commit's."""
-    targets = [_target(each, now) for each in found if isinstance(each, TargetStatus)]
+def status(found: list[TargetStatus | CommitObject], now: datetime, said: Sequence[Said] = ()) -> dict[str, Any]:
+    """Targets by name, and the names that are no commit's. said: by webhooks, of rollouts that go on."""
+    targets = [
+        _target(each, now) | {"rollout": _rollout(each, said)} for each in found if isinstance(each, TargetStatus)
+    ]
     return {"targets": targets, "ignored": [each.name for each in found if isinstance(each, CommitObject)]}
 
 
@@ -76,6 +79,25 @@ def _target(status: TargetStatus, now: datetime) -> dict[str, Any]:
         "incidents": [
             {"code": each.code, "detail": each.detail, "since": format_moment(each.since)} for each in status.incidents
         ],
+    }
+
+
+def _rollout(status: TargetStatus, said: Sequence[Said]) -> dict[str, Any] | None:
+    if not status.waits:
+        return None
+    live = status.live
+    found = (each.of(live.target, live.generation) for each in said if each.environment == live.target.environment)
+    return next((rollout(each) for each in found if each), None)
+
+
+def rollout(progress: Progress) -> dict[str, Any]:
+    """How a rollout goes."""
+    return {
+        "canary": progress.canary,
+        "seconds": progress.seconds,
+        "pods_ready": progress.ready,
+        "pods_wanted": progress.wanted,
+        "detail": progress.detail,
     }
 
 

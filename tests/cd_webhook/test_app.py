@@ -23,7 +23,8 @@ from model_repository import CONTRACT, __version__
 from model_repository.errors import DeliveryError, DocumentMalformed
 from model_repository.repository import write_filter
 from tests.cd_webhook import fake_cluster as pods
-from tests.cd_webhook.webhook_scene import TARGET, Scene, request
+from tests.cd_webhook.webhook_scene import TARGET, VALUES, Scene, request
+from tests.cd_webhook.webhook_scene import values as some_values
 
 URL = "/webhooks/webhook/indexpush"
 
@@ -211,6 +212,45 @@ def test_a_person_sees_what_was_asked_for_what_serves_and_how_it_goes(stage: Sta
     assert found["detail"].endswith("pull tries again: bucket: 503")
     assert found["serving"] == [{"generation": "1", "index_prefix": "indexes/home-store/b1", "pods": 1}]
     assert found["drift"] == []
+
+
+def test_how_rollouts_go_is_told_with_the_pods_of_the_new_build_alone() -> None:
+    scene = Scene()
+    scene.configure(some_values(VALUES.replace("replicas: 1", "replicas: 3")))
+    stage = Stage(scene)  # which watches nothing: it isn't started
+    scene.serve(1)
+    assert stage.client.get("/v1/rollouts").json() == {"environment": "test", "rollouts": []}
+    scene.cluster.fates["2"] = pods.ended(75, "bucket: 503")
+    scene.deliver(request(2))
+    scene.cluster.tick()
+    scene.clock.moment += timedelta(seconds=42)
+    (found,) = stage.client.get("/v1/rollouts").json()["rollouts"]
+    assert (found["index"], found["generation"], found["canary"]) == ("home-store", "2", False)
+    assert found["pods"] == {"wanted": 3, "ready": 0}  # those that are ready are of the old build
+    assert found["seconds"] == 42
+    assert found["detail"].endswith("pull tries again: bucket: 503")
+
+
+def test_of_a_canary_its_own_pods_are_told() -> None:
+    scene = Scene()
+    scene.configure(some_values(VALUES.replace("replicas: 1", "replicas: 3\ncanary: {replicas: 2}")))
+    stage = Stage(scene)
+    scene.serve(1)
+    scene.deliver(request(2))
+    scene.delivery.advance("home-store")
+    scene.cluster.tick()
+    (found,) = stage.client.get("/v1/rollouts").json()["rollouts"]
+    assert (found["generation"], found["canary"], found["pods"]) == ("2", True, {"wanted": 2, "ready": 2})
+
+
+def test_who_asks_how_rollouts_go_is_no_sweep_and_is_checked() -> None:
+    stage = Stage(Scene(), token="s3cret")
+    assert stage.client.get("/v1/rollouts").status_code == 401
+    before = stage.client.get("/metrics").text
+    right = {"authorization": "Bearer s3cret"}
+    stage.scene.clock.moment += timedelta(seconds=500)
+    assert stage.client.get("/v1/rollouts", headers=right).status_code == 200
+    assert 'indexpush_sweep_age_seconds{environment="test"} 500.0' in stage.client.get("/metrics").text, before
 
 
 def test_what_somebody_changed_by_hand_is_reported(stage: Stage) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -16,7 +16,9 @@ from model_repository.names import Target
 from operator_cli.board.app import Board, application
 from operator_cli.board.identity import OwnMachine, SignIn
 from operator_cli.board.overview import Overview
+from operator_cli.board.rollouts import Rollouts
 from operator_cli.board.serve import listen
+from operator_cli.webhook import Webhook
 from tests import builds, plain_http
 from tests.operator_cli.conftest import Operator
 
@@ -33,11 +35,20 @@ class Running:
 
 
 @contextmanager
-def running(operator: Operator, sign_in: SignIn, hosts: tuple[str, ...] = ("127.0.0.1",)) -> Iterator[Running]:
+def running(
+    operator: Operator, sign_in: SignIn, hosts: tuple[str, ...] = ("127.0.0.1",), webhooks: Sequence[Webhook] = ()
+) -> Iterator[Running]:
     """Serve until the block ends."""
     overview = Overview(operator.store, operator.clock, FRESHNESS)
     overview.look()
-    board = Board(store=operator.store, overview=overview, clock=operator.clock, sign_in=sign_in, hosts=hosts)
+    board = Board(
+        store=operator.store,
+        overview=overview,
+        rollouts=Rollouts(webhooks, operator.clock),
+        clock=operator.clock,
+        sign_in=sign_in,
+        hosts=hosts,
+    )
     listener = listen("127.0.0.1", 0)
     url = f"http://127.0.0.1:{listener.getsockname()[1]}"
     server = uvicorn.Server(uvicorn.Config(application(board), log_level="warning", timeout_graceful_shutdown=1))

@@ -8,12 +8,18 @@ from dataclasses import replace
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
+from model_repository.documents.address import Address
+from model_repository.documents.canary_figures import CanaryFigures, TrackFigures
+from model_repository.documents.receipt import Outcome
 from model_repository.names import Target
+from model_repository.repository import write_address
 from operator_cli.board.identity import OwnMachine
+from operator_cli.webhook import Webhook
 from tests.chromium import chromium, faultless_page
 from tests.operator_cli.board_scene import Running, running, shop
 from tests.operator_cli.conftest import Operator
 from tests.operator_cli.test_diff import FOUND, upload
+from tests.operator_cli.webhook_server import TOKEN, answering, rollout
 
 SIGN_IN = OwnMachine("eve@example.com")
 
@@ -67,6 +73,58 @@ def test_a_commit_and_its_receipt_show_up_by_themselves_and_focus_stays(page: Pa
     operator.deployed(operator.build("b3"))
     expect(row(page, "production", "clothing")).to_contain_text("b3")  # type: ignore[arg-type]
     expect(clothing).to_be_focused()
+
+
+def test_a_row_links_to_where_its_index_answers(page: Page, operator: Operator) -> None:
+    clothing = row(page, "production", "clothing")
+
+    def serve(build: str, *urls: str) -> None:
+        prefix = operator.build(build)
+        generation = operator.commit(prefix)
+        if urls:  # before the receipt, as the webhook does
+            write_address(operator.store, Address(operator.target, generation, *urls))
+        operator.receipt(generation, Outcome.SERVED, prefix)
+        expect(clothing).to_contain_text(build)  # type: ignore[arg-type]
+
+    serve("b3", "http://clothing.search.svc")
+    link = clothing.get_by_role("link", name="clothing.search.svc")  # type: ignore[attr-defined]
+    expect(link).to_have_attribute("href", "http://clothing.search.svc")
+    expect(link).to_have_attribute("rel", "noreferrer")
+    serve("b4", "http://clothing.search.svc", "https://search.example/clothing")
+    link = clothing.get_by_role("link", name="search.example/clothing")  # type: ignore[attr-defined]
+    expect(link).to_have_attribute("href", "https://search.example/clothing")
+    serve("b5")  # by a webhook of an older release
+    expect(clothing.get_by_role("link")).to_have_count(0)  # type: ignore[attr-defined]
+
+
+def test_a_rollout_shows_its_pods_and_its_seconds_go_on(browser: Browser, operator: Operator) -> None:
+    shop(operator)
+    generation = operator.commit(operator.build("b3"))
+    with (
+        answering() as webhook,
+        running(operator, SIGN_IN, webhooks=[Webhook(webhook.url, TOKEN)]) as board,
+        faultless_page(browser) as page,
+    ):
+        webhook.rollouts = [rollout("clothing", generation)]
+        page.goto(f"{board.url}/?key={SIGN_IN.secret}")
+        clothing = row(page, "production", "clothing")
+        expect(clothing).to_contain_text("1 of 3 new pods ready, 42 s")  # type: ignore[arg-type]
+        expect(clothing).to_contain_text("2 of 3 pods are new")  # type: ignore[arg-type]
+        expect(clothing.locator("[data-since]")).not_to_have_text("42 s")  # type: ignore[attr-defined]
+        webhook.rollouts = [rollout("clothing", generation, canary=True, ready=0, wanted=1, detail="")]
+        expect(clothing).to_contain_text("0 of 1 canary pods ready")  # type: ignore[arg-type]
+        webhook.status = 503
+        expect(clothing).to_contain_text("pods unknown")  # type: ignore[arg-type]
+
+
+def test_what_a_canary_showed_stands_in_the_timeline(page: Page, operator: Operator) -> None:
+    track = TrackFigures(1, 40, 0, 3.25, 1200, 2, 2.5)
+    operator.deployed(operator.build("b3"), canary=CanaryFigures(True, 60.0, 0, 0, track, replace(track, p95_ms=None)))
+    opened(page, "production", "clothing")
+    expect(page.locator("tr.details:visible .timeline li").first).to_contain_text(
+        "canary promoted after 60 s: canary p95 3.3 ms, 0 of 40 probes and 2 of 1,200 requests failed; "
+        "stable p95 unknown, 0 of 40 probes"
+    )
 
 
 def test_a_row_opens_and_tells_what_became_of_its_commits(page: Page) -> None:

@@ -1,7 +1,7 @@
 // The board: rows come by themselves; a row opens; a change is explained before it is made, and is made with a reason.
 
 import * as api from "./api.js";
-import { cells, diff, diffButton, element, sparks, timeline } from "./view.js";
+import { cells, diff, diffButton, elapsed, element, sparks, timeline } from "./view.js";
 
 const at = (id) => document.getElementById(id);
 const rows = new Map(); // by name: what the server said
@@ -240,6 +240,7 @@ at("form").addEventListener("submit", confirm);
 at("cancel").addEventListener("click", () => at("dialog").close());
 at("dialog").addEventListener("close", () => { state.asked = null; });
 at("filter").addEventListener("input", show);
+setInterval(() => { for (const each of document.querySelectorAll("[data-since]")) each.textContent = elapsed(each.dataset.since, now()); }, 1000);
 setInterval(() => { for (const each of shown.values()) each.said = null; show(); }, 20_000); // ages go on
 
 api.listen(onEvent, (up) => {

@@ -39,6 +39,28 @@ export function state(row) {
   return element("span", { className: `state ${bad ? "bad" : row.state}` }, word);
 }
 
+// where a row's build answers; only what is http or https is a link
+function address(row) {
+  const url = row.address?.outside ?? row.address?.inside;
+  if (!url) return null;
+  const words = url.replace(/^https?:\/\//, "").replace(/\/$/, "");
+  const title = row.address.outside ? `in the cluster: ${row.address.inside}` : "within the cluster";
+  const link = /^https?:\/\//.test(url) ? element("a", { href: url, target: "_blank", rel: "noreferrer", title }, words) : words;
+  return element("small", {}, "at ", link);
+}
+
+// how a rollout goes; the seconds go on by themselves
+function rollout(row, now) {
+  const it = row.rollout;
+  if (!it) return null;
+  const kind = it.canary ? "canary pods" : "new pods";
+  const pods = it.pods ? `${it.pods.ready} of ${it.pods.wanted} ${kind} ready` : it.unknown ? "pods unknown" : it.detail;
+  const since = it.since ? element("span", { "data-since": it.since }, elapsed(it.since, now)) : "";
+  return element("small", { className: "rollout", title: it.unknown ?? "" }, `${pods}, `, since, it.pods && it.detail ? element("span", { className: "detail" }, it.detail) : null);
+}
+
+export const elapsed = (since, now) => `${Math.max(0, Math.round((now - Date.parse(since)) / 1000)).toLocaleString()} s`;
+
 export function cells(row, now, open) {
   if (row.name) {
     return [
@@ -53,12 +75,13 @@ export function cells(row, now, open) {
   return [
     element("th", { scope: "row" }, title, element("small", {}, row.environment)),
     element("td", { "data-name": "State" }, state(row), commit.hold ? " " : null,
-      commit.hold ? element("span", { className: "state hold", title: commit.reason }, "on hold") : null, whys(row)),
+      commit.hold ? element("span", { className: "state hold", title: commit.reason }, "on hold") : null, rollout(row, now), whys(row)),
     element("td", { "data-name": "Serving" }, buildOf(serving?.index_prefix),
       serving ? element("small", {}, "since ", ago(serving.finished, now)) : null,
+      address(row),
       waiting ? element("small", {}, waiting) : null),
     element("td", { "data-name": "Made" }, build ? ago(build.created, now) : "–",
-      build ? element("small", {}, `${build.items.toLocaleString()} items, ${bytes(build.bytes)}`) : null),
+      build ? element("small", {}, `${build.items.toLocaleString()} items, ${bytes(build.bytes)}, recall ${build.recall.toFixed(3)}`) : null),
     element("td", { "data-name": "Committed" }, ...committed),
     element("td", { "data-name": "By" }, commit.by || "not stated", commit.reason ? element("small", {}, commit.reason) : null),
   ];
@@ -137,6 +160,12 @@ function picture(id, pictures) {
   return element("img", { src: source, alt: id, title: id, width: 56, height: 56, loading: "lazy" });
 }
 
+function canary(it) {
+  const side = (name, one) =>
+    `${name} ${one.p95_ms === undefined ? "p95 unknown" : `p95 ${one.p95_ms.toFixed(1)} ms`}, ${one.probes_failed} of ${one.probes.toLocaleString()} probes and ${one.errors} of ${one.requests.toLocaleString()} requests failed`;
+  return `canary ${it.promoted ? "promoted" : "aborted"} after ${Math.round(it.seconds)} s: ${side("canary", it.canary)}; ${side("stable", it.stable)}`;
+}
+
 function entry(each, now, compared, onDiff) {
   if (each.outcome === null) return element("li", {}, element("div", { className: "bad" }, `generation ${each.generation}: ${each.malformed}`));
   const bad = each.outcome === "undone" || each.outcome === "rejected";
@@ -148,5 +177,6 @@ function entry(each, now, compared, onDiff) {
       element("p", {}, `${buildOf(each.index_prefix)}, by ${each.by || "somebody (not stated)"}, in ${duration(each.seconds)}${size}`),
       each.reason ? element("p", { className: "hint" }, each.reason) : null,
       each.detail ? element("p", { className: bad ? "bad" : "hint" }, each.detail) : null,
+      each.canary ? element("p", { className: "hint" }, canary(each.canary)) : null,
       ...(compared.includes(buildOf(each.index_prefix)) ? diffButton(buildOf(each.index_prefix), onDiff) : [])));
 }

@@ -1,0 +1,141 @@
+"""Asks the CD webhook how the rollouts go: the bucket knows nothing of pods."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import ClassVar
+from urllib.parse import urlsplit
+
+from model_repository.documents.address import parse_url
+from model_repository.documents.receipt import printable
+from model_repository.errors import DocumentMalformed, NameRefused, TransientError
+from model_repository.fields import Fields, parse_document
+from model_repository.names import Target, parse_generation
+from operator_cli.errors import UsageRefused
+
+_SECONDS = 5.0
+"""For the whole answer; a webhook that takes longer is as good as away."""
+_LIMIT = 4 * 1024 * 1024
+_MOST_PODS = 100_000
+_MOST_SECONDS = 1e9
+
+
+class WebhookSilent(TransientError):
+    """The webhook doesn't say how the rollouts go."""
+
+    code: ClassVar[str] = "webhook-silent"
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """A rollout that goes on.
+
+    canary: only some pods try the build out yet. seconds: since it was taken up, when the webhook was asked.
+    ready, wanted: pods of the new build, of a canary its own. detail: what it waits for, in one sentence.
+    """
+
+    target: Target
+    generation: int
+    canary: bool
+    seconds: float
+    ready: int
+    wanted: int
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """What a webhook said: of each rollout of its environment that goes on."""
+
+    environment: str
+    rollouts: tuple[Progress, ...]
+
+    def of(self, target: Target, generation: int) -> Progress | None:
+        """The rollout of a commit; None: it isn't taken up."""
+        found = (each for each in self.rollouts if (each.target, each.generation) == (target, generation))
+        return next(found, None)
+
+
+@dataclass(frozen=True, slots=True)
+class Webhook:
+    """url: where it is reached from here, with any path. token: what it asks for; empty: nothing."""
+
+    url: str
+    token: str = ""
+
+    @classmethod
+    def named(cls, url: str, environ: Mapping[str, str]) -> Webhook:
+        """The one that an option names. Raises `UsageRefused`."""
+        try:
+            return cls(parse_url(url), environ.get("CD_WEBHOOK_TOKEN", ""))
+        except NameRefused as error:
+            raise UsageRefused(f"--webhook {error}") from None
+
+    def ask(self) -> Said:
+        """Raises `WebhookSilent`."""
+        parts = urlsplit(self.url)
+        where = f"{parts.scheme}://{parts.netloc}/v1/rollouts"
+        try:
+            return _parse(self._get(where), where)
+        except DocumentMalformed as error:
+            raise WebhookSilent(f"no answer of a CD webhook: {error}") from None
+
+    def _get(self, where: str) -> bytes:
+        # takes a while to import, and only those who ask pay for it (docs/operations.md)
+        import requests  # noqa: PLC0415
+
+        headers = {"Authorization": f"Bearer {self.token}"} if self.token else {}
+        end, body = time.monotonic() + _SECONDS, b""
+        try:
+            with requests.get(where, headers=headers, timeout=_SECONDS, allow_redirects=False, stream=True) as answer:
+                if answer.status_code != HTTPStatus.OK:
+                    raise WebhookSilent(_refused(where, answer.status_code))
+                for chunk in answer.iter_content(64 * 1024):
+                    body += chunk
+                    if len(body) > _LIMIT or time.monotonic() > end:
+                        raise WebhookSilent(f"{where}: its answer is too long, or takes too long")
+        except requests.RequestException as error:
+            raise WebhookSilent(f"{where} isn't reached from here: {type(error).__name__}") from None
+        return body
+
+
+def _refused(where: str, status: int) -> str:
+    if status in {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}:
+        return f"{where} refuses to say ({status}): set CD_WEBHOOK_TOKEN to the webhook's token"
+    if status == HTTPStatus.NOT_FOUND:
+        return f"{where} isn't there: an older webhook, or a Spinnaker"
+    return f"{where} answers {status}: see its log"
+
+
+def _parse(data: bytes, where: str) -> Said:
+    """A webhook of a later release may say more: what isn't known here is passed over."""
+    fields = parse_document(data, where, limit=_LIMIT)
+    environment = fields.text("environment")
+    return Said(environment, tuple(_parse_rollout(each, environment) for each in fields.objects("rollouts")))
+
+
+def _parse_rollout(fields: Fields, environment: str) -> Progress:
+    pods = fields.object("pods")
+    return Progress(
+        target=fields.parsed("index", lambda index: Target(environment, index)),
+        generation=fields.parsed("generation", parse_generation),
+        canary=fields.flag("canary"),
+        seconds=fields.number("seconds", least=0, most=_MOST_SECONDS),
+        ready=pods.whole("ready", most=_MOST_PODS),
+        wanted=pods.whole("wanted", most=_MOST_PODS),
+        detail=printable(str(fields.take("detail", ""))),
+    )
+
+
+def ask_all(webhooks: Sequence[Webhook]) -> tuple[list[Said], list[str]]:
+    """What each said, and why those that said nothing didn't."""
+    said, silent = [], []
+    for webhook in webhooks:
+        try:
+            said.append(webhook.ask())
+        except WebhookSilent as error:
+            silent.append(str(error))
+    return said, silent

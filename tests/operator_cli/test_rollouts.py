@@ -1,0 +1,198 @@
+"""How rollouts go, pod by pod, as a webhook tells command and board; one that is away holds nothing up."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from model_repository.documents.receipt import Outcome
+from model_repository.fields import format_moment
+from operator_cli.board.identity import OwnMachine
+from operator_cli.board.overview import Row
+from operator_cli.board.rollouts import Rollouts
+from operator_cli.webhook import Webhook, WebhookSilent
+from tests import builds
+from tests.operator_cli.board_scene import running
+from tests.operator_cli.conftest import Operator
+from tests.operator_cli.test_board import events
+from tests.operator_cli.webhook_server import TOKEN, Answers, answering, rollout
+
+
+@pytest.fixture
+def webhook() -> Iterator[Answers]:
+    with answering() as found:
+        yield found
+
+
+@pytest.fixture
+def waiting(operator: Operator) -> int:
+    """A commit of which nobody knows yet what becomes of it; its generation."""
+    operator.environ["CD_WEBHOOK_TOKEN"] = TOKEN
+    operator.clock.moment = builds.NOW + timedelta(hours=1)
+    operator.deployed(operator.build("b1"))
+    return operator.commit(operator.build("b2"))
+
+
+# --- the command
+
+
+def test_status_says_how_many_new_pods_are_ready(operator: Operator, webhook: Answers, waiting: int) -> None:
+    webhook.rollouts = [rollout("clothing", waiting), rollout("toys", 7)]
+    asked = ("status", "--webhook", f"{webhook.url}/webhooks/webhook/indexpush")
+    assert "rollout     1 of 3 new pods ready after 42 s: 2 of 3 pods are new" in operator(*asked).out
+    (target,) = operator(*asked, "--output", "json").value["targets"]
+    assert (target["rollout"]["pods_ready"], target["rollout"]["pods_wanted"]) == (1, 3)
+    operator.receipt(waiting, Outcome.SERVED, operator.build("b2"))
+    assert operator(*asked, "--output", "json").value["targets"][0]["rollout"] is None
+
+
+def test_a_commit_that_the_webhook_has_not_taken_up_is_said_to_be_so(
+    operator: Operator, webhook: Answers, waiting: int
+) -> None:
+    webhook.rollouts = [rollout("clothing", waiting + 1)]
+    assert "not taken up" in operator("status", "--webhook", webhook.url).out
+    webhook.environment = "staging"
+    assert "not taken up" not in operator("status", "--webhook", webhook.url).out
+
+
+def test_a_webhook_that_does_not_answer_is_one_line_and_the_status_stands(
+    operator: Operator, webhook: Answers, waiting: int
+) -> None:
+    webhook.status = 503
+    said = operator("status", "--webhook", webhook.url)
+    assert said.code == 0
+    assert f"generation {waiting}" in said.out
+    assert "/v1/rollouts answers 503: see its log" in said.err
+
+
+def test_what_is_no_url_is_refused(operator: Operator, waiting: int) -> None:
+    assert waiting
+    for command in ("status", "board"):
+        said = operator(command, "--webhook", "cd.example")
+        assert (said.code, "--webhook 'cd.example': expected a URL" in said.err) == (64, True)
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "words"),
+    [
+        (401, None, "set CD_WEBHOOK_TOKEN"),
+        (404, None, "an older webhook, or a Spinnaker"),
+        (302, None, "answers 302"),
+        (200, [], "no answer of a CD webhook"),
+        (200, {"rollouts": []}, "no answer of a CD webhook"),
+        (200, {"environment": "production", "rollouts": [rollout("No", 1)]}, "no answer of a CD webhook"),
+        (200, {"environment": "production", "rollouts": [rollout("a", 1, seconds=-1)]}, "no answer of a CD webhook"),
+        (200, {"environment": "x" * 5_000_000}, "too long"),
+    ],
+)
+def test_an_answer_that_makes_no_sense_says_which(webhook: Answers, status: int, body: Any, words: str) -> None:
+    webhook.status, webhook.body = status, body
+    with pytest.raises(WebhookSilent, match=words):
+        Webhook(webhook.url, TOKEN).ask()
+
+
+def test_what_pods_say_is_one_printable_line(webhook: Answers) -> None:
+    webhook.rollouts = [rollout("clothing", 1, detail="a\x1b[31m\nb")]
+    assert Webhook(webhook.url, TOKEN).ask().rollouts[0].detail == "a [31m b"
+
+
+# --- the board
+
+
+def row(operator: Operator, generation: int, **more: Any) -> Row:
+    commit = {"generation": str(generation), "updated": format_moment(operator.clock.moment)}
+    return {"environment": "production", "index": "clothing", "state": "waiting", "commit": commit} | more
+
+
+def test_a_row_that_rolls_out_has_its_pods_and_since_when(operator: Operator, webhook: Answers) -> None:
+    rollouts = Rollouts([Webhook(webhook.url, TOKEN)], operator.clock)
+    webhook.rollouts = [rollout("clothing", 7)]
+    assert rollouts.look()
+    began = format_moment(operator.clock.moment - timedelta(seconds=42))
+    expected = {"canary": False, "since": began, "detail": "2 of 3 pods are new", "unknown": None}
+    assert rollouts.of(row(operator, 7)) == expected | {"pods": {"ready": 1, "wanted": 3}}
+    assert rollouts.of(row(operator, 7, state="served")) is None
+    # told a little later again, it is the same beginning: nothing that a browser must be sent
+    operator.clock.moment += timedelta(seconds=2)
+    webhook.rollouts[0]["seconds"] = 44.4
+    rollouts.look()
+    assert rollouts.of(row(operator, 7)) == expected | {"pods": {"ready": 1, "wanted": 3}}
+
+
+def test_a_commit_that_is_not_taken_up_is_told_since_it_was_made(operator: Operator, webhook: Answers) -> None:
+    rollouts = Rollouts([Webhook(webhook.url, TOKEN)], operator.clock)
+    webhook.rollouts = [rollout("clothing", 6)]
+    rollouts.look()
+    found = rollouts.of(row(operator, 7))
+    assert found
+    assert (found["pods"], found["detail"], found["unknown"]) == (None, "not taken up yet", None)
+    assert found["since"] == format_moment(operator.clock.moment)
+
+
+def test_what_no_webhook_says_is_unknown_with_the_reason(operator: Operator, webhook: Answers) -> None:
+    def why(rollouts: Rollouts, **more: Any) -> str:
+        found = rollouts.of(row(operator, 7, **more))
+        assert found
+        assert found["pods"] is None
+        return str(found["unknown"])
+
+    assert "start the board with --webhook" in why(Rollouts([], operator.clock))
+    rollouts = Rollouts([Webhook(webhook.url, TOKEN)], operator.clock)
+    webhook.rollouts = [rollout("clothing", 7)]
+    rollouts.look()
+    assert "no webhook that is asked deploys to this environment" in why(rollouts, environment="staging")
+    webhook.status = 503
+    assert rollouts.look()
+    assert "answers 503" in why(rollouts)
+    webhook.status = 200
+    assert rollouts.look()
+    assert rollouts.of(row(operator, 7))["pods"] == {"ready": 1, "wanted": 3}  # type: ignore[index]
+
+
+def test_pods_come_by_themselves_while_a_rollout_goes_on(operator: Operator, webhook: Answers, waiting: int) -> None:
+    webhook.rollouts = [rollout("clothing", waiting)]
+    with (
+        running(operator, OwnMachine("eve"), webhooks=[Webhook(webhook.url, TOKEN)]) as board,
+        board.client.stream("GET", "/api/events") as answer,
+    ):
+        said = events(answer)
+        for ready in (1, 2):
+            webhook.rollouts = [rollout("clothing", waiting, ready=ready)]
+            found = None
+            while found != {"ready": ready, "wanted": 3}:
+                found = next(said)["rows"]["production/clothing"]["rollout"]["pods"]
+
+
+def test_a_webhook_that_never_answers_holds_up_neither_the_rows_nor_what_changes(
+    operator: Operator, webhook: Answers, waiting: int
+) -> None:
+    webhook.open.clear()
+    with (
+        running(operator, OwnMachine("eve"), webhooks=[Webhook(webhook.url, TOKEN)]) as board,
+        board.client.stream("GET", "/api/events") as answer,
+    ):
+        said = events(answer)
+        first = next(said)["rows"]["production/clothing"]
+        assert (first["state"], first["rollout"]["pods"]) == ("waiting", None)
+        assert webhook.asked.wait(60)
+        operator.receipt(waiting, Outcome.SERVED, operator.build("b2"))
+        while first["state"] != "served":
+            first = next(said)["rows"].get("production/clothing", first)
+        assert not webhook.open.is_set()
+        webhook.open.set()
+
+
+def test_nobody_is_asked_while_nothing_rolls_out(operator: Operator, webhook: Answers) -> None:
+    operator.deployed(operator.build("b1"))
+    with (
+        running(operator, OwnMachine("eve"), webhooks=[Webhook(webhook.url, TOKEN)]) as board,
+        board.client.stream("GET", "/api/events") as answer,
+    ):
+        said = events(answer)
+        next(said)
+        operator.store.delete(operator.target.commit_name)
+        assert next(said)["gone"] == ["production/clothing"]
+    assert not webhook.asked.is_set()
