@@ -34,7 +34,8 @@ class SlackServer:
     """The server's state, and what it shall do.
 
     answer: asked before each call, by its method; what it returns, a status, headers and a body, is answered instead.
-    lost: methods that are done, and whose answers are lost. now: the time by Slack's clock.
+    lost: methods that are done, and whose answers are lost. broken: bytes that answer a call, which is not done.
+    channels: that the app is in, with the error that each answers, if any. now: the time by Slack's clock.
     """
 
     url: str = ""
@@ -42,6 +43,8 @@ class SlackServer:
     calls: list[str] = field(default_factory=list)
     answer: Callable[[str], tuple[int, dict[str, str], dict[str, Any]] | None] = lambda _: None
     lost: set[str] = field(default_factory=set)
+    broken: bytes = b""
+    channels: dict[str, str] = field(default_factory=lambda: {CHANNEL: ""})
     now: Callable[[], float] = time.time
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -70,8 +73,8 @@ class SlackServer:
                 return 200, {}, {"ok": False, "error": "invalid_auth"}
             known = getattr(self, "_" + method.replace(".", "_"), None)
             error = "unknown_method" if known is None else ""
-            if not error and method != "auth.test" and said.get("channel") != CHANNEL:
-                error = "channel_not_found"
+            if not error and method != "auth.test":
+                error = self.channels.get(said.get("channel", ""), "channel_not_found")
             body = {"ok": False, "error": error} if error else known(said)
             return 200, {}, body
 
@@ -134,6 +137,10 @@ def serve_slack() -> Iterator[SlackServer]:
                 said = {name: values[0] for name, values in parse_qs(body or path.query).items()}
             method = path.path.removeprefix("/api/")
             token = self.headers.get("Authorization", "").removeprefix("Bearer ")
+            if slack.broken:
+                self.close_connection = True
+                self.wfile.write(slack.broken)
+                return
             status, headers, answer = slack.call(method, token, said)
             if method in slack.lost:
                 self.close_connection = True

@@ -27,6 +27,7 @@ WELL = {"MODEL_REPOSITORY": "gs://a-bucket", "SLACK_CHANNEL": CHANNEL, "SLACK_TO
         ({"SLACK_CHANNEL_9": CHANNEL}, "SLACK_CHANNEL_9"),
         ({"SLACK_CHANNEL": "", "SLACK_TOKEN": ""}, "nobody would be told"),
         ({"WEBHOOK_URL": "ftp://x"}, "WEBHOOK_URL"),
+        ({"WEBHOOK_URL": "http://[::1/x"}, "WEBHOOK_URL"),
         ({"RECEIPT_MINUTES": "soon"}, "RECEIPT_MINUTES"),
         ({"MODEL_REPOSITORY": ""}, "MODEL_REPOSITORY is not set"),
     ],
@@ -34,6 +35,12 @@ WELL = {"MODEL_REPOSITORY": "gs://a-bucket", "SLACK_CHANNEL": CHANNEL, "SLACK_TO
 def test_what_is_wrong_is_named(changed: dict[str, str], problem: str) -> None:
     with pytest.raises(Misconfigured, match=problem):
         Config.from_environment(WELL | changed)
+
+
+def test_an_address_that_may_be_a_secret_is_not_repeated() -> None:
+    with pytest.raises(Misconfigured, match="WEBHOOK_URL: expected") as raised:
+        Config.from_environment(WELL | {"WEBHOOK_URL": "hooks.slack.com/services/T0/B0/a-secret"})
+    assert "a-secret" not in str(raised.value)
 
 
 def test_each_environment_may_have_a_channel_of_its_own() -> None:

@@ -62,6 +62,12 @@ TABLE = [
     Case("bad for 59 minutes", told("a", BAD, ago=HOUR * 0.98), said("a", BAD), []),
     Case("bad for an hour", told("a", BAD, ago=HOUR), said("a", BAD), [(REPLY, "Still")]),
     Case("bad for an hour, and nobody says more of it", told("a", BAD, ago=HOUR), None, [(REPLY, "Still")]),
+    Case(
+        "bad for an hour, in other words each time",
+        told("a", BAD, ago=HOUR),
+        said("b", BAD),
+        [(UPDATE, "b"), (REPLY, "Still")],
+    ),
     Case("said again, 3 hours ago", told("a", BAD, 1, ago=3 * HOUR), said("a", BAD), []),
     Case("said again, 4 hours ago", told("a", BAD, 1, ago=4 * HOUR), said("a", BAD), [(REPLY, "Still")]),
     Case("open for ever is no alarm", told("a", OPEN, ago=99 * HOUR), None, []),

@@ -58,6 +58,17 @@ def test_words_of_others_mention_nobody_and_stay_within_bounds() -> None:
     assert len(text) <= TEXT_LIMIT
 
 
+@pytest.mark.parametrize("words", ["x", "&", "<&>", "\n"])
+def test_the_longest_words_of_others_leave_room_for_what_to_type(words: str) -> None:
+    long = {"by": (words * 200)[:200], "reason": (words * 1000)[:1000]}
+    text = of_receipt(Outcome.UNDONE, detail=words * 9999, code="c" * 60, **long)
+    assert text.endswith("`indexpush redeploy home --environment staging --repository gs://a-bucket`")
+    assert "&a..." not in text
+    errors = tuple(("c" * 60, words * 9999) for _ in range(3))
+    report = Report(IndexPrefix("home", "b1"), "stopped", NOW, errors)
+    assert texts(Facts("a-bucket", HOME, report=report))[0].endswith("reports/home/b1.html")
+
+
 def test_a_commit_that_nobody_can_read_is_named_so() -> None:
     (text,) = texts(Facts("a-bucket", HOME, LiveCommitFacts(5, None, NOW)))
     assert "a commit that can't be read" in text

@@ -402,3 +402,78 @@ def test_the_record_does_not_grow_for_ever(scene: Scene, slack: SlackServer) -> 
         scene.look()
     assert len(slack.messages) == 60
     assert len(scene.store.read(STATE, limit=10**6).data) < 100_000
+
+
+def test_a_channel_that_was_given_up_keeps_nothing_from_being_told_in_the_other(
+    scene: Scene, slack: SlackServer
+) -> None:
+    undone = scene.commit("b1")
+    scene.receipt(undone, Outcome.UNDONE, detail="no")
+    scene.look()
+    waits = scene.commit("b2")
+    scene.look()
+    slack.channels = {CHANNEL: "is_archived", "C0ANOTHER": ""}
+    scene.channel = "C0ANOTHER"
+    scene.receipt(waits, Outcome.UNDONE, detail="neither")
+    scene.look()
+    scene.receipt(scene.commit("b3"))
+    scene.look()
+    told = [message for message in slack.posted if message.channel == "C0ANOTHER"]
+    assert ["neither" in told[0].text, "Served" in told[1].text] == [True, True]  # who must be called is called here
+    assert told[0].text.endswith("No longer live.")
+    assert len(told) == 2
+    assert scene.lines()[-1]["severity"] == "INFO"
+
+
+def test_a_sweep_leaves_alone_whoever_asks_for_time_or_does_not_answer(scene: Scene, slack: SlackServer) -> None:
+    for number in range(5):
+        data = f'{{"index_prefix": "indexes/i{number}/b1"}}'.encode()
+        scene.store.write(f"commits/staging/i{number}.json", data, if_generation_match=0)
+    slack.answer = lambda _: (429, {"Retry-After": "60"}, {"ok": False, "error": "ratelimited"})
+    scene.sweep()
+    assert slack.calls == ["chat.postMessage"]
+    slack.answer, slack.lost = lambda _: None, {"chat.postMessage"}
+    scene.after(minutes=2)
+    scene.sweep()
+    assert slack.calls == ["chat.postMessage"] * 2
+    slack.lost = set()
+    scene.after(minutes=2)
+    scene.sweep()
+    assert len(slack.messages) == 5
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b'HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\n{"ok": tr',
+        b"BOOM\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nContent-Length: 8\r\n\r\n<secret>",
+        b"HTTP/1.1 502 Bad\r\nContent-Length: 0\r\n\r\n",
+        b"HTTP/1.1 302 Found\r\nLocation: http://127.0.0.1:1/\r\nContent-Length: 0\r\n\r\n",
+        b'HTTP/1.1 200 OK\r\nContent-Length: 12\r\n\r\n{"ok": true}',
+        b'HTTP/1.1 429 No\r\nRetry-After: 99999999999999\r\nContent-Length: 13\r\n\r\n{"ok": false}',
+    ],
+)
+def test_what_is_no_answer_of_slack_may_pass_and_is_not_repeated_in_the_log(
+    scene: Scene, slack: SlackServer, answer: bytes
+) -> None:
+    scene.commit()
+    slack.broken = answer
+    with pytest.raises(TransientError) as raised:
+        scene.look()
+    assert "secret" not in str(raised.value)
+    slack.broken = b""
+    scene.after(hours=1, seconds=1)
+    scene.look()
+    assert len(slack.messages) == 1
+
+
+def test_a_fault_whose_words_change_all_the_time_is_told_again_all_the_same(scene: Scene, slack: SlackServer) -> None:
+    since = scene.clock.now()
+    for minutes in range(0, 60 * 25, 5):
+        fault = Incident("webhook-unavailable", f"no answer for {minutes} minutes", since, told=True)
+        scene.incidents(fault)
+        scene.sweep()
+        scene.after(minutes=5)
+    assert len(slack.posted) == 1
+    assert len(slack.replies) == 3

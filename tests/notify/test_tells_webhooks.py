@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+import traceback
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -105,6 +106,15 @@ def test_a_webhook_that_asks_for_time_gets_it(both: Scene, receiver: Receiver) -
     receiver.status, receiver.retry_after = 503, "7"
     with pytest.raises(SinkBusy, match="7 s"):
         both.look()
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1:1", "a..b", "[::1", "x:99999", "*"])
+def test_the_address_of_a_webhook_is_told_nobody(scene: Scene, host: str) -> None:
+    scene.sinks = [HttpWebhook(f"http://{host}/services/a-secret", lambda: "")]
+    scene.commit()
+    with pytest.raises(SinkUnavailable) as raised:
+        scene.look()
+    assert "a-secret" not in "".join(traceback.format_exception(raised.value))
 
 
 @pytest.mark.parametrize("status", [302, 401, 404])

@@ -111,10 +111,14 @@ def _channel(read: Environment, variable: str) -> str:
 
 
 def _url(read: Environment, variable: str, default: str) -> str:
+    """An address. It is never repeated: that of a webhook often is a secret."""
     url = read.text(variable, default)
-    parts = urlsplit(url) if url.isprintable() else urlsplit("")
+    try:
+        parts = urlsplit(url if url.isprintable() else "")
+    except ValueError:
+        parts = urlsplit("")
     if url and (parts.scheme not in {"http", "https"} or not parts.hostname):
-        read.refuse(f"{variable} is {url[:200]!r}: expected an http:// or https:// URL")
+        read.refuse(f"{variable}: expected an http:// or https:// URL, whole and without spaces")
     return url
 
 

@@ -83,7 +83,9 @@ def _of_statement(told: Told | None, statement: Statement, now: datetime) -> Ite
         if statement.repeats and statement.since > told.since:
             told = replace(told, since=statement.since, repeats=told.repeats + 1, repeated=now)
             yield Step(Kind.REPLY, f"{key} {stage} {told.repeats}", text, told)
-        yield _update(told, text)
+        update = _update(told, text)
+        yield update
+        yield from _due(update.after, now)  # words that change with each look keep nobody from being told again
     else:
         yield from _due(told, now)
 

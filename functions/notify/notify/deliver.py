@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import ClassVar
@@ -13,7 +14,7 @@ from model_repository.store import Store
 from notify.decide import Step, decide, remember
 from notify.look import look
 from notify.sink import Sink, SinkBusy
-from notify.state import STATE_LIMIT, State, format_state, parse_state
+from notify.state import STATE_LIMIT, State, Told, format_state, parse_state
 from notify.statements import Report, statements
 from notify.subject import Subject
 
@@ -74,7 +75,8 @@ class Teller:
         busy: datetime | None = now + _SETTLING  # unless it turns out better
         unsure: datetime | None = state.unsure_since or now
         try:
-            for step in steps:
+            for planned in steps:
+                step = _renamed(planned, told)
                 message = self.sink.tell(subject, step, state.unsure_since)
                 told[step.after.key] = replace(step.after, message=message)
                 log.info(f"told {self.sink.name}: {step.kind} {step.id}")
@@ -102,3 +104,9 @@ class Teller:
         except DocumentMalformed as error:  # by hand, or of a newer release: nothing is told twice for that
             log.error(f"{error}; delete it, and what is live is told anew", code=error.code)
             raise
+
+
+def _renamed(step: Step, told: Mapping[str, Told]) -> Step:
+    """The step, of the message as the sink calls it by now: one before may have made another."""
+    known = told.get(step.after.key)
+    return replace(step, after=replace(step.after, message=known.message)) if known else step

@@ -16,7 +16,7 @@ from model_repository.store import Store
 from notify.deliver import Teller
 from notify.event import Event, Look, Reported
 from notify.look import read_report
-from notify.sink import Sink
+from notify.sink import Sink, SinkBusy, SinkSilent
 from notify.statements import Report
 from notify.subject import Subject
 
@@ -46,16 +46,24 @@ class Handler:
             case None:
                 log.info("passed over: nothing that people are told of")
 
-    def _tell(self, subject: Subject, report: Report | None, log: Log) -> None:
-        """Tell every sink, whatever another one says. What a sink refuses for good is logged: a sweep tries again."""
+    def _tell(self, subject: Subject, report: Report | None, log: Log, tired: set[str] | None = None) -> None:
+        """Tell every sink, whatever another one says. What a sink refuses for good is logged: a sweep tries again.
+
+        tired: names of sinks that are left alone; those are added that ask for it, or don't answer.
+        """
         log = log.bind(environment=subject.environment, index=subject.index)
+        tired = set() if tired is None else tired
         later: TransientError | None = None
         for sink in self._sinks(subject):
+            if sink.name in tired:
+                continue
             try:
                 Teller(self._store, sink, self._clock, self._patience).tell(subject, report, log)
             except PermanentError as error:
                 log.error(f"not told: {error}", code=error.code)
             except TransientError as error:
+                if isinstance(error, SinkBusy | SinkSilent):
+                    tired.add(sink.name)
                 later = error
         if later is not None:
             raise later
@@ -69,9 +77,10 @@ class Handler:
             for info in self._store.listing(folder):
                 with suppress(NameRefused):
                     subjects.add(_subject(info.name.removeprefix(folder).removesuffix(".json")))
+        tired: set[str] = set()
         for subject in sorted(subjects):
             try:
-                self._tell(subject, None, log)
+                self._tell(subject, None, log, tired)
             except DeliveryError as error:
                 log.warning(f"not now: {subject.environment}/{subject.index}: {error}", code=error.code)
 

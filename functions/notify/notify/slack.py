@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from datetime import datetime, timedelta
 from http import HTTPStatus
+from http.client import HTTPException
 from typing import Any
 
 from slack_sdk import WebClient
 from slack_sdk.errors import SlackApiError, SlackClientError
 
 from notify.decide import Kind, Step
-from notify.sink import SinkBusy, SinkRefused, SinkUnavailable, step_key
+from notify.sink import SinkBusy, SinkRefused, SinkSilent, SinkUnavailable, asked_seconds, step_key
 from notify.subject import Subject
 
 _SECONDS = 15
 _SKEW = timedelta(minutes=2)
 """How far apart Slack's clock and ours may be."""
+
+_NAME = re.compile(r"[a-z0-9_.-]{1,80}")
+"""Of Slack's errors."""
 
 _EVENT = "indexpush"
 """The type of the metadata by which a message is found again."""
@@ -44,8 +49,15 @@ _MENDS = {
 }
 """What stays until somebody mends it; every other error may pass."""
 
+_CLOSED = {"channel_not_found", "not_in_channel", "is_archived"}
+"""The channel is closed to us."""
+
 _GONE = {"message_not_found", "cant_update_message", "edit_window_closed", "thread_not_found"}
 """Somebody deleted the message: there is nothing left to change."""
+
+
+class _ChannelClosed(SinkRefused):
+    """It is no matter where people are told elsewhere by now."""
 
 
 class Slack:
@@ -60,14 +72,30 @@ class Slack:
         self._url = url
 
     def tell(self, subject: Subject, step: Step, unsure_since: datetime | None) -> str:
-        """See `Sink.tell`. A message is called ``<channel> <ts>``."""
+        """See `Sink.tell`. A message is called ``<channel> <ts>``.
+
+        One in a channel that was given up, and is closed, isn't changed any more; what calls people is told anew.
+        """
+        home = self._channel(subject.environment)
         if not step.after.message:
-            channel, thread = self._channel(subject.environment), None
-        else:
-            channel, thread = step.after.message.split()
-        if step.kind is Kind.UPDATE:
-            self._call("chat_update", gone=True, channel=channel, ts=thread, text=step.text)
-            return step.after.message
+            return self._say(home, None, subject, step, unsure_since)
+        channel, thread = step.after.message.split()
+        try:
+            if step.kind is Kind.UPDATE:
+                self._call("chat_update", gone=True, channel=channel, ts=thread, text=step.text)
+            else:
+                self._say(channel, thread, subject, step, unsure_since)
+        except _ChannelClosed:
+            if channel == home:
+                raise
+            if step.kind is not Kind.UPDATE:
+                return self._say(home, None, subject, step, unsure_since)
+        return step.after.message
+
+    def _say(
+        self, channel: str, thread: str | None, subject: Subject, step: Step, unsure_since: datetime | None
+    ) -> str:
+        """Post a message, or a line in a thread, unless that was done; returns its name."""
         key = step_key(subject, step)
         found = self._find(channel, thread, key, unsure_since) if unsure_since else None
         if found is None:
@@ -77,14 +105,17 @@ class Slack:
                 channel=channel,
                 text=step.text,
                 thread_ts=thread,
-                reply_broadcast=True if step.kind is Kind.ALARM else None,
+                reply_broadcast=True if step.kind is Kind.ALARM and thread else None,
                 metadata={"event_type": _EVENT, "event_payload": {"id": key}},
                 unfurl_links=False,
+                unfurl_media=False,
             )
-            found = f"{answer.get('channel') or channel} {answer.get('ts') or ''}"
-        elif step.kind is Kind.POST:  # whoever posted it may have known less
+            if not thread and not answer.get("ts"):
+                raise SinkUnavailable("Slack answered chat_postMessage without the message's ts; it may pass")
+            return f"{answer.get('channel') or channel} {answer.get('ts') or ''}"
+        if thread is None:  # whoever posted it may have known less
             self._call("chat_update", gone=True, channel=channel, ts=found.split()[1], text=step.text)
-        return step.after.message or found
+        return found
 
     def check(self, channel: str) -> str:
         """Look into a channel; returns who the token makes us there. Raises as `tell`."""
@@ -124,8 +155,8 @@ class Slack:
             return getattr(client, method)(**arguments)
         except SlackApiError as error:
             return _failed(method, error, gone=gone)
-        except (SlackClientError, OSError) as error:
-            raise SinkUnavailable(f"Slack didn't answer {method}: {type(error).__name__}; it may pass") from error
+        except (SlackClientError, HTTPException, OSError) as error:
+            raise SinkSilent(f"Slack didn't answer {method}: {type(error).__name__}; it may pass") from error
 
 
 def _failed(method: str, error: SlackApiError, *, gone: bool) -> dict[str, Any]:
@@ -133,12 +164,13 @@ def _failed(method: str, error: SlackApiError, *, gone: bool) -> dict[str, Any]:
     name = response.get("error") if isinstance(response.data, dict) else None
     if response.status_code == HTTPStatus.TOO_MANY_REQUESTS or name in {"ratelimited", "rate_limited"}:
         headers = {key.lower(): value for key, value in response.headers.items()}
-        stated = headers.get("retry-after", "")
-        seconds = float(stated) if stated.isdigit() else 30.0
+        seconds = asked_seconds(headers.get("retry-after", ""))
         raise SinkBusy(f"Slack takes no {method} for {seconds:g} s; it passes", seconds) from error
     if name in _MENDS:
-        raise SinkRefused(f"Slack refused {method} with {name}: {_MENDS[name]}") from error
+        refused = _ChannelClosed if name in _CLOSED else SinkRefused
+        raise refused(f"Slack refused {method} with {name}: {_MENDS[name]}") from error
     if name in _GONE and gone:
         return {}
-    what = name or f"HTTP {response.status_code}"
+    # the client gives a whole page as the name, where somebody else than Slack answers
+    what = name if isinstance(name, str) and _NAME.fullmatch(name) else f"HTTP {response.status_code}"
     raise SinkUnavailable(f"Slack answered {method} with {what}; it may pass") from error

@@ -92,9 +92,24 @@ class _Words:
         return f"`{' '.join(('indexpush', verb, *words, *of, '--repository', f'gs://{self.bucket}'))}`"
 
 
-def escaped(text: str) -> str:
-    """Somebody's words, within Slack's markup: they mention nobody and link nowhere."""
-    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;").replace("`", "'")[: TEXT_LIMIT // 2]
+_LONG = TEXT_LIMIT // 3
+_SHORT = TEXT_LIMIT // 10
+_ENTITIES = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;", "`": "'"})
+
+
+def escaped(text: str, most: int = _LONG) -> str:
+    """Somebody's words, within Slack's markup: they mention nobody.
+
+    most: characters, as they are written there: so that all that a message says of others leaves room for its commands.
+    """
+    if len(said := text.translate(_ENTITIES)) <= most:
+        return said
+    kept = 0
+    for length, character in enumerate(text):
+        kept += len(character.translate(_ENTITIES))
+        if kept > most - 3:
+            return text[:length].translate(_ENTITIES) + "..."
+    return said
 
 
 def _of_commits(words: _Words, facts: Facts, state: State, now: datetime, patience: timedelta) -> Iterator[Statement]:
@@ -116,7 +131,7 @@ def _build(prefix: IndexPrefix | None) -> str:
 
 
 def _by(by: str, reason: str) -> str:
-    return (f" by {escaped(by)}" if by else "") + (f' ("{escaped(reason)}")' if reason else "")
+    return (f" by {escaped(by, _SHORT)}" if by else "") + (f' ("{escaped(reason, 2 * _SHORT)}")' if reason else "")
 
 
 def _waiting(
@@ -189,7 +204,7 @@ def _of_report(words: _Words, report: Report, state: State) -> Iterator[Statemen
     key = told.key if told else f"batch {report.prefix.build} {report.created.isoformat()}"
     index, build = report.prefix.index, report.prefix.build
     if report.outcome in {"failed", "stopped"}:
-        why = "; ".join(f"{code}: {escaped(message)}" for code, message in report.errors) or report.outcome
+        why = "; ".join(f"{code}: {escaped(message, 2 * _SHORT)}" for code, message in report.errors) or report.outcome
         more = f"The run: gs://{words.bucket}/reports/{index}/{build}.html"
         if report.outcome == "stopped":
             diff, commit = words.command("diff", index, build, environment=False), words.command("commit", index, build)

@@ -9,11 +9,10 @@ from http import HTTPStatus
 import requests
 
 from notify.decide import Step
-from notify.sink import SinkBusy, SinkRefused, SinkUnavailable, step_key
+from notify.sink import SinkBusy, SinkRefused, SinkSilent, SinkUnavailable, asked_seconds, step_key
 from notify.subject import Subject
 
 _SECONDS = (5.0, 15.0)
-_BUSY_SECONDS = 30.0
 
 
 class HttpWebhook:
@@ -46,8 +45,9 @@ class HttpWebhook:
             answer = requests.post(
                 self._url, json=value, headers=headers, timeout=_SECONDS, allow_redirects=False, stream=True
             )
-        except requests.RequestException as error:
-            raise SinkUnavailable(f"WEBHOOK_URL didn't answer: {type(error).__name__}; it may pass") from error
+        except (requests.RequestException, ValueError) as error:  # ValueError: urllib3's, of a name that can be none
+            # neither the error's words nor its cause: the address is in them, and often is a secret
+            raise SinkSilent(f"WEBHOOK_URL didn't answer: {type(error).__name__}; it may pass") from None
         with answer:
             _check(answer)
         return key
@@ -56,8 +56,7 @@ class HttpWebhook:
 def _check(answer: requests.Response) -> None:
     status = answer.status_code
     if status in {HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE}:
-        stated = answer.headers.get("Retry-After", "")
-        seconds = float(stated) if stated.isdigit() else _BUSY_SECONDS
+        seconds = asked_seconds(answer.headers.get("Retry-After", ""))
         raise SinkBusy(f"WEBHOOK_URL takes nothing for {seconds:g} s: {status}; it passes", seconds)
     if status >= HTTPStatus.INTERNAL_SERVER_ERROR or status == HTTPStatus.REQUEST_TIMEOUT:
         raise SinkUnavailable(f"WEBHOOK_URL answered {status}; it may pass")
