@@ -31,14 +31,15 @@ ELSEWHERE = {
 """Locks that stand where they are installed from; every other group's is requirements/<group>.txt."""
 
 SHIPPED = {
-    "base-image": ELSEWHERE["search_server"],
+    "search": ELSEWHERE["search_server"],
     "cd-webhook": "requirements/cd_webhook.txt",
-    "embedding-batch": "requirements/embedding_batch.txt",
+    "batch": "requirements/embedding_batch.txt",
+    "batch-cuda": "requirements/embedding_batch_cuda.txt",
     "on-commit": ELSEWHERE["on_commit"],
     "notify": ELSEWHERE["notify"],
     "operator": "requirements/operator_cli.txt",
 }
-"""What runs in a cloud, the four images and the two functions, and the lock that each is made from."""
+"""What runs in a cloud, the images (as in tools/images/recipes.py) and the two functions, and each one's lock."""
 
 
 def install(session: nox.Session, group: str) -> None:
@@ -212,7 +213,7 @@ def audit(session: nox.Session) -> None:
 
 @nox.session
 def sbom(session: nox.Session) -> None:
-    """A bill of materials (CycloneDX) of each image and the function, from their locks, in sbom/; needs no network."""
+    """A bill of materials (CycloneDX) of each lock that is shipped, in sbom/: no build and no network is needed."""
     install(session, "supply_chain")
     (ROOT / "sbom").mkdir(exist_ok=True)
     for name, file in SHIPPED.items():
@@ -220,6 +221,13 @@ def sbom(session: nox.Session) -> None:
         session.run(
             "cyclonedx-py", "requirements", file, "--pyproject", "pyproject.toml", "--output-reproducible", "-o", made
         )
+
+
+@nox.session
+def images(session: nox.Session) -> None:
+    """Every image, with labels and a bill of materials, in dist/images; `-- --tag REGISTRY/NAME --push` pushes them."""
+    install(session, "supply_chain")
+    session.run("python", "-m", "tools.images", *session.posargs)
 
 
 @nox.session

@@ -47,6 +47,7 @@ class Dependencies:
     """What the door opens to.
 
     project: of the traces that log lines link to; may be empty. checks: tries the set-up, see `check.check`.
+    revision: the commit that this is made of; may be empty.
     """
 
     project: str
@@ -56,6 +57,7 @@ class Dependencies:
     watcher: Watcher
     metrics: Metrics
     checks: Callable[[], list[Checked]]
+    revision: str = ""
 
 
 def create_app(given: Dependencies) -> Starlette:
@@ -218,7 +220,7 @@ class _Door:
         self._check(request)
         it = self._delivery
         checks = [{"what": each.what, "ok": each.ok, "text": each.text} for each in self._given.checks()]
-        said = {"version": __version__, "contract": CONTRACT}
+        said = {"version": __version__, "revision": self._given.revision, "contract": CONTRACT}
         return JSONResponse(said | {"environment": it.environment, "bucket": it.store.bucket, "checks": checks})
 
     def _failure(self, request: Request, error: DeliveryError) -> JSONResponse:

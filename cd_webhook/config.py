@@ -29,6 +29,7 @@ class Config:
         accounts that may call.
     notify_topic: ``projects/<project>/topics/<topic>``; empty: rollouts that are undone or stuck are told by log alone.
     project: of the traces that log lines link to; may be empty.
+    revision: the commit that this webhook's image is made of; empty: nobody says.
     freshness: the longest that what serves may be of age, for whoever watches metrics; None: nobody said.
     """
 
@@ -45,6 +46,7 @@ class Config:
     port: int
     notify_topic: str
     project: str
+    revision: str = ""
     freshness: timedelta | None = None
 
     @classmethod
@@ -87,6 +89,7 @@ class Config:
             port=read.whole("PORT", 8080, least=1, most=65535),
             notify_topic=read.topic(),
             project=read.text("GOOGLE_CLOUD_PROJECT"),
+            revision=read.text("INDEXPUSH_REVISION"),
             freshness=timedelta(seconds=fresh) if fresh else None,
         )
         return config, read.problems

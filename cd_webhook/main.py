@@ -123,6 +123,7 @@ def assemble(config: Config, variables: Mapping[str, str], log: Log) -> Dependen
         Watcher(delivery, on_sweep=saw),
         metrics,
         lambda: list(check(variables, log)),
+        config.revision,
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import math
+import os
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import NoReturn, Protocol
@@ -57,7 +58,9 @@ def _parser() -> argparse.ArgumentParser:
     parser = _Parser(
         prog="indexpush", description=_DESCRIPTION, epilog=_EXIT_CODES, formatter_class=form, parents=[common]
     )
-    parser.add_argument("--version", action="version", version=f"indexpush {__version__}, contract {CONTRACT}")
+    revision = os.environ.get("INDEXPUSH_REVISION", "")  # which an image has
+    made_of = f" ({revision})" if revision else ""
+    parser.add_argument("--version", action="version", version=f"indexpush {__version__}{made_of}, contract {CONTRACT}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
     def command(name: str, summary: str, description: str = "") -> argparse.ArgumentParser:

@@ -53,6 +53,7 @@ class Stage:
             watcher,
             Metrics("test", scene.clock),
             lambda: [Checked("bucket", "gone", ok=False)],
+            "0123abcd",
         )
         self.client = TestClient(create_app(dependencies))
 
@@ -377,4 +378,4 @@ def test_it_says_what_it_finds_of_its_own_set_up_to_whoever_may_call() -> None:
     said = answer.json()
     assert said["checks"] == [{"what": "bucket", "ok": False, "text": "gone"}]
     assert (said["environment"], said["bucket"]) == ("test", stage.scene.store.bucket)
-    assert (said["version"], said["contract"]) == (__version__, CONTRACT)
+    assert (said["version"], said["revision"], said["contract"]) == (__version__, "0123abcd", CONTRACT)

@@ -103,3 +103,12 @@ def test_the_version_names_the_contract(capsys: pytest.CaptureFixture[str]) -> N
     with pytest.raises(SystemExit):
         main(["--version"])
     assert capsys.readouterr().out == "indexpush 0.1.0, contract 2\n"
+
+
+def test_in_an_image_the_version_names_the_commit(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("INDEXPUSH_REVISION", "0123abcd-dirty")
+    with pytest.raises(SystemExit):
+        main(["--version"])
+    assert capsys.readouterr().out == "indexpush 0.1.0 (0123abcd-dirty), contract 2\n"
