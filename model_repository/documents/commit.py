@@ -10,6 +10,8 @@ from model_repository.names import IndexPrefix, Target
 
 COMMIT_LIMIT = 64 * 1024
 """Most bytes of a commit object."""
+REASON_LIMIT = 1000
+"""Most characters of a reason."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +51,7 @@ def parse_commit(data: bytes, target: Target) -> Commit:
     commit = Commit(
         index_prefix=fields.parsed("index_prefix", IndexPrefix.parse),
         by=fields.text("by", longest=200, default=""),
-        reason=fields.text("reason", longest=1000, default=""),
+        reason=fields.text("reason", longest=REASON_LIMIT, default=""),
         hold=fields.flag("hold", default=False),
     )
     fields.done()

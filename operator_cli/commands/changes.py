@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from model_repository.documents.commit import Commit, format_commit, parse_commit
+from model_repository.documents.commit import REASON_LIMIT, Commit, format_commit, parse_commit
 from model_repository.documents.index_manifest import IndexManifest
 from model_repository.documents.receipt import Outcome, Receipt
 from model_repository.errors import DocumentMalformed, GenerationConflict, NameRefused, PermanentError
@@ -16,6 +16,9 @@ from operator_cli.builds import parse_build, whole_build
 from operator_cli.commands.rollback import pick_rollback
 from operator_cli.errors import CommitOnHold, NothingServed
 from operator_cli.live import Live, commit_missing, read_live, read_receipt_or_none, recent_receipts, served
+
+_ENDS = "ends the hold of "
+"""How the commit that releases a hold says whose."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,8 +103,9 @@ def redeploy(store: Store, target: Target, options: Options) -> Change:
         raise commit_missing(store, target)
     manifest = whole_build(store, live.commit.index_prefix)
     hold = options.hold if options.hold is not None else live.commit.hold and not options.release
-    # why it was on hold is no reason any more once it isn't
-    reason = options.reason or ("" if live.commit.hold and not hold else live.commit.reason)
+    # why it was on hold is no reason any more once it isn't, nor is it one that an earlier hold has ended
+    kept = live.commit.reason.partition(_ENDS)[0].removesuffix("; ")
+    reason = options.reason or ("" if live.commit.hold and not hold else kept)
     wanted = replace(live.commit, by=options.by, reason=reason, hold=hold)
     return _write(store, live, wanted, options, action="redeploy", manifest=manifest)
 
@@ -181,6 +185,17 @@ def _respect_hold(live: Live, options: Options) -> None:
     )
 
 
+def _with_ended_hold(wanted: Commit, live: Live) -> Commit:
+    """What replaces a commit on hold says so, for its receipt: nothing else remembers who held, and why."""
+    if live.commit is None or not live.commit.hold:
+        return wanted
+    why = f": {live.commit.reason}" if live.commit.reason else ""
+    ended = f"{_ENDS}{live.commit.by or 'somebody'} (generation {live.generation}){why}"
+    # the person's own words, if they are too many, are refused; these are cut off
+    reason = f"{wanted.reason}; {ended}" if wanted.reason else ended
+    return replace(wanted, reason=reason[: max(REASON_LIMIT, len(wanted.reason))])
+
+
 def _write(
     store: Store,
     live: Live,
@@ -193,6 +208,8 @@ def _write(
 ) -> Change:
     if options.seen is not None and options.seen != live.generation:
         raise _overtaken(live.target, options.seen, live)
+    if options.release:
+        wanted = _with_ended_hold(wanted, live)
     _check_readable(live.target, wanted)
     change = Change(action, live.target, 0, wanted, live, manifest, written=False, notes=notes)
     if options.dry_run:

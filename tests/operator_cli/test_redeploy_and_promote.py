@@ -2,6 +2,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import pytest
+
 from model_repository.documents.receipt import Outcome
 from model_repository.names import Target
 
@@ -43,10 +45,35 @@ def test_why_a_commit_was_on_hold_goes_with_the_hold(operator: Operator) -> None
     operator("redeploy", "clothing")
     assert operator.live()["reason"] == "shoes find shirts"
     operator("redeploy", "clothing", "--release")
+    assert operator.live()["reason"].startswith("ends the hold of ")
+    operator("redeploy", "clothing")
     assert "reason" not in operator.live()
     operator("redeploy", "clothing", "--hold", "--reason", "a sale")
     operator("redeploy", "clothing", "--release", "--reason", "the sale is over")
+    operator("redeploy", "clothing")
     assert operator.live()["reason"] == "the sale is over"
+
+
+@pytest.mark.parametrize(
+    "command", [("redeploy", "clothing"), ("commit", "clothing", "b2"), ("rollback", "clothing", "--to", "b2")]
+)
+@pytest.mark.parametrize("again", [(), ("--hold",)])
+def test_what_releases_a_hold_says_whose_it_was_and_why(
+    operator: Operator, command: tuple[str, ...], again: tuple[str, ...]
+) -> None:
+    held = operator.commit(operator.build("b1"), hold=True, by="ada", reason="shoes find shirts")
+    operator.build("b2")
+    assert operator(*command, *again, "--release", "--reason", "mended").code == 0
+    assert operator.live()["reason"] == f"mended; ends the hold of ada (generation {held}): shoes find shirts"
+
+
+def test_whose_hold_it_was_is_cut_off_before_the_words_of_who_releases_it(operator: Operator) -> None:
+    operator.commit(operator.build("b1"), hold=True, by="ada", reason="x" * 1000)
+    assert operator("redeploy", "clothing", "--release", "--reason", "y" * 990).code == 0
+    assert operator.live()["reason"] == f"{'y' * 990}; ends the"
+    operator.commit(operator.build("b1"), hold=True)
+    refused = operator("redeploy", "clothing", "--release", "--reason", "y" * 1001)
+    assert (refused.code, "mend --by or --reason" in refused.err) == (64, True)
 
 
 def test_nothing_to_redeploy_names_what_there_is(operator: Operator) -> None:

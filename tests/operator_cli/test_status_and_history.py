@@ -155,6 +155,20 @@ def test_history_shows_the_hold_of_the_live_commit_and_of_no_other(operator: Ope
     assert [receipt["hold"] for receipt in said] == [True, False]
 
 
+def test_history_tells_of_a_hold_that_is_over_whose_it_was_why_and_who_released_it(operator: Operator) -> None:
+    operator.commit(operator.build("b1"), hold=True, by="ada", reason="shoes find shirts")
+    operator("redeploy", "clothing", "--release", "--by", "eve", "--reason", "mended")
+    said = operator.live()
+    operator.receipt(
+        operator.generation(), Outcome.SERVED, operator.build("b1"), by=said["by"], reason=said["reason"]
+    )  # fmt: skip
+    told = operator("history", "clothing").out
+    assert "ON HOLD" not in told
+    assert "eve" in told
+    assert "mended; ends the hold of ada" in told
+    assert "shoes find shirts" in told
+
+
 def test_history_shows_what_can_not_be_read_as_such(operator: Operator) -> None:
     operator.deployed(operator.build("b1"), Outcome.REJECTED, detail="no such build")
     operator.store.write("deployments/production/clothing/17.json", b"?", if_generation_match=0)
