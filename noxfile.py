@@ -122,6 +122,13 @@ def chaos(session: nox.Session) -> None:
 
 
 @nox.session
+def prune_simulation(session: nox.Session) -> None:
+    """A bucket that is pruned while people commit and rollouts go on, 100,000 times; `-- --seeds N --first N`."""
+    install(session, "dev")
+    session.run("python", "-m", "tests.operator_cli.prune_simulation", *session.posargs)
+
+
+@nox.session
 def batch_kills(session: nox.Session) -> None:
     """The batch, killed at random moments and begun again; `-- --rounds N --seed N`."""
     install(session, "dev")

@@ -96,9 +96,10 @@ def _parser() -> argparse.ArgumentParser:
     prune = command(
         "prune",
         "delete builds that nobody can want any more",
-        "Say which builds, models and objects of the batch would go; with --apply, delete them. Kept is what a live\n"
-        "commit names in any environment, what served last, what was written within a day; nothing goes of an index\n"
-        "whose live commit neither serves nor was undone: a rollout may be going on.",
+        "Say which builds, models, embeddings and objects of the batch would go; with --apply, delete them. Kept is\n"
+        "what a live commit names in any environment, what served last, what was written within a day, and the\n"
+        "embeddings that runs count on; nothing goes of an index whose live commit neither serves nor was undone: a\n"
+        "rollout may be going on.",
     )
     prune.add_argument(
         "--keep", type=_count, default=24, metavar="N", help="builds of each index and environment that served last"

@@ -95,23 +95,67 @@ def judge_models(
     return tuple(sorted(prefix for prefix in models if prefix not in stay))
 
 
+@dataclass(frozen=True, slots=True)
+class Record:
+    """An object that the batch left. build: which it is of."""
+
+    build: IndexPrefix
+    written: datetime
+    size: int
+
+
 def judge_records(
-    records: Mapping[str, tuple[IndexPrefix, datetime]],
-    builds: Iterable[IndexPrefix],
-    *,
-    now: datetime,
-    young: timedelta = YOUNG,
+    records: Mapping[str, Record], builds: Iterable[IndexPrefix], *, now: datetime, young: timedelta = YOUNG
 ) -> tuple[str, ...]:
     """Say which objects of the batch go: those of builds that are gone, and neither young nor the newest of their kind.
 
-    records: by name, the build that they are of, and when they were written; of one kind and index. builds: that stay.
+    records: by name, of one kind and index. builds: that stay.
     """
-    staying = set(builds)
-    newest = max((written for _, written in records.values()), default=now)
+    newest = max(records.values(), key=lambda record: record.written, default=None)
+    staying = {*builds, *([newest.build] if newest is not None else [])}
+    return tuple(
+        sorted(
+            name for name, record in records.items() if record.build not in staying and now - record.written >= young
+        )
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Reach:
+    """The embeddings that a run counts on. parts: objects of features/, by name. began: no later than it looked."""
+
+    parts: frozenset[str]
+    began: datetime
+
+
+def judge_features(
+    parts: Mapping[str, Folder], runs: Iterable[Reach], *, now: datetime, young: timedelta = YOUNG
+) -> tuple[str, ...]:
+    """Say which parts of the features go: those that no run counts on any more, and that aren't young.
+
+    parts: by name, one object each. runs: whose records stay, all of them. Small parts are merged into others, and the
+    record of the run says nothing of these: where a part is gone that it counts on, each of the same key that was
+    written since it began may hold the same. A key that no run names may be that of a model that is to come back: as
+    that model itself, it stays for MODELS_YOUNG.
+    """
+    reached: set[str] = set()
+    merged: dict[str, datetime] = {}
+    for run in runs:
+        reached |= run.parts
+        for key in {key_of(name) for name in run.parts - parts.keys()}:
+            merged[key] = min(run.began, merged.get(key, now))
+    named = {key_of(name) for name in reached}
     return tuple(
         sorted(
             name
-            for name, (prefix, written) in records.items()
-            if prefix not in staying and now - written >= young and written != newest
+            for name, part in parts.items()
+            if name not in reached
+            and now - part.written >= (young if key_of(name) in named else MODELS_YOUNG)
+            and not (key_of(name) in merged and part.written >= merged[key_of(name)])
         )
     )
+
+
+def key_of(part: str) -> str:
+    """What its embeddings were made by, as the folder of a part: ``features/<key>``."""
+    return part.rpartition("/")[0]

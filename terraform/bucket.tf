@@ -1,6 +1,7 @@
-# The Model Repository. Builds, models and records are deleted by `indexpush prune` alone, which knows what is live
-# (docs/decisions/0029): a rule by age would delete a build that has served for months. Only the batch's caches and what its
-# steps leave for each other may go by age; the newest list of catalogues/ is needed, so that isn't among them.
+# The Model Repository. Builds, models, records and features are deleted by `indexpush prune` alone, which knows what is live and what
+# the batch counts on (docs/decisions/0029): a rule by age would delete a build that has served for months, and embeddings that every run needs.
+# Pictures go by age: one is needed again only when another model embeds it, and is then asked for again. Where nobody prunes (no image of
+# the command), what the batch can make anew goes by age, too; the newest list of catalogues/ is needed, so that isn't among it.
 resource "google_storage_bucket" "repository" {
   project                     = var.project.id
   name                        = var.bucket
@@ -13,7 +14,7 @@ resource "google_storage_bucket" "repository" {
   }
 
   dynamic "lifecycle_rule" {
-    for_each = { "shards/" = 7, "pictures/" = 90, "features/" = 180 }
+    for_each = merge({ "pictures/" = 90 }, var.operators.image == null ? { "shards/" = 7, "features/" = 180 } : {})
     content {
       action { type = "Delete" }
       condition {

@@ -28,7 +28,7 @@ locals {
     } if name == "notify" },
     { for name, account in local.accounts : name => {
       member = "serviceAccount:${account}", create = [], replace = []
-      delete = ["indexes/", "models/", "catalogues/", "shards/", "diffs/", "reports/"]
+      delete = ["indexes/", "models/", "catalogues/", "shards/", "features/", "diffs/", "reports/"]
     } if name == "prune" },
   )
 

@@ -22,6 +22,8 @@ class MemoryStore:
         self._objects: dict[str, tuple[ObjectInfo, bytes]] = {}
         self._chance = random.Random(seed)
         self._given: set[int] = set()
+        self.written: datetime | None = None
+        """When what is written counts as written; None: now."""
 
     @property
     def bucket(self) -> str:
@@ -69,7 +71,7 @@ class MemoryStore:
 
     def now(self) -> datetime:
         """When it is; simulations have a time of their own."""
-        return datetime.now(UTC)
+        return self.written or datetime.now(UTC)
 
     def _next_generation(self) -> int:
         while (generation := self._chance.randrange(1, 2**63)) in self._given:

@@ -96,10 +96,12 @@ class FeatureStore:
         """Have a copy of every part that the bucket has now, and know where each embedding is."""
         self._folder.mkdir(parents=True, exist_ok=True)
         for look in range(1, _LOOKS + 1):
-            names = [info.name.removeprefix(self._prefix) for info in self._store.listing(self._prefix)]
+            names = {info.name.removeprefix(self._prefix) for info in self._store.listing(self._prefix)}
+            # what this run counted on, and somebody deleted since, is still what its name says
+            names |= {name for name in self._verified if (self._folder / name).exists()}
             try:
                 with ThreadPoolExecutor(_DOWNLOADS) as pool:
-                    copies = list(pool.map(self._copy, names))
+                    copies = list(pool.map(self._copy, sorted(names)))
                 break
             except ObjectMissing:
                 if look == _LOOKS:
@@ -135,6 +137,11 @@ class FeatureStore:
         """Which of the pictures, S32[N], have an embedding."""
         return self._places(digests) >= 0
 
+    def parts_of(self, digests: Digests) -> set[str]:
+        """The objects that have the embeddings of pictures, S32[N], as far as they have one."""
+        places = self._places(digests)
+        return {f"{self._prefix}{self._parts[part].name}" for part in np.unique(self._where.part[places[places >= 0]])}
+
     def _places(self, digests: Digests) -> NDArray[np.intp]:
         known = self._where.digests
         places = np.searchsorted(known, digests)
@@ -169,7 +176,7 @@ class FeatureStore:
         return np.asarray(numbers.to_numpy()).reshape(-1, self._dimensions)
 
     def write(self, features: Features) -> str:
-        """Keep some embeddings as one more part; returns its name."""
+        """Keep some embeddings as one more part; returns its object's name."""
         stream = io.BytesIO()
         with pa.ipc.new_file(stream, self._schema) as writer:
             writer.write_table(self._table(features.digests, features.vectors), ROWS)
@@ -179,7 +186,7 @@ class FeatureStore:
         partial = self._scratch / name
         partial.write_bytes(data)
         self._put(name, partial)
-        return name
+        return f"{self._prefix}{name}"
 
     def merge(self) -> int:
         """Merge small parts, when there are many; returns how many went into others."""

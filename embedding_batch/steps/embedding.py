@@ -18,6 +18,7 @@ from embedding_batch.steps.fetching import kept
 from model_repository.errors import ObjectMissing
 
 _CHANGED = "the picture was changed while the batch ran"
+_WEB = ("http://", "https://")
 
 
 def embed_shard(run: Run, number: int) -> dict[str, Any]:
@@ -31,7 +32,7 @@ def embed_shard(run: Run, number: int) -> dict[str, Any]:
     model, _ = run.model(run.config.model_named(how["name"]))
     features, detector = run.features(model, how["classes"]), run.detector()
     cutting = detector.cutting(how["classes"]) if detector is not None and how["classes"] else None
-    wanted = _wanted(run, number, features)
+    wanted, parts = _wanted(run, number, features)
     faults: dict[str, str] = {}
     vectors: dict[bytes, np.ndarray[Any, np.dtype[np.float16]]] = {}
     with run.timed("embed") as details:
@@ -50,33 +51,44 @@ def embed_shard(run: Run, number: int) -> dict[str, Any]:
         if vectors:
             # by their names, whichever was ready first: the same pictures give the same part
             digests = tuple(sorted(vectors))
-            features.write(Features(digests, np.stack([vectors[digest] for digest in digests])))
+            parts.add(features.write(Features(digests, np.stack([vectors[digest] for digest in digests]))))
         details.append(f"{len(vectors)} embedded, {len(faults)} can't be")
-    return {"embedded": len(vectors), "faults": faults}
+    return {"embedded": len(vectors), "faults": faults, "features": sorted(parts)}
 
 
-def _wanted(run: Run, number: int, features: FeatureStore) -> dict[bytes, str]:
-    """The URIs of pictures that have no embedding yet, by sha256."""
+def _wanted(run: Run, number: int, features: FeatureStore) -> tuple[dict[bytes, str], set[str]]:
+    """The URIs of pictures that have no embedding yet, by sha256; and the parts that have those of the others."""
     name = run.folder.table("fetched", number)
     try:
         fetched = read_table(run.store, name, run.scratch, ("picture", "sha256"))
     except ObjectMissing as error:
         raise StepMissing(f"{name}: isn't there; run the step 'fetch' of this shard first") from error
     rows = [row for row in fetched.to_pylist() if row["sha256"] is not None]
+    parts: set[str] = set()
     if features.is_loaded:  # another shard, or another picture with the same bytes, may have them
-        known = features.has(np.array([row["sha256"] for row in rows], "S32"))
+        digests = np.array([row["sha256"] for row in rows], "S32")
+        known, parts = features.has(digests), features.parts_of(digests)
         rows = [row for row, is_known in zip(rows, known, strict=True) if not is_known]
-    return {row["sha256"]: row["picture"] for row in rows}
+    return {row["sha256"]: row["picture"] for row in rows}, parts
 
 
-def read_pictures(
-    run: Run, wanted: dict[bytes, str], faults: dict[str, str], *, where_kept: bool = True
-) -> Generator[tuple[bytes, bytes]]:
+def read_pictures(run: Run, wanted: dict[bytes, str], faults: dict[str, str]) -> Generator[tuple[bytes, bytes]]:
     """The bytes of pictures by their sha256; why others can't be had goes to `faults`, by the same in hex.
 
-    where_kept: read those from the web in the bucket, and ask nobody else.
+    Those from the web are read in the bucket; their hosts are asked for what was deleted there since it was kept.
     """
-    places = {_place(run, uri, digest) if where_kept else uri: digest for digest, uri in wanted.items()}
+    reasons: dict[bytes, str] = {}
+    yield from _read(run, {_place(run, uri, digest): digest for digest, uri in wanted.items()}, reasons)
+    deleted = {wanted[digest]: digest for digest in reasons if wanted[digest].startswith(_WEB)}
+    for digest in deleted.values():
+        del reasons[digest]
+    yield from _read(run, deleted, reasons)
+    faults.update({digest.hex(): reason for digest, reason in reasons.items()})
+
+
+def _read(run: Run, places: dict[str, bytes], reasons: dict[bytes, str]) -> Generator[tuple[bytes, bytes]]:
+    if not places:
+        return
     asked = (Picture(place, None) for place in places)
     fetching = fetch(asked, politeness=run.config.politeness, open_bucket=run.bucket)
     with closing(fetching):
@@ -85,9 +97,9 @@ def read_pictures(
             if fetched.data is not None and fetched.sha256 == digest:
                 yield digest, fetched.data
             else:
-                faults[digest.hex()] = fetched.reason or _CHANGED
+                reasons[digest] = fetched.reason or _CHANGED
 
 
 def _place(run: Run, uri: str, digest: bytes) -> str:
     """Where the bytes are: those of a picture from the web in the bucket."""
-    return f"gs://{run.store.bucket}/{kept(digest)}" if uri.startswith(("http://", "https://")) else uri
+    return f"gs://{run.store.bucket}/{kept(digest)}" if uri.startswith(_WEB) else uri

@@ -62,7 +62,8 @@ def list_items(run: Run) -> dict[str, Any]:
         prefixes = dict.fromkeys(model["prefix"] for model in models)  # one may be given whole pictures, and parts
         details.append(", ".join(prefixes) + (f"; pictures cut by {config.detector}" if config.detector else ""))
     with run.timed("changes") as details:
-        shards = list(_shards(run, items, models))
+        parts: set[str] = set()
+        shards = list(_shards(run, items, models, parts))
         for number, (_, shard) in enumerate(shards):
             write_table(run.store, folder.table("shard", number), shard, run.scratch)
         write_table(run.store, folder.listed, items, run.scratch)
@@ -77,6 +78,7 @@ def list_items(run: Run) -> dict[str, Any]:
         "shards": len(shards),
         "shard_models": [place for place, _ in shards],
         "models": models,
+        "features": sorted(parts),
         "serving": serving.said(),
     }
 
@@ -194,8 +196,13 @@ def _models(run: Run, categories: Iterable[str]) -> list[dict[str, Any]]:
     return list(found.values())
 
 
-def _shards(run: Run, items: pa.Table, models: Iterable[dict[str, Any]]) -> Iterator[tuple[int, pa.Table]]:
-    """Pictures to be looked at, each once for a model, those of a category together; with the model's place."""
+def _shards(
+    run: Run, items: pa.Table, models: Iterable[dict[str, Any]], parts: set[str]
+) -> Iterator[tuple[int, pa.Table]]:
+    """Pictures to be looked at, each once for a model, those of a category together; with the model's place.
+
+    parts: gets the objects below features/ that have the embeddings of the others.
+    """
     sha256 = items["sha256"]
     stale = _is_stale(items, run.config.fresh_seconds)
     to_look = mask(pc.is_null(sha256)) | stale
@@ -205,7 +212,9 @@ def _shards(run: Run, items: pa.Table, models: Iterable[dict[str, Any]]) -> Iter
         features.refresh()
         of_model = mask(pc.is_in(items["category"].cast(pa.string()), value_set=pa.array(model["categories"])))
         rows = np.flatnonzero(of_model)
-        has = features.has(fixed_bytes(sha256.take(pa.array(rows))))
+        digests = fixed_bytes(sha256.take(pa.array(rows)))
+        has = features.has(digests)
+        parts |= features.parts_of(digests)
         missing = to_look[rows] | ~has
         wanted = items.take(pa.array(rows[missing])).select(["category", *SHARD_SCHEMA.names])
         wanted = _asked_for_whole(wanted, (stale[rows] & ~has)[missing])

@@ -112,9 +112,8 @@ def _golden(run: Run, categories: Sequence[str]) -> list[bytes]:
     faults: dict[str, str] = {}
     for count in (_GOLDEN_IMAGES, _GOLDEN_TRIED):
         rows = items.take(spread(items.num_rows, count)).to_pylist()
-        for where_kept in (True, False):
-            missing = {row["sha256"]: row["picture"] for row in rows if row["sha256"] not in found}
-            found.update(read_pictures(run, missing, faults, where_kept=where_kept))
+        missing = {row["sha256"]: row["picture"] for row in rows if row["sha256"] not in found}
+        found.update(read_pictures(run, missing, faults))
         golden = [found[digest] for digest in dict.fromkeys(row["sha256"] for row in rows) if digest in found]
         if len(golden) >= min(_GOLDEN_IMAGES, items.num_rows):
             break

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
@@ -18,7 +18,19 @@ from model_repository.repository import list_commits, read_build
 from model_repository.store import ObjectInfo, Store
 from operator_cli.live import RECEIPTS_READ, read_live, read_receipt_or_none, receipts
 from operator_cli.live import UnreadableReceipt as Unreadable
-from operator_cli.pruning import Commits, Folder, Verdict, judge_builds, judge_models, judge_records, served_builds
+from operator_cli.pruning import (
+    Commits,
+    Folder,
+    Record,
+    Verdict,
+    judge_builds,
+    judge_features,
+    judge_models,
+    judge_records,
+    key_of,
+    served_builds,
+)
+from operator_cli.reach import FEATURES, Unsaid, features_reached, runs_begun
 
 _ROLLED_OUT = (Outcome.SERVED, Outcome.UNDONE)
 _RECORDS = ("shards/", "catalogues/", "reports/", "diffs/")
@@ -26,17 +38,20 @@ _RECORDS = ("shards/", "catalogues/", "reports/", "diffs/")
 
 @dataclass(frozen=True, slots=True)
 class Pruned:
-    """What goes, or would go. builds, models: with the bytes of each. records: how many objects of the batch.
+    """What goes, or would go. builds, models, records, features: with the bytes of each, the last two by object.
 
     waiting: indexes of which nothing goes, and the commit that neither serves nor was undone. overtaken: builds that
-    stay because somebody committed meanwhile. applied: False: nothing was deleted.
+    stay because somebody committed meanwhile. unsaid: why nothing goes of the features, or nothing more; empty: it did.
+    applied: False: nothing was deleted.
     """
 
     builds: dict[IndexPrefix, int]
     models: dict[ModelPrefix, int]
-    records: int
+    records: dict[str, int]
+    features: dict[str, int]
     waiting: dict[str, str]
     overtaken: tuple[IndexPrefix, ...]
+    unsaid: str
     applied: bool
 
 
@@ -66,19 +81,22 @@ def prune(store: Store, clock: Clock, *, keep: int, apply: bool, said: Callable[
     staying = [prefix for prefix in builds if prefix not in gone]
     models = _folders(store, "models/", ModelPrefix)
     unused = judge_models(models, _used(store, staying), now=now)
-    records = list(_records(store, staying, verdict, now))
+    records = dict(_records(store, staying, verdict, now))
     if apply:
         for model in unused:
             said(str(model))
             _delete(store, f"{model}/", model.manifest)
         for name in records:
             store.delete(name)
+    features, unsaid = _features(store, records, now, apply=apply, said=said)
     return Pruned(
         {prefix: builds[prefix].size for prefix in sorted(gone)},
         {model: models[model].size for model in unused},
-        len(records),
+        records,
+        features,
         dict(verdict.waiting),
         tuple(overtaken),
+        unsaid,
         apply,
     )
 
@@ -130,20 +148,43 @@ def _used(store: Store, builds: list[IndexPrefix]) -> Iterator[ModelPrefix]:
                 yield reference.prefix
 
 
-def _records(store: Store, staying: list[IndexPrefix], verdict: Verdict, now: datetime) -> Iterator[str]:
+def _records(store: Store, staying: list[IndexPrefix], verdict: Verdict, now: datetime) -> Iterator[tuple[str, int]]:
     for kind in _RECORDS:
         for folder in store.folders(kind):
             index = folder.removeprefix(kind).rstrip("/")
             if index in verdict.waiting:
                 continue
-            records: dict[str, tuple[IndexPrefix, datetime]] = {}
+            records: dict[str, Record] = {}
             for info in store.listing(folder):
                 build = info.name.removeprefix(folder).partition("/")[0]
                 if kind != "shards/":
                     build = build.rpartition(".")[0]
                 with suppress(NameRefused):
-                    records[info.name] = (IndexPrefix(index, build), info.updated)
-            yield from judge_records(records, staying, now=now)
+                    records[info.name] = Record(IndexPrefix(index, build), info.updated, info.size)
+            yield from ((name, records[name].size) for name in judge_records(records, staying, now=now))
+
+
+def _features(
+    store: Store, records: Mapping[str, int], now: datetime, *, apply: bool, said: Callable[[str], None]
+) -> tuple[dict[str, int], str]:
+    """What goes of the features, with its bytes; and why nothing does, or nothing more. records: that go."""
+    begun = runs_begun(store)
+    parts = {info.name: Folder(info.updated, info.size) for info in store.listing(FEATURES)}
+    if not parts:
+        return {}, ""
+    try:
+        goes = judge_features(parts, features_reached(store, records, now), now=now)
+    except Unsaid as error:
+        return {}, str(error)
+    gone: dict[str, int] = {}
+    for name in goes:
+        if apply:
+            if new := runs_begun(store) - begun:  # it may just now find what is about to go
+                return gone, f"{min(new)} began meanwhile"
+            said(name)
+            store.delete(name)
+        gone[name] = parts[name].size
+    return gone, ""
 
 
 def _delete(store: Store, folder: str, manifest: str) -> None:
@@ -152,16 +193,35 @@ def _delete(store: Store, folder: str, manifest: str) -> None:
         store.delete(info.name)
 
 
+def _bytes(found: Pruned) -> dict[str, int]:
+    kinds: dict[str, Mapping[Any, int]] = {
+        "builds": found.builds, "models": found.models, "records": found.records, "features": found.features
+    }  # fmt: skip
+    return {kind: sum(sizes.values()) for kind, sizes in kinds.items()}
+
+
+def _of_keys(features: Mapping[str, int]) -> dict[str, dict[str, int]]:
+    """By what made them: a key may have hundreds of parts."""
+    found: dict[str, dict[str, int]] = defaultdict(lambda: {"parts": 0, "bytes": 0})
+    for name, size in features.items():
+        found[key_of(name)]["parts"] += 1
+        found[key_of(name)]["bytes"] += size
+    return dict(found)
+
+
 def for_programs(found: Pruned) -> dict[str, Any]:
     """As JSON."""
     return {
         "applied": found.applied,
         "builds": {str(prefix): size for prefix, size in found.builds.items()},
         "models": {str(prefix): size for prefix, size in found.models.items()},
-        "records": found.records,
-        "bytes": sum(found.builds.values()) + sum(found.models.values()),
+        "records": len(found.records),
+        "features": _of_keys(found.features),
+        "bytes": sum(_bytes(found).values()),
+        "bytes_of": _bytes(found),
         "waiting": found.waiting,
         "overtaken": [str(prefix) for prefix in found.overtaken],
+        "features_wait": found.unsaid,
     }
 
 
@@ -169,14 +229,33 @@ def for_people(found: Pruned) -> str:
     """As text."""
     verb = "deleted" if found.applied else "would delete"
     lines = [f"{prefix}  {size / 1e6:.1f} MB" for prefix, size in (*found.builds.items(), *found.models.items())]
-    size = (sum(found.builds.values()) + sum(found.models.values())) / 1e6
+    lines += [
+        f"{key}  {_count(its['parts'], 'part')}, {its['bytes'] / 1e6:.1f} MB"
+        for key, its in _of_keys(found.features).items()
+    ]
     lines += [
         f"{index}: nothing goes, because {commit} neither serves nor was undone"
         for index, commit in found.waiting.items()
     ]
     lines += [f"{prefix}: stays, because somebody committed it meanwhile" for prefix in found.overtaken]
-    lines.append(
-        f"{verb} {len(found.builds)} builds and {len(found.models)} models ({size:.1f} MB), "
-        f"and {found.records} objects of the batch"
+    if found.unsaid:
+        lines.append(f"{FEATURES}: nothing{' more' if found.features else ''} goes, because {found.unsaid}")
+    kinds = (
+        ("build", len(found.builds)),
+        ("model", len(found.models)),
+        ("part of the features", len(found.features)),
+        ("object of the batch", len(found.records)),
     )
+    of = _bytes(found)
+    sizes = (of["builds"], of["models"], of["features"], of["records"])
+    counted = (
+        f"{_count(number, kind)} ({size / 1e6:.1f} MB)" for (kind, number), size in zip(kinds, sizes, strict=True)
+    )
+    lines.append(f"{verb} {', '.join(counted)}")
     return "\n".join([*lines, *([] if found.applied else ["nothing was deleted; say --apply"])])
+
+
+def _count(number: int, what: str) -> str:
+    """With the plural of the first word, as `part of the features` has it."""
+    noun, space, rest = what.partition(" ")
+    return f"{number} {noun}{'' if number == 1 else 's'}{space}{rest}"

@@ -7,6 +7,7 @@ import json
 import os
 from collections.abc import Iterator
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,8 +15,9 @@ import pyarrow as pa
 import pytest
 from aiohttp import web
 
-from embedding_batch.errors import TooManyBroken
+from embedding_batch.errors import StateDamaged, TooManyBroken
 from embedding_batch.pictures import Politeness
+from embedding_batch.state.features import FeatureStore
 from embedding_batch.state.folder import RunFolder
 from embedding_batch.state.plan import open_plan
 from embedding_batch.state.tables import read_table
@@ -29,12 +31,14 @@ from model_repository.documents.model_manifest import ModelInput, parse_model_ma
 from model_repository.log import Log
 from model_repository.names import IndexPrefix, ModelPrefix
 from model_repository.repository import read_build
+from operator_cli.commands.prune import prune
 from search_server.build import open_and_prove
 from tests.conftest import HOME_STORE
 from tests.embedding_batch.conftest import NOW, PRODUCTS
 from tests.embedding_batch.picture_host import PictureHost, hosting, status
 from tests.embedding_batch.test_batch import CHAIRS, items_of, pull
 from tests.embedding_batch.test_own_models import SIZE, cells
+from tests.fake_clock import FakeClock
 from tests.pictures import embed_here
 
 if TYPE_CHECKING:
@@ -287,6 +291,104 @@ def test_pictures_that_were_deleted_from_the_bucket_are_asked_for_again_when_a_m
     report = web_shop.batch("b2", fresh_seconds=fresh_seconds)
     assert (report["items"], report["embedded"], report["broken"]) == (6, 6, [])
     assert (len(kept(web_shop)), pictures_asked(host)) == (6, 12)
+
+
+def test_pictures_that_are_deleted_while_a_run_goes_on_cost_no_item(web_shop: Shop, host: PictureHost) -> None:
+    do(web_shop, "list")
+    do(web_shop, "fetch", 0)
+    gone = kept(web_shop)[:2]
+    for name in gone:
+        web_shop.store.delete(name)
+    said = do(web_shop, "embed", 0)
+    assert (said["embedded"], said["faults"], pictures_asked(host)) == (6, {}, 6 + 2)
+
+
+def test_a_picture_that_neither_the_bucket_nor_its_host_has_any_more_is_said(web_shop: Shop, host: PictureHost) -> None:
+    do(web_shop, "list")
+    do(web_shop, "fetch", 0)
+    web_shop.store.delete(kept(web_shop)[0])
+    for chair in CHAIRS:
+        host.always[chair] = status(404)
+    said = do(web_shop, "embed", 0)
+    assert (said["embedded"], len(said["faults"])) == (5, 1)
+    (why,) = said["faults"].values()
+    assert "404" in why
+
+
+def test_records_say_which_parts_of_the_features_a_run_counts_on(shop: Shop) -> None:
+    def said(build: str) -> tuple[list[str], list[str]]:
+        folder = RunFolder(shop.store, IndexPrefix("shop", build))
+        shards = range(folder.recorded("list")["shards"])
+        embedded = {name for number in shards for name in folder.recorded("embed", number)["features"]}
+        return folder.recorded("list")["features"], sorted(embedded)
+
+    def parts() -> list[str]:
+        return [info.name for info in shop.store.listing("features/")]
+
+    def sells(*wanted: str) -> None:
+        catalogue(shop, *(line for line in lines if line["id"] in wanted))
+
+    shop.sells((*PRODUCTS, "deer"))
+    lines = [json.loads(line) for line in (shop.folder / "catalogue.jsonl").open()]
+    sells(*PRODUCTS)
+    shop.batch("b1", limits=ANY)
+    before = parts()
+    assert said("b1") == ([], before)
+    sells(*PRODUCTS, "deer")
+    shop.batch("b2", limits=ANY)
+    assert said("b2") == (before, sorted({*parts()} - {*before}))
+    sells("deer")
+    shop.batch("b3", limits=ANY)
+    assert said("b3") == (said("b2")[1], [])
+    os.utime(shop.folder / "deer.jpg", (1, 1))
+    shop.batch("b4", limits=ANY)
+    assert said("b4") == ([], said("b2")[1]), "looked at, and known by its bytes"
+
+
+def test_prune_leaves_what_the_next_run_counts_on(shop: Shop) -> None:
+    shop.batch("b1", limits=ANY)
+    lines = [json.loads(line) for line in (shop.folder / "catalogue.jsonl").open()]
+    catalogue(shop, *lines[:-1])
+    shop.batch("b2", limits=ANY)
+    clock = FakeClock(datetime.now(UTC) + timedelta(days=2))
+    shop.store.write("features/k/a.arrow", b"of a model that nobody has any more", if_generation_match=0)
+    found = prune(shop.store, clock, keep=1, apply=True, said=lambda _: None)
+    assert (found.features, found.unsaid) == ({}, "")
+    clock.moment += timedelta(days=30)
+    assert list(prune(shop.store, clock, keep=1, apply=True, said=lambda _: None).features) == ["features/k/a.arrow"]
+    assert shop.batch("b3", limits=ANY)["embedded"] == 0
+
+
+def test_a_run_goes_on_when_the_features_that_it_counts_on_are_deleted(shop: Shop, monkeypatch: Any) -> None:
+    shop.batch("b1")
+    refresh = FeatureStore.refresh
+    looks = 0
+
+    def deleted_in_between(self: FeatureStore) -> None:
+        nonlocal looks
+        looks += 1
+        if looks == 2:
+            for info in shop.store.listing("features/"):
+                shop.store.delete(info.name)
+        refresh(self)
+
+    monkeypatch.setattr(FeatureStore, "refresh", deleted_in_between)
+    report = shop.batch("b2", limits=ANY)
+    assert (looks, report["items"], report["embedded"]) == (2, len(PRODUCTS), 0)
+    assert shop.batch("b3")["embedded"] > 0
+
+
+def test_a_step_in_a_process_of_its_own_says_what_to_do_when_they_are_deleted_and_the_next_run_embeds_again(
+    shop: Shop,
+) -> None:
+    shop.batch("b1")
+    do(shop, "list", build="b2")
+    do(shop, "collect", build="b2")
+    for info in shop.store.listing("features/"):
+        shop.store.delete(info.name)
+    with pytest.raises(StateDamaged, match=r"lacks the embedding .* run the batch again"):
+        do(shop, "build", 0, build="b2")
+    assert shop.batch("b3")["embedded"] == len(PRODUCTS)
 
 
 def models_and_pictures_are_deleted(shop: Shop) -> None:

@@ -36,14 +36,22 @@ def test_eight_inputs_are_enough(smallest: dict[str, Any]) -> None:
     assert len(smallest["configuration"]["root_module"]["variables"]) <= 8
 
 
-def test_no_rule_of_the_bucket_deletes_what_can_be_live(smallest: dict[str, Any]) -> None:
-    bucket = resources(smallest, "google_storage_bucket")["google_storage_bucket.repository"]
+def rules_by_age(plan: dict[str, Any]) -> dict[str, int]:
+    bucket = resources(plan, "google_storage_bucket")["google_storage_bucket.repository"]
     deletes = [rule for rule in bucket["lifecycle_rule"] if rule["action"][0]["type"] == "Delete"]
     rules = {
         prefix: rule["condition"][0]["age"] for rule in deletes for prefix in rule["condition"][0]["matches_prefix"]
     }
     assert len(rules) == len(deletes)  # a rule without a prefix is about everything
-    assert rules == {"shards/": 7, "pictures/": 90, "features/": 180}
+    return rules
+
+
+def test_no_rule_of_the_bucket_deletes_what_can_be_live(smallest: dict[str, Any]) -> None:
+    assert rules_by_age(smallest) == {"shards/": 7, "pictures/": 90, "features/": 180}
+
+
+def test_where_prune_runs_no_rule_deletes_what_the_batch_counts_on(example: Example) -> None:
+    assert rules_by_age(example("production")) == {"pictures/": 90}
 
 
 def test_the_bucket_is_private_and_what_is_deleted_can_be_had_back(smallest: dict[str, Any]) -> None:
