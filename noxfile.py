@@ -17,7 +17,7 @@ ROOT = Path(__file__).parent
 PROJECT = nox.project.load_toml(ROOT / "pyproject.toml")
 ROOMS: list[str] = PROJECT["tool"]["indexpush"]["rooms"]
 CODE = (*ROOMS, "functions", "tests", "benchmarks", "noxfile.py")
-PARTS = ("batch_but_onnxruntime", "batch", "bigquery")  # of other groups, nothing by themselves
+PARTS = ("batch_but_onnxruntime", "batch", "bigquery", "traces")  # of other groups, nothing by themselves
 GROUPS = [group for group in PROJECT["dependency-groups"] if group not in PARTS]
 ALIKE = {"embedding_batch_cuda": "embedding_batch"}
 """Locks that have the versions of another one, wherever both have a package."""

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import ClassVar
 
+from cd_webhook import spans
 from cd_webhook.canary import Canaries, tried_out
 from cd_webhook.cluster import BeingDeleted, Cluster, ClusterRefused, Conflict, Object, name_of, version_of
 from cd_webhook.ensure import ensure, owned
@@ -45,6 +46,7 @@ from model_repository.deployment import AnswerOutcome, DeploymentRequest
 from model_repository.errors import DeliveryError, DocumentMalformed, PermanentError, SetupFault, TransientError
 from model_repository.log import Log
 from model_repository.names import Target
+from model_repository.spans import Kind, note, span, traceparent
 from model_repository.store import Store
 
 _TRIES = 25
@@ -106,6 +108,12 @@ class Delivery:
         Raises `Rejected` (after writing the receipt) when the request can never be applied, `DocumentMalformed` when it
         isn't for this webhook, `TransientError` when another try may pass.
         """
+        with span("delivery", Kind.SERVER, parent=request.traceparent, **spans.about(request)):
+            result = self._deliver(replace(request, traceparent=traceparent() or request.traceparent))
+            note(outcome=result.outcome.value)
+            return result
+
+    def _deliver(self, request: DeploymentRequest) -> DeliveryResult:
         if refused := check_addressee(request, self.environment, self.store.bucket):
             raise DocumentMalformed(refused.what, refused.why)
         for attempt in range(_TRIES):
@@ -303,7 +311,7 @@ class Delivery:
         try:
             state = plan.undone(deployed, live, failed, now)
             if deployed.last_good is None and deployed.waiting is None:
-                state = replace(state, waiting=self._restoring(name_of(live), deployed.generation))
+                state = replace(state, waiting=self._restoring(name_of(live), plan.newest_of(deployed)))
             after = plan.deployment_of(live, state)
             if deployed.last_good_spec is not None:
                 after["spec"] = plan.as_scaled(after["spec"], deployed, live)
@@ -311,13 +319,13 @@ class Delivery:
         except ClusterRefused as error:  # such as a policy that came after what served last
             return self._mark(live, plan.not_undone(deployed, failed, f"the cluster refused the undo: {error}", now))
 
-    def _restoring(self, index: str, failed: int) -> DeploymentRequest | None:
+    def _restoring(self, index: str, failed: DeploymentRequest) -> DeploymentRequest | None:
         """The request for what served before the Deployment was lost, in place of `failed`; None: nothing did."""
         found = served_last(self.store, Target(self.environment, index))
         if found is None:
             return None
         request = DeploymentRequest.of(*found, bucket=self.store.bucket)
-        return replace(request, restores=failed)
+        return replace(request, restores=failed.generation, traceparent=failed.traceparent)
 
     def _take_up(self, live: Object) -> Step | None:
         """Deliver what waits, once nothing goes on any more; None: nothing does, or not yet."""

@@ -31,9 +31,12 @@ from model_repository.exit_codes import ExitCode
 from model_repository.gcs_store import GcsStore
 from model_repository.log import Log
 from model_repository.notify import NoNotifier, PubSubNotifier
+from model_repository.spans import close_spans, record_spans
 
 _PATIENCE_SECONDS = 20.0
 """For the bucket: the sender retries what takes longer."""
+_LEAVE_SECONDS = 2.0
+"""For spans that aren't exported yet, once it was told to stop and has answered."""
 
 
 def main(arguments: Sequence[str] | None = None, environment: Mapping[str, str] | None = None) -> int:
@@ -54,6 +57,7 @@ def main(arguments: Sequence[str] | None = None, environment: Mapping[str, str] 
     except DeliveryError as error:
         log.error(str(error), code=error.code)
         return ExitCode.USAGE
+    record_spans(variables, "indexpush-webhook", log)
     log.info(f"deploying {config.environment} from gs://{config.bucket}", host=config.host, port=config.port)
     # uvicorn drains on SIGTERM and then raises it again; that must not turn an orderly end into a failure
     signal.signal(signal.SIGTERM, lambda *_: None)
@@ -62,6 +66,8 @@ def main(arguments: Sequence[str] | None = None, environment: Mapping[str, str] 
     except OSError as error:
         log.error(f"{config.host}:{config.port}: {error}", code="can-not-listen")
         return ExitCode.TRY_AGAIN
+    finally:
+        close_spans(_LEAVE_SECONDS)
     return ExitCode.OK
 
 

@@ -8,8 +8,9 @@ from datetime import datetime, timedelta
 
 from cd_webhook.cluster import Cluster, Object, name_of, version_of
 from cd_webhook.rules import plan
+from cd_webhook.spans import record_rollout
 from cd_webhook.state import Deployed, marks, read_deployed
-from cd_webhook.state.annotations import RECEIPTS_OWED, format_receipts
+from cd_webhook.state.annotations import RECEIPTS_OWED, TRACES, format_receipts
 from model_repository.clock import Clock
 from model_repository.documents.address import Address, url_of
 from model_repository.documents.receipt import Outcome, Receipt
@@ -96,14 +97,16 @@ class Receipts:
         Raises `Conflict` if others wrote first. Not forgotten, then: the next step writes them again, and the bucket
         keeps the first; whoever dies between telling and forgetting tells twice, not never.
         """
-        owed = read_deployed(live).owed
+        deployed = read_deployed(live)
+        owed = deployed.owed
         for receipt in owed:
-            self.write(receipt, live)
+            if self.write(receipt, live):
+                record_rollout(receipt, deployed.traces.get(receipt.generation, ""))
             if receipt.outcome is Outcome.UNDONE:
                 patient = self.clock.now() - receipt.finished < _NOTIFY_PATIENCE
                 self._tell(Notice.of_receipt(self.store.bucket, receipt), patient=patient)
         if owed:
-            none = marks(live, {RECEIPTS_OWED: format_receipts(())})
+            none = marks(live, {RECEIPTS_OWED: format_receipts(()), TRACES: ""})
             self.cluster.mark(name_of(live), none, resource_version=version_of(live))
 
     def note_rewound(self, live: Object, deployed: Deployed, now: datetime) -> None:

@@ -43,6 +43,7 @@ class StackOptions:
     environment: which one the webhook serves; the function refuses commits to others.
     images: image name to Python interpreter. pod_values: the values file of the environment; None: the shipped
     ``local.yaml``. checkout: where the function and the values are taken from.
+    collector: where all parts send their spans, ``http://host:port`` of OTLP; empty: they record none.
     """
 
     environment: str = "local"
@@ -51,6 +52,7 @@ class StackOptions:
     images: Mapping[str, str] = field(default_factory=lambda: {"indexpush": sys.executable})
     pod_values: Path | None = None
     checkout: Path = field(default_factory=_checkout)
+    collector: str = ""
 
 
 class LocalStack:
@@ -225,6 +227,10 @@ class LocalStack:
 
     # The programs
 
+    def _traces(self) -> dict[str, str]:
+        named = {"OTEL_EXPORTER_OTLP_ENDPOINT": self.options.collector, "OTEL_BSP_SCHEDULE_DELAY": "200"}
+        return named if self.options.collector else {}
+
     def _bucket(self) -> Program:
         events = bucket_server.EventTopic(self.pubsub_address, _PROJECT, _COMMITS)
         return bucket_server.program(
@@ -250,6 +256,7 @@ class LocalStack:
         suffix = self.options.environment.upper().replace("-", "_")
         environment = {
             **self.variables(),
+            **self._traces(),
             f"CD_WEBHOOK_URL_{suffix}": f"{self.webhook_url}/webhooks/webhook/model-repository",
             "CD_WEBHOOK_AUTH": "bearer",
             "CD_WEBHOOK_TOKEN": self._token,
@@ -271,6 +278,7 @@ class LocalStack:
         environment = {
             **base_environment(),
             **self.variables(),
+            **self._traces(),
             "ENVIRONMENT": self.options.environment,
             "ENVIRONMENTS": str(values.parent),
             "CLUSTER": "local_stack.webhook_cluster:connect",

@@ -40,6 +40,7 @@ class Requested:
     memory, volume, disk: Kubernetes quantities; disk is what a container takes of the
         node's: volume and log, or the log alone.
     progress_deadline: in seconds, counted from the start of a rollout until its pods have been ready for long enough.
+    traceparent: the rollout's span, which the pods go on from; empty: no spans are recorded.
     """
 
     generation: str
@@ -49,6 +50,7 @@ class Requested:
     volume: str
     disk: str
     progress_deadline: int | str
+    traceparent: str = ""
 
 
 def render(request: DeploymentRequest, values: Values) -> Rendered:
@@ -67,6 +69,7 @@ def render(request: DeploymentRequest, values: Values) -> Rendered:
         volume=f"{volume if values.storage_class is None else claimed}Mi",
         disk=f"{volume + LOG_MIB if values.storage_class is None else LOG_MIB}Mi",
         progress_deadline=request.footprint.deadline_seconds + further_seconds(values),
+        traceparent=request.rollout.traceparent if request.rollout else "",
     )
     if request.target.is_shadow_of(request.index_prefix):
         values = replace(values, replicas=1)

@@ -18,6 +18,7 @@ from model_repository.documents.commit import LiveCommit
 from model_repository.documents.index_manifest import Build, IndexManifest
 from model_repository.errors import NameRefused
 from model_repository.fields import Fields, parse_document
+from model_repository.log import Trace, parse_traceparent
 from model_repository.names import IndexPrefix, ModelPrefix, Target, check_bucket, check_label, parse_generation
 from model_repository.pictures import MODEL_COPIES, picture_process_bytes
 from model_repository.serving import elsewhere_bytes, further_worker_bytes, server_bytes
@@ -97,6 +98,7 @@ class DeploymentRequest:
     by, reason: from the commit, for people; may be empty.
     restores: the generation of a live commit that can't be deployed: `generation` and the build are those of an earlier
         commit that a receipt says served, for an index whose Deployment is gone. None: an ordinary request.
+    traceparent: the span in which the CD side took it up (W3C Trace Context); empty: no spans are recorded.
     """
 
     target: Target
@@ -110,6 +112,7 @@ class DeploymentRequest:
     by: str = ""
     reason: str = ""
     restores: int | None = None
+    traceparent: str = ""
 
     @classmethod
     def of(cls, live: LiveCommit, build: Build, *, bucket: str) -> DeploymentRequest:
@@ -126,6 +129,12 @@ class DeploymentRequest:
             by=live.commit.by,
             reason=live.commit.reason,
         )
+
+    @property
+    def rollout(self) -> Trace | None:
+        """The place of its rollout in its trace, which pods go on from; None: no spans are recorded."""
+        taken_up = parse_traceparent(self.traceparent)
+        return taken_up.child("rollout") if taken_up else None
 
     def to_parameters(self) -> dict[str, str]:
         """The request as Spinnaker's trigger parameters, all strings."""
@@ -145,6 +154,7 @@ class DeploymentRequest:
             "by": self.by,
             "reason": self.reason,
             **({"restores": str(self.restores)} if self.restores is not None else {}),
+            **({"traceparent": self.traceparent} if self.traceparent else {}),
         }
 
     def to_payload(self) -> dict[str, Any]:
@@ -186,6 +196,7 @@ class DeploymentRequest:
             by=fields.text("by", longest=_TEXT_LIMIT, default=""),
             reason=fields.text("reason", longest=_TEXT_LIMIT, default=""),
             restores=fields.parsed("restores", parse_generation) if fields.has("restores") else None,
+            traceparent=fields.text("traceparent", default=""),
         )
         fields.ignore("model_prefix", "model_digest")  # of a function, or on a Deployment, of the first release
         fields.done()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import re
 import sys
@@ -13,9 +14,9 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any, TextIO
 
-_TRACEPARENT = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-([0-9a-f]{16})-[0-9a-f]{2}(?:-.*)?", re.ASCII)
-_CLOUD_TRACE = re.compile(r"([0-9a-fA-F]{32})(?:/([0-9]+))?(?:;.*)?", re.ASCII)
-_TRACE: ContextVar[_Trace | None] = ContextVar("trace", default=None)
+_TRACEPARENT = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-([0-9a-f]{16})-[0-9a-f]([0-9a-f])(?:-.*)?", re.ASCII)
+_CLOUD_TRACE = re.compile(r"([0-9a-fA-F]{32})(?:/([0-9]+))?(?:;o=([0-9])|;.*)?", re.ASCII)
+_TRACE: ContextVar[Trace | None] = ContextVar("trace", default=None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,12 +64,17 @@ class Log:
 
 
 @dataclass(frozen=True, slots=True)
-class _Trace:
-    """trace: 32 hex digits. span: 16 hex digits, or empty. project: whose traces they are, or empty."""
+class Trace:
+    """A place in a trace.
+
+    trace: 32 hex digits. span: 16 hex digits, or empty. project: whose traces they are, or empty.
+    sampled: whether whoever began it keeps its spans.
+    """
 
     trace: str
     span: str
-    project: str
+    project: str = ""
+    sampled: bool = True
 
     def fields(self) -> dict[str, str]:
         """As log lines say it."""
@@ -76,34 +82,63 @@ class _Trace:
         spans = {"logging.googleapis.com/spanId": self.span} if self.span else {}
         return {"logging.googleapis.com/trace": name, **spans}
 
+    @property
+    def traceparent(self) -> str:
+        """As W3C Trace Context has it; empty without a span."""
+        return f"00-{self.trace}-{self.span}-{int(self.sampled):02x}" if self.span else ""
 
-@contextlib.contextmanager
-def tracing(attributes: Mapping[str, object], headers: Mapping[str, str], project: str) -> Iterator[None]:
+    def child(self, name: str) -> Trace:
+        """The one child of that name: its place is known before it begins, and to everybody who knows the parent's."""
+        return replace(self, span=hashlib.sha256(f"{name} of {self.traceparent}".encode()).hexdigest()[:16])
+
+
+def tracing(
+    attributes: Mapping[str, object], headers: Mapping[str, str], project: str
+) -> contextlib.AbstractContextManager[None]:
     """Within this, lines belong to the trace that an event or a request names, if it names one.
 
     attributes: of a CloudEvent; its own ``traceparent`` comes first. headers: of the request, in any case.
     project: whose traces they are; may be empty, where nobody said so.
     """
-    token = _TRACE.set(_find(attributes, {name.lower(): value for name, value in headers.items()}, project))
+    return within(_find(attributes, {name.lower(): value for name, value in headers.items()}, project))
+
+
+@contextlib.contextmanager
+def within(trace: Trace | None) -> Iterator[None]:
+    """Within this, lines belong to that place of a trace; None: to none."""
+    token = _TRACE.set(trace)
     try:
         yield
     finally:
         _TRACE.reset(token)
 
 
+def current_trace() -> Trace | None:
+    """Where lines belong that are written now; None: to no trace."""
+    return _TRACE.get()
+
+
 def trace_headers() -> dict[str, str]:
     """The headers that make a request part of this trace; none where there is no trace."""
     found = _TRACE.get()
-    return {"traceparent": f"00-{found.trace}-{found.span}-01"} if found and found.span else {}
+    return {"traceparent": found.traceparent} if found and found.span else {}
 
 
-def _find(attributes: Mapping[str, object], headers: Mapping[str, str], project: str) -> _Trace | None:
-    for stated in (attributes.get("traceparent"), headers.get("traceparent")):
-        found = _TRACEPARENT.fullmatch(stated.strip()) if isinstance(stated, str) else None
-        if found and found[1].strip("0"):
-            return _Trace(found[1], found[2], project)
-    found = _CLOUD_TRACE.fullmatch(headers.get("x-cloud-trace-context", "").strip())
-    if found is None:
+def parse_traceparent(stated: object, project: str = "") -> Trace | None:
+    """Read what `Trace.traceparent` writes, of any version; None: it is no such thing."""
+    found = _TRACEPARENT.fullmatch(stated.strip()) if isinstance(stated, str) else None
+    if found is None or not found[1].strip("0"):
         return None
-    number = int(found[2] or 0)
-    return _Trace(found[1].lower(), f"{number:016x}" if 0 < number < 2**64 else "", project)
+    return Trace(found[1], found[2], project, sampled=bool(int(found[3], 16) & 1))
+
+
+def _find(attributes: Mapping[str, object], headers: Mapping[str, str], project: str) -> Trace | None:
+    for stated in (attributes.get("traceparent"), headers.get("traceparent")):
+        if found := parse_traceparent(stated, project):
+            return found
+    cloud = _CLOUD_TRACE.fullmatch(headers.get("x-cloud-trace-context", "").strip())
+    if cloud is None:
+        return None
+    number = int(cloud[2] or 0)
+    span = f"{number:016x}" if 0 < number < 2**64 else ""
+    return Trace(cloud[1].lower(), span, project, sampled=cloud[3] != "0")

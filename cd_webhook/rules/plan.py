@@ -60,7 +60,7 @@ def _overtaken(before: Deployed, replaced: list[DeploymentRequest], by: Deployme
         superseded(old, by.generation, started=before.started if old is before.request else now, now=now)
         for old in replaced
     ]
-    return replace(before, owed=(*before.owed, *receipts))
+    return replace(before, owed=(*before.owed, *receipts), traces=_traces(before, *replaced))
 
 
 def served(before: Deployed, live: Object, now: datetime) -> Deployed:
@@ -175,11 +175,16 @@ def rejected(request: DeploymentRequest, detail: str, code: str, now: datetime) 
     return _receipt(request, Outcome.REJECTED, detail, (now, now), code=code)
 
 
+def _traces(before: Deployed, *ended: DeploymentRequest) -> dict[int, str]:
+    return {**before.traces, **{request.generation: request.traceparent for request in ended if request.traceparent}}
+
+
 def _ended(before: Deployed, rollout: Rollout, receipt: Receipt) -> Deployed:
     return replace(
         before,
         rollout=rollout,
         owed=(*before.owed, receipt),
+        traces=_traces(before, newest_of(before)),
         detail=receipt.detail,
         trial=None,
         figures=None,

@@ -52,6 +52,9 @@ WAITING = f"{PREFIX}waiting"
 RECEIPTS_OWED = f"{PREFIX}receipts-owed"
 """JSON: receipts that are decided and perhaps not yet in the bucket; a restart writes them."""
 
+TRACES = f"{PREFIX}traces"
+"""JSON: by generation, the traceparent of the delivery of each of those whose rollout is to be a span; else empty."""
+
 
 def read_deployed(live: Object | None) -> Deployed:
     """Read the state from a Deployment; None: there is none.
@@ -94,6 +97,7 @@ def read_deployed(live: Object | None) -> Deployed:
         displaced=annotations.get(DISPLACED) == "true",
         waiting=read(WAITING, _parse_request),
         accepted=read(ACCEPTED, _parse_object),
+        traces=read(TRACES, _parse_traces) or {},
     )
 
 
@@ -132,6 +136,7 @@ def format_deployed(deployed: Deployed) -> dict[str, str]:
         DISPLACED: "true" if deployed.displaced else "",
         WAITING: _format_request(deployed.waiting),
         ACCEPTED: _compact(deployed.accepted),
+        TRACES: _compact(dict(deployed.traces) or None),
     }
 
 
@@ -208,6 +213,10 @@ def _parse_receipts(text: str) -> tuple[Receipt, ...]:
         parse_receipt(json.dumps(value).encode(), Target(value["environment"], value["index"]), value["generation"])
         for value in json.loads(text)
     )
+
+
+def _parse_traces(text: str) -> dict[int, str]:
+    return {int(generation): str(stated) for generation, stated in _parse_object(text).items()}
 
 
 def _parse_moment(text: str) -> datetime:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
 
@@ -46,6 +47,7 @@ class Deployed:
     spec: of the Deployment as it was last applied.
     last_good, last_good_spec: what served last, and the spec that it served with; None: nothing ever did.
     owed: receipts that are decided and perhaps not in the bucket yet.
+    traces: by generation, the traceparent of the delivery of those among them whose rollout is to be a span.
     detail: how the newest request ended, in one sentence; empty while it is pending.
     accepted: the Deployment's spec as the cluster made it of `spec`: defaults and what admission wrote included; None:
         nobody has looked since it was applied.
@@ -70,6 +72,7 @@ class Deployed:
     displaced: bool = False
     waiting: DeploymentRequest | None = None
     accepted: Object | None = None
+    traces: Mapping[int, str] = field(default_factory=dict)
 
     @property
     def pending(self) -> bool:

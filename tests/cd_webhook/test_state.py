@@ -11,7 +11,7 @@ import pytest
 
 from cd_webhook.rules.plan import begun, deployment_of, rejected, served
 from cd_webhook.state import Deployed, Rollout, Trial, changed, format_deployed, read_deployed
-from cd_webhook.state.annotations import ACCEPTED, DISPLACED, WAITING
+from cd_webhook.state.annotations import ACCEPTED, DISPLACED, TRACES, WAITING
 from manifests.canary import Canary
 from model_repository.documents.canary_figures import CanaryFigures, TrackFigures
 from tests.builds import DIGEST
@@ -67,7 +67,7 @@ def test_what_the_first_release_wrote_is_read_and_written_in_todays_words() -> N
     of_models = f'"model_prefix":"models/lite/v1","model_digest":"{DIGEST}"'
     todays = {name: text.replace(of_models, '"models":""') for name, text in RELEASED.items()}
     del todays["indexpush.dev/model-digest"]
-    assert format_deployed(STATE) == {**todays, DISPLACED: "", WAITING: "", ACCEPTED: ""}
+    assert format_deployed(STATE) == {**todays, DISPLACED: "", WAITING: "", ACCEPTED: "", TRACES: ""}
 
 
 TRACK = TrackFigures(pods=1, probes=50, probes_failed=0, p95_ms=4.0, requests=9, errors=0, mean_ms=None)
@@ -82,8 +82,9 @@ FIGURES = CanaryFigures(True, 60.0, 0, 0, TRACK, TRACK)
         served(begun(STATE, request(3), NEXT, LATER), {"spec": {}}, LATER),
         replace(STATE, rollout=Rollout.IN_PROGRESS, trial=None, figures=FIGURES, promoted=LATER),
         replace(STATE, owed=(rejected(request(1), "zero\x00wide", "x", START),)),
+        replace(STATE, traces={2: f"00-{'a' * 32}-{'b' * 16}-01"}),
     ],
-    ids=["first", "newer", "served", "promoted", "owing"],
+    ids=["first", "newer", "served", "promoted", "owing", "traced"],
 )
 def test_every_state_is_read_back_as_it_was_written(state: Deployed) -> None:
     assert read_deployed(deployment_of(live({}), state)) == state

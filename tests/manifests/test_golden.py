@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -92,7 +93,8 @@ def test_no_variable_is_set_twice_and_all_are_text(environment: str) -> None:
 
 
 def test_an_environment_may_set_every_variable_but_those_that_the_template_sets() -> None:
-    rendered = render(request_for("dev"), least("dev"))
+    traced = replace(request_for("dev"), traceparent=f"00-{'a' * 32}-{'b' * 16}-01")
+    rendered = render(traced, least("dev"))
     assert {variable["name"] for each in ours(rendered) for variable in each["env"]} == SET_BY_TEMPLATE
 
 

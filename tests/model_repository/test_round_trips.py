@@ -199,6 +199,7 @@ figures = st.floats(min_value=0, max_value=1e6)
 many = st.integers(min_value=0, max_value=10**9)
 tracks = st.builds(TrackFigures, many, many, many, st.none() | figures, many, many, st.none() | figures)
 canaries = st.builds(CanaryFigures, st.booleans(), figures, many, many, tracks, tracks)
+traceparents = st.just("") | st.from_regex(r"00-[0-9a-f]{32}-[0-9a-f]{16}-0[01]", fullmatch=True)
 receipts = st.builds(
     Receipt,
     target=targets,
@@ -245,6 +246,7 @@ def requests(draw: st.DrawFn) -> DeploymentRequest:
         footprint=draw(st.builds(Footprint, counts, counts, counts, counts | st.just(0))),
         by=draw(printable(100)),
         reason=draw(printable(100)),
+        traceparent=draw(traceparents),
     )
 
 

@@ -17,6 +17,7 @@ from model_repository.documents.receipt import Outcome
 from model_repository.gcs_store import GcsStore
 from model_repository.names import Target
 from model_repository.repository import read_receipt
+from tests.collector import collecting
 from tests.on_commit.deployed_folder import ROOT, VENDOR, Deployed, RunningOnCommit, deploy, running
 from tests.on_commit.doubles import TOPIC, serve_pubsub, serve_webhook
 
@@ -186,3 +187,30 @@ def test_a_copy_of_an_older_contract_is_replaced_whole(tmp_path: Path) -> None:
 
 def contents(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*.py")}
+
+
+def test_its_spans_reach_a_collector_and_one_that_hangs_keeps_no_event_waiting(
+    function: RunningOnCommit, deployed: Deployed, bucket_server: str, tmp_path: Path
+) -> None:
+    parent = f"00-{TRACE}-00f067aa0ba902b7-01"
+    function.publish("sofas")
+    function.commit("sofas")
+    with collecting() as collector:
+        environment = deployed.environment(
+            MODEL_REPOSITORY=f"gs://{function.bucket}",
+            CD_WEBHOOK_URL=function.webhook.url,
+            STORAGE_EMULATOR_HOST=bucket_server,
+            OTEL_EXPORTER_OTLP_ENDPOINT=collector.url,
+            OTEL_EXPORTER_OTLP_TIMEOUT="3600",  # seconds, should anybody wait for it
+        )
+        collector.going_on.clear()
+        with running(deployed, environment, tmp_path / "stderr.txt") as url:
+            traced = RunningOnCommit(
+                url, tmp_path / "stderr.txt", function.bucket, function.store, function.webhook, function.refusals
+            )
+            assert traced.storage_event("commits/staging/sofas.json", traceparent=parent) == 200
+            assert collector.spans == []
+            collector.going_on.set()
+            asked = collector.wait_for(lambda span: span.name == "ask webhook")
+    assert asked.trace == TRACE
+    assert function.webhook.requests[0][2]["traceparent"] == f"00-{TRACE}-{asked.span}-01"

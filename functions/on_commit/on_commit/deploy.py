@@ -20,6 +20,7 @@ from model_repository.repository import (
     read_receipt,
     write_receipt,
 )
+from model_repository.spans import Kind, note, note_failure, span
 from model_repository.store import Store, StoredObject
 from on_commit.compare import FINDINGS
 from on_commit.filters import FILTER_WAITS
@@ -50,7 +51,8 @@ class Deployer:
         """
         log = log.bind(environment=target.environment, index=target.index)
         try:
-            self._look(target, log, gone=gone)
+            with span("commit", Kind.CONSUMER, index=target.index, environment=target.environment):
+                self._look(target, log, gone=gone)
         except WebhookFault as fault:
             self._incidents.of_environment(target.environment, {fault.code: str(fault)}, log)
             raise
@@ -70,6 +72,7 @@ class Deployer:
             log.info(f"{target.commit_name} is gone: nothing to deploy, and what serves goes on serving")
             return
         log = log.bind(generation=found.generation)
+        note(generation=str(found.generation))
         before = self._outcome(target, found.generation, log)
         # One that was undone would be tried again where what served before was restored meanwhile.
         ended = before in {Outcome.REJECTED, Outcome.UNDONE}
@@ -108,7 +111,8 @@ class Deployer:
                 raise found
             commit = parse_commit(found.data, target)
             live = LiveCommit(target, found.generation, commit)
-            build = check_build(self._store, commit.index_prefix)
+            with span("check build", build=str(commit.index_prefix)):
+                build = check_build(self._store, commit.index_prefix)
             if self._replaced(live, started, log):
                 return True
             answer = self._webhook.send(DeploymentRequest.of(live, build, bucket=self._store.bucket))
@@ -175,6 +179,8 @@ class Deployer:
     def _refuse(self, receipt: Receipt, log: Log) -> None:
         """Publish the refusal, then leave the receipt: whoever dies between the two tells of it again, not never."""
         prefix = receipt.index_prefix and str(receipt.index_prefix)
+        note(outcome=str(receipt.outcome))
+        note_failure(receipt.code, receipt.detail)
         log.error(f"refused: {receipt.detail}", code=receipt.code, outcome=str(receipt.outcome), index_prefix=prefix)
         self._tell(Notice.of_receipt(self._store.bucket, receipt), log, receipt.target)
         write_receipt(self._store, receipt)
@@ -190,6 +196,7 @@ class Deployer:
 
 
 def _log_answer(live: LiveCommit, answer: WebhookAnswer, log: Log) -> None:
+    note(outcome=str(answer.said), build=str(live.commit.index_prefix))
     detail = f" ({answer.detail})" if answer.detail else ""
     log.info(
         f"{answer.said}: {live.target} -> {live.commit.index_prefix}{detail}",

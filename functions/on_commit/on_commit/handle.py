@@ -7,6 +7,7 @@ import random
 from model_repository.clock import Clock
 from model_repository.log import Log
 from model_repository.notify import Notifier
+from model_repository.spans import Kind, span
 from model_repository.store import Store
 from on_commit.deploy import Deployer
 from on_commit.event import CommitUploaded, Event, FilterUploaded, Misnamed, Sweep, Unrelated
@@ -66,4 +67,5 @@ class Handler:
             case FilterUploaded(target):
                 self._filters.look(target, log)
             case Sweep():
-                self._sweeper.sweep(log)
+                with span("sweep", Kind.CONSUMER):
+                    self._sweeper.sweep(log)

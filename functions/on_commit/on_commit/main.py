@@ -15,6 +15,7 @@ from model_repository.exit_codes import ExitCode
 from model_repository.gcs_store import GcsStore
 from model_repository.log import Log, tracing
 from model_repository.notify import NoNotifier, PubSubNotifier
+from model_repository.spans import flush_spans, record_spans
 from model_repository.store import Store
 from on_commit.check import check
 from on_commit.config import Config
@@ -24,6 +25,8 @@ from on_commit.webhook import HttpWebhook
 
 _PATIENCE_SECONDS = 15.0
 """How long one request to the bucket is retried here; after that, the event is delivered again anyway."""
+_FLUSH_SECONDS = 1.0
+"""For spans, once the event is handled: between two events the platform may give this process no processor."""
 
 
 def open_store(config: Config) -> Store:
@@ -36,6 +39,7 @@ class Function:
 
     def __init__(self, config: Config) -> None:
         """Make the function. Opens no connection yet."""
+        record_spans(os.environ, "indexpush-on-commit", Log())
         self._config = config
         notifier = PubSubNotifier(config.notify_topic) if config.notify_topic else NoNotifier()
         self._handler = Handler(
@@ -72,6 +76,8 @@ class Function:
             except Exception as error:
                 log.crash(f"unexpected: {type(error).__name__}: {error}", error)
                 raise InternalServerError(f"unexpected {type(error).__name__}; see the log") from error
+            finally:
+                flush_spans(_FLUSH_SECONDS)
 
 
 def main(arguments: Sequence[str] | None = None) -> ExitCode:

@@ -18,6 +18,7 @@ from model_repository.deployment import AnswerOutcome, AuthKind, DeploymentReque
 from model_repository.errors import DocumentMalformed, PermanentError, TransientError
 from model_repository.log import trace_headers
 from model_repository.names import Target
+from model_repository.spans import Kind, note, span
 from on_commit.compare import IndexStatus, read_statuses
 from on_commit.config import Config
 
@@ -112,10 +113,15 @@ class HttpWebhook:
         """See `Webhook.send`."""
         environment = request.target.environment
         url = self._url(environment)
-        answer = _exchange("POST", url, self.credentials(url) | trace_headers(), _ANSWER_LIMIT, request.to_payload())
-        if not HTTPStatus.OK <= answer.status < HTTPStatus.MULTIPLE_CHOICES:
-            raise failure(url, answer)
-        return read_answer(url, answer)
+        about = {"index": request.target.index, "environment": environment, "generation": str(request.generation)}
+        with span("ask webhook", Kind.CLIENT, **about, build=str(request.index_prefix)):
+            headers = self.credentials(url) | trace_headers()
+            answer = _exchange("POST", url, headers, _ANSWER_LIMIT, request.to_payload())
+            if not HTTPStatus.OK <= answer.status < HTTPStatus.MULTIPLE_CHOICES:
+                raise failure(url, answer)
+            said = read_answer(url, answer)
+            note(outcome=said.said.value)
+            return said
 
     def apply_filter(self, target: Target) -> FilterAnswer | None:
         """See `Webhook.apply_filter`: ``POST /v1/filters/<index>`` at the origin of the webhook's URL."""
