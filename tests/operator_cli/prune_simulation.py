@@ -11,7 +11,6 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import cache, lru_cache, partial
@@ -46,7 +45,10 @@ _CALM: Final = 0.7
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """lost: what was deleted though somebody may have wanted it; empty: nothing. deleted: builds, over all prunes."""
+    """lost: what was deleted though it may be wanted; empty: nothing. deleted: how many, by all prunes of the world.
+
+    events: what others did.
+    """
 
     seed: int
     lost: str
@@ -317,32 +319,25 @@ FAULTS: Final[dict[str, Fault]] = {
 }  # fmt: skip
 
 
-@contextmanager
-def planted(name: str) -> Iterator[None]:
-    """Prune with one of `FAULTS`."""
-    with FAULTS[name]():
-        yield
-
-
-def main() -> int:
+def main(world: Callable[[int], Result], what: str) -> int:
     """Run many seeds, and say what was lost."""
-    parser = argparse.ArgumentParser(prog="python -m tests.operator_cli.prune_simulation", description=__doc__)
+    parser = argparse.ArgumentParser(description=f"Prune many worlds, and look what of the {what} is lost.")
     parser.add_argument("--seeds", type=int, default=100_000, help="how many worlds (default: 100000)")
     parser.add_argument("--first", type=int, default=0, help="the first seed")
     parser.add_argument("--processes", type=int, default=2)
     options = parser.parse_args()
     begun = time.monotonic()
     with ProcessPoolExecutor(options.processes) as pool:
-        results = list(pool.map(run, range(options.first, options.first + options.seeds), chunksize=500))
+        results = list(pool.map(world, range(options.first, options.first + options.seeds), chunksize=500))
     lost = [result for result in results if result.lost]
     sys.stdout.writelines(f"seed {result.seed}: {result.lost}\n" for result in lost)
     deleted, events = sum(result.deleted for result in results), sum(result.events for result in results)
     sys.stdout.write(
-        f"{len(results)} worlds, {events} events, {deleted} builds deleted in {time.monotonic() - begun:.0f} s; "
-        f"{len(lost)} lost one that somebody may have wanted\n"
+        f"{len(results)} worlds, {events} events, {deleted} {what} deleted in {time.monotonic() - begun:.0f} s; "
+        f"{len(lost)} lost one that may be wanted\n"
     )
     return bool(lost)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(run, "builds"))

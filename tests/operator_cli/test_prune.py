@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -12,11 +13,12 @@ import pytest
 from model_repository.documents.receipt import Outcome
 from model_repository.names import IndexPrefix, ModelPrefix, Target
 from operator_cli.pruning import Folder, judge_models
+from tests.operator_cli import features_simulation, prune_simulation
 from tests.operator_cli.conftest import Operator
-from tests.operator_cli.prune_simulation import FAULTS, planted, run
 
-SEEDS = 1000
-"""Of the simulation; more of them: tests/operator_cli/prune_simulation.py."""
+SIMULATIONS = (prune_simulation, features_simulation)
+SEEDS = 500
+"""Of each simulation; more of them: `./noxw -s prune_simulation`."""
 LATER = timedelta(days=2)
 
 
@@ -246,20 +248,30 @@ def test_people_read_what_goes_of_each_kind(later: Operator) -> None:
 # --- whatever happens meanwhile
 
 
-def test_no_build_is_lost_that_somebody_may_want_whoever_commits_and_whatever_ends_while_it_prunes() -> None:
-    found = [run(seed) for seed in range(SEEDS)]
+@pytest.mark.parametrize("simulation", SIMULATIONS, ids=["builds", "embeddings"])
+def test_nothing_is_lost_that_may_be_wanted_whoever_commits_whatever_ends_and_which_batch_begins_meanwhile(
+    simulation: ModuleType,
+) -> None:
+    found = [simulation.run(seed) for seed in range(SEEDS)]
     assert [result for result in found if result.lost] == []
-    assert sum(result.deleted for result in found) > SEEDS / 2  # it does delete
+    assert sum(result.deleted for result in found) > SEEDS / 5  # it does delete
 
 
-def test_a_seed_of_the_simulation_is_the_same_twice() -> None:
-    assert [run(seed) for seed in range(20)] == [run(seed) for seed in range(20)]
+@pytest.mark.parametrize("simulation", SIMULATIONS, ids=["builds", "embeddings"])
+def test_a_seed_of_a_simulation_is_the_same_twice(simulation: ModuleType) -> None:
+    assert [simulation.run(seed) for seed in range(20)] == [simulation.run(seed) for seed in range(20)]
 
 
-@pytest.mark.parametrize("name", FAULTS)
-def test_the_simulation_finds_a_planted_fault(name: str) -> None:
-    with planted(name):
-        assert any(run(seed).lost for seed in range(2000))
+@pytest.mark.parametrize("name", prune_simulation.FAULTS)
+def test_a_planted_fault_is_found_that_loses_builds(name: str) -> None:
+    with prune_simulation.FAULTS[name]():
+        assert any(prune_simulation.run(seed).lost for seed in range(2000))
+
+
+@pytest.mark.parametrize("name", features_simulation.FAULTS)
+def test_a_planted_fault_is_found_that_loses_embeddings(name: str) -> None:
+    with features_simulation.FAULTS[name]():
+        assert any(features_simulation.run(seed).lost for seed in range(2000))
 
 
 def test_a_commit_that_comes_between_judging_and_deleting_keeps_its_build(later: Operator) -> None:
