@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
-import copy
 import itertools
 import threading
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from typing import Any
 
+import orjson
+
 from cd_webhook.cluster import Conflict, Object
 from cd_webhook.state.annotations import ROLLOUT
 from manifests import metadata as marks
+
+
+def _copy(value: Any) -> Any:
+    """As it travels to and from a real one; ten times as fast as `copy.deepcopy`."""
+    return orjson.loads(orjson.dumps(value))
+
 
 Fate = Callable[[], dict[str, Any]]
 """What a new pod's status becomes."""
@@ -41,7 +48,7 @@ def ended(
 
 def waiting(reason: str, message: str = "", started: str = "2026-11-21T12:00:00Z") -> Fate:
     entry = {"name": "pull", "restartCount": 0, "state": {"waiting": {"reason": reason, "message": message}}}
-    return lambda: {"phase": "Pending", "startTime": started, "initContainerStatuses": [copy.deepcopy(entry)]}
+    return lambda: {"phase": "Pending", "startTime": started, "initContainerStatuses": [_copy(entry)]}
 
 
 def unschedulable(message: str) -> Fate:
@@ -87,25 +94,25 @@ class FakeCluster:
 
     def deployments(self) -> list[Object]:
         with self._lock:
-            return [copy.deepcopy(self._deployments[name]) for name in sorted(self._deployments)]
+            return [_copy(self._deployments[name]) for name in sorted(self._deployments)]
 
     def deployment(self, name: str) -> Object | None:
         with self._lock:
             if self.alive:
                 self.tick()
-            return copy.deepcopy(self._deployments.get(name))
+            return _copy(self._deployments.get(name))
 
     def pods(self, name: str) -> list[Object]:
         with self._lock:
-            return copy.deepcopy(self._pods.get(name, []))
+            return _copy(self._pods.get(name, []))
 
     def all_pods(self) -> list[Object]:
         with self._lock:
-            return copy.deepcopy([pod for pods in self._pods.values() for pod in pods])
+            return _copy([pod for pods in self._pods.values() for pod in pods])
 
     def read(self, kind: str, name: str) -> Object | None:
         with self._lock:
-            return copy.deepcopy(self.others.get((kind, name)))
+            return _copy(self.others.get((kind, name)))
 
     def url(self, service: str) -> str | None:
         return f"http://{service}.n.svc" if self.read("Service", service) else None
@@ -126,7 +133,7 @@ class FakeCluster:
                 return self._apply_other(value, None)
             if name in self._deployments:
                 raise Conflict(f"{name} exists")
-            stored = copy.deepcopy(value)
+            stored = _copy(value)
             stored["metadata"] |= {"generation": 1, "uid": f"uid-{next(self._versions)}"}
             stored["spec"].setdefault("replicas", 1)
             return self._store(stored)
@@ -142,7 +149,7 @@ class FakeCluster:
                     raise Conflict(f"{name} is gone")
                 return self.create(value)
             self._guard(live, resource_version)
-            spec = copy.deepcopy(value["spec"])
+            spec = _copy(value["spec"])
             spec.setdefault("replicas", live["spec"]["replicas"])
             moved = spec != live["spec"]
             live["spec"] = spec
@@ -227,9 +234,9 @@ class FakeCluster:
 
     def _pod(self, name: str, template: Object) -> Object:
         self._addresses += 1
-        metadata = copy.deepcopy(template["metadata"]) | {"name": f"{name}-{next(self._versions)}"}
+        metadata = _copy(template["metadata"]) | {"name": f"{name}-{next(self._versions)}"}
         metadata["ip"] = f"10.0.0.{self._addresses}"
-        return {"kind": "Pod", "metadata": metadata, "spec": copy.deepcopy(template["spec"]), "status": {}}
+        return {"kind": "Pod", "metadata": metadata, "spec": _copy(template["spec"]), "status": {}}
 
     def _apply_other(self, value: Object, resource_version: str | None) -> Object:
         key = (value["kind"], value["metadata"]["name"])
@@ -238,9 +245,9 @@ class FakeCluster:
             raise Conflict("gone")
         if live is not None:
             self._guard(live, resource_version)
-        self.others[key] = copy.deepcopy(value)
+        self.others[key] = _copy(value)
         self.others[key]["metadata"]["resourceVersion"] = str(next(self._versions))
-        return copy.deepcopy(self.others[key])
+        return _copy(self.others[key])
 
     def _guard(self, live: Object, resource_version: str | None) -> None:
         if resource_version is not None and live["metadata"]["resourceVersion"] != resource_version:
@@ -253,7 +260,7 @@ class FakeCluster:
         generation = annotations.get(marks.COMMIT_GENERATION, "0")
         if not marks.is_canary(value["metadata"]["name"]):
             self.history.append((int(generation), annotations.get(ROLLOUT, "")))
-        return copy.deepcopy(value)
+        return _copy(value)
 
     def _touch(self, value: Object) -> None:
         value["metadata"]["resourceVersion"] = str(next(self._versions))

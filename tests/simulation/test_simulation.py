@@ -14,7 +14,7 @@ from tests.simulation.world import World
 EVENTS = 100_000
 EACH = 800
 FOUND_AT = {
-    "the live commit is not read": 5,
+    "the live commit is not read": 8,
     "the receipt comes before the report": 79,
     "a hold is not seen": 9,
 }
