@@ -37,6 +37,8 @@ _ASK_SECONDS = 2.0
 """Between two questions to webhooks, which are asked only while a rollout goes on that somebody watches."""
 _QUIET_SECONDS = 15.0
 """Nothing is sent for so long at most, so that proxies keep the stream open."""
+_MOST_STREAMS = 256
+"""Browsers that are kept up to date at once; each keeps a connection and what it was sent last."""
 _BODY_LIMIT = 16 * 1024
 _TYPES = {".html": "text/html", ".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
 _HEADERS = {
@@ -128,13 +130,15 @@ class _Guarded:
     def _stranger(self, scope: Scope) -> str:
         headers = Headers(scope=scope)
         host = headers.get("host", "")
-        if self._hosts and host.rpartition(":")[0].strip("[]") not in self._hosts:
+        if self._hosts and host.partition(":")[0] not in self._hosts:
             return f"this board isn't called {host[:100]!r}"  # a name that somebody else's DNS points here
-        if scope["method"] in ("GET", "HEAD"):
-            return ""
         # browsers send both with what a page asks for, and no page can change them
-        origin = headers.get("origin", "")
-        if headers.get("sec-fetch-site", "same-origin") != "same-origin" or origin.partition("://")[2] != host:
+        site, origin = headers.get("sec-fetch-site", "same-origin"), headers.get("origin", "")
+        if scope["method"] in ("GET", "HEAD"):
+            # it couldn't read an answer; but neither may it have people's browsers ask for many
+            foreign = scope["path"].startswith("/api/") and site not in ("same-origin", "none")
+            return "only the board's own page may ask this" if foreign else ""
+        if site != "same-origin" or origin.partition("://")[2] != host:
             return "only the board's own page may ask for a change"
         return ""
 
@@ -144,7 +148,8 @@ class _Api:
 
     def __init__(self, board: Board) -> None:
         self._board = board
-        self._changed = asyncio.Condition()
+        self._changed = asyncio.Event()
+        """Of the next change: each has an event of its own, so nobody holds a lock while they wait."""
         self._watchers = 0
         self._somebody = asyncio.Event()
 
@@ -167,8 +172,8 @@ class _Api:
         while True:
             await self._somebody.wait()
             if await run_in_threadpool(look):
-                async with self._changed:
-                    self._changed.notify_all()
+                self._changed.set()
+                self._changed = asyncio.Event()
             await asyncio.sleep(pause)
 
     def _rows(self) -> dict[str, Row]:
@@ -178,6 +183,8 @@ class _Api:
     async def events(self, request: Request) -> Response:
         """All rows, and then those that change, as server-sent events."""
         self._board.sign_in.reader(request)
+        if self._watchers >= _MOST_STREAMS:
+            return _error(503, "too-many-watch", f"{_MOST_STREAMS} pages of this board are open already")
         return StreamingResponse(self._stream(), media_type="text/event-stream")
 
     async def _stream(self) -> AsyncIterator[str]:
@@ -187,16 +194,15 @@ class _Api:
         problem = ""
         try:
             while True:
-                rows = self._rows()
+                changed, rows = self._changed, self._rows()
                 if sent is None or (rows, self._board.overview.problem) != (sent, problem):
                     problem = self._board.overview.problem
                     yield _event(rows, sent or {}, problem, format_moment(self._board.clock.now()), all=sent is None)
                     sent = rows
                 else:
                     yield ": still here\n\n"
-                async with self._changed:
-                    with contextlib.suppress(TimeoutError):
-                        await asyncio.wait_for(self._changed.wait(), _QUIET_SECONDS)
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(changed.wait(), _QUIET_SECONDS)
         finally:
             self._watchers -= 1
             if not self._watchers:

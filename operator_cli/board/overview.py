@@ -166,7 +166,9 @@ class Overview:
 
     def _row(self, found: CommitObject, now: datetime) -> Row:
         if found.target is None:
-            return {"name": found.name, "attention": [f"{found.name}: this is no commit's name, and does nothing"]}
+            # anybody's text, which may turn the direction of what stands beside it
+            name = repr(found.name)
+            return {"name": name, "attention": [f"{name}: this is no commit's name, and does nothing"]}
         read = listed(self._store, found, found.target)
         (value,) = programs.status([read], now)["targets"]
         del value["commit"]["age_seconds"]  # whoever looks knows how late it is

@@ -75,12 +75,12 @@ class Rollouts:
         return _Seen(progress, since)
 
     def of(self, row: Row) -> dict[str, Any] | None:
-        """How the rollout of a row goes: None for a commit of which is known what became of it.
+        """How the rollout of a row goes: None where none can go on: an end is known, or nobody can read the commit.
 
         pods: `ready` of `wanted`, or None where that isn't known, and `unknown` says why; or where the webhook hasn't
         taken the commit up yet. since: when it began, or was committed.
         """
-        if row.get("state") != "waiting":
+        if row.get("state") != "waiting" or row["commit"]["malformed"]:
             return None
         value = {"pods": None, "canary": False, "since": row["commit"]["updated"], "detail": "", "unknown": None}
         said = self._said.get(row["environment"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -96,8 +97,15 @@ def test_a_name_that_is_no_commits_and_a_commit_that_makes_no_sense_are_rows_of_
     operator.store.write("commits/production/hats.json", b"{", if_generation_match=None)
     found = looked(operator).rows
     assert [bool(row["attention"]) for row in found] == [True, True]
-    assert [row.get("name") for row in found] == ["commits/production/Clothing.json", None]
+    assert [row.get("name") for row in found] == ["'commits/production/Clothing.json'", None]
     assert "can't be read" in found[1]["attention"][0]
+
+
+def test_a_name_that_turns_the_direction_of_text_is_shown_as_what_it_is(operator: Operator) -> None:
+    operator.store.write("commits/production/a\u202egpj.<b>\n.json", b"{}", if_generation_match=None)
+    (row,) = looked(operator).rows
+    assert row["name"] == r"'commits/production/a\u202egpj.<b>\n.json'"
+    assert row["name"] in row["attention"][0]
 
 
 class Counting(MemoryStore):
@@ -291,6 +299,56 @@ def test_no_other_page_can_ask_for_a_change_with_somebodys_cookie(
     answer = board.client.post("/api/changes", content=json.dumps(body), headers=kind | own | dict(headers))
     assert answer.status_code in (400, 403)
     assert str(operator.generation()) == seen
+
+
+def test_no_other_page_has_browsers_ask_and_a_persons_own_address_bar_may(board: Running) -> None:
+    path = "/api/indexes/production/clothing"
+    for site, status in (("cross-site", 403), ("same-site", 403), ("same-origin", 200), ("none", 200)):
+        assert board.client.get(path, headers={"sec-fetch-site": site}).status_code == status
+    assert board.client.get("/", headers={"sec-fetch-site": "cross-site"}).status_code == 200  # a link to the board
+
+
+def test_a_board_on_the_port_of_http_answers_to_its_name(board: Running) -> None:
+    assert board.client.get("/", headers={"host": "127.0.0.1"}).status_code == 200
+
+
+def test_who_watches_and_never_reads_keeps_nobody_else_from_what_changes(operator: Operator, board: Running) -> None:
+    cookies = "; ".join(f"{name}={value}" for name, value in board.client.cookies.items())
+    with contextlib.ExitStack() as stack:
+        for _ in range(20):
+            deaf = stack.enter_context(socket.create_connection(("127.0.0.1", httpx.URL(board.url).port or 0)))
+            deaf.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            deaf.sendall(f"GET /api/events HTTP/1.1\r\nHost: 127.0.0.1\r\nCookie: {cookies}\r\n\r\n".encode())
+        said = events(stack.enter_context(board.client.stream("GET", "/api/events")))
+        next(said)
+        for build in ("b3", "b4"):
+            operator.deployed(operator.build(build))
+            while f"indexes/clothing/{build}" not in json.dumps(next(said)):
+                pass
+
+
+def test_who_leaves_takes_nobody_elses_page_along(operator: Operator, board: Running) -> None:
+    with contextlib.ExitStack() as stay:
+        watched = [events(stay.enter_context(board.client.stream("GET", "/api/events"))) for _ in range(3)]
+        for said in watched:
+            next(said)
+        for number in range(3, 6):
+            with contextlib.ExitStack() as leave:
+                for _ in range(20):
+                    next(events(leave.enter_context(board.client.stream("GET", "/api/events"))))
+            operator.deployed(operator.build(f"b{number}"))
+            for said in watched:
+                while f"indexes/clothing/b{number}" not in json.dumps(next(said)):
+                    pass
+
+
+def test_only_so_many_pages_are_kept_up_to_date(board: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("operator_cli.board.app._MOST_STREAMS", 2)
+    with contextlib.ExitStack() as stack:
+        watched = [events(stack.enter_context(board.client.stream("GET", "/api/events"))) for _ in range(2)]
+        assert [next(said)["all"] for said in watched] == [True, True]
+        refused = board.client.get("/api/events")
+        assert (refused.status_code, refused.json()["error"]["code"]) == (503, "too-many-watch")
 
 
 def test_a_name_that_somebody_elses_dns_points_here_is_refused(board: Running) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -242,6 +243,37 @@ def test_text_from_the_bucket_is_never_markup(page: Page, operator: Operator) ->
     expect(row(page, "production", "clothing")).to_contain_text(nasty)  # type: ignore[arg-type]
     assert page.title() == "Indexes"
     assert generation
+
+
+def test_a_name_from_the_bucket_that_is_no_commits_is_never_markup(page: Page, operator: Operator) -> None:
+    operator.store.write(
+        "commits/x/<img src=x onerror=document.title='hurt'>\u202e.json", b"", if_generation_match=None
+    )
+    operator.store.write("commits/production/broken.json", b"{", if_generation_match=None)
+    expect(page.get_by_text("<img src=x onerror=document.title=").first).to_be_visible()
+    expect(row(page, "production", "broken").locator(".state")).to_have_text("malformed")  # type: ignore[attr-defined]
+    assert page.title() == "Indexes"
+
+
+def test_a_sign_in_that_has_expired_is_said_and_what_to_do(page: Page, board: Running) -> None:
+    page.context.clear_cookies()
+    opened_one = page.get_by_role("button", name="clothing in production")
+    opened_one.click()
+    expect(page.locator("tr.details:visible .bad")).to_contain_text("open the address that indexpush board printed")
+    page.evaluate("import('/page/api.js').then(api => api.listen(() => {}, why => { document.title = why; }))")
+    expect(page).to_have_title(re.compile("your sign-in has expired"))
+    assert board.url
+
+
+def test_the_keyboard_reaches_what_one_looks_for_first_and_then_row_after_row(page: Page) -> None:
+    order, focused = [], page.locator(":focus")
+    for _ in range(8):
+        page.keyboard.press("Tab")
+        order.append(focused.evaluate("e => e.ariaLabel || e.labels?.[0]?.innerText || e.innerText"))
+    assert order[0] == "Skip to the indexes"
+    assert "Filter by name" in order[1]
+    assert order[2:5] == ["All", "production", "staging"]
+    assert order[5:] == ["toys in production", "clothing in production", "clothing in staging"]
 
 
 def test_a_server_that_is_gone_is_said(browser: Browser, operator: Operator) -> None:

@@ -103,7 +103,7 @@ def test_what_pods_say_is_one_printable_line(webhook: Answers) -> None:
 
 
 def row(operator: Operator, generation: int, **more: Any) -> Row:
-    commit = {"generation": str(generation), "updated": format_moment(operator.clock.moment)}
+    commit = {"generation": str(generation), "updated": format_moment(operator.clock.moment), "malformed": None}
     return {"environment": "production", "index": "clothing", "state": "waiting", "commit": commit} | more
 
 
@@ -115,6 +115,9 @@ def test_a_row_that_rolls_out_has_its_pods_and_since_when(operator: Operator, we
     expected = {"canary": False, "since": began, "detail": "2 of 3 pods are new", "unknown": None}
     assert rollouts.of(row(operator, 7)) == expected | {"pods": {"ready": 1, "wanted": 3}}
     assert rollouts.of(row(operator, 7, state="served")) is None
+    unreadable = row(operator, 7)
+    unreadable["commit"]["malformed"] = "not JSON"
+    assert rollouts.of(unreadable) is None
     # told a little later again, it is the same beginning: nothing that a browser must be sent
     operator.clock.moment += timedelta(seconds=2)
     webhook.rollouts[0]["seconds"] = 44.4

@@ -30,15 +30,30 @@ export const diff = (index, build) => ask(`/api/diffs/${encodeURIComponent(index
 export const change = (asked) =>
   ask("/api/changes", { method: "POST", headers: { "content-type": "application/json" }, body: JSON.stringify(asked) });
 
-// Calls back with each event, and with whether the server answers; the browser connects again by itself.
-export function listen(onEvent, onState) {
+// Calls back with each event, and with why there are none now; the browser connects again by itself, unless it was refused.
+export function listen(onEvent, onSilence) {
   const source = new EventSource("/api/events");
-  source.onmessage = (message) => {
-    onState(true);
-    onEvent(JSON.parse(message.data));
+  source.onmessage = (message) => onEvent(JSON.parse(message.data));
+  source.onerror = async () => {
+    onSilence("the board's server doesn't answer; what stands here is old");
+    if (source.readyState !== EventSource.CLOSED) return;
+    onSilence(await refusal());
+    setTimeout(() => listen(onEvent, onSilence), 3000);
   };
-  source.onerror = () => {
-    onState(false);
-    if (source.readyState === EventSource.CLOSED) setTimeout(() => listen(onEvent, onState), 3000);
-  };
+}
+
+// why the server refuses to tell what changes: an EventSource doesn't say
+async function refusal() {
+  const given = new AbortController();
+  try {
+    const answer = await fetch("/api/events", { cache: "no-store", redirect: "manual", signal: given.signal });
+    const type = answer.headers.get("content-type") ?? "";
+    if (type.startsWith("text/event-stream")) return "connecting…";
+    if (answer.status === 401 || !type.startsWith("application/json")) return "your sign-in has expired: reload the page, or open the address that indexpush board printed; what stands here is old";
+    return `${(await answer.json()).error.message}; what stands here is old`;
+  } catch {
+    return "the board's server doesn't answer; what stands here is old";
+  } finally {
+    given.abort();
+  }
 }

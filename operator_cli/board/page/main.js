@@ -243,8 +243,7 @@ at("filter").addEventListener("input", show);
 setInterval(() => { for (const each of document.querySelectorAll("[data-since]")) each.textContent = elapsed(each.dataset.since, now()); }, 1000);
 setInterval(() => { for (const each of shown.values()) each.said = null; show(); }, 20_000); // ages go on
 
-api.listen(onEvent, (up) => {
-  if (up) return;
+api.listen(onEvent, (why) => {
   at("live").className = "live down";
-  at("live-text").textContent = "the board's server doesn't answer; what stands here is old";
+  at("live-text").textContent = why;
 });

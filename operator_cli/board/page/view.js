@@ -35,7 +35,7 @@ const WORDS = {
 
 export function state(row) {
   const bad = row.attention.length > 0;
-  const word = row.name ? "ignored" : WORDS[row.state] ?? row.state;
+  const word = row.name ? "ignored" : row.commit.malformed ? "malformed" : row.rollout?.canary ? "trying out" : WORDS[row.state] ?? row.state;
   return element("span", { className: `state ${bad ? "bad" : row.state}` }, word);
 }
 
@@ -69,11 +69,11 @@ export function cells(row, now, open) {
     ];
   }
   const { commit, build, serving } = row;
-  const title = element("button", { className: "open", type: "button", onclick: open, "aria-expanded": "false" }, row.index);
+  const title = element("button", { className: "open", type: "button", onclick: open, "aria-expanded": "false", "aria-label": `${row.index} in ${row.environment}` }, row.index);
   const committed = commit.updated ? [ago(commit.updated, now)] : ["–"];
   const waiting = row.state === "waiting" && commit.index_prefix ? `next: ${buildOf(commit.index_prefix)}` : null;
   return [
-    element("th", { scope: "row" }, title, element("small", {}, row.environment)),
+    element("th", { scope: "row" }, title, element("small", {}, row.environment, row.index.endsWith("-shadow") ? ", beside the index: a shadow" : "")),
     element("td", { "data-name": "State" }, state(row), commit.hold ? " " : null,
       commit.hold ? element("span", { className: "state hold", title: commit.reason }, "on hold") : null, rollout(row, now), whys(row)),
     element("td", { "data-name": "Serving" }, buildOf(serving?.index_prefix),
@@ -83,7 +83,7 @@ export function cells(row, now, open) {
     element("td", { "data-name": "Made" }, build ? ago(build.created, now) : "–",
       build ? element("small", {}, `${build.items.toLocaleString()} items, ${bytes(build.bytes)}, recall ${build.recall.toFixed(3)}`) : null),
     element("td", { "data-name": "Committed" }, ...committed),
-    element("td", { "data-name": "By" }, commit.by || "not stated", commit.reason ? element("small", {}, commit.reason) : null),
+    element("td", { "data-name": "By" }, commit.by || "not stated", commit.reason ? element("small", { className: "reason-said", title: commit.reason }, commit.reason) : null),
   ];
 }
 
