@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -11,7 +12,8 @@ from init_container.progress import Progress
 from init_container.pull import Stopped, pull, stopping
 from model_repository.errors import DeliveryError, TransientError
 from model_repository.exit_codes import ExitCode
-from model_repository.log import Log
+from model_repository.log import Log, parse_traceparent, within
+from model_repository.spans import TRACEPARENT
 
 _TERMINATION_LIMIT = 4096
 """Kubernetes keeps this many bytes of a termination message."""
@@ -19,7 +21,12 @@ _TERMINATION_LIMIT = 4096
 
 def main(environment: Mapping[str, str], log: Log | None = None) -> ExitCode:
     """Pull; returns the exit code: 0 done, 64 misconfigured, 65 the data is bad, 75 try again."""
-    log = log or Log()
+    with within(parse_traceparent(environment.get(TRACEPARENT))):
+        return _pull(environment, log or Log())
+
+
+def _pull(environment: Mapping[str, str], log: Log) -> ExitCode:
+    began = time.time()
     termination_log = Path(environment.get("TERMINATION_LOG") or "/dev/termination-log")
     try:
         with stopping():
@@ -38,7 +45,7 @@ def main(environment: Mapping[str, str], log: Log | None = None) -> ExitCode:
         return code
     _last_words(log, termination_log, _tell(log, prefix, end))
     if config.figures is not None and not end.already:  # the pull before this one left its own
-        _leave_figures(log, config.figures, end)
+        _leave_figures(log, config.figures, end, began)
     return ExitCode.OK
 
 
@@ -91,9 +98,12 @@ def _tell(log: Log, prefix: str, end: Progress) -> str:
     return message
 
 
-def _leave_figures(log: Log, file: Path, end: Progress) -> None:
-    """Leave for the server's metrics what it took; not being able to is no reason to fail."""
-    said = {"bytes": end.done.received, "seconds": round(end.seconds, 3)}
+def _leave_figures(log: Log, file: Path, end: Progress, began: float) -> None:
+    """Leave for the server's metrics and traces what it took; not being able to is no reason to fail.
+
+    began: seconds since 1970.
+    """
+    said = {"bytes": end.done.received, "seconds": round(end.seconds, 3), "started": round(began, 6)}
     try:
         file.write_text(json.dumps(said))
     except OSError as error:

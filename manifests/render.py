@@ -9,8 +9,9 @@ from manifests.metadata import SAFE_TO_EVICT, STABLE, TRACK, build_annotations, 
 from manifests.pod_patch import patched
 from manifests.templates import render_template
 from manifests.values import SET_BY_TEMPLATE, Values
-from model_repository.deployment import ELSEWHERE_MIB, WORKER_MIB, DeploymentRequest
+from model_repository.deployment import ELSEWHERE_MIB, TRACES_MIB, WORKER_MIB, DeploymentRequest
 from model_repository.errors import DocumentMalformed
+from model_repository.spans import spans_wanted
 
 LOG_MIB = 64
 """Disk for a container's own log, on top of the volume."""
@@ -77,12 +78,12 @@ def render(request: DeploymentRequest, values: Values) -> Rendered:
 
 
 def further_mib(values: Values, model_mib: int = 0) -> int:
-    """Memory beyond what the footprint counts: one worker, and models that run in the pod.
+    """Memory beyond what the footprint counts: one worker, and models that run in the pod, and no traces.
 
     model_mib: of the footprint, which isn't needed where photos are embedded elsewhere.
     """
     elsewhere = ELSEWHERE_MIB - model_mib if values.env.get("EMBEDDING_URL") else 0
-    return (values.workers - 1) * WORKER_MIB + elsewhere
+    return (values.workers - 1) * WORKER_MIB + elsewhere + (TRACES_MIB if spans_wanted(values.env) else 0)
 
 
 def further_seconds(values: Values) -> int:

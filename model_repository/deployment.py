@@ -21,7 +21,7 @@ from model_repository.fields import Fields, parse_document
 from model_repository.log import Trace, parse_traceparent
 from model_repository.names import IndexPrefix, ModelPrefix, Target, check_bucket, check_label, parse_generation
 from model_repository.pictures import MODEL_COPIES, picture_process_bytes
-from model_repository.serving import elsewhere_bytes, further_worker_bytes, server_bytes
+from model_repository.serving import elsewhere_bytes, further_worker_bytes, server_bytes, traces_bytes
 
 PAYLOAD_LIMIT = 64 * 1024
 """Bytes of the longest body that the CD side reads."""
@@ -31,6 +31,8 @@ WORKER_MIB = math.ceil(further_worker_bytes() / _MIB)
 """What each further worker needs. How many there are, an environment says."""
 ELSEWHERE_MIB = math.ceil(elsewhere_bytes() / _MIB)
 """What a pod needs whose photos are embedded elsewhere, in place of its models. Whether they are, values say."""
+TRACES_MIB = math.ceil(traces_bytes() / _MIB)
+"""What a pod needs that tells a collector of its start. Whether it does, values say."""
 _COUNT_DIGITS = 15
 """More than any footprint has, and short enough for every reader's integers."""
 _TEXT_LIMIT = 2000

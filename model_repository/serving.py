@@ -26,6 +26,8 @@ _CLIENT_BYTES: Final = 20 * _MIB
 
 _SUPERVISOR_BYTES: Final = 36 * _MIB
 """Interpreter and libraries; with the client of a shared cache, too."""
+_TRACES_BYTES: Final = 20 * _MIB
+"""OpenTelemetry's libraries in the supervisor, which is never rid of them again."""
 _WORKER_BYTES: Final = 64 * _MIB
 """Interpreter and libraries; those of both engines."""
 _FILTER_BYTES: Final = 64 * _MIB
@@ -45,6 +47,11 @@ def server_bytes() -> int:
 def elsewhere_bytes() -> int:
     """Return the most memory that a pod needs more where photos are embedded elsewhere; its models need none there."""
     return _COPIES * PIXELS_BYTES + _CLIENT_BYTES
+
+
+def traces_bytes() -> int:
+    """Return the most memory that a pod needs more where it tells a collector of its start."""
+    return _TRACES_BYTES
 
 
 def further_worker_bytes() -> int:

@@ -14,6 +14,7 @@ from model_repository.environment import Environment
 from model_repository.names import IndexPrefix, Target, parse_generation
 from model_repository.processors import processors
 from model_repository.serving import CONNECTIONS, HELD_BYTES, JSON_BYTES
+from model_repository.spans import TRACEPARENT, spans_wanted
 
 _MOST_WORKERS = 256
 _CACHE_SCHEMES = ("redis", "rediss", "unix")
@@ -57,6 +58,7 @@ class Config:
     item_names_url: the page finds what items are called there, in a JSON object of names by id. May be empty.
     pull_figures: where the puller said what the pull took; None: nowhere.
     termination_log: where Kubernetes reads a container's last words.
+    traceparent: the rollout's span, from which this pod's go on; empty: none are recorded.
     probe_port: of the probes, which no caller can keep busy. workers: processes that answer.
     drain_seconds: how long to go on answering after SIGTERM.
     """
@@ -79,6 +81,7 @@ class Config:
     pull_figures: Path | None = None
     termination_log: Path = Path("/dev/termination-log")
     drain_seconds: float = 5.0
+    traceparent: str = ""
     limits: Limits = field(default_factory=Limits)
 
     @classmethod
@@ -105,6 +108,7 @@ class Config:
             pull_figures=Path(read.text("PULL_FIGURES")) if read.text("PULL_FIGURES") else None,
             termination_log=Path(read.text("TERMINATION_LOG", "/dev/termination-log")),
             drain_seconds=read.number("DRAIN_SECONDS", 5, least=0, most=3600),
+            traceparent=read.text(TRACEPARENT) if spans_wanted(environment) else "",
         )
         if config.item_image_url and not ("{id}" in config.item_image_url and _is_place(config.item_image_url)):
             read.expected("ITEM_IMAGE_URL", "such as https://pictures.example/{id}.jpg")

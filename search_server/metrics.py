@@ -65,10 +65,11 @@ class Counters:
 
 @dataclass(frozen=True, slots=True)
 class Pull:
-    """What pulling the build took: bytes that were fetched, and seconds."""
+    """What pulling the build took: bytes that were fetched, and seconds. started: since 1970; None: not known."""
 
     bytes: int
     seconds: float
+    started: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,8 +87,9 @@ def read_pull(file: Path | None) -> Pull | None:
         return None
     try:
         said = json.loads(file.read_bytes())
-        return Pull(int(said["bytes"]), float(said["seconds"]))
-    except (OSError, ValueError, TypeError, KeyError):
+        started = said.get("started")
+        return Pull(int(said["bytes"]), float(said["seconds"]), None if started is None else float(started))
+    except (OSError, ValueError, TypeError, KeyError, AttributeError):
         return None
 
 

@@ -10,15 +10,21 @@ import json
 import mmap
 import os
 import struct
+import time
 
 from search_server.metrics import Counters
 
 _WORDS = 4096
 """Bytes of last words that are kept: as many as Kubernetes keeps."""
-_OWN, _SHARED = 8, 17
+_OWN, _SHARED = 11, 17
 """How many numbers a process has, besides what it counts, and how many are the pod's."""
 _SIZE = 8 * (_OWN + Counters.SIZE) + 4 + _WORDS
 _PART = -(-_SIZE // mmap.PAGESIZE) * mmap.PAGESIZE
+
+
+def microseconds() -> int:
+    """Since 1970."""
+    return time.time_ns() // 1000
 
 
 class _Number:
@@ -40,10 +46,13 @@ class ProcessState:
     beats: grows by one each second in which its event loop turns. ready: 1, it has proved the build and answers.
     connections, answering, pictures: open, with a request under way, waiting for the model. items: of the index.
     filter: the number of the masks that it maps.
+    began, opened, proved: when it began to open the build, had it and its models open, and had proved them, in
+    microseconds since 1970; 0: not yet.
     """
 
     beats, ready, connections, answering = _Number(0), _Number(1), _Number(2), _Number(3)
     pictures, items, pid, filter = _Number(4), _Number(5), _Number(6), _Number(7)
+    began, opened, proved = _Number(8), _Number(9), _Number(10)
 
     def __init__(self, part: memoryview) -> None:
         end = 8 * (_OWN + Counters.SIZE)

@@ -24,11 +24,13 @@ from model_repository.exit_codes import ExitCode
 from model_repository.log import Log
 from search_server.config import Config
 from search_server.filters.keeper import FilterKeeper
+from search_server.metrics import read_pull
 from search_server.pictures.pod_pictures import PodPictures
-from search_server.pod import PodState
+from search_server.pod import PodState, microseconds
 from search_server.probes import ProbeApplication, Probes
 from search_server.read_in import read_in
 from search_server.server import BACKLOG, Server
+from search_server.start_spans import Start, record_start
 
 _WATCH_SECONDS = 1.0
 _SILENT = 15
@@ -37,6 +39,8 @@ answered by the one that replaces it."""
 _MOST_DEATHS = 5
 _DEATHS_SECONDS = 60.0
 """So many workers may die in so many seconds; with one more the pod fails, and Kubernetes waits longer each time."""
+_TELL_SECONDS, _LEAVE_SECONDS = 30.0, 2.0
+"""For a collector to take the spans of the pod's start: while it serves, and before it ends because it can't."""
 _ALLOCATOR = {"MALLOC_ARENA_MAX": "2", "MALLOC_TRIM_THRESHOLD_": str(2**20), "MALLOC_MMAP_THRESHOLD_": str(2**20)}
 """glibc keeps what was freed, in an arena for each thread, unless it is told otherwise when a process starts."""
 
@@ -57,6 +61,7 @@ class Supervisor:
         """Take the ports; raises OSError if one is taken."""
         self._config = config
         self._log = log
+        self._began = microseconds()
         self._pod = PodState.create(config.workers)
         self._listeners = share_port(config.host, config.port, config.workers, BACKLOG)
         self._probe_listener = listen(config.host, config.probe_port, BACKLOG)
@@ -89,6 +94,7 @@ class Supervisor:
                 await self._leave(keeping)
             else:
                 await self._end(keeping)
+                self._tell_start(_LEAVE_SECONDS)
         watching.cancel()
         filtering.cancel()
         self._filters.close()
@@ -102,6 +108,14 @@ class Supervisor:
         except OSError as error:  # what is wrong with a file, the workers say
             self._log.warning(f"can't read the build into memory: {error}")
         self._pod.read_in = 1
+
+    def _tell_start(self, seconds: float) -> None:
+        """Have the pod's start recorded; a pod that was asked to leave before it was ready has nothing to tell."""
+        config, error = self._config, self._failure.exception() if self._failure.done() else None
+        if config.traceparent and (self._pod.was_ready or isinstance(error, PodFailed)):
+            failure = (error.code, str(error)) if isinstance(error, PodFailed) else None
+            start = Start.of(self._began, self._pod.workers, read_pull(config.pull_figures), failure)
+            record_start(config, start, os.environ, self._log, seconds)
 
     # the workers
 
@@ -158,6 +172,10 @@ class Supervisor:
             await asyncio.sleep(_WATCH_SECONDS if pod.was_ready else _WATCH_SECONDS / 20)
             if pod.all_ready and not pod.was_ready:
                 pod.was_ready = 1
+                # another daemon: a collector that hangs holds up nothing
+                threading.Thread(
+                    target=self._tell_start, args=(_TELL_SECONDS,), name="start spans", daemon=True
+                ).start()
                 where = {"host": self._config.host, "port": self._config.port, "probe_port": self._config.probe_port}
                 self._log.info(f"serving {self._config.prefix}", workers=self._config.workers, **where)
             if not pod.was_ready:

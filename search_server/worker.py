@@ -36,7 +36,7 @@ from search_server.config import Config
 from search_server.filters.keeper import folder_of
 from search_server.filters.mapped import keep_mapped, map_filter
 from search_server.pictures.client import PictureClient
-from search_server.pod import PodState, ProcessState
+from search_server.pod import PodState, ProcessState, microseconds
 from search_server.server import Server
 
 _T = TypeVar("_T")
@@ -103,10 +103,15 @@ async def serve(
         return patiently(lambda: pictures.missed(detector, golden, picture))
 
     def opened_and_proved() -> tuple[MappedIndex, tuple[Model, ...], BuildDetector | None]:
-        index, models = open_and_prove(
-            config.data, config.prefix, config.digest, None if config.embedding_url else embed, log
-        )
-        return index, models, open_and_prove_detector(config.data, index, missed, log)
+        def opened() -> None:
+            own.opened = microseconds()
+
+        own.began = microseconds()
+        way = None if config.embedding_url else embed
+        index, models = open_and_prove(config.data, config.prefix, config.digest, way, log, on_opened=opened)
+        detector = open_and_prove_detector(config.data, index, missed, log)
+        own.proved = microseconds()
+        return index, models, detector
 
     for each in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(each, stop.set)

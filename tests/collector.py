@@ -111,8 +111,8 @@ def _span(span: WireSpan, service: str) -> Span:
         trace=span.trace_id.hex(),
         span=span.span_id.hex(),
         parent=span.parent_span_id.hex(),
-        started=span.start_time_unix_nano / 1e9,
-        ended=span.end_time_unix_nano / 1e9,
+        started=span.start_time_unix_nano // 1000 / 1e6,
+        ended=span.end_time_unix_nano // 1000 / 1e6,
         attributes={a.key: _text(a.value) for a in span.attributes},
         failed=span.status.message if span.status.code == Status.STATUS_CODE_ERROR else None,
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from model_repository.log import Log
@@ -14,17 +15,24 @@ from search_server.build.prove import Embed, prove
 
 
 def open_and_prove(
-    data: Path, prefix: IndexPrefix, digest: str, embed: Embed | None, log: Log
+    data: Path,
+    prefix: IndexPrefix,
+    digest: str,
+    embed: Embed | None,
+    log: Log,
+    *,
+    on_opened: Callable[[], None] = lambda: None,
 ) -> tuple[MappedIndex, tuple[Model, ...]]:
     """Open the build and its models in `data`, as the puller published them, and let them prove themselves.
 
-    digest: sha256 of its index.json. embed: as pictures of callers are embedded; None: elsewhere. Raises
-    `PermanentError` if they aren't what was asked for, or can't be proved.
+    digest: sha256 of its index.json. embed: as pictures of callers are embedded; None: elsewhere.
+    on_opened: called between the two. Raises `PermanentError` if they aren't what was asked for, or can't be proved.
     """
     begun = time.monotonic()
     index = open_index(data / "index", prefix, digest)
     models = tuple(open_model(data / str(model.prefix), model) for model in index.manifest.models)
     opened = time.monotonic()
+    on_opened()
     proof = prove(index, models, embed)
     log.info(
         f"{prefix} proved itself",

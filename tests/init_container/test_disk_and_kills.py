@@ -261,10 +261,17 @@ def test_what_the_pull_took_is_left_for_the_server_and_a_second_pull_of_nothing_
     puller: Puller,
 ) -> None:
     figures = puller.folder / "figures.json"
-    first = puller.run(PULL_FIGURES=str(figures))
+    before = time.time()
+    first = puller.run(PULL_FIGURES=str(figures), TRACEPARENT=f"00-{'a' * 32}-{'b' * 16}-01")
     assert first.code == 0
+    assert {line["logging.googleapis.com/trace"] for line in first.lines} == {"a" * 32}
     said = json.loads(figures.read_text())
-    assert said == {"bytes": first.lines[-1]["fetched"], "seconds": first.lines[-1]["seconds"]}
+    assert before < said["started"] < time.time() - said["seconds"]
+    assert said == {
+        "bytes": first.lines[-1]["fetched"],
+        "seconds": first.lines[-1]["seconds"],
+        "started": said["started"],
+    }
     assert said["bytes"] > 0
     assert puller.run(PULL_FIGURES=str(figures)).code == 0
     assert json.loads(figures.read_text()) == said

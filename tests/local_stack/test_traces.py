@@ -59,7 +59,7 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
 
 def whole(collector: Collector, trace: str) -> dict[str, Span]:
     """The spans of a trace by name, once those are there that every commit has."""
-    wanted = {"commit", "check build", "ask webhook", "delivery", "rollout"}
+    wanted = {"commit", "check build", "ask webhook", "delivery", "rollout", "pull", "proof", "open", "golden queries"}
 
     def found(spans: list[Span]) -> list[Span]:
         mine = [span for span in spans if span.trace == trace]
@@ -75,12 +75,15 @@ def test_a_commit_is_one_trace_from_its_event_to_pods_that_serve(scene: Scene) -
     assert parents["ask webhook"] == ids["commit"]
     assert parents["delivery"] == ids["ask webhook"]
     assert parents["rollout"] == ids["delivery"]
+    assert parents["pull"] == parents["proof"] == ids["rollout"]
+    assert parents["open"] == parents["golden queries"] == ids["proof"]
 
 
 def test_each_part_has_its_name_in_it(scene: Scene) -> None:
     services = {name: span.service for name, span in scene.spans.items()}
     assert services["commit"] == services["ask webhook"] == "indexpush-on-commit"
     assert services["delivery"] == services["rollout"] == "indexpush-webhook"
+    assert services["pull"] == services["proof"] == "indexpush-search"
 
 
 def test_spans_say_which_commit_and_how_it_ended(scene: Scene) -> None:
@@ -90,12 +93,23 @@ def test_spans_say_which_commit_and_how_it_ended(scene: Scene) -> None:
         assert (said["indexpush.generation"], said["indexpush.build"]) == (scene.generation, scene.prefix), name
     outcomes = [scene.spans[name].attributes["indexpush.outcome"] for name in ("commit", "delivery", "rollout")]
     assert outcomes == ["accepted", "accepted", "served"]
+    for name in ("pull", "proof"):
+        said = scene.spans[name].attributes
+        assert (said["indexpush.generation"], said["indexpush.build"]) == (scene.generation, scene.prefix), name
     assert not any(span.failed for span in scene.spans.values())
 
 
 def test_a_rollout_lasts_from_its_delivery_until_it_serves(scene: Scene) -> None:
     delivery, rollout = scene.spans["delivery"], scene.spans["rollout"]
     assert delivery.started <= rollout.started <= delivery.ended < rollout.ended
+
+
+def test_a_pod_pulls_then_proves_and_then_the_rollout_is_over(scene: Scene) -> None:
+    pull, proof, rollout = (scene.spans[name] for name in ("pull", "proof", "rollout"))
+    opening, asking = scene.spans["open"], scene.spans["golden queries"]
+    assert rollout.started < pull.started < pull.ended < proof.started < opening.started < opening.ended
+    assert opening.ended <= asking.started < asking.ended <= proof.ended < rollout.ended
+    assert int(pull.attributes["indexpush.bytes"]) > 0
 
 
 def test_log_lines_name_the_spans(scene: Scene) -> None:

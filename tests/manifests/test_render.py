@@ -12,7 +12,7 @@ import pytest
 from manifests.metadata import COMMIT_GENERATION
 from manifests.render import render
 from manifests.values import Values, parse_values
-from model_repository.deployment import ELSEWHERE_MIB, DeploymentRequest, Footprint
+from model_repository.deployment import ELSEWHERE_MIB, TRACES_MIB, DeploymentRequest, Footprint
 from model_repository.errors import DocumentMalformed
 from search_server.config import Limits
 from tests.manifests import LEAST, request_for, shipped
@@ -79,6 +79,13 @@ def test_a_pod_whose_photos_are_embedded_elsewhere_needs_no_memory_for_models() 
         for values in (parse_values(LEAST, "dev.yaml", "dev", {}), elsewhere)
     ]
     assert memory == ["5000Mi", f"{5000 - 3000 + ELSEWHERE_MIB}Mi"]
+
+
+def test_a_pod_that_tells_a_collector_of_its_start_has_memory_for_that() -> None:
+    request = request_for("dev", footprint=Footprint(5000, 4200, 333))
+    told = parse_values(LEAST + 'env: {OTEL_EXPORTER_OTLP_ENDPOINT: "http://collector:4318"}\n', "dev.yaml", "dev", {})
+    limits = pod_of(request, told)["containers"][0]["resources"]["limits"]
+    assert limits["memory"] == f"{5000 + TRACES_MIB}Mi"
 
 
 def test_no_rollout_stops_a_pod_that_serves() -> None:
