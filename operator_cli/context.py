@@ -12,6 +12,7 @@ from typing import Any, TextIO
 from model_repository.clock import Clock, SystemClock
 from model_repository.store import Store
 from operator_cli.check.google import Web
+from operator_cli.output.listing import Listing
 
 
 def open_bucket(name: str, patience: float) -> Store:
@@ -48,15 +49,18 @@ class Context:
         """This process's own."""
         return cls(os.environ, open_bucket, SystemClock(), sys.stdout, sys.stderr)
 
-    def say(self, text: str) -> None:
-        """Print a result, at a terminal in colours."""
+    def say(self, text: str, listing: Listing | None = None) -> None:
+        """Print a result; at a terminal in colours, and as a list in columns, if it is one."""
         if not text:
             return
         if self.stdout.isatty():
             # takes a while to import, and only terminals need it (docs/operations.md)
-            from operator_cli.output.colours import write  # noqa: PLC0415
+            from operator_cli.output.colours import write, write_listing  # noqa: PLC0415
 
-            write(self.stdout, text)
+            if listing is not None and listing.lines:
+                write_listing(self.stdout, listing)
+            else:
+                write(self.stdout, text)
         else:
             self.stdout.write(f"{text}\n")
         self.stdout.flush()

@@ -6,10 +6,10 @@ import argparse
 import os
 import sys
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from itertools import pairwise
-from typing import Any
+from typing import Any, Protocol
 
 from model_repository.deployment import footprint
 from model_repository.errors import DeliveryError
@@ -25,12 +25,17 @@ from operator_cli.commands.status import held_generation, history, served_at, st
 from operator_cli.commands.waiting import Verdict, wait_for_receipt
 from operator_cli.context import Context
 from operator_cli.errors import UsageRefused
-from operator_cli.output import people, programs
+from operator_cli.output import lists, people, programs
+from operator_cli.output.listing import Listing
 from operator_cli.signature import default_signature
 from operator_cli.webhook import Webhook, ask_all
 
-_Show = Callable[[dict[str, Any], str], None]
-"""Prints a result, as JSON or as text."""
+
+class _Show(Protocol):
+    """Prints a result: as JSON, as text, or at a terminal as a list in columns, if it is one."""
+
+    def __call__(self, value: dict[str, Any], text: str, listing: Listing | None = None) -> None: ...
+
 
 _PATIENCE = 15.0
 _AFTER_THE_DEADLINE = 60.0
@@ -74,8 +79,8 @@ def _run(arguments: argparse.Namespace, context: Context) -> int:
     open_store = partial(context.open_store, bucket, getattr(arguments, "patience", _PATIENCE))
     as_json = getattr(arguments, "output", "text") == "json"
 
-    def show(value: dict[str, Any], text: str) -> None:
-        context.say_value(value) if as_json else context.say(text)
+    def show(value: dict[str, Any], text: str, listing: Listing | None = None) -> None:
+        context.say_value(value) if as_json else context.say(text, listing)
 
     match arguments.command:
         case "status":
@@ -85,7 +90,7 @@ def _run(arguments: argparse.Namespace, context: Context) -> int:
             _history(arguments, context, open_store(), show)
         case "builds":
             found = list_builds(open_store(), arguments.index, arguments.limit)
-            show(programs.builds(arguments.index, found), people.builds(found))
+            show(programs.builds(arguments.index, found), people.builds(found), lists.builds(found))
         case "filter":
             return _filter(arguments, context, open_store(), show)
         case "compare" | "shadow" | "prune" | "diff" | "check" as command:
@@ -130,7 +135,7 @@ def _status(
     for why in silent:
         context.warn(f"indexpush: {why}")
     text = people.status(found, now, said) or f"nothing is committed in gs://{store.bucket}"
-    show(programs.status(found, now, said), text)
+    show(programs.status(found, now, said), text, lists.targets(found, now, said))
 
 
 def _history(arguments: argparse.Namespace, context: Context, store: Store, show: _Show) -> None:
@@ -141,7 +146,7 @@ def _history(arguments: argparse.Namespace, context: Context, store: Store, show
     receipts = history(store, target, arguments.limit)
     held = held_generation(store, target)
     text = people.history(receipts, held) or f"{target}: no receipts yet"
-    return show(programs.history(target, receipts, held), text)
+    return show(programs.history(target, receipts, held), text, lists.receipts(receipts, held))
 
 
 def _shadow(arguments: argparse.Namespace, context: Context, store: Store, show: _Show) -> int:
@@ -167,14 +172,14 @@ def _check(arguments: argparse.Namespace, context: Context, store: Store, show: 
         raise UsageRefused(f"STORAGE_EMULATOR_HOST is {emulator}: an emulator is no installation; unset it")
     token = context.environ.get("CD_WEBHOOK_TOKEN", "")
     found = check.look(context, store.bucket, _environment(arguments, context), arguments.webhook, token)
-    show(check.for_programs(found), check.for_people(found))
+    show(check.for_programs(found), check.for_people(found), check.as_list(found))
     return check.exit_code(found)
 
 
 def _prune(arguments: argparse.Namespace, context: Context, store: Store, show: _Show) -> int:
     found = prune.prune(store, context.clock, keep=arguments.keep, apply=arguments.apply, said=context.transient)
     context.clear_transient()
-    show(prune.for_programs(found), prune.for_people(found))
+    show(prune.for_programs(found), prune.for_people(found), prune.as_list(found))
     return ExitCode.OK
 
 

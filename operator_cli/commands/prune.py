@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from itertools import islice
 from typing import Any
@@ -18,6 +18,7 @@ from model_repository.repository import list_commits, read_build
 from model_repository.store import ObjectInfo, Store
 from operator_cli.live import RECEIPTS_READ, read_live, read_receipt_or_none, receipts
 from operator_cli.live import UnreadableReceipt as Unreadable
+from operator_cli.output.listing import Column, Line, Listing
 from operator_cli.pruning import (
     Commits,
     Folder,
@@ -227,19 +228,35 @@ def for_programs(found: Pruned) -> dict[str, Any]:
 
 def for_people(found: Pruned) -> str:
     """As text."""
-    verb = "deleted" if found.applied else "would delete"
     lines = [f"{prefix}  {size / 1e6:.1f} MB" for prefix, size in (*found.builds.items(), *found.models.items())]
     lines += [
         f"{key}  {_count(its['parts'], 'part')}, {its['bytes'] / 1e6:.1f} MB"
         for key, its in _of_keys(found.features).items()
     ]
-    lines += [
-        f"{index}: nothing goes, because {commit} neither serves nor was undone"
-        for index, commit in found.waiting.items()
-    ]
-    lines += [f"{prefix}: stays, because somebody committed it meanwhile" for prefix in found.overtaken]
+    return "\n".join([*lines, *_beside(found)])
+
+
+def as_list(found: Pruned) -> Listing:
+    """The same at a terminal."""
+    gone = [Line((str(prefix), _mb(size))) for prefix, size in (*found.builds.items(), *found.models.items())]
+    keys = [Line((key, _mb(its["bytes"]), str(its["parts"]))) for key, its in _of_keys(found.features).items()]
+    lines = [replace(line, cells=(*line.cells, "")[:3]) for line in (*gone, *keys)]
+    columns = (Column("goes"), Column("size", right=True), Column("parts", right=True))
+    return Listing(columns, tuple(lines), "\n".join(_beside(found)))
+
+
+def _mb(size: int) -> str:
+    return f"{size / 1e6:,.1f} MB"
+
+
+def _beside(found: Pruned) -> Iterator[str]:
+    """What stays although it is old, how much goes, and how to have it go."""
+    for index, commit in found.waiting.items():
+        yield f"{index}: nothing goes, because {commit} neither serves nor was undone"
+    for prefix in found.overtaken:
+        yield f"{prefix}: stays, because somebody committed it meanwhile"
     if found.unsaid:
-        lines.append(f"{FEATURES}: nothing{' more' if found.features else ''} goes, because {found.unsaid}")
+        yield f"{FEATURES}: nothing{' more' if found.features else ''} goes, because {found.unsaid}"
     kinds = (
         ("build", len(found.builds)),
         ("model", len(found.models)),
@@ -251,8 +268,9 @@ def for_people(found: Pruned) -> str:
     counted = (
         f"{_count(number, kind)} ({size / 1e6:.1f} MB)" for (kind, number), size in zip(kinds, sizes, strict=True)
     )
-    lines.append(f"{verb} {', '.join(counted)}")
-    return "\n".join([*lines, *([] if found.applied else ["nothing was deleted; say --apply"])])
+    yield f"{'deleted' if found.applied else 'would delete'} {', '.join(counted)}"
+    if not found.applied:
+        yield "nothing was deleted; say --apply"
 
 
 def _count(number: int, what: str) -> str:

@@ -18,6 +18,8 @@ from operator_cli.commands.waiting import Verdict
 from operator_cli.live import UnreadableReceipt
 from operator_cli.webhook import Said
 
+WHY_IGNORED = "its name isn't commits/<environment>/<index>.json, so nobody acts on it: move it, or delete it"
+
 _MINUTE, _HOUR, _DAY = 60, 3600, 86400
 
 
@@ -38,7 +40,7 @@ def change(change: Change) -> str:
         f"{change.target.commit_name}: {done}",
         ("generation", str(change.generation) if change.written else ""),
         ("replaces", before),
-        ("build", f"{change.manifest.items} items, created {_moment(change.manifest.created)}"),
+        ("build", f"{change.manifest.items} items, created {dated(change.manifest.created)}"),
     )
     return "\n".join([*change.notes, paragraph])
 
@@ -55,20 +57,23 @@ def status(found: list[TargetStatus | CommitObject], now: datetime, said: Sequen
 
 
 def _ignored(found: CommitObject) -> str:
-    why = "its name isn't commits/<environment>/<index>.json, so nobody acts on it: move it, or delete it"
-    return _paragraph(repr(found.name), ("IGNORED", why))
+    return _paragraph(repr(found.name), ("IGNORED", WHY_IGNORED))
 
 
 def _target(status: TargetStatus, now: datetime, said: Sequence[Said]) -> str:
-    live, receipt, serving = status.live, status.receipt, status.serving
     if status.denied:
-        return _paragraph(str(live.target), ("DENIED", status.denied))
+        return _paragraph(str(status.live.target), ("DENIED", status.denied))
+    return _paragraph(str(status.live.target), *rows_of_target(status, now, said))
+
+
+def rows_of_target(status: TargetStatus, now: datetime, said: Sequence[Said]) -> list[tuple[str, str]]:
+    """What is said of a target that one may look at: names, and texts that may be empty."""
+    live, receipt, serving = status.live, status.receipt, status.serving
     what = str(live.commit.index_prefix) if live.commit else f"MALFORMED: {live.malformed}"
     hold = "  ON HOLD" if live.commit and live.commit.hold else ""
-    return _paragraph(
-        str(live.target),
-        ("commit", f"{what}{hold}  generation {live.generation}  {_age(status.seconds(now))} ago"),
-        ("", _joined(_by(live.commit.by), live.commit.reason) if live.commit else ""),
+    return [
+        ("commit", f"{what}{hold}  generation {live.generation}  {aged(status.seconds(now))} ago"),
+        ("", _joined(signed(live.commit.by), live.commit.reason) if live.commit else ""),
         ("mend", status.mend),
         ("outcome", _outcome(receipt, status.seconds(now))),
         *(("rollout", _rollout(status, each)) for each in said if each.environment == live.target.environment),
@@ -76,7 +81,7 @@ def _target(status: TargetStatus, now: datetime, said: Sequence[Said]) -> str:
         ("serving", _serving(serving, now) if serving else "unknown: no receipt says that anything served"),
         ("answers at", _address(status.address) if status.address else ""),
         *(("INCIDENT", _incident(incident, now)) for incident in status.incidents),
-    )
+    ]
 
 
 def _rollout(status: TargetStatus, said: Said) -> str:
@@ -90,7 +95,7 @@ def _rollout(status: TargetStatus, said: Said) -> str:
 
 
 def _incident(incident: Incident, now: datetime) -> str:
-    return f"{incident.code} for {_age((now - incident.since) / timedelta(seconds=1))}: {incident.detail}"
+    return f"{incident.code} for {aged((now - incident.since) / timedelta(seconds=1))}: {incident.detail}"
 
 
 def _outcome(receipt: Receipt | UnreadableReceipt | None, seconds: float) -> str:
@@ -102,7 +107,7 @@ def _outcome(receipt: Receipt | UnreadableReceipt | None, seconds: float) -> str
 
 
 def _serving(serving: Receipt, now: datetime) -> str:
-    age = _age((now - serving.finished) / timedelta(seconds=1))
+    age = aged((now - serving.finished) / timedelta(seconds=1))
     return f"{serving.index_prefix}  generation {serving.generation}  for {age}"
 
 
@@ -117,13 +122,13 @@ def history(found: list[Receipt | UnreadableReceipt], held: int = 0) -> str:
 
 def served_at(target: Target, moment: datetime, found: Receipt | None, after: Receipt | None) -> str:
     """What served then."""
-    next_one = f"{after.index_prefix} from {_moment(after.finished)} on" if after else ""
+    next_one = f"{after.index_prefix} from {dated(after.finished)} on" if after else ""
     if found is None:
-        return _joined(f"{target} at {_moment(moment)}", "no receipt says what served", next_one)
+        return _joined(f"{target} at {dated(moment)}", "no receipt says what served", next_one)
     return _paragraph(
-        f"{target} at {_moment(moment)}",
+        f"{target} at {dated(moment)}",
         ("served", f"{found.index_prefix}  generation {found.generation}"),
-        ("since", f"{_moment(found.finished)}  {_by(found.by)}"),
+        ("since", f"{dated(found.finished)}  {signed(found.by)}"),
         ("then", next_one),
     )
 
@@ -139,18 +144,28 @@ def _build(row: BuildRow) -> str:
     size = sum(file.size for file in row.manifest.files) / 1e6
     where = f"  live in {', '.join(row.live_in)}" if row.live_in else ""
     what = f"{row.manifest.items:>10,} items  {size:>9,.1f} MB  recall {row.manifest.recall.value:.3f}"
-    return f"{row.prefix.build:<28}  {_moment(row.manifest.created)}  {what}{where}"
+    return f"{row.prefix.build:<28}  {dated(row.manifest.created)}  {what}{where}"
 
 
 def _receipt(receipt: Receipt | UnreadableReceipt, *, held: bool = False) -> str:
     if isinstance(receipt, UnreadableReceipt):
         return f"{receipt.generation}  UNREADABLE  {receipt.why}"
-    took = f"{(receipt.finished - receipt.started) / timedelta(seconds=1):.1f} s"
     prefix = receipt.index_prefix or "(unreadable commit)"
-    who = f"{'  ON HOLD' if held else ''}  {_by(receipt.by)}"
-    first = f"{receipt.generation}  {_moment(receipt.finished)}  {receipt.outcome.value:<10}  {took:>8}  {prefix}{who}"
+    who = f"{'  ON HOLD' if held else ''}  {signed(receipt.by)}"
+    what = f"{receipt.outcome.value:<10}  {took(receipt):>8}  {prefix}{who}"
+    first = f"{receipt.generation}  {dated(receipt.finished)}  {what}"
+    return "\n".join([first, *(f"{'':<18}{text}" for text in notes_of_receipt(receipt))])
+
+
+def took(receipt: Receipt) -> str:
+    """From the beginning to the verdict."""
+    return f"{(receipt.finished - receipt.started) / timedelta(seconds=1):.1f} s"
+
+
+def notes_of_receipt(receipt: Receipt) -> list[str]:
+    """What somebody should read of it."""
     canary = f"canary {_canary(receipt.canary)}" if receipt.canary else ""
-    return "\n".join([first, *(f"{'':<18}{text}" for text in (receipt.reason, receipt.detail, canary) if text)])
+    return [text for text in (receipt.reason, receipt.detail, canary) if text]
 
 
 def _canary(figures: CanaryFigures | None) -> str:
@@ -177,15 +192,18 @@ def _joined(*parts: str) -> str:
     return ": ".join(part for part in parts if part)
 
 
-def _by(by: str) -> str:
+def signed(by: str) -> str:
+    """Who it was."""
     return f"by {by}" if by else "by: not stated"
 
 
-def _moment(moment: datetime) -> str:
+def dated(moment: datetime) -> str:
+    """A moment in UTC."""
     return f"{moment:%Y-%m-%d %H:%M:%SZ}"
 
 
-def _age(seconds: float) -> str:
+def aged(seconds: float) -> str:
+    """How long something is ago, in its largest unit of which there are two."""
     for unit, word in ((_DAY, "d"), (_HOUR, "h"), (_MINUTE, "min")):
         if seconds >= 2 * unit:
             return f"{seconds / unit:.0f} {word}"
