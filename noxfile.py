@@ -123,7 +123,7 @@ def chaos(session: nox.Session) -> None:
 
 @nox.session
 def prune_simulation(session: nox.Session) -> None:
-    """A bucket that is pruned while people commit and batches run, 100,000 times each; `-- --seeds N --first N`."""
+    """A bucket that is pruned while people commit and batches run, 110,000 times; `-- --seeds N --first N`."""
     install(session, "dev")
     session.run("python", "-m", "tests.operator_cli.prune_simulation", *session.posargs)
     session.run("python", "-m", "tests.operator_cli.features_simulation", *session.posargs)

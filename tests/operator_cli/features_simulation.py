@@ -27,7 +27,7 @@ from operator_cli.commands.prune import prune
 from operator_cli.pruning import Reach
 from tests import builds
 from tests.memory_store import MemoryStore
-from tests.operator_cli.prune_simulation import BEGINS, Result, main
+from tests.operator_cli.prune_simulation import BEGINS, Result, main, parsing_once
 
 INDEXES: Final = ("shoes", "shirts")
 """Of one model: their embeddings have one key."""
@@ -209,14 +209,15 @@ def run(seed: int) -> Result:
     """One world: batches, and then prune while more do, some times over. deleted: parts."""
     world = World(seed)
     deleted = 0
-    for _ in range(ROUNDS):
-        world.pruning, world.pace = False, timedelta(hours=3)
-        for _ in range(world.dice.randrange(30)):
-            world.happen()
-        world.moment += timedelta(days=3) * world.dice.random()
-        world.merging.clear()  # nobody merges for days: what was begun was killed
-        world.pruning, world.pace = True, timedelta(seconds=10)
-        deleted += len(prune(world, world, keep=1, apply=True, said=lambda _: None).features)
+    with parsing_once():
+        for _ in range(ROUNDS):
+            world.pruning, world.pace = False, timedelta(hours=3)
+            for _ in range(world.dice.randrange(30)):
+                world.happen()
+            world.moment += timedelta(days=3) * world.dice.random()
+            world.merging.clear()  # nobody merges for days: what was begun was killed
+            world.pruning, world.pace = True, timedelta(seconds=10)
+            deleted += len(prune(world, world, keep=1, apply=True, said=lambda _: None).features)
     return Result(seed, world.lost, deleted, world.events)
 
 
@@ -260,4 +261,4 @@ FAULTS: Final[dict[str, Callable[[], Any]]] = {
 
 
 if __name__ == "__main__":
-    sys.exit(main(run, "parts"))
+    sys.exit(main(run, "parts of the features", 10_000))

@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import cache, lru_cache, partial
@@ -241,16 +242,23 @@ _parse_index, _parse_receipt, _parse_commit = (
 """The same few documents, over and over: most of the time went there."""
 
 
-def run(seed: int) -> Result:
-    """One world: some things happen, then it is pruned twice while more do."""
-    world = World(seed)
-    deleted = 0
+@contextmanager
+def parsing_once() -> Iterator[None]:
+    """Parse each document once."""
     with (
         patch.object(repository, "parse_index_manifest", _parse_index),
         patch.object(repository, "parse_receipt", _parse_receipt),
         patch.object(repository, "parse_commit", _parse_commit),
         patch.object(live, "parse_commit", _parse_commit),
     ):
+        yield
+
+
+def run(seed: int) -> Result:
+    """One world: some things happen, then it is pruned twice while more do."""
+    world = World(seed)
+    deleted = 0
+    with parsing_once():
         for _ in range(world.dice.randrange(16)):
             world.happen()
         if world.dice.random() < _CALM:
@@ -319,10 +327,10 @@ FAULTS: Final[dict[str, Fault]] = {
 }  # fmt: skip
 
 
-def main(world: Callable[[int], Result], what: str) -> int:
+def main(world: Callable[[int], Result], what: str, seeds: int) -> int:
     """Run many seeds, and say what was lost."""
     parser = argparse.ArgumentParser(description=f"Prune many worlds, and look what of the {what} is lost.")
-    parser.add_argument("--seeds", type=int, default=100_000, help="how many worlds (default: 100000)")
+    parser.add_argument("--seeds", type=int, default=seeds, help=f"how many worlds (default: {seeds})")
     parser.add_argument("--first", type=int, default=0, help="the first seed")
     parser.add_argument("--processes", type=int, default=2)
     options = parser.parse_args()
@@ -340,4 +348,4 @@ def main(world: Callable[[int], Result], what: str) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(run, "builds"))
+    sys.exit(main(run, "builds", 100_000))
