@@ -95,11 +95,12 @@ def _python_packages(files: _Files) -> tuple[PythonPackage, ...]:
         match = _DISTRIBUTION.match(path)
         if not match or not path.endswith("METADATA") or path.startswith(_OF_DEBIAN):
             continue
-        if _is_there(files, match["site"], files.texts.get(path.removesuffix("METADATA") + "RECORD", "")):
+        ours = path.startswith(_OURS)  # installed by pip and removed by it, whatever we strip of headers and tests
+        if ours or _is_there(files, match["site"], files.texts.get(path.removesuffix("METADATA") + "RECORD", "")):
             headers = Parser().parsestr(text, headersonly=True)
             said = headers["License-Expression"] or headers["License"] or ""
             one_line = said if "\n" not in said else ""
-            found.add(PythonPackage(headers["Name"], headers["Version"], one_line, path.startswith(_OURS)))
+            found.add(PythonPackage(headers["Name"], headers["Version"], one_line, ours))
     return tuple(sorted(found, key=lambda package: (package.name.lower(), package.version)))
 
 

@@ -60,6 +60,13 @@ def test_what_a_later_layer_removes_or_replaces_is_not_there(tmp_path: Path) -> 
     assert found.debian_packages == ()
 
 
+def test_a_package_of_ours_without_its_headers_is_still_there(tmp_path: Path) -> None:
+    only_headers = distribution("cuda-headers", "13")
+    del only_headers[f"{SITE}/cuda-headers/__init__.py"]
+    (found,) = contents_of(tmp_path, PARENT, only_headers).python_packages
+    assert found.name == "cuda-headers"
+
+
 def test_a_lock_has_what_its_markers_say_of_an_image() -> None:
     assert list(read_lock(LOCK, "3.13.5")) == ["pyyaml"]
     assert list(read_lock(LOCK, "3.11.2")) == ["old-one", "pyyaml"]
