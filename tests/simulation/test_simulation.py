@@ -15,7 +15,7 @@ EVENTS = 100_000
 EACH = 800
 FOUND_AT = {
     "the live commit is not read": 8,
-    "the receipt comes before the report": 79,
+    "the receipt comes before the report": 90,
     "a hold is not seen": 9,
 }
 """Where the search for a bug begins: what the seeds mean changes with the code, and it goes on from there."""
