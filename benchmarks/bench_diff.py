@@ -1,9 +1,9 @@
 """What the gates of a diff stop and let pass, and how long a diff takes: `python -m benchmarks.bench_diff`.
 
-Builds a synthetic catalogue (see tests/catalogues.py), then 50 hours as shops have them, one after another, and every
-planted fault on top of an hour; all with the default gates, but items that are gone are left to those, too. Then one
-diff of two builds of --large items: seconds for the questions, and for all of it, files fetched included, beside how
-long fetching these files alone takes.
+Builds a synthetic catalogue (see tests/catalogues.py), then 50 hours as shops have them, one after another, and on top
+of an hour what else shops do, and every planted fault; all with the default gates, but items that are gone are left to
+those, too. Then one diff of two builds of --large items: seconds for the questions, and for all of it, files fetched
+included, beside how long fetching these files alone takes.
 """
 
 from __future__ import annotations
@@ -24,11 +24,12 @@ from embedding_batch.config import Config
 from embedding_batch.errors import ChangeUnexpected, ItemsDropped
 from embedding_batch.events import Event, StepEnded
 from embedding_batch.method import Method
+from embedding_batch.steps.gates import DEFAULT_GATES, Gates
 from embedding_batch.steps.guards import Limits
-from model_repository.documents.build_diff import diff_name, parse_build_diff
+from model_repository.documents.build_diff import Gate, diff_name, parse_build_diff
 from model_repository.documents.index_manifest import Engine
 from model_repository.names import IndexPrefix, Target
-from tests.catalogues import PLANTED, Catalogue, an_hour_later, make_catalogue
+from tests.catalogues import HONEST, PLANTED, Catalogue, an_hour_later, make_catalogue
 from tests.memory_store import MemoryStore
 
 _NOW = datetime(2026, 11, 27, tzinfo=UTC)
@@ -47,10 +48,10 @@ class _Shop:
             "gs://memory", _TARGET, IndexPrefix("shop", "b0"), folder, method=Method(engine), workers=workers
         )
 
-    def batch(self, name: str, catalogue: Catalogue) -> str:
+    def batch(self, name: str, catalogue: Catalogue, gates: Gates = DEFAULT_GATES) -> str:
         """How the run ends: `committed`, or what stops it."""
         file = catalogue.write(self.folder / "vectors.parquet")
-        config = replace(self.config, prefix=IndexPrefix("shop", name), vectors=file, limits=_LENIENT)
+        config = replace(self.config, prefix=IndexPrefix("shop", name), vectors=file, limits=_LENIENT, gates=gates)
 
         def listen(event: Event) -> None:
             if isinstance(event, StepEnded):
@@ -85,13 +86,14 @@ def main() -> None:
             now = an_hour_later(now, hour)
             ended.append(shop.batch(f"h{hour}", now))
         print(json.dumps({"honest": len(ended), "stopped": [each for each in ended if each != "committed"]}))
-        stopped = {}
-        for number, (what, plant) in enumerate(PLANTED.items()):
-            worse = plant(an_hour_later(now, 1000 + number), np.random.default_rng(number))
-            stopped[what] = shop.batch(f"planted{number}", worse)
-            if stopped[what] == "committed":
-                shop.batch(f"mended{number}", now)
-        print(json.dumps({"planted": stopped}, indent=1))
+        for kind, plants in (("also honest", HONEST), ("planted", PLANTED)):
+            ended_as = {}
+            for number, (what, plant) in enumerate(plants.items()):
+                other = plant(an_hour_later(now, 1000 + number), np.random.default_rng(number))
+                ended_as[what] = shop.batch(f"{kind[0]}{number}", other)
+                if ended_as[what] == "committed":
+                    shop.batch(f"{kind[0]}{number}b", now, Gates(expects=frozenset(Gate)))
+            print(json.dumps({kind: ended_as}, indent=1), flush=True)
     if options.large:
         _large(options)
 

@@ -51,6 +51,7 @@ GATE_OPTIONS: Mapping[str, str] = {
     "most_moved": "share of items that may change category",
     "most_changed": "share of items that may look different",
     "most_swapped": "share of items that may look as others did",
+    "most_doubled": "share of items that may look exactly like another one, as they didn't before",
     "least_overlap": "of the ten neighbours before and after, in the mean",
 }
 """Bounds of `Gates`, and what they are of."""

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from model_repository.documents.build_diff import Alike, CategoryDiff, SideOfCategory
+from model_repository.documents.build_diff import Alike, CategoryDiff, SideOfCategory, TagDiff
 from model_repository.documents.index_manifest import IndexManifest, Partition, mean_recall
 from model_repository.documents.item_ids import ItemLookup
 
@@ -62,9 +62,13 @@ def _pairs(before: ItemLookup, after: ItemLookup) -> Iterator[tuple[int | None, 
 
 
 def category_diffs(
-    before: IndexManifest, after: IndexManifest, shared: Shared, alike: Mapping[str, Alike]
+    before: IndexManifest,
+    after: IndexManifest,
+    shared: Shared,
+    alike: Mapping[str, Alike],
+    looks: Mapping[str, tuple[int, int]],
 ) -> tuple[CategoryDiff, ...]:
-    """What is said of each category, by name."""
+    """What is said of each category, by name. looks: items whose vectors were compared, and those that changed."""
     sides = [_by_category(manifest) for manifest in (before, after)]
     return tuple(
         CategoryDiff(
@@ -75,9 +79,15 @@ def category_diffs(
             shared.new[category],
             shared.moved[category],
             alike.get(category, Alike(0, 1.0, 1.0)),
+            *looks.get(category, (0, 0)),
         )
         for category in sorted({*sides[0], *sides[1]})
     )
+
+
+def tag_diffs(before: Mapping[str, int], after: Mapping[str, int]) -> tuple[TagDiff, ...]:
+    """What is said of the tags of each name, by how many items have one, in order of the names."""
+    return tuple(TagDiff(name, before.get(name, 0), after.get(name, 0)) for name in sorted({*before, *after}))
 
 
 def _by_category(manifest: IndexManifest) -> dict[str, list[Partition]]:

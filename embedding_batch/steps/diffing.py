@@ -9,9 +9,10 @@ import heapq
 import shutil
 import statistics
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -25,58 +26,39 @@ from embedding_batch.events import Warned
 from embedding_batch.run import Run
 from embedding_batch.state.folder import RunFolder
 from embedding_batch.state.tables import read_table
+from embedding_batch.steps.asking import Asked, Category, Part
 from embedding_batch.steps.committing import Serving
 from embedding_batch.steps.gates import judge
-from model_repository.comparing import Place, Shared, category_diffs, compare_items
+from model_repository.comparing import Shared, category_diffs, compare_items, tag_diffs
 from model_repository.documents.build_diff import (
     Alike,
     BuildDiff,
-    Example,
     diff_name,
     format_build_diff,
     parse_build_diff,
 )
-from model_repository.documents.index_manifest import IndexManifest, Partition
+from model_repository.documents.index_manifest import IndexManifest
 from model_repository.documents.item_ids import ItemIds, ItemLookup
+from model_repository.documents.item_tags import ItemTags
 from model_repository.errors import BuildIncomplete, DocumentMalformed, ObjectMissing, PermanentError
 from model_repository.names import IndexPrefix
-from model_repository.ranking import overlap, rank_biased_overlap
 from model_repository.repository import read_build, read_model_manifest
 from model_repository.store import Store
-from vector_index import VectorIndex, open_index
+from vector_index import open_index
 
 PROBES: Final = 1000
 """Items that are asked about, over the whole index."""
 LEAST_PROBES: Final = 20
 """Of each category, where there aren't too many of those."""
-NEIGHBORS: Final = 10
+_COMPARED: Final = 5
+"""So many times as many items have their vectors compared: that is quick, and finds what is rare."""
 EXAMPLES: Final = 50
 _GOLDEN_CATEGORIES: Final = 20
-_CHANGED: Final = 0.98
-"""Cosine of an item's vectors in the two builds, below which it looks different. int8 against float32 has 0.999."""
-_SAME: Final = 0.03
-"""Angular distance of two vectors of one picture, however either is stored."""
 _VECTOR_LIMIT: Final = 4 * 65536
 
 
 class _Unreadable(Exception):
     """What serves can't be compared with. The new build is no worse for it."""
-
-
-@dataclass(slots=True)
-class _Asked:
-    """What came of all questions."""
-
-    differences: dict[str, list[tuple[float, float]]] = field(default_factory=dict)
-    golden: list[tuple[float, float]] = field(default_factory=list)
-    examples: list[Example] = field(default_factory=list)
-    changed: int = 0
-    swapped: int = 0
-
-    def add(self, example: Example) -> tuple[float, float]:
-        """Take in two answers to one question."""
-        self.examples.append(example)
-        return example.overlap, round(rank_biased_overlap(example.before, example.after), 4)
 
 
 def diff(run: Run) -> dict[str, Any]:
@@ -139,25 +121,38 @@ def compare_builds(store: Store, before: IndexManifest, after: IndexManifest, sc
             old_lookup = _lookup(store, before, room)
         new_lookup = _lookup(store, after, room)
         quota = _quota(after)
-        shared = compare_items((before, old_lookup), (after, new_lookup), quota)
-        asked = _Asked()
+        compared = {category: _COMPARED * count for category, count in quota.items()}
+        shared = compare_items((before, old_lookup), (after, new_lookup), compared)
+        asked = Asked()
         vectors = _golden_vectors(store, before, after)
-        for count, category in enumerate(quota):
+        for count, (category, probes) in enumerate(quota.items()):
             samples = shared.samples.get(category, [])
             golden = vectors if count < _GOLDEN_CATEGORIES else {}
             if samples:
                 with ExitStack() as opened:
                     with _reading_what_serves():
-                        old = opened.enter_context(_opened(store, before, category, room))
-                    new = opened.enter_context(_opened(store, after, category, room))
+                        old = opened.enter_context(_opened(store, before, category, old_lookup, room))
+                    new = opened.enter_context(_opened(store, after, category, new_lookup, room))
                     with _reading_what_serves():
-                        _ask(asked, category, (old, new), samples, golden)
+                        asked.compare(old, new, samples)
+                        asked.ask(old, new, samples[:probes], golden)
+        with _reading_what_serves():
+            tags_before = _tags(store, before, room)
+        tags = tag_diffs(tags_before, _tags(store, after, room))
     finally:
         shutil.rmtree(room)
-    return _found(before, after, shared, asked)
+    return replace(_found(before, after, shared, asked), tags=tags)
 
 
-def _found(before: IndexManifest, after: IndexManifest, shared: Shared, asked: _Asked) -> BuildDiff:
+def _tags(store: Store, manifest: IndexManifest, room: Path) -> Counter[str]:
+    """How many items have a tag of each name."""
+    if manifest.tags is None:
+        return Counter()
+    file = manifest.tags.file
+    return ItemTags(_fetch(store, manifest, file, room / "tags").read_bytes(), file, manifest.items).given()
+
+
+def _found(before: IndexManifest, after: IndexManifest, shared: Shared, asked: Asked) -> BuildDiff:
     alike = {category: _mean(each) for category, each in asked.differences.items()}
     everything = [each for of_category in asked.differences.values() for each in of_category]
     worst = heapq.nsmallest(EXAMPLES, asked.examples, key=lambda each: (each.overlap, each.item))
@@ -167,13 +162,15 @@ def _found(before: IndexManifest, after: IndexManifest, shared: Shared, asked: _
         created=after.created,
         models_before=tuple(sorted(f"{model.prefix} {model.digest}" for model in before.references)),
         models_after=tuple(sorted(f"{model.prefix} {model.digest}" for model in after.references)),
-        categories=category_diffs(before, after, shared, alike),
+        categories=category_diffs(before, after, shared, alike, asked.looks),
         items=_mean(everything),
-        changed=asked.changed,
+        changed=sum(changed for _, changed in asked.looks.values()),
         swapped=asked.swapped,
         golden=_mean(asked.golden),
         examples=tuple(each for each in worst if each.overlap < 1),
         pictures={},
+        compared=sum(compared for compared, _ in asked.looks.values()),
+        doubled=asked.doubled,
     )
 
 
@@ -216,44 +213,11 @@ def _fetch(store: Store, manifest: IndexManifest, name: str, path: Path) -> Path
     return path
 
 
-@dataclass(frozen=True, slots=True)
-class _Part:
-    partition: Partition
-    index: VectorIndex
-    ids: ItemIds
-
-
-@dataclass(frozen=True, slots=True)
-class _Category:
-    """The parts of a category, mapped, by their number in the build."""
-
-    parts: Mapping[int, _Part]
-
-    def id(self, place: Place) -> str:
-        return self.parts[place[0]].ids[place[1]]
-
-    def vector(self, place: Place) -> NDArray[np.float32]:
-        return np.asarray(self.parts[place[0]].index.vector(place[1]), np.float32)
-
-    def nearest(self, vector: NDArray[np.float32], count: int) -> list[tuple[float, str, Place]]:
-        """The nearest of all parts with their distances; none to a vector that has no direction."""
-        if not np.isfinite(vector).all() or not vector.any():
-            return []
-        found: list[tuple[float, str, Place]] = []
-        for number, part in self.parts.items():
-            near = part.index.nearest(vector.tolist(), count, part.partition.width_for(count))
-            found += [
-                (distance, part.ids[position], (number, position))
-                for position, distance in zip(near.positions, near.distances, strict=True)
-            ]
-        return heapq.nsmallest(count, found)
-
-
 @contextmanager
-def _opened(store: Store, manifest: IndexManifest, category: str, room: Path) -> Iterator[_Category]:
+def _opened(store: Store, manifest: IndexManifest, category: str, lookup: ItemLookup, room: Path) -> Iterator[Category]:
     """Fetch and map the files of a category; they are deleted in the end."""
     folder = Path(tempfile.mkdtemp(dir=room))
-    parts: dict[int, _Part] = {}
+    parts: dict[int, Part] = {}
     try:
         for number, one in enumerate(manifest.partitions):
             if one.category == category:
@@ -262,66 +226,12 @@ def _opened(store: Store, manifest: IndexManifest, category: str, room: Path) ->
                 if len(ids) != one.items:
                     raise DocumentMalformed(one.ids, f"has {len(ids)} ids, index.json says {one.items}")
                 how = {"dimensions": one.dimensions, "items": one.items}
-                parts[number] = _Part(one, open_index(path, one.engine, one.storage, **how), ids)
-        yield _Category(parts)
+                parts[number] = Part(one, open_index(path, one.engine, one.storage, **how), ids)
+        yield Category(category, parts, lookup)
     finally:
         for part in parts.values():
             part.index.close()
         shutil.rmtree(folder)
-
-
-def _ask(
-    asked: _Asked,
-    category: str,
-    sides: tuple[_Category, _Category],
-    samples: Sequence[tuple[Place, Place]],
-    golden: Mapping[str, NDArray[np.float32]],
-) -> None:
-    """Ask both builds for what is like each of the items, and like each golden picture."""
-    old, new = sides
-    for before, after in samples:
-        item, vectors = old.id(before), (old.vector(before), new.vector(after))
-        found = (side.nearest(vector, NEIGHBORS + 1) for side, vector in zip(sides, vectors, strict=True))
-        answers = [_without(of_side, item) for of_side in found]
-        example = _example(item, category, answers)
-        asked.differences.setdefault(category, []).append(asked.add(example))
-        if _cosine(*vectors) < _CHANGED:
-            asked.changed += 1
-            asked.swapped += _is_swapped(item, vectors[1], sides)
-    for name, vector in golden.items():
-        if len(vector) == next(iter(old.parts.values())).partition.dimensions:
-            answers = [[found for _, found, _ in side.nearest(vector, NEIGHBORS)] for side in sides]
-            asked.golden.append(asked.add(_example(f"golden picture {name}", category, answers)))
-
-
-def _example(item: str, category: str, answers: Sequence[Sequence[str]]) -> Example:
-    before, after = (tuple(answer) for answer in answers)
-    return Example(item, category, round(overlap(before, after, NEIGHBORS), 4), before, after)
-
-
-def _without(found: Sequence[tuple[float, str, Place]], item: str) -> list[str]:
-    return [each for _, each, _ in found if each != item][:NEIGHBORS]
-
-
-def _cosine(one: NDArray[np.float32], other: NDArray[np.float32]) -> float:
-    """0 for vectors of two kinds, and for one without a direction."""
-    length = float(np.linalg.norm(one) * np.linalg.norm(other)) if one.shape == other.shape else 0.0
-    return float(one @ other) / length if length > 0 and np.isfinite(length) else 0.0
-
-
-def _is_swapped(item: str, vector: NDArray[np.float32], sides: tuple[_Category, _Category]) -> bool:
-    """Whether it looks as another item did, which itself looks different now.
-
-    That one not: the two share a picture now, as items do whose picture is to come.
-    """
-    old, new = sides
-    if next(iter(old.parts.values())).partition.dimensions != len(vector):
-        return False
-    for distance, other, place in old.nearest(vector, 1):
-        if distance < _SAME and other != item:
-            near = new.nearest(old.vector(place), 5)
-            return all(found != other for gap, found, _ in near if gap < _SAME)
-    return False
 
 
 def _golden_vectors(store: Store, before: IndexManifest, after: IndexManifest) -> dict[str, NDArray[np.float32]]:

@@ -29,9 +29,11 @@ class Gate(StrEnum):
     MOVED = "moved"
     CHANGED = "changed"
     SWAPPED = "swapped"
+    DOUBLED = "doubled"
     NEIGHBOURS = "neighbours"
     GOLDEN = "golden"
     RECALL = "recall"
+    TAGS = "tags"
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +67,10 @@ class SideOfCategory:
 
 @dataclass(frozen=True, slots=True)
 class CategoryDiff:
-    """One category. gone, new: items of the index. moved: items that came into it from another category."""
+    """One category. gone, new: items of the index. moved: items that came into it from another category.
+
+    compared: items whose vectors in both builds were; changed: of these, that have another one.
+    """
 
     category: str
     before: SideOfCategory
@@ -74,6 +79,17 @@ class CategoryDiff:
     new: int
     moved: int
     alike: Alike
+    compared: int = 0
+    changed: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class TagDiff:
+    """How many items have a tag of this name, by build; an item with two of them counts twice."""
+
+    name: str
+    before: int
+    after: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,8 +107,10 @@ class Example:
 class BuildDiff:
     """How the build `prefix` differs from `against`.
 
-    models: of either build. items: that were asked about; changed: of these, have another vector; swapped: have that
-    which another item had. golden: the answers to golden pictures. pictures: where those of the examples are, by id.
+    models: of either build. compared: items whose vectors in both builds were; changed: of these, have another one;
+    swapped: have that which another item had, or another one has theirs. items: that were asked about, which are some
+    of those; doubled: nothing tells them from another item now, and something did. golden: the answers to golden
+    pictures. pictures: where those of the examples are, by id. tags: of either build, by name.
     stops: the gates that it doesn't pass, of which `expected` were announced.
     """
 
@@ -110,6 +128,9 @@ class BuildDiff:
     pictures: Mapping[str, str]
     stops: tuple[Stop, ...] = ()
     expected: tuple[Gate, ...] = ()
+    compared: int = 0
+    doubled: int = 0
+    tags: tuple[TagDiff, ...] = ()
 
     @property
     def unexpected(self) -> tuple[Stop, ...]:
@@ -157,6 +178,9 @@ def parse_build_diff(data: bytes, prefix: IndexPrefix) -> BuildDiff:
         pictures=fields.strings("pictures", most=_MANY),
         stops=tuple(_stop(each) for each in fields.objects("stops", most=100)),
         expected=tuple(Gate(name) for name in fields.texts("expected") if name in set(Gate)),
+        compared=fields.whole("compared"),
+        doubled=fields.whole("doubled"),
+        tags=tuple(_tag(each) for each in fields.objects("tags", most=_MANY)),
     )
     fields.done()
     return diff
@@ -192,7 +216,15 @@ def _category(fields: Fields) -> CategoryDiff:
         fields.whole("new"),
         fields.whole("moved"),
         _alike(fields.object("alike")),
+        fields.whole("compared"),
+        fields.whole("changed"),
     )
+    fields.done()
+    return found
+
+
+def _tag(fields: Fields) -> TagDiff:
+    found = TagDiff(fields.text("name"), fields.whole("before"), fields.whole("after"))
     fields.done()
     return found
 

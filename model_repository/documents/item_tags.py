@@ -18,6 +18,7 @@ import struct
 import sys
 from array import array
 from bisect import bisect_left
+from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from model_repository.documents.item_ids import Buffer
@@ -104,6 +105,13 @@ class ItemTags:
 
     def _tag(self, number: int) -> bytes:
         return bytes(self._text[self._starts[number] : self._starts[number + 1]])
+
+    def given(self) -> Counter[str]:
+        """How often a tag of each name is given to an item."""
+        found: Counter[str] = Counter()
+        for number in range(len(self)):
+            found[tag_name(self._tag(number).decode())] += self._of_places[number + 1] - self._of_places[number]
+        return found
 
     def places(self, tag: str) -> memoryview[int]:
         """The places of the items with a tag, uint32, ascending; none if no item has it.

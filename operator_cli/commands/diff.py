@@ -64,7 +64,7 @@ def _newest(store: Store, index: str) -> IndexPrefix:
 def _counted(before: IndexManifest, after: IndexManifest, store: Store) -> BuildDiff:
     shared = compare_items((before, _lookup(store, before)), (after, _lookup(store, after)), {})
     was, is_now = (tuple(sorted(f"{one.prefix} {one.digest}" for one in each.references)) for each in (before, after))
-    categories = category_diffs(before, after, shared, {})
+    categories = category_diffs(before, after, shared, {}, {})
     prefixes = (after.prefix, before.prefix)
     return BuildDiff(*prefixes, after.created, was, is_now, categories, _NOTHING, 0, 0, _NOTHING, (), {})
 
@@ -91,7 +91,8 @@ def for_people(diff: BuildDiff) -> str:
     if diff.models_before != diff.models_after:
         lines.append(f"models     {_models(diff.models_before)} before, {_models(diff.models_after)} after")
     if diff.items.asked:
-        lines.append(f"neighbours {_alike(diff.items)}; {diff.changed} look different, {diff.swapped} as others did")
+        lines.append(f"neighbours {_alike(diff.items)}; {diff.doubled} look exactly like another item now")
+        lines.append(f"vectors    {diff.changed} of {diff.compared} differ, {diff.swapped} are as others' were")
     else:
         lines.append("neighbours not compared")
     if diff.golden.asked:

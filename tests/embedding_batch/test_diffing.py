@@ -7,18 +7,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from embedding_batch.errors import ChangeUnexpected, ItemsDropped, RecallTooLow
 from embedding_batch.events import Warned
 from embedding_batch.method import Method
 from embedding_batch.steps.gates import Gates
-from model_repository.documents.build_diff import BuildDiff, Gate, diff_name, parse_build_diff
+from model_repository.documents.build_diff import BuildDiff, Gate, TagDiff, diff_name, parse_build_diff
 from model_repository.documents.index_manifest import Engine
 from model_repository.exit_codes import ExitCode
 from model_repository.names import IndexPrefix, Target
 from model_repository.repository import read_live_commit
-from tests.catalogues import PLANTED, Catalogue, an_hour_later, make_catalogue
+from tests.catalogues import HONEST, PLANTED, Catalogue, an_hour_later, make_catalogue
 
 if TYPE_CHECKING:
     from tests.embedding_batch.conftest import Shop
@@ -56,6 +58,14 @@ def test_hours_as_shops_have_them_go_live_by_themselves(shop: Shop, catalogue: C
     assert found.swapped == 0
 
 
+@pytest.mark.parametrize("what", HONEST)
+def test_what_else_shops_do_goes_live_by_itself(shop: Shop, catalogue: Catalogue, tmp_path: Path, what: str) -> None:
+    shop.batch(vectors=catalogue.write(tmp_path / "a.parquet"), method=HNSW)
+    now = HONEST[what](an_hour_later(catalogue, 1), np.random.default_rng(2))
+    shop.batch("b2", vectors=now.write(tmp_path / "b.parquet"), method=HNSW)
+    assert live(shop) == "b2"
+
+
 @pytest.mark.parametrize("what", PLANTED)
 def test_a_build_that_went_wrong_is_published_and_not_committed(
     shop: Shop, catalogue: Catalogue, tmp_path: Path, what: str
@@ -84,6 +94,32 @@ def test_the_last_word_on_a_stopped_build_says_why_and_how_it_goes_live_anyway(
     assert [stop.gate for stop in diff_of(shop).unexpected] == [Gate.CATEGORIES]
 
 
+def test_tags_that_are_lost_stop_a_build_for_searches_that_ask_for_them_would_fail(
+    shop: Shop, catalogue: Catalogue, tmp_path: Path
+) -> None:
+    def with_tags(file: str, tags: list[list[str]]) -> str:
+        path = tmp_path / file
+        table = pq.read_table(catalogue.write(path))
+        pq.write_table(table.append_column("tags", pa.array(tags, pa.list_(pa.string()))), path)
+        return str(path)
+
+    full = [["brand=acme", f"colour={row % 7}"] for row in range(len(catalogue))]
+    shop.batch(vectors=with_tags("a.parquet", full), method=HNSW)
+    without_a_name = with_tags("b.parquet", [["brand=acme"] for _ in full])
+    of_few = with_tags("c.parquet", [tags if row % 3 == 0 else [] for row, tags in enumerate(full)])
+    none = catalogue.write(tmp_path / "d.parquet")
+    for build, worse, why in (
+        ("b2", without_a_name, "no item has a tag 'colour', 1000 had"),
+        ("b3", of_few, "more than half are lost"),
+        ("b4", none, "'brand' and 1 more"),
+    ):
+        with pytest.raises(ChangeUnexpected, match=why):
+            shop.batch(build, vectors=worse, method=HNSW)
+    assert diff_of(shop, "b4").tags == (TagDiff("brand", 1000, 0), TagDiff("colour", 1000, 0))
+    announced = Gates(expects=frozenset({Gate.TAGS}))
+    assert shop.batch("b5", vectors=none, method=HNSW, gates=announced)["outcome"] == "committed"
+
+
 def test_a_change_that_is_announced_goes_live_and_another_one_does_not(
     shop: Shop, catalogue: Catalogue, tmp_path: Path
 ) -> None:
@@ -91,7 +127,7 @@ def test_a_change_that_is_announced_goes_live_and_another_one_does_not(
     twice = PLANTED["half of it twice"](catalogue, np.random.default_rng(2)).write(tmp_path / "b.parquet")
     with pytest.raises(ChangeUnexpected):
         shop.batch("b2", vectors=twice, method=HNSW, gates=Gates(expects=frozenset({Gate.MOVED})))
-    announced = frozenset({Gate.NEW, Gate.NEIGHBOURS})
+    announced = frozenset({Gate.NEW, Gate.DOUBLED})
     assert shop.batch("b3", vectors=twice, method=HNSW, gates=Gates(expects=announced))["outcome"] == "committed"
     found = diff_of(shop, "b3")
     assert found.stops

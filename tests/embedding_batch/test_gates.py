@@ -10,11 +10,13 @@ import pytest
 from embedding_batch.config import read_command
 from embedding_batch.errors import Misconfigured
 from embedding_batch.steps.gates import BY_MODEL, DEFAULT_GATES, Gates, judge
-from model_repository.documents.build_diff import Alike, BuildDiff, CategoryDiff, Gate, SideOfCategory
+from model_repository.documents.build_diff import Alike, BuildDiff, CategoryDiff, Gate, SideOfCategory, TagDiff
 from model_repository.names import IndexPrefix
 
 NOW = datetime(2026, 11, 27, tzinfo=UTC)
-CATEGORY = CategoryDiff("c0", SideOfCategory(1000, 0.99), SideOfCategory(1000, 0.99), 0, 0, 0, Alike(1000, 0.95, 0.9))
+CATEGORY = CategoryDiff(
+    "c0", SideOfCategory(1000, 0.99), SideOfCategory(1000, 0.99), 0, 0, 0, Alike(1000, 0.95, 0.9), 5000
+)
 SAME = BuildDiff(
     prefix=IndexPrefix("shop", "b2"),
     against=IndexPrefix("shop", "b1"),
@@ -28,6 +30,8 @@ SAME = BuildDiff(
     golden=Alike(3, 1.0, 1.0),
     examples=(),
     pictures={},
+    compared=5000,
+    tags=(TagDiff("brand", 1000, 1000), TagDiff("sale", 19, 0)),
 )
 
 
@@ -35,20 +39,35 @@ def of(**fields: object) -> BuildDiff:
     return replace(SAME, categories=(replace(CATEGORY, **fields),))
 
 
+def churned(overlap: float) -> BuildDiff:
+    """A fifth of the items went, and as many came: so much of the neighbours can't be the same."""
+    return replace(of(gone=200, new=200), items=Alike(1000, overlap, overlap))
+
+
+def tagged(**names: tuple[int, int]) -> BuildDiff:
+    return replace(SAME, tags=tuple(TagDiff(name, *counts) for name, counts in names.items()))
+
+
 @pytest.mark.parametrize(
     ("gate", "fine", "worse"),
     [
         (Gate.CATEGORIES, of(after=SideOfCategory(500, 0.99)), of(after=SideOfCategory(499, 0.99))),
-        (Gate.GONE, of(gone=200), of(gone=201)),
+        (Gate.GONE, of(gone=200, new=100), of(gone=201, new=150)),
+        (Gate.GONE, of(gone=100), of(gone=101)),
         (Gate.NEW, of(new=250), of(new=251)),
         (Gate.MOVED, of(moved=5), of(moved=6)),
-        (Gate.CHANGED, replace(SAME, changed=100), replace(SAME, changed=101)),
-        (Gate.SWAPPED, replace(SAME, swapped=2), replace(SAME, swapped=3)),
+        (Gate.CHANGED, replace(SAME, changed=500), replace(SAME, changed=501)),
+        (Gate.CHANGED, of(compared=9, changed=9), of(compared=10, changed=6)),
+        (Gate.SWAPPED, replace(SAME, swapped=10), replace(SAME, swapped=11)),
+        (Gate.DOUBLED, replace(SAME, doubled=50), replace(SAME, doubled=51)),
         (Gate.NEIGHBOURS, replace(SAME, items=Alike(1000, 0.7, 0.6)), replace(SAME, items=Alike(1000, 0.69, 0.6))),
         (Gate.NEIGHBOURS, of(alike=Alike(19, 0.1, 0.1)), of(alike=Alike(20, 0.49, 0.4))),
+        (Gate.NEIGHBOURS, churned(0.57), churned(0.55)),
         (Gate.GOLDEN, replace(SAME, golden=Alike(3, 0.7, 0.6)), replace(SAME, golden=Alike(3, 0.6, 0.6))),
         (Gate.RECALL, of(after=SideOfCategory(1000, 0.97)), of(after=SideOfCategory(1000, 0.95))),
         (Gate.MODEL, SAME, replace(SAME, models_after=("other",))),
+        (Gate.TAGS, tagged(brand=(20, 1), sale=(30, 25)), tagged(brand=(20, 0), sale=(30, 30))),
+        (Gate.TAGS, tagged(brand=(100, 49), sale=(10, 6)), tagged(brand=(100, 48), sale=(10, 6))),
     ],
 )
 def test_a_difference_beyond_its_bound_stops_a_build(gate: Gate, fine: BuildDiff, worse: BuildDiff) -> None:
@@ -60,14 +79,14 @@ def test_a_difference_beyond_its_bound_stops_a_build(gate: Gate, fine: BuildDiff
     assert announced.unexpected == ()
 
 
-def test_of_few_items_only_the_models_are_judged() -> None:
+def test_of_few_items_only_models_and_tags_are_judged() -> None:
     few = replace(SAME, categories=(replace(CATEGORY, before=SideOfCategory(99), gone=99),), models_after=())
     assert [stop.gate for stop in judge(few, DEFAULT_GATES, 0.2)] == [Gate.MODEL]
 
 
 def test_another_model_is_announced_with_what_follows_from_it() -> None:
     assert set(Gates(expects=frozenset({Gate.MODEL})).expected) == {Gate.MODEL, *BY_MODEL}
-    assert Gate.GONE not in Gates(expects=frozenset({Gate.MODEL})).expected
+    assert not {Gate.GONE, Gate.SWAPPED, Gate.DOUBLED, Gate.TAGS} & set(Gates(expects=frozenset({Gate.MODEL})).expected)
 
 
 def test_what_is_expected_and_the_bounds_are_options_of_a_run() -> None:

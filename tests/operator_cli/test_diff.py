@@ -14,6 +14,7 @@ from model_repository.documents.build_diff import (
     Gate,
     SideOfCategory,
     Stop,
+    TagDiff,
     diff_name,
     format_build_diff,
     parse_build_diff,
@@ -32,7 +33,9 @@ FOUND = BuildDiff(
     models_before=("models/lite/v1 sha256:a",),
     models_after=("models/lite/v2 sha256:b",),
     categories=(
-        CategoryDiff("bags", SideOfCategory(100, 0.99, 900.0), SideOfCategory(90, 0.98), 11, 1, 0, Alike(20, 0.8, 0.7)),
+        CategoryDiff(
+            "bags", SideOfCategory(100, 0.99, 900.0), SideOfCategory(90, 0.98), 11, 1, 0, Alike(20, 0.8, 0.7), 90, 3
+        ),
         CategoryDiff("hats", SideOfCategory(50, 1.0), SideOfCategory(0), 50, 0, 0, Alike(0, 1.0, 1.0)),
     ),
     items=Alike(20, 0.8, 0.7),
@@ -43,6 +46,9 @@ FOUND = BuildDiff(
     pictures={"bag-1": "gs://shop/bag-1.jpg"},
     stops=(Stop(Gate.MODEL, "made by v2"), Stop(Gate.CATEGORIES, "'hats' lost all")),
     expected=(Gate.MODEL,),
+    compared=90,
+    doubled=2,
+    tags=(TagDiff("brand", 150, 90),),
 )
 
 
@@ -78,7 +84,8 @@ def test_the_newest_diff_is_shown_with_what_stopped_the_build_and_what_was_expec
     assert "build      indexes/clothing/b2\nagainst    indexes/clothing/b1" in said.out
     assert "150 before, 90 after: 61 gone, 1 new, 0 moved" in said.out
     assert "models/lite/v1 before, models/lite/v2 after" in said.out
-    assert "overlap@10 0.800, RBO 0.700, of 20 asked; 3 look different, 1 as others did" in said.out
+    assert "overlap@10 0.800, RBO 0.700, of 20 asked; 2 look exactly like another item now" in said.out
+    assert "vectors    3 of 90 differ, 1 are as others' were" in said.out
     assert "expected model: made by v2" in said.out
     assert "stopped by categories: 'hats' lost all" in said.out
     value = operator("diff", "clothing", "b2", "--output", "json").value
