@@ -27,6 +27,7 @@ from model_repository.names import Target
 from model_repository.repository import read_filter_receipt, write_filter
 from operator_cli.commands.compare import compare_items
 from operator_cli.commands.status import TargetStatus, status
+from operator_cli.webhook import Webhook
 
 ROOT = Path(__file__).resolve().parents[2]
 CATALOGUE = ROOT / "local_stack" / "demo" / "home_store"
@@ -73,6 +74,11 @@ class Scene:
         blob = self.bucket.blob(TARGET.commit_name)
         blob.upload_from_string(json.dumps({"index_prefix": self.prefix}))
         return int(blob.generation)
+
+    @property
+    def webhook(self) -> Webhook:
+        """Who is asked how rollouts go."""
+        return Webhook(self.stack.webhook_url, self.stack.webhook_headers["Authorization"].removeprefix("Bearer "))
 
     def receipt(self, generation: int, within: float = 60.0) -> Receipt:
         blob = self.bucket.blob(TARGET.receipt_name(generation))
@@ -263,10 +269,14 @@ def test_a_canary_that_hangs_is_aborted_and_what_served_serves_on(scene: Scene) 
     for pid in pids:
         os.kill(pid, signal.SIGSTOP)
     try:
+        progress = scene.webhook.ask().of(TARGET, generation)
         receipt = scene.receipt(generation)
     finally:
         for pid in pids:
             with_no_error(pid, signal.SIGCONT)
+    assert progress
+    assert (progress.canary, progress.wanted) == (True, 1)
+    assert progress.detail.startswith("canary: ")
     assert (receipt.outcome, receipt.code) == (Outcome.UNDONE, "canary-errors"), receipt.detail
     assert receipt.canary is not None
     assert receipt.canary.canary.probes_failed >= 5
