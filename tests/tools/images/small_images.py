@@ -10,9 +10,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from tools.images.bill import read_lock
 from tools.images.builders import Build
+from tools.images.recipes import RECIPES
 from tools.images.source import Base
 
+ROOT = Path(__file__).parents[3]
 SITE = "app/lib/python3.13/site-packages"
 STATUS = """\
 Package: libc6
@@ -98,3 +101,12 @@ class BuilderInNoTime:
         self.builds.append((dockerfile, build))
         assert (context / dockerfile).exists()
         write_layout(into, [tar_of(files) for files in self.files], build.labels)
+
+
+def builder_of(name: str) -> BuilderInNoTime:
+    """One whose image has what the lock says."""
+    lock = read_lock((ROOT / RECIPES[name].lock).read_text(), "3.13.5")
+    files: dict[str, str] = {}
+    for locked in lock.values():
+        files |= distribution(locked.name, locked.version)
+    return BuilderInNoTime(PARENT, files)

@@ -13,26 +13,15 @@ from typing import Any
 import pytest
 
 from model_repository.errors import Misconfigured
-from tests.tools.images.small_images import PARENT, BuilderInNoTime, distribution, tar_of, write_layout
+from tests.tools.images.small_images import PARENT, BuilderInNoTime, builder_of, tar_of, write_layout
 from tools.images import builders
 from tools.images.__main__ import main
-from tools.images.bill import read_lock
 from tools.images.builders import Build, Buildah, Docker, choose
 from tools.images.errors import BuildFailed
 from tools.images.layout import Layout
-from tools.images.recipes import RECIPES
 from tools.images.source import read_source
 
 ROOT = Path(__file__).parents[3]
-
-
-def builder_of(name: str) -> BuilderInNoTime:
-    """One whose image has what the lock says."""
-    lock = read_lock((ROOT / RECIPES[name].lock).read_text(), "3.13.5")
-    files: dict[str, str] = {}
-    for locked in lock.values():
-        files |= distribution(locked.name, locked.version)
-    return BuilderInNoTime(PARENT, files)
 
 
 def test_an_image_is_a_layout_with_labels_and_its_bill_beside_it_and_attached(tmp_path: Path) -> None:

@@ -14,7 +14,8 @@ import pytest
 import requests
 
 from local_stack.processes import Program, RunningProgram, base_environment, free_port
-from tests.tools.images.small_images import PARENT, tar_of, write_layout
+from tests.tools.images.small_images import PARENT, builder_of, tar_of, write_layout
+from tools.images.__main__ import main
 from tools.images.errors import PushFailed
 from tools.images.layout import BILL_TYPE, Layout
 from tools.images.push import push
@@ -90,6 +91,19 @@ def test_what_is_pulled_by_tag_is_what_is_on_disk(layout: Layout, registry: str)
     assert answer.content == layout.blob(layout.digest).read_bytes()
     for descriptor in (layout.manifest["config"], *layout.manifest["layers"]):
         assert get(registry, f"blobs/{descriptor['digest']}").content == layout.blob(descriptor["digest"]).read_bytes()
+
+
+def test_one_command_builds_and_pushes(registry: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["search", "--tag", f"{registry}/acme:0.1.0", "--push", "--into", str(tmp_path / "made")]
+    assert main(arguments, builder_of("search")) == 0
+    made = Layout(tmp_path / "made" / "search")
+    assert capsys.readouterr().out.splitlines()[-2:] == [
+        f"{registry}/acme/search@{made.digest}",
+        f"{registry}/acme/search:0.1.0",
+    ]
+    answer = get(registry, "manifests/0.1.0", "application/vnd.oci.image.manifest.v1+json")
+    assert answer.json()["annotations"] == made.config["config"]["Labels"]
+    assert get(registry, f"manifests/{made.digest.replace(':', '-')}", "application/vnd.oci.image.index.v1+json").ok
 
 
 def test_the_bill_is_found_by_the_image_s_digest_in_a_registry_that_knows_no_referrers(
