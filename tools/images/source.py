@@ -53,7 +53,9 @@ class Base:
     @property
     def pinned(self) -> str:
         """By its digest, as the name may move while images are built; what is on this machine alone can't be pulled."""
-        return self.name if self.name.startswith("localhost/") else f"{self.name.partition('@')[0]}@{self.digest}"
+        path, slash, last = self.name.partition("@")[0].rpartition("/")
+        here = self.name.startswith("localhost/")
+        return self.name if here else f"{path}{slash}{last.partition(':')[0]}@{self.digest}"
 
 
 def read_source(root: Path, url: str | None = None) -> Source:

@@ -86,6 +86,19 @@ def test_a_remote_is_told_as_people_open_it_and_without_its_password(remote: str
     assert web_address(remote) == address
 
 
+@pytest.mark.parametrize(
+    ("name", "pinned"),
+    [
+        ("docker.io/library/python:3.13-slim", "docker.io/library/python@sha256:bbbb"),
+        ("registry.acme.com:5000/python", "registry.acme.com:5000/python@sha256:bbbb"),
+        ("python@sha256:aaaa", "python@sha256:bbbb"),
+        ("localhost/debian-python:7bcb", "localhost/debian-python:7bcb"),
+    ],
+)
+def test_a_parent_is_taken_by_its_digest_and_not_by_a_tag_that_moves(name: str, pinned: str) -> None:
+    assert Base(name, "sha256:bbbb").pinned == pinned
+
+
 def test_outside_of_a_checkout_nothing_is_built(tmp_path: Path) -> None:
     with pytest.raises(Misconfigured, match="build images in a git checkout"):
         read_source(tmp_path)
