@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import hashlib
 import json
+import re
 import stat
 import sys
 from pathlib import Path
@@ -19,6 +20,7 @@ from tools.images.__main__ import main
 from tools.images.builders import Build, Buildah, Docker, choose
 from tools.images.errors import BuildFailed
 from tools.images.layout import Layout
+from tools.images.recipes import RECIPES, Recipe
 from tools.images.source import read_source
 
 ROOT = Path(__file__).parents[3]
@@ -114,6 +116,15 @@ def test_an_image_is_called_by_its_version_unless_told_another_tag(
     assert build.tag == called.format(version=read_source(ROOT).tag)
     tagged = Layout(tmp_path / "search").entry(Layout(tmp_path / "search").digest)["annotations"]
     assert tagged == {"org.opencontainers.image.ref.name": build.tag.rpartition(":")[2]}
+
+
+@pytest.mark.parametrize("recipe", RECIPES.values(), ids=RECIPES)
+def test_every_dockerfile_takes_its_parent_and_tells_its_revision(recipe: Recipe) -> None:
+    text = (ROOT / recipe.dockerfile).read_text()
+    final = text.rpartition("\nFROM ")[2]
+    assert final.startswith("${BASE}\n")
+    assert "\nARG REVISION=\nENV INDEXPUSH_REVISION=$REVISION\n" in final
+    assert {"BASE", "REVISION", *recipe.arguments} <= set(re.findall(r"^ARG (\w+)=", text, re.MULTILINE))
 
 
 class Programs:
