@@ -27,6 +27,12 @@ from model_repository.log import Log, Trace
 from model_repository.spans import Attribute, Beginning, Kind
 
 _PROTOCOL = "http/protobuf"
+_READS_HEADERS = "opentelemetry.util.re"
+"""The library's logger that repeats a header that it can't read; and in headers are secrets."""
+_NO_PAIRS = (
+    "OTEL_EXPORTER_OTLP_HEADERS, or OTEL_EXPORTER_OTLP_TRACES_HEADERS: expected name=value, URL-encoded, with commas "
+    "between; what is not so is left out"
+)
 _LONGEST = 1000
 """Characters of a reason."""
 _BEGINNING: ContextVar[Beginning | None] = ContextVar("beginning", default=None)
@@ -136,7 +142,8 @@ class _LogHandler(logging.Handler):
         self._log = log
 
     def emit(self, record: logging.LogRecord) -> None:
-        self._log.warning(f"traces: {record.getMessage()}", logger=record.name)
+        said = _NO_PAIRS if record.name == _READS_HEADERS else record.getMessage()
+        self._log.warning(f"traces: {said}", logger=record.name)
 
 
 def _log_to(log: Log) -> None:

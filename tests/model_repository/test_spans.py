@@ -212,6 +212,20 @@ def test_a_collector_that_refuses_loses_spans_and_says_so_in_the_log(monkeypatch
     spans.close_spans(30)
 
 
+def test_no_log_line_repeats_a_header_that_can_not_be_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(ENDPOINT, "http://user:hunter2@127.0.0.1:9")
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_HEADERS", "authorization Bearer hunter2")
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_TIMEOUT", "0.1")
+    lines = io.StringIO()
+    spans.record_spans({ENDPOINT: "http://127.0.0.1:9"}, "a", Log(stream=lines))
+    with span("a"):
+        pass
+    spans.close_spans(30)
+    assert "OTEL_EXPORTER_OTLP_HEADERS" in lines.getvalue()
+    assert "Failed to export" in lines.getvalue()
+    assert "hunter2" not in lines.getvalue()
+
+
 def test_nobody_waits_for_a_collector_that_hangs(monkeypatch: pytest.MonkeyPatch) -> None:
     with collecting() as collector:
         collector.going_on.clear()
