@@ -81,6 +81,7 @@ class World(MemoryStore):
         self.served: dict[Target, list[IndexPrefix]] = {target: [] for target in TARGETS}
         self.rolling: dict[Target, list[tuple[int, IndexPrefix]]] = {target: [] for target in TARGETS}
         self.owed: list[tuple[Target, int, Outcome, IndexPrefix]] = []
+        self.withdrawn: set[int] = set()
         self.live: dict[Target, Commit] = {}
         self.seen = Seen({}, {})
         self.pruning = False
@@ -122,11 +123,13 @@ class World(MemoryStore):
             self._receipt(target, generation, Outcome.REJECTED, prefix)
 
     def delete_commit(self, target: Target) -> None:
-        """End a shadow: nobody wants any more what serves there, or was about to."""
+        """End a shadow: nobody wants any more what serves there, served, or was about to."""
         super().delete(target.commit_name)
         del self.live[target]
         self.serving.pop(target, None)
+        self.withdrawn.update(generation for its, generation, *_ in self.owed if its == target)
         self.rolling[target].clear()
+        self.served[target].clear()
 
     def _roll(self, target: Target | None = None) -> None:
         """The oldest rollout of a target ends; its receipt is written, or owed."""
@@ -160,7 +163,7 @@ class World(MemoryStore):
 
     def _receipt(self, target: Target, generation: int, outcome: Outcome, prefix: IndexPrefix) -> None:
         write_receipt(self, builds.receipt(generation, target=target, outcome=outcome, index_prefix=prefix))
-        if outcome is Outcome.SERVED:
+        if outcome is Outcome.SERVED and generation not in self.withdrawn:  # told late of a shadow that is ended
             self.served[target].append(prefix)
 
     def _upload(self) -> None:
