@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -19,14 +21,17 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from google.auth import crypt, jwt
+from starlette.types import ASGIApp, Message, Receive
 
 from model_repository.documents.receipt import Outcome
 from model_repository.errors import BucketUnavailable
 from model_repository.fields import format_moment
 from model_repository.gcs_store import GcsStore
 from model_repository.names import Target
+from operator_cli.board.app import Board, application
 from operator_cli.board.identity import Iap, OwnMachine, ReadOnly
 from operator_cli.board.overview import Overview
+from operator_cli.board.rollouts import Rollouts
 from tests import builds, plain_http
 from tests.memory_store import MemoryStore
 from tests.operator_cli.board_scene import FRESHNESS, Running, running, shop
@@ -327,19 +332,59 @@ def test_who_watches_and_never_reads_keeps_nobody_else_from_what_changes(operato
                 pass
 
 
-def test_who_leaves_takes_nobody_elses_page_along(operator: Operator, board: Running) -> None:
-    with contextlib.ExitStack() as stay:
-        watched = [events(stay.enter_context(board.client.stream("GET", "/api/events"))) for _ in range(3)]
-        for said in watched:
-            next(said)
-        for number in range(3, 6):
-            with contextlib.ExitStack() as leave:
-                for _ in range(20):
-                    next(events(leave.enter_context(board.client.stream("GET", "/api/events"))))
-            operator.deployed(operator.build(f"b{number}"))
-            for said in watched:
-                while f"indexes/clothing/b{number}" not in json.dumps(next(said)):
-                    pass
+def test_who_leaves_while_something_changes_takes_nobody_elses_page_along(
+    operator: Operator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shop(operator)
+    overview = looked(operator)
+    monkeypatch.setattr("operator_cli.board.app._LOOK_SECONDS", 0.0)
+    monkeypatch.setattr(Overview, "look", lambda _: True)  # something changes all the time
+    rollouts = Rollouts([], operator.clock)
+    board = Board(store=operator.store, overview=overview, rollouts=rollouts, clock=operator.clock, sign_in=ReadOnly())
+    heard: list[Any] = []
+
+    async def browse(app: ASGIApp, seconds: float, heard: list[Any]) -> None:
+        async def leave() -> Message:
+            await asyncio.sleep(seconds)
+            return {"type": "http.disconnect"}
+
+        async def hear(message: Message) -> None:
+            heard.append(message)
+
+        scope = {"type": "http", "method": "GET", "path": "/api/events", "headers": [], "query_string": b""}
+        await app(scope, leave, hear)
+
+    async def evening() -> None:
+        app = application(board)
+        lifespan = asyncio.create_task(app({"type": "lifespan"}, saying("lifespan.startup"), nobody_hears))
+        staying = asyncio.create_task(browse(app, 3600, heard))
+        chance = random.Random(1)
+        for _ in range(40):
+            await asyncio.gather(*(browse(app, chance.random() * 0.02, []) for _ in range(30)))
+        before = len(heard)
+        while len(heard) < before + 10:
+            await asyncio.sleep(0.01)
+            assert not staying.done(), staying
+        for task in (staying, lifespan):
+            task.cancel()
+
+    asyncio.run(asyncio.wait_for(evening(), 90))
+
+
+def saying(kind: str) -> Receive:
+    """Says this, and then nothing more."""
+    said = [kind]
+
+    async def receive() -> Message:
+        if not said:
+            await asyncio.Event().wait()
+        return {"type": said.pop()}
+
+    return receive
+
+
+async def nobody_hears(_: Message) -> None:
+    pass
 
 
 def test_only_so_many_pages_are_kept_up_to_date(board: Running, monkeypatch: pytest.MonkeyPatch) -> None:
