@@ -14,6 +14,8 @@ _SERVED: Final = ("commits/", "filters/", "indexes/", "models/")
 """What live commits reach: deleting by age what is there would delete what serves, as old as it may be."""
 _REMEMBERED: Final = ("deployments/",)
 """Receipts: history, rollback and prune go by them."""
+_EMBEDDED: Final = ("features/",)
+"""What every run of the batch reads, as old as it may be."""
 _NONCURRENT: Final = ("numNewerVersions", "daysSinceNoncurrentTime", "noncurrentTimeBefore")
 _UNSET: Final = ("daysSinceCustomTime", "customTimeBefore")
 """Conditions that no object of ours meets: none has a custom time."""
@@ -98,6 +100,12 @@ def judge_lifecycle(bucket: Resource) -> Iterator[Finding]:
                 subject,
                 f"it deletes by {_conditions(condition)} receipts: history, rollback and prune go by them",
                 "restrict it by matchesPrefix",
+            )
+        elif action.get("type") == "Delete" and _met(condition, _EMBEDDED):
+            yield hint(
+                subject,
+                f"it deletes by {_conditions(condition)} embeddings that each run reads: all are made anew at once",
+                "leave features/ to indexpush prune, which knows what no run counts on",
             )
         elif action.get("type") == "SetStorageClass" and action.get("storageClass") in _COLD and served:
             yield hint(

@@ -62,7 +62,7 @@ def _well() -> dict[str, Any]:
             "softDeletePolicy": {"retentionDurationSeconds": "604800"},
             "lifecycle": {
                 "rule": [
-                    {"action": {"type": "Delete"}, "condition": {"age": 30, "matchesPrefix": ["features/", "shards/"]}},
+                    {"action": {"type": "Delete"}, "condition": {"age": 30, "matchesPrefix": ["pictures/", "shards/"]}},
                     {"action": {"type": "Delete"}, "condition": {"daysSinceNoncurrentTime": 7}},
                     {"action": {"type": "AbortIncompleteMultipartUpload"}, "condition": {"age": 1}},
                 ]
@@ -337,6 +337,7 @@ HINTS: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
         _rules(_rule({"age": 30}, type="SetStorageClass", storageClass="NEARLINE")),
         "to NEARLINE",
     ),
+    "embeddings that go": (_rules(_rule({"age": 180, "matchesPrefix": ["features/"]})), "all are made anew at once"),
     "receipts that go": (_rules(_rule({"age": 30, "matchesPrefix": ["deployments/"]})), "receipts"),
     "a rule by suffix": (_rules(_rule({"age": 30, "matchesSuffix": [".tmp"]})), "matchesSuffix ['.tmp']"),
     "one who may do anything": (
