@@ -14,8 +14,8 @@ from operator_cli.errors import UsageRefused
 
 _DESCRIPTION = """\
 Deploy, redeploy and roll back indexes by uploading one small object, and see what became of it.
-It talks to the bucket alone: to what MODEL_REPOSITORY or --repository names, with Application Default Credentials, or
-to the emulator that STORAGE_EMULATOR_HOST names.
+It talks to the bucket alone, but for check, compare and --webhook: to what MODEL_REPOSITORY or --repository names, with
+Application Default Credentials, or to the emulator that STORAGE_EMULATOR_HOST names.
 """
 _EXIT_CODES = """\
 exit codes: 0 done; 1 --wait: the commit did not go live; 64 usage; 65 the data is bad; 66 no such build, commit or
