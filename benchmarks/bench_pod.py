@@ -123,17 +123,18 @@ def _begin(connection: socket.socket) -> socket.socket:
 
 def _show(title: str, server: Server) -> None:
     supervisor = server.process.pid if server.process else 0
-    own = {"supervisor": _held(supervisor), "worker": 0, "child": 0}
-    for pid in _children(supervisor):
-        own["worker" if b"search_server.worker" in Path(f"/proc/{pid}/cmdline").read_bytes() else "child"] += _held(pid)
+    own = {"supervisor": held(supervisor), "worker": 0, "child": 0}
+    for pid in children(supervisor):
+        own["worker" if b"search_server.worker" in Path(f"/proc/{pid}/cmdline").read_bytes() else "child"] += held(pid)
     print(f"| {title} | {own['supervisor']} | {own['worker']} | {own['child']} |", flush=True)
 
 
-def _children(pid: int) -> list[int]:
+def children(pid: int) -> list[int]:
+    """Its processes."""
     return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
-def _held(pid: int) -> int:
+def held(pid: int) -> int:
     """MiB."""
     lines = Path(f"/proc/{pid}/status").read_text().splitlines()
     return next(int(line.split()[1]) // 1024 for line in lines if line.startswith("RssAnon"))
@@ -179,12 +180,12 @@ def _categories(folder: Path) -> None:
         try:
             server.wait_ready()
             ready = time.perf_counter() - begun
-            held = max(map(_held, _children(server.process.pid if server.process else 0)))
+            most = max(map(held, children(server.process.pid if server.process else 0)))
             taken = [_search(server) for _ in range(10)]
         finally:
             server.stop()
         print(
-            f"| {kind[0]} | {megabytes:.0f} | {held} | {ready:.1f} | {statistics.median(taken) * 1000:.0f} |",
+            f"| {kind[0]} | {megabytes:.0f} | {most} | {ready:.1f} | {statistics.median(taken) * 1000:.0f} |",
             flush=True,
         )
 

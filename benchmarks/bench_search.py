@@ -278,7 +278,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--items", type=int, default=100_000)
     parser.add_argument("--dimensions", type=int, default=512)
-    parser.add_argument("--engine", nargs="+", default=list(Engine), choices=list(Engine))
+    parser.add_argument("--engine", nargs="+", default=[Engine.ANNOY, Engine.FAISS_HNSW], choices=list(Engine))
     parser.add_argument("--storage", default=Storage.INT8, choices=list(Storage), help="where the engine has a choice")
     parser.add_argument("--connections", nargs="+", type=int, default=[1, 64, 1000])
     parser.add_argument("--workers", nargs="+", type=int, default=[1])

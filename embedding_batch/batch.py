@@ -25,10 +25,10 @@ from embedding_batch.state.failures import noting
 from embedding_batch.state.plan import open_plan
 from embedding_batch.state.scratch import scratch
 from embedding_batch.step import do
-from embedding_batch.steps.checking import share
 from embedding_batch.steps.committing import Serving, look
 from embedding_batch.steps.guards import guard_items
-from embedding_batch.steps.indexing import index_part, widths_before
+from embedding_batch.steps.indexing import index_part, said_of, shares_of, widths_before
+from embedding_batch.steps.parts import plan_parts
 from embedding_batch.steps.publishing import publish_build, published
 from embedding_batch.steps.reporting import report
 from embedding_batch.steps.tagging import check_tags, encode_tags
@@ -100,9 +100,10 @@ def _side_by_side(run: Run, sizes: list[int], build: Callable[[int], dict[str, A
         except BaseException:
             pool.shutdown(wait=True, cancel_futures=True)
             raise
-        weakest = min((record["partition"] for record in records.values()), key=lambda one: one["recall"]["value"])
+        partitions = [one for record in records.values() for one in record["partitions"]]
+        weakest = min(partitions, key=lambda one: one["recall"]["value"])
         least = f"least recall {weakest['recall']['value']:.3f} in {weakest['category']}"
-        details.append(f"{sum(sizes)} items in {len(sizes)} partitions, {least}")
+        details.append(f"{sum(sizes)} items in {len(partitions)} partitions, {least}")
     return [records[number] for number in range(len(sizes))]
 
 
@@ -118,30 +119,35 @@ def _index_vectors(run: Run) -> None:
         items = sum(len(one.ids) for one in spooled)
         details.append(f"{items} vectors of {spooled[0].dimensions} numbers")
         guard_items(items, serving.items, config.limits)
-        of_parts = [tags for one in spooled for tags in one.tags_of_parts(config.part_items)]
-        check_tags(pa.chunked_array([chunk for tags in of_parts for chunk in tags.chunks]), config.vectors)
+        by_category = {one.category: one for one in spooled}
+        sizes = {category: len(one.ids) for category, one in by_category.items()}
+        parts = plan_parts(sizes, dict.fromkeys(sizes), config)
+        pieces = [piece for part in parts for piece in part.pieces]
+        of_pieces = [by_category[one.category].tags_of(one.start, one.items) for one in pieces]
+        check_tags(pa.chunked_array([chunk for tags in of_pieces for chunk in tags.chunks]), config.vectors)
     said = {"items": items, "shards": 0, "models": [], "serving": serving.said()}
     folder.write_record("list", None, {**said, "seconds": round(time.perf_counter() - began, 3)})
-    parts = [content for one in spooled for content in one.parts(config.part_items)]
-    sizes = [size for one in spooled for size in one.sizes(config.part_items)]
-    ids: dict[int, tuple[str, ...]] = {}
     widths = widths_before(run, serving)
+    of_parts = [said_of(part, widths) for part in parts]
+    collected = {"items": items, "parts": len(parts), "partitions": len(pieces), "of_parts": of_parts}
+    ids: dict[int, list[tuple[str, ...]]] = {}
 
     def build(number: int) -> dict[str, Any]:
         # anew each time: the vectors may be others than those that a run before this one built from
-        began, content = time.perf_counter(), parts[number]()
-        ids[number] = content.ids
-        its = share(number, len(parts), sizes[number], items, widths.get(content.category, 0))
+        began, part = time.perf_counter(), parts[number]
+        contents = [by_category[one.category].content(one.start, one.items) for one in part.pieces]
+        ids[number] = [content.ids for content in contents]
         with noting(folder, "build", number):
-            said = index_part(run, number, content, None, its)
+            said = index_part(run, number, contents, None, shares_of(collected, number), shared=part.shares)
         folder.write_record("build", number, {**said, "seconds": round(time.perf_counter() - began, 3)})
         return said
 
-    folder.write_record("collect", None, {"items": items, "parts": len(parts), "seconds": 0.0})
-    records = _side_by_side(run, sizes, build)
+    folder.write_record("collect", None, {**collected, "seconds": 0.0})
+    records = _side_by_side(run, [part.items for part in parts], build)
     began = time.perf_counter()
     with noting(folder, "publish"), run.timed("publish") as details:
-        manifest = publish_build(run, records, [ids[number] for number in range(len(parts))], [], encode_tags(of_parts))
+        of_all = [of for number in range(len(parts)) for of in ids[number]]
+        manifest = publish_build(run, records, of_all, [], encode_tags(of_pieces))
         details.append(f"{manifest.prefix}, {manifest.bytes_to_pull} bytes to pull")
     folder.write_record("publish", None, {**published(manifest), "seconds": round(time.perf_counter() - began, 3)})
     do(run, "diff")

@@ -41,6 +41,8 @@ FRESH_SECONDS = 24 * 3600.0
 SHARD_PICTURES = 4096
 """What a step that is killed loses at most."""
 PART_ITEMS = 200_000
+EXACT_ITEMS = 500
+"""To here exact search is as fast as trees and graph (docs/benchmarks/small.md), and categories can share files."""
 LEAST_SCORE = 0.3
 """Of a region: an item's picture shows what its category says, so a weak one is more likely right than wrong."""
 DEFAULT_POLITENESS = Politeness()
@@ -83,7 +85,8 @@ class Config:
         has one; least_score: of a region. None: all of a picture is embedded.
     workers: cores to use. device: what embeds.
     fresh_seconds: how long a picture elsewhere that has no version counts as unchanged.
-    shard_pictures: most of a shard. part_items: most of a partition; a category with more has several.
+    shard_pictures: most of a shard. part_items: most of a partition; a category with more has several. exact_items:
+        most of a category that is searched exactly, in files that it shares with others; 0: none is.
     limits, gates: beyond which it stops, before the build is published and before it is committed.
     by, reason: of the commit, for people.
     commits: False: publish the build, and leave the commit to somebody else.
@@ -113,6 +116,7 @@ class Config:
     fresh_seconds: float = FRESH_SECONDS
     shard_pictures: int = SHARD_PICTURES
     part_items: int = PART_ITEMS
+    exact_items: int = EXACT_ITEMS
     limits: Limits = DEFAULT_LIMITS
     gates: Gates = DEFAULT_GATES
     by: str = "embedding_batch"
@@ -141,6 +145,15 @@ class Config:
     def method_of(self, category: str) -> Method:
         """How the vectors of a category are indexed."""
         return self.methods.get(category, self.method)
+
+    def shares(self, category: str, items: int) -> bool:
+        """Whether a category of so many items goes into files that it shares with others.
+
+        Whoever names another engine for just this category wants that.
+        """
+        exactly = self.method_of(category).engine is Engine.EXACT
+        small = category not in self.methods and items <= self.exact_items
+        return items <= self.part_items and (exactly or small)
 
     @property
     def model_cache(self) -> Path:
@@ -233,6 +246,7 @@ def _config(options: argparse.Namespace, environment: Mapping[str, str]) -> Conf
         by=options.by,
         reason=options.reason,
         part_items=options.part_items,
+        exact_items=getattr(options, "exact_items", 0),  # 0: the plan is of an earlier release
         commits=not options.no_commit,
         check=options.check,
     )
@@ -440,6 +454,13 @@ def _parser(word: str, environment: Mapping[str, str]) -> argparse.ArgumentParse
     add("--trees", type=_number(int, 1, 10_000), default=20, help="of each Annoy file (%(default)s)")
     add("--seed", type=_number(int, 0, 2**31 - 1), default=1, help="of Annoy (%(default)s)")
     add("--part-items", type=count, default=PART_ITEMS, help="items of a partition (%(default)s)")
+    add(
+        "--exact-items",
+        type=_number(int, 0, 10**9),
+        default=EXACT_ITEMS,
+        help="items up to which a category without an --engine of its own is searched exactly, in files that such "
+        "categories share (%(default)s; 0: none)",
+    )
     _add_local(parser)
     add("--most-dropped", type=share, default=limits.most_dropped, help="share of items that may go (%(default)s)")
     add(

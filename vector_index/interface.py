@@ -1,4 +1,4 @@
-"""What both engines can do."""
+"""What every engine can do."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ class EngineUnfit(PermanentError):
 class VectorIndex(Protocol):
     """The vectors of a partition by position, from 0, in a mapped file. Safe to search from several threads.
 
-    width: how widely is looked, in the engine's own measure: about how many candidates (Annoy's search_k, HNSW's ef).
-    More find more of the true neighbours and take longer. Both searches give `count` neighbours, fewer only if there
-    are fewer vectors that may be found.
+    width: how widely is looked, in the engine's own measure: about how many candidates (Annoy's search_k, HNSW's ef;
+    exact search has none). More find more of the true neighbours and take longer. Both searches give `count`
+    neighbours, fewer only if there are fewer vectors that may be found.
 
     visible: the only ones that may be found, or None for all. Where some are hidden the search is wider by their share,
     so that it finds as much of what is left; and all that is left is compared where that costs no more.

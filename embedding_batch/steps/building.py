@@ -1,21 +1,24 @@
-"""Vectors to files: one index file and one file of item ids for each partition."""
+"""Vectors to files: one of vectors and one of item ids for a partition, or for several small ones together."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from embedding_batch.method import Method
-from model_repository.documents.index_manifest import Engine
+from model_repository.documents.index_manifest import Engine, Storage
 from model_repository.documents.item_ids import encode_item_ids
-from vector_index import VectorIndex, build_index, open_index
+from vector_index import ExactIndex, VectorIndex, build_index, open_index
 
 _SLUG_LIMIT = 80
-_SUFFIX = {Engine.ANNOY: "annoy", Engine.FAISS_HNSW: "hnsw"}
+_SUFFIX = {Engine.ANNOY: "annoy", Engine.FAISS_HNSW: "hnsw", Engine.EXACT: "exact"}
+_EXACTLY = Method(Engine.EXACT)
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,17 +37,24 @@ class Vectors:
 
 @dataclass(frozen=True, slots=True)
 class BuiltPartition:
-    """A partition's files, by their names in the build, and what is in them."""
+    """A partition's files, by their names in the build, and what is in them.
+
+    first: row of both files at which its items begin. rows: of the files, if not just these.
+    """
 
     file: str
     ids: str
     method: Method
     content: Vectors
+    first: int = 0
+    rows: int = 0
 
     def open(self, folder: Path) -> VectorIndex:
         """Map the file as a server does; raises `IndexFileUnsound`."""
-        how = {"dimensions": self.content.dimensions, "items": len(self.content.ids)}
-        return open_index(folder / self.file, self.method.engine, self.method.storage, **how)
+        items = len(self.content.ids)
+        how = {"dimensions": self.content.dimensions, "items": self.rows or items}
+        whole = open_index(folder / self.file, self.method.engine, self.method.storage, **how)
+        return whole.part(self.first, items) if isinstance(whole, ExactIndex) else whole
 
 
 def build(folder: Path, number: int, content: Vectors, method: Method) -> BuiltPartition:
@@ -59,6 +69,23 @@ def build(folder: Path, number: int, content: Vectors, method: Method) -> BuiltP
     build_index(folder / built.file, content.vectors, method.engine, method.storage, **how)
     (folder / built.ids).write_bytes(encode_item_ids(content.ids))
     return built
+
+
+def build_shared(folder: Path, number: int, contents: Sequence[Vectors]) -> tuple[BuiltPartition, ...]:
+    """Write the two files of several partitions, which are searched exactly; as `build`.
+
+    number: of the part.
+    """
+    file, ids = (f"partitions/{number:04d}-small.{suffix}" for suffix in (_SUFFIX[Engine.EXACT], "ids"))
+    (folder / "partitions").mkdir(parents=True, exist_ok=True)
+    together = np.concatenate([content.vectors for content in contents])
+    build_index(folder / file, together, Engine.EXACT, Storage.FLOAT32, trees=0, seed=0)
+    (folder / ids).write_bytes(encode_item_ids([item for content in contents for item in content.ids]))
+    begins = accumulate((len(content.ids) for content in contents), initial=0)
+    return tuple(
+        BuiltPartition(file, ids, _EXACTLY, content, first, len(together))
+        for content, first in zip(contents, begins, strict=False)  # the last begin is the end
+    )
 
 
 def _slug(category: str) -> str:

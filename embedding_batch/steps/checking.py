@@ -5,6 +5,7 @@ Everything is asked of the files as they were saved and are mapped again, not of
 
 from __future__ import annotations
 
+import mmap
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -66,8 +67,9 @@ def check(folder: Path, built: BuiltPartition, model: int | None, *, recall: flo
     model: which of the build's models made the vectors. recall: that is asked: how widely a server must look for it is
     found out.
     """
-    ids = ItemIds((folder / built.ids).read_bytes(), built.ids)
-    if tuple(ids) != built.content.ids:
+    with (folder / built.ids).open("rb") as file:  # mapped: thousands of partitions may share it
+        ids = ItemIds(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ), built.ids)
+    if tuple(ids.part(built.first, len(built.content.ids))) != built.content.ids:
         raise IndexUnsound(f"{built.ids}: has other ids than were put in")
     index = _open(folder, built)
     narrowest, widest = _widths(built)
@@ -82,6 +84,8 @@ def check(folder: Path, built: BuiltPartition, model: int | None, *, recall: flo
 def _widths(built: BuiltPartition) -> tuple[int, int]:
     """The first that is tried, Annoy's own choice or a little more than is asked for, and that of all items."""
     items = len(built.content.ids)
+    if built.method.engine is Engine.EXACT:
+        return 1, 1
     if built.method.engine is Engine.ANNOY:
         return built.method.trees * RECALL_AT, built.method.trees * max(items, RECALL_AT)
     return RECALL_AT + RECALL_AT // 2, max(items, 2 * RECALL_AT)
@@ -101,6 +105,7 @@ def _partition(built: BuiltPartition, tuned: Tuned, model: int | None) -> Partit
         width=tuned.width,
         recall=tuned.recall,
         queries_per_second=tuned.queries_per_second,
+        first=built.first,
     )
 
 

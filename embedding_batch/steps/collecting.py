@@ -17,8 +17,9 @@ from embedding_batch.state.items import KNOWN, mask
 from embedding_batch.state.tables import read_table, write_table
 from embedding_batch.steps.committing import Serving
 from embedding_batch.steps.guards import Broken, guard_broken, guard_items
-from embedding_batch.steps.indexing import widths_before
+from embedding_batch.steps.indexing import said_of, widths_before
 from embedding_batch.steps.listing import MOST_PARTS, apply_fetched
+from embedding_batch.steps.parts import plan_parts
 from embedding_batch.steps.unchanged import made_of
 
 _NAMED = 1000
@@ -54,6 +55,7 @@ def collect(run: Run) -> dict[str, Any]:
         "items": items.num_rows - len(broken),
         "parts": len(parts),
         "of_parts": parts,
+        "partitions": sum(len(part["contents"]) for part in parts),
         "pictures": pc.count_distinct(sound["sha256"]).as_py(),
         "made_of": made,
         "broken": len(broken),
@@ -108,21 +110,22 @@ def _broken(items: pa.Table) -> list[Broken]:
 def _parts(
     run: Run, sound: pa.Table, models: list[dict[str, Any]], serving: Serving
 ) -> Iterator[tuple[dict[str, Any], pa.Table]]:
-    """What is indexed in one file each: a category, or a share of one that has too many items for that, by id."""
-    places = {category: place for place, model in enumerate(models) for category in model["categories"]}
+    """What each task of `build` makes, and the items of it, category after category, by id."""
+    places: dict[str, int | None] = {
+        category: place for place, model in enumerate(models) for category in model["categories"]
+    }
     encoded = sound.unify_dictionaries()["category"].combine_chunks()
     names, codes = encoded.dictionary.to_pylist(), encoded.indices.to_numpy()
     order = np.argsort(codes, kind="stable")
-    sizes = np.bincount(codes, minlength=len(names))
-    begins = np.concatenate([[0], np.cumsum(sizes)])
-    widths = widths_before(run, serving)
-    counts = {name: -(-int(size) // run.config.part_items) for name, size in zip(names, sizes, strict=True)}
-    if sum(counts.values()) > MOST_PARTS:
+    counts = np.bincount(codes, minlength=len(names))
+    begins = dict(zip(names, np.cumsum(counts) - counts, strict=True))
+    parts = plan_parts({name: int(size) for name, size in zip(names, counts, strict=True) if size}, places, run.config)
+    if (partitions := sum(len(part.pieces) for part in parts)) > MOST_PARTS:
         raise CatalogueMalformed(
-            f"{sum(counts.values())} parts, an index may have {MOST_PARTS}; allow more items in one: --part-items"
+            f"{partitions} parts, an index may have {MOST_PARTS}; allow more items in one: --part-items"
         )
-    for name, code in sorted((name, code) for code, name in enumerate(names) if counts[name]):
-        for rows in np.array_split(order[begins[code] : begins[code + 1]], counts[name]):
-            table = sound.take(pa.array(rows)).select(["id", "sha256", "tags"])
-            said = {"category": name, "model": places[name], "items": len(rows)}
-            yield {**said, "width_before": widths.get(name, 0)}, table
+    widths = widths_before(run, serving)
+    for part in parts:
+        stretches = [(begins[piece.category] + piece.start, piece.items) for piece in part.pieces]
+        rows = np.concatenate([order[begin : begin + items] for begin, items in stretches])
+        yield said_of(part, widths), sound.take(pa.array(rows)).select(["id", "sha256", "tags"])

@@ -10,7 +10,7 @@ import shutil
 import statistics
 import tempfile
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -37,14 +37,14 @@ from model_repository.documents.build_diff import (
     format_build_diff,
     parse_build_diff,
 )
-from model_repository.documents.index_manifest import IndexManifest
+from model_repository.documents.index_manifest import IndexManifest, Partition
 from model_repository.documents.item_ids import ItemIds, ItemLookup
 from model_repository.documents.item_tags import ItemTags
 from model_repository.errors import BuildIncomplete, DocumentMalformed, ObjectMissing, PermanentError
 from model_repository.names import IndexPrefix
 from model_repository.repository import read_build, read_model_manifest
 from model_repository.store import Store
-from vector_index import open_index
+from vector_index import PartitionFiles
 
 PROBES: Final = 1000
 """Items that are asked about, over the whole index."""
@@ -124,6 +124,7 @@ def compare_builds(store: Store, before: IndexManifest, after: IndexManifest, sc
         compared = {category: _COMPARED * count for category, count in quota.items()}
         shared = compare_items((before, old_lookup), (after, new_lookup), compared)
         asked = Asked()
+        builds = _Files(store, before, old_lookup, room), _Files(store, after, new_lookup, room)
         vectors = _golden_vectors(store, before, after)
         for count, (category, probes) in enumerate(quota.items()):
             samples = shared.samples.get(category, [])
@@ -131,8 +132,8 @@ def compare_builds(store: Store, before: IndexManifest, after: IndexManifest, sc
             if samples:
                 with ExitStack() as opened:
                     with _reading_what_serves():
-                        old = opened.enter_context(_opened(store, before, category, old_lookup, room))
-                    new = opened.enter_context(_opened(store, after, category, new_lookup, room))
+                        old = opened.enter_context(_opened(builds[0], category))
+                    new = opened.enter_context(_opened(builds[1], category))
                     with _reading_what_serves():
                         asked.compare(old, new, samples)
                         asked.ask(old, new, samples[:probes], golden)
@@ -213,25 +214,52 @@ def _fetch(store: Store, manifest: IndexManifest, name: str, path: Path) -> Path
     return path
 
 
+class _Files:
+    """The files of a build's partitions. Those of one are fetched when it is opened, and then deleted.
+
+    Those that partitions of several categories share are kept: they would be fetched for each of these.
+    """
+
+    def __init__(self, store: Store, manifest: IndexManifest, lookup: ItemLookup, room: Path) -> None:
+        self.manifest = manifest
+        self.lookup = lookup
+        self._store = store
+        self._kept = Path(tempfile.mkdtemp(dir=room))
+        self._room = room
+        self._sharers = Counter(one.file for one in manifest.partitions)
+
+    @contextmanager
+    def fetched(self) -> Iterator[Callable[[Partition], tuple[Path, Path]]]:
+        """What gives the files of vectors and of ids of a partition."""
+        own = Path(tempfile.mkdtemp(dir=self._room))
+        try:
+            yield lambda one: (self._fetch(one, one.file, own), self._fetch(one, one.ids, own))
+        finally:
+            shutil.rmtree(own)
+
+    def _fetch(self, one: Partition, name: str, own: Path) -> Path:
+        path = (self._kept if self._sharers[one.file] > 1 else own) / name.replace("/", "_")
+        return path if path.exists() else _fetch(self._store, self.manifest, name, path)
+
+
 @contextmanager
-def _opened(store: Store, manifest: IndexManifest, category: str, lookup: ItemLookup, room: Path) -> Iterator[Category]:
-    """Fetch and map the files of a category; they are deleted in the end."""
-    folder = Path(tempfile.mkdtemp(dir=room))
-    parts: dict[int, Part] = {}
-    try:
-        for number, one in enumerate(manifest.partitions):
-            if one.category == category:
-                path = _fetch(store, manifest, one.file, folder / f"{number}.index")
-                ids = ItemIds(_fetch(store, manifest, one.ids, folder / f"{number}.ids").read_bytes(), one.ids)
-                if len(ids) != one.items:
-                    raise DocumentMalformed(one.ids, f"has {len(ids)} ids, index.json says {one.items}")
-                how = {"dimensions": one.dimensions, "items": one.items}
-                parts[number] = Part(one, open_index(path, one.engine, one.storage, **how), ids)
-        yield Category(category, parts, lookup)
-    finally:
-        for part in parts.values():
-            part.index.close()
-        shutil.rmtree(folder)
+def _opened(files: _Files, category: str) -> Iterator[Category]:
+    """Fetch and map the partitions of a category."""
+    partitions, parts = files.manifest.partitions, dict[int, Part]()
+    mapped = PartitionFiles(partitions)
+    with files.fetched() as fetch:
+        try:
+            for number, one in enumerate(partitions):
+                if one.category == category:
+                    path, of_ids = fetch(one)
+                    ids = ItemIds(of_ids.read_bytes(), one.ids)
+                    if len(ids) != mapped.rows(one):
+                        raise DocumentMalformed(one.ids, f"has {len(ids)} ids, index.json says {mapped.rows(one)}")
+                    parts[number] = Part(one, mapped.open(path, one), ids.part(one.first, one.items))
+            yield Category(category, parts, files.lookup)
+        finally:
+            for part in parts.values():
+                part.index.close()
 
 
 def _golden_vectors(store: Store, before: IndexManifest, after: IndexManifest) -> dict[str, NDArray[np.float32]]:

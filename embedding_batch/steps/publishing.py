@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
@@ -53,9 +53,18 @@ def publish(run: Run) -> dict[str, Any]:
         its = ["id", "tags"]
         tables = [read_table(run.store, folder.table("part", number), run.scratch, its) for number in numbers]
         tags = encode_tags(table["tags"] for table in tables)
-        manifest = publish_build(run, parts, [table["id"].to_pylist() for table in tables], models, tags)
+        ids = [of for table, part in zip(tables, parts, strict=True) for of in _ids_of_each(table, part)]
+        manifest = publish_build(run, parts, ids, models, tags)
         details.append(f"{manifest.prefix}, {manifest.bytes_to_pull} bytes to pull")
     return published(manifest)
+
+
+def _ids_of_each(table: pa.Table, part: Mapping[str, Any]) -> Iterator[list[str]]:
+    """The ids of each partition of a part, by position."""
+    ids = table["id"].to_pylist()
+    for partition in part["partitions"]:
+        first: int = partition.get("first", 0)
+        yield ids[first : first + partition["items"]]
 
 
 def published(manifest: IndexManifest) -> dict[str, Any]:
@@ -137,11 +146,11 @@ def index_document(
 
     parts: as the step `build` records them. files: of all partitions together: the lookup, and the tags.
     """
-    detector = run.detector()
-    its = None if detector is None else detector.reference_for(part["partition"]["category"] for part in parts)
+    detector, partitions = run.detector(), [one for part in parts for one in part["partitions"]]
+    its = None if detector is None else detector.reference_for(one["category"] for one in partitions)
     empty = IndexManifest(run.config.prefix, run.now, tuple(models), LOOKUP, (), (), tuple(files), its, tags)
     document = json.loads(format_index_manifest(empty))
-    document["partitions"] = [part["partition"] for part in parts]
+    document["partitions"] = partitions
     document["golden_queries"] = [golden for part in parts for golden in part["golden_queries"]]
     document["files"] += [file for part in parts for file in part["files"]]
     data = format_document(document)
@@ -178,9 +187,9 @@ def publish_build(
 
 
 def check_readable(run: Run, part: Mapping[str, Any]) -> None:
-    """Raise DocumentMalformed if index.json can't say this of a partition: before anything of it is uploaded."""
-    partition = {name: value for name, value in part["partition"].items() if name != "model"}
-    index_document(run, [{**part, "partition": partition}], [], describe({LOOKUP: b""}))
+    """Raise DocumentMalformed if index.json can't say this of a part: before anything of it is uploaded."""
+    partitions = [{name: value for name, value in one.items() if name != "model"} for one in part["partitions"]]
+    index_document(run, [{**part, "partitions": partitions}], [], describe({LOOKUP: b""}))
 
 
 def _check_lookup(data: bytes, ids: Sequence[Sequence[str]]) -> None:

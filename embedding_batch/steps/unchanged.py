@@ -17,7 +17,8 @@ from model_repository.fields import format_document
 from model_repository.repository import read_receipt
 
 _OPTIONS: Final = (
-    "engine", "storage", "trees", "seed", "part_items", "least_recall", "device", "detector", "region", "least_score",
+    "engine", "storage", "trees", "seed", "part_items", "exact_items", "least_recall", "device", "detector", "region",
+    "least_score",
 )  # fmt: skip
 """Those that a build follows from; its models are named by the record of `list`."""
 

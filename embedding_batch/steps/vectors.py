@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property
 from pathlib import Path
 from typing import Final
 
@@ -30,7 +30,7 @@ COLUMNS: Final = ("id", "category", "vector")
 _TAGS: Final = "tags"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Spooled:
     """The items of a category, their vectors in a file. ids[i] has row i, and tags[i]; dimensions: of a vector."""
 
@@ -40,27 +40,20 @@ class Spooled:
     path: Path
     dimensions: int
 
-    def sizes(self, most: int) -> list[int]:
-        """How many items each of `parts` has."""
-        return [len(rows) for rows in self._rows(most)]
+    @cached_property
+    def _by_id(self) -> NDArray[np.intp]:
+        return np.array(sorted(range(len(self.ids)), key=self.ids.__getitem__))
 
-    def parts(self, most: int) -> Iterator[Callable[[], Vectors]]:
-        """What gives the vectors of at most so many items each, by id."""
-        for rows in self._rows(most):
-            yield partial(self._content, rows)
-
-    def tags_of_parts(self, most: int) -> Iterator[pa.ChunkedArray]:
-        """The tags of the items of each part, in their order: list<string>, or null."""
-        for rows in self._rows(most):
-            yield pa.chunked_array([[self.tags[row] for row in rows]], pa.list_(pa.string()))
-
-    def _rows(self, most: int) -> list[NDArray[np.intp]]:
-        order = np.array(sorted(range(len(self.ids)), key=self.ids.__getitem__))
-        return np.array_split(order, -(-len(order) // most))
-
-    def _content(self, rows: NDArray[np.intp]) -> Vectors:
+    def content(self, start: int, items: int) -> Vectors:
+        """So many of them, by id, from the one at `start` on."""
+        rows = self._by_id[start : start + items]
         vectors = np.memmap(self.path, np.float32, "r").reshape(-1, self.dimensions)[rows]
         return Vectors(self.category, tuple(self.ids[row] for row in rows), np.asarray(vectors))
+
+    def tags_of(self, start: int, items: int) -> pa.ChunkedArray:
+        """The tags of those, in the same order: list<string>, or null."""
+        rows = self._by_id[start : start + items]
+        return pa.chunked_array([[self.tags[row] for row in rows]], pa.list_(pa.string()))
 
 
 def spool_vectors(where: str, ids: Path | None, open_bucket: Callable[[str], Store], folder: Path) -> list[Spooled]:

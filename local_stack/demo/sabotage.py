@@ -33,7 +33,7 @@ def copy_build(
 
 
 def truncate_annoy_file(manifest: Manifest, files: Files) -> None:
-    """Cut a tenth off the first Annoy file: Annoy itself would load it without a word."""
+    """Cut a tenth off the first file of vectors: Annoy itself would load it without a word."""
     name = manifest["partitions"][0]["file"]
     files[name] = files[name][: len(files[name]) * 9 // 10]
 
@@ -46,10 +46,13 @@ def state_wrong_crc32c(manifest: Manifest, _files: Files) -> None:
 def shuffle_item_ids(manifest: Manifest, files: Files) -> None:
     """Give every item of each partition its neighbor's id, everywhere: all files agree, only the answers are wrong."""
     shuffled = []
+    of_files: dict[str, list[str]] = {}
     for partition in manifest["partitions"]:
-        ids = list(ItemIds(files[partition["ids"]], partition["ids"]))
+        name = partition["ids"]
+        ids = list(ItemIds(files[name], name).part(partition.get("first", 0), partition["items"]))
         shuffled.append([*ids[1:], ids[0]])
-        files[partition["ids"]] = encode_item_ids(shuffled[-1])
+        of_files.setdefault(name, []).extend(shuffled[-1])  # partitions that share a file follow each other in it
+    files |= {name: encode_item_ids(ids) for name, ids in of_files.items()}
     files[manifest["lookup"]] = encode_item_lookup(shuffled)
     for entry in manifest["files"]:
         entry["size"] = len(files[entry["name"]])

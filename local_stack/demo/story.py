@@ -325,7 +325,8 @@ class Story:
 
     def _index_vectors(self, vectors: Path, index: str, engine: str, storage: str) -> None:
         arguments = ["index", "--vectors", str(vectors), "--engine", engine, "--storage", storage]
-        arguments += ["--index", index, "--environment", self.target.environment]
+        # so few of a category would be searched exactly
+        arguments += ["--index", index, "--environment", self.target.environment, "--exact-items", "0"]
         with self.console.bar() as advance:
             summary = run_batch(arguments, self.stack.variables(), self.cache, advance)
         receipt = self._receipt(summary["generation"], index)
@@ -362,7 +363,7 @@ class Story:
             return _commit(sabotage.copy_build(self.store, good, IndexPrefix(INDEX, name), change))
 
         rejected, undone = Outcome.REJECTED, Outcome.UNDONE
-        yield "a truncated Annoy file", bad("truncated", sabotage.truncate_annoy_file), rejected, "build-incomplete"
+        yield "a truncated file", bad("truncated", sabotage.truncate_annoy_file), rejected, "build-incomplete"
         yield "a wrong crc32c", bad("wrong-crc32c", sabotage.state_wrong_crc32c), rejected, "build-incomplete"
         other = sabotage.refer_to(sabotage.model_of_other_dimensions(self.store, good))
         yield "a model of other dimensions", bad("other-model", other), rejected, "document-malformed"

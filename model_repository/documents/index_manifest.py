@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
@@ -25,6 +26,9 @@ _MANY = 10_000
 _MODELS = 100
 _DIMENSIONS = 65536
 _WIDEST = 2**31 - 1
+_MOST_ITEMS = 2**31 - 1
+_FLOAT = 4
+"""Bytes of a number."""
 
 
 class Engine(StrEnum):
@@ -32,6 +36,7 @@ class Engine(StrEnum):
 
     ANNOY = "annoy"
     FAISS_HNSW = "faiss-hnsw"
+    EXACT = "exact"
 
 
 class Storage(StrEnum):
@@ -93,14 +98,16 @@ class Recall:
 
 @dataclass(frozen=True, slots=True)
 class Partition:
-    """One file of vectors: the items of one category.
+    """Items of one category, in files of their own, or in stretches of files that several partitions share.
 
-    category: as people write it; unique in the index.
+    category: as people write it; several partitions may have it.
     file: of the engine. ids: the item ids by position (see `item_ids`). items: how many.
     dimensions: of a vector. metric: ``angular``. model: its place in the build's models; None: the vectors are
         somebody's own.
     width: how widely the engine looks, in its own measure (`vector_index`), to find as many of `recall`.at neighbours
         as `recall` says. queries_per_second: of one core of the batch's machine, at that width; None: not measured.
+    first: at which row of both files its items begin. Only `exact` can share; the stretches of a file follow each other
+        in the order of the partitions, and leave nothing out.
     """
 
     category: str
@@ -115,6 +122,7 @@ class Partition:
     width: int
     recall: Recall
     queries_per_second: float | None = None
+    first: int = 0
 
     def width_for(self, neighbors: int) -> int:
         """How widely to look for so many: as widely as was measured for each, and no less for fewer of them."""
@@ -278,6 +286,7 @@ def _parse_parts(fields: Fields) -> _Parts:
             width=entry.whole("width", least=1, most=_WIDEST),
             recall=_parse_recall(entry.object("recall")),
             queries_per_second=_parse_rate(entry),
+            first=entry.whole("first", most=_MOST_ITEMS) if entry.has("first") else 0,
         )
         entry.done()
         if not partition.storage.suits(partition.engine):
@@ -291,7 +300,7 @@ def _parse_content(entry: Fields) -> tuple[str, str, str, int]:
         entry.text("category", longest=100),
         entry.parsed("file", check_file),
         entry.parsed("ids", check_file),
-        entry.whole("items", least=1, most=2**31 - 1),
+        entry.whole("items", least=1, most=_MOST_ITEMS),
     )
 
 
@@ -386,10 +395,28 @@ def _check_consistent(manifest: IndexManifest, fields: Fields) -> None:
     if manifest.detector is not None:
         _check_detector(manifest, manifest.detector, fields)
     used = [manifest.lookup] + ([] if manifest.tags is None else [manifest.tags.file])
-    used += [name for p in manifest.partitions for name in (p.file, p.ids)]
+    used += _used(manifest, fields)
     if len(set(used)) != len(used):
         fields.refuse("partitions: a file is used twice")
     check_used(fields, manifest.files, used, itself="index.json")
+
+
+def _used(manifest: IndexManifest, fields: Fields) -> list[str]:
+    """The files of the partitions, twice where two that can't share one name the same."""
+    used: list[str] = []
+    ends: dict[tuple[str, str, int, Engine], int] = {}
+    sizes = {file.name: file.size for file in manifest.files}
+    for one in manifest.partitions:
+        shared = one.file, one.ids, one.dimensions, one.engine
+        begins = ends.get(shared, 0) if one.engine is Engine.EXACT else 0
+        if not begins:
+            used += [one.file, one.ids]
+        if one.first != begins:
+            fields.refuse(f"partitions: {one.category!r} has row {one.first} of {one.file} first, expected {begins}")
+        ends[shared] = one.first + one.items
+        if one.engine is Engine.EXACT and ends[shared] * one.dimensions * _FLOAT > sizes.get(one.file, math.inf):
+            fields.refuse(f"partitions: {one.category!r} goes beyond the end of {one.file}")
+    return used
 
 
 def _check_detector(manifest: IndexManifest, detector: DetectorReference, fields: Fields) -> None:
@@ -441,4 +468,7 @@ def format_detector(detector: DetectorReference) -> dict[str, Any]:
 
 def format_partition(partition: Partition) -> dict[str, Any]:
     """Write what an index.json says of a partition."""
-    return {name: value for name, value in asdict(partition).items() if value is not None}
+    said = asdict(partition)
+    if not partition.first:  # a build without shared files is read by releases that know none
+        del said["first"]
+    return {name: value for name, value in said.items() if value is not None}

@@ -1,6 +1,6 @@
 r"""Item ids as files that are mapped, not parsed: a server of millions of items starts at once.
 
-`<partition>.ids` (position -> id), all numbers little-endian:
+`<partition>.ids` (position -> id), all numbers little-endian; partitions that share a file of vectors share one of ids:
 
     8 bytes   magic "IDXIDS1\n"
     8 bytes   count, uint64
@@ -26,7 +26,9 @@ import sys
 from array import array
 from bisect import bisect_left
 from collections.abc import Iterator, Sequence
+from copy import copy
 from itertools import pairwise
+from typing import Self
 
 from model_repository.errors import DocumentMalformed
 
@@ -40,7 +42,7 @@ Buffer = bytes | memoryview | mmap.mmap
 
 
 def encode_item_ids(ids: Sequence[str]) -> bytes:
-    """The bytes of `<partition>.ids` for ids in the order of their Annoy positions."""
+    """The bytes of `<partition>.ids` for ids in the order of their positions."""
     texts = [text.encode() for text in ids]
     offsets = array("Q", [0])
     for text in texts:
@@ -72,7 +74,7 @@ def encode_item_lookup(partitions: Sequence[Sequence[str]]) -> bytes:
 
 
 class ItemIds(Sequence[str]):
-    """The ids of one partition by position, over a mapped file."""
+    """The ids of one partition, or of several that share a file, by position, over that file, mapped."""
 
     def __init__(self, buffer: Buffer, name: str) -> None:
         """Read over `buffer`, the bytes of the file at `name`; raises `DocumentMalformed` if they can't be that."""
@@ -82,11 +84,19 @@ class ItemIds(Sequence[str]):
         if len(self._offsets) != count + 1 or self._offsets[count] != len(self._text):
             raise DocumentMalformed(name, "the item ids are cut short")
 
+    def part(self, first: int, items: int) -> Self:
+        """So many of these ids, from position `first` on, over the same bytes."""
+        if not 0 <= first <= first + items <= len(self):
+            raise IndexError(first + items)
+        part = copy(self)
+        part._offsets = self._offsets[first : first + items + 1]  # noqa: SLF001 - of its own class
+        return part
+
     def __len__(self) -> int:
         return len(self._offsets) - 1
 
     def __getitem__(self, position: int) -> str:  # type: ignore[override] # no slices: nobody needs them
-        """The id at a position of the Annoy file; raises IndexError."""
+        """The id at a position; raises IndexError."""
         if not 0 <= position < len(self):
             raise IndexError(position)
         return str(self._text[self._offsets[position] : self._offsets[position + 1]], "utf-8")

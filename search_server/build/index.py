@@ -26,8 +26,7 @@ from model_repository.names import IndexPrefix
 from search_server.errors import ItemUnknown, ParameterRefused
 from search_server.filters.masks import NOTHING_HIDDEN, Masks
 from search_server.filters.restricts import Restricts
-from vector_index import IndexFileUnsound, VectorIndex, Visible
-from vector_index import open_index as open_vectors
+from vector_index import IndexFileUnsound, PartitionFiles, VectorIndex, Visible
 
 _SAMPLE = 64
 """Ids of each partition that are looked up when a build is opened."""
@@ -106,10 +105,12 @@ class Partition:
         """What a search for `k` takes, as numbers that are compared: 2.5 thousand million a second, more or less."""
         promise = self.promise
         share = 1.0 if self.visible is None else self.visible.share or 1.0
-        width = min(promise.width_for(k) / share, _WIDEST * promise.items)
-        compared = width * _PER_WIDTH[promise.engine]
-        if self.visible is not None:  # of little, an engine compares all
-            compared = min(compared, self.visible.count)
+        if promise.engine is Engine.EXACT:
+            compared: float = promise.items
+        else:
+            compared = min(promise.width_for(k) / share, _WIDEST * promise.items) * _PER_WIDTH[promise.engine]
+            if self.visible is not None:  # of little, an engine compares all
+                compared = min(compared, self.visible.count)
         return _OVERHEAD + compared * promise.dimensions + min(k, promise.items) * _PER_NEIGHBOR
 
     def nearest(self, to: int | Sequence[float], k: int) -> Neighbors:
@@ -271,7 +272,7 @@ def open_index(folder: Path, prefix: IndexPrefix, digest: str) -> MappedIndex:
     lookup = ItemLookup(map_file(folder, manifest.lookup), manifest.lookup)
     if len(lookup) != manifest.items:
         raise BuildUnfit(f"{manifest.lookup}: has {len(lookup)} items, index.json says {manifest.items}")
-    partitions = [_open_partition(folder, number, promise) for number, promise in enumerate(manifest.partitions)]
+    partitions = list(_open_partitions(folder, manifest.partitions))
     _check_lookup(lookup, partitions, manifest)
     return MappedIndex(manifest, digest, partitions, lookup, _open_tags(folder, manifest))
 
@@ -285,16 +286,20 @@ def _open_tags(folder: Path, manifest: IndexManifest) -> ItemTags | None:
     return tags
 
 
-def _open_partition(folder: Path, number: int, promise: Promise) -> Partition:
-    ids = MappedIds(map_file(folder, promise.ids), promise.ids)
-    if len(ids) != promise.items:
-        raise BuildUnfit(f"{promise.ids}: has {len(ids)} ids, index.json says {promise.items} items")
-    how = {"dimensions": promise.dimensions, "items": promise.items}
-    try:
-        vectors = open_vectors(folder / promise.file, promise.engine, promise.storage, **how)
-    except IndexFileUnsound as error:
-        raise BuildUnfit(str(error)) from None
-    return Partition(number, promise, vectors, ids)
+def _open_partitions(folder: Path, promises: Sequence[Promise]) -> Iterator[Partition]:
+    """Open them all, and each of their files once."""
+    files, mapped = PartitionFiles(promises), dict[str, MappedIds]()
+    for number, promise in enumerate(promises):
+        if promise.ids not in mapped:
+            ids = MappedIds(map_file(folder, promise.ids), promise.ids)
+            if len(ids) != (rows := files.rows(promise)):
+                raise BuildUnfit(f"{promise.ids}: has {len(ids)} ids, index.json says {rows} items")
+            mapped[promise.ids] = ids
+        try:
+            vectors = files.open(folder / promise.file, promise)
+        except IndexFileUnsound as error:
+            raise BuildUnfit(str(error)) from None
+        yield Partition(number, promise, vectors, mapped[promise.ids].part(promise.first, promise.items))
 
 
 def _check_lookup(lookup: ItemLookup, partitions: Sequence[Partition], manifest: IndexManifest) -> None:

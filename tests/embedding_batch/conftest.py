@@ -98,6 +98,7 @@ def new_shop(tmp_path: Path, cache: Path) -> Callable[[], Shop]:
             cache=own,
             method=Method(trees=5),
             workers=2,
+            exact_items=0,  # else no category of these few would have files, and an engine, of its own
         )
         shop = Shop(folder, config, RecordingStore())
         shop.sells(PRODUCTS)

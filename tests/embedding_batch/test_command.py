@@ -157,7 +157,7 @@ def do_step(shop: Shop, bucket: str, step: str, *more: str) -> int:
     name, _, number = step.partition(" ")
     local = ["--cache", str(shop.config.cache), "--build", "b1", "--index", "shop"]
     if name == "list":
-        local += ["--catalogue", str(shop.folder), "--environment", "production", "--trees", "5"]
+        local += ["--catalogue", str(shop.folder), "--environment", "production", "--trees", "5", "--exact-items", "0"]
     if number:
         local += ["--part" if name == "build" else "--shard", number]
     return main(["step", name, *local, *more], {"MODEL_REPOSITORY": f"gs://{bucket}"})

@@ -50,14 +50,12 @@ def parquet(path: Path, *arguments: Any, **extra: Any) -> Path:
 
 
 def contents(
-    where: object, ids: Path | None = None, open_bucket: Callable[[str], MemoryStore] = nowhere, most: int = 10**9
+    where: object, ids: Path | None = None, open_bucket: Callable[[str], MemoryStore] = nowhere
 ) -> list[Vectors]:
-    """What becomes partitions of at most so many items."""
+    """What there is of each category."""
     with tempfile.TemporaryDirectory() as folder:
         spooled = spool_vectors(str(where), ids, open_bucket, Path(folder))
-        parts = [content() for one in spooled for content in one.parts(most)]
-        assert [len(part.ids) for part in parts] == [size for one in spooled for size in one.sizes(most)]
-        return parts
+        return [one.content(0, len(one.ids)) for one in spooled]
 
 
 def read(where: object, ids: Path | None = None) -> list[tuple[str, tuple[str, ...], list[list[float]]]]:
@@ -112,12 +110,6 @@ def test_files_in_a_bucket_are_found_by_a_pattern(tmp_path: Path) -> None:
     stores["features"].write("out/_SUCCESS", b"", if_generation_match=0)
     found = contents("gs://features/out/*.parquet", None, stores.__getitem__)
     assert [one.ids for one in found] == [("a", "b"), ("c",)]
-
-
-def test_a_category_of_many_items_is_read_in_parts_of_equal_size(tmp_path: Path) -> None:
-    rows = [(f"i{number}", "chairs", [1.0, float(number)]) for number in range(7)]
-    parts = contents(parquet(tmp_path / "a.parquet", rows), most=3)
-    assert [one.ids for one in parts] == [("i0", "i1", "i2"), ("i3", "i4"), ("i5", "i6")]
 
 
 def test_an_array_and_its_ids(tmp_path: Path) -> None:
@@ -232,15 +224,12 @@ def test_vectors_of_a_large_category_become_several_partitions_that_a_server_ans
     assert len(index.listed("c1", None, 100)) == 30
 
 
-@pytest.mark.parametrize("most", [1, 2, 3])
-def test_no_part_of_a_category_has_more_items_than_allowed_and_none_is_lost(tmp_path: Path, most: int) -> None:
-    found = contents(parquet(tmp_path / "a.parquet"), most=most)
-    assert max(len(one.ids) for one in found) <= most
-    assert [(one.category, item) for one in found for item in one.ids] == [
-        ("chairs", "a"),
-        ("chairs", "b"),
-        ("lamps", "c"),
-    ]
+@pytest.mark.parametrize("most", [1, 2])
+def test_items_of_a_category_are_given_in_pieces_by_id(tmp_path: Path, most: int) -> None:
+    chairs, _ = spool_vectors(str(parquet(tmp_path / "a.parquet")), None, nowhere, tmp_path)
+    pieces = [chairs.content(start, most) for start in range(0, 2, most)]
+    assert [item for piece in pieces for item in piece.ids] == ["a", "b"]
+    assert np.concatenate([piece.vectors for piece in pieces]) == pytest.approx(np.array([[0.6, 0.8], [0, 1]]))
 
 
 def test_a_run_of_vectors_that_died_goes_on_with_what_the_vectors_are_now(shop: Shop, tmp_path: Path) -> None:
@@ -274,7 +263,7 @@ def test_the_word_index_runs_it_with_vectors_that_lie_in_a_bucket(
     assert (summary["outcome"], summary["models"], summary["items"]) == ("committed", [], 90)
     manifest = read_build(GcsStore(bucket), IndexPrefix.parse(summary["index_prefix"])).manifest
     assert {(one.category, one.engine, one.storage) for one in manifest.partitions} == {
-        ("c0", Engine.ANNOY, Storage.FLOAT32),
+        ("c0", Engine.EXACT, Storage.FLOAT32),  # so few
         ("c1", Engine.FAISS_HNSW, Storage.INT8),
-        ("c2", Engine.ANNOY, Storage.FLOAT32),
+        ("c2", Engine.EXACT, Storage.FLOAT32),
     }

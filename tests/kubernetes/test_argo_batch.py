@@ -224,6 +224,7 @@ def begin(batches: Batches, index: str, where: str, *options: str, **values: Any
     """The workflow of an index, as small as its pictures, and its first run; a schedule waits until it is resumed."""
     at_once = {step: {"at_once": 5} for step in EACH}
     chosen = [f"--catalogue={where}", f"--model=models/cells/{MOMENT}", "--trees=5", "--least-recall=0.5", *options]
+    chosen += ["--exact-items=0"]  # a part for each category
     batches.apply(index, **{"options": chosen, "steps": at_once, **values})
     if "schedule" in values:
         batches.suspend(index)

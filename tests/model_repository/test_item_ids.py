@@ -37,6 +37,21 @@ def test_every_id_is_found_where_it_stands_and_no_other_is(given_ids: list[str],
     assert list(lookup.find("an id that nobody has, longer than twenty characters")) == []
 
 
+@given(ids, st.integers(0, 50), st.integers(0, 50))
+def test_a_part_of_the_ids_is_as_a_file_of_its_own(given_ids: list[str], first: int, items: int) -> None:
+    read = ItemIds(encode_item_ids(given_ids), "small.ids")
+    if first + items > len(given_ids):
+        with pytest.raises(IndexError):
+            read.part(first, items)
+        return
+    part = read.part(first, items)
+    assert list(part) == given_ids[first : first + items]
+    for position in (-1, items):
+        with pytest.raises(IndexError):
+            part[position]
+    assert len(read) == len(given_ids)
+
+
 def test_a_position_that_is_not_there_is_an_index_error() -> None:
     read = ItemIds(encode_item_ids(["a", "b"]), "chair.ids")
     for position in (-1, 2, 10**30):

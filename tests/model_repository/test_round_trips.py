@@ -5,6 +5,7 @@ from __future__ import annotations
 import string
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
+from itertools import accumulate
 
 import pytest
 from hypothesis import given, settings
@@ -22,7 +23,7 @@ from model_repository.documents.detector_manifest import (
     format_detector_manifest,
     parse_detector_manifest,
 )
-from model_repository.documents.files import BLOCK_BYTES, File
+from model_repository.documents.files import BLOCK_BYTES, SIZE_LIMIT, File
 from model_repository.documents.filter_receipt import (
     FilterOutcome,
     FilterReceipt,
@@ -98,6 +99,20 @@ def _file(name: st.SearchStrategy[str], sizes: st.SearchStrategy[int]) -> st.Sea
 counts = st.integers(min_value=1, max_value=10**15 - 1)
 
 
+def _sharing(partitions: tuple[Partition, ...]) -> tuple[Partition, ...]:
+    """Those that are searched exactly, in stretches of one file."""
+    ends = list(accumulate((p.items if p.engine is Engine.EXACT else 0 for p in partitions), initial=0))
+    return tuple(
+        replace(p, file="small.exact", ids="small.ids", first=first) if p.engine is Engine.EXACT else p
+        for p, first in zip(partitions, ends[:-1], strict=True)
+    )
+
+
+def _large_enough(file: File, partitions: tuple[Partition, ...]) -> File:
+    is_exact = any(p.file == file.name and p.engine is Engine.EXACT for p in partitions)
+    return replace(file, size=SIZE_LIMIT, blocks=()) if is_exact else file
+
+
 @st.composite
 def index_manifests(draw: st.DrawFn) -> IndexManifest:
     categories = draw(st.lists(printable(20, 1), min_size=1, max_size=4, unique=True))
@@ -109,7 +124,7 @@ def index_manifests(draw: st.DrawFn) -> IndexManifest:
             category=category,
             file=f"p{number}.index",
             ids=f"p{number}.ids",
-            items=draw(st.integers(min_value=1, max_value=2**31 - 1)),
+            items=draw(st.integers(min_value=1, max_value=2**20)),
             engine=draw(st.sampled_from(Engine)) if storage is Storage.FLOAT32 else Engine.FAISS_HNSW,
             storage=storage,
             dimensions=dimensions,
@@ -124,6 +139,7 @@ def index_manifests(draw: st.DrawFn) -> IndexManifest:
         for number, category in enumerate(categories + draw(st.sampled_from([[], categories[:1]])))
         for storage in [draw(st.sampled_from(Storage))]
     )
+    partitions = _sharing(partitions) if draw(st.booleans()) else partitions
     neighbors = draw(st.lists(printable(30, 1), min_size=1, max_size=5))
     golden = GoldenQuery(
         category=draw(st.sampled_from(categories)),
@@ -141,7 +157,7 @@ def index_manifests(draw: st.DrawFn) -> IndexManifest:
         categories=categories_of,
         least_score=st.floats(min_value=0, max_value=1),
     )
-    used = ["items.lookup", *(name for p in partitions for name in (p.file, p.ids))]
+    used = ["items.lookup", *{name for p in partitions for name in (p.file, p.ids)}]
     model_files = draw(files(["model.json", "model.onnx"]))
     return IndexManifest(
         prefix=draw(index_prefixes),
@@ -150,7 +166,7 @@ def index_manifests(draw: st.DrawFn) -> IndexManifest:
         lookup="items.lookup",
         partitions=partitions,
         golden_queries=draw(st.sampled_from([(), (golden,)])),
-        files=draw(files(used)),
+        files=tuple(_large_enough(file, partitions) for file in draw(files(used))),
         detector=draw(st.none() | detectors),
     )
 

@@ -48,6 +48,16 @@ def partition(**changes: Any) -> dict[str, Any]:
     } | changes
 
 
+def stretch(first: int, items: int, **changes: Any) -> dict[str, Any]:
+    """A partition in a file that others may share, which has room for two items."""
+    return partition(engine="exact", first=first, items=items) | changes
+
+
+def own(first: int, **changes: Any) -> dict[str, Any]:
+    """Such a one, of vectors that no model made."""
+    return {name: value for name, value in stretch(first, 1).items() if name != "model"} | changes
+
+
 def index(**changes: Any) -> dict[str, Any]:
     names = ("items.lookup", "chair.annoy", "chair.ids")
     return {
@@ -59,7 +69,7 @@ def index(**changes: Any) -> dict[str, Any]:
         "partitions": [partition()],
         "lookup": "items.lookup",
         "golden_queries": [{"category": "chair", "item": "a", "neighbors": ["a", "b"], "distances": [0, 0.5]}],
-        "files": [{"name": name, "size": 10, "crc32c": "AAAAAA=="} for name in names],
+        "files": [{"name": name, "size": 40, "crc32c": "AAAAAA=="} for name in names],
     } | changes
 
 
@@ -321,6 +331,16 @@ def file(name: str, **changes: Any) -> dict[str, Any]:
         ({"partitions": []}, "at least one"),
         ({"partitions": [partition(), partition()]}, "used twice"),
         ({"partitions": [partition(), partition(category="sofa")]}, "used twice"),
+        ({"partitions": [partition(engine="exact", **one) for one in ({"items": 2}, {"items": 1})]}, "has row 0 of"),
+        ({"partitions": [stretch(0, 1), stretch(2, 1)]}, "has row 2 of chair.annoy first, expected 1"),
+        ({"partitions": [stretch(0, 2), stretch(1, 1)]}, "has row 1 of chair.annoy first, expected 2"),
+        ({"partitions": [stretch(1, 1)]}, "has row 1 of chair.annoy first, expected 0"),
+        ({"partitions": [partition(first=1)]}, "has row 1 of chair.annoy first, expected 0"),
+        ({"partitions": [stretch(0, 1), stretch(1, 1, engine="annoy")]}, "has row 1 of chair.annoy first, expected 0"),
+        ({"partitions": [stretch(0, 1), stretch(0, 1, ids="other.ids")]}, "used twice"),
+        ({"models": [], "partitions": [own(0), own(0, dimensions=2)]}, "used twice"),
+        ({"partitions": [stretch(0, 1), stretch(1, 2)]}, "'chair' goes beyond the end of chair.annoy"),
+        ({"partitions": [stretch(-1, 1)]}, r"partitions[0].first: expected 0 to"),
         ({"partitions": [partition(items=0)]}, r"partitions[0].items: expected 1 to"),
         ({"partitions": [partition(items=2**31)]}, r"partitions[0].items: expected 1 to"),
         ({"partitions": [partition(file="/etc/passwd")]}, r"partitions[0].file"),
@@ -367,7 +387,7 @@ def file(name: str, **changes: Any) -> dict[str, Any]:
         ({"detector": detector_reference(least_score=2)}, "detector.least_score: expected"),
         ({"detector": detector_reference(dimensions=4)}, "detector: unknown field 'dimensions'"),
         ({"partitions": [partition(model=1)]}, "partitions[0].model: expected 0 to 0"),
-        ({"partitions": [partition(engine="scann")]}, "'scann'; this release knows annoy, faiss-hnsw"),
+        ({"partitions": [partition(engine="scann")]}, "'scann'; this release knows annoy, faiss-hnsw, exact"),
         ({"partitions": [partition(storage="int4")]}, "'int4'; this release knows float32, fp16, int8"),
         ({"partitions": [partition(storage="int8")]}, "partitions[0].storage: annoy can't keep vectors as int8"),
         ({"partitions": [partition(width=0)]}, "partitions[0].width"),

@@ -77,7 +77,11 @@ class Pipelines:
             "image": "a/python",
             "retries": retries,
             "retry_seconds": 1,
-            "options": [f"--catalogue={self.folder / 'shop'}", f"--shard-pictures={pictures_a_shard}"],
+            "options": [
+                f"--catalogue={self.folder / 'shop'}",
+                f"--shard-pictures={pictures_a_shard}",
+                "--exact-items=0",  # else so few are one part
+            ],
             "env": {"XDG_CACHE_HOME": str(self.cache), "PYTHONPATH": str(ROOT)},
         }
         batch_pipeline(TARGET, f"gs://{self.bucket}", parse_values(json.dumps(given), "values"))(build=build)

@@ -21,7 +21,7 @@ from tests import builds, plain_http
 from tests.search_server.vector_builds import make_vector_build
 from vector_index import Visible
 
-KINDS = [(Engine.ANNOY, Storage.FLOAT32), (Engine.FAISS_HNSW, Storage.INT8)]
+KINDS = [(Engine.ANNOY, Storage.FLOAT32), (Engine.FAISS_HNSW, Storage.INT8), (Engine.EXACT, Storage.FLOAT32)]
 SHOES, HATS = 600, 400
 
 
@@ -177,6 +177,13 @@ def test_a_search_among_few_costs_what_comparing_them_takes() -> None:
     few = replace(everything, visible=Visible(np.full(125_000, 0, np.uint8), 1_000_000, 100))
     assert few.cost(10) < everything.cost(10)
     assert few.cost(10) < 100 * 512 + 100_000
+
+
+def test_an_exact_search_costs_what_comparing_all_takes_whatever_is_hidden() -> None:
+    everything = Partition(0, builds.partition(items=400, dimensions=512, engine=Engine.EXACT), None, None)  # type: ignore[arg-type]
+    few = replace(everything, visible=Visible(np.zeros(50, np.uint8), 400, 1))
+    assert few.cost(10) == everything.cost(10)
+    assert 400 * 512 < few.cost(10) < 400 * 512 + 100_000
 
 
 # --- names from the field

@@ -31,27 +31,37 @@ def make_vector_build(
 ) -> dict[str, str]:
     """So many items of each category; the environment of a server of it. Items are called <category>-<number>.
 
-    tags: of items, by id. named: what an item is called instead.
+    tags: of items, by id. named: what an item is called instead. Categories that are searched exactly share files.
     """
     index = folder / "current" / "index"
     index.mkdir(parents=True)
     rng = np.random.default_rng(1)
-    golden, partitions, ids = [], [], []
+    shares = kind[0] is Engine.EXACT
+    golden, partitions, ids, of_all = [], [], [], []
     for number, (category, count) in enumerate(catalogue.items()):
         names = [named(category, n) for n in range(count)]
         vectors = rng.standard_normal((count, dimensions)).astype(np.float32)
         vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
         build_index(index / f"{number}.ann", vectors, *kind, trees=10, seed=7)
         (index / f"{number}.ids").write_bytes(encode_item_ids(names))
-        ids.append(names)
         what = {"file": f"{number}.ann", "dimensions": dimensions, "width": width, "model": None}
         what |= {"engine": kind[0], "storage": kind[1]}
+        if shares:
+            what |= {"file": "all.exact", "ids": "all.ids", "first": sum(map(len, ids))}
+        ids.append(names)
+        of_all.append(vectors)
         partitions.append(builds.partition(number, category, count, **what))
         if not golden:
             opened = open_index(index / f"{number}.ann", *kind, dimensions=dimensions, items=count)
             found, distances = opened.nearest_to(0, min(5, count), width)
             golden.append(GoldenQuery(category, names[0], tuple(names[p] for p in found), tuple(distances)))
             opened.close()
+        if shares:
+            (index / f"{number}.ann").unlink()
+            (index / f"{number}.ids").unlink()
+    if shares:
+        build_index(index / "all.exact", np.concatenate(of_all), *kind, trees=10, seed=7)
+        (index / "all.ids").write_bytes(encode_item_ids([name for of in ids for name in of]))
     (index / "items.lookup").write_bytes(encode_item_lookup(ids))
     tagged = encode_tags([pa.chunked_array([[(tags or {}).get(name) for name in of]], _LISTS) for of in ids])
     if tagged is not None:

@@ -15,7 +15,7 @@ from vector_index.neighbours import Neighbours
 from vector_index.visible import nearest_of
 
 ITEMS, K = 3000, 10
-WIDTH = {Engine.ANNOY: 1500, Engine.FAISS_HNSW: 40}
+WIDTH = {Engine.ANNOY: 1500, Engine.FAISS_HNSW: 40, Engine.EXACT: 1}
 
 OPENED: dict[tuple[Engine, Storage], VectorIndex] = {}
 
