@@ -13,7 +13,9 @@ from cd_webhook.deliver import Rejected
 from model_repository import spans
 from model_repository.log import Log, tracing
 from model_repository.open_telemetry import SdkRecorder
+from tests.cd_webhook import canary_scene as canary
 from tests.cd_webhook import fake_cluster as pods
+from tests.cd_webhook.canary_scene import CanaryScene
 from tests.cd_webhook.webhook_scene import Scene, request
 
 
@@ -54,9 +56,9 @@ def traced() -> Iterator[Traced]:
     spans.close_spans(30)
 
 
-def in_pods(scene: Scene) -> set[str]:
-    """What the Deployment's containers are told of a trace."""
-    live = scene.cluster.deployment("home-store")
+def in_pods(scene: Scene, name: str = "home-store") -> set[str]:
+    """What a Deployment's containers are told of a trace."""
+    live = scene.cluster.deployment(name)
     assert live is not None
     pod = live["spec"]["template"]["spec"]
     containers = [*pod["initContainers"], *pod["containers"]]
@@ -111,6 +113,22 @@ def test_each_of_three_commits_at_once_has_its_own_trace_to_the_end(traced: Trac
     assert traced.told(4) == [("delivery", "accepted"), ("delivery", "accepted"), ("rollout", "served")]
     told, taken_up, rollout = traced.spans(4)
     assert [place(taken_up)[2], place(rollout)[2]] == [place(told)[1], place(taken_up)[1]]
+
+
+def test_a_canary_and_what_it_is_promoted_to_are_of_one_rollout(traced: Traced) -> None:
+    scene = CanaryScene()
+    scene.serve(1)
+    with tracing({"traceparent": f"00-{2:032x}-{2:016x}-01"}, {}, ""):
+        scene.commit(2)
+    scene.look(2)
+    tried_out = in_pods(scene, canary.NAME)
+    scene.finish()
+    delivery, rollout = traced.spans(2)
+    assert tried_out == in_pods(scene) == {f"00-{2:032x}-{place(rollout)[1]:016x}-01"}
+    assert place(rollout)[2] == place(delivery)[1]
+    assert rollout.start_time is not None
+    assert rollout.end_time is not None
+    assert rollout.end_time - rollout.start_time >= 30 * 10**9, "the canary's time is a part of it"
 
 
 def test_a_request_that_can_never_be_applied_fails_where_it_was_refused(traced: Traced) -> None:
