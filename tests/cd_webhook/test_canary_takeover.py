@@ -99,7 +99,6 @@ def test_a_webhook_that_is_killed_while_it_watches_is_followed_by_one_that_begin
     assert (receipt.finished - receipt.started).total_seconds() > 50
 
 
-@pytest.mark.timeout(300)
 @pytest.mark.parametrize("behaviour", [Behaviour(), Behaviour(error_every=3)], ids=["good", "bad"])
 def test_killed_at_any_step_of_a_canary_it_ends_with_one_receipt_and_no_canary(behaviour: Behaviour) -> None:
     expected = "undone" if behaviour.error_every else "served"

@@ -11,8 +11,6 @@ from tests.chaos import bursts, kills
 _SEED = 4
 """Its first three rounds kill every part, the delivery right after an upload, and commit something bad."""
 
-pytestmark = pytest.mark.timeout(600)
-
 
 def test_after_each_kill_the_live_commit_serves_or_its_receipt_says_why_not(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -108,7 +108,6 @@ def small_disk(shop: Shop) -> Callable[[str, Sequence[str]], subprocess.Complete
     return run
 
 
-@pytest.mark.timeout(400)
 def test_a_step_on_a_full_disk_ends_with_75_and_one_line_leaves_why_and_is_done_when_there_is_room(
     shop: Shop,
     new_bucket: Callable[[], str],

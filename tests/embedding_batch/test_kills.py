@@ -29,7 +29,6 @@ def killing(tmp_path: Path, cache: Path, new_bucket: Callable[[], str]) -> Calla
     return make
 
 
-@pytest.mark.timeout(600)
 def test_whatever_moment_a_run_is_killed_at_the_next_one_ends_right(killing: Callable[[], Killing]) -> None:
     undisturbed = killing()
     assert undisturbed.run().returncode == 0
@@ -40,7 +39,6 @@ def test_whatever_moment_a_run_is_killed_at_the_next_one_ends_right(killing: Cal
         one_round(disturbed, length, undisturbed.files())
 
 
-@pytest.mark.timeout(600)
 def test_a_run_that_is_told_to_go_leaves_nothing_on_this_machine(killing: Callable[[], Killing]) -> None:
     lines, _ = length_of(killing())
     # where whoever reads the log is late, the run was done before: then another one is told

@@ -58,8 +58,6 @@ ADDED = {
 }
 """What the pods of every test here get besides."""
 
-pytestmark = pytest.mark.timeout(180)
-
 
 @dataclass
 class Scene:

@@ -20,8 +20,6 @@ ROOT = Path(__file__).resolve().parents[2]
 CATALOGUE = ROOT / "local_stack" / "demo" / "home_store"
 TARGET = Target("staging", "home-store")
 
-pytestmark = pytest.mark.timeout(180)
-
 
 @dataclass
 class Scene:

@@ -39,7 +39,6 @@ def test_in_100_000_events_with_faults_everything_holds() -> None:
     assert faults > EVENTS / 50
 
 
-@pytest.mark.timeout(600)
 def test_with_hundreds_of_indexes_everything_holds() -> None:
     result = run(4, events=3000, indexes=300)
     assert result.broken == ""
