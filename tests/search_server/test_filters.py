@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 
 from cd_webhook.pod_client import Told, tell_pod
+from model_repository.documents.index_manifest import Engine, Storage
 from model_repository.documents.item_filter import make_filter, read_hashes
 from model_repository.documents.item_ids import ItemLookup, encode_item_lookup, hash_item
 from model_repository.gcs_store import GcsStore
@@ -24,6 +25,7 @@ from model_repository.repository import keep_last_good_filter, write_filter
 from search_server.filters.masks import hidden_positions, open_masks, write_masks
 from tests import plain_http
 from tests.search_server.conftest import Build, Server
+from tests.search_server.vector_builds import make_vector_build
 
 TARGET = Target("production", "home-store")
 
@@ -123,6 +125,26 @@ def test_as_many_are_found_as_are_asked_for_while_most_are_hidden(shop: Shop) ->
     assert sorted(shop.found("lamp-0", k=4)) == shown
     shop.tell(shop.hide(*everything))
     assert shop.found("lamp-0") == []
+
+
+def test_in_files_that_categories_share_each_hides_its_own(
+    new_bucket: Callable[[], str], bucket_server: str, start: Callable[..., Server], tmp_path: Path
+) -> None:
+    bucket = new_bucket()
+    catalogue = {"one": 1, "few": 4, "some": 30, "another": 1}
+    build = make_vector_build(tmp_path, catalogue, 16, kind=(Engine.EXACT, Storage.FLOAT32))
+    build |= {"FILTER": TARGET.filter_name, "MODEL_REPOSITORY": f"gs://{bucket}"}
+    shop = Shop(GcsStore(bucket), build | {"STORAGE_EMULATOR_HOST": bucket_server, "TMPDIR": str(tmp_path)}, start)
+    shop.start()
+    everything = {f"{category}-{n}" for category, items in catalogue.items() for n in range(items)}
+    hidden = {"one-0", "few-3", *(f"some-{n}" for n in range(25))}
+    assert set(shop.found("few-0")) == everything - {"few-0"}
+    generation = shop.hide(*hidden)
+    assert shop.tell(generation) == generation
+    assert set(shop.found("few-0")) == everything - hidden - {"few-0"}
+    assert set(shop.found("one-0")) == everything - hidden
+    listed = shop.get("/v1/items", category="some", limit=100)["items"]
+    assert [item["id"] for item in listed] == [f"some-{n}" for n in range(25, 30)]
 
 
 def test_a_malformed_filter_changes_nothing_and_the_pod_says_that_it_is_not_in_force(shop: Shop) -> None:
