@@ -4,7 +4,7 @@
 
 Made-up vectors of 512 numbers become a build with the batch's own command, on the bucket server of the local stack; the
 puller pulls it, and a server of one worker answers from it. tasks: of `build`, which Argo and Kubeflow fan out over.
-build: seconds of the step, publish: of uploading what it doesn't. ready: from the server's start, pulled already. What
+build: seconds of the step, uploads included. ready: from the server's start, pulled already. What
 the worker holds is its own (RssAnon). Medians of the rounds, which alternate.
 """
 
