@@ -120,7 +120,9 @@ class Embedder:
 
 
 def finite(vector: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return the vector; raises PictureUnreadable where it has numbers that are none."""
+    """Return the vector; raises PictureUnreadable where it has numbers that are none, or nothing but zeros."""
     if not np.isfinite(vector).all():
         raise PictureUnreadable("the model gave no finite numbers for the picture")
+    if not vector.any():
+        raise PictureUnreadable("the model gave nothing but zeros for the picture")
     return vector

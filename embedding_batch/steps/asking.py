@@ -28,8 +28,8 @@ _SAME: Final = 0.03
 """Angular distance of two vectors of one picture, however either is stored."""
 _TOLD_APART: Final = 0.1
 """Angular distance from which on two items look different, however their vectors are stored."""
-_REMEMBERED: Final = 500
-"""Items that look different and are looked for in later categories, too; where there are more, that says enough."""
+_LOOKED_FOR: Final = 2500
+"""Items that look different are looked for so often, in all categories together: that is quick, of many, too."""
 
 _Vector = NDArray[np.float32]
 Sample = tuple[Place, Place]
@@ -112,6 +112,7 @@ class Asked:
     swapped: int = 0
     doubled: int = 0
     _different: list[_Different] = field(default_factory=list)
+    _looked_for: int = 0
 
     def compare(self, old: Category, new: Category, samples: Sequence[Sample]) -> None:
         """Compare the vectors of items that both builds have in this category."""
@@ -121,10 +122,11 @@ class Asked:
             if _cosine(*vectors) < _CHANGED:
                 found.append(_Different(old.id(before), *vectors))
         self.looks[new.name] = len(samples), len(found)
-        self._different += found[: max(0, _REMEMBERED - len(self._different))]
-        others = [each for each in self._different if not each.is_swapped(old, new)]
-        self.swapped += len(self._different) - len(others)
-        self._different = others
+        every = found + self._different  # those of this category first
+        looked_for = every[: _LOOKED_FOR - self._looked_for]
+        self._looked_for += len(looked_for)
+        self._different = [each for each in looked_for if not each.is_swapped(old, new)]
+        self.swapped += len(looked_for) - len(self._different)
 
     def ask(
         self, old: Category, new: Category, samples: Sequence[Sample], golden: Mapping[str, NDArray[np.float32]]

@@ -87,3 +87,10 @@ def test_a_picture_without_finite_numbers_has_no_vector(mean_colour: Path) -> No
     Image.new("RGB", (8, 8), "white").save(file, "PNG")
     with pytest.raises(PictureUnreadable, match="no finite numbers"):
         Embedder(mean_colour, threads=1).embed_picture(file.getvalue(), ModelInput(8, std=(1e-38, 1e-38, 1e-38)))
+
+
+def test_a_picture_for_which_a_model_gives_zeros_alone_has_no_vector(mean_colour: Path) -> None:
+    file = io.BytesIO()
+    Image.new("RGB", (8, 8), "black").save(file, "PNG")
+    with pytest.raises(PictureUnreadable, match="nothing but zeros"):
+        Embedder(mean_colour, threads=1, normalised=False).embed_picture(file.getvalue(), ModelInput(8))
