@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 
-from search_server.build.index import MappedIndex, Neighbors, Partition, merged
+from search_server.build.index import MappedIndex, Neighbors, Partition, merged, query_of
 from search_server.config import Limits
 from search_server.filters.restricts import Restriction
 from search_server.turns import LongWork, Turns
+from vector_index import Vector
 
 SHORT = 2e6
 """Cost of what is done in one turn on the event loop: about a millisecond."""
@@ -54,9 +55,9 @@ class Searches:
             return await self.turns.take(lambda: index.similar(home, position, k, partitions), gone)
         self.long.check(cost)
         with self.long.under_way(cost, begun=False):
-            vector = home.vectors.vector(position)
+            query = query_of(home.vectors.vector(position), partitions)
             return await self._in_pieces(
-                lambda each: position if each.number == home.number else vector, k, partitions, gone
+                lambda each: position if each.number == home.number else query, k, partitions, gone
             )
 
     async def nearest(
@@ -69,11 +70,12 @@ class Searches:
             return await self.turns.take(lambda: index.nearest(vector, k, partitions), gone)
         self.long.check(cost)
         with self.long.under_way(cost, begun=begun):
-            return await self._in_pieces(lambda _: vector, k, partitions, gone)
+            query = query_of(vector, partitions)
+            return await self._in_pieces(lambda _: query, k, partitions, gone)
 
     async def _in_pieces(
         self,
-        to: Callable[[Partition], int | Sequence[float]],
+        to: Callable[[Partition], int | Vector],
         k: int,
         partitions: Sequence[Partition],
         gone: Gone,
@@ -86,9 +88,7 @@ class Searches:
         return best
 
 
-def _search(
-    piece: Sequence[Partition], to: Callable[[Partition], int | Sequence[float]], k: int, best: Neighbors
-) -> Neighbors:
+def _search(piece: Sequence[Partition], to: Callable[[Partition], int | Vector], k: int, best: Neighbors) -> Neighbors:
     return merged([best, *(each.nearest(to(each), k) for each in piece)], k)
 
 

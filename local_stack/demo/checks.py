@@ -5,7 +5,6 @@ Every check raises `Misbehaved` with a sentence that says what was expected and 
 
 from __future__ import annotations
 
-import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -37,12 +36,6 @@ def went_live(receipt: Receipt, status: Mapping[str, Any], prefix: str) -> None:
         seen == (receipt.generation, prefix),
         f"/v1/status should name generation {receipt.generation} and {prefix}, but names {seen[0]} and {seen[1]}",
     )
-
-
-def were_quick(seconds: Sequence[float], limit: float) -> None:
-    """Commits became ready in time: the median, since one may meet a machine that has other work."""
-    took = statistics.median(seconds)
-    _expect(took <= limit, f"commit -> ready should take {limit:.0f} s at most, but the median is {took:.1f} s")
 
 
 def add_up(shares: Sequence[float], seconds: float) -> None:

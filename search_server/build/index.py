@@ -15,6 +15,8 @@ from itertools import islice, zip_longest
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
+
 from model_repository.digests import sha256_digest
 from model_repository.documents.files import File
 from model_repository.documents.index_manifest import Engine, IndexManifest, parse_index_manifest
@@ -26,7 +28,7 @@ from model_repository.names import IndexPrefix
 from search_server.errors import ItemUnknown, ParameterRefused
 from search_server.filters.masks import NOTHING_HIDDEN, Masks
 from search_server.filters.restricts import Restricts
-from vector_index import IndexFileUnsound, PartitionFiles, VectorIndex, Visible
+from vector_index import IndexFileUnsound, PartitionFiles, Vector, VectorIndex, Visible
 
 _SAMPLE = 64
 """Ids of each partition that are looked up when a build is opened."""
@@ -113,7 +115,7 @@ class Partition:
                 compared = min(compared, self.visible.count)
         return _OVERHEAD + compared * promise.dimensions + min(k, promise.items) * _PER_NEIGHBOR
 
-    def nearest(self, to: int | Sequence[float], k: int) -> Neighbors:
+    def nearest(self, to: int | Vector, k: int) -> Neighbors:
         """The `k` nearest to the item at a position, without itself, or to a vector; fewer only if there are fewer.
 
         Only those that may be found; the item itself need not be.
@@ -128,6 +130,11 @@ class Partition:
             positions, distances = self.vectors.nearest(to, k, width, visible)
         ids = self.ids.at(positions[:k])
         return Neighbors(distances[:k], ids, [self.category] * len(ids))
+
+
+def query_of(vector: Sequence[float], partitions: Sequence[Partition]) -> Vector:
+    """The same, as many partitions take it: not each of them should make an array of it anew."""
+    return np.asarray(vector, np.float32) if len(partitions) > 1 else vector
 
 
 class MappedIndex:
@@ -206,7 +213,8 @@ class MappedIndex:
     def similar(self, home: Partition, position: int, k: int, partitions: Sequence[Partition]) -> Neighbors:
         """The `k` nearest in `partitions` to the item at `position` of `home`, without that item."""
         vector = home.vectors.vector(position) if any(each.number != home.number for each in partitions) else []
-        return merged([each.nearest(position if each.number == home.number else vector, k) for each in partitions], k)
+        query = query_of(vector, partitions)
+        return merged([each.nearest(position if each.number == home.number else query, k) for each in partitions], k)
 
     def restricted(self, partitions: Sequence[Partition], visible: Sequence[Visible | None]) -> Sequence[Partition]:
         """Those of `partitions` of which anything is visible, and of them just that; visible: of all partitions."""
@@ -215,7 +223,8 @@ class MappedIndex:
 
     def nearest(self, vector: Sequence[float], k: int, partitions: Sequence[Partition]) -> Neighbors:
         """The `k` nearest in `partitions` to `vector`, of their dimensions, finite, not all 0."""
-        return merged([each.nearest(vector, k) for each in partitions], k)
+        query = query_of(vector, partitions)
+        return merged([each.nearest(query, k) for each in partitions], k)
 
     def listed(self, category: str | None, after: str | None, limit: int) -> list[tuple[str, str]]:
         """Up to `limit` items as (id, category) in the order of the build, from the one that follows `after`.
