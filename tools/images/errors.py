@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import ClassVar
 
 from model_repository.errors import PermanentError, TransientError
-from model_repository.exit_codes import ExitCode
 
 
 class BuildFailed(PermanentError):
@@ -24,4 +23,3 @@ class PushFailed(TransientError):
     """The registry refused, or didn't answer."""
 
     code: ClassVar[str] = "push-failed"
-    exit_code: ClassVar[ExitCode] = ExitCode.UNAVAILABLE
