@@ -32,8 +32,8 @@ def copy_build(
     return bad
 
 
-def truncate_annoy_file(manifest: Manifest, files: Files) -> None:
-    """Cut a tenth off the first file of vectors: Annoy itself would load it without a word."""
+def truncate_vectors(manifest: Manifest, files: Files) -> None:
+    """Cut a tenth off the first file of vectors: an engine may load it without a word."""
     name = manifest["partitions"][0]["file"]
     files[name] = files[name][: len(files[name]) * 9 // 10]
 

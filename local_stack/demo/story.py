@@ -363,7 +363,7 @@ class Story:
             return _commit(sabotage.copy_build(self.store, good, IndexPrefix(INDEX, name), change))
 
         rejected, undone = Outcome.REJECTED, Outcome.UNDONE
-        yield "a truncated file", bad("truncated", sabotage.truncate_annoy_file), rejected, "build-incomplete"
+        yield "a truncated file", bad("truncated", sabotage.truncate_vectors), rejected, "build-incomplete"
         yield "a wrong crc32c", bad("wrong-crc32c", sabotage.state_wrong_crc32c), rejected, "build-incomplete"
         other = sabotage.refer_to(sabotage.model_of_other_dimensions(self.store, good))
         yield "a model of other dimensions", bad("other-model", other), rejected, "document-malformed"

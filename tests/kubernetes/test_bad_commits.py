@@ -12,8 +12,9 @@ import pytest
 
 from local_stack.demo import checks
 from local_stack.demo.client import Client
-from local_stack.demo.sabotage import shuffle_item_ids, truncate_annoy_file
+from local_stack.demo.sabotage import shuffle_item_ids, truncate_vectors
 from model_repository.documents.receipt import Receipt
+from model_repository.repository import read_build
 from tests.kubernetes.installation import second_webhook
 from tests.kubernetes.kube import Object, until
 from tests.kubernetes.node_scene import INDEX, Scene, ready, restarts, unbroken
@@ -44,7 +45,7 @@ def undone(receipt: Receipt, code: str, *words: str) -> None:
 
 def test_a_build_with_a_truncated_file_is_refused_by_the_function(scene: Scene) -> None:
     with nothing_happens_to(scene):
-        generation = scene.commit(scene.copy("truncated", change=truncate_annoy_file))
+        generation = scene.commit(scene.copy("truncated", change=truncate_vectors))
         receipt = scene.receipt(INDEX, generation)
         assert (receipt.outcome, receipt.code) == ("rejected", "build-incomplete")
         until(lambda: _reported(scene, generation) == ["build-incomplete"], "a report on the topic for people")
@@ -61,7 +62,7 @@ def test_a_build_that_answers_wrongly_is_undone_by_its_golden_queries(scene: Sce
 
 def test_an_object_that_vanishes_after_the_check_is_undone_by_the_puller(scene: Scene) -> None:
     prefix = scene.copy("vanishing")
-    file = next(info.name for info in scene.store.listing(f"{prefix}/") if info.name.endswith(".annoy"))
+    file = f"{prefix}/{read_build(scene.store, prefix).manifest.partitions[0].file}"
     with nothing_happens_to(scene):
         generation = scene.upload(prefix)
         request = scene.request(prefix, generation)
