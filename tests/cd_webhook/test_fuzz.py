@@ -148,6 +148,7 @@ def spelled(parameters: dict[str, str]) -> dict[Any, Any]:
     marks: dict[Any, Any] = {one[name]: other[name] for name in ("index", "generation", "index_prefix")}
     marks[one["index_digest"]] = other["index_digest"]
     marks[f"gs://{one['bucket']}"] = f"gs://{other['bucket']}"
+    marks[MARKS.target.filter_name] = Target(other["environment"], other["index"]).filter_name
     marks |= {f"{one[name]}Mi": f"{int(other[name])}Mi" for name in ("memory_mib", "volume_mib")}
     marks[f"{int(one['volume_mib']) + LOG_MIB}Mi"] = f"{int(other['volume_mib']) + LOG_MIB}Mi"
     marks[int(one["deadline_seconds"])] = int(other["deadline_seconds"])
@@ -161,6 +162,7 @@ EXAMPLES = max(500, settings().max_examples)
 @settings(max_examples=EXAMPLES)
 @given(commits() | payloads() | damaged())
 @example(json.dumps({"parameters": MARKS.to_parameters() | {"by": "\ud800", "reason": "x" * 60_000}}).encode())
+@example(json.dumps({"parameters": MARKS.to_parameters() | {"environment": "yes"}}).encode())
 def test_no_commit_and_no_payload_changes_more_than_values(payload: bytes) -> None:
     try:
         request = parse_payload(payload)
