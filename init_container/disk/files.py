@@ -27,6 +27,7 @@ class FileJob:
         """Ask for what is left of the span."""
         self._files = files
         self.span = span
+        self._asked = span.start, span.end  # `split` may cut the span before its answer begins
         self.file: Wanted = files.plan.files[span.file]
         self.name = self.file.name
 
@@ -47,7 +48,8 @@ class FileJob:
         found = head.generation
         if pinned is not None and found not in (None, pinned):
             raise ObjectReplaced(self.name, pinned)
-        check_range(self.name, head, self.file.size, self.span.start, self.span.end)
+        start, end = self._asked
+        check_range(self.name, head, self.file.size, start, end)
         promised = format_crc32c(self.file.crc32c)
         if head.crc32c not in (None, promised):
             raise BuildIncomplete(self.name, f"crc32c {promised}", f"crc32c {head.crc32c}")
@@ -55,7 +57,7 @@ class FileJob:
             first = self._files.ledger.pin(self.span.file, found)
             if first != found:  # another process was told so meanwhile
                 raise ObjectReplaced(self.name, first)
-        return self.span.left
+        return end - start
 
     def receive(self, buffer: Buffer, start: int, end: int) -> None:
         """See `Job`."""

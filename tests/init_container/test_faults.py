@@ -121,7 +121,7 @@ def test_a_connection_that_falters_but_goes_on_is_kept(
         INDEX_DIGEST=build.digest, STORAGE_EMULATOR_HOST=tls_bucket.url, SSL_CERT_FILE=str(authority[0]), RANGE_MIB="32"
     )
     assert outcome.code == 0, outcome.lines
-    assert outcome.lines[-1]["retries"] == 0
+    assert outcome.lines[-1]["retries"] == 0, outcome.lines
     puller.check_whole(build)
 
 

@@ -13,6 +13,7 @@ import pytest
 
 from init_container import crc32c
 from init_container.config import Config
+from init_container.disk.files import Files
 from init_container.disk.parts import Parts
 from init_container.disk.spans import SMALLEST, Span, Spans, span_bytes, steal
 from init_container.network.answers import (
@@ -340,6 +341,35 @@ def test_parts_that_come_in_any_order_make_the_file_s_sum(tmp_path: Path) -> Non
     whole = [parts.write(0, start, buffer, start, end) for start, end in pieces]
     assert whole == [False] * 5 + [True]
     assert parts.crc32c(0) == plan.files[0].crc32c
+    assert (tmp_path / "index" / "f").read_bytes() == data
+
+
+@pytest.mark.parametrize("status", [200, 206])
+def test_a_job_that_is_cut_before_its_answer_begins_takes_what_was_asked_for(status: int, tmp_path: Path) -> None:
+    size = 2 * SMALLEST
+    data = random.Random(7).randbytes(size)
+    plan = Plan("sha256:x", "sha256:y", (Wanted("o", "index/f", size, google_crc32c.value(data)),))
+    files = Files(plan, Parts(tmp_path, plan), Ledger(0, 20), range_bytes=size)
+    head = f"HTTP/1.1 {status} X\r\nContent-Length: {size}\r\nContent-Range: bytes 0-{size - 1}/{size}\r\n\r\n"
+    half_size = size // 2
+    half_head = f"HTTP/1.1 206 X\r\nContent-Length: {half_size}\r\nContent-Range: bytes {half_size}-{size - 1}/{size}\r\n\r\n"
+    slow, connection, buffer = files.take(0.0, 1), _Answered(b""), crc32c.Buffer(2 * size)
+    assert slow is not None
+    assert slow.span.left == size
+    pipeline = Pipeline(connection, 0.0)
+    pipeline.ask([slow], b"", "", 0.0)
+    half = files.split(slow)
+    assert half is not None
+    connection.come(head.encode() + data)
+    pipeline.pump(buffer, lambda: None)
+    assert pipeline.doomed, "the second half would come on it, too"
+    assert (slow.span.left, half.span.left) == (0, half_size)
+    relief = Pipeline(_Answered(half_head.encode() + data[half_size:]), 0.0)
+    relief.ask([half], b"", "", 0.0)
+    relief.pump(buffer, lambda: None)
+    assert files.finished
+    assert files.whole
+    assert not relief.doomed
     assert (tmp_path / "index" / "f").read_bytes() == data
 
 
