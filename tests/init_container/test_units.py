@@ -352,7 +352,9 @@ def test_a_job_that_is_cut_before_its_answer_begins_takes_what_was_asked_for(sta
     files = Files(plan, Parts(tmp_path, plan), Ledger(0, 20), range_bytes=size)
     head = f"HTTP/1.1 {status} X\r\nContent-Length: {size}\r\nContent-Range: bytes 0-{size - 1}/{size}\r\n\r\n"
     half_size = size // 2
-    half_head = f"HTTP/1.1 206 X\r\nContent-Length: {half_size}\r\nContent-Range: bytes {half_size}-{size - 1}/{size}\r\n\r\n"
+    half_head = (
+        f"HTTP/1.1 206 X\r\nContent-Length: {half_size}\r\nContent-Range: bytes {half_size}-{size - 1}/{size}\r\n\r\n"
+    )
     slow, connection, buffer = files.take(0.0, 1), _Answered(b""), crc32c.Buffer(2 * size)
     assert slow is not None
     assert slow.span.left == size
