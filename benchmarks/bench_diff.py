@@ -66,6 +66,11 @@ class _Shop:
             return ", ".join(stop.gate for stop in parse_build_diff(data, config.prefix).unexpected)
         return "committed"
 
+    def forget(self, name: str) -> None:
+        """Delete a build that serves no more: dozens of 300,000 items don't fit into memory."""
+        for info in self.store.listing(f"indexes/shop/{name}/"):
+            self.store.delete(info.name)
+
 
 def main() -> None:
     """Print what was found, as JSON lines."""
@@ -81,10 +86,11 @@ def main() -> None:
         shop = _Shop(Path(folder), options.engine, options.workers)
         now = make_catalogue(options.items, options.dimensions, 12)
         shop.batch("b0", now)
-        ended = []
+        ended, served = [], f"h{options.hours}"
         for hour in range(1, options.hours + 1):
             now = an_hour_later(now, hour)
             ended.append(shop.batch(f"h{hour}", now))
+            shop.forget(f"h{hour - 2}")
         print(json.dumps({"honest": len(ended), "stopped": [each for each in ended if each != "committed"]}))
         for kind, plants in (("also honest", HONEST), ("planted", PLANTED)):
             ended_as = {}
@@ -93,6 +99,9 @@ def main() -> None:
                 ended_as[what] = shop.batch(f"{kind[0]}{number}", other)
                 if ended_as[what] == "committed":
                     shop.batch(f"{kind[0]}{number}b", now, Gates(expects=frozenset(Gate)))
+                    shop.forget(served)
+                    served = f"{kind[0]}{number}b"
+                shop.forget(f"{kind[0]}{number}")
             print(json.dumps({kind: ended_as}, indent=1), flush=True)
     if options.large:
         _large(options)
