@@ -48,7 +48,7 @@ from embedding_batch.embedding.batches import BATCH, BATCHES, embed_in_batches
 from embedding_batch.embedding.processes import TASKS_A_WORKER
 from embedding_batch.steps.models import LocalModel, local_model
 from image_embedder import Embedder, preprocess
-from model_repository.processors import processors
+from model_repository.resources.processors import processors
 
 _HOME_STORE = Path(__file__).parents[1] / "local_stack" / "demo" / "home_store"
 _PHOTO = (400, 534)

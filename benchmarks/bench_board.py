@@ -15,7 +15,7 @@ from datetime import timedelta
 
 from playwright.sync_api import Browser
 
-from model_repository.documents.receipt import Outcome
+from model_repository.documents.receipts.receipt import Outcome
 from model_repository.names import IndexPrefix, Target
 from operator_cli.board.identity import OwnMachine
 from tests import builds

@@ -23,7 +23,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 
 from embedding_batch.pictures import Fetched, Picture, Politeness, fetch
-from model_repository.store import Store
+from model_repository.bucket.store import Store
 from tests.embedding_batch.picture_host import (
     PictureHost,
     Step,

@@ -15,9 +15,9 @@ from pathlib import Path
 
 from local_stack import bucket_server
 from local_stack.processes import RunningProgram, free_port
+from model_repository.bucket.gcs_store import GcsStore
 from model_repository.documents.commit import Commit
-from model_repository.documents.receipt import Outcome
-from model_repository.gcs_store import GcsStore
+from model_repository.documents.receipts.receipt import Outcome
 from model_repository.names import IndexPrefix, Target
 from model_repository.repository import write_commit, write_receipt
 from operator_cli.commands.prune import prune

@@ -24,7 +24,7 @@ import pyarrow.parquet as pq
 
 from benchmarks.batch.made_up import INDEX, MODEL, SIDE, bucket, leave_known, publish_made_up_model, write_pictures
 from benchmarks.batch.measured import Measured, run_batch
-from model_repository.gcs_store import GcsStore
+from model_repository.bucket.gcs_store import GcsStore
 
 REAL = "efficientnet-lite0"
 _SIDE = 320

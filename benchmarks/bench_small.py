@@ -33,7 +33,7 @@ from benchmarks.bench_pod import children, held
 from embedding_batch.config import EXACT_ITEMS
 from embedding_batch.state.folder import RunFolder
 from local_stack import bucket_server, processes
-from model_repository.gcs_store import GcsStore
+from model_repository.bucket.gcs_store import GcsStore
 from model_repository.names import IndexPrefix
 from model_repository.repository import read_build
 from tests.search_server.conftest import Server

@@ -27,7 +27,7 @@ from urllib.parse import quote, urlsplit
 
 from embedding_batch.steps.uploading import UPLOADS, describe, upload_files
 from local_stack import bucket_server, processes
-from model_repository.gcs_store import GcsStore
+from model_repository.bucket.gcs_store import GcsStore
 from model_repository.names import IndexPrefix
 
 BUCKET = "upload"

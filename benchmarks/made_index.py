@@ -24,10 +24,10 @@ from model_repository.documents.index_manifest import (
     format_index_manifest,
     parse_index_manifest,
 )
-from model_repository.documents.item_ids import encode_item_lookup
+from model_repository.documents.items.item_ids import encode_item_lookup
 from model_repository.errors import DocumentMalformed
 from model_repository.names import IndexPrefix
-from model_repository.processors import processors
+from model_repository.resources.processors import processors
 from tests.builds import index_manifest
 
 INDEX = "bench"

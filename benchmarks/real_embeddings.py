@@ -19,7 +19,7 @@ from PIL import Image, ImageEnhance
 
 from embedding_batch.steps.models import local_model
 from image_embedder import preprocess_decoded
-from model_repository.processors import processors
+from model_repository.resources.processors import processors
 
 PICTURES = Path(__file__).parents[1] / "local_stack" / "demo" / "home_store" / "images"
 MODEL = "efficientnet-lite0"

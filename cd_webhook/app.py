@@ -26,8 +26,8 @@ from cd_webhook.watcher import Watcher
 from model_repository import CONTRACT, __version__
 from model_repository.deployment import PAYLOAD_LIMIT, AnswerOutcome, parse_payload
 from model_repository.errors import DeliveryError, NameRefused, PermanentError, TransientError
-from model_repository.log import tracing
 from model_repository.names import check_label
+from model_repository.telemetry.log import tracing
 
 T = TypeVar("T")
 

@@ -9,12 +9,12 @@ from cd_webhook.cluster import Cluster, ClusterRefused, load_connect
 from cd_webhook.config import Config
 from manifests.render import Rendered, render
 from manifests.values import Values, load_values
+from model_repository.bucket.gcs_store import GcsStore
 from model_repository.deployment import DeploymentRequest, Footprint
 from model_repository.errors import DeliveryError
-from model_repository.gcs_store import GcsStore
-from model_repository.log import Log
 from model_repository.names import IndexPrefix, Target
 from model_repository.notify import PubSubNotifier
+from model_repository.telemetry.log import Log
 
 LEAST_KUBERNETES = (1, 30)
 """From there on a pod may sleep before it is stopped (`preStop.sleep`) without a feature gate."""

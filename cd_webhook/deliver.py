@@ -40,14 +40,14 @@ from cd_webhook.state.annotations import LAST_GOOD_MANIFEST
 from cd_webhook.step import Step
 from manifests.metadata import MANAGER, is_ours
 from manifests.render import Rendered
+from model_repository.bucket.store import Store
 from model_repository.builds import served_last
 from model_repository.clock import Clock
 from model_repository.deployment import AnswerOutcome, DeploymentRequest
 from model_repository.errors import DeliveryError, DocumentMalformed, PermanentError, SetupFault, TransientError
-from model_repository.log import Log
 from model_repository.names import Target
-from model_repository.spans import Kind, note, span, traceparent
-from model_repository.store import Store
+from model_repository.telemetry.log import Log
+from model_repository.telemetry.spans import Kind, note, span, traceparent
 
 _TRIES = 25
 """How often a decision is made anew when others write meanwhile; a busy rollout changes its status often."""

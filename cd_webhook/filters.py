@@ -18,15 +18,15 @@ from cd_webhook.cluster import Cluster, Object
 from cd_webhook.pod_client import Tell, Told, address_of, tell_pod
 from cd_webhook.rules.pods import is_ready
 from manifests.metadata import INSTANCE
+from model_repository.bucket.store import Store
 from model_repository.clock import Clock
-from model_repository.documents.filter_receipt import FilterOutcome, FilterReceipt
-from model_repository.documents.item_filter import FILTER_LIMIT, LiveFilter, parse_item_filter
+from model_repository.documents.items.item_filter import FILTER_LIMIT, LiveFilter, parse_item_filter
+from model_repository.documents.receipts.filter_receipt import FilterOutcome, FilterReceipt
 from model_repository.errors import DocumentMalformed, GenerationConflict, ObjectMissing, PermanentError, TransientError
-from model_repository.log import Log
 from model_repository.names import SHADOW, Target
 from model_repository.notify import Event, NoNotifier, Notice, Notifier, NotifyRefused
 from model_repository.repository import keep_last_good_filter, read_hidden, write_filter_receipt
-from model_repository.store import Store
+from model_repository.telemetry.log import Log
 
 PROBES = "probes"
 """The port of a pod that is told, by its name in the template."""

@@ -9,11 +9,11 @@ from datetime import datetime
 from cd_webhook.cluster import Object, name_of
 from cd_webhook.state import NEVER, Rollout, read_deployed
 from manifests.metadata import is_canary
+from model_repository.bucket.store import Store
 from model_repository.errors import PermanentError, TransientError
-from model_repository.log import Log
 from model_repository.names import SHADOW, IndexPrefix
 from model_repository.repository import read_build
-from model_repository.store import Store
+from model_repository.telemetry.log import Log
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,15 +23,15 @@ from cd_webhook.server import serve
 from cd_webhook.watcher import Watcher
 from manifests.render import Rendered, render
 from manifests.values import Values
+from model_repository.bucket.gcs_store import GcsStore
 from model_repository.clock import SystemClock
 from model_repository.deployment import DeploymentRequest
-from model_repository.documents.receipt import Outcome, Receipt
+from model_repository.documents.receipts.receipt import Outcome, Receipt
 from model_repository.errors import DeliveryError
 from model_repository.exit_codes import ExitCode
-from model_repository.gcs_store import GcsStore
-from model_repository.log import Log
 from model_repository.notify import NoNotifier, PubSubNotifier
-from model_repository.spans import close_spans, record_spans
+from model_repository.telemetry.log import Log
+from model_repository.telemetry.spans import close_spans, record_spans
 
 _PATIENCE_SECONDS = 20.0
 """For the bucket: the sender retries what takes longer."""

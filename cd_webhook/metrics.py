@@ -12,8 +12,8 @@ from prometheus_client.registry import Collector
 
 from cd_webhook.index_figures import IndexFigures
 from model_repository.clock import Clock
-from model_repository.documents.filter_receipt import FilterReceipt
-from model_repository.documents.receipt import Receipt
+from model_repository.documents.receipts.filter_receipt import FilterReceipt
+from model_repository.documents.receipts.receipt import Receipt
 from model_repository.names import IndexPrefix
 
 _SECONDS = (1, 2, 5, 10, 20, 40, 80, 160, 320, 640, 1280)

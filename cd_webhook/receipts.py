@@ -11,15 +11,15 @@ from cd_webhook.rules import plan
 from cd_webhook.spans import record_rollout
 from cd_webhook.state import Deployed, marks, read_deployed
 from cd_webhook.state.annotations import RECEIPTS_OWED, TRACES, format_receipts
+from model_repository.bucket.store import Store
 from model_repository.clock import Clock
-from model_repository.documents.address import Address, url_of
-from model_repository.documents.receipt import Outcome, Receipt
+from model_repository.documents.receipts.address import Address, url_of
+from model_repository.documents.receipts.receipt import Outcome, Receipt
 from model_repository.errors import DeliveryError
-from model_repository.log import Log
 from model_repository.names import Target
 from model_repository.notify import Event, NoNotifier, Notice, Notifier, NotifyRefused
 from model_repository.repository import write_address, write_receipt
-from model_repository.store import Store
+from model_repository.telemetry.log import Log
 
 _NOTIFY_PATIENCE = timedelta(minutes=5)
 """So long may a topic refuse what is told; after that the receipt alone has to do."""

@@ -34,8 +34,8 @@ from embedding_batch.steps.reporting import report
 from embedding_batch.steps.tagging import check_tags, encode_tags
 from embedding_batch.steps.unchanged import is_unchanged, unchanged
 from embedding_batch.steps.vectors import spool_vectors
-from model_repository.gcs_store import GcsStore
-from model_repository.store import Store
+from model_repository.bucket.gcs_store import GcsStore
+from model_repository.bucket.store import Store
 
 
 def run(

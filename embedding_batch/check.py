@@ -12,7 +12,7 @@ from embedding_batch.steps.committing import look
 from embedding_batch.steps.detectors import fetched_detector
 from embedding_batch.steps.models import fetched_model, local_model, published_model
 from embedding_batch.steps.vectors import spool_vectors
-from model_repository.gcs_store import GcsStore
+from model_repository.bucket.gcs_store import GcsStore
 from model_repository.names import ModelPrefix
 
 

@@ -18,7 +18,7 @@ from model_repository.documents.commit import Commit, format_commit, parse_commi
 from model_repository.documents.index_manifest import Engine, Storage
 from model_repository.errors import DocumentMalformed, Misconfigured, NameRefused
 from model_repository.names import IndexPrefix, ModelPrefix, Target
-from model_repository.processors import processors
+from model_repository.resources.processors import processors
 from tools.make_model import NAMES
 
 DEFAULT_MODEL = "efficientnet-lite0"

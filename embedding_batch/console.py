@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, TextIO
 from embedding_batch.events import Event, Progress, StepEnded, Warned
 from model_repository.errors import DeliveryError
 from model_repository.exit_codes import ExitCode
-from model_repository.log import Log
+from model_repository.telemetry.log import Log
 
 if TYPE_CHECKING:
     from rich.progress import Progress as Bars

@@ -20,9 +20,9 @@ from embedding_batch.state.folder import RunFolder
 from embedding_batch.state.plan import Plan, open_plan, read_plan
 from embedding_batch.state.scratch import scratch
 from embedding_batch.step import step
+from model_repository.bucket.gcs_store import GcsStore
 from model_repository.environment import Environment
 from model_repository.exit_codes import ExitCode
-from model_repository.gcs_store import GcsStore
 from model_repository.names import parse_bucket_url
 
 

@@ -10,9 +10,9 @@ from pathlib import Path
 from embedding_batch.config import Parser
 from embedding_batch.steps.detectors import publish_detector
 from embedding_batch.steps.models import new_model, own_model, publish_model
+from model_repository.bucket.gcs_store import GcsStore
 from model_repository.documents.model_manifest import LEAST_COSINE, Layout, ModelInput, PixelType, Resize
 from model_repository.errors import Misconfigured, NameRefused
-from model_repository.gcs_store import GcsStore
 from model_repository.names import ModelPrefix, parse_bucket_url
 
 _CHANNELS = 3

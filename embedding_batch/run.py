@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 from embedding_batch.config import Config, Model
 from embedding_batch.events import Listener, Progress, StepEnded
 from embedding_batch.state.folder import RunFolder
+from model_repository.bucket.store import Store
 from model_repository.documents.index_manifest import ModelReference
-from model_repository.store import Store
 
 if TYPE_CHECKING:
     from embedding_batch.state.features import FeatureStore

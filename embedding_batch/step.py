@@ -13,9 +13,9 @@ from embedding_batch.run import OpenBucket, Run
 from embedding_batch.state.failures import noting
 from embedding_batch.state.plan import Plan
 from embedding_batch.state.scratch import scratch
+from model_repository.bucket.gcs_store import GcsStore
+from model_repository.bucket.store import Store
 from model_repository.errors import Misconfigured
-from model_repository.gcs_store import GcsStore
-from model_repository.store import Store
 
 DOES: Final[Mapping[str, str]] = {
     "list": "listing:list_items",

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from image_embedder.decoding import PictureUnreadable, too_much_memory
-from model_repository.pictures import PROCESSOR_SECONDS_LIMIT, picture_process_bytes
+from model_repository.resources.pictures import PROCESSOR_SECONDS_LIMIT, picture_process_bytes
 
 
 def confine(model_bytes: int) -> None:

@@ -16,7 +16,7 @@ from PIL.JpegImagePlugin import JpegImageFile
 from image_embedder.colours import opaque_rgb
 from image_embedder.metadata import jpeg_scans, webp_size, without_metadata
 from model_repository.errors import PermanentError
-from model_repository.pictures import DECODED_BYTES_LIMIT, PIXELS_LIMIT, SCANNED_PIXELS_LIMIT, SIDE_LIMIT
+from model_repository.resources.pictures import DECODED_BYTES_LIMIT, PIXELS_LIMIT, SCANNED_PIXELS_LIMIT, SIDE_LIMIT
 
 _MIB: Final = 1024 * 1024
 

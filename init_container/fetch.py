@@ -20,7 +20,7 @@ from model_repository.deployment import SLOWEST_PULL
 from model_repository.digests import sha256_digest
 from model_repository.documents.index_manifest import parse_index_manifest
 from model_repository.errors import BuildIncomplete
-from model_repository.processors import processors
+from model_repository.resources.processors import processors
 
 
 def fetch(

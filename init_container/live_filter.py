@@ -21,7 +21,7 @@ from init_container.config import Config
 from init_container.network import credentials
 from init_container.network.downloader import Downloader
 from init_container.network.jobs import SmallObject
-from model_repository.documents.item_filter import (
+from model_repository.documents.items.item_filter import (
     FILTER_LIMIT,
     LiveFilter,
     decode_hidden,
@@ -31,8 +31,8 @@ from model_repository.documents.item_filter import (
 from model_repository.environment import Environment
 from model_repository.errors import BucketUnavailable, DeliveryError, DocumentMalformed, ObjectMissing, TransientError
 from model_repository.exit_codes import ExitCode
-from model_repository.log import Log
 from model_repository.names import Target
+from model_repository.telemetry.log import Log
 
 _OR_LAST_GOOD = "--or-last-good"
 _DEADLINE_SECONDS = 20.0

@@ -12,8 +12,8 @@ from init_container.progress import Progress
 from init_container.pull import Stopped, pull, stopping
 from model_repository.errors import DeliveryError, TransientError
 from model_repository.exit_codes import ExitCode
-from model_repository.log import Log, parse_traceparent, within
-from model_repository.spans import TRACEPARENT
+from model_repository.telemetry.log import Log, parse_traceparent, within
+from model_repository.telemetry.spans import TRACEPARENT
 
 _TERMINATION_LIMIT = 4096
 """Kubernetes keeps this many bytes of a termination message."""

@@ -11,7 +11,7 @@ from manifests.templates import render_template
 from manifests.values import SET_BY_TEMPLATE, Values
 from model_repository.deployment import ELSEWHERE_MIB, TRACES_MIB, WORKER_MIB, DeploymentRequest
 from model_repository.errors import DocumentMalformed
-from model_repository.spans import spans_wanted
+from model_repository.telemetry.spans import spans_wanted
 
 LOG_MIB = 64
 """Disk for a container's own log, on top of the volume."""

@@ -14,7 +14,7 @@ from pathlib import Path
 from manifests.canary import Canary, parse_canary
 from manifests.kubernetes_fields import CPU, DNS_LABEL, DNS_NAME, IMAGE, KubernetesFields, read_fields, read_file
 from manifests.pod_patch import PodPatch, parse_pod_patch
-from model_repository.documents.address import parse_url_of_indexes
+from model_repository.documents.receipts.address import parse_url_of_indexes
 from model_repository.errors import Misconfigured
 from model_repository.names import check_label
 

@@ -1,10 +1,12 @@
 """The contract of the bucket, and the rules that every room needs of it.
 
 Start reading at `names` (the layout of the bucket), then `documents` (what stands there), and `repository`, which reads
-and writes them through a `store`; `builds` says whether a build is whole, `deployment` what is asked of the CD side.
-Beside them stands what every program has: `environment`, `errors`, `exit_codes`, `fields`, `log`, `clock`.
+and writes them through the store of a `bucket`; `builds` says whether a build is whole, `comparing` how two of them
+differ, `deployment` what is asked of the CD side. Beside them stands what every program has: `environment`, `errors`,
+`exit_codes`, `fields`, `telemetry`, `clock`.
 
-Everything but `gcs_store` is the standard library alone, so that every deployable can carry it.
+Everything but `bucket.gcs_store` and `telemetry.open_telemetry` is the standard library alone, so that every deployable
+can carry it.
 """
 
 __version__ = "0.1.0"

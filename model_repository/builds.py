@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TypeVar
 
+from model_repository.bucket.store import Store
 from model_repository.documents.commit import Commit, LiveCommit
 from model_repository.documents.files import check_files
 from model_repository.documents.index_manifest import Build, DetectorReference, IndexManifest, ModelReference
-from model_repository.documents.receipt import Outcome
+from model_repository.documents.receipts.receipt import Outcome
 from model_repository.errors import ModelUnknown, ObjectMissing, PermanentError
 from model_repository.names import IndexPrefix, ModelPrefix, Target
 from model_repository.repository import (
@@ -18,7 +19,6 @@ from model_repository.repository import (
     read_model_manifest,
     read_receipt,
 )
-from model_repository.store import Store
 
 T = TypeVar("T")
 

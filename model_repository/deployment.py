@@ -18,10 +18,10 @@ from model_repository.documents.commit import LiveCommit
 from model_repository.documents.index_manifest import Build, IndexManifest
 from model_repository.errors import NameRefused
 from model_repository.fields import Fields, parse_document
-from model_repository.log import Trace, parse_traceparent
 from model_repository.names import IndexPrefix, ModelPrefix, Target, check_bucket, check_label, parse_generation
-from model_repository.pictures import MODEL_COPIES, picture_process_bytes
-from model_repository.serving import elsewhere_bytes, further_worker_bytes, server_bytes, traces_bytes
+from model_repository.resources.pictures import MODEL_COPIES, picture_process_bytes
+from model_repository.resources.serving import elsewhere_bytes, further_worker_bytes, server_bytes, traces_bytes
+from model_repository.telemetry.log import Trace, parse_traceparent
 
 PAYLOAD_LIMIT = 64 * 1024
 """Bytes of the longest body that the CD side reads."""

@@ -12,7 +12,7 @@ from typing import Any, ClassVar, Protocol
 from google.api_core import exceptions as api
 from google.auth import exceptions as auth
 
-from model_repository.documents.receipt import Receipt
+from model_repository.documents.receipts.receipt import Receipt
 from model_repository.errors import SetupFault, TransientError
 from model_repository.names import IndexPrefix
 

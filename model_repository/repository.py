@@ -8,13 +8,12 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 
+from model_repository.bucket.store import Store, StoredObject
 from model_repository.digests import sha256_digest
-from model_repository.documents.address import ADDRESS_LIMIT, Address, format_address, parse_address
 from model_repository.documents.commit import COMMIT_LIMIT, Commit, LiveCommit, format_commit, parse_commit
 from model_repository.documents.detector_manifest import DetectorManifest, parse_detector_manifest
-from model_repository.documents.filter_receipt import FilterReceipt, format_filter_receipt, parse_filter_receipt
 from model_repository.documents.index_manifest import INDEX_MANIFEST_LIMIT, Build, parse_index_manifest
-from model_repository.documents.item_filter import (
+from model_repository.documents.items.item_filter import (
     FILTER_LIMIT,
     LiveFilter,
     decode_hidden,
@@ -25,10 +24,15 @@ from model_repository.documents.item_filter import (
     parse_last_good_filter,
 )
 from model_repository.documents.model_manifest import MODEL_MANIFEST_LIMIT, ModelManifest, parse_model_manifest
-from model_repository.documents.receipt import RECEIPT_LIMIT, Receipt, format_receipt, parse_receipt
+from model_repository.documents.receipts.address import ADDRESS_LIMIT, Address, format_address, parse_address
+from model_repository.documents.receipts.filter_receipt import (
+    FilterReceipt,
+    format_filter_receipt,
+    parse_filter_receipt,
+)
+from model_repository.documents.receipts.receipt import RECEIPT_LIMIT, Receipt, format_receipt, parse_receipt
 from model_repository.errors import GenerationConflict, NameRefused
 from model_repository.names import IndexPrefix, ModelPrefix, Target, parse_generation
-from model_repository.store import Store, StoredObject
 
 COMMITS = "commits/"
 """The folder of all commits."""

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import difflib
 
+from model_repository.bucket.store import Store
 from model_repository.builds import check_build
 from model_repository.documents.index_manifest import IndexManifest
 from model_repository.errors import BucketMissing, NameRefused, ObjectMissing
 from model_repository.names import IndexPrefix
-from model_repository.store import Store
 from operator_cli.errors import BuildMissing
 
 _SUGGESTIONS = 3

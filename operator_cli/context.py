@@ -9,8 +9,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, TextIO
 
+from model_repository.bucket.store import Store
 from model_repository.clock import Clock, SystemClock
-from model_repository.store import Store
 from operator_cli.check.google import Web
 from operator_cli.output.listing import Listing
 
@@ -18,7 +18,7 @@ from operator_cli.output.listing import Listing
 def open_bucket(name: str, patience: float) -> Store:
     """A bucket by its name. Raises `AccessDenied` where there are no credentials."""
     # Google's client takes half a second to import: --help and wrong usage don't pay for it (docs/operations.md)
-    from model_repository.gcs_store import GcsStore  # noqa: PLC0415
+    from model_repository.bucket.gcs_store import GcsStore  # noqa: PLC0415
 
     return GcsStore(name, patience=patience)
 

@@ -6,9 +6,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 
-from model_repository.documents.address import Address
+from model_repository.bucket.store import Store
 from model_repository.documents.commit import Commit, parse_commit
-from model_repository.documents.receipt import Outcome, Receipt
+from model_repository.documents.receipts.address import Address
+from model_repository.documents.receipts.receipt import Outcome, Receipt
 from model_repository.errors import DocumentMalformed, ObjectMissing
 from model_repository.names import Target
 from model_repository.repository import (
@@ -20,7 +21,6 @@ from model_repository.repository import (
     read_commit_object,
     read_receipt,
 )
-from model_repository.store import Store
 from operator_cli.builds import near_names, sentence
 from operator_cli.errors import CommitMissing
 

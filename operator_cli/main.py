@@ -11,11 +11,11 @@ from functools import partial
 from itertools import pairwise
 from typing import Any, Protocol
 
+from model_repository.bucket.store import Store
 from model_repository.deployment import footprint
 from model_repository.errors import DeliveryError
 from model_repository.exit_codes import ExitCode
 from model_repository.names import Target, parse_bucket_url
-from model_repository.store import Store
 from operator_cli.arguments import completion, parse_arguments
 from operator_cli.commands import changes, diff, filters, prune
 from operator_cli.commands.builds import list_builds

@@ -8,8 +8,8 @@ from collections.abc import Container
 from datetime import datetime
 from typing import Final
 
+from model_repository.bucket.store import ObjectInfo, Store
 from model_repository.errors import DocumentMalformed, ObjectMissing
-from model_repository.store import ObjectInfo, Store
 from operator_cli.pruning import YOUNG, Reach
 
 FEATURES: Final = "features/"

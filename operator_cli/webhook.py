@@ -9,8 +9,8 @@ from http import HTTPStatus
 from typing import ClassVar
 from urllib.parse import urlsplit
 
-from model_repository.documents.address import parse_url
-from model_repository.documents.receipt import printable
+from model_repository.documents.receipts.address import parse_url
+from model_repository.documents.receipts.receipt import printable
 from model_repository.errors import DocumentMalformed, NameRefused, TransientError
 from model_repository.fields import Fields, parse_document
 from model_repository.names import Target, parse_generation

@@ -17,7 +17,7 @@ import orjson
 from http_limits.budget import ByteBudget
 from http_limits.refusals import RequestRefused, Response
 from model_repository.documents.index_manifest import IndexManifest
-from model_repository.log import Log
+from model_repository.telemetry.log import Log
 from search_server.build.detector import BuildDetector
 from search_server.build.index import MappedIndex, Partition
 from search_server.build.model import Model

@@ -12,9 +12,9 @@ from http_limits.limits import ConnectionLimits
 from model_repository.digests import check_sha256
 from model_repository.environment import Environment
 from model_repository.names import IndexPrefix, Target, parse_generation
-from model_repository.processors import processors
-from model_repository.serving import CONNECTIONS, HELD_BYTES, JSON_BYTES
-from model_repository.spans import TRACEPARENT, spans_wanted
+from model_repository.resources.processors import processors
+from model_repository.resources.serving import CONNECTIONS, HELD_BYTES, JSON_BYTES
+from model_repository.telemetry.spans import TRACEPARENT, spans_wanted
 
 _MOST_WORKERS = 256
 _CACHE_SCHEMES = ("redis", "rediss", "unix")

@@ -13,7 +13,7 @@ import uvloop
 
 from model_repository.errors import Misconfigured
 from model_repository.exit_codes import ExitCode
-from model_repository.log import Log
+from model_repository.telemetry.log import Log
 from search_server.config import Config
 from search_server.supervisor import PodFailed, supervise
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
-from model_repository.log import Log
+from model_repository.telemetry.log import Log
 
 _CHUNK = 4 * 2**20
 _SECONDS = 60.0

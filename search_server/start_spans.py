@@ -12,8 +12,15 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-from model_repository.log import Log, Trace, parse_traceparent
-from model_repository.spans import Attribute, Beginning, attributes_of, close_spans, record_spans, span_of_past
+from model_repository.telemetry.log import Log, Trace, parse_traceparent
+from model_repository.telemetry.spans import (
+    Attribute,
+    Beginning,
+    attributes_of,
+    close_spans,
+    record_spans,
+    span_of_past,
+)
 from search_server.config import Config
 from search_server.metrics import Pull
 from search_server.pod import ProcessState, microseconds

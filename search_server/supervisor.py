@@ -21,7 +21,7 @@ from typing import Any
 
 from http_limits.listener import listen, share_port
 from model_repository.exit_codes import ExitCode
-from model_repository.log import Log
+from model_repository.telemetry.log import Log
 from search_server.config import Config
 from search_server.filters.keeper import FilterKeeper
 from search_server.metrics import read_pull

@@ -26,7 +26,7 @@ from http_limits.listener import affordable_connections, raise_open_files
 from model_repository.documents.detector_manifest import GoldenDetection
 from model_repository.errors import PermanentError
 from model_repository.exit_codes import ExitCode
-from model_repository.log import Log
+from model_repository.telemetry.log import Log
 from search_server.app import SearchApplication
 from search_server.build import open_and_prove, open_and_prove_detector
 from search_server.build.detector import BuildDetector

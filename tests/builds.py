@@ -14,6 +14,7 @@ from typing import Any
 
 import google_crc32c
 
+from model_repository.bucket.store import Store
 from model_repository.deployment import DeploymentRequest, Footprint
 from model_repository.digests import format_crc32c, sha256_digest
 from model_repository.documents.detector_manifest import DetectorManifest, format_detector_manifest
@@ -29,9 +30,8 @@ from model_repository.documents.index_manifest import (
     format_index_manifest,
 )
 from model_repository.documents.model_manifest import ModelInput, ModelManifest, Resize, format_model_manifest
-from model_repository.documents.receipt import Outcome, Receipt
+from model_repository.documents.receipts.receipt import Outcome, Receipt
 from model_repository.names import IndexPrefix, ModelPrefix, Target
-from model_repository.store import Store
 
 NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
 TARGET = Target("staging", "home")

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import google_crc32c
 
+from model_repository.bucket.store import ObjectInfo, StoredObject
 from model_repository.digests import format_crc32c
 from model_repository.errors import DocumentMalformed, GenerationConflict, ObjectMissing
-from model_repository.store import ObjectInfo, StoredObject
 
 
 class MemoryStore:

@@ -25,8 +25,8 @@ from embedding_batch.state.items import CATEGORY
 from embedding_batch.state.tables import write_table
 from embedding_batch.steps.models import LocalModel, new_model, own_model, publish_model
 from local_stack import bucket_server, processes
+from model_repository.bucket.gcs_store import GcsStore
 from model_repository.documents.model_manifest import ModelInput
-from model_repository.gcs_store import GcsStore
 from model_repository.names import IndexPrefix, ModelPrefix, Target
 
 BUCKET = "made-up"

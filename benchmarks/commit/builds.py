@@ -23,7 +23,7 @@ from model_repository.documents.index_manifest import (
     Partition,
     format_index_manifest,
 )
-from model_repository.documents.item_ids import encode_item_ids, encode_item_lookup
+from model_repository.documents.items.item_ids import encode_item_ids, encode_item_lookup
 from model_repository.names import IndexPrefix
 from tests.builds import index_manifest, partition
 

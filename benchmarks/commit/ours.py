@@ -12,7 +12,7 @@ from benchmarks.commit.pods import watched
 from benchmarks.commit.results import OURS, Idle, Run
 from benchmarks.made_index import INDEX
 from manifests import metadata as marks
-from model_repository.documents.receipt import Outcome
+from model_repository.documents.receipts.receipt import Outcome
 from tests.kubernetes.installation import NAMESPACE
 
 _LISTS_A_DAY = 0

@@ -21,11 +21,11 @@ from cd_webhook.state import Deployed, Trial, changed, read_deployed
 from cd_webhook.step import Step
 from manifests.canary import Canary, canary_of
 from manifests.metadata import MANAGER, build_annotations, canary_name, is_ours
+from model_repository.bucket.store import Store
 from model_repository.deployment import DeploymentRequest
 from model_repository.errors import PermanentError
-from model_repository.log import Log
 from model_repository.repository import read_build
-from model_repository.store import Store
+from model_repository.telemetry.log import Log
 
 _FOREIGN = f"Deployment {{}} isn't managed by {MANAGER}, so no canary can be made; rename it, or the index"
 

@@ -17,7 +17,7 @@ from cd_webhook.canary.judgement import LEAST_SAMPLES
 from cd_webhook.cluster import Object
 from cd_webhook.pod_client import NO_REPLY, Ask, Reply, address_of
 from cd_webhook.rules.pods import OUR_CONTAINERS, is_ready
-from model_repository.documents.canary_figures import CanaryFigures, TrackFigures
+from model_repository.documents.receipts.canary_figures import CanaryFigures, TrackFigures
 
 ROUND_SECONDS = 0.5
 """Between two rounds of questions."""

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote, urlencode
 
+from model_repository.comparing.golden import same_distance
 from model_repository.documents.index_manifest import GoldenQuery, IndexManifest
-from model_repository.golden import same_distance
 
 _MOST = 200
 

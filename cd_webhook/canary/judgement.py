@@ -13,7 +13,7 @@ from datetime import timedelta
 from cd_webhook.rules.rollout import Failed
 from cd_webhook.state import Trial
 from manifests.canary import Canary
-from model_repository.documents.canary_figures import CanaryFigures, TrackFigures
+from model_repository.documents.receipts.canary_figures import CanaryFigures, TrackFigures
 
 LEAST_SAMPLES = 40
 """Fewer answers judge nothing: a 95th percentile would rest on less than two of them, one failure would be 2.5 %."""

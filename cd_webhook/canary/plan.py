@@ -10,7 +10,7 @@ from cd_webhook.rules.plan import begun, given_up, serves_on
 from cd_webhook.rules.rollout import Failed
 from cd_webhook.state import Deployed, Rollout, Trial
 from model_repository.deployment import DeploymentRequest
-from model_repository.documents.canary_figures import CanaryFigures
+from model_repository.documents.receipts.canary_figures import CanaryFigures
 
 
 def tried_out(

@@ -8,7 +8,7 @@ from typing import cast
 
 from cd_webhook.cluster.interface import Cluster
 from model_repository.errors import Misconfigured
-from model_repository.log import Log
+from model_repository.telemetry.log import Log
 
 Connect = Callable[[Mapping[str, str], str, Log], Cluster]
 """From the environment's variables, the namespace and a log to the cluster; raises `Misconfigured`."""

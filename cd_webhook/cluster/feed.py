@@ -16,7 +16,7 @@ from cd_webhook.cluster.api import Expired, KubernetesApi
 from cd_webhook.cluster.interface import ClusterUnavailable
 from manifests.metadata import INSTANCE
 from model_repository.errors import DeliveryError
-from model_repository.log import Log
+from model_repository.telemetry.log import Log
 
 _SERVER_SECONDS = 240
 """After this the server ends a watch, and it is taken up again."""

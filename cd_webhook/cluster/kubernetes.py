@@ -16,7 +16,7 @@ from cd_webhook.cluster.managed_fields import taken_over
 from manifests.metadata import MANAGED_BY, MANAGER, deployment_selector
 from model_repository.environment import Environment
 from model_repository.fields import format_moment
-from model_repository.log import Log
+from model_repository.telemetry.log import Log
 
 _PAGE = "250"
 _HTTP: Final = 80

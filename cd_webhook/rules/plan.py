@@ -16,8 +16,8 @@ from cd_webhook.rules.rollout import Failed
 from cd_webhook.state import Deployed, Rollout, format_deployed, seal
 from manifests.metadata import STATE
 from model_repository.deployment import DeploymentRequest
-from model_repository.documents.canary_figures import CanaryFigures
-from model_repository.documents.receipt import Outcome, Receipt
+from model_repository.documents.receipts.canary_figures import CanaryFigures
+from model_repository.documents.receipts.receipt import Outcome, Receipt
 from model_repository.names import Target
 
 

@@ -13,8 +13,12 @@ from cd_webhook.state.deployed import NEVER, Deployed, Rollout, Trial
 from manifests.canary import Canary, parse_canary
 from manifests.metadata import COMMIT_GENERATION, PREFIX, STATE, build_annotations
 from model_repository.deployment import DeploymentRequest
-from model_repository.documents.canary_figures import CanaryFigures, format_canary_figures, parse_canary_figures
-from model_repository.documents.receipt import Receipt, format_receipt, parse_receipt
+from model_repository.documents.receipts.canary_figures import (
+    CanaryFigures,
+    format_canary_figures,
+    parse_canary_figures,
+)
+from model_repository.documents.receipts.receipt import Receipt, format_receipt, parse_receipt
 from model_repository.errors import PermanentError
 from model_repository.fields import Fields, format_moment
 from model_repository.names import Target, parse_generation

@@ -10,8 +10,8 @@ from enum import StrEnum
 from cd_webhook.cluster import Object
 from manifests.canary import Canary
 from model_repository.deployment import DeploymentRequest
-from model_repository.documents.canary_figures import CanaryFigures
-from model_repository.documents.receipt import Receipt
+from model_repository.documents.receipts.canary_figures import CanaryFigures
+from model_repository.documents.receipts.receipt import Receipt
 
 NEVER = datetime(1970, 1, 1, tzinfo=UTC)
 

@@ -24,7 +24,7 @@ from image_embedder import (
 )
 from image_embedder.confinement import confine, one_picture
 from model_repository.documents.model_manifest import ModelInput
-from model_repository.pictures import PROCESSOR_SECONDS_LIMIT
+from model_repository.resources.pictures import PROCESSOR_SECONDS_LIMIT
 
 
 class Model(Protocol):

@@ -15,7 +15,7 @@ from embedding_batch.pictures.picture import Fetched, Picture
 from embedding_batch.pictures.politeness import Politeness
 from embedding_batch.pictures.room import Room, Share
 from embedding_batch.pictures.stored import Stored
-from model_repository.store import Store
+from model_repository.bucket.store import Store
 
 if TYPE_CHECKING:
     from embedding_batch.pictures.web import Web

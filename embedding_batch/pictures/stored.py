@@ -17,9 +17,9 @@ from urllib.parse import unquote, urlsplit
 from embedding_batch.pictures.picture import Fetched, Picture, missing
 from embedding_batch.pictures.politeness import Politeness
 from embedding_batch.pictures.room import Room, Share
+from model_repository.bucket.store import Store
 from model_repository.errors import AccessDenied, BucketRefused, DocumentMalformed, NameRefused, ObjectMissing
 from model_repository.names import check_bucket
-from model_repository.store import Store
 
 THREADS: Final = 8
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")

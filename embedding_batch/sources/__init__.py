@@ -28,9 +28,9 @@ from embedding_batch.sources.folders import has_pictures, read_folders
 from embedding_batch.sources.jsonl import read_jsonl
 from embedding_batch.sources.rows import CATALOGUE_SCHEMA, CATEGORY_LIMIT, ID_LIMIT, PICTURE_LIMIT, is_utf_8
 from embedding_batch.sources.tables import read_csv, read_parquet
+from model_repository.bucket.gcs_store import GcsStore
+from model_repository.bucket.store import Store
 from model_repository.errors import Misconfigured
-from model_repository.gcs_store import GcsStore
-from model_repository.store import Store
 
 __all__ = ["CATALOGUE_SCHEMA", "CATEGORY_LIMIT", "ID_LIMIT", "PICTURE_LIMIT", "read_catalogue"]
 

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from model_repository.bucket.store import Store
 from model_repository.names import parse_bucket_url
-from model_repository.store import Store
 
 GCS: Final = "gs://"
 PATTERN: Final = r"[*?\[]"

@@ -16,7 +16,7 @@ import pyarrow.types as kinds
 
 from embedding_batch.errors import CatalogueMalformed
 from embedding_batch.sources.pictures import resolve
-from model_repository.documents.item_tags import TAG_LIMIT, parse_tag
+from model_repository.documents.items.item_tags import TAG_LIMIT, parse_tag
 from model_repository.errors import NameRefused
 
 CATALOGUE_SCHEMA: Final = pa.schema(

@@ -30,8 +30,8 @@ from numpy.typing import NDArray
 from embedding_batch.errors import StateDamaged
 from embedding_batch.events import Listener, Warned
 from embedding_batch.steps.uploading import describe
+from model_repository.bucket.store import Store
 from model_repository.errors import GenerationConflict, ObjectMissing
-from model_repository.store import Store
 
 SUFFIX = ".arrow"
 DIGEST = "image_sha256"

@@ -14,10 +14,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from embedding_batch.errors import StepMissing
+from model_repository.bucket.store import Store
 from model_repository.errors import GenerationConflict, ObjectMissing
 from model_repository.fields import format_document
 from model_repository.names import IndexPrefix
-from model_repository.store import Store
 
 RECORD_LIMIT = 64 * 1024 * 1024
 

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 from embedding_batch.errors import NameTaken, StepMissing
 from embedding_batch.state.folder import RECORD_LIMIT, RunFolder
+from model_repository.bucket.store import Store
 from model_repository.errors import GenerationConflict, ObjectMissing
 from model_repository.fields import format_document, format_moment
 from model_repository.names import IndexPrefix
-from model_repository.store import Store
 
 if TYPE_CHECKING:
     from embedding_batch.config import Config

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from embedding_batch.errors import StateDamaged
-from model_repository.store import Store
+from model_repository.bucket.store import Store
 
 
 def write_table(store: Store, name: str, table: pa.Table, scratch: Path) -> None:

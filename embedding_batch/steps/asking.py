@@ -14,11 +14,11 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from model_repository.comparing import Place
+from model_repository.comparing.items import Place
+from model_repository.comparing.ranking import overlap, rank_biased_overlap
 from model_repository.documents.build_diff import Example
 from model_repository.documents.index_manifest import Partition
-from model_repository.documents.item_ids import ItemIds, ItemLookup
-from model_repository.ranking import overlap, rank_biased_overlap
+from model_repository.documents.items.item_ids import ItemIds, ItemLookup
 from vector_index import VectorIndex
 
 NEIGHBORS: Final = 10

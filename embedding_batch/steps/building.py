@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from embedding_batch.method import Method
 from model_repository.documents.index_manifest import Engine, Storage
-from model_repository.documents.item_ids import encode_item_ids
+from model_repository.documents.items.item_ids import encode_item_ids
 from vector_index import ExactIndex, VectorIndex, build_index, open_index
 
 _SLUG_LIMIT = 80

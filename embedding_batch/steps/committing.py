@@ -10,6 +10,7 @@ from typing import Any
 from embedding_batch.errors import ChangeUnexpected, CommitLost
 from embedding_batch.events import Listener, Warned
 from embedding_batch.run import Run
+from model_repository.bucket.store import Store
 from model_repository.documents.commit import Commit, LiveCommit, format_commit, parse_commit
 from model_repository.errors import (
     BucketUnavailable,
@@ -20,7 +21,6 @@ from model_repository.errors import (
 from model_repository.fields import format_document
 from model_repository.names import IndexPrefix, Target
 from model_repository.repository import read_build, read_live_commit, write_commit
-from model_repository.store import Store
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ from embedding_batch.errors import ModelUnsound
 from embedding_batch.steps.models import MODEL_FILE, RUNTIME, fetched_file
 from embedding_batch.steps.uploading import Content, describe, upload_files, upload_manifest
 from image_embedder import CROPPING, Detector, InputRefused, open_picture
+from model_repository.bucket.store import Store
 from model_repository.digests import sha256_digest
 from model_repository.documents.detector_manifest import (
     DetectorManifest,
@@ -26,7 +27,6 @@ from model_repository.documents.index_manifest import DetectorReference
 from model_repository.documents.model_manifest import MODEL_MANIFEST_LIMIT, ModelInput
 from model_repository.errors import Misconfigured
 from model_repository.names import ModelPrefix
-from model_repository.store import Store
 
 _CLEAR = 0.5
 """A region's score by which a pod proves itself: what is found below it may be lost to another machine's rounding."""

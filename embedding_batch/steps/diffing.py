@@ -29,7 +29,8 @@ from embedding_batch.state.tables import read_table
 from embedding_batch.steps.asking import Asked, Category, Part
 from embedding_batch.steps.committing import Serving
 from embedding_batch.steps.gates import judge
-from model_repository.comparing import Shared, category_diffs, compare_items, tag_diffs
+from model_repository.bucket.store import Store
+from model_repository.comparing.items import Shared, category_diffs, compare_items, tag_diffs
 from model_repository.documents.build_diff import (
     Alike,
     BuildDiff,
@@ -38,12 +39,11 @@ from model_repository.documents.build_diff import (
     parse_build_diff,
 )
 from model_repository.documents.index_manifest import IndexManifest, Partition
-from model_repository.documents.item_ids import ItemIds, ItemLookup
-from model_repository.documents.item_tags import ItemTags
+from model_repository.documents.items.item_ids import ItemIds, ItemLookup
+from model_repository.documents.items.item_tags import ItemTags
 from model_repository.errors import BuildIncomplete, DocumentMalformed, ObjectMissing, PermanentError
 from model_repository.names import IndexPrefix
 from model_repository.repository import read_build, read_model_manifest
-from model_repository.store import Store
 from vector_index import PartitionFiles
 
 PROBES: Final = 1000

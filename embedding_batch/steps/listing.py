@@ -24,8 +24,8 @@ from embedding_batch.state.items import KNOWN, REMOTE, SHARD_SCHEMA, gather_item
 from embedding_batch.state.tables import read_table, write_table
 from embedding_batch.steps.committing import look
 from embedding_batch.steps.tagging import check_tags
+from model_repository.bucket.store import ObjectInfo
 from model_repository.documents.files import FILES_LIMIT
-from model_repository.store import ObjectInfo
 
 MOST_PARTS: Final = (FILES_LIMIT - 1) // 2
 """Partitions of an index, at least one for each category: each has two files in a build, beside the lookup."""

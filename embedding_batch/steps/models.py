@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from embedding_batch.errors import ModelUnsound, NameTaken
 from embedding_batch.steps.uploading import Content, describe, upload_files, upload_manifest
 from image_embedder import PREPROCESSING, Embedder, InputRefused
+from model_repository.bucket.store import Store
 from model_repository.digests import sha256_digest
 from model_repository.documents.detector_manifest import DetectorManifest
 from model_repository.documents.files import check_files
@@ -33,7 +34,6 @@ from model_repository.documents.model_manifest import (
 )
 from model_repository.errors import BuildIncomplete, DocumentMalformed, ObjectMissing
 from model_repository.names import ModelPrefix
-from model_repository.store import Store
 from tools.make_model import make_model
 
 MODEL_FILE = "model.onnx"

@@ -27,7 +27,7 @@ from model_repository.documents.index_manifest import (
     format_index_manifest,
     parse_index_manifest,
 )
-from model_repository.documents.item_ids import ItemLookup, encode_item_lookup
+from model_repository.documents.items.item_ids import ItemLookup, encode_item_lookup
 from model_repository.fields import format_document
 from model_repository.repository import read_build
 

@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 
 from embedding_batch.errors import CatalogueMalformed
 from model_repository.documents.index_manifest import TagsReference
-from model_repository.documents.item_tags import TAGS_LIMIT, ItemTags, encode_item_tags, parse_tag, tag_name
+from model_repository.documents.items.item_tags import TAGS_LIMIT, ItemTags, encode_item_tags, parse_tag, tag_name
 from model_repository.errors import NameRefused
 
 TAGS_FILE: Final = "items.tags"

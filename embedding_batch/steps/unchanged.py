@@ -11,7 +11,7 @@ import pyarrow as pa
 from embedding_batch.run import Run
 from embedding_batch.state.folder import RunFolder
 from embedding_batch.steps.committing import Serving
-from model_repository.documents.receipt import Outcome
+from model_repository.documents.receipts.receipt import Outcome
 from model_repository.errors import DocumentMalformed, ObjectMissing
 from model_repository.fields import format_document
 from model_repository.repository import read_receipt

@@ -11,11 +11,11 @@ from typing import BinaryIO
 import google_crc32c
 
 from embedding_batch.errors import NameTaken
+from model_repository.bucket.store import Store
 from model_repository.digests import format_crc32c
 from model_repository.documents.files import BLOCK_BYTES, File
 from model_repository.errors import GenerationConflict
 from model_repository.names import IndexPrefix, ModelPrefix
-from model_repository.store import Store
 
 UPLOADS = 8
 """At a time: small files wait for the bucket, not for the network."""

@@ -24,7 +24,7 @@ from embedding_batch.sources import CATEGORY_LIMIT, ID_LIMIT
 from embedding_batch.sources.files import find_files
 from embedding_batch.steps.building import Vectors
 from embedding_batch.steps.listing import MOST_PARTS
-from model_repository.store import Store
+from model_repository.bucket.store import Store
 
 COLUMNS: Final = ("id", "category", "vector")
 _TAGS: Final = "tags"

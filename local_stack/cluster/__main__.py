@@ -16,7 +16,7 @@ from local_stack.cluster.cluster import Cluster
 from local_stack.cluster.node import Node
 from model_repository.errors import PermanentError
 from model_repository.exit_codes import ExitCode
-from model_repository.log import Log
+from model_repository.telemetry.log import Log
 
 _STOP_GRACE = 0.3
 """Seconds from SIGTERM to SIGKILL for pods when the cluster itself ends."""

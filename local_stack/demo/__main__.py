@@ -18,8 +18,8 @@ from local_stack.demo.products import Product, picture_server, read_shop, two_da
 from local_stack.demo.story import INDEX, Story
 from local_stack.processes import ProgramFailed, spare_loopback
 from local_stack.stack import LocalStack, StackOptions
+from model_repository.bucket.gcs_store import GcsStore
 from model_repository.errors import DeliveryError
-from model_repository.gcs_store import GcsStore
 from model_repository.names import Target
 
 CHECKOUT = Path(__file__).resolve().parents[2]

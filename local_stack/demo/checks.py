@@ -10,7 +10,7 @@ from typing import Any
 
 from local_stack.demo.client import Traffic
 from local_stack.demo.evaluation import Evaluation
-from model_repository.documents.receipt import Outcome, Receipt
+from model_repository.documents.receipts.receipt import Outcome, Receipt
 
 _CLOCKS = 0.5
 """Seconds by which the moments that several programs note may overlap."""

@@ -8,10 +8,10 @@ from typing import Any
 
 import google_crc32c
 
+from model_repository.bucket.store import Store
 from model_repository.digests import format_crc32c, sha256_digest
-from model_repository.documents.item_ids import ItemIds, encode_item_ids, encode_item_lookup
+from model_repository.documents.items.item_ids import ItemIds, encode_item_ids, encode_item_lookup
 from model_repository.names import IndexPrefix
-from model_repository.store import Store
 
 Manifest = dict[str, Any]
 Files = dict[str, bytes]

@@ -25,9 +25,9 @@ from local_stack.demo.things import ROOM, THINGS, published_detector, room_photo
 from local_stack.demo.timeline import stages
 from local_stack.processes import ProgramFailed
 from local_stack.stack import LocalStack
-from model_repository.documents.receipt import Outcome, Receipt
+from model_repository.bucket.gcs_store import GcsStore
+from model_repository.documents.receipts.receipt import Outcome, Receipt
 from model_repository.errors import ObjectMissing
-from model_repository.gcs_store import GcsStore
 from model_repository.names import IndexPrefix, Target
 from model_repository.repository import read_build, read_commit_object, read_receipt
 

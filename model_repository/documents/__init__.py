@@ -1,5 +1,5 @@
 """What stands in the bucket, each document with its reader and its writer: parse(format(x)) == x.
 
-`commit` (what should serve), `index_manifest` (a build), `model_manifest` (a model) and `receipt` (what became of a
-commit, with the `canary_figures` of its canary); `files` and `item_ids` are parts of a build.
+`commit` (what should serve), `index_manifest` (a build), `model_manifest` (a model) and `receipts` (what became of a
+commit); `files` and `items` are parts of a build.
 """

@@ -6,11 +6,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from model_repository.bucket.store import ObjectInfo
 from model_repository.digests import check_crc32c
 from model_repository.errors import BuildIncomplete, NameRefused
 from model_repository.fields import Fields
 from model_repository.names import check_file
-from model_repository.store import ObjectInfo
 
 FILES_LIMIT = 20_000
 """Most files of one build or model."""

@@ -18,11 +18,11 @@ from starlette.responses import JSONResponse, RedirectResponse, Response, Stream
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from model_repository.bucket.store import Store
 from model_repository.clock import Clock
 from model_repository.errors import AccessDenied, DeliveryError, GenerationConflict, TransientError
 from model_repository.fields import format_moment, parse_document
 from model_repository.names import Target, parse_generation
-from model_repository.store import Store
 from operator_cli.board.details import details, diff
 from operator_cli.board.identity import OwnMachine, SignIn, SignInNeeded
 from operator_cli.board.overview import Overview, Row, for_scripts

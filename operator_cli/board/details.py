@@ -5,10 +5,10 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import Any
 
-from model_repository.documents.receipt import Receipt
+from model_repository.bucket.store import Store
+from model_repository.documents.receipts.receipt import Receipt
 from model_repository.errors import DocumentMalformed, NameRefused, ObjectMissing
 from model_repository.names import IndexPrefix, Target
-from model_repository.store import Store
 from operator_cli.board.overview import Builds, for_scripts
 from operator_cli.commands.diff import for_programs, read_diff
 from operator_cli.commands.status import held_generation, history

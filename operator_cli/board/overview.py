@@ -12,14 +12,14 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
+from model_repository.bucket.store import Store
 from model_repository.clock import Clock
 from model_repository.documents.index_manifest import IndexManifest, mean_recall
-from model_repository.documents.receipt import Outcome, Receipt
+from model_repository.documents.receipts.receipt import Outcome, Receipt
 from model_repository.errors import DeliveryError, PermanentError
 from model_repository.fields import format_moment
 from model_repository.names import SHADOW, IndexPrefix
 from model_repository.repository import CommitObject, list_commits, read_build
-from model_repository.store import Store
 from operator_cli.commands.status import TargetStatus, listed
 from operator_cli.live import UnreadableReceipt
 from operator_cli.output import programs

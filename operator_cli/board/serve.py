@@ -9,7 +9,7 @@ from datetime import timedelta
 
 import uvicorn
 
-from model_repository.store import Store
+from model_repository.bucket.store import Store
 from operator_cli.board.app import Board, application
 from operator_cli.board.identity import Iap, OwnMachine, ReadOnly, SignIn
 from operator_cli.board.overview import Overview

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections import defaultdict
 from dataclasses import dataclass
 
+from model_repository.bucket.store import Store
 from model_repository.documents.index_manifest import IndexManifest
 from model_repository.errors import NameRefused, PermanentError
 from model_repository.names import IndexPrefix
 from model_repository.repository import list_commits, read_build
-from model_repository.store import Store
 from operator_cli.builds import build_missing
 from operator_cli.live import read_live
 

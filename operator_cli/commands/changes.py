@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from datetime import datetime
 
+from model_repository.bucket.store import Store
 from model_repository.documents.commit import REASON_LIMIT, Commit, format_commit, parse_commit
 from model_repository.documents.index_manifest import IndexManifest
-from model_repository.documents.receipt import Outcome, Receipt
+from model_repository.documents.receipts.receipt import Outcome, Receipt
 from model_repository.errors import DocumentMalformed, GenerationConflict, NameRefused, PermanentError
 from model_repository.names import IndexPrefix, Target
 from model_repository.repository import read_build, write_commit
-from model_repository.store import Store
 from operator_cli.builds import parse_build, whole_build
 from operator_cli.commands.rollback import pick_rollback
 from operator_cli.errors import CommitOnHold, NothingServed

@@ -13,11 +13,11 @@ from urllib.parse import quote
 
 import requests
 
+from model_repository.bucket.store import Store
+from model_repository.comparing.ranking import overlap, rank_biased_overlap
 from model_repository.documents.model_manifest import MODEL_MANIFEST_LIMIT, parse_model_manifest
 from model_repository.errors import TransientError
 from model_repository.names import ModelPrefix
-from model_repository.ranking import overlap, rank_biased_overlap
-from model_repository.store import Store
 
 _SECONDS = 30.0
 _PICTURE_LIMIT = 32 * 1024 * 1024

@@ -6,7 +6,8 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from model_repository.comparing import category_diffs, compare_items
+from model_repository.bucket.store import Store
+from model_repository.comparing.items import category_diffs, compare_items
 from model_repository.documents.build_diff import (
     DIFF_LIMIT,
     Alike,
@@ -17,10 +18,9 @@ from model_repository.documents.build_diff import (
     parse_build_diff,
 )
 from model_repository.documents.index_manifest import IndexManifest
-from model_repository.documents.item_ids import ItemLookup
+from model_repository.documents.items.item_ids import ItemLookup
 from model_repository.errors import NameRefused, ObjectMissing
 from model_repository.names import IndexPrefix, check_label
-from model_repository.store import Store
 from operator_cli.builds import parse_build, whole_build
 from operator_cli.errors import BuildMissing
 

@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from model_repository.documents.filter_receipt import FilterOutcome, FilterReceipt
-from model_repository.documents.item_filter import LiveFilter
+from model_repository.bucket.store import Store
+from model_repository.documents.items.item_filter import LiveFilter
+from model_repository.documents.receipts.filter_receipt import FilterOutcome, FilterReceipt
 from model_repository.errors import DocumentMalformed, ObjectMissing
 from model_repository.exit_codes import ExitCode
 from model_repository.names import Target
 from model_repository.repository import read_filter_receipt, read_live_filter, write_filter
-from model_repository.store import Store
 from operator_cli.context import Context
 from operator_cli.errors import UsageRefused
 

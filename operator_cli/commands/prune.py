@@ -10,12 +10,12 @@ from datetime import datetime
 from itertools import islice
 from typing import Any
 
+from model_repository.bucket.store import ObjectInfo, Store
 from model_repository.clock import Clock
-from model_repository.documents.receipt import Outcome, Receipt
+from model_repository.documents.receipts.receipt import Outcome, Receipt
 from model_repository.errors import DocumentMalformed, NameRefused, ObjectMissing
 from model_repository.names import IndexPrefix, ModelPrefix, Target
 from model_repository.repository import list_commits, read_build
-from model_repository.store import ObjectInfo, Store
 from operator_cli.live import RECEIPTS_READ, read_live, read_receipt_or_none, receipts
 from operator_cli.live import UnreadableReceipt as Unreadable
 from operator_cli.output.listing import Column, Line, Listing

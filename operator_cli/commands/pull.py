@@ -12,11 +12,11 @@ from collections import deque
 from pathlib import Path
 from typing import Any
 
+from model_repository.bucket.store import Store
 from model_repository.errors import NameRefused, ObjectMissing
 from model_repository.exit_codes import ExitCode
 from model_repository.names import IndexPrefix
 from model_repository.repository import read_build
-from model_repository.store import Store
 from operator_cli.builds import build_missing, parse_build
 from operator_cli.context import Context
 from operator_cli.errors import PullerMissing

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from model_repository.documents.index_manifest import IndexManifest
-from model_repository.documents.receipt import Outcome, Receipt
+from model_repository.documents.receipts.receipt import Outcome, Receipt
 from model_repository.errors import PermanentError
 from model_repository.names import IndexPrefix
 from operator_cli.errors import NothingServed

@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import islice
 
-from model_repository.documents.address import Address
+from model_repository.bucket.store import Store
 from model_repository.documents.incidents import INCIDENTS_LIMIT, Incident, parse_incidents
-from model_repository.documents.receipt import Outcome, Receipt
+from model_repository.documents.receipts.address import Address
+from model_repository.documents.receipts.receipt import Outcome, Receipt
 from model_repository.errors import AccessDenied, DocumentMalformed, ObjectMissing
 from model_repository.names import Target, environment_incidents_name
 from model_repository.repository import COMMITS, CommitObject, list_commits, read_live_commit
-from model_repository.store import Store
 from operator_cli.live import (
     RECEIPTS_READ,
     Live,

@@ -6,12 +6,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
 
+from model_repository.bucket.store import Store
 from model_repository.clock import Clock
-from model_repository.documents.receipt import Outcome
+from model_repository.documents.receipts.receipt import Outcome
 from model_repository.errors import DeliveryError, TransientError
 from model_repository.exit_codes import ExitCode
 from model_repository.names import Target
-from model_repository.store import Store
 from operator_cli.live import UnreadableReceipt, read_live, read_receipt_or_none
 
 _FIRST_PAUSE = 0.25

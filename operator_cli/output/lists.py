@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime
 
-from model_repository.documents.receipt import Receipt
+from model_repository.documents.receipts.receipt import Receipt
 from model_repository.repository import CommitObject
 from operator_cli.commands.builds import BuildRow
 from operator_cli.commands.status import TargetStatus

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 
-from model_repository.documents.address import Address
-from model_repository.documents.canary_figures import CanaryFigures, TrackFigures
 from model_repository.documents.incidents import Incident
-from model_repository.documents.receipt import Receipt
+from model_repository.documents.receipts.address import Address
+from model_repository.documents.receipts.canary_figures import CanaryFigures, TrackFigures
+from model_repository.documents.receipts.receipt import Receipt
 from model_repository.names import Target
 from model_repository.repository import CommitObject
 from operator_cli.commands.builds import BuildRow

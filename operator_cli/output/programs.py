@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
-from model_repository.documents.canary_figures import format_canary_figures
-from model_repository.documents.receipt import Receipt
+from model_repository.documents.receipts.canary_figures import format_canary_figures
+from model_repository.documents.receipts.receipt import Receipt
 from model_repository.fields import format_moment
 from model_repository.names import IndexPrefix, Target
 from model_repository.repository import CommitObject

@@ -6,8 +6,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from model_repository.log import Log
 from model_repository.names import IndexPrefix
+from model_repository.telemetry.log import Log
 from search_server.build.detector import BuildDetector, Missed, open_detector, prove_detector
 from search_server.build.index import MappedIndex, open_index
 from search_server.build.model import Model, open_model

@@ -21,8 +21,8 @@ from model_repository.digests import sha256_digest
 from model_repository.documents.files import File
 from model_repository.documents.index_manifest import Engine, IndexManifest, parse_index_manifest
 from model_repository.documents.index_manifest import Partition as Promise
-from model_repository.documents.item_ids import ItemIds, ItemLookup
-from model_repository.documents.item_tags import ItemTags
+from model_repository.documents.items.item_ids import ItemIds, ItemLookup
+from model_repository.documents.items.item_tags import ItemTags
 from model_repository.errors import DocumentMalformed, PermanentError
 from model_repository.names import IndexPrefix
 from search_server.errors import ItemUnknown, ParameterRefused

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from model_repository.comparing.golden import same_distance
 from model_repository.documents.index_manifest import GoldenQuery
 from model_repository.documents.model_manifest import GoldenImage
 from model_repository.errors import PermanentError
-from model_repository.golden import same_distance
 from search_server.build.index import MappedIndex
 from search_server.build.model import Model
 from search_server.errors import ItemUnknown

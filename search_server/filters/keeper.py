@@ -15,7 +15,7 @@ from pathlib import Path
 
 from model_repository.errors import TransientError
 from model_repository.exit_codes import ExitCode
-from model_repository.log import Log
+from model_repository.telemetry.log import Log
 from search_server.config import Config
 from search_server.pod import PodState
 

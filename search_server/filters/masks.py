@@ -21,8 +21,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model_repository.documents.index_manifest import parse_index_manifest
-from model_repository.documents.item_filter import read_hashes
-from model_repository.documents.item_ids import ItemLookup
+from model_repository.documents.items.item_filter import read_hashes
+from model_repository.documents.items.item_ids import ItemLookup
 from model_repository.names import IndexPrefix
 from vector_index import Visible
 

@@ -10,7 +10,7 @@ from functools import reduce
 import numpy as np
 from numpy.typing import NDArray
 
-from model_repository.documents.item_tags import ItemTags
+from model_repository.documents.items.item_tags import ItemTags
 from search_server.filters.masks import Masks
 from vector_index import Visible
 

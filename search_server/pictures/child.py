@@ -30,7 +30,7 @@ from image_embedder import (
     preprocess_decoded,
 )
 from image_embedder.confinement import confine, one_picture
-from model_repository.pictures import PROCESSOR_SECONDS_LIMIT
+from model_repository.resources.pictures import PROCESSOR_SECONDS_LIMIT
 from search_server.pictures.messages import (
     ANSWER,
     FAILED,

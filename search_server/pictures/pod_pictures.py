@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 
-from model_repository.log import Log
+from model_repository.telemetry.log import Log
 from search_server.config import Config
 from search_server.pictures.door import PictureDoor
 from search_server.pictures.processes import PictureProcesses

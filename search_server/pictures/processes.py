@@ -12,8 +12,8 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Final
 
-from model_repository.log import Log
-from model_repository.pictures import PROCESSOR_SECONDS_LIMIT
+from model_repository.resources.pictures import PROCESSOR_SECONDS_LIMIT
+from model_repository.telemetry.log import Log
 from search_server.pictures.messages import (
     ANSWER,
     FAILED,

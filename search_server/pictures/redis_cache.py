@@ -15,7 +15,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
-from model_repository.log import Log
+from model_repository.telemetry.log import Log
 from search_server.pictures.messages import LONGEST_ANSWER
 from search_server.pod import PodState
 

@@ -6,7 +6,7 @@ from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from typing import Final, Protocol
 
-from model_repository.serving import REMEMBERED_BYTES
+from model_repository.resources.serving import REMEMBERED_BYTES
 from search_server.pictures.answers import fits, name_of, sealed, unsealed
 from search_server.pictures.messages import Answer, Question
 from search_server.pod import PodState

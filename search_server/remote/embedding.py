@@ -15,8 +15,8 @@ from typing import Final
 
 from model_repository.documents.model_manifest import Layout, PixelType
 from model_repository.errors import PermanentError
-from model_repository.log import Log
-from model_repository.serving import PIXELS_BYTES
+from model_repository.resources.serving import PIXELS_BYTES
+from model_repository.telemetry.log import Log
 from search_server.pictures.messages import (
     AWAY,
     PIXEL_REGIONS,

@@ -15,8 +15,8 @@ from pathlib import Path
 
 import pyarrow as pa
 
+from model_repository.bucket.gcs_store import GcsStore
 from model_repository.documents.files import check_files
-from model_repository.gcs_store import GcsStore
 from model_repository.names import IndexPrefix, Target
 from model_repository.repository import read_build, read_live_commit
 

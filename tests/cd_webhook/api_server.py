@@ -17,7 +17,7 @@ from kubernetes import client
 from cd_webhook.cluster.api import KubernetesApi
 from cd_webhook.cluster.kubernetes import KubernetesCluster
 from manifests import metadata as marks
-from model_repository.log import Log
+from model_repository.telemetry.log import Log
 
 DEPLOYMENTS = "/apis/apps/v1/namespaces/search/deployments"
 PODS = "/api/v1/namespaces/search/pods"

@@ -13,7 +13,7 @@ import pytest
 from cd_webhook.cluster import Cluster, ClusterRefused, Conflict, Object, version_of
 from manifests import metadata as marks
 from manifests.canary import canary_of
-from model_repository.documents.address import parse_url
+from model_repository.documents.receipts.address import parse_url
 
 Make = Callable[[str, int], tuple[Object, Object]]
 """From an index' name and a generation to its Deployment and Service."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from cd_webhook.cluster import Cluster
-from model_repository.log import Log
+from model_repository.telemetry.log import Log
 from tests.cd_webhook.fake_cluster import FakeCluster
 
 

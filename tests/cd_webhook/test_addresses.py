@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from cd_webhook.cluster import ClusterUnavailable
-from model_repository.documents.address import Address
+from model_repository.documents.receipts.address import Address
 from model_repository.errors import ObjectMissing
 from model_repository.names import Target
 from model_repository.repository import read_address

@@ -12,8 +12,8 @@ import pytest
 from cd_webhook import main
 from cd_webhook.cluster import Cluster
 from cd_webhook.config import Config
-from model_repository.log import Log
 from model_repository.names import IndexPrefix
+from model_repository.telemetry.log import Log
 from tests import builds
 from tests.cd_webhook.fake_cluster import FakeCluster
 from tests.cd_webhook.webhook_scene import TARGET, VALUES, SharedStore, request

@@ -12,7 +12,7 @@ from cd_webhook.canary.judgement import Aborted, Judgement, Passed, Watching, ju
 from cd_webhook.state import Trial
 from manifests.canary import Canary
 from manifests.render import render
-from model_repository.documents.canary_figures import CanaryFigures, TrackFigures
+from model_repository.documents.receipts.canary_figures import CanaryFigures, TrackFigures
 from tests.cd_webhook.webhook_scene import request, values
 
 RULES = Canary(seconds=60)

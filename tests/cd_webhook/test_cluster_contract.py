@@ -19,7 +19,7 @@ from cd_webhook.cluster.api import KubernetesApi
 from cd_webhook.cluster.kubernetes import KubernetesCluster
 from local_stack.webhook_cluster import LocalCluster
 from manifests.render import render
-from model_repository.log import Log
+from model_repository.telemetry.log import Log
 from tests.cd_webhook import cluster_contract
 from tests.cd_webhook.fake_cluster import FakeCluster
 from tests.cd_webhook.webhook_scene import request, values

@@ -12,7 +12,7 @@ from cd_webhook.main import main
 from local_stack import webhook_cluster
 from model_repository.deployment import AuthKind
 from model_repository.errors import Misconfigured
-from model_repository.log import Log
+from model_repository.telemetry.log import Log
 from tests.cd_webhook.fake_cluster import FakeCluster
 
 LEAST = {"ENVIRONMENT": "staging", "MODEL_REPOSITORY": "gs://acme", "WEBHOOK_TOKEN": "0123456789abcdef"}

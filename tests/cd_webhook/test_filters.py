@@ -16,12 +16,12 @@ import pytest
 
 from cd_webhook.filters import FilterNotInForce, Filters
 from cd_webhook.pod_client import Told, tell_pod
-from model_repository.documents.filter_receipt import FilterReceipt
-from model_repository.documents.item_filter import FILTER_LIMIT, LiveFilter, parse_last_good_filter
+from model_repository.bucket.store import ObjectInfo
+from model_repository.documents.items.item_filter import FILTER_LIMIT, LiveFilter, parse_last_good_filter
+from model_repository.documents.receipts.filter_receipt import FilterReceipt
 from model_repository.errors import BucketUnavailable, ObjectMissing
 from model_repository.names import Target
 from model_repository.repository import read_filter_receipt, read_live_filter, write_filter
-from model_repository.store import ObjectInfo
 from tests.cd_webhook import fake_cluster as fates
 from tests.cd_webhook.fake_cluster import FakeClock
 from tests.cd_webhook.webhook_scene import TARGET, Scene, request

@@ -8,10 +8,10 @@ from datetime import timedelta
 from cd_webhook.cluster import Object
 from cd_webhook.index_figures import BuildTimes, IndexFigures, figures
 from cd_webhook.receipts import committed_at
+from model_repository.bucket.store import StoredObject
 from model_repository.errors import TransientError
-from model_repository.log import Log
 from model_repository.names import IndexPrefix
-from model_repository.store import StoredObject
+from model_repository.telemetry.log import Log
 from tests import builds
 from tests.cd_webhook.webhook_scene import Scene, SharedStore, request
 from tests.memory_store import MemoryStore

@@ -15,7 +15,7 @@ import pytest
 
 from cd_webhook.cluster import feed
 from cd_webhook.cluster.feed import ChangeFeed
-from model_repository.log import Log
+from model_repository.telemetry.log import Log
 from tests.cd_webhook.api_server import DEPLOYMENTS, PODS, ApiServer
 
 

@@ -18,7 +18,7 @@ from cd_webhook import check
 from cd_webhook.cluster import ClusterForbids, ClusterRefused, ClusterUnavailable, Conflict, Object, kubernetes
 from cd_webhook.cluster.api import Expired, InternalFault, KubernetesApi, Missing, error_of
 from cd_webhook.cluster.kubernetes import KubernetesCluster
-from model_repository.log import Log
+from model_repository.telemetry.log import Log
 from tests.cd_webhook.api_server import DEPLOYMENTS, ApiServer
 from tests.cd_webhook.fake_cluster import FakeCluster
 

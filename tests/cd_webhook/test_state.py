@@ -13,7 +13,7 @@ from cd_webhook.rules.plan import begun, deployment_of, rejected, served
 from cd_webhook.state import Deployed, Rollout, Trial, changed, format_deployed, read_deployed
 from cd_webhook.state.annotations import ACCEPTED, DISPLACED, TRACES, WAITING
 from manifests.canary import Canary
-from model_repository.documents.canary_figures import CanaryFigures, TrackFigures
+from model_repository.documents.receipts.canary_figures import CanaryFigures, TrackFigures
 from tests.builds import DIGEST
 from tests.cd_webhook.webhook_scene import request
 

@@ -10,9 +10,9 @@ from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from cd_webhook.deliver import Rejected
-from model_repository import spans
-from model_repository.log import Log, tracing
-from model_repository.open_telemetry import SdkRecorder
+from model_repository.telemetry import spans
+from model_repository.telemetry.log import Log, tracing
+from model_repository.telemetry.open_telemetry import SdkRecorder
 from tests.cd_webhook import canary_scene as canary
 from tests.cd_webhook import fake_cluster as pods
 from tests.cd_webhook.canary_scene import CanaryScene

@@ -15,12 +15,12 @@ from cd_webhook.receipts import Receipts
 from cd_webhook.state import Deployed, read_deployed
 from manifests.render import Rendered, render
 from manifests.values import Values, parse_values
+from model_repository.bucket.store import ObjectInfo, Store, StoredObject
 from model_repository.deployment import DeploymentRequest, Footprint
-from model_repository.documents.receipt import Receipt
-from model_repository.log import Log
+from model_repository.documents.receipts.receipt import Receipt
 from model_repository.names import IndexPrefix, Target
 from model_repository.repository import list_receipts, read_receipt
-from model_repository.store import ObjectInfo, Store, StoredObject
+from model_repository.telemetry.log import Log
 from tests import builds
 from tests.cd_webhook.fake_cluster import FakeClock, FakeCluster
 from tests.cd_webhook.fake_pods import FakePods

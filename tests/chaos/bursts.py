@@ -21,8 +21,8 @@ from typing import Any
 
 from local_stack.delivery import DeliveryPolicy
 from local_stack.stack import LocalStack, StackOptions
-from model_repository.documents.receipt import Outcome, parse_receipt
-from model_repository.gcs_store import GcsStore
+from model_repository.bucket.gcs_store import GcsStore
+from model_repository.documents.receipts.receipt import Outcome, parse_receipt
 from model_repository.names import IndexPrefix, Target
 from model_repository.repository import list_receipts
 from tests.builds import publish_build, publish_model

@@ -24,9 +24,9 @@ from local_stack.demo.programs import run_batch
 from local_stack.demo.sabotage import copy_build
 from local_stack.demo.search import Search
 from local_stack.stack import LocalStack, StackOptions
-from model_repository.documents.receipt import Outcome, parse_receipt
+from model_repository.bucket.gcs_store import GcsStore
+from model_repository.documents.receipts.receipt import Outcome, parse_receipt
 from model_repository.errors import DeliveryError, TransientError
-from model_repository.gcs_store import GcsStore
 from model_repository.names import IndexPrefix, Target
 from model_repository.repository import list_receipts
 from tests.running import running_for

@@ -10,7 +10,7 @@ import pytest
 from local_stack.demo import checks
 from local_stack.demo.client import Traffic
 from local_stack.demo.evaluation import Evaluation
-from model_repository.documents.receipt import Outcome, Receipt
+from model_repository.documents.receipts.receipt import Outcome, Receipt
 from model_repository.names import IndexPrefix, Target
 from tests import builds
 

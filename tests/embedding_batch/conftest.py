@@ -16,10 +16,10 @@ from embedding_batch.batch import run
 from embedding_batch.config import Config
 from embedding_batch.events import Event
 from embedding_batch.steps.building import Method
+from model_repository.bucket.store import ObjectInfo
 from model_repository.documents.index_manifest import IndexManifest
 from model_repository.names import IndexPrefix, Target
 from model_repository.repository import read_build
-from model_repository.store import ObjectInfo
 from tests.conftest import HOME_STORE
 from tests.memory_store import MemoryStore
 

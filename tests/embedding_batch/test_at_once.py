@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from model_repository.bucket.gcs_store import GcsStore
 from model_repository.documents.files import check_files
-from model_repository.gcs_store import GcsStore
 from model_repository.names import IndexPrefix, Target
 from model_repository.repository import read_build, read_live_commit
 from tests.embedding_batch.test_batch import CHAIRS

@@ -16,11 +16,12 @@ from embedding_batch.config import read_command
 from embedding_batch.errors import CommitLost, ItemsDropped, NameTaken, RecallTooLow, TooManyBroken
 from embedding_batch.events import Progress, StepEnded, Warned
 from embedding_batch.steps.guards import Limits
+from model_repository.bucket.store import ObjectInfo
 from model_repository.documents.commit import Commit
 from model_repository.documents.files import check_files
 from model_repository.documents.index_manifest import IndexManifest
-from model_repository.documents.item_ids import ItemIds, ItemLookup
-from model_repository.documents.receipt import Outcome, format_receipt
+from model_repository.documents.items.item_ids import ItemIds, ItemLookup
+from model_repository.documents.receipts.receipt import Outcome, format_receipt
 from model_repository.errors import (
     BucketUnavailable,
     BuildIncomplete,
@@ -28,10 +29,9 @@ from model_repository.errors import (
     DocumentMalformed,
     GenerationConflict,
 )
-from model_repository.log import Log
 from model_repository.names import IndexPrefix, Target
 from model_repository.repository import read_build, read_live_commit, write_commit
-from model_repository.store import ObjectInfo
+from model_repository.telemetry.log import Log
 from search_server.build import open_and_prove
 from tests import builds
 from tests.embedding_batch.conftest import PRODUCTS

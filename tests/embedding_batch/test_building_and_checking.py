@@ -16,7 +16,7 @@ from embedding_batch.steps.checking import check as check_for
 from embedding_batch.steps.publishing import _check_lookup
 from embedding_batch.steps.tuning import spread, tune
 from model_repository.documents.index_manifest import Engine, Partition, Storage
-from model_repository.documents.item_ids import ItemIds, encode_item_lookup
+from model_repository.documents.items.item_ids import ItemIds, encode_item_lookup
 from vector_index import Neighbours, VectorIndex
 
 DIMENSIONS = 16

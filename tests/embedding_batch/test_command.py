@@ -34,6 +34,8 @@ from embedding_batch.errors import (
 from embedding_batch.events import Progress, StepEnded, Warned
 from embedding_batch.main import main
 from image_embedder import PictureUnreadable
+from model_repository.bucket.gcs_store import GcsStore
+from model_repository.bucket.store import ObjectInfo, StoredObject
 from model_repository.errors import (
     AccessDenied,
     BucketMissing,
@@ -44,10 +46,8 @@ from model_repository.errors import (
     Misconfigured,
     NameRefused,
 )
-from model_repository.gcs_store import GcsStore
 from model_repository.names import IndexPrefix, Target
 from model_repository.repository import read_build, read_live_commit
-from model_repository.store import ObjectInfo, StoredObject
 from tests.memory_store import MemoryStore
 
 if TYPE_CHECKING:

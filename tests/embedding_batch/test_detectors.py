@@ -22,11 +22,11 @@ from embedding_batch.steps.detectors import publish_detector
 from embedding_batch.steps.gates import Gates
 from embedding_batch.steps.models import local_model
 from image_embedder import Box, crop, open_picture, preprocess_decoded
+from model_repository.bucket.gcs_store import GcsStore
 from model_repository.builds import check_build
 from model_repository.documents.build_diff import Gate
 from model_repository.documents.model_manifest import ModelInput, Resize
 from model_repository.errors import Misconfigured
-from model_repository.gcs_store import GcsStore
 from model_repository.names import IndexPrefix, ModelPrefix
 from model_repository.repository import read_detector_manifest
 from tests.detectors import SIZE, write_detector

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from model_repository.gcs_store import GcsStore
+from model_repository.bucket.gcs_store import GcsStore
 from tests.embedding_batch.test_batch import CHAIRS
 
 if TYPE_CHECKING:

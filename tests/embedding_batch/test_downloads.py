@@ -23,8 +23,8 @@ from aiohttp import web
 from embedding_batch.pictures import Fetched, Picture, Politeness, fetch
 from embedding_batch.pictures import web as web_of_pictures
 from embedding_batch.pictures.politeness import MIB
+from model_repository.bucket.store import Store, StoredObject
 from model_repository.errors import AccessDenied, BucketUnavailable
-from model_repository.store import Store, StoredObject
 from tests.embedding_batch import picture_host
 from tests.embedding_batch.picture_host import (
     Arrival,

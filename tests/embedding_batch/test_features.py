@@ -15,8 +15,8 @@ from embedding_batch.errors import StateDamaged
 from embedding_batch.events import Event, Warned
 from embedding_batch.state import features as module
 from embedding_batch.state.features import Features, FeatureStore
+from model_repository.bucket.store import ObjectInfo
 from model_repository.errors import ObjectMissing
-from model_repository.store import ObjectInfo
 from tests.memory_store import MemoryStore
 
 D = 4

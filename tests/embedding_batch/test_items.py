@@ -14,7 +14,7 @@ from embedding_batch.errors import CatalogueMalformed
 from embedding_batch.sources import CATALOGUE_SCHEMA, read_catalogue
 from embedding_batch.state.items import SAID, gather_items
 from model_repository.documents.index_manifest import GoldenQuery, format_index_manifest, parse_index_manifest
-from model_repository.documents.item_ids import ItemIds, ItemLookup, encode_item_ids, encode_item_lookup
+from model_repository.documents.items.item_ids import ItemIds, ItemLookup, encode_item_ids, encode_item_lookup
 from tests import builds
 
 

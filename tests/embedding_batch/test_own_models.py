@@ -16,12 +16,12 @@ from embedding_batch.config import read_command
 from embedding_batch.errors import ModelUnsound
 from embedding_batch.main import main
 from embedding_batch.steps.models import own_model
+from model_repository.bucket.gcs_store import GcsStore
 from model_repository.documents.model_manifest import Layout, ModelInput, PixelType
 from model_repository.errors import BuildIncomplete, Misconfigured, ObjectMissing
-from model_repository.gcs_store import GcsStore
-from model_repository.log import Log
 from model_repository.names import IndexPrefix, ModelPrefix
 from model_repository.repository import read_build, read_model_manifest
+from model_repository.telemetry.log import Log
 from search_server.build import open_and_prove
 from tests.embedding_batch.test_batch import pull
 from tests.embedding_batch.test_command import NOW

@@ -13,9 +13,9 @@ import pytest
 
 from embedding_batch.errors import TooManyBroken, WorkersDied
 from embedding_batch.steps.guards import Limits
+from model_repository.bucket.store import ObjectInfo
 from model_repository.errors import BucketUnavailable
 from model_repository.names import IndexPrefix
-from model_repository.store import ObjectInfo
 from notify.event import Reported
 from notify.look import read_report
 from notify.statements import Report

@@ -28,9 +28,9 @@ from embedding_batch.steps.models import new_model, own_model, publish_model
 from image_embedder import PictureUnreadable
 from model_repository.documents.build_diff import Gate
 from model_repository.documents.model_manifest import ModelInput, parse_model_manifest
-from model_repository.log import Log
 from model_repository.names import IndexPrefix, ModelPrefix
 from model_repository.repository import read_build
+from model_repository.telemetry.log import Log
 from operator_cli.commands.prune import prune
 from search_server.build import open_and_prove
 from tests.conftest import HOME_STORE

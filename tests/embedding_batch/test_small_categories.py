@@ -17,10 +17,10 @@ from embedding_batch.config import EXACT_ITEMS
 from embedding_batch.errors import ChangeUnexpected
 from model_repository.documents.build_diff import BuildDiff, Gate, diff_name, parse_build_diff
 from model_repository.documents.index_manifest import Engine
-from model_repository.documents.item_tags import parse_tag
-from model_repository.log import Log
+from model_repository.documents.items.item_tags import parse_tag
 from model_repository.names import IndexPrefix
 from model_repository.repository import read_build
+from model_repository.telemetry.log import Log
 from search_server.build import open_and_prove
 from search_server.build.index import MappedIndex
 from search_server.filters.restricts import Restriction

@@ -22,8 +22,8 @@ from embedding_batch.catalogue import look_at_catalogue
 from embedding_batch.errors import CatalogueMalformed
 from embedding_batch.sources import CATALOGUE_SCHEMA, CATEGORY_LIMIT, ID_LIMIT, read_catalogue
 from embedding_batch.sources.rows import ROWS_AT_ONCE, Origin, check_rows
+from model_repository.bucket.gcs_store import GcsStore
 from model_repository.errors import BucketMissing, Misconfigured
-from model_repository.gcs_store import GcsStore
 from tests.memory_store import MemoryStore
 
 Row = dict[str, Any]

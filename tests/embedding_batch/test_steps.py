@@ -18,9 +18,9 @@ from embedding_batch.steps.guards import Limits
 from embedding_batch.steps.tuning import Tuned, tune
 from model_repository.documents.index_manifest import Engine
 from model_repository.errors import DeliveryError
-from model_repository.log import Log
 from model_repository.names import IndexPrefix
 from model_repository.repository import read_build
+from model_repository.telemetry.log import Log
 from search_server.build import open_and_prove
 from tests.embedding_batch.picture_host import PictureHost, hosting, status
 from tests.pictures import embed_here

@@ -12,8 +12,8 @@ from embedding_batch.errors import CatalogueMalformed, VectorsMalformed
 from embedding_batch.steps import tagging
 from embedding_batch.steps.tagging import check_tags, encode_tags
 from embedding_batch.steps.vectors import spool_vectors
-from model_repository.documents.item_ids import ItemIds
-from model_repository.documents.item_tags import ItemTags
+from model_repository.documents.items.item_ids import ItemIds
+from model_repository.documents.items.item_tags import ItemTags
 from tests.embedding_batch.test_vectors import nowhere, parquet
 
 if TYPE_CHECKING:

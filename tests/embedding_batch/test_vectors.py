@@ -17,11 +17,11 @@ from embedding_batch.errors import ItemsDropped, VectorsMalformed
 from embedding_batch.main import main
 from embedding_batch.steps.building import Vectors
 from embedding_batch.steps.vectors import spool_vectors
+from model_repository.bucket.gcs_store import GcsStore
 from model_repository.documents.index_manifest import Engine, Storage
-from model_repository.gcs_store import GcsStore
-from model_repository.log import Log
 from model_repository.names import IndexPrefix, Target
 from model_repository.repository import read_build, read_live_commit
+from model_repository.telemetry.log import Log
 from search_server.build import open_and_prove
 from tests.embedding_batch.test_batch import pull
 from tests.memory_store import MemoryStore

@@ -18,7 +18,7 @@ from image_embedder import PictureUnreadable, preprocess
 from image_embedder.decoding import decode
 from image_embedder.metadata import jpeg_scans, webp_size, without_metadata
 from model_repository.documents.model_manifest import ModelInput
-from model_repository.pictures import DECODED_BYTES_LIMIT
+from model_repository.resources.pictures import DECODED_BYTES_LIMIT
 from tests.pictures import (
     encoded,
     gif_of_comments,
@@ -123,7 +123,7 @@ def alone(program: str) -> int:
         "from image_embedder import PictureUnreadable, decoding, preprocess\n"
         "from image_embedder.confinement import confine, one_picture\n"
         "from model_repository.documents.model_manifest import ModelInput\n"
-        "from model_repository.pictures import DECODED_BYTES_LIMIT\n"
+        "from model_repository.resources.pictures import DECODED_BYTES_LIMIT\n"
         "from tests.pictures import jpeg_of_scans, png\n"
         "confine(0)\n"
     )

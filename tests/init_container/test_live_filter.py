@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from model_repository.documents.item_filter import (
+from model_repository.documents.items.item_filter import (
     LiveFilter,
     format_item_filter,
     format_last_good_filter,

@@ -19,11 +19,11 @@ from local_stack.demo.programs import run_batch
 from local_stack.demo.sabotage import Files, Manifest, copy_build
 from local_stack.demo.search import Search
 from manifests import metadata as marks
+from model_repository.bucket.gcs_store import GcsStore
 from model_repository.deployment import DeploymentRequest
 from model_repository.documents.commit import Commit, LiveCommit
-from model_repository.documents.receipt import Outcome, Receipt
+from model_repository.documents.receipts.receipt import Outcome, Receipt
 from model_repository.errors import ObjectMissing
-from model_repository.gcs_store import GcsStore
 from model_repository.names import IndexPrefix, Target
 from model_repository.repository import list_receipts, read_build, read_receipt
 from tests.kubernetes.installation import BUCKET, ENVIRONMENT, NAMESPACE, STAND_INS, TOKEN, install

@@ -11,8 +11,8 @@ import pytest
 
 from local_stack.demo import checks
 from model_repository.documents.commit import Commit
-from model_repository.documents.filter_receipt import FilterOutcome, FilterReceipt
-from model_repository.documents.receipt import Outcome
+from model_repository.documents.receipts.filter_receipt import FilterOutcome, FilterReceipt
+from model_repository.documents.receipts.receipt import Outcome
 from model_repository.names import Target
 from model_repository.repository import read_filter_receipt, write_commit, write_filter
 from operator_cli.commands.compare import compare_items

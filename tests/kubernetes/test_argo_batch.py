@@ -20,7 +20,7 @@ from PIL import Image, ImageDraw
 
 from embedding_batch.main import main
 from manifests.argo.values import EACH, STEPS
-from model_repository.documents.receipt import Outcome
+from model_repository.documents.receipts.receipt import Outcome
 from model_repository.errors import ObjectMissing
 from model_repository.exit_codes import ExitCode
 from model_repository.names import IndexPrefix, Target

@@ -13,7 +13,7 @@ import pytest
 from local_stack.demo import checks
 from local_stack.demo.client import Client
 from local_stack.demo.sabotage import shuffle_item_ids, truncate_vectors
-from model_repository.documents.receipt import Receipt
+from model_repository.documents.receipts.receipt import Receipt
 from model_repository.repository import read_build
 from tests.kubernetes.installation import second_webhook
 from tests.kubernetes.kube import Object, until

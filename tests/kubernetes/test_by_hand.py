@@ -11,7 +11,7 @@ from cd_webhook.check import LEAST_KUBERNETES
 from cd_webhook.cluster import ClusterRefused
 from cd_webhook.cluster.kubernetes import KubernetesCluster
 from local_stack.demo.sabotage import shuffle_item_ids
-from model_repository.log import Log
+from model_repository.telemetry.log import Log
 from tests.kubernetes.installation import NAMESPACE
 from tests.kubernetes.kube import until
 from tests.kubernetes.node_scene import INDEX, Scene, unbroken

@@ -18,7 +18,7 @@ import pytest
 from local_stack.demo import checks
 from local_stack.demo.client import Client
 from manifests import metadata as marks
-from model_repository.documents.receipt import Receipt
+from model_repository.documents.receipts.receipt import Receipt
 from model_repository.names import IndexPrefix
 from tests.kubernetes.installation import NAMESPACE, second_webhook
 from tests.kubernetes.kube import Object, processes_of, until

@@ -15,7 +15,7 @@ from cd_webhook.cluster.api import KubernetesApi
 from cd_webhook.cluster.kubernetes import KubernetesCluster
 from manifests.render import Rendered, render
 from manifests.values import parse_values
-from model_repository.log import Log
+from model_repository.telemetry.log import Log
 from tests.kubernetes.installation import NAMESPACE, ROOT, WEBHOOK, documents
 from tests.kubernetes.kube import Kube, until
 from tests.kubernetes.node_scene import INDEX, Scene

@@ -21,12 +21,12 @@ from cd_webhook.state.annotations import REQUEST
 from manifests import metadata as marks
 from manifests.render import Rendered, render
 from manifests.values import parse_values
+from model_repository.bucket.gcs_store import GcsStore
 from model_repository.clock import SystemClock
 from model_repository.deployment import DeploymentRequest, Footprint
 from model_repository.errors import TransientError
-from model_repository.gcs_store import GcsStore
-from model_repository.log import Log
 from model_repository.names import IndexPrefix, Target
+from model_repository.telemetry.log import Log
 from tests import builds
 from tests.kubernetes.installation import BUCKET, ENVIRONMENT, NAMESPACE
 from tests.kubernetes.kube import Kube

@@ -20,9 +20,9 @@ from google.cloud import storage
 from local_stack.demo.client import Client
 from local_stack.demo.programs import run_batch
 from local_stack.stack import LocalStack, StackOptions
-from model_repository.documents.filter_receipt import FilterOutcome
-from model_repository.documents.receipt import Outcome, Receipt, parse_receipt
-from model_repository.gcs_store import GcsStore
+from model_repository.bucket.gcs_store import GcsStore
+from model_repository.documents.receipts.filter_receipt import FilterOutcome
+from model_repository.documents.receipts.receipt import Outcome, Receipt, parse_receipt
 from model_repository.names import Target
 from model_repository.repository import read_filter_receipt, write_filter
 from operator_cli.commands.compare import compare_items

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from model_repository.documents.address import Address, parse_url, parse_url_of_indexes, url_of
+from model_repository.documents.receipts.address import Address, parse_url, parse_url_of_indexes, url_of
 from model_repository.errors import DocumentMalformed, NameRefused
 from model_repository.names import Target
 from model_repository.repository import list_receipts, read_address, write_address, write_receipt

@@ -7,8 +7,8 @@ from collections.abc import Callable
 import pytest
 
 from model_repository.digests import sha256_digest
-from model_repository.documents.item_filter import decode_hidden, make_filter, parse_item_filter
-from model_repository.documents.item_ids import hash_item
+from model_repository.documents.items.item_filter import decode_hidden, make_filter, parse_item_filter
+from model_repository.documents.items.item_ids import hash_item
 from model_repository.errors import DocumentMalformed, ObjectMissing
 from model_repository.names import Target
 from model_repository.repository import read_hidden, read_live_filter, write_filter

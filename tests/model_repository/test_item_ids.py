@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from model_repository.documents import item_ids
-from model_repository.documents.item_ids import ItemIds, ItemLookup, encode_item_ids, encode_item_lookup
+from model_repository.documents.items import item_ids
+from model_repository.documents.items.item_ids import ItemIds, ItemLookup, encode_item_ids, encode_item_lookup
 from model_repository.errors import DocumentMalformed
 
 ids = st.lists(st.text(st.characters(exclude_categories=["Cs"]), max_size=20), max_size=50, unique=True)

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from model_repository.documents.item_tags import ItemTags, encode_item_tags, parse_tag, tag_name
+from model_repository.documents.items.item_tags import ItemTags, encode_item_tags, parse_tag, tag_name
 from model_repository.errors import DocumentMalformed, NameRefused
 
 names = st.from_regex(r"[a-z][a-z0-9_]{0,10}", fullmatch=True).filter(lambda name: name not in {"k", "box", "limit"})

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from model_repository.log import Log, trace_headers, tracing
+from model_repository.telemetry.log import Log, trace_headers, tracing
 
 TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
 PARENT = f"00-{TRACE}-00f067aa0ba902b7-01"

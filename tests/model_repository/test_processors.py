@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from model_repository.processors import processors
+from model_repository.resources.processors import processors
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from model_repository.ranking import overlap, rank_biased_overlap
+from model_repository.comparing.ranking import overlap, rank_biased_overlap
 
 rankings = st.lists(st.sampled_from("abcdefghij"), unique=True)
 

@@ -6,7 +6,7 @@ import pytest
 
 from model_repository.documents.commit import Commit
 from model_repository.documents.files import File, check_files
-from model_repository.documents.receipt import Outcome
+from model_repository.documents.receipts.receipt import Outcome
 from model_repository.errors import BuildIncomplete, DocumentMalformed, GenerationConflict, ObjectMissing
 from model_repository.names import IndexPrefix, Target
 from model_repository.repository import (

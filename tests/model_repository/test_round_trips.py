@@ -13,8 +13,6 @@ from hypothesis import strategies as st
 
 from model_repository.deployment import DeploymentRequest, Footprint, footprint
 from model_repository.digests import format_crc32c, parse_crc32c
-from model_repository.documents.address import Address, format_address, parse_address
-from model_repository.documents.canary_figures import CanaryFigures, TrackFigures
 from model_repository.documents.commit import Commit, LiveCommit, format_commit, parse_commit
 from model_repository.documents.detector_manifest import (
     DetectorManifest,
@@ -24,12 +22,6 @@ from model_repository.documents.detector_manifest import (
     parse_detector_manifest,
 )
 from model_repository.documents.files import BLOCK_BYTES, SIZE_LIMIT, File
-from model_repository.documents.filter_receipt import (
-    FilterOutcome,
-    FilterReceipt,
-    format_filter_receipt,
-    parse_filter_receipt,
-)
 from model_repository.documents.index_manifest import (
     Build,
     DetectorReference,
@@ -43,14 +35,14 @@ from model_repository.documents.index_manifest import (
     format_index_manifest,
     parse_index_manifest,
 )
-from model_repository.documents.item_filter import (
+from model_repository.documents.items.item_filter import (
     ItemFilter,
     decode_hidden,
     format_item_filter,
     make_filter,
     parse_item_filter,
 )
-from model_repository.documents.item_ids import hash_item
+from model_repository.documents.items.item_ids import hash_item
 from model_repository.documents.model_manifest import (
     GoldenImage,
     Layout,
@@ -61,7 +53,15 @@ from model_repository.documents.model_manifest import (
     format_model_manifest,
     parse_model_manifest,
 )
-from model_repository.documents.receipt import Outcome, Receipt, format_receipt, parse_receipt
+from model_repository.documents.receipts.address import Address, format_address, parse_address
+from model_repository.documents.receipts.canary_figures import CanaryFigures, TrackFigures
+from model_repository.documents.receipts.filter_receipt import (
+    FilterOutcome,
+    FilterReceipt,
+    format_filter_receipt,
+    parse_filter_receipt,
+)
+from model_repository.documents.receipts.receipt import Outcome, Receipt, format_receipt, parse_receipt
 from model_repository.errors import DocumentMalformed
 from model_repository.names import IndexPrefix, ModelPrefix, Target
 

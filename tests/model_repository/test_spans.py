@@ -15,11 +15,20 @@ import pytest
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
-from model_repository import spans
 from model_repository.errors import Misconfigured
-from model_repository.log import Log, Trace, parse_traceparent, trace_headers, tracing
-from model_repository.open_telemetry import SdkRecorder
-from model_repository.spans import Beginning, Kind, attributes_of, note, note_failure, span, span_of_past, traceparent
+from model_repository.telemetry import spans
+from model_repository.telemetry.log import Log, Trace, parse_traceparent, trace_headers, tracing
+from model_repository.telemetry.open_telemetry import SdkRecorder
+from model_repository.telemetry.spans import (
+    Beginning,
+    Kind,
+    attributes_of,
+    note,
+    note_failure,
+    span,
+    span_of_past,
+    traceparent,
+)
 from tests.collector import collecting
 
 TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
@@ -81,7 +90,7 @@ def test_spans_are_recorded_where_the_environment_names_a_collector(variables: d
 
 def test_without_a_collector_nothing_is_imported() -> None:
     program = (
-        "import sys; from model_repository.log import Log; from model_repository.spans import *;"
+        "import sys; from model_repository.telemetry.log import Log; from model_repository.telemetry.spans import *;"
         "record_spans({}, 'a', Log());"
         'exec(\'with span("a", index="b"): note(c=1)\');'
         "flush_spans(1); close_spans(1);"

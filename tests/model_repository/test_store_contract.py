@@ -11,6 +11,8 @@ from pathlib import Path
 import google_crc32c
 import pytest
 
+from model_repository.bucket.gcs_store import GcsStore
+from model_repository.bucket.store import Store
 from model_repository.digests import format_crc32c, parse_crc32c
 from model_repository.errors import (
     BucketMissing,
@@ -20,9 +22,7 @@ from model_repository.errors import (
     NameRefused,
     ObjectMissing,
 )
-from model_repository.gcs_store import GcsStore
 from model_repository.names import parse_bucket_url
-from model_repository.store import Store
 from tests.memory_store import MemoryStore
 
 

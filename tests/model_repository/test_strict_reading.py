@@ -12,7 +12,7 @@ from model_repository.documents.detector_manifest import parse_detector_manifest
 from model_repository.documents.files import BLOCK_BYTES
 from model_repository.documents.index_manifest import INDEX_MANIFEST_LIMIT, parse_index_manifest
 from model_repository.documents.model_manifest import parse_model_manifest
-from model_repository.documents.receipt import parse_receipt
+from model_repository.documents.receipts.receipt import parse_receipt
 from model_repository.errors import DocumentMalformed
 from model_repository.fields import parse_document
 from model_repository.names import IndexPrefix, ModelPrefix, Target

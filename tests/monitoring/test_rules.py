@@ -16,7 +16,7 @@ import yaml
 from cd_webhook.index_figures import IndexFigures
 from cd_webhook.metrics import Metrics
 from cd_webhook.watcher import Watcher
-from model_repository.documents.receipt import Outcome
+from model_repository.documents.receipts.receipt import Outcome
 from model_repository.names import IndexPrefix
 from search_server.metrics import Pull, Serving, exposition
 from search_server.pod import PodState

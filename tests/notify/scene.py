@@ -8,15 +8,15 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
-from model_repository.bucket_events import SweepAsked
+from model_repository.bucket.events import SweepAsked
+from model_repository.bucket.store import Store
 from model_repository.documents.commit import Commit
 from model_repository.documents.incidents import Incident, format_incidents
-from model_repository.documents.receipt import Outcome
+from model_repository.documents.receipts.receipt import Outcome
 from model_repository.fields import format_document, format_moment
-from model_repository.log import Log
 from model_repository.names import IndexPrefix, Target
 from model_repository.repository import write_commit, write_receipt
-from model_repository.store import Store
+from model_repository.telemetry.log import Log
 from notify.event import Event, Look, Reported
 from notify.handle import Handler
 from notify.sink import Sink

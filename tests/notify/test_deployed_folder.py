@@ -11,9 +11,9 @@ from collections.abc import Iterator
 
 import pytest
 
+from model_repository.bucket.gcs_store import GcsStore
 from model_repository.documents.commit import Commit
-from model_repository.documents.receipt import Outcome
-from model_repository.gcs_store import GcsStore
+from model_repository.documents.receipts.receipt import Outcome
 from model_repository.names import IndexPrefix, Target
 from model_repository.repository import write_commit, write_receipt
 from tests import builds

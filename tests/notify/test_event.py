@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from model_repository.bucket_events import FINALIZED, MESSAGE_PUBLISHED, SweepAsked
+from model_repository.bucket.events import FINALIZED, MESSAGE_PUBLISHED, SweepAsked
 from model_repository.names import IndexPrefix
 from notify.event import Event, Look, Reported, read_event
 from notify.subject import Subject

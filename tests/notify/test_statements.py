@@ -10,7 +10,7 @@ import pytest
 
 from model_repository.documents.commit import Commit
 from model_repository.documents.incidents import Incident
-from model_repository.documents.receipt import Outcome
+from model_repository.documents.receipts.receipt import Outcome
 from model_repository.names import IndexPrefix, Target
 from notify.state import TEXT_LIMIT, Stage, State, Told
 from notify.statements import Facts, LiveCommitFacts, Report, statements

@@ -7,10 +7,10 @@ from datetime import timedelta
 
 import pytest
 
+from model_repository.bucket.store import ObjectInfo
 from model_repository.documents.incidents import Incident
-from model_repository.documents.receipt import Outcome
+from model_repository.documents.receipts.receipt import Outcome
 from model_repository.errors import TransientError
-from model_repository.store import ObjectInfo
 from notify.deliver import CLAIM, Claimed
 from notify.sink import SinkBusy, SinkUnavailable
 from tests.memory_store import MemoryStore

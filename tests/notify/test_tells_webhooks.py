@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from model_repository.documents.receipt import Outcome
+from model_repository.documents.receipts.receipt import Outcome
 from notify.sink import SinkBusy, SinkUnavailable
 from notify.webhook import HttpWebhook
 from tests.notify.scene import Scene

@@ -21,8 +21,8 @@ from typing import Any
 import pytest
 
 from local_stack.pubsub import Topics
+from model_repository.bucket.gcs_store import GcsStore
 from model_repository.documents.commit import Commit
-from model_repository.gcs_store import GcsStore
 from model_repository.names import IndexPrefix, Target
 from model_repository.repository import write_commit
 from tests import builds

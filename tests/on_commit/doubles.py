@@ -10,9 +10,9 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 from local_stack.pubsub import PubSubServer, Topics
+from model_repository.bucket.store import ObjectInfo, StoredObject
 from model_repository.deployment import AnswerOutcome, DeploymentRequest
 from model_repository.names import Target
-from model_repository.store import ObjectInfo, StoredObject
 from on_commit.compare import IndexStatus
 from on_commit.webhook import FilterAnswer, WebhookAnswer
 from tests.memory_store import MemoryStore

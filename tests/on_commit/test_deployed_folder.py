@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from model_repository.documents.receipt import Outcome
-from model_repository.gcs_store import GcsStore
+from model_repository.bucket.gcs_store import GcsStore
+from model_repository.documents.receipts.receipt import Outcome
 from model_repository.names import Target
 from model_repository.repository import read_receipt
 from tests.collector import collecting

@@ -6,7 +6,7 @@ from datetime import timedelta
 
 import pytest
 
-from model_repository.documents.filter_receipt import FilterOutcome, FilterReceipt
+from model_repository.documents.receipts.filter_receipt import FilterOutcome, FilterReceipt
 from model_repository.errors import BucketUnavailable
 from model_repository.names import Target
 from model_repository.repository import write_filter, write_filter_receipt

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from model_repository.documents.model_manifest import ModelInput
-from model_repository.documents.receipt import Outcome
+from model_repository.documents.receipts.receipt import Outcome
 from model_repository.errors import BucketUnavailable, ObjectMissing
 from model_repository.notify import NotifyRefused, NotifyUnavailable
 from model_repository.repository import list_receipts, read_receipt, write_receipt

@@ -8,7 +8,7 @@ from datetime import timedelta
 import pytest
 
 from model_repository.documents.commit import Commit
-from model_repository.documents.receipt import Outcome
+from model_repository.documents.receipts.receipt import Outcome
 from model_repository.errors import BucketUnavailable
 from model_repository.names import IndexPrefix, Target
 from model_repository.repository import write_commit, write_receipt

@@ -10,8 +10,8 @@ import pytest
 from google.auth import exceptions
 
 from model_repository.deployment import AnswerOutcome, AuthKind
-from model_repository.log import tracing
 from model_repository.names import IndexPrefix, Target
+from model_repository.telemetry.log import tracing
 from on_commit import webhook as webhook_module
 from on_commit.compare import IndexStatus
 from on_commit.config import Config

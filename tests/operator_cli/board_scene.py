@@ -11,7 +11,7 @@ from datetime import timedelta
 import httpx
 import uvicorn
 
-from model_repository.documents.receipt import Outcome
+from model_repository.documents.receipts.receipt import Outcome
 from model_repository.names import Target
 from operator_cli.board.app import Board, application
 from operator_cli.board.identity import OwnMachine, SignIn

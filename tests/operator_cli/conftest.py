@@ -11,11 +11,11 @@ from typing import Any
 
 import pytest
 
+from model_repository.bucket.store import Store
 from model_repository.documents.commit import Commit
-from model_repository.documents.receipt import Outcome
+from model_repository.documents.receipts.receipt import Outcome
 from model_repository.names import IndexPrefix, ModelPrefix, Target
 from model_repository.repository import write_commit, write_receipt
-from model_repository.store import Store
 from operator_cli.context import Context
 from operator_cli.main import main
 from tests import builds

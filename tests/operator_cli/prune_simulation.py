@@ -19,11 +19,11 @@ from typing import Any, Final
 from unittest.mock import patch
 
 from model_repository import repository
+from model_repository.bucket.store import ObjectInfo, StoredObject
 from model_repository.documents.commit import Commit
-from model_repository.documents.receipt import Outcome
+from model_repository.documents.receipts.receipt import Outcome
 from model_repository.names import IndexPrefix, ModelPrefix, Target
 from model_repository.repository import write_commit, write_receipt
-from model_repository.store import ObjectInfo, StoredObject
 from operator_cli import live
 from operator_cli.commands import prune as command
 from operator_cli.commands.prune import prune

@@ -23,10 +23,10 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from google.auth import crypt, jwt
 from starlette.types import ASGIApp, Message, Receive
 
-from model_repository.documents.receipt import Outcome
+from model_repository.bucket.gcs_store import GcsStore
+from model_repository.documents.receipts.receipt import Outcome
 from model_repository.errors import BucketUnavailable
 from model_repository.fields import format_moment
-from model_repository.gcs_store import GcsStore
 from model_repository.names import Target
 from operator_cli.board.app import Board, application
 from operator_cli.board.identity import Iap, OwnMachine, ReadOnly

@@ -9,9 +9,9 @@ from dataclasses import replace
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from model_repository.documents.address import Address
-from model_repository.documents.canary_figures import CanaryFigures, TrackFigures
-from model_repository.documents.receipt import Outcome
+from model_repository.documents.receipts.address import Address
+from model_repository.documents.receipts.canary_figures import CanaryFigures, TrackFigures
+from model_repository.documents.receipts.receipt import Outcome
 from model_repository.names import Target
 from model_repository.repository import write_address
 from operator_cli.board.identity import OwnMachine

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from model_repository.bucket.store import ObjectInfo, Store
 from model_repository.errors import AccessDenied, BucketUnavailable
-from model_repository.store import ObjectInfo, Store
 from tests.memory_store import MemoryStore
 
 if TYPE_CHECKING:

@@ -19,7 +19,7 @@ from model_repository.documents.build_diff import (
     format_build_diff,
     parse_build_diff,
 )
-from model_repository.documents.item_ids import encode_item_lookup
+from model_repository.documents.items.item_ids import encode_item_lookup
 from model_repository.errors import DocumentMalformed
 from model_repository.names import IndexPrefix
 from tests import builds

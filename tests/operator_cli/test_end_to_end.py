@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from model_repository.documents.receipt import Outcome
-from model_repository.gcs_store import GcsStore
+from model_repository.bucket.gcs_store import GcsStore
+from model_repository.documents.receipts.receipt import Outcome
 
 if TYPE_CHECKING:
     from tests.operator_cli.conftest import Operator

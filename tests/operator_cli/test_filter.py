@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from model_repository.documents.filter_receipt import FilterOutcome, FilterReceipt
-from model_repository.documents.item_ids import hash_item
+from model_repository.documents.items.item_ids import hash_item
+from model_repository.documents.receipts.filter_receipt import FilterOutcome, FilterReceipt
 from model_repository.repository import read_hidden, read_live_filter, write_filter_receipt
 from tests.operator_cli.conftest import Operator
 

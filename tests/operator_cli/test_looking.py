@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from model_repository.documents.receipt import Outcome
+from model_repository.documents.receipts.receipt import Outcome
 from model_repository.names import Target
 from tests import builds
 from tests.operator_cli.conftest import Operator

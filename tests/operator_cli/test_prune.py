@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from model_repository.documents.receipt import Outcome
+from model_repository.documents.receipts.receipt import Outcome
 from model_repository.names import IndexPrefix, ModelPrefix, Target
 from operator_cli.pruning import Folder, judge_models
 from tests.operator_cli import features_simulation, prune_simulation

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from model_repository.documents.receipt import Outcome
+from model_repository.documents.receipts.receipt import Outcome
 from model_repository.names import Target
 
 if TYPE_CHECKING:

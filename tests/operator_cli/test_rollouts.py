@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from model_repository.documents.receipt import Outcome
+from model_repository.documents.receipts.receipt import Outcome
 from model_repository.fields import format_moment
 from operator_cli.board.identity import OwnMachine
 from operator_cli.board.overview import Row

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from model_repository.documents.receipt import Outcome
+from model_repository.documents.receipts.receipt import Outcome
 from model_repository.errors import ObjectMissing
 from model_repository.names import IndexPrefix, Target
 from model_repository.repository import write_receipt

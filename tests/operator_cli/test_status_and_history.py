@@ -5,14 +5,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from model_repository.documents.address import Address
-from model_repository.documents.canary_figures import CanaryFigures, TrackFigures
+from model_repository.bucket.store import StoredObject
 from model_repository.documents.incidents import Incident, format_incidents
-from model_repository.documents.receipt import Outcome
+from model_repository.documents.receipts.address import Address
+from model_repository.documents.receipts.canary_figures import CanaryFigures, TrackFigures
+from model_repository.documents.receipts.receipt import Outcome
 from model_repository.errors import AccessDenied
 from model_repository.names import Target
 from model_repository.repository import write_address
-from model_repository.store import StoredObject
 
 if TYPE_CHECKING:
     from tests.operator_cli.conftest import Operator

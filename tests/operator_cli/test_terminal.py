@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from model_repository.documents.receipt import Outcome
+from model_repository.documents.receipts.receipt import Outcome
 from operator_cli.context import Context
 from operator_cli.main import main
 from operator_cli.output.colours import write

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from model_repository.documents.receipt import Outcome
+from model_repository.bucket.store import Store
+from model_repository.documents.receipts.receipt import Outcome
 from model_repository.errors import BucketUnavailable
-from model_repository.store import Store
 from tests.memory_store import MemoryStore
 
 if TYPE_CHECKING:

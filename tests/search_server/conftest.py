@@ -30,7 +30,7 @@ from model_repository.documents.index_manifest import (
     Storage,
     format_index_manifest,
 )
-from model_repository.documents.item_ids import encode_item_ids, encode_item_lookup
+from model_repository.documents.items.item_ids import encode_item_ids, encode_item_lookup
 from model_repository.documents.model_manifest import GoldenImage, ModelInput, ModelManifest, format_model_manifest
 from model_repository.names import IndexPrefix, ModelPrefix
 from tests import builds, plain_http

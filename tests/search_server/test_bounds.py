@@ -17,7 +17,7 @@ import httpx
 import pytest
 
 from http_limits.refusals import Overloaded
-from model_repository.serving import HELD_BYTES
+from model_repository.resources.serving import HELD_BYTES
 from search_server.errors import ParameterRefused
 from search_server.http.requests import ClientGone
 from search_server.turns import LongWork, Turns

@@ -16,10 +16,10 @@ import numpy as np
 import pytest
 
 from cd_webhook.pod_client import Told, tell_pod
+from model_repository.bucket.gcs_store import GcsStore
 from model_repository.documents.index_manifest import Engine, Storage
-from model_repository.documents.item_filter import make_filter, read_hashes
-from model_repository.documents.item_ids import ItemLookup, encode_item_lookup, hash_item
-from model_repository.gcs_store import GcsStore
+from model_repository.documents.items.item_filter import make_filter, read_hashes
+from model_repository.documents.items.item_ids import ItemLookup, encode_item_lookup, hash_item
 from model_repository.names import Target
 from model_repository.repository import keep_last_good_filter, write_filter
 from search_server.filters.masks import hidden_positions, open_masks, write_masks
@@ -250,7 +250,7 @@ def test_masks_say_of_each_partition_what_is_left(tmp_path: Path) -> None:
 
 
 def test_items_that_share_a_hash_are_hidden_together(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("model_repository.documents.item_ids.hash_item", len)
+    monkeypatch.setattr("model_repository.documents.items.item_ids.hash_item", len)
     lookup = ItemLookup(encode_item_lookup([["aa", "b"], ["cc", "ddd"]]), "lookup")
     partitions, positions = hidden_positions(lookup, np.array([2], np.uint64))
     assert sorted(zip(partitions.tolist(), positions.tolist(), strict=True)) == [(0, 0), (1, 0)]

@@ -28,8 +28,8 @@ from PIL import Image
 from http_limits.refusals import Overloaded
 from image_embedder import Embedder
 from model_repository.documents.model_manifest import ModelInput
-from model_repository.log import Log
-from model_repository.pictures import picture_process_bytes
+from model_repository.resources.pictures import picture_process_bytes
+from model_repository.telemetry.log import Log
 from search_server.errors import ImageUnreadable, NotReady, PictureLost
 from search_server.pictures.client import PictureClient
 from search_server.pictures.door import PictureDoor

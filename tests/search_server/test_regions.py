@@ -32,9 +32,9 @@ from model_repository.documents.detector_manifest import (
 )
 from model_repository.documents.index_manifest import DetectorReference
 from model_repository.documents.model_manifest import GoldenImage, ModelInput, Resize, format_model_manifest
-from model_repository.log import Log
 from model_repository.names import ModelPrefix
-from model_repository.pictures import picture_process_bytes
+from model_repository.resources.pictures import picture_process_bytes
+from model_repository.telemetry.log import Log
 from search_server.build.detector import BuildDetector
 from search_server.build.model import Model
 from search_server.pictures import child

@@ -24,7 +24,7 @@ from image_embedder import CROPPING, PREPROCESSING
 from local_stack.processes import free_port
 from model_repository.documents.detector_manifest import GoldenDetection
 from model_repository.documents.model_manifest import ModelInput
-from model_repository.log import Log
+from model_repository.telemetry.log import Log
 from search_server.errors import PictureLost
 from search_server.pictures import redis_cache
 from search_server.pictures.answers import MADE_BY, fits, name_of, sealed, unsealed

@@ -23,8 +23,8 @@ from hypothesis import strategies as st
 
 from image_embedder import Embedder
 from local_stack.processes import free_port
-from model_repository.log import Log
 from model_repository.names import ModelPrefix
+from model_repository.telemetry.log import Log
 from search_server.config import Config
 from search_server.pictures.client import _detector_file
 from search_server.pictures.messages import (

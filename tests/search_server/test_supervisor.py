@@ -18,8 +18,8 @@ import httpx
 import pytest
 
 from http_limits.listener import raise_open_files
-from model_repository.log import Log
-from model_repository.serving import CONNECTIONS
+from model_repository.resources.serving import CONNECTIONS
+from model_repository.telemetry.log import Log
 from search_server.read_in import read_in
 from tests import plain_http
 from tests.search_server.vector_builds import make_vector_build

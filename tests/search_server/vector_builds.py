@@ -11,7 +11,7 @@ import pyarrow as pa
 from embedding_batch.steps.tagging import encode_tags
 from model_repository.digests import sha256_digest
 from model_repository.documents.index_manifest import Engine, GoldenQuery, Storage, format_index_manifest
-from model_repository.documents.item_ids import encode_item_ids, encode_item_lookup
+from model_repository.documents.items.item_ids import encode_item_ids, encode_item_lookup
 from tests import builds
 from tests.search_server.conftest import PREFIX
 from vector_index import build_index, open_index

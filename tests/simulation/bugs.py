@@ -18,12 +18,12 @@ from cd_webhook.rules.decide import AlreadyDeployed, Decision, Situation, Supers
 from cd_webhook.rules.rollout import Failed
 from cd_webhook.state import Deployed, changed, read_deployed
 from embedding_batch.steps import committing
+from model_repository.bucket.store import StoredObject
 from model_repository.deployment import DeploymentRequest
-from model_repository.documents.receipt import Outcome, Receipt
-from model_repository.log import Log
+from model_repository.documents.receipts.receipt import Outcome, Receipt
 from model_repository.names import Target
 from model_repository.notify import NoNotifier
-from model_repository.store import StoredObject
+from model_repository.telemetry.log import Log
 from on_commit import deploy, webhook
 from on_commit.deploy import Deployer
 from on_commit.sweep import Sweeper

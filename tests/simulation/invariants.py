@@ -7,7 +7,7 @@ from collections import Counter
 from cd_webhook.cluster import Object
 from cd_webhook.state import Rollout, read_deployed
 from manifests.metadata import is_canary
-from model_repository.documents.receipt import Outcome, Receipt
+from model_repository.documents.receipts.receipt import Outcome, Receipt
 from model_repository.errors import ObjectMissing
 from model_repository.names import Target
 from model_repository.notify import Event

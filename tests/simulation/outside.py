@@ -13,11 +13,11 @@ from cd_webhook.app import refusal
 from cd_webhook.cluster import ClusterForbids, ClusterUnavailable, Object
 from cd_webhook.status import describe_all
 from manifests import metadata as marks
+from model_repository.bucket.store import ObjectInfo, StoredObject
 from model_repository.deployment import DeploymentRequest, parse_payload
 from model_repository.errors import AccessDenied, BucketUnavailable, DeliveryError, ObjectMissing
 from model_repository.names import Target
 from model_repository.notify import Notice, NotifyRefused, NotifyUnavailable
-from model_repository.store import ObjectInfo, StoredObject
 from on_commit.compare import IndexStatus, read_statuses
 from on_commit.webhook import (
     FilterAnswer,

@@ -23,12 +23,12 @@ from manifests.metadata import index_of, is_canary
 from manifests.render import Rendered
 from model_repository.deployment import DeploymentRequest
 from model_repository.documents.commit import Commit, parse_commit
-from model_repository.documents.receipt import Outcome
+from model_repository.documents.receipts.receipt import Outcome
 from model_repository.errors import DeliveryError, DocumentMalformed, NameRefused, ObjectMissing
-from model_repository.log import Log
 from model_repository.names import IndexPrefix, Target
 from model_repository.notify import Notice
 from model_repository.repository import read_receipt
+from model_repository.telemetry.log import Log
 from on_commit.event import CommitUploaded, Event, Sweep
 from on_commit.handle import Handler
 from operator_cli.context import Context

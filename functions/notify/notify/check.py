@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 
+from model_repository.bucket.store import Store
 from model_repository.errors import DeliveryError, Misconfigured
 from model_repository.repository import list_commits
-from model_repository.store import Store
 from notify.config import Config
 from notify.slack import Slack
 

@@ -7,10 +7,10 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import ClassVar
 
+from model_repository.bucket.store import Store
 from model_repository.clock import Clock
 from model_repository.errors import DocumentMalformed, GenerationConflict, ObjectMissing, PermanentError, TransientError
-from model_repository.log import Log
-from model_repository.store import Store
+from model_repository.telemetry.log import Log
 from notify.decide import Step, decide, remember
 from notify.look import look
 from notify.sink import Sink, SinkBusy

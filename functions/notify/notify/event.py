@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from model_repository.bucket_events import SweepAsked, Uploaded, read_bucket_event
+from model_repository.bucket.events import SweepAsked, Uploaded, read_bucket_event
 from model_repository.errors import NameRefused
 from model_repository.names import IndexPrefix, Target, parse_generation
 from notify.subject import Subject

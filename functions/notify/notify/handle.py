@@ -6,13 +6,13 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from datetime import timedelta
 
-from model_repository.bucket_events import SweepAsked
+from model_repository.bucket.events import SweepAsked
+from model_repository.bucket.store import Store
 from model_repository.clock import Clock
 from model_repository.errors import DeliveryError, NameRefused, PermanentError, TransientError
-from model_repository.log import Log
 from model_repository.names import check_label
 from model_repository.repository import list_commits
-from model_repository.store import Store
+from model_repository.telemetry.log import Log
 from notify.deliver import Teller
 from notify.event import Event, Look, Reported
 from notify.look import read_report

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from datetime import datetime
 
+from model_repository.bucket.store import Store
 from model_repository.documents.commit import parse_commit
 from model_repository.documents.incidents import INCIDENTS_LIMIT, Incident, parse_incidents
-from model_repository.documents.receipt import Receipt
+from model_repository.documents.receipts.receipt import Receipt
 from model_repository.errors import DocumentMalformed, ObjectMissing
 from model_repository.fields import Fields, parse_document
 from model_repository.names import IndexPrefix, Target
 from model_repository.repository import read_commit_object, read_receipt
-from model_repository.store import Store
 from notify.event import Reported
 from notify.state import Stage, State
 from notify.statements import Facts, LiveCommitFacts, Report

@@ -9,12 +9,12 @@ from collections.abc import Mapping, Sequence
 
 from werkzeug.exceptions import InternalServerError, ServiceUnavailable
 
+from model_repository.bucket.gcs_store import GcsStore
+from model_repository.bucket.store import Store
 from model_repository.clock import SystemClock
 from model_repository.errors import Misconfigured, TransientError
 from model_repository.exit_codes import ExitCode
-from model_repository.gcs_store import GcsStore
-from model_repository.log import Log, tracing
-from model_repository.store import Store
+from model_repository.telemetry.log import Log, tracing
 from notify.check import check
 from notify.config import Config
 from notify.event import read_event

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 
 from model_repository.documents.commit import Commit
 from model_repository.documents.incidents import Incident
-from model_repository.documents.receipt import Outcome, Receipt
+from model_repository.documents.receipts.receipt import Outcome, Receipt
 from model_repository.names import IndexPrefix
 from notify.state import TEXT_LIMIT, Stage, State
 from notify.subject import Subject

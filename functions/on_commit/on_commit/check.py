@@ -8,10 +8,10 @@ from http import HTTPStatus
 
 import requests
 
+from model_repository.bucket.store import Store
 from model_repository.errors import DeliveryError, Misconfigured
 from model_repository.notify import PubSubNotifier
 from model_repository.repository import list_commits
-from model_repository.store import Store
 from on_commit.config import Config
 from on_commit.webhook import HttpAnswer, HttpWebhook, WebhookUnavailable, failure
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import datetime
 
+from model_repository.bucket.store import Store, StoredObject
 from model_repository.builds import check_build, served_last
 from model_repository.clock import Clock
 from model_repository.deployment import DeploymentRequest
 from model_repository.documents.commit import Commit, LiveCommit, parse_commit
-from model_repository.documents.receipt import Outcome, Receipt
+from model_repository.documents.receipts.receipt import Outcome, Receipt
 from model_repository.errors import DocumentMalformed, ObjectMissing, PermanentError, TransientError
-from model_repository.log import Log
 from model_repository.names import Target
 from model_repository.notify import Event as Told
 from model_repository.notify import Notice, Notifier, NotifyRefused
@@ -20,8 +20,8 @@ from model_repository.repository import (
     read_receipt,
     write_receipt,
 )
-from model_repository.spans import Kind, note, note_failure, span
-from model_repository.store import Store, StoredObject
+from model_repository.telemetry.log import Log
+from model_repository.telemetry.spans import Kind, note, note_failure, span
 from on_commit.compare import FINDINGS
 from on_commit.filters import FILTER_WAITS
 from on_commit.incidents import Incidents

@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import ClassVar
 
+from model_repository.bucket.store import Store
 from model_repository.errors import NameRefused, TransientError
-from model_repository.log import Log
 from model_repository.names import Target
-from model_repository.store import Store
+from model_repository.telemetry.log import Log
 from on_commit.incidents import Incidents
 from on_commit.webhook import Webhook, WebhookFault
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import random
 
+from model_repository.bucket.store import Store
 from model_repository.clock import Clock
-from model_repository.log import Log
 from model_repository.notify import Notifier
-from model_repository.spans import Kind, span
-from model_repository.store import Store
+from model_repository.telemetry.log import Log
+from model_repository.telemetry.spans import Kind, span
 from on_commit.deploy import Deployer
 from on_commit.event import CommitUploaded, Event, FilterUploaded, Misnamed, Sweep, Unrelated
 from on_commit.filters import FilterLooker

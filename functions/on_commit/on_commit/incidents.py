@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from datetime import timedelta
 
+from model_repository.bucket.store import Store
 from model_repository.clock import Clock
 from model_repository.documents.incidents import (
     INCIDENTS_LIMIT,
@@ -14,10 +15,9 @@ from model_repository.documents.incidents import (
     parse_incidents,
 )
 from model_repository.errors import DeliveryError, DocumentMalformed, GenerationConflict, ObjectMissing
-from model_repository.log import Log
 from model_repository.names import Target, environment_incidents_name
 from model_repository.notify import Event, Notice, Notifier
-from model_repository.store import Store
+from model_repository.telemetry.log import Log
 
 
 class Incidents:

@@ -8,13 +8,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
+from model_repository.bucket.store import Store
 from model_repository.builds import check_build
 from model_repository.clock import Clock
 from model_repository.errors import DeliveryError, PermanentError, TransientError
-from model_repository.log import Log
 from model_repository.names import SHADOW, Target
 from model_repository.repository import CommitObject, list_commits
-from model_repository.store import Store
+from model_repository.telemetry.log import Log
 from on_commit.compare import BUILD_GONE, FINDINGS, INDEX_STALE, Compared, IndexStatus, compare
 from on_commit.deploy import Deployer
 from on_commit.filters import FilterLooker

@@ -16,9 +16,9 @@ from google.oauth2 import id_token
 
 from model_repository.deployment import AnswerOutcome, AuthKind, DeploymentRequest
 from model_repository.errors import DocumentMalformed, PermanentError, TransientError
-from model_repository.log import trace_headers
 from model_repository.names import Target
-from model_repository.spans import Kind, note, span
+from model_repository.telemetry.log import trace_headers
+from model_repository.telemetry.spans import Kind, note, span
 from on_commit.compare import IndexStatus, read_statuses
 from on_commit.config import Config
 

@@ -24,7 +24,7 @@ from itertools import pairwise
 from typing import Any
 
 from model_repository.digests import check_sha256, sha256_digest
-from model_repository.documents.item_ids import hash_item
+from model_repository.documents.items.item_ids import hash_item
 from model_repository.errors import DocumentMalformed
 from model_repository.fields import Fields, format_document, parse_document
 from model_repository.names import Target

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from model_repository.documents.build_diff import Alike, CategoryDiff, SideOfCategory, TagDiff
 from model_repository.documents.index_manifest import IndexManifest, Partition, mean_recall
-from model_repository.documents.item_ids import ItemLookup
+from model_repository.documents.items.item_ids import ItemLookup
 
 _HALF = 2**32 - 1
 Place = tuple[int, int]

@@ -23,8 +23,8 @@ from opentelemetry.trace.status import Status, StatusCode
 
 from model_repository import __version__
 from model_repository.errors import Misconfigured
-from model_repository.log import Log, Trace
-from model_repository.spans import Attribute, Beginning, Kind
+from model_repository.telemetry.log import Log, Trace
+from model_repository.telemetry.spans import Attribute, Beginning, Kind
 
 _PROTOCOL = "http/protobuf"
 _READS_HEADERS = "opentelemetry.util.re"

@@ -24,6 +24,7 @@ from google.cloud import storage
 from google.cloud.storage.exceptions import DataCorruption
 from google.cloud.storage.retry import DEFAULT_RETRY
 
+from model_repository.bucket.store import ObjectInfo, StoredObject
 from model_repository.digests import format_crc32c
 from model_repository.errors import (
     AccessDenied,
@@ -35,7 +36,6 @@ from model_repository.errors import (
     GenerationConflict,
     ObjectMissing,
 )
-from model_repository.store import ObjectInfo, StoredObject
 
 _FIELDS = "items(name,size,crc32c,generation,updated),nextPageToken"
 _CONNECT_AND_READ_SECONDS = (5.0, 30.0)

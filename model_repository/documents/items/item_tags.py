@@ -21,7 +21,7 @@ from bisect import bisect_left
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
-from model_repository.documents.item_ids import Buffer
+from model_repository.documents.items.item_ids import Buffer
 from model_repository.errors import DocumentMalformed, NameRefused
 
 TAG_LIMIT = 100

@@ -7,7 +7,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-from model_repository.documents.receipt import RECEIPT_LIMIT, printable
+from model_repository.documents.receipts.receipt import RECEIPT_LIMIT, printable
 from model_repository.fields import format_document, format_moment, parse_document
 from model_repository.names import Target
 

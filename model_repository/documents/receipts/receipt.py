@@ -7,7 +7,11 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-from model_repository.documents.canary_figures import CanaryFigures, format_canary_figures, parse_canary_figures
+from model_repository.documents.receipts.canary_figures import (
+    CanaryFigures,
+    format_canary_figures,
+    parse_canary_figures,
+)
 from model_repository.fields import format_document, format_moment, parse_document
 from model_repository.names import IndexPrefix, Target
 

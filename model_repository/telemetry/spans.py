@@ -15,7 +15,7 @@ from enum import StrEnum
 from typing import Protocol
 
 from model_repository.errors import DeliveryError
-from model_repository.log import Log, Trace, current_trace, parse_traceparent, within
+from model_repository.telemetry.log import Log, Trace, current_trace, parse_traceparent, within
 
 COLLECTOR = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
 """The variables that name a collector: with either one, spans are recorded."""
@@ -101,7 +101,7 @@ def record_spans(variables: Mapping[str, str], service: str, log: Log) -> None:
     if _recorder is not None or not spans_wanted(variables):
         return
     try:
-        from model_repository.open_telemetry import SdkRecorder  # noqa: PLC0415 - half a second, where it is wanted
+        from model_repository.telemetry.open_telemetry import SdkRecorder  # noqa: PLC0415 - half a second, where it is wanted
 
         record_with(SdkRecorder(service, log))
     except Exception as error:  # noqa: BLE001 - whatever a library says of its settings

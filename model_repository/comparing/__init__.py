@@ -1,0 +1,1 @@
+"""What differs between two builds, and what counts as the same."""

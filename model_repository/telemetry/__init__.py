@@ -1,0 +1,1 @@
+"""What a program says of its own work: log lines, and spans."""
