@@ -213,7 +213,7 @@ class _Door:
         # people's boards ask every few seconds: no sweep, which is what `/v1/deployments` counts as
         self._check(request)
         it = self._delivery
-        found = describe_rollouts(it.cluster, it.clock.now())
+        found = describe_rollouts(it.cluster, it.clock.now(), it.canaries.figures)
         return JSONResponse({"environment": it.environment, "rollouts": found})
 
     def _say_what_is_wrong(self, request: Request) -> JSONResponse:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
 from cd_webhook.canary import limit as canary_limit
+from cd_webhook.canary import so_far
 from cd_webhook.cluster import Cluster, Object, name_of
 from cd_webhook.rules.drift import changes, differences
 from cd_webhook.rules.pods import is_ready
@@ -15,6 +17,7 @@ from cd_webhook.rules.rollout import Served, judge, longest, new_pods
 from cd_webhook.state import NEVER, Deployed, Rollout, read_deployed
 from manifests.metadata import COMMIT_GENERATION, INDEX_PREFIX, INSTANCE, canary_name, deployment_selector, is_canary
 from model_repository.deployment import DeploymentRequest
+from model_repository.documents.receipts.canary_figures import CanaryFigures, format_canary_figures
 from model_repository.fields import format_moment
 
 
@@ -85,11 +88,13 @@ def _drift(deployed: Deployed, spec: Object) -> list[str]:
 
 
 def _late_from(live: Object, deployed: Deployed) -> str | None:
+    return format_moment(_ends_by(live, deployed)) if deployed.pending else None
+
+
+def _ends_by(live: Object, deployed: Deployed) -> datetime:
     """When a rollout that goes on should have ended at the latest."""
-    if not deployed.pending:
-        return None
     limit = longest(live["spec"]) if deployed.trial is None else canary_limit(deployed.trial)
-    return format_moment(max(deployed.started, deployed.promoted or NEVER) + limit)
+    return max(deployed.started, deployed.promoted or NEVER) + limit
 
 
 def _canary(canary: Object | None, pods: list[Object]) -> str:
@@ -139,18 +144,43 @@ def describe_all(cluster: Cluster, environment: str) -> list[dict[str, Any]]:
     ]
 
 
-def describe_rollouts(cluster: Cluster, now: datetime) -> list[dict[str, Any]]:
-    """Each rollout that goes on: how many pods of the new build are ready, and for how long it has gone on.
+Showing = Callable[[str, int], CanaryFigures | None]
+"""What the canary of an index's commit shows so far; see `Canaries.figures`."""
+
+
+def describe_rollouts(cluster: Cluster, now: datetime, showing: Showing) -> list[dict[str, Any]]:
+    """Each rollout that goes on: how many pods of the new build are ready, for how long, and what its canary shows.
 
     One request to the cluster, and a second one if there are any. Raises as the cluster does.
     """
     deployments = {name_of(live): live for live in cluster.deployments()}
     going = [live for name, live in deployments.items() if not is_canary(name) and read_deployed(live).pending]
     pods = cluster.all_pods() if going else []
-    return [_describe_rollout(live, deployments.get(canary_name(name_of(live))), pods, now) for live in going]
+    return [_describe_rollout(live, deployments.get(canary_name(name_of(live))), pods, now, showing) for live in going]
 
 
-def _describe_rollout(live: Object, canary: Object | None, pods: list[Object], now: datetime) -> dict[str, Any]:
+def _comparison(index: str, deployed: Deployed, showing: Showing) -> dict[str, Any] | None:
+    """What a canary shows beside the stable pods, by which rules, and what is left of its time; None: nothing yet."""
+    if deployed.trial is None:
+        figures = deployed.figures  # of one that was promoted, and rolls out
+        said = {"so_far": "promoted", "why": "", "seconds_left": 0.0}
+        return said | {"figures": format_canary_figures(figures)} if figures else None
+    figures, rules = showing(index, deployed.generation), deployed.trial.rules
+    if figures is None:
+        return None
+    verdict, why = so_far(figures, rules)
+    return {
+        "so_far": verdict.value,
+        "why": why,
+        "seconds_left": round(max(rules.seconds - figures.seconds, 0.0), 1),
+        "rules": rules.to_json(),
+        "figures": format_canary_figures(figures),
+    }
+
+
+def _describe_rollout(
+    live: Object, canary: Object | None, pods: list[Object], now: datetime, showing: Showing
+) -> dict[str, Any]:
     deployed = read_deployed(live)
     rolling_out = canary if deployed.trial else live
     mine = [] if rolling_out is None else _pods_of(rolling_out, pods)
@@ -161,13 +191,19 @@ def _describe_rollout(live: Object, canary: Object | None, pods: list[Object], n
         "index": name_of(live),
         "generation": str(deployed.generation),
         "canary": deployed.trial is not None,
-        "seconds": round(max((now - since) / timedelta(seconds=1), 0.0), 1),
+        "seconds": _seconds(now - since),
+        "given_up_in": _seconds(_ends_by(live, deployed) - now),
         "pods": {
             "wanted": wanted,
             "ready": sum(is_ready(pod) for pod in new_pods(rolling_out["spec"], mine)) if rolling_out else 0,
         },
         "detail": detail,
+        "comparison": _comparison(name_of(live), deployed, showing),
     }
+
+
+def _seconds(time: timedelta) -> float:
+    return round(max(time / timedelta(seconds=1), 0.0), 1)
 
 
 def _pods_of(deployment: Object, pods: list[Object]) -> list[Object]:

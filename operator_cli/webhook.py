@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from enum import StrEnum
 from http import HTTPStatus
 from typing import ClassVar
 from urllib.parse import urlsplit
 
+from manifests.canary import Canary, parse_canary
 from model_repository.documents.receipts.address import parse_url
+from model_repository.documents.receipts.canary_figures import CanaryFigures, parse_canary_figures
 from model_repository.documents.receipts.receipt import printable
 from model_repository.errors import DocumentMalformed, NameRefused, TransientError
 from model_repository.fields import Fields, parse_document
@@ -29,12 +33,39 @@ class WebhookSilent(TransientError):
     code: ClassVar[str] = "webhook-silent"
 
 
+class SoFar(StrEnum):
+    """How a canary does beside the live pods."""
+
+    NO_WORSE = "no-worse"
+    WORSE = "worse"
+    TOO_FEW_ANSWERS = "too-few-answers"
+    PROMOTED = "promoted"
+    """It did no worse to the end, and its build rolls out."""
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """What a canary shows beside the live pods.
+
+    why: in one sentence, of one that is worse; else empty. seconds_left: until it is judged; 0: its time is over.
+    rules: by which it is judged; None: it was.
+    """
+
+    so_far: SoFar
+    why: str
+    seconds_left: float
+    figures: CanaryFigures
+    rules: Canary | None
+
+
 @dataclass(frozen=True, slots=True)
 class Progress:
     """A rollout that goes on.
 
     canary: only some pods try the build out yet. seconds: since it was taken up, when the webhook was asked.
     ready, wanted: pods of the new build, of a canary its own. detail: what it waits for, in one sentence.
+    given_up_in: the longest that it may still take, in seconds, until it is undone; None: the webhook doesn't say.
+    comparison: of its canary; None: there is none to compare, or not yet, or the webhook doesn't say.
     """
 
     target: Target
@@ -44,6 +75,8 @@ class Progress:
     ready: int
     wanted: int
     detail: str
+    given_up_in: float | None = None
+    comparison: Comparison | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,11 +156,31 @@ def _parse_rollout(fields: Fields, environment: str) -> Progress:
         target=fields.parsed("index", lambda index: Target(environment, index)),
         generation=fields.parsed("generation", parse_generation),
         canary=fields.flag("canary"),
-        seconds=fields.number("seconds", least=0, most=_MOST_SECONDS),
+        seconds=_seconds(fields, "seconds"),
         ready=pods.whole("ready", most=_MOST_PODS),
         wanted=pods.whole("wanted", most=_MOST_PODS),
         detail=printable(str(fields.take("detail", ""))),
+        given_up_in=_seconds(fields, "given_up_in") if fields.has("given_up_in") else None,
+        comparison=_parse_comparison(fields),
     )
+
+
+def _parse_comparison(rollout: Fields) -> Comparison | None:
+    """None also where a webhook of another release says what isn't understood here: the pods are told even so."""
+    with suppress(DocumentMalformed):
+        fields = rollout.object("comparison")
+        return Comparison(
+            so_far=fields.choice("so_far", SoFar),
+            why=printable(str(fields.take("why", ""))),
+            seconds_left=_seconds(fields, "seconds_left"),
+            figures=parse_canary_figures(fields.object("figures")),
+            rules=parse_canary(fields.object("rules")) if fields.has("rules") else None,
+        )
+    return None
+
+
+def _seconds(fields: Fields, field: str) -> float:
+    return fields.number(field, least=0, most=_MOST_SECONDS)
 
 
 def ask_all(webhooks: Sequence[Webhook]) -> tuple[list[Said], list[str]]:

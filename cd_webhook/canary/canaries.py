@@ -23,6 +23,7 @@ from manifests.canary import Canary, canary_of
 from manifests.metadata import MANAGER, build_annotations, canary_name, is_ours
 from model_repository.bucket.store import Store
 from model_repository.deployment import DeploymentRequest
+from model_repository.documents.receipts.canary_figures import CanaryFigures
 from model_repository.errors import PermanentError
 from model_repository.repository import read_build
 from model_repository.telemetry.log import Log
@@ -72,6 +73,11 @@ class Canaries:
                 self._log.error(f"aborted: {request.index_prefix}: {failed.sentence}", code=failed.code, **about)
                 self.remove(index)
                 return live, Step(finished=True, sentence=failed.sentence)
+
+    def figures(self, index: str, generation: int) -> CanaryFigures | None:
+        """What the canary of a commit shows so far; None: this process doesn't compare it, or not yet."""
+        found = self._comparisons.get(index)
+        return found.figures if found and found.generation == generation else None
 
     def remove(self, index: str) -> None:
         """Remove the index's canary if there is one; raises `Conflict` if somebody writes to it meanwhile."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from datetime import timedelta
+from enum import StrEnum
 
 from cd_webhook.rules.rollout import Failed
 from cd_webhook.state import Trial
@@ -21,7 +22,7 @@ _EARLY_FAILURES = 5
 """So many failures end a canary before its time, if their share is too high by then: callers meet them, too."""
 _GRACE_SECONDS = 60
 _UNREACHABLE = (
-    "canary: neither its pods nor the stable ones answered the webhook on port 8080; a NetworkPolicy or a mesh's mTLS "
+    "neither its pods nor the stable ones answered the webhook on port 8080; a NetworkPolicy or a mesh's mTLS "
     "between them is the likely cause (manifests/examples/network-policy.yaml)"
 )
 
@@ -52,22 +53,34 @@ class Passed:
 Judgement = Watching | Aborted | Passed
 
 
+class SoFar(StrEnum):
+    """How a canary that is still compared does."""
+
+    NO_WORSE = "no-worse"
+    WORSE = "worse"
+    TOO_FEW_ANSWERS = "too-few-answers"
+
+
 def judge_canary(figures: CanaryFigures, rules: Canary) -> Judgement:
     """Judge what was seen so far. Too few answers are waited for; whoever calls says when that has been long enough."""
-    failed = _certain(figures) or _too_many_errors(figures, rules, least_failures=_EARLY_FAILURES)
     over = figures.seconds >= rules.seconds
-    if over and not failed:
-        failed = _too_many_errors(figures, rules, least_failures=1) or _too_slow(figures, rules)
+    failed = _worse(figures, rules, over=over)
     if failed:
-        return Aborted(failed, figures)
-    if over and _silent(figures.canary) and _silent(figures.stable):
-        return Aborted(Failed("canary-unreachable", _UNREACHABLE), figures)
+        return Aborted(Failed(failed.code, f"canary: {failed.sentence}"), figures)
     if not over:
         return Watching(f"canary: compared with the stable pods for {rules.seconds} s")
-    if figures.canary.p95_ms is None or figures.stable.p95_ms is None:
+    if _too_few(figures):
         return Watching(f"canary: fewer than {LEAST_SAMPLES} answers of one side, too few to judge")
     said = f"canary passed after {figures.seconds:.0f} s: {sentence(figures)}"
     return Passed(said, replace(figures, promoted=True))
+
+
+def so_far(figures: CanaryFigures, rules: Canary) -> tuple[SoFar, str]:
+    """What the judgement would be if the time were over now, and in one sentence why it is worse; else empty."""
+    failed = _worse(figures, rules, over=True)
+    if failed:
+        return SoFar.WORSE, failed.sentence
+    return (SoFar.TOO_FEW_ANSWERS if _too_few(figures) else SoFar.NO_WORSE), ""
 
 
 def undecided(figures: CanaryFigures | None) -> Aborted:
@@ -96,6 +109,20 @@ def _track(track: TrackFigures) -> str:
     return f"{probes}, {track.errors} of {track.requests} requests 5xx"
 
 
+def _worse(figures: CanaryFigures, rules: Canary, *, over: bool) -> Failed | None:
+    """By what it is worse; None: by nothing. over: its time is, so that all rules hold."""
+    failed = _certain(figures) or _too_many_errors(figures, rules, least_failures=1 if over else _EARLY_FAILURES)
+    if failed or not over:
+        return failed
+    if _silent(figures.canary) and _silent(figures.stable):
+        return Failed("canary-unreachable", _UNREACHABLE)
+    return _too_slow(figures, rules)
+
+
+def _too_few(figures: CanaryFigures) -> bool:
+    return figures.canary.p95_ms is None or figures.stable.p95_ms is None
+
+
 def _silent(track: TrackFigures) -> bool:
     return track.probes > 0 and track.probes_failed == track.probes and track.p95_ms is None
 
@@ -103,10 +130,10 @@ def _silent(track: TrackFigures) -> bool:
 def _certain(figures: CanaryFigures) -> Failed | None:
     if figures.wrong_answers:
         what = f"golden queries answered otherwise than the batch recorded: {figures.wrong_answers}"
-        return Failed("canary-wrong-answers", f"canary: {what}: {sentence(figures)}")
+        return Failed("canary-wrong-answers", what)
     if figures.restarts:
         what = f"its containers restarted: {figures.restarts}"
-        return Failed("canary-restarted", f"canary: {what}: {sentence(figures)}")
+        return Failed("canary-restarted", what)
     return None
 
 
@@ -122,7 +149,7 @@ def _too_many_errors(figures: CanaryFigures, rules: Canary, *, least_failures: i
         share, usual = failed / asked, stable_failed / stable_asked if stable_asked else 0.0
         if share - usual > rules.max_error_rate:
             allowed = f"{rules.max_error_rate:.2%} more than the stable pods' {usual:.2%} are allowed"
-            return Failed("canary-errors", f"canary: {share:.2%} of its {what} failed, {allowed}: {sentence(figures)}")
+            return Failed("canary-errors", f"{share:.2%} of its {what} failed, {allowed}")
     return None
 
 
@@ -134,4 +161,4 @@ def _too_slow(figures: CanaryFigures, rules: Canary) -> Failed | None:
     if mine <= allowed:
         return None
     what = f"95 % of its answers came within {mine:.1f} ms, of the stable pods' within {theirs:.1f} ms"
-    return Failed("canary-slow", f"canary: {what}; {allowed:.1f} ms are allowed")
+    return Failed("canary-slow", f"{what}; {allowed:.1f} ms are allowed")

@@ -12,6 +12,7 @@ from model_repository.clock import Clock
 from model_repository.fields import format_moment
 from model_repository.names import Target
 from operator_cli.board.overview import Row
+from operator_cli.output.programs import comparison
 from operator_cli.webhook import Progress, Webhook, WebhookSilent
 
 _UNASKED = "no webhook is asked: start the board with --webhook URL"
@@ -78,11 +79,13 @@ class Rollouts:
         """How the rollout of a row goes: None where none can go on: an end is known, or nobody can read the commit.
 
         pods: `ready` of `wanted`, or None where that isn't known, and `unknown` says why; or where the webhook hasn't
-        taken the commit up yet. since: when it began, or was committed.
+        taken the commit up yet. since: when it began, or was committed. ends: when it is undone at the latest, if it is
+        known. comparison: what its canary shows, as `indexpush status` tells it.
         """
         if row.get("state") != "waiting" or row["commit"]["malformed"]:
             return None
         value = {"pods": None, "canary": False, "since": row["commit"]["updated"], "detail": "", "unknown": None}
+        value |= {"ends": None, "comparison": None}
         said = self._said.get(row["environment"])
         if said is None:
             elsewhere = "no webhook that is asked deploys to this environment" if self._webhooks else _UNASKED
@@ -96,4 +99,14 @@ class Rollouts:
             "canary": it.canary,
             "since": format_moment(seen.since),
             "detail": it.detail,
+            "ends": _ends(seen),
+            "comparison": comparison(it.comparison) if it.comparison else None,
         }
+
+
+def _ends(seen: _Seen) -> str | None:
+    it = seen.progress
+    if it.given_up_in is None:
+        return None
+    # told a little later again it is the same moment: nothing that a browser must be sent
+    return format_moment(seen.since + timedelta(seconds=round(it.seconds + it.given_up_in)))

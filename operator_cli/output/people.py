@@ -16,7 +16,7 @@ from operator_cli.commands.changes import Change
 from operator_cli.commands.status import TargetStatus
 from operator_cli.commands.waiting import Verdict
 from operator_cli.live import UnreadableReceipt
-from operator_cli.webhook import Said
+from operator_cli.webhook import Comparison, Said, SoFar
 
 WHY_IGNORED = "its name isn't commits/<environment>/<index>.json, so nobody acts on it: move it, or delete it"
 
@@ -76,7 +76,7 @@ def rows_of_target(status: TargetStatus, now: datetime, said: Sequence[Said]) ->
         ("", _joined(signed(live.commit.by), live.commit.reason) if live.commit else ""),
         ("mend", status.mend),
         ("outcome", _outcome(receipt, status.seconds(now))),
-        *(("rollout", _rollout(status, each)) for each in said if each.environment == live.target.environment),
+        *(row for each in said if each.environment == live.target.environment for row in _rollout(status, each)),
         ("canary", _canary(receipt.canary) if isinstance(receipt, Receipt) else ""),
         ("serving", _serving(serving, now) if serving else "unknown: no receipt says that anything served"),
         ("answers at", _address(status.address) if status.address else ""),
@@ -84,14 +84,25 @@ def rows_of_target(status: TargetStatus, now: datetime, said: Sequence[Said]) ->
     ]
 
 
-def _rollout(status: TargetStatus, said: Said) -> str:
+def _rollout(status: TargetStatus, said: Said) -> list[tuple[str, str]]:
     if not status.waits:
-        return ""
+        return []
     found = said.of(status.live.target, status.live.generation)
     if found is None:
-        return "not taken up: the webhook hasn't heard of it, or another commit's rollout comes first"
-    pods = "canary pods" if found.canary else "new pods"
-    return _joined(f"{found.ready} of {found.wanted} {pods} ready after {found.seconds:.0f} s", found.detail)
+        return [("rollout", "not taken up: the webhook hasn't heard of it, or another commit's rollout comes first")]
+    pods = f"{found.ready} of {found.wanted} {'canary pods' if found.canary else 'new pods'} ready"
+    end = "" if found.given_up_in is None else f", undone in {aged(found.given_up_in)} unless it gets on"
+    return [
+        ("rollout", _joined(f"{pods} after {found.seconds:.0f} s{end}", found.detail)),
+        ("canary", _comparison(found.comparison) if found.comparison else ""),
+    ]
+
+
+def _comparison(found: Comparison) -> str:
+    if found.so_far is SoFar.PROMOTED:
+        return _canary(found.figures)
+    when = f"judged in {found.seconds_left:.0f} s" if found.seconds_left else "judged once there are enough answers"
+    return f"{_joined(found.so_far.value.replace('-', ' '), found.why)}, {when}: {_sides(found.figures)}"
 
 
 def _incident(incident: Incident, now: datetime) -> str:
@@ -171,8 +182,11 @@ def notes_of_receipt(receipt: Receipt) -> list[str]:
 def _canary(figures: CanaryFigures | None) -> str:
     if figures is None:
         return ""
-    sides = f"canary {_track(figures.canary)}; stable {_track(figures.stable)}"
-    return f"{'promoted' if figures.promoted else 'aborted'} after {figures.seconds:.0f} s: {sides}"
+    return f"{'promoted' if figures.promoted else 'aborted'} after {figures.seconds:.0f} s: {_sides(figures)}"
+
+
+def _sides(figures: CanaryFigures) -> str:
+    return f"canary {_track(figures.canary)}; stable {_track(figures.stable)}"
 
 
 def _track(track: TrackFigures) -> str:

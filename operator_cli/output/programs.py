@@ -16,7 +16,7 @@ from operator_cli.commands.changes import Change
 from operator_cli.commands.status import TargetStatus
 from operator_cli.commands.waiting import Verdict
 from operator_cli.live import UnreadableReceipt
-from operator_cli.webhook import Progress, Said
+from operator_cli.webhook import Comparison, Progress, Said
 
 
 def change(change: Change, verdict: Verdict | None) -> dict[str, Any]:
@@ -98,6 +98,19 @@ def rollout(progress: Progress) -> dict[str, Any]:
         "pods_ready": progress.ready,
         "pods_wanted": progress.wanted,
         "detail": progress.detail,
+        "given_up_in": progress.given_up_in,
+        "comparison": comparison(progress.comparison) if progress.comparison else None,
+    }
+
+
+def comparison(found: Comparison) -> dict[str, Any]:
+    """What a canary shows beside the live pods, while it goes on."""
+    return {
+        "so_far": found.so_far.value,
+        "why": found.why,
+        "seconds_left": found.seconds_left,
+        "rules": found.rules.to_json() if found.rules else None,
+        "figures": format_canary_figures(found.figures),
     }
 
 

@@ -18,11 +18,16 @@ from cd_webhook.cluster import ClusterUnavailable, Object
 from cd_webhook.deliver import Rejected, ValuesFault
 from cd_webhook.filters import Filters
 from cd_webhook.metrics import Metrics
+from cd_webhook.state import Rollout
 from cd_webhook.watcher import Watcher
 from model_repository import CONTRACT, __version__
+from model_repository.documents.receipts.canary_figures import parse_canary_figures
 from model_repository.errors import DeliveryError, DocumentMalformed
+from model_repository.fields import Fields
 from model_repository.repository import write_filter
 from tests.cd_webhook import fake_cluster as pods
+from tests.cd_webhook.canary_scene import serving
+from tests.cd_webhook.fake_pods import Behaviour
 from tests.cd_webhook.webhook_scene import TARGET, VALUES, Scene, request
 from tests.cd_webhook.webhook_scene import values as some_values
 
@@ -242,6 +247,39 @@ def test_of_a_canary_its_own_pods_are_told() -> None:
     scene.cluster.tick()
     (found,) = stage.client.get("/v1/rollouts").json()["rollouts"]
     assert (found["generation"], found["canary"], found["pods"]) == ("2", True, {"wanted": 2, "ready": 2})
+    assert found["comparison"] is None, "nobody has compared it yet"
+
+
+def test_what_a_canary_shows_is_told_while_it_runs_and_until_its_rollout_has_ended() -> None:
+    scene = serving()
+    stage = Stage(scene)
+    scene.pods.behaviours["2"] = Behaviour(seconds=0.03)
+    scene.commit(2)
+    scene.look(12)
+    (found,) = stage.client.get("/v1/rollouts").json()["rollouts"]
+    # a canary's deadline of 60 s, once more for its pod, twice its 30 s and a minute; six seconds of that are over
+    assert (found["seconds"], found["given_up_in"]) == (6.0, 60 * 2 + 2 * 30 + 60 - 6)
+    said = found["comparison"]
+    figures = said["figures"]
+    assert said["seconds_left"] == 30 - figures["seconds"] > 0
+    assert said["rules"] == {
+        "replicas": 1, "seconds": 30, "max_error_rate": 0.01, "max_latency_ratio": 2.0, "latency_floor_ms": 20.0,
+    }  # fmt: skip
+    assert said["so_far"] == "worse"
+    assert said["why"].startswith("95 % of its answers came within 30.0 ms, of the stable pods' within 4.0 ms")
+    assert (figures["canary"]["p95_ms"], figures["stable"]["p95_ms"]) == (30.0, 4.0)
+    assert figures["canary"]["probes"] == figures["stable"]["probes"] > 40
+    assert parse_canary_figures(Fields(figures, "figures")) == scene.delivery.canaries.figures("home-store", 2)
+
+    scene.pods.behaviours["3"] = Behaviour(callers=100, callers_failed=0)
+    scene.commit(3)
+    while scene.deployed().rollout is not Rollout.IN_PROGRESS:
+        scene.look(1)
+    (found,) = stage.client.get("/v1/rollouts").json()["rollouts"]
+    assert (found["generation"], found["canary"]) == ("3", False)
+    assert (found["comparison"]["so_far"], found["comparison"]["figures"]["promoted"]) == ("promoted", True)
+    scene.finish()
+    assert stage.client.get("/v1/rollouts").json()["rollouts"] == []
 
 
 def test_who_asks_how_rollouts_go_is_no_sweep_and_is_checked() -> None:

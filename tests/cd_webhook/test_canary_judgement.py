@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from cd_webhook.canary.judgement import Aborted, Judgement, Passed, Watching, judge_canary, limit
+from cd_webhook.canary.judgement import Aborted, Judgement, Passed, Watching, judge_canary, limit, so_far
 from cd_webhook.state import Trial
 from manifests.canary import Canary
 from manifests.render import render
@@ -84,6 +84,27 @@ def test_below_the_floor_a_ratio_is_noise() -> None:
 
 def test_what_callers_wait_for_on_average_is_told_and_not_judged() -> None:
     assert isinstance(judge_canary(seen(mean_ms=500.0), RULES), Passed)
+
+
+@pytest.mark.parametrize(
+    ("figures", "expected"),
+    [
+        (seen(1), ("no-worse", "")),
+        (seen(1, p95_ms=None), ("too-few-answers", "")),
+        (seen(1, probes=100, probes_failed=2), ("worse", "2.00% of its probes failed, 1.00% more than the stable")),
+        (seen(1, p95_ms=61.0, stable={"p95_ms": 30.0}), ("worse", "95 % of its answers came within 61.0 ms")),
+        (seen(1, wrong=1), ("worse", "golden queries answered otherwise than the batch recorded: 1")),
+    ],
+)
+def test_while_it_goes_on_it_is_told_what_the_judgement_would_be_now(
+    figures: CanaryFigures, expected: tuple[str, str]
+) -> None:
+    said, why = so_far(figures, RULES)
+    assert said == expected[0]
+    assert why.startswith(expected[1])
+    assert bool(why) is bool(expected[1])
+    over = judge_canary(dataclasses.replace(figures, seconds=60), RULES)
+    assert isinstance(over, {"no-worse": Passed, "worse": Aborted, "too-few-answers": Watching}[said])
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ from tests.chromium import chromium, faultless_page
 from tests.operator_cli.board_scene import Running, running, shop
 from tests.operator_cli.conftest import Operator
 from tests.operator_cli.test_diff import FOUND, upload
-from tests.operator_cli.webhook_server import TOKEN, answering, rollout
+from tests.operator_cli.webhook_server import TOKEN, answering, comparison, rollout
 
 SIGN_IN = OwnMachine("eve@example.com")
 
@@ -116,6 +116,45 @@ def test_a_rollout_shows_its_pods_and_its_seconds_go_on(browser: Browser, operat
         expect(clothing).to_contain_text("0 of 1 canary pods ready")  # type: ignore[arg-type]
         webhook.status = 503
         expect(clothing).to_contain_text("pods unknown")  # type: ignore[arg-type]
+
+
+def test_what_a_canary_shows_is_told_while_it_goes_on_beside_the_rules_that_judge_it(
+    browser: Browser, operator: Operator
+) -> None:
+    shop(operator)
+    generation = operator.commit(operator.build("b3"))
+    going = rollout("clothing", generation, canary=True, ready=1, wanted=1, given_up_in=252.0)
+    with (
+        answering() as webhook,
+        running(operator, SIGN_IN, webhooks=[Webhook(webhook.url, TOKEN)]) as board,
+        faultless_page(browser) as page,
+    ):
+        webhook.rollouts = [going | {"comparison": comparison()}]
+        page.goto(f"{board.url}/?key={SIGN_IN.secret}")
+        clothing = row(page, "production", "clothing")
+        expect(clothing).to_contain_text("canary: no worse so far, judged in 18 s")  # type: ignore[arg-type]
+        expect(clothing).to_contain_text("p95 4.3 ms, live p95 3.9 ms; 1.00 % failed, live 0 % failed")  # type: ignore[arg-type]
+        opened(page, "production", "clothing")
+        figures = page.get_by_role("table").filter(has_text="Allowed").last
+        for words in (
+            "Requests answered 5xx 9 of 900 (1.00 %) 0 of 1,900 (0 %) 1.00 % more",
+            "95 % of probes within 4.3 ms 3.9 ms 2 times live's, or 20 ms",
+        ):
+            expect(figures.get_by_role("row", name=words)).to_be_visible()
+        what_changed = page.get_by_role("button", name="Hold")
+        what_changed.focus()
+        read_before = page.evaluate("performance.getEntriesByType('resource').length")
+        webhook.rollouts = [going | {"comparison": comparison("worse", 16.0, why="9 of 10 failed")}]
+        expect(page.locator("tr.details:visible .comparison")).to_contain_text(
+            "After 42 s worse so far, judged in 16 s: 9 of 10 failed"
+        )
+        expect(what_changed).to_be_focused()
+        assert page.evaluate("performance.getEntriesByType('resource').length") == read_before, "no receipt changed"
+        webhook.rollouts = [going | {"comparison": comparison("too-few-answers", 0.0)}]
+        expect(clothing).to_contain_text("too few answers to judge yet, its time is over")  # type: ignore[arg-type]
+        expect(clothing).to_contain_text("undone in 4 min unless it gets on")  # type: ignore[arg-type]
+        operator.receipt(generation, Outcome.SERVED, operator.build("b3"))
+        expect(page.locator("tr.details:visible .comparison")).to_be_empty()
 
 
 def test_what_a_canary_showed_stands_in_the_timeline(page: Page, operator: Operator) -> None:

@@ -18,7 +18,7 @@ from tests import builds
 from tests.operator_cli.board_scene import running
 from tests.operator_cli.conftest import Operator
 from tests.operator_cli.test_board import events
-from tests.operator_cli.webhook_server import TOKEN, Answers, answering, rollout
+from tests.operator_cli.webhook_server import TOKEN, Answers, answering, comparison, rollout
 
 
 @pytest.fixture
@@ -47,6 +47,40 @@ def test_status_says_how_many_new_pods_are_ready(operator: Operator, webhook: An
     assert (target["rollout"]["pods_ready"], target["rollout"]["pods_wanted"]) == (1, 3)
     operator.receipt(waiting, Outcome.SERVED, operator.build("b2"))
     assert operator(*asked, "--output", "json").value["targets"][0]["rollout"] is None
+
+
+def test_status_says_what_a_canary_shows_while_it_goes_on(operator: Operator, webhook: Answers, waiting: int) -> None:
+    going = rollout("clothing", waiting, canary=True, ready=1, wanted=1, given_up_in=252.0)
+    webhook.rollouts = [going | {"comparison": comparison()}]
+    asked = ("status", "--webhook", webhook.url)
+    text = operator(*asked).out
+    assert "1 of 1 canary pods ready after 42 s, undone in 4 min unless it gets on" in text
+    assert (
+        "canary      no worse, judged in 18 s: canary p95 4.2 ms, 0/420 probes and 9/900 requests failed; "
+        "stable p95 3.9 ms, 0/840 probes and 0/1900 requests failed"
+    ) in text
+    (target,) = operator(*asked, "--output", "json").value["targets"]
+    assert target["rollout"]["comparison"] == comparison()
+    assert target["rollout"]["given_up_in"] == 252.0
+
+    webhook.rollouts = [going | {"comparison": comparison("worse", why="9 of 10 failed")}]
+    assert "canary      worse: 9 of 10 failed, judged in 18 s" in operator(*asked).out
+    webhook.rollouts = [going | {"comparison": comparison("too-few-answers", 0.0)}]
+    assert "canary      too few answers, judged once there are enough answers" in operator(*asked).out
+    promoted = comparison("promoted", 0.0)
+    del promoted["rules"]
+    promoted["figures"]["promoted"] = True
+    webhook.rollouts = [going | {"canary": False, "comparison": promoted}]
+    assert "canary      promoted after 42 s: canary p95" in operator(*asked).out
+
+
+@pytest.mark.parametrize(
+    "unknown", [None, {}, comparison("better"), comparison(figures={"new": 1}), comparison(seconds_left=-1.0)]
+)
+def test_figures_that_are_not_understood_hide_no_pods(webhook: Answers, unknown: Any) -> None:
+    webhook.rollouts = [rollout("clothing", 1, comparison=unknown)]
+    (found,) = Webhook(webhook.url, TOKEN).ask().rollouts
+    assert (found.ready, found.comparison) == (1, None)
 
 
 def test_a_commit_that_the_webhook_has_not_taken_up_is_said_to_be_so(
@@ -113,6 +147,7 @@ def test_a_row_that_rolls_out_has_its_pods_and_since_when(operator: Operator, we
     assert rollouts.look()
     began = format_moment(operator.clock.moment - timedelta(seconds=42))
     expected = {"canary": False, "since": began, "detail": "2 of 3 pods are new", "unknown": None}
+    expected |= {"ends": None, "comparison": None}
     assert rollouts.of(row(operator, 7)) == expected | {"pods": {"ready": 1, "wanted": 3}}
     assert rollouts.of(row(operator, 7, state="served")) is None
     unreadable = row(operator, 7)
@@ -123,6 +158,21 @@ def test_a_row_that_rolls_out_has_its_pods_and_since_when(operator: Operator, we
     webhook.rollouts[0]["seconds"] = 44.4
     rollouts.look()
     assert rollouts.of(row(operator, 7)) == expected | {"pods": {"ready": 1, "wanted": 3}}
+
+
+def test_a_row_has_what_its_canary_shows_and_when_it_ends_which_stays_the_same_moment(
+    operator: Operator, webhook: Answers
+) -> None:
+    rollouts = Rollouts([Webhook(webhook.url, TOKEN)], operator.clock)
+    ends = format_moment(operator.clock.moment + timedelta(seconds=300))
+    for seconds, left in ((0.0, 300.0), (2.3, 297.6)):
+        going = rollout("clothing", 7, canary=True, seconds=seconds, given_up_in=left, comparison=comparison())
+        webhook.rollouts = [going]
+        rollouts.look()
+        found = rollouts.of(row(operator, 7))
+        assert found
+        assert (found["ends"], found["comparison"]) == (ends, comparison())
+        operator.clock.moment += timedelta(seconds=2)
 
 
 def test_a_commit_that_is_not_taken_up_is_told_since_it_was_made(operator: Operator, webhook: Answers) -> None:

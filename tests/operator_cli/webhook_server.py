@@ -20,6 +20,16 @@ def rollout(index: str, generation: int, *, ready: int = 1, wanted: int = 3, **m
     return {"index": index, "generation": str(generation), "pods": pods} | said | more
 
 
+def comparison(so_far: str = "no-worse", seconds_left: float = 18.0, **more: Any) -> dict[str, Any]:
+    """What a canary shows, as the webhook tells it."""
+    live = {"pods": 2, "probes": 840, "probes_failed": 0, "p95_ms": 3.9, "requests": 1900, "errors": 0, "mean_ms": 2.1}
+    canary = live | {"pods": 1, "probes": 420, "p95_ms": 4.25, "requests": 900, "errors": 9}
+    figures = {"promoted": False, "seconds": 42.0, "wrong_answers": 0, "restarts": 0, "canary": canary, "stable": live}
+    rules = {"replicas": 1, "seconds": 60, "max_error_rate": 0.01, "max_latency_ratio": 2.0, "latency_floor_ms": 20.0}
+    said = {"so_far": so_far, "why": "", "seconds_left": seconds_left, "figures": figures, "rules": rules}
+    return said | more
+
+
 @dataclass
 class Answers:
     """url: of the webhook. status, body: of its answers. open: cleared, it takes requests and doesn't answer."""

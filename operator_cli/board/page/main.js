@@ -1,7 +1,7 @@
 // The board: rows come by themselves; a row opens; a change is explained before it is made, and is made with a reason.
 
 import * as api from "./api.js";
-import { cells, diff, diffButton, elapsed, element, sparks, timeline } from "./view.js";
+import { cells, comparison, diff, diffButton, elapsed, element, sparks, timeline } from "./view.js";
 
 const at = (id) => document.getElementById(id);
 const rows = new Map(); // by name: what the server said
@@ -17,14 +17,18 @@ function onEvent(event) {
   if (event.all) rows.clear();
   for (const name of event.gone) rows.delete(name);
   for (const [name, row] of Object.entries(event.rows)) {
+    const before = rows.get(name);
     rows.set(name, row);
-    if (state.opened.has(name) && shown.has(name)) tell(fillDetails(name));
+    // how a rollout goes comes every few seconds, and stands in no receipt yet
+    if (state.opened.has(name) && shown.has(name) && committed(before) !== committed(row)) tell(fillDetails(name));
   }
   const live = at("live");
   live.className = `live ${event.problem ? "down" : "up"}`;
   at("live-text").textContent = event.problem || "live";
   show();
 }
+
+const committed = (row) => JSON.stringify({ ...row, rollout: null });
 
 function show() {
   const wanted = at("filter").value.trim().toLowerCase();
@@ -78,6 +82,11 @@ function render(name, each) {
   const button = each.row.querySelector(".open");
   button?.setAttribute("aria-expanded", String(state.opened.has(name)));
   if (focused) button?.focus();
+  showComparison(name, each);
+}
+
+function showComparison(name, each) {
+  each.details.querySelector(".comparison")?.replaceChildren(...comparison(rows.get(name).rollout?.comparison));
 }
 
 function summarize(names) {
@@ -129,9 +138,10 @@ async function fillDetails(name) {
     const { receipts, compared, stopped } = await api.index(row.environment, row.index);
     const onDiff = (build, place) => tell(fillDiff(row.index, build, place));
     const focused = [...cell.querySelectorAll("button")].indexOf(document.activeElement);
-    cell.replaceChildren(actions(name), ...(stopped ? [waiting(name, stopped, onDiff)] : []), ...[sparks(receipts)].filter(Boolean),
+    cell.replaceChildren(actions(name), element("section", { className: "comparison" }), ...(stopped ? [waiting(name, stopped, onDiff)] : []), ...[sparks(receipts)].filter(Boolean),
       element("h3", {}, "What became of its commits"),
       receipts.length ? timeline(receipts, now(), compared, onDiff) : element("p", { className: "hint" }, "Nobody has said yet what became of a commit."));
+    showComparison(name, shown.get(name));
     cell.querySelectorAll("button")[focused]?.focus();
   } catch (error) {
     cell.replaceChildren(actions(name), element("p", { className: "bad" }, error.message));

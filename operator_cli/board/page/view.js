@@ -56,7 +56,53 @@ function rollout(row, now) {
   const kind = it.canary ? "canary pods" : "new pods";
   const pods = it.pods ? `${it.pods.ready} of ${it.pods.wanted} ${kind} ready` : it.unknown ? "pods unknown" : it.detail;
   const since = it.since ? element("span", { "data-since": it.since }, elapsed(it.since, now)) : "";
-  return element("small", { className: "rollout", title: it.unknown ?? "" }, `${pods}, `, since, it.pods && it.detail ? element("span", { className: "detail" }, it.detail) : null);
+  const found = it.comparison;
+  return element("small", { className: "rollout", title: it.unknown ?? "" }, `${pods}, `, since,
+    it.pods && it.detail && !(found && it.canary) ? line(it.detail) : null,
+    found ? line(`canary: ${soFar(found)}`, found.so_far === "worse" ? "worse" : "") : null,
+    found ? line(`${p95(found.figures.canary)}, live ${p95(found.figures.stable)}; ${failedShare(found.figures.canary)} failed, live ${failedShare(found.figures.stable)} failed`) : null,
+    it.ends && it.pods && !found?.seconds_left ? line(`undone ${until(it.ends, now)} unless it gets on`) : null);
+}
+
+const line = (words, kind = "") => element("span", { className: `detail ${kind}` }, words);
+const until = (moment, now) => (Date.parse(moment) > now ? `in ${duration((Date.parse(moment) - now) / 1000)}` : "any moment now");
+const p95 = (one) => (one.p95_ms === undefined ? "p95 unknown" : `p95 ${one.p95_ms.toFixed(1)} ms`);
+const share = (part, whole) => (whole ? `${((part / whole) * 100).toFixed(part ? 2 : 0)} %` : "–");
+// of probes or of requests, whichever is more: each is judged
+const failedShare = (one) => (one.probes_failed * one.requests > one.errors * one.probes ? share(one.probes_failed, one.probes) : share(one.errors, one.requests || one.probes));
+
+const SO_FAR = { "no-worse": "no worse so far", worse: "worse so far", "too-few-answers": "too few answers to judge yet", promoted: "promoted" };
+
+function soFar(found) {
+  const words = SO_FAR[found.so_far] ?? found.so_far;
+  if (found.so_far === "promoted") return words;
+  return found.seconds_left ? `${words}, judged in ${Math.ceil(found.seconds_left)} s` : `${words}, its time is over`;
+}
+
+// what a canary shows while it goes on, and by which rules it is judged
+export function comparison(found) {
+  if (!found) return [];
+  const { figures, rules } = found;
+  const { canary: mine, stable: live } = figures;
+  const of = (part, whole) => `${part.toLocaleString()} of ${whole.toLocaleString()} (${share(part, whole)})`;
+  const ms = (value) => (value === undefined ? "too few to tell" : `${value.toFixed(1)} ms`);
+  const more = rules ? `${(rules.max_error_rate * 100).toFixed(2)} % more` : "";
+  const row = (name, one, other, allowed = "") => element("tr", {}, element("th", { scope: "row" }, name), element("td", {}, one), element("td", {}, other), rules ? element("td", {}, allowed) : null);
+  const head = ["", "Canary", "Live", ...(rules ? ["Allowed"] : [])];
+  return [
+    element("h3", {}, "Its canary, beside the live pods"),
+    element("p", { className: found.so_far === "worse" ? "worse" : "" }, `After ${Math.round(figures.seconds)} s ${soFar(found)}${found.why ? `: ${found.why}` : ""}`),
+    element("table", { className: "figures" },
+      element("thead", {}, element("tr", {}, ...head.map((name) => element("th", { scope: "col" }, name)))),
+      element("tbody", {},
+        row("Pods", mine.pods.toLocaleString(), live.pods.toLocaleString()),
+        row("Probes that failed", of(mine.probes_failed, mine.probes), of(live.probes_failed, live.probes), more),
+        row("Requests answered 5xx", of(mine.errors, mine.requests), of(live.errors, live.requests), more),
+        row("95 % of probes within", ms(mine.p95_ms), ms(live.p95_ms), rules ? `${rules.max_latency_ratio} times live's, or ${rules.latency_floor_ms} ms` : ""),
+        row("Mean of all requests", ms(mine.mean_ms), ms(live.mean_ms), "not judged"),
+        row("Wrong golden answers", figures.wrong_answers.toLocaleString(), "", "none"),
+        row("Restarts", figures.restarts.toLocaleString(), "", "none"))),
+  ];
 }
 
 export const elapsed = (since, now) => `${Math.max(0, Math.round((now - Date.parse(since)) / 1000)).toLocaleString()} s`;
