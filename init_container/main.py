@@ -8,12 +8,12 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from init_container.config import Config
-from init_container.progress import Progress
+from init_container.progress import Counts, Progress
 from init_container.pull import Stopped, pull, stopping
 from model_repository.errors import DeliveryError, TransientError
 from model_repository.exit_codes import ExitCode
 from model_repository.telemetry.log import Log, parse_traceparent, within
-from model_repository.telemetry.spans import TRACEPARENT
+from model_repository.telemetry.spans import TRACEPARENT, spans_wanted
 
 _TERMINATION_LIMIT = 4096
 """Kubernetes keeps this many bytes of a termination message."""
@@ -26,22 +26,33 @@ def main(environment: Mapping[str, str], log: Log | None = None) -> ExitCode:
 
 
 def _pull(environment: Mapping[str, str], log: Log) -> ExitCode:
-    began = time.time()
+    began, config, done = time.time(), None, Counts()
     termination_log = Path(environment.get("TERMINATION_LOG") or "/dev/termination-log")
+
+    def tell(progress: Progress) -> None:
+        nonlocal done
+        done = progress.done
+        tell_line(progress)
+
     try:
         with stopping():
             config = Config.from_environment(environment)
             prefix = str(config.index_prefix)
+            tell_line = progress_lines(log, prefix, seconds=config.progress_seconds)
             end = pull(
                 config,
                 environment,
-                progress=progress_lines(log, prefix, seconds=config.progress_seconds),
+                progress=tell,
                 waiting=lambda: log.info("another pull is at this destination; waiting for it"),
             )
     except (DeliveryError, Stopped) as error:
         code = _exit_code(error)
         log.error(str(error), code=error.code, exit=int(code))
         _last_words(log, termination_log, str(error))
+        if spans_wanted(environment):
+            from init_container.failed_span import record_failed_pull  # noqa: PLC0415 - nothing that a pull needs
+
+            record_failed_pull(environment, config, began=began, done=done, error=error, log=log)
         return code
     _last_words(log, termination_log, _tell(log, prefix, end))
     if config.figures is not None and not end.already:  # the pull before this one left its own

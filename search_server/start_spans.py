@@ -1,7 +1,7 @@
 """The spans of a pod's start: its pull and its proof, recorded once they are over.
 
-The puller records none itself: the libraries would cost it half a second, and another to export, for which the server
-would wait. It leaves what the pull took, and its pod's server tells of both.
+A puller that succeeds records none itself: the libraries would cost it half a second, and another to export, for which
+the server would wait. It leaves what the pull took, and its pod's server tells of both.
 """
 
 from __future__ import annotations
