@@ -8,19 +8,19 @@ import signal
 import sys
 from collections.abc import Mapping, Sequence
 
-from cd_webhook.app import Dependencies, create_app
-from cd_webhook.auth import make_check
 from cd_webhook.canary import Canaries
 from cd_webhook.check import check, rendering_values
 from cd_webhook.cluster import Cluster, Object, load_connect
 from cd_webhook.config import Config
-from cd_webhook.deliver import Delivery
+from cd_webhook.delivery.deliver import Delivery
+from cd_webhook.delivery.receipts import Receipts, committed_at
+from cd_webhook.delivery.watcher import Watcher
 from cd_webhook.filters import Filters
-from cd_webhook.index_figures import BuildTimes, figures
-from cd_webhook.metrics import Metrics
-from cd_webhook.receipts import Receipts, committed_at
-from cd_webhook.server import serve
-from cd_webhook.watcher import Watcher
+from cd_webhook.http.app import Dependencies, create_app
+from cd_webhook.http.auth import make_check
+from cd_webhook.http.server import serve
+from cd_webhook.telemetry.index_figures import BuildTimes, figures
+from cd_webhook.telemetry.metrics import Metrics
 from manifests.render import Rendered, render
 from manifests.values import Values
 from model_repository.bucket.gcs_store import GcsStore

@@ -14,11 +14,11 @@ from cd_webhook.canary.comparison import ROUND_SECONDS, Comparison
 from cd_webhook.canary.golden import Question, questions
 from cd_webhook.canary.judgement import Aborted, Judgement, Passed, Watching, judge_canary, limit, undecided
 from cd_webhook.cluster import Cluster, Object, name_of, version_of
+from cd_webhook.delivery.step import Step
 from cd_webhook.pod_client import Ask, ask_pod
 from cd_webhook.rules.plan import as_scaled, deployment_of, newest_of, with_annotations
 from cd_webhook.rules.rollout import Failed, Progressing, judge, new_pods
 from cd_webhook.state import Deployed, Trial, changed, read_deployed
-from cd_webhook.step import Step
 from manifests.canary import Canary, canary_of
 from manifests.metadata import MANAGER, build_annotations, canary_name, is_ours
 from model_repository.bucket.store import Store

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from datetime import timedelta
 
-from cd_webhook.deliver import Delivery
+from cd_webhook.delivery.deliver import Delivery
 from manifests.metadata import COMMIT_GENERATION
 from model_repository.deployment import AnswerOutcome, DeploymentRequest
 from model_repository.digests import sha256_digest

@@ -11,15 +11,15 @@ from typing import Any
 import pytest
 from starlette.testclient import TestClient
 
-from cd_webhook.app import Dependencies, create_app, refusal
-from cd_webhook.auth import KeysUnavailable, NotAllowed, Unauthenticated, bearer_check
 from cd_webhook.check import Checked
 from cd_webhook.cluster import ClusterUnavailable, Object
-from cd_webhook.deliver import Rejected, ValuesFault
+from cd_webhook.delivery.deliver import Rejected, ValuesFault
+from cd_webhook.delivery.watcher import Watcher
 from cd_webhook.filters import Filters
-from cd_webhook.metrics import Metrics
+from cd_webhook.http.app import Dependencies, create_app, refusal
+from cd_webhook.http.auth import KeysUnavailable, NotAllowed, Unauthenticated, bearer_check
 from cd_webhook.state import Rollout
-from cd_webhook.watcher import Watcher
+from cd_webhook.telemetry.metrics import Metrics
 from model_repository import CONTRACT, __version__
 from model_repository.documents.receipts.canary_figures import parse_canary_figures
 from model_repository.errors import DeliveryError, DocumentMalformed

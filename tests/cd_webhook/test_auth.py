@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from google.auth import crypt, jwt
 from google.auth import exceptions as google_errors
 
-from cd_webhook.auth import KeysUnavailable, NotAllowed, Unauthenticated, bearer_check, google_check, verify_for
+from cd_webhook.http.auth import KeysUnavailable, NotAllowed, Unauthenticated, bearer_check, google_check, verify_for
 
 AUDIENCE = "https://webhook.example"
 CALLER = "function@acme.iam.gserviceaccount.com"

@@ -7,7 +7,7 @@ import copy
 import pytest
 
 from cd_webhook.cluster import BeingDeleted, Object
-from cd_webhook.deliver import Rejected
+from cd_webhook.delivery.deliver import Rejected
 from cd_webhook.rules.drift import changes
 from cd_webhook.state import Rollout
 from cd_webhook.status import describe_one

@@ -9,7 +9,7 @@ from datetime import timedelta
 import pytest
 
 from cd_webhook.cluster import ClusterRefused, Object
-from cd_webhook.deliver import ReceiptsOwed, Rejected, ValuesFault
+from cd_webhook.delivery.deliver import ReceiptsOwed, Rejected, ValuesFault
 from cd_webhook.state import Rollout, seal
 from cd_webhook.state.annotations import LAST_GOOD, LAST_GOOD_MANIFEST, ROLLOUT
 from manifests import metadata as marks

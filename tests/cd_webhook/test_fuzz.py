@@ -15,7 +15,7 @@ from hypothesis import event, example, given, settings
 from hypothesis import strategies as st
 from starlette.responses import JSONResponse
 
-from cd_webhook.app import refusal
+from cd_webhook.http.app import refusal
 from cd_webhook.rules import plan
 from cd_webhook.state import read_deployed
 from manifests.metadata import STATE

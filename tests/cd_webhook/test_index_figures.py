@@ -6,8 +6,8 @@ import io
 from datetime import timedelta
 
 from cd_webhook.cluster import Object
-from cd_webhook.index_figures import BuildTimes, IndexFigures, figures
-from cd_webhook.receipts import committed_at
+from cd_webhook.delivery.receipts import committed_at
+from cd_webhook.telemetry.index_figures import BuildTimes, IndexFigures, figures
 from model_repository.bucket.store import StoredObject
 from model_repository.errors import TransientError
 from model_repository.names import IndexPrefix

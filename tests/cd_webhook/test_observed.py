@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from cd_webhook.canary import canaries
-from cd_webhook.observed import Observed
+from cd_webhook.delivery.observed import Observed
 from cd_webhook.state import Deployed, Rollout
 from model_repository.errors import AccessDenied, BucketUnavailable
 from tests.cd_webhook import fake_cluster as pods

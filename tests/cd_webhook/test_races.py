@@ -8,7 +8,7 @@ from collections.abc import Callable
 from datetime import timedelta
 
 from cd_webhook.cluster import Conflict
-from cd_webhook.deliver import Delivery
+from cd_webhook.delivery.deliver import Delivery
 from cd_webhook.state import Rollout
 from model_repository.errors import TransientError
 from tests.cd_webhook import fake_cluster as pods

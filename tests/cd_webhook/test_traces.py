@@ -9,7 +9,7 @@ import pytest
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
-from cd_webhook.deliver import Rejected
+from cd_webhook.delivery.deliver import Rejected
 from model_repository.telemetry import spans
 from model_repository.telemetry.log import Log, tracing
 from model_repository.telemetry.open_telemetry import SdkRecorder

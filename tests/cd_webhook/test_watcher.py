@@ -7,9 +7,9 @@ from dataclasses import replace
 
 import pytest
 
-from cd_webhook.deliver import Delivery
-from cd_webhook.step import Step
-from cd_webhook.watcher import STUCK_SECONDS, WORKERS, Schedule, Watcher
+from cd_webhook.delivery.deliver import Delivery
+from cd_webhook.delivery.step import Step
+from cd_webhook.delivery.watcher import STUCK_SECONDS, WORKERS, Schedule, Watcher
 from model_repository.errors import BucketUnavailable
 from tests.cd_webhook.webhook_scene import Scene, request
 

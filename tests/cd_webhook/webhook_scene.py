@@ -10,8 +10,8 @@ from pathlib import Path
 
 from cd_webhook.canary import Canaries
 from cd_webhook.cluster import Cluster
-from cd_webhook.deliver import Delivery, DeliveryResult
-from cd_webhook.receipts import Receipts
+from cd_webhook.delivery.deliver import Delivery, DeliveryResult
+from cd_webhook.delivery.receipts import Receipts
 from cd_webhook.state import Deployed, read_deployed
 from manifests.render import Rendered, render
 from manifests.values import Values, parse_values

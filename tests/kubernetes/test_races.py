@@ -15,8 +15,8 @@ import pytest
 from cd_webhook.canary import Canaries
 from cd_webhook.cluster.api import KubernetesApi
 from cd_webhook.cluster.kubernetes import KubernetesCluster
-from cd_webhook.deliver import Delivery
-from cd_webhook.receipts import Receipts
+from cd_webhook.delivery.deliver import Delivery
+from cd_webhook.delivery.receipts import Receipts
 from cd_webhook.state.annotations import REQUEST
 from manifests import metadata as marks
 from manifests.render import Rendered, render

@@ -16,12 +16,12 @@ import uvicorn
 import yaml
 from starlette.types import ASGIApp
 
-from cd_webhook.app import Dependencies, create_app
 from cd_webhook.cluster import Object
+from cd_webhook.delivery.watcher import Watcher
 from cd_webhook.filters import Filters
-from cd_webhook.index_figures import BuildTimes, figures
-from cd_webhook.metrics import Metrics
-from cd_webhook.watcher import Watcher
+from cd_webhook.http.app import Dependencies, create_app
+from cd_webhook.telemetry.index_figures import BuildTimes, figures
+from cd_webhook.telemetry.metrics import Metrics
 from local_stack.processes import free_port
 from model_repository.clock import SystemClock
 from model_repository.names import IndexPrefix

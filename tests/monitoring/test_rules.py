@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 import yaml
 
-from cd_webhook.index_figures import IndexFigures
-from cd_webhook.metrics import Metrics
-from cd_webhook.watcher import Watcher
+from cd_webhook.delivery.watcher import Watcher
+from cd_webhook.telemetry.index_figures import IndexFigures
+from cd_webhook.telemetry.metrics import Metrics
 from model_repository.documents.receipts.receipt import Outcome
 from model_repository.names import IndexPrefix
 from search_server.metrics import Pull, Serving, exposition

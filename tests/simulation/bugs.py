@@ -9,9 +9,9 @@ from datetime import datetime
 from typing import Any
 from unittest.mock import patch
 
-from cd_webhook import deliver
 from cd_webhook.cluster import Object, name_of, version_of
-from cd_webhook.receipts import Receipts
+from cd_webhook.delivery import deliver
+from cd_webhook.delivery.receipts import Receipts
 from cd_webhook.rules import decide as rules
 from cd_webhook.rules import plan
 from cd_webhook.rules.decide import AlreadyDeployed, Decision, Situation, Superseded

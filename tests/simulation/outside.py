@@ -9,8 +9,8 @@ from http import HTTPStatus
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from cd_webhook.app import refusal
 from cd_webhook.cluster import ClusterForbids, ClusterUnavailable, Object
+from cd_webhook.http.app import refusal
 from cd_webhook.status import describe_all
 from manifests import metadata as marks
 from model_repository.bucket.store import ObjectInfo, StoredObject

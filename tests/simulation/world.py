@@ -14,8 +14,8 @@ from dataclasses import dataclass, field
 
 from cd_webhook.canary import Canaries
 from cd_webhook.cluster import Conflict, Object, name_of
-from cd_webhook.deliver import Delivery
-from cd_webhook.receipts import Receipts
+from cd_webhook.delivery.deliver import Delivery
+from cd_webhook.delivery.receipts import Receipts
 from cd_webhook.state import Rollout, read_deployed
 from embedding_batch.steps.committing import commit as batch_commit
 from embedding_batch.steps.committing import look as batch_look

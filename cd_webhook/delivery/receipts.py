@@ -8,9 +8,9 @@ from datetime import datetime, timedelta
 
 from cd_webhook.cluster import Cluster, Object, name_of, version_of
 from cd_webhook.rules import plan
-from cd_webhook.spans import record_rollout
 from cd_webhook.state import Deployed, marks, read_deployed
 from cd_webhook.state.annotations import RECEIPTS_OWED, TRACES, format_receipts
+from cd_webhook.telemetry.spans import record_rollout
 from model_repository.bucket.store import Store
 from model_repository.clock import Clock
 from model_repository.documents.receipts.address import Address, url_of

@@ -10,7 +10,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from cd_webhook.index_figures import IndexFigures
+from cd_webhook.telemetry.index_figures import IndexFigures
 from model_repository.clock import Clock
 from model_repository.documents.receipts.filter_receipt import FilterReceipt
 from model_repository.documents.receipts.receipt import Receipt

@@ -16,13 +16,13 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
-from cd_webhook.auth import Check, NotAllowed, Unauthenticated
 from cd_webhook.check import Checked
-from cd_webhook.deliver import Delivery, Rejected
+from cd_webhook.delivery.deliver import Delivery, Rejected
+from cd_webhook.delivery.watcher import Watcher
 from cd_webhook.filters import Filters
-from cd_webhook.metrics import Metrics
+from cd_webhook.http.auth import Check, NotAllowed, Unauthenticated
 from cd_webhook.status import describe_all, describe_one, describe_rollouts
-from cd_webhook.watcher import Watcher
+from cd_webhook.telemetry.metrics import Metrics
 from model_repository import CONTRACT, __version__
 from model_repository.deployment import PAYLOAD_LIMIT, AnswerOutcome, parse_payload
 from model_repository.errors import DeliveryError, NameRefused, PermanentError, TransientError

@@ -14,12 +14,12 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import ClassVar
 
-from cd_webhook import spans
 from cd_webhook.canary import Canaries, tried_out
 from cd_webhook.cluster import BeingDeleted, Cluster, ClusterRefused, Conflict, Object, name_of, version_of
-from cd_webhook.ensure import ensure, owned
-from cd_webhook.observed import Observed
-from cd_webhook.receipts import Receipts
+from cd_webhook.delivery.ensure import ensure, owned
+from cd_webhook.delivery.observed import Observed
+from cd_webhook.delivery.receipts import Receipts
+from cd_webhook.delivery.step import Step
 from cd_webhook.rules import plan
 from cd_webhook.rules.decide import (
     AlreadyDeployed,
@@ -37,7 +37,7 @@ from cd_webhook.rules.decide import (
 from cd_webhook.rules.rollout import Failed, Progressing, Served, judge
 from cd_webhook.state import Deployed, Rollout, Trial, changed, read_deployed
 from cd_webhook.state.annotations import LAST_GOOD_MANIFEST
-from cd_webhook.step import Step
+from cd_webhook.telemetry import spans
 from manifests.metadata import MANAGER, is_ours
 from manifests.render import Rendered
 from model_repository.bucket.store import Store

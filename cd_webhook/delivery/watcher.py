@@ -14,9 +14,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from cd_webhook.cluster import Conflict, Object, name_of
-from cd_webhook.deliver import Delivery
+from cd_webhook.delivery.deliver import Delivery
+from cd_webhook.delivery.step import Step
 from cd_webhook.state import Rollout, read_deployed
-from cd_webhook.step import Step
 from manifests.metadata import index_of, is_canary
 from model_repository.errors import DeliveryError, TransientError
 

@@ -1,0 +1,1 @@
+"""What monitoring is told: figures for Prometheus, and the spans of rollouts."""
