@@ -24,7 +24,6 @@ from search_server.build.model import Model
 from search_server.config import Config
 from search_server.errors import MethodRefused, NotReady, RouteUnknown
 from search_server.filters.masks import NOTHING_HIDDEN
-from search_server.find_neighbors import FindNeighbors, format_error
 from search_server.http.requests import (
     ClientGone,
     Request,
@@ -42,11 +41,12 @@ from search_server.http.responses import (
     similar_json,
 )
 from search_server.page import read_page
-from search_server.photo_search import Opened, PhotoSearch
 from search_server.pictures.client import PictureClient
-from search_server.pod import PodState, ProcessState
-from search_server.probes import Probes
-from search_server.searches import Searches
+from search_server.processes.pod import PodState, ProcessState
+from search_server.processes.probes import Probes
+from search_server.queries.find_neighbors import FindNeighbors, format_error
+from search_server.queries.photo_search import Opened, PhotoSearch
+from search_server.queries.searches import Searches
 
 if TYPE_CHECKING:
     from http_limits.protocol import BoundedProtocol

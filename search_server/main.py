@@ -15,7 +15,7 @@ from model_repository.errors import Misconfigured
 from model_repository.exit_codes import ExitCode
 from model_repository.telemetry.log import Log
 from search_server.config import Config
-from search_server.supervisor import PodFailed, supervise
+from search_server.processes.supervisor import PodFailed, supervise
 
 _TERMINATION_MESSAGE_LIMIT = 4096
 """Bytes that Kubernetes keeps."""

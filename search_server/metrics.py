@@ -20,7 +20,7 @@ from prometheus_client.registry import Collector
 from model_repository.names import IndexPrefix
 
 if TYPE_CHECKING:
-    from search_server.pod import PodState, ProcessState
+    from search_server.processes.pod import PodState, ProcessState
 
 ROUTES = (
     *("similar", "items", "search", "find-neighbors", "status", "page"),

@@ -17,7 +17,7 @@ from model_repository.errors import TransientError
 from model_repository.exit_codes import ExitCode
 from model_repository.telemetry.log import Log
 from search_server.config import Config
-from search_server.pod import PodState
+from search_server.processes.pod import PodState
 
 _AGAIN_SECONDS = 2.0
 """Between tries at the start, where a pod isn't ready without the filter."""

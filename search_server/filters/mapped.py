@@ -8,7 +8,7 @@ from pathlib import Path
 from search_server.build.index import MappedIndex
 from search_server.filters.keeper import masks_file
 from search_server.filters.masks import NOTHING_HIDDEN, open_masks
-from search_server.pod import PodState, ProcessState
+from search_server.processes.pod import PodState, ProcessState
 
 _LOOK_SECONDS = 0.1
 """Between two looks at a number in the pod's shared memory."""

@@ -9,7 +9,7 @@ from search_server.config import Config
 from search_server.pictures.door import PictureDoor
 from search_server.pictures.processes import PictureProcesses
 from search_server.pictures.remembered import RememberedPictures
-from search_server.pod import PodState
+from search_server.processes.pod import PodState
 
 
 class PodPictures:

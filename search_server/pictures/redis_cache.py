@@ -17,7 +17,7 @@ from redis.exceptions import RedisError
 
 from model_repository.telemetry.log import Log
 from search_server.pictures.messages import LONGEST_ANSWER
-from search_server.pod import PodState
+from search_server.processes.pod import PodState
 
 _PATIENCE_SECONDS: Final = 0.04
 """That a photo waits for Redis: a moment less than the 50 ms that it may ever cost."""

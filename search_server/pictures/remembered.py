@@ -9,7 +9,7 @@ from typing import Final, Protocol
 from model_repository.resources.serving import REMEMBERED_BYTES
 from search_server.pictures.answers import fits, name_of, sealed, unsealed
 from search_server.pictures.messages import Answer, Question
-from search_server.pod import PodState
+from search_server.processes.pod import PodState
 
 Picture = Callable[[], Awaitable[bytes]]
 """Asks for the bytes of a picture, when its turn comes."""

@@ -32,7 +32,7 @@ from search_server.pictures.messages import (
     Question,
 )
 from search_server.pictures.remembered import Embeds, Picture
-from search_server.pod import PodState
+from search_server.processes.pod import PodState
 from search_server.remote.golden import Golden, ProvableModel, check_same
 from search_server.remote.inference import (
     FP32,

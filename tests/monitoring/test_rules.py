@@ -19,7 +19,7 @@ from cd_webhook.telemetry.metrics import Metrics
 from model_repository.documents.receipts.receipt import Outcome
 from model_repository.names import IndexPrefix
 from search_server.metrics import Pull, Serving, exposition
-from search_server.pod import PodState
+from search_server.processes.pod import PodState
 from tests import builds
 from tests.cd_webhook.fake_cluster import FakeClock
 

@@ -20,7 +20,7 @@ from http_limits.refusals import Overloaded
 from model_repository.resources.serving import HELD_BYTES
 from search_server.errors import ParameterRefused
 from search_server.http.requests import ClientGone
-from search_server.turns import LongWork, Turns
+from search_server.queries.turns import LongWork, Turns
 from tests import plain_http
 from tests.search_server.test_supervisor import metric, until
 from tests.search_server.vector_builds import make_vector_build

@@ -164,7 +164,9 @@ def test_a_worker_that_replaces_another_hides_the_same(shop: Shop) -> None:
     server = shop.start()
     assert server.process is not None
     children = Path(f"/proc/{server.process.pid}/task/{server.process.pid}/children").read_text().split()
-    workers = [int(pid) for pid in children if b"search_server.worker" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+    workers = [
+        int(pid) for pid in children if b"search_server.processes.worker" in Path(f"/proc/{pid}/cmdline").read_bytes()
+    ]
     os.kill(workers[0], signal.SIGKILL)
     end = time.monotonic() + 60
     while Path(f"/proc/{workers[0]}").exists() or plain_http.get(f"{server.url}/readyz").status_code != 200:

@@ -36,7 +36,7 @@ from search_server.pictures.door import PictureDoor
 from search_server.pictures.messages import PHOTO, QUESTION, Embed, ModelFile
 from search_server.pictures.processes import PictureProcesses
 from search_server.pictures.remembered import RememberedPictures
-from search_server.pod import PodState
+from search_server.processes.pod import PodState
 from tests import plain_http
 from tests.pictures import encoded, jpeg_of_scans, png
 

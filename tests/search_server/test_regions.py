@@ -43,7 +43,7 @@ from search_server.pictures.door import PictureDoor
 from search_server.pictures.messages import LONGEST_ANSWER, REGION, REGIONS, Detect, DetectorFile, ModelFile
 from search_server.pictures.processes import PictureProcesses
 from search_server.pictures.remembered import RememberedPictures
-from search_server.pod import PodState
+from search_server.processes.pod import PodState
 from tests import builds, detectors, plain_http
 from tests.chromium import chromium, faultless_page
 from tests.pictures import encoded, png

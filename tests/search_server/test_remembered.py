@@ -42,7 +42,7 @@ from search_server.pictures.messages import (
 )
 from search_server.pictures.redis_cache import RedisCache
 from search_server.pictures.remembered import RecentAnswers, RememberedPictures
-from search_server.pod import PodState
+from search_server.processes.pod import PodState
 from tests import plain_http
 from tests.search_server import test_pictures as pictures
 from tests.search_server.redis_server import RedisServer
@@ -349,7 +349,9 @@ def test_a_golden_image_is_embedded_whatever_is_remembered_of_it(
     redis_server.client.set(f"indexpush:photo:{name.hex()}", sealed(name, wrong))
     server = start({**good_build.environment(), "CACHE_URL": redis_server.url})  # it has proved itself
     wait_for_the_shared_cache(server)
-    own = next(worker for worker in children(server.process.pid) if b"search_server.worker" in command(worker))
+    own = next(
+        worker for worker in children(server.process.pid) if b"search_server.processes.worker" in command(worker)
+    )
     os.kill(own, signal.SIGKILL)  # and so does the worker that replaces another, who asks when Redis is well
     wait_for_metric(server, "indexpush_search_worker_deaths_total 1.0")
     wait_for_metric(server, "indexpush_search_ready 1.0")

@@ -38,7 +38,7 @@ from search_server.pictures.messages import (
     Question,
 )
 from search_server.pictures.processes import PictureProcesses
-from search_server.pod import PodState
+from search_server.processes.pod import PodState
 from search_server.remote import over_http
 from search_server.remote.embedding import RemoteEmbedding, _file
 from search_server.remote.golden import provable_models

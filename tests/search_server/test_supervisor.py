@@ -20,7 +20,7 @@ import pytest
 from http_limits.listener import raise_open_files
 from model_repository.resources.serving import CONNECTIONS
 from model_repository.telemetry.log import Log
-from search_server.read_in import read_in
+from search_server.processes.read_in import read_in
 from tests import plain_http
 from tests.search_server.vector_builds import make_vector_build
 
@@ -41,7 +41,9 @@ def workers_of(server: Any) -> list[int]:
     """The workers that a server's first process has started and that are there still."""
     children = Path(f"/proc/{server.process.pid}/task/{server.process.pid}/children").read_text()
     return [
-        int(pid) for pid in children.split() if b"search_server.worker" in Path(f"/proc/{pid}/cmdline").read_bytes()
+        int(pid)
+        for pid in children.split()
+        if b"search_server.processes.worker" in Path(f"/proc/{pid}/cmdline").read_bytes()
     ]
 
 

@@ -23,7 +23,7 @@ from model_repository.telemetry.spans import (
 )
 from search_server.config import Config
 from search_server.metrics import Pull
-from search_server.pod import ProcessState, microseconds
+from search_server.processes.pod import ProcessState, microseconds
 
 SERVICE = "indexpush-search"
 

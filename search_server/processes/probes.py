@@ -16,7 +16,7 @@ from search_server.config import Config
 from search_server.errors import NotReady
 from search_server.filters.keeper import FilterKeeper, FilterUnavailable
 from search_server.metrics import Serving, exposition, read_pull
-from search_server.pod import PodState
+from search_server.processes.pod import PodState
 
 _LIMITS = ConnectionLimits(body_bytes=4096, held_bytes=2**20, connections=64, idle_seconds=75)
 _ROUTES = {b"/livez": "livez", b"/readyz": "readyz", b"/metrics": "metrics"}

@@ -26,11 +26,11 @@ from search_server.config import Config
 from search_server.filters.keeper import FilterKeeper
 from search_server.metrics import read_pull
 from search_server.pictures.pod_pictures import PodPictures
-from search_server.pod import PodState, microseconds
-from search_server.probes import ProbeApplication, Probes
-from search_server.read_in import read_in
-from search_server.server import BACKLOG, Server
-from search_server.start_spans import Start, record_start
+from search_server.processes.pod import PodState, microseconds
+from search_server.processes.probes import ProbeApplication, Probes
+from search_server.processes.read_in import read_in
+from search_server.processes.server import BACKLOG, Server
+from search_server.processes.start_spans import Start, record_start
 
 _WATCH_SECONDS = 1.0
 _SILENT = 15
@@ -140,7 +140,7 @@ class Supervisor:
         inherited = self._pod.file, listener, self._pictures.file
         arguments = map(str, (os.getpid(), number, self._config.workers, *inherited))
         return await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "search_server.worker", *arguments),
+            *(sys.executable, "-m", "search_server.processes.worker", *arguments),
             env={**_ALLOCATOR, **os.environ},
             pass_fds=inherited,
         )

@@ -22,7 +22,7 @@ from search_server.config import Limits
 from search_server.errors import ParameterRefused
 from search_server.filters.restricts import Restriction
 from search_server.http.requests import DEFAULT_NEIGHBORS, TAGS_ASKED, parse_vector
-from search_server.searches import Searches
+from search_server.queries.searches import Searches
 
 _CATEGORY = "category"
 

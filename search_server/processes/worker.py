@@ -1,6 +1,6 @@
 """The life of a worker: open and prove the build, answer, and leave without dropping a request.
 
-The supervisor starts it by ``python -m search_server.worker <parent> <number> <workers> <memory> <listener> <door>``,
+The supervisor starts it by ``python -m search_server.processes.worker <parent> <number> <workers> <memory> <listener> <door>``,
 in the pod's environment. The last three, the pod's shared memory, a listening socket and the door to the processes that
 embed, are descriptors that it inherits.
 """
@@ -36,8 +36,8 @@ from search_server.config import Config
 from search_server.filters.keeper import folder_of
 from search_server.filters.mapped import keep_mapped, map_filter
 from search_server.pictures.client import PictureClient
-from search_server.pod import PodState, ProcessState, microseconds
-from search_server.server import Server
+from search_server.processes.pod import PodState, ProcessState, microseconds
+from search_server.processes.server import Server
 
 _T = TypeVar("_T")
 

@@ -12,7 +12,7 @@ from search_server.errors import NoModel, ParameterRefused
 from search_server.http.requests import PhotoQuery
 from search_server.http.responses import neighbors_json, region_json, search_json
 from search_server.pictures.client import PictureClient
-from search_server.searches import Gone, Searches
+from search_server.queries.searches import Gone, Searches
 
 
 @dataclass(frozen=True, slots=True)

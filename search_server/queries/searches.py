@@ -8,7 +8,7 @@ from functools import partial
 from search_server.build.index import MappedIndex, Neighbors, Partition, merged, query_of
 from search_server.config import Limits
 from search_server.filters.restricts import Restriction
-from search_server.turns import LongWork, Turns
+from search_server.queries.turns import LongWork, Turns
 from vector_index import Vector
 
 SHORT = 2e6

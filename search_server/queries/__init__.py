@@ -1,0 +1,1 @@
+"""What is asked of the index: how it is searched, and in whose turn."""
