@@ -46,7 +46,7 @@ from PIL import Image
 from embedding_batch.embedding import Device, embed_pictures
 from embedding_batch.embedding.batches import BATCH, BATCHES, embed_in_batches
 from embedding_batch.embedding.processes import TASKS_A_WORKER
-from embedding_batch.steps.models import LocalModel, local_model
+from embedding_batch.steps.publish.models import LocalModel, local_model
 from image_embedder import Embedder, preprocess
 from model_repository.resources.processors import processors
 

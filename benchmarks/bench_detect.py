@@ -23,7 +23,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from embedding_batch.steps.models import LocalModel, local_model
+from embedding_batch.steps.publish.models import LocalModel, local_model
 from image_embedder import Detector, crop_pixels, preprocess
 from local_stack.demo.labels import kinds
 from local_stack.demo.rooms import photo_of

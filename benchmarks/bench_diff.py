@@ -24,7 +24,7 @@ from embedding_batch.config import Config
 from embedding_batch.errors import ChangeUnexpected, ItemsDropped
 from embedding_batch.events import Event, StepEnded
 from embedding_batch.method import Method
-from embedding_batch.steps.gates import DEFAULT_GATES, Gates
+from embedding_batch.steps.diff.gates import DEFAULT_GATES, Gates
 from embedding_batch.steps.guards import Limits
 from model_repository.documents.build_diff import Gate, diff_name, parse_build_diff
 from model_repository.documents.index_manifest import Engine

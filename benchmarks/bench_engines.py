@@ -24,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.real_embeddings import real_embeddings
-from embedding_batch.steps.tuning import RECALL_AT, Tuned, tune
+from embedding_batch.steps.build.tuning import RECALL_AT, Tuned, tune
 from model_repository.documents.index_manifest import Engine, Storage
 from vector_index import VectorIndex, build_index, open_index
 

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.bench_engines import embeddings
-from embedding_batch.steps.tuning import tune
+from embedding_batch.steps.build.tuning import tune
 from model_repository.documents.index_manifest import Engine, Storage
 from vector_index import VectorIndex, Visible, build_index, open_index
 

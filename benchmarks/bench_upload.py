@@ -25,7 +25,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from urllib.parse import quote, urlsplit
 
-from embedding_batch.steps.uploading import UPLOADS, describe, upload_files
+from embedding_batch.steps.publish.uploading import UPLOADS, describe, upload_files
 from local_stack import bucket_server, processes
 from model_repository.bucket.gcs_store import GcsStore
 from model_repository.names import IndexPrefix

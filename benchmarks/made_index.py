@@ -14,9 +14,9 @@ from pathlib import Path
 
 from benchmarks.bench_engines import embeddings
 from embedding_batch.config import PART_ITEMS
-from embedding_batch.steps.building import Method, Vectors, build
-from embedding_batch.steps.checking import Checked, check, share
-from embedding_batch.steps.uploading import describe
+from embedding_batch.steps.build.building import Method, Vectors, build
+from embedding_batch.steps.build.checking import Checked, check, share
+from embedding_batch.steps.publish.uploading import describe
 from model_repository.documents.index_manifest import (
     Engine,
     IndexManifest,

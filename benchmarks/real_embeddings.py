@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageEnhance
 
-from embedding_batch.steps.models import local_model
+from embedding_batch.steps.publish.models import local_model
 from image_embedder import preprocess_decoded
 from model_repository.resources.processors import processors
 

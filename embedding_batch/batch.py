@@ -25,13 +25,13 @@ from embedding_batch.state.failures import noting
 from embedding_batch.state.plan import open_plan
 from embedding_batch.state.scratch import scratch
 from embedding_batch.step import do
+from embedding_batch.steps.build.indexing import index_part, said_of, shares_of, widths_before
+from embedding_batch.steps.build.parts import plan_parts
 from embedding_batch.steps.committing import Serving, look
 from embedding_batch.steps.guards import guard_items
-from embedding_batch.steps.indexing import index_part, said_of, shares_of, widths_before
-from embedding_batch.steps.parts import plan_parts
-from embedding_batch.steps.publishing import publish_build, published
+from embedding_batch.steps.publish.publishing import publish_build, published
+from embedding_batch.steps.publish.tagging import check_tags, encode_tags
 from embedding_batch.steps.reporting import report
-from embedding_batch.steps.tagging import check_tags, encode_tags
 from embedding_batch.steps.unchanged import is_unchanged, unchanged
 from embedding_batch.steps.vectors import spool_vectors
 from model_repository.bucket.gcs_store import GcsStore

@@ -9,8 +9,8 @@ from embedding_batch.events import Listener
 from embedding_batch.sources import read_catalogue
 from embedding_batch.state.scratch import scratch
 from embedding_batch.steps.committing import look
-from embedding_batch.steps.detectors import fetched_detector
-from embedding_batch.steps.models import fetched_model, local_model, published_model
+from embedding_batch.steps.publish.detectors import fetched_detector
+from embedding_batch.steps.publish.models import fetched_model, local_model, published_model
 from embedding_batch.steps.vectors import spool_vectors
 from model_repository.bucket.gcs_store import GcsStore
 from model_repository.names import ModelPrefix

@@ -11,7 +11,7 @@ from typing import Any, NoReturn, TypeVar
 
 from embedding_batch.method import Method
 from embedding_batch.pictures.politeness import Politeness
-from embedding_batch.steps.gates import DEFAULT_GATES, Gates
+from embedding_batch.steps.diff.gates import DEFAULT_GATES, Gates
 from embedding_batch.steps.guards import DEFAULT_LIMITS, Limits
 from model_repository.documents.build_diff import Gate
 from model_repository.documents.commit import Commit, format_commit, parse_commit

@@ -8,8 +8,8 @@ from datetime import datetime
 from pathlib import Path
 
 from embedding_batch.config import Parser
-from embedding_batch.steps.detectors import publish_detector
-from embedding_batch.steps.models import new_model, own_model, publish_model
+from embedding_batch.steps.publish.detectors import publish_detector
+from embedding_batch.steps.publish.models import new_model, own_model, publish_model
 from model_repository.bucket.gcs_store import GcsStore
 from model_repository.documents.model_manifest import LEAST_COSINE, Layout, ModelInput, PixelType, Resize
 from model_repository.errors import Misconfigured, NameRefused

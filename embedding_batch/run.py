@@ -18,8 +18,8 @@ from model_repository.documents.index_manifest import ModelReference
 
 if TYPE_CHECKING:
     from embedding_batch.state.features import FeatureStore
-    from embedding_batch.steps.detectors import LocalDetector
-    from embedding_batch.steps.models import LocalModel
+    from embedding_batch.steps.publish.detectors import LocalDetector
+    from embedding_batch.steps.publish.models import LocalModel
 
 PRECISION = "fp32"
 """Of the network's numbers, on every device."""
@@ -73,7 +73,7 @@ class Run:
 
     def model(self, name: Model) -> tuple[LocalModel, ModelReference | None]:
         """A model on this machine, and what index.json says of it; None: it isn't in the bucket yet."""
-        from embedding_batch.steps.models import (  # noqa: PLC0415 - a commit needs none: docs/benchmarks/start-up.md
+        from embedding_batch.steps.publish.models import (  # noqa: PLC0415 - a commit needs none: docs/benchmarks/start-up.md
             fetched_model,
             local_model,
             published_model,
@@ -92,7 +92,7 @@ class Run:
         """The detector on this machine; None: all of a picture is embedded."""
         config = self.config
         if self._detector is None and config.detector is not None:
-            from embedding_batch.steps.detectors import fetched_detector  # noqa: PLC0415 - likewise
+            from embedding_batch.steps.publish.detectors import fetched_detector  # noqa: PLC0415 - likewise
 
             self._detector = fetched_detector(
                 self.store, config.detector, config.model_cache, config.regions, config.least_score

@@ -23,7 +23,7 @@ from embedding_batch.run import Run
 from embedding_batch.state.features import DIGEST_BYTES, Features
 from embedding_batch.state.items import CATEGORY
 from embedding_batch.state.tables import write_table
-from embedding_batch.steps.models import LocalModel, new_model, own_model, publish_model
+from embedding_batch.steps.publish.models import LocalModel, new_model, own_model, publish_model
 from local_stack import bucket_server, processes
 from model_repository.bucket.gcs_store import GcsStore
 from model_repository.documents.model_manifest import ModelInput

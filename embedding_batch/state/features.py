@@ -29,7 +29,7 @@ from numpy.typing import NDArray
 
 from embedding_batch.errors import StateDamaged
 from embedding_batch.events import Listener, Warned
-from embedding_batch.steps.uploading import describe
+from embedding_batch.steps.publish.uploading import describe
 from model_repository.bucket.store import Store
 from model_repository.errors import GenerationConflict, ObjectMissing
 

@@ -15,11 +15,11 @@ from embedding_batch.events import Warned
 from embedding_batch.run import Run
 from embedding_batch.state.items import KNOWN, mask
 from embedding_batch.state.tables import read_table, write_table
+from embedding_batch.steps.build.indexing import said_of, widths_before
+from embedding_batch.steps.build.parts import plan_parts
 from embedding_batch.steps.committing import Serving
 from embedding_batch.steps.guards import Broken, guard_broken, guard_items
-from embedding_batch.steps.indexing import said_of, widths_before
 from embedding_batch.steps.listing import MOST_PARTS, apply_fetched
-from embedding_batch.steps.parts import plan_parts
 from embedding_batch.steps.unchanged import made_of
 
 _NAMED = 1000

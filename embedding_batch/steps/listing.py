@@ -23,7 +23,7 @@ from embedding_batch.state.features import fixed_bytes
 from embedding_batch.state.items import KNOWN, REMOTE, SHARD_SCHEMA, gather_items, mask
 from embedding_batch.state.tables import read_table, write_table
 from embedding_batch.steps.committing import look
-from embedding_batch.steps.tagging import check_tags
+from embedding_batch.steps.publish.tagging import check_tags
 from model_repository.bucket.store import ObjectInfo
 from model_repository.documents.files import FILES_LIMIT
 

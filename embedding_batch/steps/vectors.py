@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from embedding_batch.errors import VectorsMalformed
 from embedding_batch.sources import CATEGORY_LIMIT, ID_LIMIT
 from embedding_batch.sources.files import find_files
-from embedding_batch.steps.building import Vectors
+from embedding_batch.steps.build.building import Vectors
 from embedding_batch.steps.listing import MOST_PARTS
 from model_repository.bucket.store import Store
 

@@ -384,11 +384,11 @@ def test_what_its_own_reader_would_not_take_is_not_even_begun_to_be_uploaded(
     shop: Shop, monkeypatch: pytest.MonkeyPatch, document: str
 ) -> None:
     if document == "index.json":
-        monkeypatch.setattr("embedding_batch.steps.checking.METRIC", "manhattan")
+        monkeypatch.setattr("embedding_batch.steps.build.checking.METRIC", "manhattan")
     elif document == "model.json":
-        monkeypatch.setattr("embedding_batch.steps.models.RUNTIME", "torch")
+        monkeypatch.setattr("embedding_batch.steps.publish.models.RUNTIME", "torch")
     else:
-        monkeypatch.setattr("embedding_batch.steps.models.MODEL_FILE", "../model.onnx")
+        monkeypatch.setattr("embedding_batch.steps.publish.models.MODEL_FILE", "../model.onnx")
     with pytest.raises(DocumentMalformed):
         shop.batch()
     begun = {name.split("/")[0] for name, _ in shop.store.writes}

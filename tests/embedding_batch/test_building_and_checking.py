@@ -10,11 +10,11 @@ import pytest
 from numpy.typing import NDArray
 
 from embedding_batch.errors import IndexUnsound
-from embedding_batch.steps.building import BuiltPartition, Method, Vectors, build
-from embedding_batch.steps.checking import Checked, share
-from embedding_batch.steps.checking import check as check_for
-from embedding_batch.steps.publishing import _check_lookup
-from embedding_batch.steps.tuning import spread, tune
+from embedding_batch.steps.build.building import BuiltPartition, Method, Vectors, build
+from embedding_batch.steps.build.checking import Checked, share
+from embedding_batch.steps.build.checking import check as check_for
+from embedding_batch.steps.build.tuning import spread, tune
+from embedding_batch.steps.publish.publishing import _check_lookup
 from model_repository.documents.index_manifest import Engine, Partition, Storage
 from model_repository.documents.items.item_ids import ItemIds, encode_item_lookup
 from vector_index import Neighbours, VectorIndex

@@ -18,9 +18,9 @@ from embedding_batch.embedding import Cutting, embed_pictures
 from embedding_batch.embedding.batches import embed_in_batches
 from embedding_batch.errors import ModelUnsound, NameTaken
 from embedding_batch.main import main
-from embedding_batch.steps.detectors import publish_detector
-from embedding_batch.steps.gates import Gates
-from embedding_batch.steps.models import local_model
+from embedding_batch.steps.diff.gates import Gates
+from embedding_batch.steps.publish.detectors import publish_detector
+from embedding_batch.steps.publish.models import local_model
 from image_embedder import Box, crop, open_picture, preprocess_decoded
 from model_repository.bucket.gcs_store import GcsStore
 from model_repository.builds import check_build

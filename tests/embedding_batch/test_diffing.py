@@ -14,7 +14,7 @@ import pytest
 from embedding_batch.errors import ChangeUnexpected, ItemsDropped, RecallTooLow
 from embedding_batch.events import Warned
 from embedding_batch.method import Method
-from embedding_batch.steps.gates import Gates
+from embedding_batch.steps.diff.gates import Gates
 from model_repository.documents.build_diff import BuildDiff, Gate, TagDiff, diff_name, parse_build_diff
 from model_repository.documents.index_manifest import Engine
 from model_repository.exit_codes import ExitCode

@@ -9,7 +9,7 @@ import pytest
 
 from embedding_batch.config import read_command
 from embedding_batch.errors import Misconfigured
-from embedding_batch.steps.gates import BY_MODEL, DEFAULT_GATES, Gates, judge
+from embedding_batch.steps.diff.gates import BY_MODEL, DEFAULT_GATES, Gates, judge
 from model_repository.documents.build_diff import Alike, BuildDiff, CategoryDiff, Gate, SideOfCategory, TagDiff
 from model_repository.names import IndexPrefix
 

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from embedding_batch.errors import NameTaken
-from embedding_batch.steps.models import LocalModel, local_model, new_model, publish_model, published_model
+from embedding_batch.steps.publish.models import LocalModel, local_model, new_model, publish_model, published_model
 from image_embedder import Embedder, preprocess
 from model_repository.documents.index_manifest import ModelReference
 from model_repository.documents.model_manifest import ModelInput

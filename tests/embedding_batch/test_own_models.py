@@ -15,7 +15,7 @@ from onnx import TensorProto, helper
 from embedding_batch.config import read_command
 from embedding_batch.errors import ModelUnsound
 from embedding_batch.main import main
-from embedding_batch.steps.models import own_model
+from embedding_batch.steps.publish.models import own_model
 from model_repository.bucket.gcs_store import GcsStore
 from model_repository.documents.model_manifest import Layout, ModelInput, PixelType
 from model_repository.errors import BuildIncomplete, Misconfigured, ObjectMissing

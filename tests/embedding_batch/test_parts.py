@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from embedding_batch.config import Config
 from embedding_batch.method import Method
-from embedding_batch.steps.parts import Part, Piece, plan_parts
+from embedding_batch.steps.build.parts import Part, Piece, plan_parts
 from model_repository.documents.index_manifest import Engine
 from model_repository.names import IndexPrefix, Target
 

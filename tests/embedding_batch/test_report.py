@@ -120,7 +120,7 @@ def test_a_run_that_a_full_disk_or_a_defect_stopped_has_a_report_too(
         ("b1", OSError(errno.ENOSPC, "No space left on device", "/cache"), "disk-trouble"),
         ("b2", ZeroDivisionError("x"), "defect"),
     ):
-        monkeypatch.setattr("embedding_batch.steps.indexing.build_part", Mock(side_effect=error))
+        monkeypatch.setattr("embedding_batch.steps.build.indexing.build_part", Mock(side_effect=error))
         with pytest.raises(type(error)):
             shop.batch(build)
         report, _ = written(shop, build)

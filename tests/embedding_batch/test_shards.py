@@ -22,9 +22,9 @@ from embedding_batch.state.folder import RunFolder
 from embedding_batch.state.plan import open_plan
 from embedding_batch.state.tables import read_table
 from embedding_batch.step import step
-from embedding_batch.steps.gates import Gates
+from embedding_batch.steps.diff.gates import Gates
 from embedding_batch.steps.guards import Limits
-from embedding_batch.steps.models import new_model, own_model, publish_model
+from embedding_batch.steps.publish.models import new_model, own_model, publish_model
 from image_embedder import PictureUnreadable
 from model_repository.documents.build_diff import Gate
 from model_repository.documents.model_manifest import ModelInput, parse_model_manifest

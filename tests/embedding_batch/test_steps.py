@@ -13,9 +13,9 @@ import pytest
 
 from embedding_batch.errors import CatalogueMalformed, NameTaken
 from embedding_batch.pictures.politeness import Politeness
-from embedding_batch.steps.building import Method
+from embedding_batch.steps.build.building import Method
+from embedding_batch.steps.build.tuning import Tuned, tune
 from embedding_batch.steps.guards import Limits
-from embedding_batch.steps.tuning import Tuned, tune
 from model_repository.documents.index_manifest import Engine
 from model_repository.errors import DeliveryError
 from model_repository.names import IndexPrefix
@@ -154,7 +154,7 @@ def test_the_width_is_looked_for_near_that_of_the_build_that_serves(
         near.append(asked["near"])
         return tune(*given, **asked)
 
-    monkeypatch.setattr("embedding_batch.steps.checking.tune", spy)
+    monkeypatch.setattr("embedding_batch.steps.build.checking.tune", spy)
     shop.batch("b1")
     first = {one.category: one.width for one in shop.manifest().partitions}
     assert set(near) == {0}

@@ -9,8 +9,8 @@ import pyarrow as pa
 import pytest
 
 from embedding_batch.errors import CatalogueMalformed, VectorsMalformed
-from embedding_batch.steps import tagging
-from embedding_batch.steps.tagging import check_tags, encode_tags
+from embedding_batch.steps.publish import tagging
+from embedding_batch.steps.publish.tagging import check_tags, encode_tags
 from embedding_batch.steps.vectors import spool_vectors
 from model_repository.documents.items.item_ids import ItemIds
 from model_repository.documents.items.item_tags import ItemTags

@@ -8,7 +8,7 @@ from random import Random
 import google_crc32c
 import pytest
 
-from embedding_batch.steps.uploading import describe
+from embedding_batch.steps.publish.uploading import describe
 from model_repository.digests import format_crc32c
 from model_repository.documents.files import BLOCK_BYTES
 

@@ -15,7 +15,7 @@ import pytest
 
 from embedding_batch.errors import ItemsDropped, VectorsMalformed
 from embedding_batch.main import main
-from embedding_batch.steps.building import Vectors
+from embedding_batch.steps.build.building import Vectors
 from embedding_batch.steps.vectors import spool_vectors
 from model_repository.bucket.gcs_store import GcsStore
 from model_repository.documents.index_manifest import Engine, Storage

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from embedding_batch.steps.tagging import encode_tags
+from embedding_batch.steps.publish.tagging import encode_tags
 from model_repository.digests import sha256_digest
 from model_repository.documents.index_manifest import Engine, GoldenQuery, Storage, format_index_manifest
 from model_repository.documents.items.item_ids import encode_item_ids, encode_item_lookup

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from embedding_batch.steps.models import local_model
+from embedding_batch.steps.publish.models import local_model
 from image_embedder import Embedder, preprocess
 from local_stack.demo.labels import kinds
 from model_repository.documents.model_manifest import ModelInput

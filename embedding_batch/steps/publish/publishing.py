@@ -13,11 +13,11 @@ import pyarrow.compute as pc
 from embedding_batch.errors import IndexUnsound, NameTaken
 from embedding_batch.run import Run
 from embedding_batch.state.tables import read_table
+from embedding_batch.steps.build.tuning import spread
 from embedding_batch.steps.embedding import read_pictures
-from embedding_batch.steps.models import LocalModel, NewModel, new_model, publish_model
-from embedding_batch.steps.tagging import encode_tags
-from embedding_batch.steps.tuning import spread
-from embedding_batch.steps.uploading import describe, upload_files, upload_manifest
+from embedding_batch.steps.publish.models import LocalModel, NewModel, new_model, publish_model
+from embedding_batch.steps.publish.tagging import encode_tags
+from embedding_batch.steps.publish.uploading import describe, upload_files, upload_manifest
 from image_embedder import PictureUnreadable
 from model_repository.documents.files import File
 from model_repository.documents.index_manifest import (

@@ -10,8 +10,8 @@ from pathlib import Path
 
 from embedding_batch.embedding import Cutting
 from embedding_batch.errors import ModelUnsound
-from embedding_batch.steps.models import MODEL_FILE, RUNTIME, fetched_file
-from embedding_batch.steps.uploading import Content, describe, upload_files, upload_manifest
+from embedding_batch.steps.publish.models import MODEL_FILE, RUNTIME, fetched_file
+from embedding_batch.steps.publish.uploading import Content, describe, upload_files, upload_manifest
 from image_embedder import CROPPING, Detector, InputRefused, open_picture
 from model_repository.bucket.store import Store
 from model_repository.digests import sha256_digest

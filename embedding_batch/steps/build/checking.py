@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Final
 
 from embedding_batch.errors import IndexUnsound
-from embedding_batch.steps.building import BuiltPartition
-from embedding_batch.steps.tuning import RECALL_AT, Tuned, spread, tune
+from embedding_batch.steps.build.building import BuiltPartition
+from embedding_batch.steps.build.tuning import RECALL_AT, Tuned, spread, tune
 from model_repository.documents.index_manifest import Engine, GoldenQuery, Partition
 from model_repository.documents.items.item_ids import ItemIds
 from vector_index import IndexFileUnsound, VectorIndex

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedding_batch.errors import ModelUnsound, NameTaken
-from embedding_batch.steps.uploading import Content, describe, upload_files, upload_manifest
+from embedding_batch.steps.publish.uploading import Content, describe, upload_files, upload_manifest
 from image_embedder import PREPROCESSING, Embedder, InputRefused
 from model_repository.bucket.store import Store
 from model_repository.digests import sha256_digest

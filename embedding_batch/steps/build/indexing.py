@@ -12,13 +12,13 @@ from typing import Any
 from embedding_batch.run import Run
 from embedding_batch.state.features import fixed_bytes
 from embedding_batch.state.tables import read_table
-from embedding_batch.steps.building import Vectors, build, build_shared
-from embedding_batch.steps.checking import Checked, Share, check, share
+from embedding_batch.steps.build.building import Vectors, build, build_shared
+from embedding_batch.steps.build.checking import Checked, Share, check, share
+from embedding_batch.steps.build.parts import Part
 from embedding_batch.steps.committing import Serving
 from embedding_batch.steps.guards import guard_recall
-from embedding_batch.steps.parts import Part
-from embedding_batch.steps.publishing import check_readable
-from embedding_batch.steps.uploading import describe, upload_files
+from embedding_batch.steps.publish.publishing import check_readable
+from embedding_batch.steps.publish.uploading import describe, upload_files
 from model_repository.documents.files import format_files
 from model_repository.documents.index_manifest import format_partition
 from model_repository.errors import DocumentMalformed, ObjectMissing

@@ -26,9 +26,9 @@ from embedding_batch.events import Warned
 from embedding_batch.run import Run
 from embedding_batch.state.folder import RunFolder
 from embedding_batch.state.tables import read_table
-from embedding_batch.steps.asking import Asked, Category, Part
 from embedding_batch.steps.committing import Serving
-from embedding_batch.steps.gates import judge
+from embedding_batch.steps.diff.asking import Asked, Category, Part
+from embedding_batch.steps.diff.gates import judge
 from model_repository.bucket.store import Store
 from model_repository.comparing.items import Shared, category_diffs, compare_items, tag_diffs
 from model_repository.documents.build_diff import (

@@ -1,0 +1,1 @@
+"""Step `build`: vectors become partitions, each built, tuned, and checked as it was saved."""

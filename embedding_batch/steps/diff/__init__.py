@@ -1,0 +1,1 @@
+"""Step `diff`: how a build differs from what serves, and whether it may go live by itself."""
