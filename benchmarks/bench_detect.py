@@ -25,8 +25,8 @@ from numpy.typing import NDArray
 
 from embedding_batch.steps.publish.models import LocalModel, local_model
 from image_embedder import Detector, crop_pixels, preprocess
-from local_stack.demo.labels import kinds
-from local_stack.demo.rooms import photo_of
+from local_stack.demo.shop.labels import kinds
+from local_stack.demo.shop.rooms import photo_of
 from model_repository.documents.model_manifest import ModelInput, Resize
 from tools.make_detector import make_detector
 
@@ -38,7 +38,7 @@ CLASSES = {
     "bottle": ("Bottle",),
     "table": ("Table",),
 }
-"""The detector's classes of each kind of product (see `local_stack.demo.labels`)."""
+"""The detector's classes of each kind of product (see `local_stack.demo.shop.labels`)."""
 LEAST_SCORE = 0.3
 
 Embed = Callable[[bytes, str], NDArray[np.float32]]

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from local_stack.demo.checks import Misbehaved
 from local_stack.demo.console import Console
-from local_stack.demo.products import Product, picture_server, read_shop, two_days
+from local_stack.demo.shop.products import Product, picture_server, read_shop, two_days
 from local_stack.demo.story import INDEX, Story
 from local_stack.processes import ProgramFailed, spare_loopback
 from local_stack.stack import LocalStack, StackOptions

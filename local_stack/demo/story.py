@@ -18,10 +18,10 @@ from local_stack.demo import checks, sabotage
 from local_stack.demo.client import Client, Traffic
 from local_stack.demo.console import Console
 from local_stack.demo.evaluation import evaluate, histogram_neighbors
-from local_stack.demo.products import Product, catalogue_lines, kinds, product_ids
 from local_stack.demo.programs import run_batch, run_indexpush
 from local_stack.demo.search import Search
-from local_stack.demo.things import ROOM, THINGS, published_detector, room_photo
+from local_stack.demo.shop.products import Product, catalogue_lines, kinds, product_ids
+from local_stack.demo.shop.things import ROOM, THINGS, published_detector, room_photo
 from local_stack.demo.timeline import stages
 from local_stack.processes import ProgramFailed
 from local_stack.stack import LocalStack

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from local_stack.demo.labels import KINDS, kind_of, kinds
+from local_stack.demo.shop.labels import KINDS, kind_of, kinds
 
 
 @pytest.mark.parametrize(

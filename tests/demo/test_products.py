@@ -10,7 +10,7 @@ from urllib.parse import quote
 
 import pytest
 
-from local_stack.demo.products import catalogue_lines, picture_server, product_ids, read_shop, two_days
+from local_stack.demo.shop.products import catalogue_lines, picture_server, product_ids, read_shop, two_days
 from local_stack.processes import ProgramFailed
 
 ITEMS = [f"chairs/{number:02}" for number in range(40)]

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from local_stack.demo.rooms import SIDE, photo_of
+from local_stack.demo.shop.rooms import SIDE, photo_of
 
 IMAGES = Path("local_stack/demo/home_store/images")
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from local_stack.demo import things
-from local_stack.demo.labels import KINDS
+from local_stack.demo.shop import things
+from local_stack.demo.shop.labels import KINDS
 from local_stack.processes import ProgramFailed
 
 

@@ -19,8 +19,8 @@ from model_repository.repository import write_commit, write_receipt
 from model_repository.telemetry.log import Log
 from notify.event import Event, Look, Reported
 from notify.handle import Handler
-from notify.sink import Sink
-from notify.slack import Slack
+from notify.sinks.sink import Sink
+from notify.sinks.slack import Slack
 from notify.subject import Subject
 from tests import builds
 from tests.fake_clock import FakeClock

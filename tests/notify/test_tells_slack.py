@@ -12,7 +12,7 @@ from model_repository.documents.incidents import Incident
 from model_repository.documents.receipts.receipt import Outcome
 from model_repository.errors import TransientError
 from notify.deliver import CLAIM, Claimed
-from notify.sink import SinkBusy, SinkUnavailable
+from notify.sinks.sink import SinkBusy, SinkUnavailable
 from tests.memory_store import MemoryStore
 from tests.notify.scene import HOME, Scene
 from tests.notify.slack_server import CHANNEL, TOKEN, SlackServer

@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 
 from model_repository.documents.receipts.receipt import Outcome
-from notify.sink import SinkBusy, SinkUnavailable
-from notify.webhook import HttpWebhook
+from notify.sinks.sink import SinkBusy, SinkUnavailable
+from notify.sinks.webhook import HttpWebhook
 from tests.notify.scene import Scene
 from tests.notify.slack_server import SlackServer
 

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from embedding_batch.steps.publish.models import local_model
 from image_embedder import Embedder, preprocess
-from local_stack.demo.labels import kinds
+from local_stack.demo.shop.labels import kinds
 from model_repository.documents.model_manifest import ModelInput
 from tools.make_model.efficientnet_lite import (
     blocks,

@@ -15,8 +15,8 @@ import onnxruntime
 import pytest
 
 from image_embedder import Detector, open_picture
-from local_stack.demo.labels import kinds
-from local_stack.demo.rooms import photo_of
+from local_stack.demo.shop.labels import kinds
+from local_stack.demo.shop.rooms import photo_of
 from model_repository.documents.model_manifest import ModelInput, Resize
 from tools.make_detector import MadeDetector, make_detector
 from tools.make_detector.package import PACKAGE, PACKAGE_VERSION, read_assets

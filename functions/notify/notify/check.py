@@ -9,7 +9,7 @@ from model_repository.bucket.store import Store
 from model_repository.errors import DeliveryError, Misconfigured
 from model_repository.repository import list_commits
 from notify.config import Config
-from notify.slack import Slack
+from notify.sinks.slack import Slack
 
 
 def check(variables: Mapping[str, str], open_store: Callable[[Config], Store]) -> Iterator[tuple[bool, str]]:

@@ -13,7 +13,7 @@ from model_repository.errors import DocumentMalformed, GenerationConflict, Objec
 from model_repository.telemetry.log import Log
 from notify.decide import Step, decide, remember
 from notify.look import look
-from notify.sink import Sink, SinkBusy
+from notify.sinks.sink import Sink, SinkBusy
 from notify.state import STATE_LIMIT, State, Told, format_state, parse_state
 from notify.statements import Report, statements
 from notify.subject import Subject

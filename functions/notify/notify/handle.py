@@ -16,7 +16,7 @@ from model_repository.telemetry.log import Log
 from notify.deliver import Teller
 from notify.event import Event, Look, Reported
 from notify.look import read_report
-from notify.sink import Sink, SinkBusy, SinkSilent
+from notify.sinks.sink import Sink, SinkBusy, SinkSilent
 from notify.statements import Report
 from notify.subject import Subject
 

@@ -19,10 +19,10 @@ from notify.check import check
 from notify.config import Config
 from notify.event import read_event
 from notify.handle import Handler
-from notify.sink import Sink
-from notify.slack import Slack
+from notify.sinks.sink import Sink
+from notify.sinks.slack import Slack
+from notify.sinks.webhook import HttpWebhook
 from notify.subject import Subject
-from notify.webhook import HttpWebhook
 
 _PATIENCE_SECONDS = 15.0
 """How long one request to the bucket is retried here; after that, the event is delivered again anyway."""

@@ -9,7 +9,7 @@ from http import HTTPStatus
 import requests
 
 from notify.decide import Step
-from notify.sink import SinkBusy, SinkRefused, SinkSilent, SinkUnavailable, asked_seconds, step_key
+from notify.sinks.sink import SinkBusy, SinkRefused, SinkSilent, SinkUnavailable, asked_seconds, step_key
 from notify.subject import Subject
 
 _SECONDS = (5.0, 15.0)

@@ -13,7 +13,7 @@ from slack_sdk import WebClient
 from slack_sdk.errors import SlackApiError, SlackClientError
 
 from notify.decide import Kind, Step
-from notify.sink import SinkBusy, SinkRefused, SinkSilent, SinkUnavailable, asked_seconds, step_key
+from notify.sinks.sink import SinkBusy, SinkRefused, SinkSilent, SinkUnavailable, asked_seconds, step_key
 from notify.subject import Subject
 
 _SECONDS = 15

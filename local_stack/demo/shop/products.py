@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
-from local_stack.demo import labels
 from local_stack.demo.programs import run_module
+from local_stack.demo.shop import labels
 
 _LINES = "catalogue.jsonl"
 _CHANGED = 1 / 20

@@ -10,9 +10,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
-from local_stack.demo.products import Product
 from local_stack.demo.programs import run_module
-from local_stack.demo.rooms import photo_of
+from local_stack.demo.shop.products import Product
+from local_stack.demo.shop.rooms import photo_of
 
 REGIONS: Final = {"Chair": "Living room", "Desk": "Office", "Mug": "Kitchen", "Coffee cup": "Kitchen"}
 """The detector's classes, and the shop's category in which such things are sold."""

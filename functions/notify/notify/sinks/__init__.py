@@ -1,0 +1,1 @@
+"""Where people are told: Slack, or any webhook, behind one interface."""
