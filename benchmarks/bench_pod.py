@@ -125,9 +125,8 @@ def _show(title: str, server: Server) -> None:
     supervisor = server.process.pid if server.process else 0
     own = {"supervisor": held(supervisor), "worker": 0, "child": 0}
     for pid in children(supervisor):
-        own[
-            "worker" if b"search_server.processes.worker" in Path(f"/proc/{pid}/cmdline").read_bytes() else "child"
-        ] += held(pid)
+        command = Path(f"/proc/{pid}/cmdline").read_bytes()
+        own["worker" if b"search_server.processes.worker" in command else "child"] += held(pid)
     print(f"| {title} | {own['supervisor']} | {own['worker']} | {own['child']} |", flush=True)
 
 

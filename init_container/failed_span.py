@@ -1,7 +1,7 @@
 """The span of a pull that failed, recorded by the puller itself: no server starts that could tell of it.
 
-A pull that succeeds is told of by its pod's server (`search_server/processes/start_spans.py`), which would wait for the half
-second that the libraries cost. After a failure nobody waits for the puller but its next try.
+A pull that succeeds is told of by its pod's server (`search_server/processes/start_spans.py`), which would wait for
+the half second that the libraries cost. After a failure nobody waits for the puller but its next try.
 """
 
 from __future__ import annotations

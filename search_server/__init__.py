@@ -1,5 +1,5 @@
 """Answers similarity queries from a mapped index: one pod, one build, one generation, a process for each processor.
 
-Start reading at `supervisor` and `worker` (what happens when), then `app` (what can be asked), `build.index` (how it is
+Start reading at `processes` (what happens when), then `app` (what can be asked), `queries` and `build.index` (how it is
 answered) and `build.prove` (why it may be believed).
 """

@@ -1,8 +1,8 @@
 """The life of a worker: open and prove the build, answer, and leave without dropping a request.
 
-The supervisor starts it by ``python -m search_server.processes.worker <parent> <number> <workers> <memory> <listener> <door>``,
-in the pod's environment. The last three, the pod's shared memory, a listening socket and the door to the processes that
-embed, are descriptors that it inherits.
+The supervisor starts it in the pod's environment, by ``python -m search_server.processes.worker <parent> <number>
+<workers> <memory> <listener> <door>``. The last three, the pod's shared memory, a listening socket and the door to the
+processes that embed, are descriptors that it inherits.
 """
 
 from __future__ import annotations
