@@ -9,7 +9,8 @@ from pathlib import Path
 
 from embedding_batch.config import Parser
 from embedding_batch.steps.publish.detectors import publish_detector
-from embedding_batch.steps.publish.models import new_model, own_model, publish_model
+from embedding_batch.steps.publish.models import LocalModel, new_model, own_model, publish_model
+from image_embedder import PictureUnreadable
 from model_repository.bucket.gcs_store import GcsStore
 from model_repository.documents.model_manifest import LEAST_COSINE, Layout, ModelInput, PixelType, Resize
 from model_repository.errors import Misconfigured, NameRefused
@@ -30,7 +31,7 @@ def publish_own_model(arguments: Sequence[str], environment: Mapping[str, str], 
     try:
         how = {"normalised": not options.normalise, "least_cosine": options.least_cosine}
         model = own_model(options.onnx, options.name, options.version, _input(options), **how)
-        golden = [path.read_bytes() for path in options.golden]
+        golden = [_taken(path, model) for path in options.golden]
     except NameRefused as error:
         raise Misconfigured(f"--name, --version: {error}") from None
     except FileNotFoundError as error:
@@ -58,6 +59,16 @@ def publish_own_detector(arguments: Sequence[str], environment: Mapping[str, str
         raise Misconfigured(f"{error.filename}: no such file; see --onnx, --classes and --golden") from None
     found = sum(len(golden_image.regions) for golden_image in made.golden_images)
     return {"model_prefix": str(prefix), "classes": len(classes), "golden_regions": found}
+
+
+def _taken(path: Path, model: LocalModel) -> bytes:
+    """A golden picture; raises PictureUnreadable, with its name, where the model makes nothing of it."""
+    picture = path.read_bytes()
+    try:
+        model.embed(picture)
+    except PictureUnreadable as error:
+        raise PictureUnreadable(f"--golden: {path}: {error}") from error
+    return picture
 
 
 def _input(options: argparse.Namespace) -> ModelInput:

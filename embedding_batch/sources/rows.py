@@ -6,7 +6,7 @@ Whole columns are checked; only where one is found wrong is each of its cells lo
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -39,6 +39,9 @@ PICTURE_LIMIT: Final = 4096
 """Most characters, as Linux allows for a path."""
 VERSION_LIMIT: Final = 500
 
+_COLUMNS_SHOWN: Final = 200
+"""Characters of their names."""
+
 _NO_UTF_8: Final = re.compile("[\ud800-\udfff]")
 """What `_value` makes of such bytes."""
 
@@ -70,14 +73,21 @@ class _Fault:
 def wanted(name: str, names: Iterable[str]) -> list[str]:
     """The columns to read of those that a source has. Raises CatalogueMalformed where one is missing or twice there."""
     names = list(names)
-    for column in CATALOGUE_SCHEMA.names:
+    sample = f"{','.join(SAMPLE)}\\n{','.join(SAMPLE.values())}"
+    return columns_of(name, names, CATALOGUE_SCHEMA.names, NEEDED, f"; as CSV: {sample}")
+
+
+def columns_of(name: str, names: list[str], known: Iterable[str], needed: Collection[str], mend: str = "") -> list[str]:
+    """Those of `known` that a source has; raises CatalogueMalformed where one is twice, or is needed and isn't."""
+    for column in known:
         if names.count(column) > 1:
             raise CatalogueMalformed(f"{name}: the column {column!r} stands twice")
-        if column in NEEDED and column not in names:
-            sample = f"{','.join(SAMPLE)}\\n{','.join(SAMPLE.values())}"
-            needed = f"{', '.join(NEEDED)} are needed; as CSV: {sample}"
-            raise CatalogueMalformed(f"{name}: has no column {column!r}; {needed}")
-    return [column for column in CATALOGUE_SCHEMA.names if column in names]
+        if column in needed and column not in names:
+            has = ", ".join(map(repr, names))[:_COLUMNS_SHOWN] or "none"
+            raise CatalogueMalformed(
+                f"{name}: has no column {column!r}; {', '.join(needed)} are needed, and there are {has}{mend}"
+            )
+    return [column for column in known if column in names]
 
 
 def is_utf_8(name: str) -> bool:
@@ -94,27 +104,44 @@ def check_rows(columns: Mapping[str, pa.Array], origin: Origin) -> pa.RecordBatc
 
     columns: those of `wanted`, of equal length. Raises CatalogueMalformed for the first row that is wrong.
     """
-    ids = _text(columns["id"], origin.name, "id", _IDS)
-    categories = _text(columns["category"], origin.name, "category", _TEXTS)
+    ids, categories, tags, faults = _said_of_items(columns, origin.name)
     given = _text(columns["picture"], origin.name, "picture", _TEXTS)
-    absent = pa.nulls(len(ids))
-    versions = _empty_as_null(_text(columns.get("version", absent), origin.name, "version", _VERSIONS))
-    tags = _lists(columns.get("tags", absent), origin.name)
-    faults = [
-        _fault("id", ids, ID_LIMIT),
-        _fault("category", categories, CATEGORY_LIMIT),
-        unusable := _fault("picture", given, PICTURE_LIMIT, printable=False),
-        _fault("version", versions, VERSION_LIMIT, nullable=True),
-        _tag_fault(tags),
-    ]
+    versions = columns.get("version", pa.nulls(len(ids)))
+    versions = _empty_as_null(_text(versions, origin.name, "version", _VERSIONS))
+    unusable = _fault("picture", given, PICTURE_LIMIT, printable=False)
+    faults += [unusable, _fault("version", versions, VERSION_LIMIT, nullable=True)]
     pictures, refused = resolve(given.slice(0, unusable.row) if unusable else given, origin.folder)
     if refused:
         faults.append(_Fault(refused.row, "picture", refused.what))
+    _refuse(faults, ids, origin.row)
+    return pa.RecordBatch.from_arrays([ids, categories, pictures, versions, tags], schema=CATALOGUE_SCHEMA)
+
+
+def check_items(
+    columns: Mapping[str, pa.Array], name: str, row: Callable[[int], str]
+) -> tuple[pa.StringArray, pa.StringArray, pa.ListArray]:
+    """Ids, categories and tags, as texts, of rows that have no picture; else as `check_rows`. name: of the file."""
+    ids, categories, tags, faults = _said_of_items(columns, name)
+    _refuse(faults, ids, row)
+    return ids, categories, tags
+
+
+def _said_of_items(
+    columns: Mapping[str, pa.Array], name: str
+) -> tuple[pa.StringArray, pa.StringArray, pa.ListArray, list[_Fault | None]]:
+    ids = _text(columns["id"], name, "id", _IDS)
+    categories = _text(columns["category"], name, "category", _TEXTS)
+    tags = _lists(columns.get("tags", pa.nulls(len(ids))), name)
+    faults = [_fault("id", ids, ID_LIMIT), _fault("category", categories, CATEGORY_LIMIT), _tag_fault(tags)]
+    return ids, categories, tags, faults
+
+
+def _refuse(faults: Iterable[_Fault | None], ids: pa.StringArray, row: Callable[[int], str]) -> None:
+    """Raise CatalogueMalformed for the first row of those, if there is one."""
     if found := [fault for fault in faults if fault]:
         fault = min(found, key=lambda fault: fault.row)
-        of = "" if fault.field == "id" else f" of {ids[fault.row].as_py()!r}"
-        raise CatalogueMalformed(f"{origin.row(fault.row)}: {fault.field!r}{of} {fault.what}")
-    return pa.RecordBatch.from_arrays([ids, categories, pictures, versions, tags], schema=CATALOGUE_SCHEMA)
+        of = "" if fault.field == "id" else f" of {_value(ids[fault.row])!r}"
+        raise CatalogueMalformed(f"{row(fault.row)}: {fault.field!r}{of} {fault.what}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,13 +157,16 @@ def _is_text(kind: pa.DataType) -> bool:
         kinds.is_string(kind)
         or kinds.is_large_string(kind)
         or kinds.is_string_view(kind)
-        or kinds.is_binary(kind)  # as writers of Parquet make it that name no encoding
+        or kinds.is_binary(kind)
+        or kinds.is_large_binary(kind)  # as writers of Parquet make it that name no encoding
         or kinds.is_null(kind)
         or (kinds.is_dictionary(kind) and _is_text(kind.value_type))
     )
 
 
 def _is_whole(kind: pa.DataType) -> bool:
+    if kinds.is_dictionary(kind):
+        kind = kind.value_type
     return bool(kinds.is_integer(kind) or (kinds.is_decimal(kind) and kind.scale == 0))
 
 

@@ -27,7 +27,7 @@ def read_parquet(file: SourceFile) -> Iterator[pa.RecordBatch]:
         parquet = pq.ParquetFile(file.path)
         columns = wanted(file.name, parquet.schema_arrow.names)
         yield from _checked(file, parquet.iter_batches(batch_size=ROWS_AT_ONCE, columns=columns), first=0)
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:  # of a column's name
         raise CatalogueMalformed(f"{file.name}: can't be read ({error})") from error
 
 

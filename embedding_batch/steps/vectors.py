@@ -17,11 +17,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+import pyarrow.types as kinds
 from numpy.typing import NDArray
 
-from embedding_batch.errors import VectorsMalformed
-from embedding_batch.sources import CATEGORY_LIMIT, ID_LIMIT
+from embedding_batch.errors import CatalogueMalformed, VectorsMalformed
 from embedding_batch.sources.files import find_files
+from embedding_batch.sources.rows import check_items, columns_of
 from embedding_batch.steps.build.building import Vectors
 from embedding_batch.steps.listing import MOST_PARTS
 from model_repository.bucket.store import Store
@@ -74,8 +75,6 @@ def spool_vectors(where: str, ids: Path | None, open_bucket: Callable[[str], Sto
         dimensions = vectors.shape[1]
         rows: dict[str, list[int]] = {}
         for row, (item, category) in enumerate(zip(part.ids, part.categories, strict=True)):
-            _check_text(name, part.row + row, "id", item, ID_LIMIT)
-            _check_text(name, part.row + row, "category", category, CATEGORY_LIMIT)
             if item in seen:
                 raise VectorsMalformed(f"{name}: row {part.row + row}: the id {item!r} stands twice")
             seen.add(item)
@@ -110,15 +109,13 @@ def _read(where: str, ids: Path | None, open_bucket: Callable[[str], Store], scr
     found = False
     for file in find_files(where, open_bucket, scratch):
         found = True
-        if file.name.endswith(".npy"):
-            if ids is None:
-                raise VectorsMalformed(
-                    f"{file.name}: --ids: an array has no ids; name a file of lines: id, tab, category"
-                )
-            items, categories = _read_ids(ids)
-            yield _Part(file.name, 0, items, categories, [None] * len(items), _array(file.name, file.path))
-        else:
-            yield from _read_parquet(file.name, file.path)
+        try:
+            if file.name.endswith(".npy"):
+                yield _read_array(file.name, file.path, ids)
+            else:
+                yield from _read_parquet(file.name, file.path)
+        except CatalogueMalformed as error:  # what its rows say of items is a catalogue's
+            raise VectorsMalformed(str(error)) from error
     if not found:
         raise VectorsMalformed(f"{where}: no such file")
 
@@ -126,36 +123,56 @@ def _read(where: str, ids: Path | None, open_bucket: Callable[[str], Store], scr
 def _read_parquet(name: str, source: Path) -> Iterator[_Part]:
     try:
         file = pq.ParquetFile(source)
-        if missing := set(COLUMNS) - set(file.schema_arrow.names):
-            raise VectorsMalformed(f"{name}: has no column {min(missing)!r}; {', '.join(COLUMNS)} are needed")
+        columns = columns_of(name, file.schema_arrow.names, (*COLUMNS, _TAGS), COLUMNS)
         row = 0
-        tagged = [_TAGS] if _TAGS in file.schema_arrow.names else []
-        for batch in file.iter_batches(columns=[*COLUMNS, *tagged]):
+        for batch in file.iter_batches(columns=columns):
             if batch.num_rows:
-                ids, categories = (batch.column(column).cast(pa.string()).to_pylist() for column in COLUMNS[:2])
-                tags = batch.column(_TAGS).cast(pa.list_(pa.string())) if tagged else pa.nulls(batch.num_rows)
-                yield _Part(name, row, ids, categories, tags.to_pylist(), _matrix(name, batch.column(COLUMNS[2])))
+                yield _part(name, row, dict(zip(batch.schema.names, batch.columns, strict=True)))
             row += batch.num_rows
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:  # of a column's name
         raise VectorsMalformed(f"{name}: can't be read ({error})") from error
 
 
-def _matrix(name: str, column: pa.Array) -> NDArray[np.float32]:
-    lengths = pc.unique(pc.list_value_length(column)).to_pylist()
-    numbers = column.flatten()
-    if len(lengths) != 1 or not lengths[0] or numbers.null_count:
-        raise VectorsMalformed(f"{name}: the vectors aren't all of one length, or numbers are missing")
-    return np.asarray(numbers.cast(pa.float32()).to_numpy(zero_copy_only=False)).reshape(-1, lengths[0])
+def _part(name: str, first: int, columns: dict[str, pa.Array]) -> _Part:
+    texts = check_items(columns, name, lambda row: f"{name}: row {first + row}")
+    ids, categories, tags = (column.to_pylist() for column in texts)
+    return _Part(name, first, ids, categories, tags, _matrix(name, first, columns[COLUMNS[2]]))
+
+
+def _matrix(name: str, first: int, column: pa.Array) -> NDArray[np.float32]:
+    is_list = kinds.is_list(column.type) or kinds.is_large_list(column.type) or kinds.is_fixed_size_list(column.type)
+    kind = column.type.value_type if is_list else column.type
+    if not is_list or not (kinds.is_floating(kind) or kinds.is_integer(kind) or kinds.is_decimal(kind)):
+        raise VectorsMalformed(f"{name}: the column 'vector' is {column.type}, and should be lists of numbers")
+    lengths = pc.list_value_length(column).fill_null(0).to_numpy(zero_copy_only=False)
+    holes = pc.list_parent_indices(column).filter(pc.is_null(pc.list_flatten(column))).to_numpy()
+    if lengths[0] and not len(holes) and np.all(lengths == lengths[0]):
+        numbers = column.flatten().cast(pa.float32()).to_numpy(zero_copy_only=False)
+        return np.asarray(numbers).reshape(-1, lengths[0])
+    odd = np.flatnonzero((lengths != lengths[0]) | (lengths == 0))
+    row = first + min((*odd[:1], *holes[:1]))
+    raise VectorsMalformed(f"{name}: row {row}: the vectors aren't all of one length, or numbers are missing")
+
+
+def _read_array(name: str, source: Path, ids: Path | None) -> _Part:
+    if ids is None:
+        raise VectorsMalformed(f"{name}: --ids: an array has no ids; name a file of lines: id, tab, category")
+    items, categories = _read_ids(ids)
+    columns = {"id": pa.array(items, pa.string()), "category": pa.array(categories, pa.string())}
+    check_items(columns, str(ids), lambda row: f"{ids}:{row + 1}")
+    return _Part(name, 0, items, categories, [None] * len(items), _array(name, source))
 
 
 def _array(name: str, source: Path) -> NDArray[np.float32]:
     try:
-        array = np.load(source, allow_pickle=False)
-    except (OSError, ValueError) as error:
+        with source.open("rb") as file:  # np.load takes archives and pickles, too
+            array = np.lib.format.read_array(file, allow_pickle=False)
+    except Exception as error:  # its head is read by Python's own parser, which raises what it likes
         raise VectorsMalformed(f"{name}: can't be read ({error})") from error
     if array.ndim != 2 or array.dtype.kind not in "fiu" or not array.shape[1]:  # noqa: PLR2004 - rows and columns
         raise VectorsMalformed(f"{name}: expected numbers in rows and columns, found {array.dtype} of {array.shape}")
-    return np.asarray(array, np.float32)
+    with np.errstate(over="ignore"):  # what is too large is infinite then, and refused with its row
+        return np.asarray(array, np.float32)
 
 
 def _read_ids(path: Path) -> tuple[list[str], list[str]]:
@@ -178,8 +195,3 @@ def _units(part: _Part) -> NDArray[np.float32]:
             f"{part.file}: row {part.row + wrong[0]}: a vector of finite numbers, not all 0, is needed"
         )
     return np.asarray(part.vectors / lengths[:, np.newaxis], np.float32)
-
-
-def _check_text(name: str, row: int, what: str, text: str | None, longest: int) -> None:
-    if text is None or not 0 < len(text) <= longest or not text.isprintable():
-        raise VectorsMalformed(f"{name}: row {row}: {what!r} should be 1 to {longest} printable characters")

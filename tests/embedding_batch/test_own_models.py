@@ -140,10 +140,10 @@ def test_what_was_embedded_by_a_model_is_not_embedded_again(
 def test_a_model_is_never_replaced(shop: Shop, new_bucket: Callable[[], str], tmp_path: Path) -> None:
     bucket = new_bucket()
     path = cells(tmp_path / "cells.onnx")
-    assert publish(shop, bucket, path) == 0
+    assert publish(shop, bucket, path, "--normalise") == 0
     before = read_model_manifest(GcsStore(bucket), ModelPrefix("cells", "1"))
     other = cells(tmp_path / "other.onnx", layout=Layout.NHWC)
-    assert publish(shop, bucket, other, "--layout", "nhwc") == 65
+    assert publish(shop, bucket, other, "--layout", "nhwc", "--normalise") == 65
     assert read_model_manifest(GcsStore(bucket), ModelPrefix("cells", "1")) == before
 
 
@@ -166,6 +166,49 @@ def test_a_file_that_is_no_model_is_refused(tmp_path: Path) -> None:
     (tmp_path / "x.onnx").write_bytes(b"no model")
     with pytest.raises(ModelUnsound, match="onnxruntime can't load it"):
         own(tmp_path / "x.onnx", ModelInput(SIZE))
+
+
+def changed(path: Path, *nodes: onnx.NodeProto) -> Path:
+    """`cells` with more nodes, from `embedding` to `changed`, which it gives."""
+    model = onnx.load(cells(path))
+    model.graph.node.extend(nodes)
+    model.graph.output[0].name = "changed"
+    onnx.save(model, path)
+    return path
+
+
+def refused(shop: Shop, bucket: str, path: Path, *more: str, capfd: pytest.CaptureFixture[str]) -> str:
+    """What is said of a model of which nothing is uploaded."""
+    assert publish(shop, bucket, path, *more) == 65
+    assert GcsStore(bucket).listing("") == []
+    (line,) = (line for line in capfd.readouterr().err.splitlines() if '"ERROR"' in line)
+    return str(json.loads(line)["message"])
+
+
+def test_a_model_whose_vectors_are_not_what_it_says_is_refused_before_any_upload(
+    shop: Shop, new_bucket: Callable[[], str], tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    bucket = new_bucket()
+    said = refused(shop, bucket, cells(tmp_path / "long.onnx"), capfd=capfd)
+    assert "and not 1; publish with --normalise" in said
+    noise = helper.make_node("RandomNormalLike", ["embedding"], ["changed"])
+    said = refused(shop, bucket, changed(tmp_path / "noise.onnx", noise), "--normalise", capfd=capfd)
+    assert "gives one picture another vector each time" in said
+    nothing = helper.make_node("Sub", ["embedding", "embedding"], ["changed"])
+    said = refused(shop, bucket, changed(tmp_path / "nothing.onnx", nothing), "--normalise", capfd=capfd)
+    assert said == f"--golden: {shop.folder / 'chair-1.jpg'}: the model gave nothing but zeros for the picture"
+
+
+def test_a_model_that_needs_a_file_beside_it_is_refused_before_any_upload(
+    shop: Shop, new_bucket: Callable[[], str], tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    path = changed(tmp_path / "two.onnx", helper.make_node("Add", ["embedding", "bias"], ["changed"]))
+    model = onnx.load(path)
+    model.graph.initializer.append(onnx.numpy_helper.from_array(np.ones(48, np.float32), "bias"))
+    onnx.save_model(model, path, save_as_external_data=True, location="weights.bin", size_threshold=0)
+    said = refused(shop, new_bucket(), path, "--normalise", capfd=capfd)
+    assert said.startswith(f"{path}: onnxruntime can't load it")
+    assert said.endswith("save all weights within the file: only that is uploaded")
 
 
 def test_vectors_are_made_of_length_1_if_the_model_does_not(tmp_path: Path) -> None:
@@ -198,7 +241,7 @@ def test_a_model_that_is_not_there_or_not_whole_stops_the_batch(
     bucket = new_bucket()
     with pytest.raises(ObjectMissing, match="models/cells/1"):
         shop.batch(model=ModelPrefix("cells", "1"))
-    publish(shop, bucket, cells(tmp_path / "cells.onnx"))
+    publish(shop, bucket, cells(tmp_path / "cells.onnx"), "--normalise")
     shop.store = GcsStore(bucket)  # type: ignore[assignment]
     shop.store._bucket.blob("models/cells/1/model.onnx").delete()  # type: ignore[attr-defined]
     with pytest.raises(BuildIncomplete, match=r"model\.onnx"):

@@ -332,6 +332,8 @@ def test_what_lies_behind_lists_that_are_not_there_is_not_looked_at() -> None:
         ("tags", pa.array([["x"], []], pa.list_(pa.string())), [["x"], []]),
         ("tags", pa.array([["x"], []]).cast(pa.list_(pa.dictionary(pa.int32(), pa.string()))), [["x"], []]),
         ("tags", pa.array([None, None], pa.null()), [None, None]),
+        ("id", pa.array([7, 8]).dictionary_encode(), ["7", "8"]),
+        ("id", pa.array([b"a", b"b"], pa.large_binary()), ["a", "b"]),
         ("tags", pa.array(["x;y", ""]), [["x", "y"], None]),
     ],
     ids=lambda value: str(value.type) if isinstance(value, pa.Array) else "",
@@ -364,6 +366,19 @@ def test_a_missing_column_is_named(tmp_path: Path, kind: str) -> None:
     path = write(tmp_path / f"a.{kind}", {"id": "a", "picture": "a.jpg"})
     with pytest.raises(CatalogueMalformed, match=rf"a\.{kind}: has no column 'category'; id, category, picture are"):
         read(path)
+
+
+def test_columns_of_other_names_are_shown(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("id;category;picture\na;c;p\n")
+    with pytest.raises(
+        CatalogueMalformed, match=r"has no column 'id'; .* are needed, and there are 'id;category;picture'"
+    ):
+        read(tmp_path / "a.csv")
+    pq.write_table(pa.table({"id": ["a"], "category": ["c"], "picture": ["p"]}), tmp_path / "a.parquet",
+                   store_schema=False)  # fmt: skip
+    (tmp_path / "a.parquet").write_bytes((tmp_path / "a.parquet").read_bytes().replace(b"picture", b"pictur\xff"))
+    with pytest.raises(CatalogueMalformed, match="can't be read"):
+        read(tmp_path / "a.parquet")
 
 
 def test_a_column_that_stands_twice_is_named(tmp_path: Path) -> None:

@@ -132,8 +132,8 @@ def test_an_array_and_its_ids(tmp_path: Path) -> None:
         ([("d", "lamps", [])], "aren't all of one length"),
         ([*ROWS, ("", "lamps", [1.0, 1.0])], "row 3: 'id' should be"),
         ([*ROWS, (None, "lamps", [1.0, 1.0])], "row 3: 'id' should be"),
-        ([*ROWS, ("d", "l\x00mps", [1.0, 1.0])], "row 3: 'category' should be"),
-        ([*ROWS, ("d", "x" * 101, [1.0, 1.0])], "row 3: 'category' should be"),
+        ([*ROWS, ("d", "l\x00mps", [1.0, 1.0])], "row 3: 'category' of 'd' should be"),
+        ([*ROWS, ("d", "x" * 101, [1.0, 1.0])], "row 3: 'category' of 'd' should be"),
     ],
 )
 def test_what_no_index_can_be_made_of_is_refused_with_file_and_row(
@@ -165,6 +165,77 @@ def test_what_is_no_such_file_is_refused(tmp_path: Path) -> None:
     pq.write_table(table().slice(0, 0), tmp_path / "c.parquet")
     with pytest.raises(VectorsMalformed, match="has no vectors"):
         read(tmp_path / "c.parquet")
+
+
+NO_UTF_8 = pa.Array.from_buffers(
+    pa.string(), 3, [None, pa.py_buffer(np.array([0, 1, 2, 3], np.int32)), pa.py_buffer(b"a\xffc")]
+)
+
+
+@pytest.mark.parametrize(
+    ("column", "values", "says"),
+    [
+        ("id", pa.array([1.0, 2.0, 3.0]), "the column 'id' is double, and should be text or whole numbers"),
+        ("category", pa.array([True, False, True]), "the column 'category' is bool, and should be text"),
+        ("vector", pa.array(["1", "2", "3"]), "the column 'vector' is string, and should be lists of numbers"),
+        ("vector", pa.array([["1"], ["2"], ["3"]]), "and should be lists of numbers"),
+        ("vector", pa.array([[[1.0]], [[2.0]], [[3.0]]]), "and should be lists of numbers"),
+        ("vector", pa.array([[1.0], None, [2.0]], pa.list_(pa.float32(), 1)), "row 1: the vectors aren't all of one"),
+        ("vector", pa.array([[1.0], [2.0], [None]], pa.list_(pa.float32(), 1)), "row 2: the vectors aren't all of"),
+        ("id", NO_UTF_8, "row 1: 'id' should be 1 to 500 printable characters, and is '\\udcff'"),
+        ("category", NO_UTF_8, "row 1: 'category' of 'c' should be"),
+        ("tags", pa.ListArray.from_arrays(pa.array([0, 1, 2, 3], pa.int32()), NO_UTF_8), "row 1: 'tags' of 'c'"),
+        ("tags", pa.array([["a=b"], [None], []]), "row 1: 'tags' of 'c'"),
+    ],
+    ids=lambda value: str(value.type) if isinstance(value, pa.Array) else "",
+)
+def test_a_column_that_says_something_else_is_named_with_its_row(
+    tmp_path: Path, column: str, values: pa.Array, says: str
+) -> None:
+    ids, *rest = zip(*[(item, *others) for item, *others in (ROWS[1], ROWS[2], ROWS[0])], strict=True)
+    made = {"id": pa.array(ids), "category": pa.array(rest[0]), "vector": pa.array(rest[1])}
+    pq.write_table(pa.table(made | {column: values}), tmp_path / "a.parquet")
+    with pytest.raises(VectorsMalformed) as caught:
+        read(tmp_path / "a.parquet")
+    assert says in str(caught.value)
+
+
+def test_a_column_that_stands_twice_or_whose_name_is_no_text_is_refused(tmp_path: Path) -> None:
+    twice = pa.table([*table().columns, table()["id"]], [*table().column_names, "id"])
+    pq.write_table(twice, tmp_path / "a.parquet")
+    with pytest.raises(VectorsMalformed, match="the column 'id' stands twice"):
+        read(tmp_path / "a.parquet")
+    pq.write_table(table(), tmp_path / "b.parquet", store_schema=False)
+    damaged = (tmp_path / "b.parquet").read_bytes().replace(b"category", b"categor\xff")
+    (tmp_path / "b.parquet").write_bytes(damaged)
+    with pytest.raises(VectorsMalformed, match="can't be read"):
+        read(tmp_path / "b.parquet")
+
+
+@pytest.mark.parametrize(
+    "data",
+    [b"", b"\x93NUMPY\x01\0\x08\0{'a': (\n", b"PK\x03\x04 and so on", b"PK\x05\x06" + bytes(18)],
+    ids=["nothing", "half a head", "an archive", "an empty archive"],
+)
+def test_what_only_its_name_makes_an_array_is_refused(tmp_path: Path, data: bytes) -> None:
+    (tmp_path / "a.npy").write_bytes(data)
+    (tmp_path / "ids.tsv").write_text("a\tchairs\n")
+    with pytest.raises(VectorsMalformed, match=r"a\.npy: can't be read"):
+        read(tmp_path / "a.npy", tmp_path / "ids.tsv")
+
+
+def test_an_array_of_any_order_and_byte_order_is_read_and_one_that_is_too_large_refused(tmp_path: Path) -> None:
+    (tmp_path / "ids.tsv").write_text("".join(f"{item}\t{category}\n" for item, category, _ in ROWS))
+    vectors = np.array([vector for *_, vector in ROWS])
+    for made in (np.asfortranarray(vectors), vectors.astype(">f4"), vectors.astype(np.int8)):
+        np.save(tmp_path / "a.npy", made)
+        assert read(tmp_path / "a.npy", tmp_path / "ids.tsv") == EXPECTED
+    np.save(tmp_path / "a.npy", vectors * [[1], [1e300], [1]])
+    with pytest.raises(VectorsMalformed, match="row 1: a vector of finite numbers"):
+        read(tmp_path / "a.npy", tmp_path / "ids.tsv")
+    (tmp_path / "ids.tsv").write_text("a\tchairs\n\tchairs\nc\tchairs\n")
+    with pytest.raises(VectorsMalformed, match=r"ids\.tsv:2: 'id' should be"):
+        read(tmp_path / "a.npy", tmp_path / "ids.tsv")
 
 
 def test_an_array_that_does_not_fit_its_ids_is_refused(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from embedding_batch.embedding import Cutting
 from embedding_batch.errors import ModelUnsound
-from embedding_batch.steps.publish.models import MODEL_FILE, RUNTIME, fetched_file
+from embedding_batch.steps.publish.models import MODEL_FILE, RUNTIME, fetched_file, opened_alone
 from embedding_batch.steps.publish.uploading import Content, describe, upload_files, upload_manifest
 from image_embedder import CROPPING, Detector, InputRefused, open_picture
 from model_repository.bucket.store import Store
@@ -104,7 +104,7 @@ def publish_detector(
     Raises ModelUnsound for a file that isn't one, DocumentMalformed if the contract's reader would not take it,
     PictureUnreadable, NameTaken, and what the store does.
     """
-    detector = _opened(path, takes, classes)
+    detector = opened_alone(path, lambda alone: _opened(alone, takes, classes))
     contents: dict[str, Content] = {MODEL_FILE: path}
     golden_images = []
     for picture in golden:

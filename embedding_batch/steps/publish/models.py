@@ -6,11 +6,13 @@ A model is published once to the bucket, and the same there for good.
 from __future__ import annotations
 
 import hashlib
+import shutil
 import tempfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,6 +40,11 @@ from tools.make_model import make_model
 
 MODEL_FILE = "model.onnx"
 RUNTIME = "onnx"
+
+_LENGTH_TOLERANCE = 0.01
+"""Of a vector that the model says it makes of length 1."""
+
+Opened = TypeVar("Opened")
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +110,7 @@ def own_model(
     version: or empty, for the file's bytes. Raises OSError, `ModelUnsound`, `NameRefused`.
     """
     sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
-    embedder = _opened(path, normalised=normalised)
+    embedder = opened_alone(path, lambda alone: _opened(alone, normalised=normalised))
     prefix = ModelPrefix(name, version or sha256[:12])
     try:
         dimensions = embedder.probe(takes)
@@ -150,6 +157,17 @@ def fetched_file(store: Store, manifest: ModelManifest | DetectorManifest, data:
     return path
 
 
+def opened_alone(path: Path, opening: Callable[[Path], Opened]) -> Opened:
+    """Open a copy of a model's file that has nothing beside it, as elsewhere it will have; raises ModelUnsound."""
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            return opening(Path(shutil.copyfile(path, Path(folder, path.name))))
+        except ModelUnsound as error:
+            reason = str(error).replace(str(Path(folder, path.name)), str(path)).replace(folder, str(path.parent))
+            mend = "; save all weights within the file: only that is uploaded" if "xternal data" in reason else ""
+            raise ModelUnsound(f"{reason}{mend}") from error
+
+
 def _opened(path: Path, *, normalised: bool) -> Embedder:
     try:
         return Embedder(path, threads=1, normalised=normalised)
@@ -187,13 +205,13 @@ def published_model(store: Store, model: LocalModel) -> ModelReference | None:
 def new_model(model: LocalModel, golden_pictures: Iterable[bytes], created: datetime) -> NewModel:
     """Return the model as it is to be published, with what it makes of some encoded pictures of the catalogue.
 
-    Raises DocumentMalformed if the contract's own reader would not take it, PictureUnreadable for a picture that gives
-    no vector.
+    Raises ModelUnsound where its vectors aren't what it says, or others each time; DocumentMalformed if the contract's
+    own reader would not take it, PictureUnreadable for a picture that gives no vector.
     """
     contents: dict[str, Content] = {MODEL_FILE: model.path}
     golden_images = []
     for picture in golden_pictures:
-        vector = model.embed(picture).astype("<f4").tobytes()
+        vector = _golden_vector(model, picture).astype("<f4").tobytes()
         # Named by their bytes: a shop's name for a picture may be no file's here, and another machine's vector, which
         # differs in its last bits, must not meet this one's.
         golden = GoldenImage(f"golden/{_digest(picture)}.image", f"golden/{_digest(vector)}.f32")
@@ -214,6 +232,21 @@ def new_model(model: LocalModel, golden_pictures: Iterable[bytes], created: date
     data = format_model_manifest(manifest)
     parse_model_manifest(data, model.prefix)
     return NewModel(manifest, contents, data)
+
+
+def _golden_vector(model: LocalModel, picture: bytes) -> NDArray[np.float32]:
+    vector, again = model.embed(picture), model.embed(picture)
+    length = float(np.linalg.norm(vector))
+    if abs(length - 1) > _LENGTH_TOLERANCE:
+        raise ModelUnsound(
+            f"{model.prefix}: its vectors have the length {length:.4g} and not 1; publish with --normalise"
+        )
+    if (cosine := float(vector @ again) / length / float(np.linalg.norm(again))) < model.least_cosine:
+        raise ModelUnsound(
+            f"{model.prefix}: gives one picture another vector each time (cosine {cosine:.4f}), so that no pod could "
+            "prove itself; export it as it is for inference: without dropout, augmentation or noise"
+        )
+    return vector
 
 
 def _digest(data: bytes) -> str:
