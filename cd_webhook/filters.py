@@ -141,20 +141,27 @@ class Filters:
         return Told.NOBODY_LISTENS if address is None else self.tell(address, generation)
 
     def _end(self, receipt: FilterReceipt) -> FilterReceipt:
-        """Write the receipt, and tell people of a refusal, once."""
+        """Write the receipt, if there is none, and tell people of a refusal: before, so that it is twice, not never."""
+        refused = receipt.outcome is FilterOutcome.REJECTED
+        target = receipt.target
+        if refused and self.store.stat(target.filter_receipt_name(receipt.generation)) is None:
+            self._tell_refused(receipt)
         if not write_filter_receipt(self.store, receipt):
             return receipt
         self.on_receipt(receipt)
-        about = {"index": receipt.target.index, "generation": str(receipt.generation)}
-        if receipt.outcome is not FilterOutcome.REJECTED:
+        about = {"index": target.index, "generation": str(receipt.generation)}
+        if refused:
+            self.log.error(f"filter rejected: {receipt.detail}", code=receipt.code, **about)
+        else:
             self.log.info(f"filter {receipt.outcome}: {receipt.hidden} items, {receipt.pods} pods", **about)
-            return receipt
-        self.log.error(f"filter rejected: {receipt.detail}", code=receipt.code, **about)
-        target, name = receipt.target, receipt.target.filter_name
+        return receipt
+
+    def _tell_refused(self, receipt: FilterReceipt) -> None:
+        target = receipt.target
         notice = Notice(
             Event.REJECTED,
             self.store.bucket,
-            name,
+            target.filter_name,
             receipt.code,
             receipt.detail,
             target.environment,
@@ -163,7 +170,6 @@ class Filters:
         )
         with suppress(NotifyRefused):  # nobody listens there
             self.notifier.publish(notice)
-        return receipt
 
     def _rejected(self, target: Target, generation: int, error: PermanentError, started: datetime) -> FilterReceipt:
         detail = f"{error}; what was hidden before goes on"

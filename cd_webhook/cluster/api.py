@@ -24,11 +24,12 @@ JSON_PATCH = "application/json-patch+json"
 
 _CONNECT_SECONDS = 5.0
 _READ_SECONDS = 30.0
-_MAY_PASS = frozenset({0, 408, 429, 500, 502, 503, 504})
+_REFUSALS = frozenset({HTTPStatus.BAD_REQUEST, HTTPStatus.UNPROCESSABLE_ENTITY})
+"""What Kubernetes says of an object that it understood and won't take."""
 
 
-class Missing(ClusterRefused):
-    """404: there is no such object, or no such namespace."""
+class Missing(ClusterUnavailable):
+    """404: there is no such object, or no such namespace, which somebody may make again."""
 
 
 class Expired(ClusterUnavailable):
@@ -138,15 +139,19 @@ class KubernetesApi:
 
 
 def error_of(status: int, what: str, body: bytes) -> Exception:
-    """The error of one of the two families that an answer of the API server means."""
+    """The error of one of the two families that an answer of the API server means.
+
+    A verdict is only what Kubernetes itself says of the object: a proxy before it has 4xx and pages of its own.
+    """
     try:
-        said = str(json.loads(body)["message"])
+        found = json.loads(body)
+        said, by_kubernetes = str(found["message"]), found.get("kind") == "Status"
     except (ValueError, KeyError, TypeError):
-        said = body[:500].decode(errors="replace")
+        said, by_kubernetes = body[:500].decode(errors="replace"), False
     sentence = f"{what}: Kubernetes answered {status}: {' '.join(said.split())[:2000]}"
     if status == HTTPStatus.CONFLICT:
         return Conflict(sentence)
-    if status == HTTPStatus.NOT_FOUND:
+    if status == HTTPStatus.NOT_FOUND and by_kubernetes:
         return Missing(sentence)
     if status == HTTPStatus.GONE:
         return Expired(sentence)
@@ -154,4 +159,4 @@ def error_of(status: int, what: str, body: bytes) -> Exception:
         return ClusterForbids(f"{sentence}; compare the Role with manifests/webhook/role.yaml")
     if status == HTTPStatus.INTERNAL_SERVER_ERROR:
         return InternalFault(sentence)
-    return ClusterUnavailable(sentence) if status in _MAY_PASS else ClusterRefused(sentence)
+    return ClusterRefused(sentence) if by_kubernetes and status in _REFUSALS else ClusterUnavailable(sentence)

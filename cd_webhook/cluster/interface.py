@@ -20,7 +20,7 @@ class Conflict(TransientError):
 
 
 class ClusterUnavailable(TransientError):
-    """The cluster didn't answer, or answered that it is busy (408, 429, 5xx)."""
+    """The cluster didn't answer, or answered something that is no verdict: that it is busy, or a proxy's page."""
 
     code: ClassVar[str] = "cluster-unavailable"
 

@@ -110,11 +110,16 @@ class Receipts:
             self.cluster.mark(name_of(live), none, resource_version=version_of(live))
 
     def note_rewound(self, live: Object, deployed: Deployed, now: datetime) -> None:
-        """Give the commit that somebody took back by hand its receipt, if it has none, and tell of it."""
+        """Give the commit that somebody took back by hand its receipt, if it has none, and tell of it.
+
+        Nothing is owed for it any more, so it is told first: whoever dies in between tells twice, not never.
+        """
         index = name_of(live)
         receipt = plan.rewound(Target(self.environment, index), deployed, now)
+        if self.store.stat(receipt.target.receipt_name(receipt.generation)) is not None:
+            return
+        self._tell(Notice.of_receipt(self.store.bucket, receipt), patient=False)
         if self.write(receipt, live):
-            self._tell(Notice.of_receipt(self.store.bucket, receipt), patient=False)
             self.log.error(f"{receipt.target}: {deployed.detail}", code=receipt.code, index=index)
 
     def tell_stuck(self, index: str, detail: str) -> bool:

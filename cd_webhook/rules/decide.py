@@ -114,6 +114,9 @@ def _handled(request: DeploymentRequest, situation: Situation) -> AlreadyDeploye
     if request.generation == deployed.generation and deployed.rollout is not Rollout.UNKNOWN:
         how = f"commit {deployed.generation}: {deployed.rollout.value}: {deployed.detail}".removesuffix(": ")
         return AlreadyDeployed(how)
+    # The bucket keeps the first receipt of a commit, so nobody may be quicker than what is decided and on its way.
+    if owed := next((each for each in deployed.owed if each.generation == request.generation), None):
+        return AlreadyDeployed(f"commit {owed.generation}: {owed.outcome}: {owed.detail}")
     if request.generation != situation.live_generation:
         return Superseded(situation.live_generation)
     if deployed.pending and deployed.waiting and deployed.waiting.generation == request.generation:

@@ -45,7 +45,7 @@ class ApiServer:
                 pass
 
             def answer(self, status: int, body: Any) -> None:
-                data = json.dumps(body).encode()
+                data = json.dumps(body if status < 400 else {"kind": "Status", **body}).encode()
                 self.send_response(status)
                 self.send_header("Content-Length", str(len(data)))
                 self.end_headers()

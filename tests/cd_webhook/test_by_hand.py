@@ -14,6 +14,7 @@ from cd_webhook.status import describe_one
 from manifests.metadata import COMMIT_GENERATION
 from model_repository.deployment import AnswerOutcome
 from model_repository.names import IndexPrefix
+from model_repository.notify import NotifyUnavailable
 from tests import builds
 from tests.cd_webhook import fake_cluster as pods
 from tests.cd_webhook.canary_scene import NAME, serving
@@ -72,6 +73,10 @@ def test_a_commit_in_flight_that_somebody_takes_back_gets_its_receipt_and_is_tol
     scene.deliver(request(2))
     scene.delivery.advance("home-store")
     rewind(scene, before)
+    scene.notifier.failure = NotifyUnavailable("not now")
+    with pytest.raises(NotifyUnavailable):
+        scene.delivery.advance("home-store")
+    scene.notifier.failure = None
     scene.look_until_finished()
     scene.look_until_finished(scene.webhook())
     assert (scene.receipt(2).outcome, scene.receipt(2).code) == ("undone", "rewound-by-hand")

@@ -6,6 +6,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
+from model_repository.documents.receipt import Outcome, Receipt
 
 from cd_webhook.rules.decide import (
     AlreadyDeployed,
@@ -20,10 +21,11 @@ from cd_webhook.rules.decide import (
     check_addressee,
     decide,
 )
-from cd_webhook.state import Deployed, Rollout, Trial
+from cd_webhook.state import NEVER, Deployed, Rollout, Trial
 from manifests.canary import Canary
 from model_repository.deployment import DeploymentRequest
-from tests.cd_webhook.webhook_scene import request
+from model_repository.names import IndexPrefix
+from tests.cd_webhook.webhook_scene import TARGET, request
 
 CANARY = Canary(replicas=2)
 SPEC = {"replicas": 1}
@@ -44,6 +46,8 @@ ROLLING, TRIED = at(2, Rollout.IN_PROGRESS), at(2, Rollout.CANARY)
 DISPLACING = replace(ROLLING, displaced=True)
 RESTORING = replace(request(2), restores=7)
 ELSEWHERE = replace(request(2), bucket="other")
+OWED = Receipt(TARGET, 1, Outcome.SERVED, IndexPrefix("home-store", "b1"), "b1 serves", NEVER, NEVER)
+OWING = replace(ROLLING, owed=(OWED,))
 OTHER = Refuse(
     "Deployment home-store",
     "serves gs://other/commits/test/home-store.json, another commit object; "
@@ -72,6 +76,12 @@ RULE: list[tuple[str, DeploymentRequest, Situation, Decision]] = [
     ("nor over one that was undone", request(1), Situation(UNDONE, 2), Superseded(2)),
     ("a rollout in progress is replaced at once", request(3), Situation(ROLLING, 3, serving=1), Deploy()),
     ("state that somebody removed doesn't stand in the way", request(3), Situation(NOTHING, 3, serving=1), Deploy()),
+    (
+        "whose receipt is decided and on its way isn't called superseded",
+        request(1),
+        Situation(OWING, 2),
+        AlreadyDeployed("commit 1: served: b1 serves"),
+    ),
     # Whether a canary comes first
     ("where values ask, it is tried out", request(3), Situation(SERVED, 3, serving=1, canary=CANARY), TryOut(CANARY)),
     ("after one that was undone too", request(3), Situation(UNDONE, 3, serving=1, canary=CANARY), TryOut(CANARY)),

@@ -8,7 +8,8 @@ from datetime import timedelta
 
 import pytest
 
-from cd_webhook.cluster import ClusterRefused, Object
+from cd_webhook.cluster import ClusterRefused, ClusterUnavailable, Object
+from cd_webhook.cluster.api import error_of
 from cd_webhook.delivery.deliver import ReceiptsOwed, Rejected, ValuesFault
 from cd_webhook.state import Rollout, seal
 from cd_webhook.state.annotations import LAST_GOOD, LAST_GOOD_MANIFEST, ROLLOUT
@@ -234,6 +235,19 @@ def test_what_the_cluster_refuses_is_rejected_with_a_receipt(scene: Scene, monke
         scene.deliver(request(1))
     assert scene.outcomes() == {1: "rejected"}
     assert scene.receipt(1).code == "cluster-refused"
+
+
+def test_a_namespace_that_is_gone_is_no_verdict(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    def gone(_: object) -> None:
+        raise error_of(404, "POST /x", b'{"kind": "Status", "message": "namespaces \\"n\\" not found"}')
+
+    with monkeypatch.context() as meanwhile:
+        meanwhile.setattr(scene.cluster, "create", gone)
+        with pytest.raises(ClusterUnavailable, match='namespaces "n" not found'):
+            scene.deliver(request(1))
+    assert scene.outcomes() == {}
+    scene.serve(1)
+    assert scene.outcomes() == {1: "served"}
 
 
 def starting(scene: Scene, *generations: int) -> None:

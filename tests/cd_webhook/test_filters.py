@@ -21,6 +21,7 @@ from model_repository.documents.items.item_filter import FILTER_LIMIT, LiveFilte
 from model_repository.documents.receipts.filter_receipt import FilterReceipt
 from model_repository.errors import BucketUnavailable, ObjectMissing
 from model_repository.names import Target
+from model_repository.notify import NotifyUnavailable
 from model_repository.repository import read_filter_receipt, read_live_filter, write_filter
 from tests.cd_webhook import fake_cluster as fates
 from tests.cd_webhook.fake_cluster import FakeClock
@@ -198,11 +199,15 @@ def test_a_filter_that_is_replaced_meanwhile_is_superseded_and_the_newer_one_put
     ],
     ids=["malformed", "without-its-data", "too-large"],
 )
-def test_a_filter_that_makes_no_sense_is_refused_once_and_nobody_is_told_of_it(
+def test_a_filter_that_makes_no_sense_is_refused_once_and_no_pod_is_told_of_it(
     scene: Scene, filters: Filters, pods: Pods, text: bytes, words: str
 ) -> None:
     serving(scene)
     generation = scene.store.write(TARGET.filter_name, text, if_generation_match=None).generation
+    scene.notifier.failure = NotifyUnavailable("not now")
+    with pytest.raises(NotifyUnavailable):
+        filters.apply("home-store")
+    scene.notifier.failure = None
     for _ in range(2):
         said = filters.apply("home-store")
         assert said is not None

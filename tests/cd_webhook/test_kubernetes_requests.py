@@ -18,6 +18,7 @@ from cd_webhook import check
 from cd_webhook.cluster import ClusterForbids, ClusterRefused, ClusterUnavailable, Conflict, Object, kubernetes
 from cd_webhook.cluster.api import Expired, InternalFault, KubernetesApi, Missing, error_of
 from cd_webhook.cluster.kubernetes import KubernetesCluster
+from model_repository.errors import PermanentError, TransientError
 from model_repository.telemetry.log import Log
 from tests.cd_webhook.api_server import DEPLOYMENTS, ApiServer
 from tests.cd_webhook.fake_cluster import FakeCluster
@@ -92,12 +93,27 @@ def test_an_unknown_deployment_is_none(server: ApiServer) -> None:
         (429, ClusterUnavailable),
         (500, ClusterUnavailable),
         (503, ClusterUnavailable),
+        (302, ClusterUnavailable),
+        (405, ClusterUnavailable),
+        (413, ClusterUnavailable),
+        (415, ClusterUnavailable),
+        (511, ClusterUnavailable),
+        (521, ClusterUnavailable),
     ],
 )
 def test_each_answer_belongs_to_a_family(status: int, family: type[Exception]) -> None:
-    error = error_of(status, "GET /x", b'{"message": "the reason"}')
+    error = error_of(status, "GET /x", b'{"kind": "Status", "message": "the reason"}')
     assert isinstance(error, family)
+    assert isinstance(error, PermanentError) is (status in {400, 422})
     assert "the reason" in str(error)
+
+
+@pytest.mark.parametrize("status", [400, 404, 422])
+@pytest.mark.parametrize("page", [b"<html>who are you?</html>", b'{"message": "bad gateway"}', b"[]", b""])
+def test_what_kubernetes_did_not_say_is_no_verdict(status: int, page: bytes) -> None:
+    error = error_of(status, "POST /x", page)
+    assert isinstance(error, TransientError)
+    assert not isinstance(error, Missing)
 
 
 @pytest.mark.usefixtures("server")

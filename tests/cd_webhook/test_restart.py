@@ -142,5 +142,7 @@ def test_while_the_bucket_takes_no_writes_the_rollout_goes_on_and_its_receipts_a
     assert scene.deployed().rollout is Rollout.SERVED
     assert [receipt.generation for receipt in scene.deployed().owed] == [2]
     assert scene.deliver(request(3), poor).outcome == "accepted"
+    again = scene.webhook().deliver(request(2))  # a duplicate, while the word that it served is on its way
+    assert (again.outcome, again.detail) == ("already-deployed", "commit 2: served: indexes/home-store/b2 serves")
     scene.look_until_finished()
     assert scene.outcomes() == {3: "served", 2: "served", 1: "served"}

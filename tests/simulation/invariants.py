@@ -100,6 +100,8 @@ def _a_receipt_is_true(world: World, index: str, generation: int, receipt: Recei
     }
     if kind == "incomplete" and receipt.outcome is Outcome.SERVED and not deleted:
         raise Broken(f"{index}: commit {generation} of a build that was never whole served")
+    if generation in world.went_live[index] and receipt.outcome is not Outcome.SERVED and not deleted:
+        raise Broken(f"{index}: commit {generation} served, and its receipt says {receipt.outcome}: {receipt.detail}")
     if not true[receipt.outcome]:
         raise Broken(f"{index}: commit {generation} ({kind}): the receipt says {receipt.outcome}: {receipt.detail}")
 

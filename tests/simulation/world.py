@@ -139,6 +139,8 @@ class World:
         """How often each name under deployments/ was written."""
         self.revisions: dict[str, list[Object]] = defaultdict(list)
         """By index, what its Deployment was when something served: what a person may put back."""
+        self.went_live: dict[str, set[int]] = defaultdict(set)
+        """By index, the commits of which the Deployment once said that they serve."""
         self.deleted: set[str] = set()
         """Indexes whose Deployment somebody deleted, and with it what was owed."""
         self.disturbed: set[str] = set()
@@ -379,8 +381,10 @@ class World:
 
     def _stored(self, name: str, before: Object | None, after: Object) -> None:
         self.writes.append((name, before, after))
-        if not is_canary(name) and read_deployed(after).rollout is Rollout.SERVED:
+        deployed = read_deployed(after)
+        if not is_canary(name) and deployed.rollout is Rollout.SERVED:
             self.revisions[name].append(after)
+            self.went_live[name].add(deployed.generation)
         if not self._ticking:
             self._ticking = True
             self.after(2.0, self.controller)
