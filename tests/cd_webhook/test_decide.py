@@ -6,7 +6,6 @@ from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
-from model_repository.documents.receipt import Outcome, Receipt
 
 from cd_webhook.rules.decide import (
     AlreadyDeployed,
@@ -24,6 +23,7 @@ from cd_webhook.rules.decide import (
 from cd_webhook.state import NEVER, Deployed, Rollout, Trial
 from manifests.canary import Canary
 from model_repository.deployment import DeploymentRequest
+from model_repository.documents.receipts.receipt import Outcome, Receipt
 from model_repository.names import IndexPrefix
 from tests.cd_webhook.webhook_scene import TARGET, request
 

@@ -116,7 +116,8 @@ def test_a_record_that_nobody_understands_is_written_anew(scene: Scene) -> None:
     assert told(scene) == [("fault", "webhook-not-now", "home")]
 
 
-def test_a_commit_that_is_replaced_before_it_is_asked_for_gets_its_receipt(scene: Scene) -> None:
+def replaced_while_its_build_is_checked(scene: Scene) -> int:
+    """Look at a commit in whose place another one is uploaded meanwhile; its generation."""
     scene.publish("b1")
     scene.publish("b2")
     first = scene.commit("b1")
@@ -128,10 +129,22 @@ def test_a_commit_that_is_replaced_before_it_is_asked_for_gets_its_receipt(scene
 
     scene.store.fail = replaced  # type: ignore[assignment]
     scene.look()
+    return first
+
+
+def test_a_spinnaker_is_not_asked_for_a_commit_that_is_replaced_meanwhile(scene: Scene) -> None:
+    first = replaced_while_its_build_is_checked(scene)
     assert scene.webhook.asked == []
     assert list_receipts(scene.store, HOME) == [first]
     scene.look()
     assert [str(request.index_prefix) for request in scene.webhook.asked] == ["indexes/home/b2"]
+
+
+def test_a_cd_webhook_says_what_became_of_a_commit_that_is_replaced_meanwhile(scene: Scene) -> None:
+    scene.webhook.states = {}
+    replaced_while_its_build_is_checked(scene)  # a duplicate: it may be rolling out, and yet serve
+    assert [str(request.index_prefix) for request in scene.webhook.asked] == ["indexes/home/b1"]
+    assert list_receipts(scene.store, HOME) == []
 
 
 def test_the_receipt_of_an_oversized_commit_is_of_the_generation_that_was_read(scene: Scene) -> None:

@@ -124,9 +124,15 @@ class Deployer:
         return True
 
     def _replaced(self, live: LiveCommit, started: datetime, log: Log) -> bool:
-        """Whether another commit stands there by now: that one's event follows, and this one's receipt says so."""
+        """Whether another commit stands there by now: that one's event follows, and this one's receipt says so.
+
+        A cd_webhook is asked all the same: it sees that for itself, and knows whether this one is rolling out already
+        and may yet serve. A Spinnaker would deploy it.
+        """
         now = self._store.stat(live.target.commit_name)
         if now is not None and now.generation == live.generation:
+            return False
+        if self._webhook.statuses(live.target.environment) is not None:
             return False
         detail = f"commit {now.generation} stands there now" if now else "the commit was deleted"
         receipt = self._receipt(Outcome.SUPERSEDED, live.target, live.generation, live.commit, started, None)
