@@ -23,6 +23,13 @@ class DeliveryError(Exception):
     exit_code: ClassVar[ExitCode] = ExitCode.DATA
 
 
+def reason_of(error: BaseException) -> str:
+    """Why a connection failed, as the machine itself said it, without what each layer of a client adds."""
+    while (inner := error.__cause__ or error.__context__) is not None:
+        error = inner
+    return getattr(error, "strerror", None) or str(error) or type(error).__name__
+
+
 class PermanentError(DeliveryError):
     """The same input will fail the same way: report it, and don't retry."""
 

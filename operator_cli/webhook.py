@@ -15,7 +15,7 @@ from manifests.canary import Canary, parse_canary
 from model_repository.documents.receipts.address import parse_url
 from model_repository.documents.receipts.canary_figures import CanaryFigures, parse_canary_figures
 from model_repository.documents.receipts.receipt import printable
-from model_repository.errors import DocumentMalformed, NameRefused, TransientError
+from model_repository.errors import DocumentMalformed, NameRefused, TransientError, reason_of
 from model_repository.fields import Fields, parse_document
 from model_repository.names import Target, parse_generation
 from operator_cli.errors import UsageRefused
@@ -131,7 +131,7 @@ class Webhook:
                     if len(body) > _LIMIT or time.monotonic() > end:
                         raise WebhookSilent(f"{where}: its answer is too long, or takes too long")
         except requests.RequestException as error:
-            raise WebhookSilent(f"{where} isn't reached from here: {type(error).__name__}") from None
+            raise WebhookSilent(f"{where} isn't reached from here ({reason_of(error)})") from None
         return body
 
 

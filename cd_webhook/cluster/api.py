@@ -16,7 +16,7 @@ import urllib3
 from kubernetes import client, config
 
 from cd_webhook.cluster.interface import ClusterForbids, ClusterRefused, ClusterUnavailable, Conflict
-from model_repository.errors import Misconfigured
+from model_repository.errors import Misconfigured, reason_of
 
 APPLY = "application/apply-patch+yaml"
 MERGE = "application/merge-patch+json"
@@ -132,7 +132,9 @@ class KubernetesApi:
                 "check the cluster's certificate authority in KUBECONFIG, or it may pass"
             ) from error
         except (urllib3.exceptions.HTTPError, OSError) as error:
-            raise ClusterUnavailable(f"{method} {path}: no answer from Kubernetes ({error}); it may pass") from error
+            raise ClusterUnavailable(
+                f"{method} {path}: no answer from Kubernetes ({reason_of(error)}); it may pass"
+            ) from error
         if not HTTPStatus.OK <= answer.status < HTTPStatus.MULTIPLE_CHOICES:
             raise error_of(answer.status, f"{method} {path}", answer.response.data)
         return answer

@@ -28,7 +28,7 @@ from google.auth.credentials import AnonymousCredentials
 
 from embedding_batch.errors import CatalogueMalformed, CatalogueUnavailable
 from embedding_batch.sources.rows import Origin, check_rows, wanted
-from model_repository.errors import AccessDenied, DeliveryError, Misconfigured
+from model_repository.errors import AccessDenied, DeliveryError, Misconfigured, reason_of
 
 SCHEME: Final = "bigquery://"
 STREAMS: Final = 1
@@ -182,14 +182,14 @@ def _errors(name: str) -> Iterator[None]:
     try:
         yield
     except api.RetryError as error:
-        raise CatalogueUnavailable(f"{name}: gave up retrying: {error.cause or error}; it may pass") from error
+        raise CatalogueUnavailable(f"{name}: gave up retrying: {reason_of(error)}; it may pass") from error
     except api.GoogleAPICallError as error:
         raise _by_status(name, error) from error
     except (auth.DefaultCredentialsError, auth.RefreshError) as error:
         mend = "set up Application Default Credentials: gcloud auth application-default login"
         raise AccessDenied(f"{name}: no valid credentials ({error}); {mend}") from error
     except (requests.RequestException, auth.TransportError, ConnectionError, TimeoutError) as error:
-        raise CatalogueUnavailable(f"{name}: no answer from BigQuery ({error}); it may pass") from error
+        raise CatalogueUnavailable(f"{name}: no answer from BigQuery ({reason_of(error)}); it may pass") from error
 
 
 def _by_status(name: str, error: api.GoogleAPICallError) -> DeliveryError:

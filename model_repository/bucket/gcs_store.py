@@ -13,7 +13,7 @@ from http import HTTPStatus
 from io import BytesIO
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 import google_crc32c
 import requests
@@ -35,6 +35,7 @@ from model_repository.errors import (
     DocumentMalformed,
     GenerationConflict,
     ObjectMissing,
+    reason_of,
 )
 
 _FIELDS = "items(name,size,crc32c,generation,updated),nextPageToken"
@@ -266,7 +267,7 @@ def _errors(name: str, if_generation_match: int | None = None, *, whole: str = "
     try:
         yield
     except api_retry.exceptions.RetryError as error:
-        raise BucketUnavailable(f"{name}: gave up retrying: {error.cause or error}; it may pass") from error
+        raise _unavailable(name, error.cause or error) from error
     except api.GoogleAPICallError as error:
         if whole and error.code == HTTPStatus.NOT_FOUND:
             raise BucketMissing(whole) from error
@@ -277,7 +278,15 @@ def _errors(name: str, if_generation_match: int | None = None, *, whole: str = "
     except DataCorruption as error:
         raise BucketUnavailable(f"{name}: the bytes were damaged on the way; it may pass") from error
     except (requests.RequestException, auth.TransportError, ConnectionError, TimeoutError) as error:
-        raise BucketUnavailable(f"{name}: no answer from the bucket ({error}); it may pass") from error
+        raise _unavailable(name, error) from error
+
+
+def _unavailable(name: str, error: BaseException) -> DeliveryError:
+    if isinstance(error, api.GoogleAPICallError):
+        return _by_status(name, error.code, 0)
+    asked = getattr(error, "request", None)
+    where = urlsplit(asked.url).netloc if asked is not None else "the bucket"
+    return BucketUnavailable(f"{name}: no answer from {where} ({reason_of(error)}); it may pass")
 
 
 def _by_status(name: str, code: int | None, if_generation_match: int) -> DeliveryError:
@@ -287,7 +296,7 @@ def _by_status(name: str, code: int | None, if_generation_match: int) -> Deliver
         case 412:
             return GenerationConflict(name, if_generation_match)
         case 401 | 403:
-            return AccessDenied(f"{name}: the bucket answered {code}; grant this service account access")
+            return AccessDenied(f"{name}: the bucket answered {code}; grant the account that this runs as access")
         case None | 408 | 429:
             return BucketUnavailable(f"{name}: the bucket answered {code}; it may pass")
         case _ if code >= HTTPStatus.INTERNAL_SERVER_ERROR:

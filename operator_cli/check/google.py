@@ -6,7 +6,7 @@ from http import HTTPStatus
 from typing import Any, Final, Protocol
 from urllib.parse import quote
 
-from model_repository.errors import AccessDenied, BucketUnavailable, ObjectMissing
+from model_repository.errors import AccessDenied, BucketUnavailable, ObjectMissing, reason_of
 from operator_cli.check.finding import Resource
 
 STORAGE: Final = "https://storage.googleapis.com/storage/v1"
@@ -71,7 +71,7 @@ class RealWeb:
         except google.auth.exceptions.RefreshError as error:
             raise AccessDenied(f"{url}: {error}; gcloud auth application-default login") from error
         except (requests.RequestException, google.auth.exceptions.GoogleAuthError) as error:
-            raise BucketUnavailable(f"{url}: {type(error).__name__}; try again") from error
+            raise BucketUnavailable(f"{url}: no answer ({reason_of(error)}); try again") from error
         if answer.status_code == HTTPStatus.NOT_FOUND:
             raise ObjectMissing(url)
         said = _object(answer)
@@ -89,7 +89,7 @@ class RealWeb:
         try:
             answer = requests.get(url, headers=headers, timeout=_SECONDS, allow_redirects=False)
         except requests.RequestException as error:
-            raise BucketUnavailable(f"{url}: {type(error).__name__}") from error
+            raise BucketUnavailable(f"{url}: no answer ({reason_of(error)})") from error
         return answer.status_code, _object(answer)
 
 

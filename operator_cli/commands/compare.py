@@ -16,7 +16,7 @@ import requests
 from model_repository.bucket.store import Store
 from model_repository.comparing.ranking import overlap, rank_biased_overlap
 from model_repository.documents.model_manifest import MODEL_MANIFEST_LIMIT, parse_model_manifest
-from model_repository.errors import TransientError
+from model_repository.errors import TransientError, reason_of
 from model_repository.names import ModelPrefix
 
 _SECONDS = 30.0
@@ -88,7 +88,9 @@ class _Server:
                 answer = self.session.post(f"{self.url}{path}", data=picture, headers=kind, timeout=_SECONDS)
             said = answer.json()
         except (requests.RequestException, ValueError) as error:
-            raise ServerUnavailable(f"{self.url}: doesn't answer as a search server does: {error}") from None
+            raise ServerUnavailable(
+                f"{self.url}: doesn't answer as a search server does ({reason_of(error)})"
+            ) from None
         if answer.status_code == HTTPStatus.NOT_FOUND and said.get("error", {}).get("code") == "item-unknown":
             return None
         if answer.status_code != HTTPStatus.OK:

@@ -184,12 +184,15 @@ def test_a_bucket_that_is_not_there_is_named_when_it_is_listed_or_written_to(
 def test_a_bucket_that_does_not_answer_may_answer_later(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("STORAGE_EMULATOR_HOST", "http://127.0.0.1:1")  # nothing listens on port 1
     store = GcsStore("home", patience=0.1)
-    with pytest.raises(BucketUnavailable):
-        store.read("c.json", limit=10)
-    with pytest.raises(BucketUnavailable):
-        store.listing("commits/")
-    with pytest.raises(BucketUnavailable):
-        store.write("c.json", b"", if_generation_match=0)
+    asked: list[tuple[str, Callable[[], object]]] = [
+        ("c.json", lambda: store.read("c.json", limit=10)),
+        ("commits/", lambda: store.listing("commits/")),
+        ("c.json", lambda: store.write("c.json", b"", if_generation_match=0)),
+    ]
+    for name, act in asked:
+        with pytest.raises(BucketUnavailable) as caught:
+            act()
+        assert str(caught.value) == f"{name}: no answer from 127.0.0.1:1 (Connection refused); it may pass"
 
 
 def test_an_object_that_was_uploaded_compressed_is_read_unpacked(
