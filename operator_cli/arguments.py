@@ -11,6 +11,7 @@ from typing import NoReturn, Protocol
 
 from model_repository import CONTRACT, __version__
 from operator_cli.errors import UsageRefused
+from operator_cli.pruning import KEEP
 
 _DESCRIPTION = """\
 Deploy, redeploy and roll back indexes by uploading one small object, and see what became of it.
@@ -36,6 +37,8 @@ class _Command(Protocol):
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """Raise instead of printing pages: a failure is one line."""
+        if message.startswith("argument COMMAND: invalid choice: "):
+            message = f"{message}; a command's own options come after it"
         raise UsageRefused(f"{message}; see {self.prog} --help")
 
 
@@ -102,7 +105,11 @@ def _parser() -> argparse.ArgumentParser:
         "rollout may be going on.",
     )
     prune.add_argument(
-        "--keep", type=_count, default=24, metavar="N", help="builds of each index and environment that served last"
+        "--keep",
+        type=_count,
+        default=KEEP,
+        metavar="N",
+        help=f"builds of each index and environment that served last, which stay (default: {KEEP})",
     )
     prune.add_argument("--apply", action="store_true", help="delete; without it, only say")
     _add_check(command)
@@ -123,7 +130,7 @@ def _parser() -> argparse.ArgumentParser:
     _record(hidden)
     _wait(hidden, "wait for the receipt (default: a minute)")
 
-    pull = command("pull", "fetch a build and its model into a folder, verified, as a pod does")
+    pull = command("pull", "fetch a build and its models into a folder, verified, as a pod does")
     pull.add_argument("index_prefix", metavar="BUILD", help="<index>/<build>, or its prefix indexes/<index>/<build>")
     pull.add_argument("destination", metavar="DESTINATION", help="the folder that appears when all is verified")
     _add_spinnaker(command)
@@ -335,7 +342,7 @@ def _seconds(text: str) -> float:
         seconds = math.nan
     if not 0 < seconds < math.inf:
         raise argparse.ArgumentTypeError(
-            f"{text!r} is no number of seconds; write for example 60 (and --wait alone last)"
+            f"{text!r} is no number above 0; write for example 60 (--wait alone goes last)"
         )
     return seconds
 
@@ -366,5 +373,5 @@ def _port(text: str) -> int:
 
 def _count(text: str) -> int:
     if not (text.isascii() and text.isdigit()) or int(text[:6]) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is no count of receipts; it must be at least 1")
+        raise argparse.ArgumentTypeError(f"{text!r} is no count; it must be at least 1")
     return int(text[:6])

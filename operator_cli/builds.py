@@ -48,13 +48,19 @@ def build_missing(store: Store, prefix: IndexPrefix) -> BuildMissing:
     """The error for a build that isn't there. Raises `BucketMissing`."""
     builds = _folders(store, f"indexes/{prefix.index}/")
     if not builds:
-        what = f"{prefix}: the index {prefix.index!r} has no builds"
-        return BuildMissing(sentence(what, near_names(prefix.index, _folders(store, "indexes/"))))
+        return index_missing(store, prefix.index)
     others = [build for build in builds if build != prefix.build]
     if prefix.build in builds:
         what = f"{prefix}: has no index.json, so it is still being uploaded or was given up"
         return BuildMissing(sentence(what, "wait for it, or take another build", _newest(others)))
     return BuildMissing(sentence(f"{prefix}: no such build", near_names(prefix.build, others), _newest(others)))
+
+
+def index_missing(store: Store, index: str) -> BuildMissing:
+    """The error for an index without builds. Raises `BucketMissing`."""
+    indexes = _folders(store, "indexes/")
+    there = f"builds have {', '.join(sorted(indexes)[:_SUGGESTIONS])}" if indexes else ""
+    return BuildMissing(sentence(f"indexes/{index}/: no builds", near_names(index, indexes) or there))
 
 
 def _folders(store: Store, prefix: str) -> list[str]:

@@ -71,14 +71,30 @@ def commit_missing(store: Store, target: Target) -> CommitMissing:
     known = [found.target for found in list_commits(store) if found.target]
     here = sorted(other.index for other in known if other.environment == target.environment)
     environments = sorted({other.environment for other in known if other.index == target.index})
-    return CommitMissing(
-        sentence(
-            f"{target.commit_name}: nothing is committed for {target.index!r} in {target.environment!r}",
-            near_names(target.index, here),
-            f"it is committed in: {', '.join(environments)}" if environments else "",
-            f"commit a build first: indexpush commit {target.index} <build> --environment {target.environment}",
-        )
+    meant = sentence(
+        near_names(target.index, here), f"it is committed in: {', '.join(environments)}" if environments else ""
     )
+    first = f"commit a build first: indexpush commit {target.index} <build> --environment {target.environment}"
+    what = f"{target.commit_name}: nothing is committed for {target.index!r} in {target.environment!r}"
+    return CommitMissing(sentence(what, meant or first))
+
+
+def shadow_missing(target: Target) -> CommitMissing:
+    """The error for an index that has no shadow. target: the index."""
+    begin = f"indexpush shadow {target.index} <build> --environment {target.environment}"
+    return CommitMissing(f"{target.shadow.commit_name}: {target} has no shadow; begin one: {begin}")
+
+
+def new_environment(store: Store, target: Target) -> str:
+    """For whoever commits to an environment in which nothing is committed yet, though something is elsewhere: which.
+
+    Empty: there is nothing to tell. A first commit is nobody's mistake, but a mistyped environment looks the same.
+    """
+    others = sorted({found.target.environment for found in list_commits(store) if found.target})
+    if not others or target.environment in others:
+        return ""
+    what = f"nothing was committed in {target.environment!r} before"
+    return sentence(what, near_names(target.environment, others), f"there are the environments {', '.join(others)}")
 
 
 def nothing_committed(environment: str | None, index: str | None, commits: Sequence[CommitObject]) -> CommitMissing:

@@ -25,6 +25,7 @@ from operator_cli.commands.status import held_generation, history, served_at, st
 from operator_cli.commands.waiting import Verdict, wait_for_receipt
 from operator_cli.context import Context
 from operator_cli.errors import UsageRefused
+from operator_cli.live import commit_missing, shadow_missing
 from operator_cli.output import lists, people, programs
 from operator_cli.output.listing import Listing
 from operator_cli.signature import default_signature
@@ -155,6 +156,8 @@ def _shadow(arguments: argparse.Namespace, context: Context, store: Store, show:
     if arguments.build is not None and not arguments.off:
         return _change(arguments, context, store, as_json=getattr(arguments, "output", "text") == "json")
     if not arguments.off:
+        if store.stat(target.shadow.commit_name) is None:
+            raise shadow_missing(target)
         _status(store, target.environment, target.shadow.index, context, show)
         return ExitCode.OK
     ended = changes.end_shadow(store, target)
@@ -211,6 +214,8 @@ def _filter(arguments: argparse.Namespace, context: Context, store: Store, show:
     else:
         by = default_signature(context.environ) if arguments.by is None else arguments.by
         found = filters.hide(store, target, arguments.hide, by=by, reason=arguments.reason)
+        if store.stat(target.commit_name) is None:
+            context.warn(f"indexpush: {commit_missing(store, target)}")
     if arguments.wait is not None:
         found = filters.wait(store, found, context, arguments.wait)
     show(filters.for_programs(found), filters.for_people(found))

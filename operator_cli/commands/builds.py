@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 from model_repository.bucket.store import Store
 from model_repository.documents.index_manifest import IndexManifest
-from model_repository.errors import NameRefused, PermanentError
+from model_repository.errors import NameRefused, ObjectMissing, PermanentError
 from model_repository.names import IndexPrefix
 from model_repository.repository import list_commits, read_build
-from operator_cli.builds import build_missing
+from operator_cli.builds import index_missing
 from operator_cli.live import read_live
 
 
@@ -29,7 +29,7 @@ def list_builds(store: Store, index: str, limit: int) -> list[BuildRow]:
     root = f"indexes/{index}/"
     names = sorted((folder.removeprefix(root).rstrip("/") for folder in store.folders(root)), reverse=True)
     if not names:
-        raise build_missing(store, IndexPrefix(index, "any"))
+        raise index_missing(store, index)
     live: dict[IndexPrefix, list[str]] = defaultdict(list)
     for found in list_commits(store):
         if found.target and (commit := read_live(store, found.target).commit):
@@ -42,7 +42,9 @@ def list_builds(store: Store, index: str, limit: int) -> list[BuildRow]:
             continue
         try:
             rows.append(BuildRow(prefix, read_build(store, prefix).manifest, "", tuple(live[prefix])))
-        except PermanentError as error:
-            why = f"has no index.json: it is being uploaded, or was given up ({error})"
+        except ObjectMissing:
+            why = "has no index.json: it is being uploaded, or was given up"
             rows.append(BuildRow(prefix, None, why, tuple(live[prefix])))
+        except PermanentError as error:
+            rows.append(BuildRow(prefix, None, str(error), tuple(live[prefix])))
     return rows

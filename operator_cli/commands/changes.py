@@ -15,7 +15,16 @@ from model_repository.repository import read_build, write_commit
 from operator_cli.builds import parse_build, whole_build
 from operator_cli.commands.rollback import pick_rollback
 from operator_cli.errors import CommitOnHold, NothingServed
-from operator_cli.live import Live, commit_missing, read_live, read_receipt_or_none, recent_receipts, served
+from operator_cli.live import (
+    Live,
+    commit_missing,
+    new_environment,
+    read_live,
+    read_receipt_or_none,
+    recent_receipts,
+    served,
+    shadow_missing,
+)
 
 _ENDS = "ends the hold of "
 """How the commit that releases a hold says whose."""
@@ -82,7 +91,7 @@ def end_shadow(store: Store, target: Target) -> Live:
     """
     live = read_live(store, target.shadow)
     if live.generation == 0:
-        raise commit_missing(store, target.shadow)
+        raise shadow_missing(target)
     store.delete(target.shadow.commit_name)
     return live
 
@@ -141,7 +150,8 @@ def promote(store: Store, source: Target, target: Target, options: Options) -> C
     if serving is None or serving.index_prefix is None:
         raise NothingServed(
             f"{source.receipts_prefix}: no receipt says that {source.environment!r} serves {source.index!r}; "
-            f"wait until then, or name one: indexpush commit {target.index} <build> --environment {target.environment}"
+            f"indexpush status {source.index} says where it serves; a build that doesn't yet is put into "
+            f"{target.environment} by indexpush commit {target.index} <build> --environment {target.environment}"
         )
     live = read_live(store, target)
     _respect_hold(live, options)
@@ -211,6 +221,8 @@ def _write(
     if options.release:
         wanted = _with_ended_hold(wanted, live)
     _check_readable(live.target, wanted)
+    if live.generation == 0 and (new := new_environment(store, live.target)):
+        notes += (new,)
     change = Change(action, live.target, 0, wanted, live, manifest, written=False, notes=notes)
     if options.dry_run:
         return change

@@ -17,6 +17,7 @@ from model_repository.names import Target
 from model_repository.repository import read_filter_receipt, read_live_filter, write_filter
 from operator_cli.context import Context
 from operator_cli.errors import UsageRefused
+from operator_cli.live import commit_missing
 
 _PAUSE_SECONDS = 0.5
 _PATIENCE_SECONDS = 60.0
@@ -39,10 +40,15 @@ class FilterStatus:
 
 
 def look(store: Store, target: Target) -> FilterStatus:
-    """Read what is hidden now. Raises `DocumentMalformed` for a filter that makes no sense."""
+    """Read what is hidden now. Raises `DocumentMalformed` for a filter that makes no sense.
+
+    `CommitMissing` is an index without a filter that isn't there itself.
+    """
     try:
         live = read_live_filter(store, target)
     except ObjectMissing:
+        if store.stat(target.commit_name) is None:
+            raise commit_missing(store, target) from None
         return FilterStatus(target, None, None)
     return FilterStatus(target, live, _receipt(store, target, live.generation))
 

@@ -257,6 +257,9 @@ def _beside(found: Pruned) -> Iterator[str]:
         yield f"{prefix}: stays, because somebody committed it meanwhile"
     if found.unsaid:
         yield f"{FEATURES}: nothing{' more' if found.features else ''} goes, because {found.unsaid}"
+    if not any((found.builds, found.models, found.records, found.features)):
+        yield "nothing goes"
+        return
     kinds = (
         ("build", len(found.builds)),
         ("model", len(found.models)),

@@ -135,7 +135,8 @@ def served_at(target: Target, moment: datetime, found: Receipt | None, after: Re
     """What served then."""
     next_one = f"{after.index_prefix} from {dated(after.finished)} on" if after else ""
     if found is None:
-        return _joined(f"{target} at {dated(moment)}", "no receipt says what served", next_one)
+        oldest = f"; as far back as they go, {next_one}" if next_one else ""
+        return f"{target} at {dated(moment)}: no receipt says what served{oldest}"
     return _paragraph(
         f"{target} at {dated(moment)}",
         ("served", f"{found.index_prefix}  generation {found.generation}"),

@@ -20,12 +20,23 @@ def ended(operator: Operator, outcome: FilterOutcome, detail: str = "") -> None:
 
 
 def test_where_nothing_is_hidden_that_is_said(operator: Operator) -> None:
+    operator.commit(operator.build("b1"))
     said = operator("filter", "clothing")
     assert (said.code, said.out) == (
         0,
         "production/clothing: nothing is hidden: filters/production/clothing.json isn't there\n",
     )
     assert operator("filter", "clothing", "--output", "json").value["generation"] is None
+
+
+def test_a_mistyped_index_is_named_and_a_filter_may_come_before_its_index(operator: Operator, tmp_path: Path) -> None:
+    operator.commit(operator.build("b1"))
+    (file := tmp_path / "sold-out").write_text("a\n")
+    looked, hidden = operator("filter", "clothign"), operator("filter", "clothign", "--hide", str(file))
+    assert (looked.code, hidden.code) == (66, 0)
+    for said in (looked, hidden):
+        assert "nothing is committed for 'clothign' in 'production'; did you mean clothing?" in said.err
+    assert operator("filter", "clothing", "--hide", str(file)).err == ""
 
 
 def test_exactly_what_a_file_lists_is_hidden(operator: Operator, tmp_path: Path) -> None:

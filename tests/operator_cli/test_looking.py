@@ -22,6 +22,9 @@ def test_builds_are_listed_newest_first_with_where_they_are_live(operator: Opera
     assert [row["index_prefix"] for row in rows] == [f"indexes/clothing/b{n}" for n in (3, 2, 1)]
     assert [row["live_in"] for row in rows] == [[], ["production/clothing"], ["staging/clothing"]]
     assert "no index.json" in rows[0]["problem"]
+    operator.store.write("indexes/clothing/b3/index.json", b"{", if_generation_match=0)
+    (b3, *_) = operator("builds", "clothing", "--output", "json").value["builds"]
+    assert b3["problem"].startswith("indexes/clothing/b3/index.json: not JSON")
     assert rows[1]["items"] > 0
     text = operator("builds", "clothing", "--limit", "2").out
     assert "live in production/clothing" in text
@@ -31,7 +34,8 @@ def test_builds_are_listed_newest_first_with_where_they_are_live(operator: Opera
 def test_an_index_without_builds_names_those_that_come_near(operator: Operator) -> None:
     operator.build("b1")
     said = operator("builds", "clothign")
-    assert (said.code, "did you mean clothing?" in said.err) == (66, True)
+    assert (said.code, said.err) == (66, "indexpush: indexes/clothign/: no builds; did you mean clothing?\n")
+    assert operator("builds", "cl").err == "indexpush: indexes/cl/: no builds; builds have clothing\n"
 
 
 @pytest.fixture

@@ -86,6 +86,22 @@ def test_nothing_to_redeploy_names_what_there_is(operator: Operator) -> None:
     assert (elsewhere.code, misspelt.code) == (66, 66)
     assert "it is committed in: staging" in elsewhere.err
     assert "did you mean shoes?" in misspelt.err
+    assert "commit a build first" not in elsewhere.err + misspelt.err, "a slip is no reason to commit"
+    assert "commit a build first: indexpush commit hats" in operator("redeploy", "hats").err
+
+
+def test_a_first_commit_to_an_environment_says_which_there_are_and_the_very_first_nothing(operator: Operator) -> None:
+    b1 = operator.build("b1")
+    assert "nothing was committed in" not in operator("commit", "clothing", "b1").out
+    operator.deployed(b1)
+
+    for mistyped in (
+        operator("promote", "clothing", "--from", "production", "--to", "prodution", "--dry-run"),
+        operator("commit", "clothing", "b1", "--environment", "prodution"),
+    ):
+        assert mistyped.code == 0
+        assert "nothing was committed in 'prodution' before; did you mean production?" in mistyped.out
+    assert "nothing was committed in" not in operator("commit", "clothing", "b1", "--environment", "prodution").out
 
 
 def test_a_malformed_commit_is_not_redeployed_and_the_mend_is_named(operator: Operator) -> None:

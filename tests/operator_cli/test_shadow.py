@@ -52,7 +52,9 @@ def test_a_shadow_ends_with_its_commit(operator: Operator) -> None:
     with pytest.raises(ObjectMissing):
         operator.live(SHADOW)
     again = operator("shadow", "clothing", "--off")
-    assert (again.code, "nothing is committed for 'clothing-shadow'" in again.err) == (66, True)
+    asked = operator("shadow", "clothing")
+    for none in (again, asked):
+        assert (none.code, "production/clothing has no shadow; begin one: indexpush shadow" in none.err) == (66, True)
 
 
 def test_a_build_that_is_not_whole_or_of_another_index_is_no_shadow(operator: Operator) -> None:
