@@ -41,7 +41,8 @@ class Requested:
     memory, volume, disk: Kubernetes quantities; disk is what a container takes of the
         node's: volume and log, or the log alone.
     progress_deadline: in seconds, counted from the start of a rollout until its pods have been ready for long enough.
-    traceparent: the rollout's span, which the pods go on from; empty: no spans are recorded.
+    traceparent: the span that pods go on from: the rollout's, or where a Spinnaker deploys, that in which it was asked
+        to; empty: no spans are recorded.
     """
 
     generation: str

@@ -15,6 +15,7 @@ from manifests.templates import PLAIN, render_template
 from manifests.values import Values
 from model_repository.errors import DocumentMalformed, NameRefused
 from model_repository.names import Target
+from model_repository.telemetry.spans import spans_wanted
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +88,8 @@ def _expressions(values: Values) -> Requested:
         else f"${{{volume} + {volume} / 8 + {FILE_SYSTEM_MIB}}}Mi",
         disk=f"${{{volume} + {LOG_MIB}}}Mi" if values.storage_class is None else f"{LOG_MIB}Mi",
         progress_deadline=f"${{#toInt(trigger['parameters']['deadline_seconds']) + {further_seconds(values)}}}",
+        # Nobody records a span of a Spinnaker's rollout, so pods go on from who asked for it.
+        traceparent="${trigger['parameters']['traceparent'] ?: ''}" if spans_wanted(values.env) else "",
     )
 
 

@@ -100,7 +100,8 @@ class DeploymentRequest:
     by, reason: from the commit, for people; may be empty.
     restores: the generation of a live commit that can't be deployed: `generation` and the build are those of an earlier
         commit that a receipt says served, for an index whose Deployment is gone. None: an ordinary request.
-    traceparent: the span in which the CD side took it up (W3C Trace Context); empty: no spans are recorded.
+    traceparent: the span in which it is asked for, and then in which the CD side took it up (W3C Trace Context); empty:
+        no spans are recorded.
     """
 
     target: Target

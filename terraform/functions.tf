@@ -2,6 +2,9 @@
 # event trigger can't have a dead-letter topic.
 
 locals {
+  collector_headers = try(var.network.collector.headers_secret, null)
+  traces            = var.network.collector == null ? {} : { OTEL_EXPORTER_OTLP_ENDPOINT = var.network.collector.url }
+
   folders = merge({ on-commit = "on_commit" }, var.notify == null ? {} : { notify = "notify" })
 
   functions = {
@@ -10,7 +13,7 @@ locals {
         topic    = "commits"
         hears_of = ["commits/", "filters/"]
         sweeps   = "*/15 * * * *"
-        secrets  = {}
+        secrets  = local.collector_headers == null ? {} : { OTEL_EXPORTER_OTLP_HEADERS = local.collector_headers }
         environment = merge(
           {
             MODEL_REPOSITORY     = "gs://${var.bucket}"
@@ -20,6 +23,9 @@ locals {
           },
           { for each in local.environments : "CD_WEBHOOK_URL_${each.variable}" => each.url },
           { for each in local.environments : "FRESHNESS_SECONDS_${each.variable}" => tostring(each.freshness_hours * 3600) if each.freshness_hours != null },
+          local.traces,
+          # Cloud Run marks few requests as to be kept, and commits are few.
+          { for name in keys(local.traces) : "OTEL_TRACES_SAMPLER" => "always_on" },
         )
       }
       notify = {
@@ -133,6 +139,7 @@ resource "google_cloudfunctions2_function" "function" {
     google_artifact_registry_repository_iam_member.builder,
     google_storage_bucket_iam_member.builder,
     google_secret_manager_secret_iam_member.notify,
+    google_secret_manager_secret_iam_member.collector,
   ]
 }
 
@@ -151,6 +158,16 @@ resource "google_secret_manager_secret_iam_member" "notify" {
   secret_id = each.key
   role      = "roles/secretmanager.secretAccessor"
   member    = "serviceAccount:${local.accounts.notify}"
+
+  depends_on = [google_service_account.account]
+}
+
+resource "google_secret_manager_secret_iam_member" "collector" {
+  count     = local.collector_headers == null ? 0 : 1
+  project   = var.project.id
+  secret_id = local.collector_headers
+  role      = "roles/secretmanager.secretAccessor"
+  member    = "serviceAccount:${local.accounts.on-commit}"
 
   depends_on = [google_service_account.account]
 }

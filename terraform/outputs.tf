@@ -24,14 +24,14 @@ output "webhooks" {
     for name, each in local.environments : name => {
       namespace = each.namespace
       address   = try(google_compute_address.webhook[name].address, null)
-      variables = {
+      variables = merge(local.traces, {
         ENVIRONMENT      = name
         MODEL_REPOSITORY = "gs://${var.bucket}"
         NOTIFY_TOPIC     = "projects/${var.project.id}/topics/indexpush-reports"
         WEBHOOK_AUTH     = "google-id-token"
         WEBHOOK_AUDIENCE = regex("^https?://[^/]+", each.url)
         WEBHOOK_CALLERS  = local.accounts.on-commit
-      }
+      })
     }
   }
 }

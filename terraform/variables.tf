@@ -40,9 +40,22 @@ variable "environments" {
 }
 
 variable "network" {
-  description = "Where the function reaches the webhooks from, and where their addresses are reserved."
-  type        = object({ network = optional(string, "default"), subnetwork = optional(string, "default") })
-  default     = {}
+  description = <<-EOT
+    Where the function reaches the webhooks from, and where their addresses are reserved.
+    collector: of traces, OTLP over HTTP, as the function and the webhooks reach it (url = "http://10.0.0.7:4318"); null: no traces.
+    headers_secret: the secret whose newest version is what it wants to see, as OTEL_EXPORTER_OTLP_HEADERS has it.
+  EOT
+  type = object({
+    network    = optional(string, "default")
+    subnetwork = optional(string, "default")
+    collector  = optional(object({ url = string, headers_secret = optional(string) }))
+  })
+  default = {}
+
+  validation {
+    condition     = var.network.collector == null || can(regex("^https?://[^/?#@\\s]+(/[^?#\\s]*)?$", var.network.collector.url))
+    error_message = "network.collector.url: http(s)://host[:port], to which /v1/traces is added; what it wants to see is a secret's."
+  }
 }
 
 variable "cluster" {

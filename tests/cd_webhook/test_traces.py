@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterator
+from dataclasses import replace
+from http import HTTPStatus
 
 import pytest
 from opentelemetry.sdk.trace import ReadableSpan
@@ -16,7 +18,8 @@ from model_repository.telemetry.open_telemetry import SdkRecorder
 from tests.cd_webhook import canary_scene as canary
 from tests.cd_webhook import fake_cluster as pods
 from tests.cd_webhook.canary_scene import CanaryScene
-from tests.cd_webhook.webhook_scene import Scene, request
+from tests.cd_webhook.test_app import URL, Stage
+from tests.cd_webhook.webhook_scene import TARGET, Scene, request
 
 
 class Traced:
@@ -146,6 +149,17 @@ def test_a_delivery_that_comes_twice_rolls_out_once(traced: Traced) -> None:
     traced.scene.look_until_finished()
     traced.deliver(1)
     assert traced.told(1) == [("delivery", "accepted"), ("rollout", "served"), ("delivery", "already-deployed")]
+
+
+def test_what_a_body_says_of_a_trace_is_for_a_spinnaker(traced: Traced) -> None:
+    scene = traced.scene
+    scene.store.commit(TARGET, 1)
+    body = replace(request(1), traceparent=f"00-{7:032x}-{7:016x}-01").to_payload()
+    headers = {"traceparent": f"00-{1:032x}-{1:016x}-01"}
+    with Stage(scene).client as client:
+        assert client.post(URL, json=body, headers=headers).status_code == HTTPStatus.OK
+    assert place(traced.spans(1)[0])[2] == 1
+    assert traced.spans(7) == []
 
 
 def test_where_no_spans_are_recorded_nothing_is_kept_of_a_trace() -> None:

@@ -15,6 +15,7 @@ import yaml
 from manifests.metadata import NAME, SEARCH, deployment_selector
 from manifests.render import render
 from manifests.values import load_values
+from model_repository.telemetry.spans import spans_wanted
 from tests.manifests import EXAMPLES, least, request_for
 from tests.manifests.test_golden import VERSIONS
 from tests.manifests.test_webhook_manifests import WEBHOOK
@@ -95,17 +96,40 @@ def test_the_webhook_mounts_a_config_map_that_is_called_by_what_is_in_it(environ
     assert {"WEBHOOK_AUTH", "WEBHOOK_TOKEN", "WEBHOOK_TOKEN_PREVIOUS"} <= variables.keys(), "the patch adds"
 
 
-def test_pod_monitors_are_for_whoever_has_their_operator(tmp_path: Path) -> None:
+def built_with(component: str, tmp_path: Path) -> Iterator[dict[str, Any]]:
+    """Production, as it is once somebody took the # from the lines of a component."""
     tree = tmp_path / "kustomize"
     shutil.copytree(KUSTOMIZE, tree)
     shutil.copytree(WEBHOOK, tmp_path / "manifests" / "webhook")
     overlay = tree / "overlays" / "production" / "kustomization.yaml"
-    assert "PodMonitor" not in {value["kind"] for value in built(overlay.parent)}
-    lines = "# components:\n#   - ../../components/pod-monitors\n"
     text = overlay.read_text()
-    assert lines in text
-    overlay.write_text(text.replace(lines, lines.replace("# ", "", 1).replace("#  ", " ")))
-    monitors = [value for value in built(overlay.parent) if value["kind"] == "PodMonitor"]
+    for line in ("components:\n", f"  - ../../components/{component}\n"):
+        commented = "# components:\n" if line == "components:\n" else f"# {line}"
+        assert commented in text
+        text = text.replace(commented, line)
+    overlay.write_text(text)
+    yield from built(overlay.parent)
+
+
+def test_a_collector_is_one_line_which_webhook_and_pods_then_tell(tmp_path: Path) -> None:
+    def variables(objects: Iterator[dict[str, Any]]) -> dict[str, str]:
+        (webhook,) = (value for value in objects if value["kind"] == "Deployment")
+        (container,) = webhook["spec"]["template"]["spec"]["containers"]
+        return {each["name"]: each.get("value") for each in container["env"]}
+
+    overlay = KUSTOMIZE / "overlays" / "production"
+    without = variables(built(overlay))
+    assert not spans_wanted(without)
+    assert not spans_wanted(load_values("production", folder=overlay, variables=without).env)
+    told = variables(built_with("collector", tmp_path))
+    assert {name for name in told if name not in without} == {"OTEL_EXPORTER_OTLP_ENDPOINT"}
+    assert spans_wanted(told)
+    assert spans_wanted(load_values("production", folder=overlay, variables=told).env)
+
+
+def test_pod_monitors_are_for_whoever_has_their_operator(tmp_path: Path) -> None:
+    assert "PodMonitor" not in {value["kind"] for value in built(KUSTOMIZE / "overlays" / "production")}
+    monitors = [value for value in built_with("pod-monitors", tmp_path) if value["kind"] == "PodMonitor"]
     assert {value["metadata"]["namespace"] for value in monitors} == {"indexpush-production"}
     asked = {
         value["spec"]["selector"]["matchLabels"][NAME]: value["spec"]["podMetricsEndpoints"][0]["port"]

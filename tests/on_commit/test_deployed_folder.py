@@ -213,4 +213,6 @@ def test_its_spans_reach_a_collector_and_one_that_hangs_keeps_no_event_waiting(
             collector.going_on.set()
             asked = collector.wait_for(lambda span: span.name == "ask webhook")
     assert asked.trace == TRACE
-    assert function.webhook.requests[0][2]["traceparent"] == f"00-{TRACE}-{asked.span}-01"
+    _, _, headers, body = function.webhook.requests[0]
+    assert headers["traceparent"] == f"00-{TRACE}-{asked.span}-01"
+    assert json.loads(body)["parameters"]["traceparent"] == headers["traceparent"], "for a Spinnaker's pods"

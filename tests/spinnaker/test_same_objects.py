@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -96,3 +97,47 @@ def test_the_service_carries_the_record_besides(spinnaker: Spinnaker, values: Va
         "indexpush.dev/served-generation": str(NEXT),
     }
     assert spinnaker.cluster.live("service home-store") == expected
+
+
+ASKED = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+
+
+def containers(deployment: dict[str, Any]) -> list[dict[str, Any]]:
+    """Of its pods: those that run before, and the server."""
+    pod = deployment["spec"]["template"]["spec"]
+    return [*pod["initContainers"], *pod["containers"]]
+
+
+def told(deployment: dict[str, Any]) -> list[str]:
+    """What each container of a pod goes on from in a trace."""
+    return [each["value"] for it in containers(deployment) for each in it["env"] if each["name"] == "TRACEPARENT"]
+
+
+@pytest.mark.parametrize("asked", [ASKED, ""], ids=["the function records spans", "it records none"])
+def test_pods_that_know_a_collector_go_on_from_the_span_that_asked(
+    spinnaker: Spinnaker, values: Values, asked: str
+) -> None:
+    values = replace(values, env={**values.env, "OTEL_EXPORTER_OTLP_ENDPOINT": "http://collector.observability:4318"})
+    request = request_for(NEXT, traceparent=asked)
+    _, deployment = deployed(spinnaker, request, values)
+    assert told(deployment) == [asked, asked]
+    for container in containers(deployment):
+        container["env"] = [each for each in container["env"] if each["name"] != "TRACEPARENT"]
+    assert deployment == render(replace(request, traceparent=""), values).deployment
+
+
+def test_without_a_collector_no_pod_is_told_of_a_trace(spinnaker: Spinnaker, values: Values) -> None:
+    request = request_for(NEXT, traceparent=ASKED)
+    _, deployment = deployed(spinnaker, request, values)
+    assert told(deployment) == []
+
+
+def test_what_is_no_place_in_a_trace_is_refused_before_anything_is_deployed(
+    spinnaker: Spinnaker, values: Values
+) -> None:
+    values = replace(values, env={"OTEL_EXPORTER_OTLP_ENDPOINT": "http://collector.observability:4318"})
+    request = request_for(NEXT, traceparent="$ {1 + 1}")
+    generated = pipeline(request.target, BUCKET, values, INSTALLATION)
+    spinnaker.pipelines = [json.loads(json.dumps(generated)) | {"id": spinnaker.pipelines[0]["id"]}]
+    assert spinnaker.deliver(request).status == "TERMINAL"
+    assert spinnaker.cluster.deployed == []

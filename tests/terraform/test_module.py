@@ -12,11 +12,12 @@ import pytest
 
 from cd_webhook.config import Config as WebhookConfig
 from model_repository.deployment import AuthKind
+from model_repository.telemetry.spans import spans_wanted
 from notify.config import Config as NotifyConfig
 from on_commit.config import Config as FunctionConfig
 from on_commit.event import Sweep, read_event
 from tests.terraform.conftest import SMALLEST, Terraform
-from tests.terraform.plan import resources
+from tests.terraform.plan import Grant, grants, resources
 
 Example = Callable[[str], dict[str, Any]]
 
@@ -106,6 +107,35 @@ def test_function_and_webhook_take_the_variables_that_they_are_given(terraform: 
     assert resources(plan, "google_compute_address") == {}  # it is elsewhere
 
 
+def test_a_collector_is_told_to_those_who_trace_and_to_nobody_unless_it_is_named(terraform: Terraform) -> None:
+    elsewhere = SMALLEST | {"environments": {"production": {"webhook_url": "https://cd.example/webhooks/webhook/a"}}}
+
+    def variables(plan: dict[str, Any]) -> tuple[dict[str, str], dict[str, str]]:
+        (made,) = resources(plan, "google_cloudfunctions2_function").values()
+        webhook = plan["planned_values"]["outputs"]["webhooks"]["value"]["production"]["variables"]
+        return made["service_config"][0]["environment_variables"], webhook
+
+    without = terraform.plan(".", elsewhere)
+    assert not any(name.startswith("OTEL") for of in variables(without) for name in of)
+    collector = {"url": "http://10.0.0.7:4318", "headers_secret": "indexpush-otlp-headers"}
+    plan = terraform.plan(".", elsewhere | {"network": {"collector": collector}})
+    function, webhook = variables(plan)
+    assert function["OTEL_EXPORTER_OTLP_ENDPOINT"] == webhook["OTEL_EXPORTER_OTLP_ENDPOINT"] == collector["url"]
+    assert spans_wanted(function)
+    assert function["OTEL_TRACES_SAMPLER"] == "always_on"
+    assert FunctionConfig.from_environment(function).bucket == "acme-models"
+    (made,) = resources(plan, "google_cloudfunctions2_function").values()
+    secrets = {each["key"]: each["secret"] for each in made["service_config"][0]["secret_environment_variables"]}
+    assert secrets == {"OTEL_EXPORTER_OTLP_HEADERS": "indexpush-otlp-headers"}
+    account = made["service_config"][0]["service_account_email"]
+    more = Grant(
+        f"serviceAccount:{account}",
+        "roles/secretmanager.secretAccessor",
+        "secret_manager_secret indexpush-otlp-headers",
+    )
+    assert set(grants(plan)) - set(grants(without)) == {more}
+
+
 def test_the_function_that_tells_people_takes_its_variables_and_hears_of_what_it_tells(example: Example) -> None:
     plan = example("production")
     made = resources(plan, "google_cloudfunctions2_function")['google_cloudfunctions2_function.function["notify"]']
@@ -137,6 +167,8 @@ def test_what_is_deployed_is_the_function_with_its_contract_and_no_more(terrafor
         ({"bucket": "gs://acme-models"}, "3 to 53 small letters"),
         ({"environments": {}}, "at least one"),
         ({"environments": {"Production": {}}}, "small letters, digits and hyphens"),
+        ({"network": {"collector": {"url": "10.0.0.7:4318"}}}, "http(s)://host[:port]"),
+        ({"network": {"collector": {"url": "http://user:word@10.0.0.7:4318"}}}, "what it wants to see is a secret's"),
     ],
 )
 def test_what_can_not_work_is_named_before_anything_is_made(

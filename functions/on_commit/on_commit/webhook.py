@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from http import HTTPStatus
 from typing import Any, ClassVar, Protocol
 from urllib.parse import urlsplit
@@ -18,7 +18,7 @@ from model_repository.deployment import AnswerOutcome, AuthKind, DeploymentReque
 from model_repository.errors import DocumentMalformed, PermanentError, TransientError
 from model_repository.names import Target
 from model_repository.telemetry.log import trace_headers
-from model_repository.telemetry.spans import Kind, note, span
+from model_repository.telemetry.spans import Kind, note, span, traceparent
 from on_commit.compare import IndexStatus, read_statuses
 from on_commit.config import Config
 
@@ -116,7 +116,8 @@ class HttpWebhook:
         about = {"index": request.target.index, "environment": environment, "generation": str(request.generation)}
         with span("ask webhook", Kind.CLIENT, **about, build=str(request.index_prefix)):
             headers = self.credentials(url) | trace_headers()
-            answer = _exchange("POST", url, headers, _ANSWER_LIMIT, request.to_payload())
+            asked = replace(request, traceparent=traceparent())  # a Spinnaker passes no header on to its pipeline
+            answer = _exchange("POST", url, headers, _ANSWER_LIMIT, asked.to_payload())
             if not HTTPStatus.OK <= answer.status < HTTPStatus.MULTIPLE_CHOICES:
                 raise failure(url, answer)
             said = read_answer(url, answer)
