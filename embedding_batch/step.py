@@ -22,9 +22,9 @@ DOES: Final[Mapping[str, str]] = {
     "fetch": "fetching:fetch_shard",
     "embed": "embedding:embed_shard",
     "collect": "collecting:collect",
-    "build": "indexing:build_part",
-    "publish": "publishing:publish",
-    "diff": "diffing:diff",
+    "build": "build.indexing:build_part",
+    "publish": "publish.publishing:publish",
+    "diff": "diff.diffing:diff",
     "commit": "committing:commit_build",
 }
 """Module of `embedding_batch.steps`, and function: of a Run, and of a shard's or part's number where it has such."""

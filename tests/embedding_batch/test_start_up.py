@@ -29,8 +29,8 @@ MODELS = TABLES | {"PIL", "onnxruntime"}
         ("listing:list_items", TABLES),
         ("fetching:fetch_shard", TABLES),
         ("embedding:embed_shard", MODELS),
-        ("publishing:publish", MODELS | {"annoy"}),
-        ("indexing:build_part", MODELS | {"annoy"}),
+        ("publish.publishing:publish", MODELS | {"annoy"}),
+        ("build.indexing:build_part", MODELS | {"annoy"}),
     ],
     ids=lambda one: one if isinstance(one, str) else "",
 )
