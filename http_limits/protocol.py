@@ -16,6 +16,7 @@ import time
 from enum import Enum, auto
 from typing import Any, Protocol, cast
 
+import httptools
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
@@ -32,6 +33,7 @@ from http_limits.refusals import (
 )
 
 _TICK_SECONDS = 1.0
+_SETTLE_SECONDS = 0.05
 
 
 class Application(Protocol):
@@ -155,7 +157,11 @@ class BoundedProtocol(HttpToolsProtocol):
         if self._refused or self.transport.is_closing():
             return
         progress = self._progress
-        super().data_received(data)
+        try:
+            self._parse(data)
+        except httptools.HttpParserError:
+            self.send_400_response("Invalid HTTP request received.")
+            return
         if self._stage is _Stage.HEAD:
             self._head_bytes += len(data)
             if self._head_bytes > self._limits.head_bytes:
@@ -164,6 +170,31 @@ class BoundedProtocol(HttpToolsProtocol):
             self._unfinished_bytes = len(data) + (self._unfinished_bytes if progress == self._progress else 0)
             if progress == self._progress and self._unfinished_bytes > self._limits.head_bytes:
                 self._refuse_head()
+
+    def _parse(self, data: bytes) -> None:
+        """Have it parsed as HTTP/1.1, whatever else a client would rather speak.
+
+        Java's client and curl --http2 ask for HTTP/2 with their first request. The parser takes what follows such a
+        head for the other protocol, a body too; so another one is given that head without the question.
+        """
+        left = memoryview(data)
+        while left:
+            try:
+                self.parser.feed_data(left)
+            except httptools.HttpParserUpgrade as upgrade:
+                left = left[upgrade.args[0] :]
+                head = [
+                    b"%b %b HTTP/%b" % (self.parser.get_method(), self.url, self.parser.get_http_version().encode())
+                ]
+                head += [b"%b: %b" % field for field in self.headers if field[0] != b"upgrade"]
+                self.parser = httptools.HttpRequestParser(self)
+                self.parser.set_dangerous_leniencies(lenient_data_after_close=True)  # as uvicorn has it
+                self.parser.feed_data(b"\r\n".join(head) + b"\r\n\r\n")
+            else:
+                return
+
+    def _asks_for_another_protocol(self) -> bool:
+        return self.parser.should_upgrade() and self.parser.get_method() != b"CONNECT"
 
     def eof_received(self) -> bool:  # type: ignore[override]
         """The client ended its side; what it asked before is answered still. False closes the transport."""
@@ -212,6 +243,8 @@ class BoundedProtocol(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         """Refuse what can be refused before the body comes; let the application begin with the rest."""
         self._head_bytes = 0
+        if self._asks_for_another_protocol():
+            return
         self._enter(_Stage.BODY)
         if self._refused:
             return
@@ -245,6 +278,8 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         """The request is whole."""
+        if self._asks_for_another_protocol():
+            return
         self._enter(_Stage.BETWEEN)
         if not self._refused:
             super().on_message_complete()
@@ -346,6 +381,11 @@ class BoundedProtocol(HttpToolsProtocol):
         """Whether a request is being answered, or is on its way in."""
         return not self.transport.is_closing() and (self._busy or self._stage is not _Stage.BETWEEN)
 
+    @property
+    def owing(self) -> bool:
+        """Whether that is so, or an answer isn't all on its way yet."""
+        return self.answering or self._half_closing.unsent() > 0
+
     def _make_room(self) -> None:
         """End the longest idle connections at once, those that never got an answer first; if all are busy, our own."""
         idle = [one for one in connections_of(self.server_state) if one is not self and not one._busy]  # noqa: SLF001 - ours
@@ -372,7 +412,8 @@ class BoundedProtocol(HttpToolsProtocol):
         if self._blocked_since is not None and now - self._blocked_since > limits.write_seconds:
             self.transport.abort()
         elif self._half_closing.closing_since is not None:
-            if now - self._half_closing.closing_since > limits.linger_seconds:
+            patience = limits.write_seconds if self._half_closing.unsent() else limits.linger_seconds
+            if now - self._half_closing.closing_since > patience:
                 self.transport.abort()
         elif self._busy and (self._stage is _Stage.BETWEEN or self._answered is not self.cycle):
             pass  # it is our turn
@@ -386,6 +427,20 @@ class BoundedProtocol(HttpToolsProtocol):
 def connections_of(state: ServerState) -> list[BoundedProtocol]:
     """All connections that are open."""
     return [one for one in state.connections if isinstance(one, BoundedProtocol)]
+
+
+async def settle(state: ServerState, seconds: float) -> None:
+    """Wait until nothing is owed to anybody any more; who takes longer than that is left.
+
+    Whoever asks again and again, or takes a large answer slowly, would never be done.
+    """
+    end = time.monotonic() + seconds
+    while owing := [one for one in connections_of(state) if one.owing]:
+        if time.monotonic() >= end:
+            for one in owing:
+                one.transport.abort()
+            return
+        await asyncio.sleep(_SETTLE_SECONDS)
 
 
 async def keep_time(application: Application, state: ServerState) -> None:

@@ -11,13 +11,16 @@ from typing import Any
 
 import uvicorn
 
-from http_limits.protocol import Application, BoundedProtocol, connections_of, keep_time
+from http_limits.protocol import Application, BoundedProtocol, connections_of, keep_time, settle
 from search_server.config import Config
 
 BACKLOG = 1024
 """Connections that wait to be accepted."""
-_LEAVE_SECONDS = 35
-"""After the listener is closed: longer than a body may take, and nothing is left by then."""
+_OWING_SECONDS = 33
+"""For what was asked before the end of the drain: longer than a body may take, or an answer that isn't read."""
+_LEAVE_SECONDS = 4
+"""After the listener is closed: longer than a client may take to close after we did. With the above less than the 40
+that a pod's grace has besides its drain."""
 
 
 class Server(uvicorn.Server):
@@ -51,6 +54,10 @@ class Server(uvicorn.Server):
     def connections(self) -> list[BoundedProtocol]:
         """All that are open."""
         return connections_of(self.server_state)
+
+    async def settle(self) -> None:
+        """Answer what was asked, within `_OWING_SECONDS`."""
+        await settle(self.server_state, _OWING_SECONDS)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """A signal came."""

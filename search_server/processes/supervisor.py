@@ -127,7 +127,7 @@ class Supervisor:
             self._silent[number] = 0
             process = self._processes[number] = await self._spawn(number)
             status = await process.wait()
-            own.ready = 0
+            own.ready = own.beats = 0  # it doesn't hang
             if self._pod.draining:
                 return
             if words := own.last_words():

@@ -41,7 +41,6 @@ from search_server.processes.server import Server
 
 _T = TypeVar("_T")
 
-_POLL_SECONDS = 0.05
 _BEAT_SECONDS = 1.0
 _PICTURES_SECONDS = 5
 """After the drain: pictures that wait even then are refused."""
@@ -136,8 +135,7 @@ async def serve(
         app.drain()
         await asyncio.sleep(config.drain_seconds)
         loop.call_later(_PICTURES_SECONDS, pictures.close)
-        while any(connection.answering for connection in server.connections()):  # noqa: ASYNC110 - an event costs requests
-            await asyncio.sleep(_POLL_SECONDS)
+        await server.settle()
         server.should_exit = True
         await serving
         filtering.cancel()

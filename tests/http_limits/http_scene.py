@@ -13,7 +13,7 @@ from uvicorn.server import ServerState
 from http_limits.budget import ByteBudget
 from http_limits.limits import ConnectionLimits
 from http_limits.listener import listen
-from http_limits.protocol import BoundedProtocol, connections_of
+from http_limits.protocol import BoundedProtocol, connections_of, settle
 from http_limits.refusals import RequestRefused, Response
 
 LIMITS = ConnectionLimits(
@@ -90,6 +90,9 @@ class Server:
     async def began(self, count: int = 1) -> None:
         """Wait until so many requests are on their way in, or being answered."""
         await self.until(lambda: sum(one.answering for one in self.connections) >= count)
+
+    async def settle(self, seconds: float) -> None:
+        await settle(self._state, seconds)
 
     def pass_time(self, seconds: float) -> None:
         self.echo.now += seconds

@@ -157,6 +157,27 @@ def test_a_client_that_does_not_read_is_cut_off() -> None:
     run(scenario)
 
 
+def test_a_client_that_reads_slowly_and_asked_to_close_gets_all_of_its_answer() -> None:
+    async def scenario(server: Server) -> None:
+        for patient in (True, False):
+            wire = await server.connect()
+            wire.reader._transport.pause_reading()  # type: ignore[attr-defined]
+            await wire.send(get("/large", "connection: close"))
+            await server.until(lambda: any(one.gone and one.owing for one in server.connections))
+            server.pass_time(LIMITS.linger_seconds + 1)
+            assert server.connections
+            if patient:
+                wire.reader._transport.resume_reading()  # type: ignore[attr-defined]
+                assert (await wire.answer())[1:] == (b"x" * 8_000_000, True)
+                assert await wire.end() == b""
+                wire.writer.close()
+            else:
+                server.pass_time(LIMITS.write_seconds)
+            await server.until(lambda: not server.connections)
+
+    run(scenario)
+
+
 def test_one_connection_too_many_takes_the_place_of_the_longest_idle() -> None:
     async def scenario(server: Server) -> None:
         regular = await server.connect()

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 
+import pytest
+
 from tests.http_limits.http_scene import Server, get, post, run
 
 CHUNKED = "transfer-encoding: chunked"
@@ -107,11 +109,46 @@ def test_a_client_that_asks_to_close_gets_its_answer_and_an_orderly_end() -> Non
     run(scenario)
 
 
+ASKS_FOR_HTTP_2 = ("connection: Upgrade, HTTP2-Settings", "upgrade: h2c", "http2-settings: AAMAAABk")
+"""What Java's client, and curl --http2, send with their first request."""
+
+
 def test_a_client_that_asks_for_another_protocol_is_answered_in_this_one() -> None:
     async def scenario(server: Server) -> None:
         wire = await server.connect()
-        await wire.send(get("/", "connection: upgrade", "upgrade: h2c"))
-        assert (await wire.answer())[:2] == (200, b"/ ")
+        await wire.send(get("/", "connection: upgrade", "upgrade: websocket"))
+        assert await wire.answer() == (200, b"/ ", False)
+        await wire.send(get("/1", *ASKS_FOR_HTTP_2) + get("/2") + get("/3", *ASKS_FOR_HTTP_2))
+        assert [(await wire.answer())[1] for _ in range(3)] == [b"/1 ", b"/2 ", b"/3 "]
+
+    run(scenario)
+
+
+@pytest.mark.parametrize("pieces", ["together", "body later", "byte by byte"])
+@pytest.mark.parametrize("chunked", [False, True])
+def test_the_body_of_a_request_that_asks_for_another_protocol_is_read(pieces: str, chunked: bool) -> None:
+    body = b"3\r\nabc\r\n2\r\nde\r\n0\r\n\r\n" if chunked else b"abcde"
+    length = "transfer-encoding: chunked" if chunked else "content-length: 5"
+
+    async def scenario(server: Server) -> None:
+        wire = await server.connect()
+        request = post("/b", body, length, *ASKS_FOR_HTTP_2)
+        head = request[: -len(body)]
+        parts = {"together": [request], "body later": [head, body], "byte by byte": [bytes([n]) for n in request]}
+        await wire.send(*parts[pieces], pause=0.0005)
+        assert await wire.answer() == (200, b"/b abcde", False)
+        await wire.send(get("/next"))
+        assert await wire.answer() == (200, b"/next ", False)
+        assert not server.echo.held.used
+
+    run(scenario)
+
+
+def test_a_body_that_is_too_large_is_refused_whatever_protocol_is_asked_for() -> None:
+    async def scenario(server: Server) -> None:
+        wire = await server.connect()
+        await wire.send(post("/", b"", "content-length: 4000", *ASKS_FOR_HTTP_2))
+        assert await wire.answer() == (413, b"body-too-large", True)
 
     run(scenario)
 
@@ -161,6 +198,29 @@ def test_while_draining_requests_sent_together_are_all_answered() -> None:
             (b"/later/1 ", False), (b"/2 ", False), (b"/later/3 ", True),
         ]  # fmt: skip
         assert await wire.end() == b""
+
+    run(scenario)
+
+
+def test_what_is_owed_is_settled_and_who_would_never_be_done_is_left() -> None:
+    async def scenario(server: Server) -> None:
+        wire, silent = await server.connect(), await server.connect()
+        await server.settle(0)
+        await wire.send(get("/later"))
+        await server.began()
+        settling = asyncio.create_task(server.settle(60))
+        await asyncio.sleep(0)
+        assert not settling.done()
+        server.echo.let.set()
+        assert await wire.answer() == (200, b"/later ", False)
+        await settling
+        assert len(server.connections) == 2
+        server.echo.let.clear()
+        await silent.send(get("/later"))
+        await server.began()
+        await server.settle(0)
+        assert await silent.end() == b""
+        await server.until(lambda: len(server.connections) == 1)
 
     run(scenario)
 
