@@ -19,8 +19,9 @@ from http_limits.refusals import RequestRefused, Response
 from model_repository.documents.index_manifest import IndexManifest
 from model_repository.telemetry.log import Log
 from search_server.build.detector import BuildDetector
-from search_server.build.index import MappedIndex, Partition
+from search_server.build.index import MappedIndex
 from search_server.build.model import Model
+from search_server.build.partitions import Partition
 from search_server.config import Config
 from search_server.errors import MethodRefused, NotReady, RouteUnknown
 from search_server.filters.masks import NOTHING_HIDDEN

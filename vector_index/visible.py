@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 
 import numpy as np
@@ -10,6 +11,8 @@ from numpy.typing import NDArray
 from vector_index.neighbours import Neighbours
 
 _BYTE = 8
+_AT_ONCE = 65_536
+"""Positions that are looked at together: 20 microseconds."""
 
 
 class Visible:
@@ -31,6 +34,39 @@ class Visible:
         flags[hidden] = False
         return cls(np.packbits(flags, bitorder="little"), size, int(np.count_nonzero(flags)))
 
+    @classmethod
+    def joined(cls, parts: Sequence[tuple[Visible | None, int]]) -> Visible | None:
+        """What may be found of several, with their sizes, one after another. None, of each or of all: everything."""
+        if all(visible is None for visible, _ in parts):
+            return None
+        flags, end = np.ones(sum(size for _, size in parts), np.uint8), 0
+        for visible, size in parts:
+            if visible is not None:
+                flags[end : end + size] = visible.flags()
+            end += size
+        return cls(np.packbits(flags, bitorder="little"), end, int(np.count_nonzero(flags)))
+
+    def part(self, first: int, size: int) -> Visible | None:
+        """What may be found of the `size` positions from `first` on; None: everything."""
+        if (first, size) == (0, self.size):
+            return self
+        flags = self.flags(first, first + size)
+        count = int(np.count_nonzero(flags))
+        return None if count == size else Visible(np.packbits(flags, bitorder="little"), size, count)
+
+    def flags(self, start: int = 0, end: int | None = None) -> NDArray[np.uint8]:
+        """1 or 0, uint8[end - start], for each position from `start` to before `end`, or to the last."""
+        end = self.size if end is None else end
+        byte = start // _BYTE
+        bits = self.bits[byte : -(-end // _BYTE)]
+        return np.unpackbits(bits, count=end - byte * _BYTE, bitorder="little")[start - byte * _BYTE :]
+
+    def after(self, start: int) -> Iterator[int]:
+        """Those that may be found, ascending, from position `start` on."""
+        for begin in range(start, self.size, _AT_ONCE):
+            flags = self.flags(begin, min(begin + _AT_ONCE, self.size))
+            yield from (np.flatnonzero(flags) + begin).tolist()
+
     def __contains__(self, position: int) -> bool:
         return bool(self.bits[position >> 3] >> (position & 7) & 1)
 
@@ -42,7 +78,7 @@ class Visible:
     @cached_property
     def positions(self) -> NDArray[np.int64]:
         """int64[count], ascending; 8 bytes each, so ask where there are few."""
-        return np.flatnonzero(np.unpackbits(self.bits, count=self.size, bitorder="little"))
+        return np.flatnonzero(self.flags())
 
 
 def nearest_of(

@@ -8,40 +8,27 @@ from __future__ import annotations
 
 import mmap
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import lru_cache, partial
-from heapq import merge
-from itertools import islice, zip_longest
+from itertools import accumulate, groupby, islice, zip_longest
 from pathlib import Path
-from typing import NamedTuple
-
-import numpy as np
 
 from model_repository.digests import sha256_digest
 from model_repository.documents.files import File
 from model_repository.documents.index_manifest import Engine, IndexManifest, parse_index_manifest
 from model_repository.documents.index_manifest import Partition as Promise
-from model_repository.documents.items.item_ids import ItemIds, ItemLookup
+from model_repository.documents.items.item_ids import ItemLookup
 from model_repository.documents.items.item_tags import ItemTags
 from model_repository.errors import DocumentMalformed, PermanentError
 from model_repository.names import IndexPrefix
+from search_server.build.partitions import Block, MappedIds, Neighbors, Partition, merged, parts_of, query_of
 from search_server.errors import ItemUnknown, ParameterRefused
 from search_server.filters.masks import NOTHING_HIDDEN, Masks
 from search_server.filters.restricts import Restricts
-from vector_index import IndexFileUnsound, PartitionFiles, Vector, VectorIndex, Visible
+from vector_index import IndexFileUnsound, PartitionFiles, Visible
 
 _SAMPLE = 64
 """Ids of each partition that are looked up when a build is opened."""
-
-
-_PER_WIDTH = {Engine.ANNOY: 1.0, Engine.FAISS_HNSW: 16.0}
-"""Vectors compared for one of an engine's width: Annoy's search_k counts vectors, HNSW's ef what leads on."""
-_WIDEST = 4
-"""Times the items: a wider search looks at the same ones again."""
-_OVERHEAD = 40_000.0
-"""Cost of asking a partition at all, as numbers compared: 15 microseconds."""
-_PER_NEIGHBOR = 5_000.0
-"""Cost of a neighbour that is found, as numbers compared: 2 microseconds."""
 
 
 class BuildUnfit(PermanentError):
@@ -50,122 +37,43 @@ class BuildUnfit(PermanentError):
     code = "build-unfit"
 
 
-class Neighbors(NamedTuple):
-    """An answer in columns, nearest first.
-
-    distances: angular, sqrt(2 - 2 cos), from 0 to 2. ids: in UTF-8, as they stand in the mapped file.
-    """
-
-    distances: list[float]
-    ids: list[bytes]
-    categories: list[str]
-
-    def part(self, start: int, end: int) -> Neighbors:
-        """Those from place `start` to before `end`."""
-        return Neighbors(self.distances[start:end], self.ids[start:end], self.categories[start:end])
-
-
-class MappedIds(ItemIds):
-    """The ids of a partition, many at a time: one slice of the mapping each, which is half of what `[]` costs."""
-
-    def __init__(self, buffer: mmap.mmap, name: str) -> None:
-        """Read over `buffer`, the mapped file at `name`; raises `DocumentMalformed` if it can't be that."""
-        super().__init__(buffer, name)
-        self._buffer = buffer
-        self._start = len(buffer) - len(self._text)
-
-    def at(self, positions: Iterable[int]) -> list[bytes]:
-        """The ids, in UTF-8, at `positions`, which must be positions of the partition."""
-        offsets, buffer, start = self._offsets, self._buffer, self._start
-        return [buffer[start + offsets[p] : start + offsets[p + 1]] for p in positions]
-
-
-@dataclass(slots=True, eq=False)
-class Partition:
-    """Items of one category, mapped. number: its place in the manifest. promise: what that says of it.
-
-    visible: which of them may be found now; None: all.
-    """
-
-    number: int
-    promise: Promise
-    vectors: VectorIndex
-    ids: MappedIds
-    visible: Visible | None = None
-
-    @property
-    def category(self) -> str:
-        """Of all its items."""
-        return self.promise.category
-
-    @property
-    def space(self) -> tuple[int | None, int]:
-        """Model and dimensions of its vectors: only within one space do distances mean anything."""
-        return self.promise.model, self.promise.dimensions
-
-    def cost(self, k: int) -> float:
-        """What a search for `k` takes, as numbers that are compared: 2.5 thousand million a second, more or less."""
-        promise = self.promise
-        share = 1.0 if self.visible is None else self.visible.share or 1.0
-        if promise.engine is Engine.EXACT:
-            compared: float = promise.items
-        else:
-            compared = min(promise.width_for(k) / share, _WIDEST * promise.items) * _PER_WIDTH[promise.engine]
-            if self.visible is not None:  # of little, an engine compares all
-                compared = min(compared, self.visible.count)
-        return _OVERHEAD + compared * promise.dimensions + min(k, promise.items) * _PER_NEIGHBOR
-
-    def nearest(self, to: int | Vector, k: int) -> Neighbors:
-        """The `k` nearest to the item at a position, without itself, or to a vector; fewer only if there are fewer.
-
-        Only those that may be found; the item itself need not be.
-        """
-        width, visible = self.promise.width_for(k), self.visible
-        if isinstance(to, int):
-            positions, distances = self.vectors.nearest_to(to, k + 1, width, visible)
-            if to in positions:
-                own = positions.index(to)
-                del positions[own], distances[own]
-        else:
-            positions, distances = self.vectors.nearest(to, k, width, visible)
-        ids = self.ids.at(positions[:k])
-        return Neighbors(distances[:k], ids, [self.category] * len(ids))
-
-
-def query_of(vector: Sequence[float], partitions: Sequence[Partition]) -> Vector:
-    """The same, as many partitions take it: not each of them should make an array of it anew."""
-    return np.asarray(vector, np.float32) if len(partitions) > 1 else vector
-
-
 class MappedIndex:
-    """A build of an index, opened and ready to be searched."""
+    """A build of an index, opened and ready to be searched.
+
+    partitions: as the manifest has them. blocks: all of it in as few as can be searched at once, in the same order.
+    """
 
     def __init__(
         self,
         manifest: IndexManifest,
         digest: str,
-        partitions: Sequence[Partition],
+        blocks: Sequence[Partition],
         lookup: ItemLookup,
         tags: ItemTags | None,
     ) -> None:
         """Use `open_index`, which checks that these belong together."""
         self.manifest = manifest
         self.digest = digest
-        self.partitions = tuple(partitions)
+        self.blocks = tuple(blocks)
+        self.partitions = tuple(part for block in blocks for part in parts_of(block))
         self.masks = NOTHING_HIDDEN
-        self.restricts = Restricts(tags, [partition.promise.items for partition in partitions])
+        self.restricts = Restricts(tags, [block.promise.items for block in blocks])
         self._lookup = lookup
-        self._spaces = {partition.space for partition in partitions}
-        self._cost_of_all = lru_cache(maxsize=1024)(partial(_cost, self.partitions))
+        self._spaces = {partition.space for partition in self.partitions}
+        self._places = [0, *accumulate(partition.promise.items for partition in self.partitions)]
+        self._cost_of_all = lru_cache(maxsize=1024)(partial(_cost, self.blocks))
         self._by_category: dict[str, tuple[Partition, ...]] = {}
-        for partition in partitions:
+        for partition in self.partitions:
             self._by_category[partition.category] = (*self._by_category.get(partition.category, ()), partition)
 
     def hide(self, masks: Masks) -> None:
         """Let only those be found from now on that these masks, of this build, leave visible."""
         for partition, visible in zip_longest(self.partitions, masks.visible):
             partition.visible = visible
-        self.masks = masks
+        for block in self.blocks:
+            if isinstance(block, Block):
+                block.gather_visible()
+        self.masks = replace(masks, visible=tuple(block.visible for block in self.blocks))
         self._cost_of_all.cache_clear()
 
     def place(self, item: str) -> tuple[Partition, int]:
@@ -183,16 +91,34 @@ class MappedIndex:
         return partition.vectors.vector(position)
 
     def select(self, category: str | None) -> tuple[Partition, ...]:
-        """The partitions of one category, or all of them for None; raises `ParameterRefused`."""
-        if category is None:
-            return self.partitions
+        """Where to search for what is of one category, or of any for None; raises `ParameterRefused`."""
+        return self.blocks if category is None else self._of(category)
+
+    def select_several(
+        self, allowed: set[str] | None, denied: set[str]
+    ) -> tuple[tuple[Partition, ...], tuple[range, ...]]:
+        """Where to search for what is of these categories (None: of any) and of none of those.
+
+        And the places in the build that mustn't be found there, because others of the same block may. Raises
+        `ParameterRefused`.
+        """
+        named = [each for category in sorted(denied | (allowed or set())) for each in self._of(category)]
+        if allowed is not None:
+            found = [each for each in named if each.category in allowed and each.category not in denied]
+            return tuple(sorted(found, key=lambda each: each.number)), ()
+        alone = {each.number for each in named if each is self.blocks[each.block]}
+        partitions = tuple(each for each in self.blocks if each.number not in alone)
+        starts = ((self._places[each.number], each) for each in named if each.number not in alone)
+        return partitions, tuple(range(start, start + each.promise.items) for start, each in starts)
+
+    def _of(self, category: str) -> tuple[Partition, ...]:
         partitions = self._by_category.get(category)
         if partitions is None:
             raise ParameterRefused(f"category {category[:100]!r} isn't in this index; GET /v1/status lists them")
         return partitions
 
     def comparable(self, home: Partition, category: str | None) -> tuple[Partition, ...]:
-        """Those of one category, or of all, whose vectors can be compared with those of `home`.
+        """Where to search, in one category or in all, for vectors that can be compared with those of `home`.
 
         Raises `ParameterRefused` for a category of which none can.
         """
@@ -208,17 +134,18 @@ class MappedIndex:
 
     def cost(self, partitions: Sequence[Partition], k: int) -> float:
         """What a search for `k` in all of them takes: see `Partition.cost`."""
-        return self._cost_of_all(k) if partitions is self.partitions else _cost(partitions, k)
+        return self._cost_of_all(k) if partitions is self.blocks else _cost(partitions, k)
 
     def similar(self, home: Partition, position: int, k: int, partitions: Sequence[Partition]) -> Neighbors:
         """The `k` nearest in `partitions` to the item at `position` of `home`, without that item."""
-        vector = home.vectors.vector(position) if any(each.number != home.number for each in partitions) else []
-        query = query_of(vector, partitions)
-        return merged([each.nearest(position if each.number == home.number else query, k) for each in partitions], k)
+        here = [each.position_of(home, position) for each in partitions]
+        query = query_of(home.vectors.vector(position) if None in here else [], partitions)
+        asked = ((each, query if at is None else at) for each, at in zip(partitions, here, strict=True))
+        return merged([each.nearest(to, k) for each, to in asked], k)
 
     def restricted(self, partitions: Sequence[Partition], visible: Sequence[Visible | None]) -> Sequence[Partition]:
-        """Those of `partitions` of which anything is visible, and of them just that; visible: of all partitions."""
-        of_each = ((each, visible[each.number]) for each in partitions)
+        """Those of `partitions` of which anything is visible, and of them just that; visible: of all blocks."""
+        of_each = ((each, _seen(each, visible)) for each in partitions)
         return [replace(each, visible=seen) for each, seen in of_each if seen is None or seen.count]
 
     def nearest(self, vector: Sequence[float], k: int, partitions: Sequence[Partition]) -> Neighbors:
@@ -231,8 +158,7 @@ class MappedIndex:
 
         Only those that may be found.
         """
-        partitions = self.select(category)
-        start = 0
+        partitions, start = self.partitions if category is None else self._of(category), 0
         if after is not None:
             home, position = self.place(after)
             if home not in partitions:
@@ -253,20 +179,16 @@ def _cost(partitions: Sequence[Partition], k: int) -> float:
     return sum(partition.cost(k) for partition in partitions)
 
 
-def merged(found: Sequence[Neighbors], k: int) -> Neighbors:
-    """The `k` nearest of what was found in several partitions."""
-    found = [each for each in found if each.ids]
-    if len(found) == 1:
-        return found[0]
-    rows = list(islice(merge(*(zip(*each, strict=True) for each in found)), k))
-    return Neighbors([row[0] for row in rows], [row[1] for row in rows], [row[2] for row in rows])
+def _seen(partition: Partition, visible: Sequence[Visible | None]) -> Visible | None:
+    of_block = visible[partition.block]
+    return None if of_block is None else of_block.part(partition.row, partition.promise.items)
 
 
 def _walk(partitions: Sequence[Partition], start: int) -> Iterator[tuple[str, str]]:
     for partition in partitions:
-        for position in range(start, len(partition.ids)):
-            if partition.visible is None or position in partition.visible:
-                yield partition.ids[position], partition.category
+        seen = range(start, len(partition.ids)) if partition.visible is None else partition.visible.after(start)
+        for position in seen:
+            yield partition.ids[position], partition.category
         start = 0
 
 
@@ -281,9 +203,9 @@ def open_index(folder: Path, prefix: IndexPrefix, digest: str) -> MappedIndex:
     lookup = ItemLookup(map_file(folder, manifest.lookup), manifest.lookup)
     if len(lookup) != manifest.items:
         raise BuildUnfit(f"{manifest.lookup}: has {len(lookup)} items, index.json says {manifest.items}")
-    partitions = list(_open_partitions(folder, manifest.partitions))
-    _check_lookup(lookup, partitions, manifest)
-    return MappedIndex(manifest, digest, partitions, lookup, _open_tags(folder, manifest))
+    index = MappedIndex(manifest, digest, _open(folder, manifest.partitions), lookup, _open_tags(folder, manifest))
+    _check_lookup(lookup, index.partitions, manifest)
+    return index
 
 
 def _open_tags(folder: Path, manifest: IndexManifest) -> ItemTags | None:
@@ -295,10 +217,11 @@ def _open_tags(folder: Path, manifest: IndexManifest) -> ItemTags | None:
     return tags
 
 
-def _open_partitions(folder: Path, promises: Sequence[Promise]) -> Iterator[Partition]:
-    """Open them all, and each of their files once."""
+def _open(folder: Path, promises: Sequence[Promise]) -> list[Partition]:
+    """Open them all, and each of their files once; the blocks that they are of."""
     files, mapped = PartitionFiles(promises), dict[str, MappedIds]()
-    for number, promise in enumerate(promises):
+
+    def opened(number: int, promise: Promise) -> Partition:
         if promise.ids not in mapped:
             ids = MappedIds(map_file(folder, promise.ids), promise.ids)
             if len(ids) != (rows := files.rows(promise)):
@@ -308,7 +231,30 @@ def _open_partitions(folder: Path, promises: Sequence[Promise]) -> Iterator[Part
             vectors = files.open(folder / promise.file, promise)
         except IndexFileUnsound as error:
             raise BuildUnfit(str(error)) from None
-        yield Partition(number, promise, vectors, mapped[promise.ids].part(promise.first, promise.items))
+        return Partition(number, promise, vectors, mapped[promise.ids].part(promise.first, promise.items))
+
+    partitions = [opened(number, promise) for number, promise in enumerate(promises)]
+    blocks: list[Partition] = []
+    for _, run in groupby(partitions, _stretch):
+        parts = [*run]
+        for part in parts:
+            part.block, part.row = len(blocks), part.promise.first - parts[0].promise.first
+        if len(parts) == 1:
+            blocks += parts
+        else:
+            items = sum(part.promise.items for part in parts)
+            whole = opened(parts[0].number, replace(parts[0].promise, category="", items=items))
+            begins = [part.row for part in parts]
+            blocks.append(
+                Block(whole.number, whole.promise, whole.vectors, whole.ids, None, len(blocks), 0, parts, begins)
+            )
+    return blocks
+
+
+def _stretch(partition: Partition) -> object:
+    """Partitions of which this says the same, and which follow each other, are one stretch of a file."""
+    exact = partition.promise.engine is Engine.EXACT
+    return (partition.promise.file, partition.space) if exact else partition.number
 
 
 def _check_lookup(lookup: ItemLookup, partitions: Sequence[Partition], manifest: IndexManifest) -> None:

@@ -24,7 +24,7 @@ async def map_filter(index: MappedIndex, pod: PodState, own: ProcessState, folde
             if number != pod.filter:
                 continue  # the next ones have come
             masks = NOTHING_HIDDEN
-        index.hide(masks)
+        await asyncio.to_thread(index.hide, masks)
         own.filter = number
 
 

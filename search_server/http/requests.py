@@ -61,7 +61,10 @@ class Request:
         return next((value for field, value in self._scope["headers"] if field == name), b"")
 
     async def body(self) -> bytes:
-        """The whole body, which the connection bounds. Raises `ClientGone`."""
+        """The whole body, which the connection bounds. Raises `ClientGone`, and `MediaUnsupported` for a packed one."""
+        coding = self.header(b"content-encoding").strip().lower()
+        if coding not in (b"", b"identity"):
+            raise MediaUnsupported(f"content-encoding {coding[:80].decode('latin-1')!r}: send the body as it is")
         parts: list[bytes] = []
         while True:
             message = await self._receive()
@@ -243,6 +246,7 @@ def parse_picture(content_type: bytes, body: bytes) -> bytes:
 def _only_file(body: bytes, boundary: bytes) -> bytes:
     """The content of the one part that has a file name."""
     parts: list[tuple[bytearray, bytearray]] = []  # (head, content)
+    view = memoryview(body)
 
     def begin() -> None:
         if len(parts) >= _PARTS:
@@ -255,8 +259,8 @@ def _only_file(body: bytes, boundary: bytes) -> bytes:
     def head_end() -> None:
         parts[-1][0].extend(b"\n")
 
-    def content(data: bytes, start: int, end: int) -> None:
-        parts[-1][1].extend(data[start:end])
+    def content(_: bytes, start: int, end: int) -> None:
+        parts[-1][1].extend(view[start:end])
 
     try:
         parser = python_multipart.MultipartParser(
@@ -267,7 +271,7 @@ def _only_file(body: bytes, boundary: bytes) -> bytes:
         parser.finalize()
     except (MultipartParseError, ValueError) as error:
         raise RequestMalformed(f"the body isn't multipart/form-data: {error}") from None
-    files = [bytes(data) for lines, data in parts if b"filename" in lines]
+    files = [data for lines, data in parts if b"filename" in lines]
     if len(files) != 1:
         raise RequestMalformed(f"the form has {len(files)} files; send one")
-    return files[0]
+    return bytes(files[0])

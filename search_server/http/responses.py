@@ -15,7 +15,7 @@ from http import HTTPStatus
 import orjson
 
 from http_limits.refusals import Response
-from search_server.build.index import Neighbors
+from search_server.build.partitions import Neighbors
 
 Headers = list[tuple[bytes, bytes]]
 

@@ -17,7 +17,8 @@ import orjson
 
 from http_limits.refusals import BodyTooLarge, RequestMalformed
 from model_repository.fields import Fields
-from search_server.build.index import MappedIndex, Neighbors, Partition, check_one_space
+from search_server.build.index import MappedIndex, check_one_space
+from search_server.build.partitions import Neighbors, Partition
 from search_server.config import Limits
 from search_server.errors import ParameterRefused
 from search_server.filters.restricts import Restriction
@@ -31,6 +32,7 @@ _GOOGLE_STATUS = {
     HTTPStatus.NOT_FOUND: "NOT_FOUND",
     HTTPStatus.METHOD_NOT_ALLOWED: "UNIMPLEMENTED",
     HTTPStatus.REQUEST_ENTITY_TOO_LARGE: "INVALID_ARGUMENT",
+    HTTPStatus.UNSUPPORTED_MEDIA_TYPE: "INVALID_ARGUMENT",
     HTTPStatus.SERVICE_UNAVAILABLE: "UNAVAILABLE",
     HTTPStatus.INTERNAL_SERVER_ERROR: "INTERNAL",
 }
@@ -49,7 +51,7 @@ class Query:
     """One query.
 
     id: of its answer. vector: of length 1. looked_for: neighbours that are searched for, of which `neighbors` are
-    given. partitions, restriction: where to look, and for what. full: vectors and restricts too.
+    given. partitions, restriction: where to look, and for what. full: vectors and restricts too. cost: of all that.
     """
 
     id: str
@@ -59,6 +61,7 @@ class Query:
     partitions: tuple[Partition, ...]
     restriction: Restriction
     full: bool
+    cost: float
 
 
 class _Message(Fields):
@@ -113,10 +116,12 @@ class FindNeighbors:
         take, index = self._searches.turns.take, self._index
         parse = partial(_parse_query, index=index, limits=self._limits, full=full)
         queries = [await take(partial(parse, message), self._gone) for message in messages]
-        self._searches.long.check(sum(_cost(query, index) for query in queries))
+        self._searches.long.check(sum(query.cost for query in queries))
         before = b'{"nearestNeighbors":['
         for number, query in enumerate(queries):
-            partitions = await self._searches.restricted(query.partitions, query.restriction, self._gone)
+            partitions = await self._searches.restricted(
+                query.partitions, query.restriction, self._gone, begun=number > 0
+            )
             found = await self._searches.nearest(
                 query.vector, query.looked_for, partitions, self._gone, begun=number > 0
             )
@@ -175,36 +180,38 @@ def _parse_query(query: _Message, *, index: MappedIndex, limits: Limits, full: b
         partitions = tuple(each for each in partitions if each.space == home.space)
     else:
         datapoint.refuse("featureVector, or the datapointId of an item of this index, is needed")
-    return Query(item, array("d", vector), neighbors, looked_for, partitions, restriction, full)
+    cost = index.cost(partitions, looked_for) + index.restricts.cost(restriction)
+    cost += neighbors * len(vector) * _FULL if full else 0.0
+    return Query(item, array("d", vector), neighbors, looked_for, partitions, restriction, full, cost)
 
 
 def _select(restricts: Iterable[_Message], index: MappedIndex) -> tuple[tuple[Partition, ...], Restriction]:
     """Where to look, and for which tags, as they are written."""
-    partitions, names = index.partitions, index.restricts.names
-    allowed_tags: list[tuple[str, ...]] = []
-    denied_tags: list[str] = []
+    names = index.restricts.names
+    categories: set[str] | None = None
+    without: set[str] = set()
+    allowed_tags: set[tuple[str, ...]] = set()
+    denied_tags: set[str] = set()
     for restrict in restricts:
         namespace = restrict.text("namespace", default="")
         allowed = restrict.texts("allow_list", most=TAGS_ASKED, default=())
         denied = restrict.texts("deny_list", most=TAGS_ASKED, default=())
         if namespace in names:
-            allowed_tags += [tuple(sorted({f"{namespace}={each}" for each in allowed}))] if allowed else []
-            denied_tags += [f"{namespace}={each}" for each in denied]
+            allowed_tags |= {tuple(sorted({f"{namespace}={each}" for each in allowed}))} if allowed else set()
+            denied_tags |= {f"{namespace}={each}" for each in denied}
         elif namespace != _CATEGORY:
             restrict.refuse(f"namespace {namespace[:80]!r}: this index knows {', '.join((_CATEGORY, *names))}")
         else:
             for category in (*allowed, *denied):
                 index.select(category)
-            partitions = tuple(
-                p for p in partitions if (not allowed or p.category in allowed) and p.category not in denied
-            )
+            if allowed:
+                categories = {*allowed} if categories is None else categories & {*allowed}
+            without |= {*denied}
         restrict.done()
-    return partitions, Restriction(tuple(allowed_tags), tuple(sorted(set(denied_tags))))
-
-
-def _cost(query: Query, index: MappedIndex) -> float:
-    full = query.neighbors * len(query.vector) * _FULL if query.full else 0.0
-    return index.cost(query.partitions, query.looked_for) + full
+    if (tags := len(denied_tags) + sum(map(len, allowed_tags))) > TAGS_ASKED:
+        raise ParameterRefused(f"restricts: {tags} tags are asked for, at most {TAGS_ASKED} are in a query")
+    partitions, places = index.select_several(categories, without)
+    return partitions, Restriction(tuple(sorted(allowed_tags)), tuple(sorted(denied_tags)), places)
 
 
 def _format(query: Query, found: Neighbors, index: MappedIndex) -> bytes:

@@ -6,8 +6,9 @@ from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
 
 from search_server.build.detector import BuildDetector
-from search_server.build.index import MappedIndex, Neighbors, Partition, check_one_space
+from search_server.build.index import MappedIndex, check_one_space
 from search_server.build.model import Model
+from search_server.build.partitions import Neighbors, Partition
 from search_server.errors import NoModel, ParameterRefused
 from search_server.http.requests import PhotoQuery
 from search_server.http.responses import neighbors_json, region_json, search_json

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 
-from search_server.build.index import MappedIndex, Neighbors, Partition, merged, query_of
+from search_server.build.index import MappedIndex
+from search_server.build.partitions import Neighbors, Partition, merged, query_of
 from search_server.config import Limits
 from search_server.filters.restricts import Restriction
 from search_server.queries.turns import LongWork, Turns
@@ -15,9 +16,8 @@ SHORT = 2e6
 """Cost of what is done in one turn on the event loop: about a millisecond."""
 _LONG = 8e6
 """Cost of a search in one partition that is left to the thread."""
-
-_FEW = 200_000
-"""Items; what is visible of more is found out in the thread."""
+_MANY = 300
+"""Partitions; what is left of more is put together in the thread."""
 
 Gone = Callable[[], bool]
 
@@ -31,19 +31,27 @@ class Searches:
         self._index = index
 
     async def restricted(
-        self, partitions: Sequence[Partition], restriction: Restriction, gone: Gone
+        self, partitions: Sequence[Partition], restriction: Restriction, gone: Gone, *, begun: bool = False
     ) -> Sequence[Partition]:
-        """Those of `partitions` in which anything has the tags that are asked for, with that alone to be found."""
+        """Those of `partitions` in which anything may be found by what is asked for, with that alone to be found.
+
+        begun: see `nearest`.
+        """
         if not restriction:
             return partitions
         index, masks = self._index, self._index.masks
         visible = index.restricts.known(restriction, masks)
         if visible is None:
-            work = partial(index.restricts.visible, restriction, masks)
-            do = self.turns.take if index.manifest.items < _FEW else self.long.do
-            visible = await do(work, gone)
+            work, cost = partial(index.restricts.visible, restriction, masks), index.restricts.cost(restriction)
+            if cost <= SHORT:
+                visible = await self.turns.take(work, gone)
+            else:
+                with self.long.under_way(cost, begun=begun):
+                    visible = await self.long.do(work, gone)
             index.restricts.keep(restriction, masks, visible)
-        return index.restricted(partitions, visible)
+        if len(partitions) <= _MANY:
+            return index.restricted(partitions, visible)
+        return await self.long.do(partial(index.restricted, partitions, visible), gone)
 
     async def similar(
         self, home: Partition, position: int, k: int, partitions: Sequence[Partition], gone: Gone
@@ -56,9 +64,12 @@ class Searches:
         self.long.check(cost)
         with self.long.under_way(cost, begun=False):
             query = query_of(home.vectors.vector(position), partitions)
-            return await self._in_pieces(
-                lambda each: position if each.number == home.number else query, k, partitions, gone
-            )
+
+            def to(each: Partition) -> int | Vector:
+                here = each.position_of(home, position)
+                return query if here is None else here
+
+            return await self._in_pieces(to, k, partitions, gone)
 
     async def nearest(
         self, vector: Sequence[float], k: int, partitions: Sequence[Partition], gone: Gone, *, begun: bool = False

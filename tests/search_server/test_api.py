@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import math
 import socket
 from collections.abc import Callable
@@ -172,6 +173,19 @@ def test_what_is_no_picture_is_refused(
     client: httpx.Client, content: bytes, kind: str, expected: tuple[int, str]
 ) -> None:
     assert code(client.post("/v1/search", content=content, headers={"content-type": kind})) == expected
+
+
+def test_a_body_that_is_packed_is_refused_by_the_name_of_its_packing(
+    client: httpx.Client, new_picture: Callable[..., bytes]
+) -> None:
+    packed = {"content-encoding": "gzip", "content-type": "image/jpeg"}
+    answer = client.post("/v1/search", content=gzip.compress(new_picture(1)), headers=packed)
+    assert code(answer) == (415, "media-unsupported")
+    assert "content-encoding 'gzip'" in answer.json()["error"]["message"]
+    answer = client.post("/v1/findNeighbors", content=gzip.compress(b"{}"), headers={"content-encoding": "gzip"})
+    assert (answer.status_code, answer.json()["error"]["status"]) == (415, "INVALID_ARGUMENT")
+    plain = {"content-encoding": "identity", "content-type": "image/jpeg"}
+    assert client.post("/v1/search", content=new_picture(1), headers=plain).status_code == 200
 
 
 def test_a_form_with_two_files_is_refused(client: httpx.Client, new_picture: Callable[..., bytes]) -> None:

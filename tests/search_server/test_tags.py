@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from model_repository.documents.index_manifest import Engine, Storage
-from search_server.build.index import Partition
+from search_server.build.partitions import Partition
 from search_server.filters.masks import Masks
 from search_server.filters.restricts import ANYTHING, Restriction, Restricts
 from tests import builds, plain_http

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from embedding_batch.steps.publish.tagging import encode_tags
 from model_repository.digests import sha256_digest
@@ -28,17 +29,23 @@ def make_vector_build(
     tags: Mapping[str, Sequence[str]] | None = None,
     kind: tuple[Engine, Storage] = (Engine.ANNOY, Storage.FLOAT32),
     named: Callable[[str, int], str] = "{}-{}".format,
+    alone: Collection[str] = (),
 ) -> dict[str, str]:
     """So many items of each category; the environment of a server of it. Items are called <category>-<number>.
 
-    tags: of items, by id. named: what an item is called instead. Categories that are searched exactly share files.
+    tags: of items, by id. named: what an item is called instead. Categories that are searched exactly share files, but
+    for those that are `alone`, which have Annoy.
     """
     index = folder / "current" / "index"
     index.mkdir(parents=True)
     rng = np.random.default_rng(1)
-    shares = kind[0] is Engine.EXACT
-    golden, partitions, ids, of_all = [], [], [], []
+    whole = kind
+    golden, partitions, ids = [], [], []
+    shared: list[str] = []
+    of_shared: list[NDArray[np.float32]] = []
     for number, (category, count) in enumerate(catalogue.items()):
+        kind = (Engine.ANNOY, Storage.FLOAT32) if category in alone else whole
+        shares = kind[0] is Engine.EXACT
         names = [named(category, n) for n in range(count)]
         vectors = rng.standard_normal((count, dimensions)).astype(np.float32)
         vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
@@ -47,9 +54,10 @@ def make_vector_build(
         what = {"file": f"{number}.ann", "dimensions": dimensions, "width": width, "model": None}
         what |= {"engine": kind[0], "storage": kind[1]}
         if shares:
-            what |= {"file": "all.exact", "ids": "all.ids", "first": sum(map(len, ids))}
+            what |= {"file": "all.exact", "ids": "all.ids", "first": len(shared)}
+            shared += names
+            of_shared.append(vectors)
         ids.append(names)
-        of_all.append(vectors)
         partitions.append(builds.partition(number, category, count, **what))
         if not golden:
             opened = open_index(index / f"{number}.ann", *kind, dimensions=dimensions, items=count)
@@ -59,9 +67,9 @@ def make_vector_build(
         if shares:
             (index / f"{number}.ann").unlink()
             (index / f"{number}.ids").unlink()
-    if shares:
-        build_index(index / "all.exact", np.concatenate(of_all), *kind, trees=10, seed=7)
-        (index / "all.ids").write_bytes(encode_item_ids([name for of in ids for name in of]))
+    if shared:
+        build_index(index / "all.exact", np.concatenate(of_shared), *whole, trees=10, seed=7)
+        (index / "all.ids").write_bytes(encode_item_ids(shared))
     (index / "items.lookup").write_bytes(encode_item_lookup(ids))
     tagged = encode_tags([pa.chunked_array([[(tags or {}).get(name) for name in of]], _LISTS) for of in ids])
     if tagged is not None:

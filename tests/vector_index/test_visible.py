@@ -97,6 +97,28 @@ def test_what_is_visible_is_what_is_not_hidden(given: tuple[int, list[int]]) -> 
     assert len(visible.bits) == -(-size // 8)
 
 
+HIDING = st.integers(1, 70).flatmap(lambda size: st.tuples(st.just(size), st.sets(st.integers(0, size - 1))))
+
+
+@given(st.lists(HIDING, min_size=1, max_size=6), st.integers(0, 100), st.integers(1, 100))
+def test_of_several_joined_a_part_says_what_they_said(given: list[tuple[int, set[int]]], first: int, size: int) -> None:
+    parts = [(Visible.but_for(np.array(sorted(of), np.int64), size) if of else None, size) for size, of in given]
+    flags = [place not in of for size, of in given for place in range(size)]
+    joined = Visible.joined(parts)
+    assert (joined is None) == all(flags)
+    if joined is None:
+        return
+    assert [place in joined for place in range(joined.size)] == flags
+    assert joined.count == sum(flags)
+    first = min(first, joined.size - 1)
+    size = min(size, joined.size - first)
+    part = joined.part(first, size)
+    shown = [place in part for place in range(size)] if part else [True] * size
+    assert shown == flags[first : first + size]
+    assert part is None or part.count == sum(shown)
+    assert list(joined.after(first)) == [place for place, flag in enumerate(flags) if flag and place >= first]
+
+
 def test_bits_of_another_size_are_refused() -> None:
     with pytest.raises(ValueError, match="can't hold 9 bits"):
         Visible(np.zeros(1, np.uint8), 9, 0)
