@@ -443,7 +443,7 @@ def _parser(word: str, environment: Mapping[str, str]) -> argparse.ArgumentParse
             help="build and commit what is the same as what serves, too; with --build it always is",
         )
         add("--shard-pictures", type=count, default=SHARD_PICTURES, help="pictures of a shard (%(default)s)")
-        add("--most-broken", type=share, default=limits.most_broken, help="share of broken photos (%(default)s)")
+        add("--most-broken", type=share, default=limits.most_broken, help="share of broken pictures (%(default)s)")
     add("--index", required=True, help="name of the index")
     add("--environment", required=True, help="where the build is to serve")
     _add_repository(parser, environment)

@@ -37,7 +37,7 @@ class ModelUnsound(PermanentError):
 
 
 class TooManyBroken(PermanentError):
-    """More photos can't be read than a careful shop would drop in silence."""
+    """More pictures can't be read than a careful shop would drop in silence."""
 
     code: ClassVar[str] = "too-many-broken"
 

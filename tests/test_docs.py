@@ -14,7 +14,7 @@ PAGES = sorted(
     for path in [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("functions/*/*.md"), *ROOT.glob("*/*.md")]
     if path.name != "CHANGELOG.md"
 )
-LINK = re.compile(r"\]\(([^)#\s]+)(#[^)]*)?\)")
+LINK = re.compile(r"\]\(([^)#\s]*)(#[^)\s]*)?\)")
 QUOTED = re.compile(r"`([a-z_]+/[A-Za-z0-9_./-]*)`")
 FOLDERS = {path.name for path in ROOT.iterdir() if path.is_dir()}
 BUCKET = {"models", "indexes", "commits", "deployments"}
@@ -24,10 +24,18 @@ def of(page: Path) -> str:
     return str(page.relative_to(ROOT))
 
 
+def headings(page: Path) -> set[str]:
+    """As GitHub names them in links."""
+    found = re.findall(r"^#+ (.*)$", page.read_text(encoding="utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in found}
+
+
 @pytest.mark.parametrize("page", PAGES, ids=of)
 def test_every_link_leads_somewhere(page: Path) -> None:
-    links = [target for target, _ in LINK.findall(page.read_text(encoding="utf-8")) if "://" not in target]
-    assert [target for target in links if not (page.parent / target).exists()] == []
+    links = [(target, place) for target, place in LINK.findall(page.read_text(encoding="utf-8")) if "://" not in target]
+    assert [target for target, _ in links if not (page.parent / target).exists()] == []
+    places = [(page.parent / target if target else page, place[1:]) for target, place in links if place]
+    assert [(of(there), place) for there, place in places if place not in headings(there.resolve())] == []
 
 
 @pytest.mark.parametrize("page", PAGES, ids=of)

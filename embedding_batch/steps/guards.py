@@ -39,7 +39,7 @@ def guard_broken(broken: Sequence[Broken], items: int, limits: Limits) -> None:
     if len(broken) > limits.most_broken * items or len(broken) == items:
         first = broken[0]
         raise TooManyBroken(
-            f"{len(broken)} of {items} photos are broken, at most {limits.most_broken:.1%} may be; "
+            f"{len(broken)} of {items} pictures are broken, at most {limits.most_broken:.1%} may be; "
             f"the first: {first.id!r} ({first.reason}); mend them, or allow more with --most-broken"
         )
 

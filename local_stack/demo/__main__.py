@@ -132,7 +132,7 @@ def _stay(story: Story) -> None:
     say(f"the logs:    {story.stack.logs}")
     say("as operator, in another terminal:")
     say(f"    export {exports} PATH={Path(sys.executable).parent}:$PATH")
-    for command in ("status", f"history {INDEX}", f"redeploy {INDEX} --wait", f"rollback {INDEX} --wait"):
+    for command in ("status", f"history {INDEX}", f"redeploy {INDEX} --wait", f"rollback {INDEX} --wait", "board"):
         say(f"    indexpush {command}")
     say("Ctrl-C ends it")
     while True:

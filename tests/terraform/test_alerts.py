@@ -47,7 +47,7 @@ def test_each_alert_is_a_policy_with_its_expression_its_patience_and_its_severit
 def test_a_policy_names_what_it_is_about_and_links_to_its_runbook(policies: dict[str, dict[str, Any]]) -> None:
     for name, policy in policies.items():
         content = policy["documentation"][0]["content"]
-        assert content.endswith(f"https://example.org/docs/operations.md#{name.lower()}")
+        assert content.endswith(f"https://example.org/docs/at-night.md#{name.lower()}")
         assert "{{" not in content
     stale = policies["IndexpushIndexStale"]["documentation"][0]["content"]
     assert "What ${metric_or_resource.label.index} serves in ${metric_or_resource.label.environment}" in stale
