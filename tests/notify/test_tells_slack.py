@@ -50,6 +50,40 @@ def test_a_commit_that_was_undone_says_why_and_what_to_type_and_calls_the_channe
     assert (alarm.thread, alarm.broadcast) == (message.ts, True)
 
 
+@pytest.mark.parametrize(
+    ("outcome", "said"),
+    [(Outcome.UNDONE, "no pod runs now"), (Outcome.REJECTED, "no pod runs now\nNothing of it was rolled out.")],
+)
+def test_nothing_is_said_to_serve_on_that_may_never_have_served(
+    scene: Scene, slack: SlackServer, outcome: Outcome, said: str
+) -> None:
+    generation = scene.commit()
+    scene.look()
+    scene.receipt(generation, outcome, detail="no pod runs now")
+    scene.look()
+    (message, _) = slack.messages
+    assert said in message.text
+    assert "serv" not in message.text
+
+
+def test_a_commit_that_is_replaced_without_a_receipt_is_not_said_to_roll_out_for_ever(
+    scene: Scene, slack: SlackServer
+) -> None:
+    first = scene.commit()
+    scene.look()
+    scene.after(minutes=2)
+    scene.sweep()
+    scene.commit()
+    for _ in range(2):
+        scene.look()
+    message = slack.posted[0]
+    assert message.text.endswith("Rolling out.\nNo longer live.")
+    scene.receipt(first, by="ada")  # it was faster, after all
+    scene.look()
+    assert message.text.endswith("Served after 7 s.")
+    assert slack.replies == []
+
+
 def test_a_redelivered_event_tells_nothing(scene: Scene, slack: SlackServer) -> None:
     generation = scene.commit()
     scene.look()

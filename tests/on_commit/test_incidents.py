@@ -7,6 +7,7 @@ from datetime import timedelta
 import pytest
 
 from model_repository.errors import AccessDenied, BucketUnavailable, TransientError
+from model_repository.notify import NotifyUnavailable
 from model_repository.repository import list_receipts
 from on_commit.webhook import EnvironmentUnknown, WebhookNotNow, WebhookSetup, WebhookUnavailable
 from tests.on_commit.scene import HOME, Scene
@@ -53,6 +54,20 @@ def test_a_fault_on_the_way_leaves_no_receipt_and_is_told_when_it_lasts_and_when
     if index:
         assert told(scene)[1:] == [("over", fault.code, index)]
     assert len(scene.webhook.asked) >= 1
+
+
+def test_what_could_not_be_told_is_told_by_the_next_look(scene: Scene) -> None:
+    scene.publish()
+    scene.commit()
+    scene.webhook.failure = WebhookNotNow("503")
+    look(scene)
+    scene.clock.sleep(400)
+    scene.notifier.failure = NotifyUnavailable("down as well")
+    look(scene)
+    scene.notifier.failure = None
+    look(scene)
+    look(scene)
+    assert told(scene) == [("fault", "webhook-not-now", "home")]
 
 
 def test_a_fault_that_passes_soon_is_told_to_nobody(scene: Scene) -> None:

@@ -112,6 +112,9 @@ def escaped(text: str, most: int = _LONG) -> str:
     return said
 
 
+_REPLACED = "\nNo longer live."
+
+
 def _of_commits(words: _Words, facts: Facts, state: State, now: datetime, patience: timedelta) -> Iterator[Statement]:
     live = facts.live
     for generation, receipt in facts.receipts.items():
@@ -121,9 +124,11 @@ def _of_commits(words: _Words, facts: Facts, state: State, now: datetime, patien
         ended = facts.receipts.get(live.generation)
         yield _ended(words, ended) if ended else _waiting(words, live, facts.incidents, now, patience)
     known = {f"commit {generation}" for generation in (*facts.receipts, *((live.generation,) if live else ()))}
-    for told in state.told:  # nobody needs to look after a commit without a receipt that somebody replaced
-        if told.key.startswith("commit ") and told.stage is Stage.BAD and told.key not in known:
-            yield Statement(told.key, f"{told.text}\nNo longer live.", Stage.DONE, told.at)
+    for told in state.told:
+        if told.key.startswith("commit ") and told.stage is not Stage.DONE and told.key not in known:
+            # replaced without a receipt: nobody needs to look after it, and one that rolls out may yet get its receipt
+            stage = Stage.DONE if told.stage is Stage.BAD else Stage.OPEN
+            yield Statement(told.key, f"{told.text.removesuffix(_REPLACED)}{_REPLACED}", stage, told.at)
 
 
 def _build(prefix: IndexPrefix | None) -> str:
@@ -174,7 +179,9 @@ def _ended(words: _Words, receipt: Receipt, *, replaced: bool = False) -> Statem
                 back, again = words.command("rollback", index, "--hold", "--wait"), words.command("redeploy", index)
                 more = f"Go back, and keep the batch from it: {back}\nOr mend it, then: {again}"
             code = f" ({receipt.code})" if receipt.code else ""
-            said = f"{receipt.outcome.value.capitalize()}{code}: {detail}\nThe one before goes on serving. {more}"
+            # what an undo left is in its detail; nothing may have served before
+            still = "Nothing of it was rolled out. " if receipt.outcome is Outcome.REJECTED else ""
+            said = f"{receipt.outcome.value.capitalize()}{code}: {detail}\n{still}{more}"
             text = words.line("x", who, said)
     first = not replaced and receipt.outcome is not Outcome.SUPERSEDED
     return Statement(f"commit {receipt.generation}", text, stage, receipt.finished, first=first)

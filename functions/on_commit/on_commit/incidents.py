@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from datetime import timedelta
 
 from model_repository.bucket.store import Store
@@ -16,7 +17,7 @@ from model_repository.documents.incidents import (
 )
 from model_repository.errors import DeliveryError, DocumentMalformed, GenerationConflict, ObjectMissing
 from model_repository.names import Target, environment_incidents_name
-from model_repository.notify import Event, Notice, Notifier
+from model_repository.notify import Event, Notice, Notifier, NotifyRefused
 from model_repository.telemetry.log import Log
 
 
@@ -74,21 +75,43 @@ class Incidents:
         if seen.after == before:
             return
         try:
-            self._store.write(name, format_incidents(seen.after), if_generation_match=generation)
+            generation = self._store.write(name, format_incidents(seen.after), if_generation_match=generation).generation
             self._unwritten.pop(name, None)
         except GenerationConflict:  # somebody else looked at the same time, and tells
             return
         except DeliveryError as error:
             self._unwritten[name] = seen.after
             log.warning(f"{name}: not written: {error}", code=error.code)
-        notices = [subject.saying(Event.FAULT, each.code, each.detail) for each in seen.lasting]
-        notices += [subject.saying(Event.OVER, each.code, f"over: {each.detail}") for each in seen.over]
-        for notice in notices:
-            log.error(f"{notice.event}: {notice.detail}", code=notice.code)
-            try:
-                self._notifier.publish(notice)
-            except DeliveryError as error:
-                log.error(f"not published: {error}", code=error.code)
+        for each in seen.over:  # that isn't kept until it could be told: the record says what is wrong now
+            self._tell(subject, Event.OVER, each, log)
+        if untold := [each for each in seen.lasting if not self._tell(subject, Event.FAULT, each, log)]:
+            self._leave_to_tell(name, generation, seen.after, untold, log)
+
+    def _tell(self, subject: Notice, event: Event, incident: Incident, log: Log) -> bool:
+        """Publish; False: the topic didn't answer, so it is still to be told. One that refuses isn't asked again."""
+        detail = incident.detail if event is Event.FAULT else f"over: {incident.detail}"
+        log.error(f"{event}: {detail}", code=incident.code)
+        try:
+            self._notifier.publish(subject.saying(event, incident.code, detail))
+        except NotifyRefused as error:
+            log.error(f"not published: {error}", code=error.code)
+        except DeliveryError as error:
+            log.error(f"not published: {error}", code=error.code)
+            return False
+        return True
+
+    def _leave_to_tell(  # noqa: PLR0917 - one record
+        self, name: str, generation: int, known: tuple[Incident, ...], untold: list[Incident], log: Log
+    ) -> None:
+        """Write the record so that whoever looks next tells what could not be told."""
+        after = tuple(replace(each, told=each.told and each not in untold) for each in known)
+        if name in self._unwritten:
+            self._unwritten[name] = after
+            return
+        try:
+            self._store.write(name, format_incidents(after), if_generation_match=generation)
+        except DeliveryError as error:
+            log.warning(f"{name}: not written: {error}", code=error.code)
 
     def _read(self, name: str, log: Log) -> tuple[tuple[Incident, ...], int]:
         """What is known, and the generation of the record, 0 if there is none."""
