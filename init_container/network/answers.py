@@ -158,8 +158,6 @@ def check_status(name: str, head: Head, *, now: datetime | None = None) -> None:
         raise AccessDenied(f"{answered}; grant this service account roles/storage.objectViewer")
     if status == HTTPStatus.NOT_FOUND:
         raise ObjectMissing(name, f"check the name, or upload it{said}")
-    if status == HTTPStatus.PRECONDITION_FAILED:
-        raise BuildIncomplete(name, "the object of that generation", "another one (412)")
     if status == HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
         raise BuildIncomplete(name, "more bytes", "fewer (416)")
     if 300 <= status < 400:  # noqa: PLR2004

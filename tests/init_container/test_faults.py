@@ -136,7 +136,7 @@ LASTING: dict[str, tuple[Fault, int, str]] = {
     "401": (status(401), os.EX_TEMPFAIL, "anonymous"),
     "403": (status(403), os.EX_TEMPFAIL, "403"),
     "404": (status(404), os.EX_DATAERR, "no such object"),
-    "412": (status(412), os.EX_DATAERR, "412"),
+    "412, though no precondition was sent": (status(412), os.EX_TEMPFAIL, "412"),
     "304": (status(304), os.EX_TEMPFAIL, "304"),
     "400": (status(400), os.EX_TEMPFAIL, "400"),
     "a redirect": (status(302, Location="http://elsewhere.example/"), os.EX_TEMPFAIL, "not followed"),

@@ -75,7 +75,9 @@ class Incidents:
         if seen.after == before:
             return
         try:
-            generation = self._store.write(name, format_incidents(seen.after), if_generation_match=generation).generation
+            generation = self._store.write(
+                name, format_incidents(seen.after), if_generation_match=generation
+            ).generation
             self._unwritten.pop(name, None)
         except GenerationConflict:  # somebody else looked at the same time, and tells
             return
@@ -100,7 +102,7 @@ class Incidents:
             return False
         return True
 
-    def _leave_to_tell(  # noqa: PLR0917 - one record
+    def _leave_to_tell(
         self, name: str, generation: int, known: tuple[Incident, ...], untold: list[Incident], log: Log
     ) -> None:
         """Write the record so that whoever looks next tells what could not be told."""
