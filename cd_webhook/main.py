@@ -19,7 +19,7 @@ from cd_webhook.filters import Filters
 from cd_webhook.http.app import Dependencies, create_app
 from cd_webhook.http.auth import make_check
 from cd_webhook.http.server import serve
-from cd_webhook.telemetry.index_figures import BuildTimes, figures
+from cd_webhook.telemetry.index_figures import BuildTimes, Holds, figures
 from cd_webhook.telemetry.metrics import Metrics
 from manifests.render import Rendered, render
 from manifests.values import Values
@@ -78,7 +78,7 @@ def assemble(config: Config, variables: Mapping[str, str], log: Log) -> Dependen
     store = GcsStore(config.bucket, patience=_PATIENCE_SECONDS)
     clock = SystemClock()
     metrics = Metrics(config.environment, clock, config.freshness)
-    times = BuildTimes(store, log)
+    times, holds = BuildTimes(store, log), Holds(config.environment, store, log)
 
     def rendered(request: DeploymentRequest) -> Rendered:
         return render(request, values)
@@ -90,7 +90,7 @@ def assemble(config: Config, variables: Mapping[str, str], log: Log) -> Dependen
 
     def saw(deployments: Sequence[Object]) -> None:
         indexes = list(figures(deployments))
-        metrics.saw(indexes, times.of({it.build for it in indexes if it.build}))
+        metrics.saw(indexes, times.of({it.build for it in indexes if it.build}), holds.of(indexes))
 
     notifier = PubSubNotifier(config.notify_topic) if config.notify_topic else NoNotifier()
     delivery = Delivery(

@@ -74,9 +74,14 @@ class Metrics:
         """Whoever sweeps has asked what is deployed."""
         self._cluster.swept = self._cluster.clock.now()
 
-    def saw(self, indexes: Iterable[IndexFigures], made: Mapping[IndexPrefix, datetime]) -> None:
-        """Keep what a look at the whole cluster showed. made: when builds were made, where that is known."""
-        self._cluster.indexes, self._cluster.made = tuple(indexes), made
+    def saw(
+        self, indexes: Iterable[IndexFigures], made: Mapping[IndexPrefix, datetime], held: Mapping[str, datetime]
+    ) -> None:
+        """Keep what a look at the whole cluster showed.
+
+        made: when builds were made, where that is known. held: since when indexes are on hold, of those that are.
+        """
+        self._cluster.indexes, self._cluster.made, self._cluster.held = tuple(indexes), made, held
         self._cluster.seen = self._cluster.clock.now()
 
     def text(self, watching: int) -> bytes:
@@ -99,6 +104,7 @@ class _Cluster(Collector):
     seen: datetime
     indexes: tuple[IndexFigures, ...] = ()
     made: Mapping[IndexPrefix, datetime] = field(default_factory=dict)
+    held: Mapping[str, datetime] = field(default_factory=dict)
 
     def describe(self) -> list[Metric]:
         """Nothing beforehand: the registry would otherwise ask before there is anything."""
@@ -115,6 +121,11 @@ class _Cluster(Collector):
             "index_age_seconds",
             "Since the build that serves was made",
             {it.index: self._age(self.made[it.build]) for it in self.indexes if it.build and it.build in self.made},
+        )
+        yield self._of_indexes(
+            "index_hold_seconds",
+            "Since the live commit was made that holds the index",
+            {index: self._age(since) for index, since in self.held.items()},
         )
         since = {it.index: it.rolling_out_since for it in self.indexes}
         yield self._of_indexes(

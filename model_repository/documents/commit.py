@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
 from model_repository.fields import format_document, parse_document
@@ -12,6 +13,9 @@ COMMIT_LIMIT = 64 * 1024
 """Most bytes of a commit object."""
 REASON_LIMIT = 1000
 """Most characters of a reason."""
+LONGEST_HOLD = timedelta(days=7)
+"""What is on hold is old on purpose. After so long people are asked whether they still mean it; `monitoring/rules.yaml`
+has the same."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,7 @@ from typing import Any
 
 from model_repository.bucket.store import Store
 from model_repository.clock import Clock
+from model_repository.documents.commit import LONGEST_HOLD
 from model_repository.documents.index_manifest import IndexManifest, mean_recall
 from model_repository.documents.receipts.receipt import Outcome, Receipt
 from model_repository.errors import DeliveryError, PermanentError
@@ -80,10 +81,10 @@ class Builds:
 
 
 def attention(status: TargetStatus, served: BuildFigures | None, now: datetime, freshness: timedelta) -> list[str]:
-    """What a person should do something about, a sentence each; a rollout that goes on, or an old hold, is no such.
+    """What a person should do something about, a sentence each; a rollout that goes on, or a hold, is no such.
 
-    served: the build that serves. freshness: what is older should have been replaced, unless it is on hold, or
-    a shadow.
+    served: the build that serves. freshness: what is older should have been replaced, unless it is a shadow, or on
+    hold for `LONGEST_HOLD` at most.
     """
     commit, receipt = status.live.commit, status.receipt
     said = [f"{each.code}: {each.detail}" for each in status.incidents]
@@ -95,9 +96,11 @@ def attention(status: TargetStatus, served: BuildFigures | None, now: datetime, 
         said.append(f"the receipt can't be read: {receipt.why}")
     elif receipt is not None and receipt.outcome in (Outcome.UNDONE, Outcome.REJECTED):
         said.append(f"the live commit was {receipt.outcome}: {receipt.detail}")
-    kept = (commit is not None and commit.hold) or status.live.target.index.endswith(SHADOW)
+    held = now - status.since if commit is not None and commit.hold and status.since is not None else None
+    kept = (held is not None and held <= LONGEST_HOLD) or status.live.target.index.endswith(SHADOW)
     if served is not None and not kept and now - served.created > freshness:
-        said.append(f"what serves was made {_hours(now - served.created)} ago, of {_hours(freshness)} at most")
+        old = f"what serves was made {_hours(now - served.created)} ago, of {_hours(freshness)} at most"
+        said.append(old if held is None else f"{old}: it has been on hold for {_hours(held)}")
     return said
 
 

@@ -54,7 +54,7 @@ def webhook(scene: Scene) -> ASGIApp:
 
     def saw(deployments: Sequence[Object]) -> None:
         indexes = list(figures(deployments))
-        metrics.saw(indexes, times.of({it.build for it in indexes if it.build}))
+        metrics.saw(indexes, times.of({it.build for it in indexes if it.build}), {})
 
     filters = Filters(
         environment="test", cluster=scene.cluster, store=scene.store, clock=scene.clock, log=scene.delivery.log

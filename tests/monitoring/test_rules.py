@@ -16,6 +16,7 @@ import yaml
 from cd_webhook.delivery.watcher import Watcher
 from cd_webhook.telemetry.index_figures import IndexFigures
 from cd_webhook.telemetry.metrics import Metrics
+from model_repository.documents.commit import LONGEST_HOLD
 from model_repository.documents.receipts.receipt import Outcome
 from model_repository.names import IndexPrefix
 from search_server.metrics import Pull, Serving, exposition
@@ -48,7 +49,7 @@ def exposed() -> dict[str, set[str]]:
     metrics.delivered("accepted")
     metrics.ended(builds.receipt(outcome=Outcome.SERVED))
     metrics.ready(clock.now(), clock.now())
-    metrics.saw([IndexFigures("chairs", prefix, clock.now(), 1, 1, 0)], {prefix: clock.now()})
+    metrics.saw([IndexFigures("chairs", prefix, clock.now(), 1, 1, 0)], {prefix: clock.now()}, {"chairs": clock.now()})
     pod = PodState.create(1)
     pod.supervisor.counters.count("similar", 200, 0.01)
     server = exposition(pod, Serving(prefix, 1, Pull(1000, 2.5)))
@@ -91,6 +92,11 @@ def test_each_alert_fires_when_it_should_and_is_silent_when_it_should_be() -> No
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+def test_a_hold_is_forgotten_after_the_same_time_wherever_people_are_told() -> None:
+    (limit,) = re.findall(r"index_hold_seconds\) > (\d+)", ALERTS["IndexpushHoldForgotten"]["expr"])
+    assert int(limit) == LONGEST_HOLD.total_seconds()
+
+
 def test_a_stale_index_is_told_within_five_minutes_of_its_target() -> None:
     look = inspect.signature(Watcher).parameters["sweep_seconds"].default
     group = next(group for group in GROUPS if ALERTS["IndexpushIndexStale"] in group["rules"])
@@ -105,7 +111,8 @@ def _seconds(text: str) -> int:
 def test_figures_tell_how_long_ago_it_was_when_they_are_asked_for() -> None:
     clock, prefix = FakeClock(), IndexPrefix("chairs", "b1")
     metrics = Metrics("test", clock)
-    metrics.saw([IndexFigures("chairs", prefix, None, 2, 1, 3)], {prefix: clock.now() - timedelta(minutes=1)})
+    since = {prefix: clock.now() - timedelta(minutes=1)}
+    metrics.saw([IndexFigures("chairs", prefix, None, 2, 1, 3)], since, {"chairs": clock.now()})
     clock.moment += timedelta(minutes=1)
     lines = metrics.text(0).decode().splitlines()
     assert 'indexpush_index_age_seconds{environment="test",index="chairs"} 120.0' in lines

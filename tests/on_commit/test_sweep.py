@@ -7,7 +7,7 @@ from datetime import timedelta
 
 import pytest
 
-from model_repository.documents.commit import Commit
+from model_repository.documents.commit import LONGEST_HOLD, Commit
 from model_repository.documents.receipts.receipt import Outcome
 from model_repository.errors import BucketUnavailable
 from model_repository.names import IndexPrefix, Target
@@ -215,6 +215,25 @@ def test_an_index_that_gets_no_new_commits_is_told_of_where_a_time_was_set(scene
     for _ in range(2):
         scene.sweep()
     assert [notice.code for notice in scene.notifier.notices] == ["index-stale"]
+
+
+def test_an_index_on_hold_is_old_on_purpose_until_it_is_released_or_a_week_has_passed(scene: Scene) -> None:
+    scene.publish()
+    held = scene.commit(hold=True)
+    scene.webhook.states = {HOME: state("home", held)}
+    scene.limits = Limits(freshness={"staging": timedelta(hours=1)})
+    since = scene.store.listing(HOME.commit_name)[0].updated
+    for age in (timedelta(hours=2), LONGEST_HOLD):
+        scene.clock.moment = since + age
+        scene.sweep()
+    assert scene.notifier.notices == []
+    scene.clock.moment = since + LONGEST_HOLD + timedelta(hours=1)
+    for _ in range(2):
+        scene.sweep()
+    (notice,) = scene.notifier.notices
+    assert notice.code == "index-stale"
+    assert "on hold for 7 days" in notice.detail
+    assert "--release" in notice.detail
 
 
 def test_sweeps_do_not_multiply(scene: Scene) -> None:

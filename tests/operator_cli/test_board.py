@@ -24,6 +24,7 @@ from google.auth import crypt, jwt
 from starlette.types import ASGIApp, Message, Receive
 
 from model_repository.bucket.gcs_store import GcsStore
+from model_repository.documents.commit import LONGEST_HOLD
 from model_repository.documents.receipts.receipt import Outcome
 from model_repository.errors import BucketUnavailable
 from model_repository.fields import format_moment
@@ -95,6 +96,12 @@ def test_what_serves_for_too_long_asks_for_a_person_unless_it_is_on_hold(operato
     assert why == "what serves was made 27.0 hours ago, of 26.0 hours at most"
     assert operator("redeploy", "clothing", "--hold").code == 0
     assert rows(looked(operator))["production/clothing"]["attention"] == []
+    (held,) = operator.store.listing("commits/production/clothing.json")
+    operator.clock.moment = held.updated + LONGEST_HOLD
+    assert rows(looked(operator))["production/clothing"]["attention"] == []
+    operator.clock.moment += timedelta(hours=1)
+    (why,) = rows(looked(operator))["production/clothing"]["attention"]
+    assert "it has been on hold for" in why
 
 
 def test_a_name_that_is_no_commits_and_a_commit_that_makes_no_sense_are_rows_of_their_own(operator: Operator) -> None:

@@ -11,9 +11,10 @@ from datetime import datetime, timedelta
 from model_repository.bucket.store import Store
 from model_repository.builds import check_build
 from model_repository.clock import Clock
+from model_repository.documents.commit import LONGEST_HOLD
 from model_repository.errors import DeliveryError, PermanentError, TransientError
 from model_repository.names import SHADOW, Target
-from model_repository.repository import CommitObject, list_commits
+from model_repository.repository import CommitObject, list_commits, read_live_commit
 from model_repository.telemetry.log import Log
 from on_commit.compare import BUILD_GONE, FINDINGS, INDEX_STALE, Compared, IndexStatus, compare
 from on_commit.deploy import Deployer
@@ -52,9 +53,10 @@ class Sweeper:
     def sweep(self, log: Log) -> None:
         """Look at what differs. Never raises what may pass: the next sweep comes by itself, and this one is over.
 
-        Two listings of the bucket, one for each environment's filters and two reads for each of those, one request to
-        each environment's webhook, a check of `SAMPLE` builds, and a look for each index whose cluster was last asked
-        for another commit than the live one, and for each filter that has no receipt.
+        Two listings of the bucket, one for each environment's filters and two reads for each of those, a read of each
+        commit that is older than it should be, one request to each environment's webhook, a check of `SAMPLE` builds,
+        and a look for each index whose cluster was last asked for another commit than the live one, and for each filter
+        that has no receipt.
         """
         try:
             commits = list_commits(self.store)
@@ -122,8 +124,23 @@ class Sweeper:
         is_shadow = commit is not None and commit.target is not None and commit.target.index.endswith(SHADOW)
         if commit is None or longest is None or is_shadow or now - commit.updated <= longest:
             return seen
+        why = self._why_stale(commit.target, now - commit.updated)
+        if why is None:
+            return seen
         age = f"the newest commit is of {commit.updated:%Y-%m-%d %H:%M} UTC, and one was due every {longest}; "
-        return replace(seen, findings={**seen.findings, INDEX_STALE: f"{age}see why the batch doesn't commit"})
+        return replace(seen, findings={**seen.findings, INDEX_STALE: age + why})
+
+    def _why_stale(self, target: Target | None, age: timedelta) -> str | None:
+        """What to do about a commit of that age; None: nothing, it is on hold, and not for too long."""
+        try:
+            held = target is not None and read_live_commit(self.store, target).commit.hold
+        except DeliveryError:  # a look at it says what is wrong
+            held = False
+        if not held:
+            return "see why the batch doesn't commit"
+        if age <= LONGEST_HOLD:
+            return None
+        return f"it has been on hold for {age.days} days: ask who holds it; indexpush redeploy --release ends that"
 
     def _look_at(self, waiting: dict[Target, Compared], until: datetime, log: Log) -> tuple[int, int]:
         """Look at each, in an order that no two sweeps share, while there is time; how many, and how many failed."""
