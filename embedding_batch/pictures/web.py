@@ -245,12 +245,13 @@ class Web:
         elif isinstance(answer, Unchanged):
             share.free()
             picture = request.wanted
-            etag, modified = headers.get("ETag", picture.etag), headers.get("Last-Modified", picture.modified)
+            etag = _validator(headers, "ETag") or picture.etag
+            modified = _validator(headers, "Last-Modified") or picture.modified
             self._deliver(Fetched(picture, picture.sha256, None, etag, modified, None), None)
         else:
             await share.resize(len(data))
             digest = hashlib.sha256(data).digest()
-            etag, modified = headers.get("ETag"), headers.get("Last-Modified")
+            etag, modified = _validator(headers, "ETag"), _validator(headers, "Last-Modified")
             self._deliver(Fetched(request.wanted, digest, data, etag, modified, None), share)
 
     async def _exchange(
@@ -366,7 +367,17 @@ def _conditions(request: Request) -> dict[str, str]:
     if not isinstance(picture, Picture) or picture.sha256 is None:
         return {}
     stated = {"If-None-Match": picture.etag, "If-Modified-Since": picture.modified}
-    return {name: value for name, value in stated.items() if value and value.isascii() and value.isprintable()}
+    return {name: value for name, value in stated.items() if value and _is_header(value)}
+
+
+def _validator(headers: Mapping[str, str], name: str) -> str | None:
+    """What can be sent back another time; a host may have said anything, bytes that are no text included."""
+    value = headers.get(name)
+    return value if value and _is_header(value) else None
+
+
+def _is_header(value: str) -> bool:
+    return value.isascii() and value.isprintable()
 
 
 def _fault(error: Exception, host: str, politeness: Politeness) -> Answer:

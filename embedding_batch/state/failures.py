@@ -5,13 +5,12 @@ What a step left counts until it is done. Nothing is left of one that was killed
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
 from embedding_batch.errors import said_of
-from embedding_batch.state.folder import RECORD_LIMIT, RunFolder
+from embedding_batch.state.folder import RunFolder, read_record
 from model_repository.fields import format_document
 
 
@@ -30,8 +29,8 @@ def noting(folder: RunFolder, step: str, number: int | None = None) -> Iterator[
 
 def failures(folder: RunFolder) -> list[dict[str, Any]]:
     """What the last try of each step left that didn't end well: step, number, code and message."""
-    infos = folder.store.listing(_noted(folder))
-    return [json.loads(folder.store.read(info.name, limit=RECORD_LIMIT).data) for info in infos]
+    names = [info.name for info in folder.store.listing(_noted(folder)) if info.name.endswith(".json")]
+    return [read_record(folder.store, name) for name in names]
 
 
 def describe(error: Exception) -> dict[str, str]:

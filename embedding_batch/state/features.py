@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import re
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -30,13 +31,15 @@ from numpy.typing import NDArray
 from embedding_batch.errors import StateDamaged
 from embedding_batch.events import Listener, Warned
 from embedding_batch.steps.publish.uploading import describe
-from model_repository.bucket.store import Store
+from model_repository.bucket.store import ObjectInfo, Store
 from model_repository.errors import GenerationConflict, ObjectMissing
 
 SUFFIX = ".arrow"
 DIGEST = "image_sha256"
 EMBEDDING = "embedding"
 DIGEST_BYTES = 32
+
+_PART = re.compile(rf"[0-9a-f]{{32}}{re.escape(SUFFIX)}")
 
 ROWS = 4096
 """Of a record batch."""
@@ -96,7 +99,7 @@ class FeatureStore:
         """Have a copy of every part that the bucket has now, and know where each embedding is."""
         self._folder.mkdir(parents=True, exist_ok=True)
         for look in range(1, _LOOKS + 1):
-            names = {info.name.removeprefix(self._prefix) for info in self._store.listing(self._prefix)}
+            names = {info.name.removeprefix(self._prefix) for info in self._listed()}
             # what this run counted on, and somebody deleted since, is still what its name says
             names |= {name for name in self._verified if (self._folder / name).exists()}
             try:
@@ -108,10 +111,15 @@ class FeatureStore:
                     raise
         self._parts = [copy for copy in copies if copy is not None]
         for stale in set(self._folder.iterdir()) - set(self._parts):  # merged into others
-            if time.time() - stale.stat().st_mtime > _STALE_SECONDS:
+            if _PART.fullmatch(stale.name) and time.time() - stale.stat().st_mtime > _STALE_SECONDS:
                 stale.unlink(missing_ok=True)
         self._where = _find(self._parts)
         self._loaded = True
+
+    def _listed(self) -> list[ObjectInfo]:
+        """The parts in the bucket, and nothing that somebody else left among them, as consoles do with folders."""
+        infos = self._store.listing(self._prefix)
+        return [info for info in infos if _PART.fullmatch(info.name.removeprefix(self._prefix))]
 
     def _copy(self, name: str) -> Path | None:
         """The verified copy of a part; None: what stands in the bucket isn't what its name says."""
@@ -190,7 +198,7 @@ class FeatureStore:
 
     def merge(self) -> int:
         """Merge small parts, when there are many; returns how many went into others."""
-        small = [info for info in self._store.listing(self._prefix) if info.size < SMALL_BYTES]
+        small = [info for info in self._listed() if info.size < SMALL_BYTES]
         if len(small) < SMALL_PARTS:
             return 0
         self._folder.mkdir(parents=True, exist_ok=True)

@@ -11,15 +11,40 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NoReturn
 
-from embedding_batch.errors import StepMissing
+from embedding_batch.errors import StateDamaged, StepMissing
 from model_repository.bucket.store import Store
 from model_repository.errors import GenerationConflict, ObjectMissing
 from model_repository.fields import format_document
 from model_repository.names import IndexPrefix
 
 RECORD_LIMIT = 64 * 1024 * 1024
+
+
+class Record(dict[str, Any]):
+    """What stands in an object of a run's state; what it doesn't say is StateDamaged, and no defect."""
+
+    def __init__(self, name: str, said: dict[str, Any]) -> None:
+        super().__init__(said)
+        self._name = name
+
+    def __missing__(self, field: str) -> NoReturn:
+        mend = "a run that another release began isn't gone on with: begin a new one"
+        raise StateDamaged(f"{self._name}: doesn't say {field!r}; {mend}")
+
+
+def read_record(store: Store, name: str) -> Record:
+    """Read an object of a run's state; raises `ObjectMissing`, and StateDamaged for what is no JSON object."""
+    data = store.read(name, limit=RECORD_LIMIT).data
+    mend = "delete it and run its step again, or begin a new run"
+    try:
+        said = json.loads(data)
+    except (ValueError, RecursionError) as error:
+        raise StateDamaged(f"{name}: can't be read ({error}); {mend}") from error
+    if not isinstance(said, dict):
+        raise StateDamaged(f"{name}: is no JSON object; {mend}")
+    return Record(name, said)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,13 +79,11 @@ class RunFolder:
         return f"{self}/{step}.json" if number is None else f"{self}/{step}-{number:05}.json"
 
     def record(self, step: str, number: int | None = None) -> dict[str, Any] | None:
-        """What a step left when it was done; None: it isn't."""
+        """What a step left when it was done; None: it isn't. Raises StateDamaged."""
         try:
-            data = self.store.read(self._record(step, number), limit=RECORD_LIMIT).data
+            return read_record(self.store, self._record(step, number))
         except ObjectMissing:
             return None
-        found: dict[str, Any] = json.loads(data)
-        return found
 
     def recorded(self, step: str, number: int | None = None) -> dict[str, Any]:
         """The same, of a step that must have been done before; raises StepMissing."""

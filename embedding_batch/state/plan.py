@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from embedding_batch.errors import NameTaken, StepMissing
-from embedding_batch.state.folder import RECORD_LIMIT, RunFolder
+from embedding_batch.state.folder import RunFolder, read_record
 from model_repository.bucket.store import Store
 from model_repository.errors import GenerationConflict, ObjectMissing
 from model_repository.fields import format_document, format_moment
@@ -47,10 +46,10 @@ def open_plan(store: Store, config: Config, now: datetime) -> Plan:
 
 
 def read_plan(store: Store, prefix: IndexPrefix) -> Plan:
-    """Read the plan of a run that was begun; raises StepMissing."""
+    """Read the plan of a run that was begun; raises StepMissing, StateDamaged."""
     name = _name(store, prefix)
     try:
-        said = json.loads(store.read(name, limit=RECORD_LIMIT).data)
+        said = read_record(store, name)
     except ObjectMissing as error:
         raise StepMissing(f"{name}: isn't there; run the step 'list' of this build first") from error
     return Plan(said["options"], datetime.fromisoformat(said["created"]))

@@ -7,6 +7,7 @@ opened here: a file's size and time, or what the catalogue calls the version, sa
 from __future__ import annotations
 
 import os
+import re
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -29,6 +30,8 @@ from model_repository.documents.files import FILES_LIMIT
 
 MOST_PARTS: Final = (FILES_LIMIT - 1) // 2
 """Partitions of an index, at least one for each category: each has two files in a build, beside the lookup."""
+
+_FETCHED = re.compile(r"/fetched-[0-9]+\.parquet$")
 
 _AT_ONCE = 256 * 1024
 """Rows that are compared at once."""
@@ -133,7 +136,8 @@ def _with_yesterday(run: Run, items: pa.Table) -> tuple[pa.Table, Changes]:
 
 def _catalogues(run: Run) -> list[ObjectInfo]:
     own = run.folder.catalogue
-    return [info for info in run.store.listing(f"catalogues/{run.config.prefix.index}/") if info.name != own]
+    infos = run.store.listing(f"catalogues/{run.config.prefix.index}/")
+    return [info for info in infos if info.name != own and info.name.endswith(".parquet")]
 
 
 def _with_columns(items: pa.Table, columns: Iterable[pa.ChunkedArray]) -> pa.Table:
@@ -153,7 +157,7 @@ def _with_fetched(run: Run, items: pa.Table) -> pa.Table:
     names = [
         info.name
         for info in run.store.listing(f"shards/{run.config.prefix.index}/")
-        if "/fetched-" in info.name and (newest is None or info.updated > newest)
+        if _FETCHED.search(info.name) and (newest is None or info.updated > newest)
     ]
     tables = [read_table(run.store, name, run.scratch) for name in names]
     return apply_fetched(items, pa.concat_tables(tables)) if tables else items

@@ -102,6 +102,18 @@ async def reset(request: web.Request) -> web.StreamResponse:
     return web.Response()
 
 
+def raw(answer: bytes) -> Step:
+    """An answer of these very bytes."""
+
+    async def step(request: web.Request) -> web.StreamResponse:
+        assert isinstance(request.transport, asyncio.WriteTransport)
+        request.transport.write(answer)
+        request.transport.close()  # after what was written
+        return web.Response()
+
+    return step
+
+
 async def silence(_: web.Request) -> web.StreamResponse:
     """No answer, for longer than anybody waits."""
     await asyncio.sleep(3600)

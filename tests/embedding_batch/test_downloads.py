@@ -33,6 +33,7 @@ from tests.embedding_batch.picture_host import (
     hosting,
     most_in,
     moved,
+    raw,
     reset,
     silence,
     status,
@@ -146,6 +147,14 @@ def test_a_picture_whose_bytes_were_never_seen_is_asked_without_conditions(host:
 def test_an_etag_that_is_no_header_is_not_sent(host: PictureHost) -> None:
     assert the_one(Picture(host.url("a"), None, "a\r\nX: y", None, b"0" * 32)).data is not None
     assert "If-None-Match" not in host.arrivals[-1].headers
+
+
+@pytest.mark.parametrize("value", [b'"\xff\xfe"', '"é"'.encode(), b'"a\tb"'], ids=["bytes", "letters", "tab"])
+def test_what_a_host_says_that_could_not_be_sent_back_is_not_kept(host: PictureHost, value: bytes) -> None:
+    answer = b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\nETag: %b\r\nLast-Modified: %b\r\n\r\nabc" % (value, value)
+    host.always["a"] = raw(answer)
+    one = the_one(Picture(host.url("a"), None, None, None, None))
+    assert (one.data, one.etag, one.modified) == (b"abc", None, None)
 
 
 def test_unchanged_is_no_answer_to_somebody_who_did_not_ask(host: PictureHost) -> None:

@@ -177,6 +177,19 @@ def test_a_copy_is_fetched_once_for_all_runs_of_a_machine(machine: Open, store: 
     assert len(fetched) == 1
 
 
+def test_what_somebody_else_left_among_the_parts_is_passed_over(
+    machine: Open, store: MemoryStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    machine().write(features("a"))
+    for name in ("", "README.txt", "old/", f"old/{'0' * 32}.arrow"):  # a console's folders, and a person's
+        store.write(f"features/{KEY}/{name}", b"", if_generation_match=0)
+    there = machine()
+    there.refresh()
+    assert there.has(array("a")).tolist() == [True]
+    monkeypatch.setattr(module, "SMALL_PARTS", 2)
+    assert there.merge() == 0
+
+
 @pytest.mark.parametrize("wrong", [np.zeros(D), np.full(D, 0.6), np.full(D, np.nan)], ids=["0", "1.2", "nan"])
 def test_vectors_that_are_not_of_length_1_are_refused(machine: Open, wrong: np.ndarray) -> None:
     good = features("x", "y", "z")

@@ -112,6 +112,37 @@ def test_what_a_run_that_died_found_out_the_next_one_knows(shop: Shop) -> None:
     assert (listed["items"], listed["pictures"], listed["shards"]) == (15, 0, 0)
 
 
+@pytest.mark.parametrize(
+    ("data", "says"),
+    [
+        (b"", "can't be read"),
+        (b'{"items": 1', "can't be read"),
+        (b"\xff", "can't be read"),
+        (b"[]", "no JSON object"),
+        (b"{}", "doesn't say '"),
+    ],
+)
+def test_a_record_that_is_damaged_or_another_release_s_is_named_with_the_mend(
+    shop: Shop, data: bytes, says: str
+) -> None:
+    do(shop, "list")
+    for name, then in (("list.json", ("fetch", 0)), ("plan.json", ("fetch", 0)), ("list.json", ("report",))):
+        was = shop.store.read(f"shards/shop/b1/{name}", limit=2**20).data
+        shop.store.write(f"shards/shop/b1/{name}", data, if_generation_match=None)
+        with pytest.raises(StateDamaged, match=rf"^shards/shop/b1/{name}: .*{says}.*begin a new "):
+            do(shop, *then)
+        shop.store.write(f"shards/shop/b1/{name}", was, if_generation_match=None)
+    assert do(shop, "fetch", 0)["fetched"] == 15
+
+
+def test_folders_that_a_console_made_are_no_state(shop: Shop) -> None:
+    do(shop, "list", build="dead")
+    for name in ("catalogues/shop/", "shards/shop/", "shards/shop/dead/failed/", "shards/shop/dead/fetched-all/"):
+        shop.store.write(name, b"", if_generation_match=0)
+    assert do(shop, "report", build="dead")["outcome"] == "unfinished"
+    assert do(shop, "list", build="b1")["pictures"] == 15
+
+
 def test_what_a_run_that_died_did_not_get_to_is_left_to_the_next_one(shop: Shop) -> None:
     assert do(shop, "list", build="dead", shard_pictures=5)["shards"] == 3
     do(shop, "fetch", 1, build="dead", shard_pictures=5)
