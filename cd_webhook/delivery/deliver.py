@@ -35,7 +35,7 @@ from cd_webhook.rules.decide import (
     decide,
 )
 from cd_webhook.rules.rollout import Failed, Progressing, Served, judge
-from cd_webhook.state import Deployed, Rollout, Trial, changed, read_deployed
+from cd_webhook.state import Deployed, Rollout, Trial, changed, format_receipts, read_deployed
 from cd_webhook.state.annotations import LAST_GOOD_MANIFEST
 from cd_webhook.telemetry import spans
 from manifests.metadata import MANAGER, is_ours
@@ -52,7 +52,8 @@ from model_repository.telemetry.spans import Kind, note, span, traceparent
 _TRIES = 25
 """How often a decision is made anew when others write meanwhile; a busy rollout changes its status often."""
 _MOST_OWED = 50
-"""Receipts; they stand in an annotation, and Kubernetes takes 256 KiB of those in all."""
+_MOST_OWED_BYTES = 96 * 1024
+"""Of receipts; they stand in an annotation beside four specs, and Kubernetes takes 256 KiB of those in all."""
 
 
 class ReceiptsOwed(TransientError):
@@ -349,7 +350,8 @@ class Delivery:
 
 def _affordable(decision: Decision, before: Deployed, target: Target) -> Decision:
     """The decision; raises `ReceiptsOwed` if it would owe more receipts than the Deployment has room for."""
-    if isinstance(decision, Deploy | TryOut | TakeBack | Wait) and len(before.owed) >= _MOST_OWED:
+    full = len(before.owed) >= _MOST_OWED or len(format_receipts(before.owed).encode()) >= _MOST_OWED_BYTES
+    if full and isinstance(decision, Deploy | TryOut | TakeBack | Wait):
         raise ReceiptsOwed(
             f"Deployment {target.index} owes {len(before.owed)} receipts that the bucket doesn't take; "
             "let the webhook write under deployments/, and this commit is taken up"

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
 
 from model_repository.bucket.store import Store
 from model_repository.clock import Clock
-from model_repository.documents.receipts.receipt import Outcome
+from model_repository.documents.receipts.receipt import Outcome, Receipt
 from model_repository.errors import DeliveryError, TransientError
 from model_repository.exit_codes import ExitCode
 from model_repository.names import Target
@@ -53,7 +54,7 @@ def wait_for_receipt(
         if verdict is not None:
             return verdict
         if passed >= patience:
-            return Verdict(None, _unknown(target, passed, trouble), ExitCode.TRY_AGAIN, passed)
+            return Verdict(None, _unknown(store, target, generation, passed, trouble), ExitCode.TRY_AGAIN, passed)
         tick(passed)
         clock.sleep(min(pause, max(patience - passed, 0.01)))
         pause = min(pause * 1.3, _LONGEST_PAUSE)
@@ -62,27 +63,39 @@ def wait_for_receipt(
 def _look(store: Store, target: Target, generation: int, passed: float) -> Verdict | None:
     receipt = read_receipt_or_none(store, target, generation)
     if receipt is None:
-        live = read_live(store, target)
-        if live.generation == generation:
+        by = _rolled_out_instead(store, target, generation)
+        if by is None:
             return None
-        # it may have gone live just before it was replaced
-        receipt = read_receipt_or_none(store, target, generation)
+        receipt = read_receipt_or_none(store, target, generation)  # it may have gone live just before it was replaced
         if receipt is None:
-            return Verdict(Outcome.SUPERSEDED, _replaced(live.generation), ExitCode.NOT_LIVE, passed)
+            return Verdict(Outcome.SUPERSEDED, _replaced(by), ExitCode.NOT_LIVE, passed)
     if isinstance(receipt, UnreadableReceipt):
         return Verdict(None, receipt.why, ExitCode.DATA, passed)
     code = ExitCode.OK if receipt.outcome is Outcome.SERVED else ExitCode.NOT_LIVE
     return Verdict(receipt.outcome, receipt.detail, code, passed)
 
 
+def _rolled_out_instead(store: Store, target: Target, generation: int) -> int | None:
+    """The commit that rolled out in its place, so that its own rollout is over; None: it may still go live.
+
+    That another commit stands there says little: this one may be rolling out while that one waits, or is refused.
+    """
+    live = read_live(store, target).generation
+    after = None if live == generation else read_receipt_or_none(store, target, live)
+    rolled_out = isinstance(after, Receipt) and after.outcome in {Outcome.SERVED, Outcome.UNDONE}
+    return live if rolled_out else None
+
+
 def _replaced(generation: int) -> str:
-    if generation == 0:
-        return "the commit object was deleted before anybody said that this commit went live"
-    return f"commit generation {generation} replaced it before anybody said that it went live"
+    return f"commit generation {generation} rolled out in its place, and nobody said that this one went live"
 
 
-def _unknown(target: Target, passed: float, trouble: str) -> str:
-    return (
-        f"no receipt after {passed:.0f} s{trouble}; the commit stands, and may still go live: "
-        f"indexpush status {target.index} --environment {target.environment}"
-    )
+def _unknown(store: Store, target: Target, generation: int, passed: float, trouble: str) -> str:
+    look = f"indexpush status {target.index} --environment {target.environment}"
+    stands = "the commit stands, and may still go live"
+    with suppress(DeliveryError):
+        live = read_live(store, target).generation
+        if live != generation:
+            what = f"commit generation {live} stands there now" if live else "the commit was deleted"
+            stands = f"{what}, and this one may be rolling out all the same"
+    return f"no receipt after {passed:.0f} s{trouble}; {stands}: {look}"

@@ -10,9 +10,12 @@ from typing import Any
 
 import orjson
 
-from cd_webhook.cluster import Conflict, Object
+from cd_webhook.cluster import ClusterRefused, Conflict, Object
 from cd_webhook.state.annotations import ROLLOUT
 from manifests import metadata as marks
+
+_MOST_ANNOTATIONS = 256 * 1024
+"""Bytes, as Kubernetes has it."""
 
 
 def _copy(value: Any) -> Any:
@@ -254,9 +257,11 @@ class FakeCluster:
             raise Conflict("written by others")
 
     def _store(self, value: Object) -> Object:
+        annotations = value["metadata"].get("annotations") or {}
+        if sum(len(f"{name}{text}".encode()) for name, text in annotations.items()) > _MOST_ANNOTATIONS:
+            raise ClusterRefused("metadata.annotations: Too long: may not be more than 262144 bytes")
         self._deployments[value["metadata"]["name"]] = value
         self._touch(value)
-        annotations = value["metadata"].get("annotations") or {}
         generation = annotations.get(marks.COMMIT_GENERATION, "0")
         if not marks.is_canary(value["metadata"]["name"]):
             self.history.append((int(generation), annotations.get(ROLLOUT, "")))

@@ -427,6 +427,23 @@ def test_nothing_new_is_taken_up_while_the_bucket_takes_no_receipts(
     assert len(scene.outcomes()) == 51
 
 
+def test_however_long_the_reasons_are_nothing_is_rejected_because_receipts_are_owed(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def down(name: str, *_: object, **__: object) -> None:
+        raise BucketUnavailable(name)
+
+    monkeypatch.setattr(scene.store, "write", down)
+    with pytest.raises(ReceiptsOwed, match="let the webhook write"):  # noqa: PT012 - whichever is one too many
+        for generation in range(1, 52):
+            scene.deliver(dataclasses.replace(request(generation), by="\u732b" * 1000, reason="\u732b" * 1000))
+            with contextlib.suppress(BucketUnavailable):
+                scene.look_until_finished()
+    monkeypatch.undo()
+    scene.look_until_finished()
+    assert set(scene.outcomes().values()) == {"served"}
+
+
 @pytest.mark.parametrize("gone", [(LAST_GOOD_MANIFEST,), (LAST_GOOD, LAST_GOOD_MANIFEST)], ids=["manifest", "both"])
 def test_a_serving_deployment_is_not_stopped_because_nobody_knows_what_it_served_with(
     scene: Scene, gone: tuple[str, ...]

@@ -41,17 +41,44 @@ def test_wait_fails_when_the_commit_did_not_go_live(operator: Operator, outcome:
     assert result.value["detail"] == "pods died"
 
 
-def test_wait_ends_when_a_newer_commit_came_and_nobody_wrote_a_receipt(operator: Operator) -> None:
+@pytest.mark.parametrize("outcome", [Outcome.SERVED, Outcome.UNDONE])
+def test_wait_ends_when_a_newer_commit_rolled_out_and_this_one_has_no_receipt(
+    operator: Operator, outcome: Outcome
+) -> None:
     operator.build("b1")
 
     def somebody_commits() -> None:
-        operator.commit(operator.build("b2"))
+        prefix = operator.build("b2")
+        operator.commit(prefix)
+        operator.receipt(operator.generation(), outcome, prefix)
 
     operator.clock.meanwhile = somebody_commits
     result = operator("commit", "clothing", "b1", "--wait", "--output", "json")
 
     assert result.code == 1
     assert result.value["outcome"] == "superseded"
+
+
+def test_what_rolls_out_while_a_newer_commit_is_refused_is_not_called_superseded(operator: Operator) -> None:
+    prefix = operator.build("b1")
+
+    def ours_is_slower_than_a_bad_one() -> None:
+        ours, bad = operator.generation(), operator.build("b2")
+        operator.commit(bad)
+        operator.receipt(operator.generation(), Outcome.REJECTED, bad)
+        operator.clock.meanwhile = lambda: operator.receipt(ours, Outcome.SERVED, prefix)
+
+    operator.clock.meanwhile = ours_is_slower_than_a_bad_one
+    assert operator("commit", "clothing", "b1", "--wait").code == 0
+
+
+def test_wait_says_at_its_end_that_another_commit_stands_there(operator: Operator) -> None:
+    operator.build("b1")
+    operator.clock.meanwhile = lambda: operator.commit(operator.build("b2"))
+    result = operator("commit", "clothing", "b1", "--wait", "7", "--output", "json")
+    assert (result.code, result.value["outcome"]) == (75, None)
+    assert "stands there now, and this one may be rolling out all the same" in result.value["detail"]
+    assert "the commit stands" not in result.value["detail"]
 
 
 def test_wait_without_an_answer_ends_by_itself_and_the_commit_stands(operator: Operator) -> None:

@@ -8,7 +8,7 @@ from datetime import datetime
 from model_repository.bucket.store import Store, StoredObject
 from model_repository.builds import check_build, served_last
 from model_repository.clock import Clock
-from model_repository.deployment import DeploymentRequest
+from model_repository.deployment import AnswerOutcome, DeploymentRequest
 from model_repository.documents.commit import Commit, LiveCommit, parse_commit
 from model_repository.documents.receipts.receipt import Outcome, Receipt
 from model_repository.errors import DocumentMalformed, ObjectMissing, PermanentError, TransientError
@@ -148,7 +148,10 @@ class Deployer:
             return
         live, build = found
         request = replace(DeploymentRequest.of(live, build, bucket=self._store.bucket), restores=live_generation)
-        _log_answer(live, self._webhook.send(request), log)
+        answer = self._webhook.send(request)
+        _log_answer(live, answer, log)
+        if answer.said is not AnswerOutcome.ACCEPTED:  # somebody was quicker, and tells
+            return
         how = f"its live commit can't be deployed, and {live.commit.index_prefix}, which served last, is restored"
         self._tell_gone(target, how, log)
 
