@@ -59,7 +59,7 @@ def build_missing(store: Store, prefix: IndexPrefix) -> BuildMissing:
 def index_missing(store: Store, index: str) -> BuildMissing:
     """The error for an index without builds. Raises `BucketMissing`."""
     indexes = _folders(store, "indexes/")
-    there = f"builds have {', '.join(sorted(indexes)[:_SUGGESTIONS])}" if indexes else ""
+    there = f"builds have {', '.join(sorted(indexes)[:_SUGGESTIONS])}" if indexes else "the batch makes the first"
     return BuildMissing(sentence(f"indexes/{index}/: no builds", near_names(index, indexes) or there))
 
 

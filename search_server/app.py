@@ -334,4 +334,4 @@ def _categories(index: IndexManifest) -> list[dict[str, Any]]:
     items: Counter[str] = Counter()
     for partition in index.partitions:
         items[partition.category] += partition.items
-    return [{"category": category, "items": count} for category, count in items.items()]
+    return [{"category": category, "items": count} for category, count in sorted(items.items())]

@@ -21,6 +21,7 @@ from operator_cli.live import (
     new_environment,
     read_live,
     read_receipt_or_none,
+    receipts,
     recent_receipts,
     served,
     shadow_missing,
@@ -126,6 +127,8 @@ def rollback(store: Store, target: Target, build: str | None, options: Options) 
     if build is not None:
         manifest = whole_build(store, parse_build(build, target.index, store.bucket))
         notes: tuple[str, ...] = ()
+    elif live.generation == 0 and next(receipts(store, target), None) is None:
+        raise commit_missing(store, target)
     else:
         receipt = read_receipt_or_none(store, target, live.generation)
         pick = pick_rollback(

@@ -85,7 +85,7 @@ def for_people(status: FilterStatus) -> str:
     said = "waiting: nobody has said yet whether it is in force"
     if status.receipt is not None:
         detail = f": {status.receipt.detail}" if status.receipt.detail else ""
-        said = f"{status.receipt.outcome} on {status.receipt.pods} pods{detail}"
+        said = f"{status.receipt.outcome} on {status.receipt.pods} pod{'' if status.receipt.pods == 1 else 's'}{detail}"
     return f"{status.target}: {found.hidden} items are hidden, generation {status.live.generation}\n{who}  {said}"
 
 

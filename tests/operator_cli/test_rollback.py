@@ -134,6 +134,12 @@ def test_without_receipts_a_target_must_be_named(operator: Operator) -> None:
     assert operator.generation() == before
 
 
+def test_what_was_never_committed_has_nothing_to_go_back_to_and_is_named(operator: Operator) -> None:
+    operator.deployed(operator.build("b1"))
+    said = operator("rollback", "clothign")
+    assert (said.code, "did you mean clothing?" in said.err) == (66, True)
+
+
 def test_a_named_target_must_be_whole(operator: Operator) -> None:
     operator.commit(three_builds(operator)[2])
     store: Any = operator.store
