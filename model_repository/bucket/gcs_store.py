@@ -41,6 +41,7 @@ from model_repository.errors import (
 _FIELDS = "items(name,size,crc32c,generation,updated),nextPageToken"
 _CONNECT_AND_READ_SECONDS = (5.0, 30.0)
 _CHUNK = 256 * 1024
+_GENERATION = "x-goog-generation"
 _AS_STORED = {"Accept-Encoding": "gzip"}
 """Takes what is stored as gzip as it is: https://cloud.google.com/storage/docs/transcoding"""
 _STREAMED: dict[str, Any] = {"stream": True, "timeout": _CONNECT_AND_READ_SECONDS}
@@ -72,7 +73,7 @@ class GcsStore:
 
     def _read(self, name: str, limit: int) -> StoredObject:
         with self._get(name) as answer:
-            generation = int(answer.headers["x-goog-generation"])
+            generation = int(answer.headers[_GENERATION])
             data, checksum = bytearray(), google_crc32c.Checksum()
             for chunk in answer.raw.stream(_CHUNK, decode_content=False):
                 data += chunk
@@ -92,6 +93,10 @@ class GcsStore:
         with session.get(url, params={"alt": "media"}, headers=_AS_STORED, **_STREAMED) as answer:
             if answer.status_code != HTTPStatus.OK:
                 raise api.from_http_status(answer.status_code, f"GET {name}")
+            if _GENERATION not in answer.headers:
+                raise requests.ConnectionError(
+                    "what answered is no bucket, but a proxy or a page to log in", request=answer.request
+                )
             yield answer
 
     def download(self, name: str, path: Path) -> None:
@@ -273,12 +278,21 @@ def _errors(name: str, if_generation_match: int | None = None, *, whole: str = "
             raise BucketMissing(whole) from error
         raise _by_status(name, error.code, if_generation_match or 0) from error
     except (auth.DefaultCredentialsError, auth.RefreshError) as error:
+        if _may_pass(error):
+            raise _unavailable(name, error) from error
         mend = "set up Application Default Credentials: gcloud auth application-default login"
         raise AccessDenied(f"{name}: no valid credentials ({error}); {mend}") from error
     except DataCorruption as error:
         raise BucketUnavailable(f"{name}: the bytes were damaged on the way; it may pass") from error
     except (requests.RequestException, auth.TransportError, ConnectionError, TimeoutError) as error:
         raise _unavailable(name, error) from error
+
+
+def _may_pass(error: auth.GoogleAuthError) -> bool:
+    """Whether nobody said no to the credentials: the token's server didn't answer, after tries of the client's own."""
+    cause = error.__cause__
+    # with the answer's body, where there was one that isn't asked for again
+    return error.retryable or (isinstance(cause, auth.TransportError) and len(cause.args) == 1)
 
 
 def _unavailable(name: str, error: BaseException) -> DeliveryError:

@@ -6,15 +6,20 @@ import gzip
 import urllib.request
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from io import BytesIO
 from pathlib import Path
+from typing import NoReturn
 
 import google_crc32c
 import pytest
+import requests
+from google.auth.exceptions import RefreshError, TransportError
 
 from model_repository.bucket.gcs_store import GcsStore
 from model_repository.bucket.store import Store
 from model_repository.digests import format_crc32c, parse_crc32c
 from model_repository.errors import (
+    AccessDenied,
     BucketMissing,
     BucketUnavailable,
     DocumentMalformed,
@@ -193,6 +198,39 @@ def test_a_bucket_that_does_not_answer_may_answer_later(monkeypatch: pytest.Monk
         with pytest.raises(BucketUnavailable) as caught:
             act()
         assert str(caught.value) == f"{name}: no answer from 127.0.0.1:1 (Connection refused); it may pass"
+
+
+@pytest.mark.parametrize(
+    ("said", "expected"),
+    [
+        (("Compute Engine Metadata server unavailable",), BucketUnavailable),
+        (("Status: 404", "no such service account"), AccessDenied),
+    ],
+)
+def test_a_metadata_server_that_does_not_answer_may_answer_later_and_one_that_says_no_means_it(
+    monkeypatch: pytest.MonkeyPatch, said: tuple[str, ...], expected: type[Exception]
+) -> None:
+    monkeypatch.setenv("STORAGE_EMULATOR_HOST", "http://127.0.0.1:1")
+    store = GcsStore("home", patience=0.1)
+
+    def no_token(*_: object, **__: object) -> NoReturn:  # as google.auth.compute_engine.credentials raises it
+        raise RefreshError("no token") from TransportError(*said)
+
+    monkeypatch.setattr(requests.Session, "request", no_token)
+    for act in (lambda: store.read("c.json", limit=10), lambda: store.write("c.json", b"", if_generation_match=0)):
+        with pytest.raises(expected, match=r"^c\.json: "):
+            act()
+
+
+def test_a_page_in_place_of_the_bucket_may_be_gone_later(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("STORAGE_EMULATOR_HOST", "http://127.0.0.1:1")
+    store = GcsStore("home", patience=0.1)
+    page = requests.Response()
+    page.status_code, page.raw, page.request = 200, BytesIO(b"<html>"), requests.Request("GET", "http://h/").prepare()
+    monkeypatch.setattr(requests.Session, "request", lambda *_, **__: page)
+    for act in (lambda: store.read("c.json", limit=10), lambda: store.download("c.json", tmp_path / "c.json")):
+        with pytest.raises(BucketUnavailable, match=r"c\.json: no answer from h \(.*a proxy"):
+            act()
 
 
 def test_an_object_that_was_uploaded_compressed_is_read_unpacked(
