@@ -25,6 +25,7 @@ from search_server.build.partitions import Partition
 from search_server.config import Config
 from search_server.errors import MethodRefused, NotReady, RouteUnknown
 from search_server.filters.masks import NOTHING_HIDDEN
+from search_server.http.page import read_page
 from search_server.http.requests import (
     ClientGone,
     Request,
@@ -41,7 +42,6 @@ from search_server.http.responses import (
     json_stream_response,
     similar_json,
 )
-from search_server.page import read_page
 from search_server.pictures.client import PictureClient
 from search_server.processes.pod import PodState, ProcessState
 from search_server.processes.probes import Probes

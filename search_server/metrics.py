@@ -1,66 +1,19 @@
-"""What Prometheus scrapes: the pod's numbers, whichever of its processes is asked.
-
-Counting is on the path of every request, so it is three additions here, and made into metric families when asked for.
-"""
+"""What Prometheus scrapes: the pod's numbers, whichever of its processes is asked."""
 
 from __future__ import annotations
 
 import json
-from bisect import bisect_left
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from http import HTTPStatus
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from model_repository.names import IndexPrefix
-
-if TYPE_CHECKING:
-    from search_server.processes.pod import PodState, ProcessState
-
-ROUTES = (
-    *("similar", "items", "search", "find-neighbors", "status", "page"),
-    *("livez", "readyz", "metrics", "filter", "none"),
-)
-"""What was asked for; none: nothing that is served."""
-_STATUSES = tuple(HTTPStatus)
-_BUCKETS = (0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
-_TIMES = len(_BUCKETS) + 1
-_ROUTE = len(_STATUSES) + _TIMES + 1
-_STATUS_AT = {status.value: at for at, status in enumerate(_STATUSES)}
-_ROUTE_AT = {route: at * _ROUTE for at, route in enumerate(ROUTES)}
-
-
-class Counters:
-    """Answers by route and status, and their times by route: numbers in a row, so that memory can be shared."""
-
-    SIZE = _ROUTE * len(ROUTES)
-
-    def __init__(self, numbers: memoryview[float]) -> None:
-        """Count in `numbers`, `SIZE` doubles."""
-        self._numbers = numbers
-
-    def count(self, route: str, status: int, seconds: float) -> None:
-        """Count one answer."""
-        numbers, at = self._numbers, _ROUTE_AT[route]
-        numbers[at + _STATUS_AT[status]] += 1
-        at += len(_STATUSES)
-        numbers[at + bisect_left(_BUCKETS, seconds)] += 1
-        numbers[at + _TIMES] += seconds
-
-    def answers(self, route: str) -> list[float]:
-        """How many of each status."""
-        at = _ROUTE_AT[route]
-        return list(self._numbers[at : at + len(_STATUSES)])
-
-    def times(self, route: str) -> list[float]:
-        """How many in each bucket, and the sum of all seconds."""
-        at = _ROUTE_AT[route] + len(_STATUSES)
-        return list(self._numbers[at : at + _TIMES + 1])
+from search_server.processes.counters import BUCKETS, ROUTES, STATUSES
+from search_server.processes.pod import PodState, ProcessState
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +71,7 @@ class _Pod(Collector):
             "indexpush_search_request_seconds", "From a request read to its answer written", labels=["route"]
         )
         for route in ROUTES:
-            for status, count in zip(_STATUSES, _sums(each.counters.answers(route) for each in processes), strict=True):
+            for status, count in zip(STATUSES, _sums(each.counters.answers(route) for each in processes), strict=True):
                 if count:
                     answers.add_metric([route, str(status.value)], count)
             *counts, seconds = _sums(each.counters.times(route) for each in processes)
@@ -207,6 +160,6 @@ def _sums(rows: Iterable[list[float]]) -> list[float]:
 
 def _cumulated(counts: list[float]) -> Iterator[tuple[str, float]]:
     total = 0.0
-    for bound, count in zip((*map(str, _BUCKETS), "+Inf"), counts, strict=True):
+    for bound, count in zip((*map(str, BUCKETS), "+Inf"), counts, strict=True):
         total += count
         yield bound, total

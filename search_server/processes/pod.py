@@ -12,7 +12,7 @@ import os
 import struct
 import time
 
-from search_server.metrics import Counters
+from search_server.processes.counters import Counters
 
 _WORDS = 4096
 """Bytes of last words that are kept: as many as Kubernetes keeps."""
