@@ -108,7 +108,7 @@ def _python(package: PythonPackage, lock: dict[str, Locked]) -> Component:
     hashes = [HashType(alg=HashAlgorithm.SHA_256, content=each) for each in known.hashes] if known else []
     source = ExternalReference(
         type=ExternalReferenceType.DISTRIBUTION,
-        url=XsUri(f"https://pypi.org/project/{name}/{package.version}/"),
+        url=XsUri(str(purl)),
         comment="each hash is of one of its files, of which one was installed",
         hashes=hashes,
     )

@@ -87,6 +87,7 @@ def test_every_package_of_an_image_s_lock_is_in_its_bill_with_its_version_and_ha
         assert component["version"] == locked.version
         assert component["purl"] == f"pkg:pypi/{locked.name}@{locked.version}"
         (source,) = component["externalReferences"]
+        assert source["url"] == component["purl"]  # a lock names no registry, and neither does a bill
         assert {each["content"] for each in source["hashes"]} == set(locked.hashes)
     assert found["libc6"]["purl"] == "pkg:deb/debian/libc6@2.41-12?arch=amd64&distro=debian-13"
     assert found["python"]["version"] == "3.13.5"
