@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from embedding_batch.config import Parser
+from embedding_batch.command_line.parsers import Parser
 from embedding_batch.errors import CatalogueMalformed
 from embedding_batch.sources import read_catalogue
 

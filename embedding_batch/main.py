@@ -12,8 +12,9 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from embedding_batch.config import Config, Step, read_command, read_step
-from embedding_batch.console import Console
+from embedding_batch.command_line.console import Console
+from embedding_batch.command_line.reading import Step, read_command, read_step
+from embedding_batch.config import Config
 from embedding_batch.errors import Defect, said_of
 from embedding_batch.state.failures import noting
 from embedding_batch.state.folder import RunFolder

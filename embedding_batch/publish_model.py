@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 
-from embedding_batch.config import Parser
+from embedding_batch.command_line.parsers import Parser
 from embedding_batch.steps.publish.detectors import publish_detector
 from embedding_batch.steps.publish.models import LocalModel, new_model, own_model, publish_model
 from image_embedder import PictureUnreadable

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from embedding_batch.config import read_command
+from embedding_batch.command_line.reading import read_command
 from embedding_batch.errors import CommitLost, ItemsDropped, NameTaken, RecallTooLow, TooManyBroken
 from embedding_batch.events import Progress, StepEnded, Warned
 from embedding_batch.steps.guards import Limits

@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from embedding_batch.config import read_command, read_step
-from embedding_batch.console import Console
+from embedding_batch.command_line.console import Console
+from embedding_batch.command_line.reading import read_command, read_step
 from embedding_batch.errors import (
     CatalogueMalformed,
     CatalogueUnavailable,
@@ -294,7 +294,7 @@ def test_check_says_what_would_stop_a_run_after_all_its_work(shop: Shop, new_buc
 
 
 def test_a_machine_s_workers_are_what_its_container_may_use(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("embedding_batch.config.processors", lambda: 3)
+    monkeypatch.setattr("embedding_batch.command_line.parsers.processors", lambda: 3)
     environment = {"MODEL_REPOSITORY": "gs://bucket"}
     run = read_command(LEAST, environment, NOW)
     _, step = read_step(["embed", "--shard=0", "--index=shop", "--build=b1"], environment)

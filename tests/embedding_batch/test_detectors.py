@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from embedding_batch.config import read_command
+from embedding_batch.command_line.reading import read_command
 from embedding_batch.embedding import Cutting, embed_pictures
 from embedding_batch.embedding.batches import embed_in_batches
 from embedding_batch.errors import ModelUnsound, NameTaken

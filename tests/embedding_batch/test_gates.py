@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from embedding_batch.config import read_command
+from embedding_batch.command_line.reading import read_command
 from embedding_batch.errors import Misconfigured
 from embedding_batch.steps.diff.gates import BY_MODEL, DEFAULT_GATES, Gates, judge
 from model_repository.documents.build_diff import Alike, BuildDiff, CategoryDiff, Gate, SideOfCategory, TagDiff

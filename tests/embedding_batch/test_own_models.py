@@ -12,7 +12,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from embedding_batch.config import read_command
+from embedding_batch.command_line.reading import read_command
 from embedding_batch.errors import ModelUnsound
 from embedding_batch.main import main
 from embedding_batch.steps.publish.models import own_model

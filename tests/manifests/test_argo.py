@@ -15,7 +15,7 @@ import pytest
 import yaml
 from hypothesis import given
 
-from embedding_batch.config import read_command, read_step
+from embedding_batch.command_line.reading import read_command, read_step
 from manifests.argo.values import EACH, STEPS, BatchValues, load_batch_values, parse_batch_values
 from manifests.argo.workflow import workflow_objects
 from model_repository.errors import DocumentMalformed, Misconfigured

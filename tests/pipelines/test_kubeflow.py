@@ -17,7 +17,7 @@ import yaml
 from kfp import local
 from kfp.local.subprocess_task_handler import SubprocessTaskHandler
 
-from embedding_batch.config import read_command, read_step
+from embedding_batch.command_line.reading import read_command, read_step
 from embedding_batch.kubeflow.pipeline import EACH, batch_pipeline, compile_pipeline
 from embedding_batch.kubeflow.values import STEPS, load_values, parse_values
 from model_repository.bucket.gcs_store import GcsStore

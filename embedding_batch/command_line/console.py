@@ -28,7 +28,7 @@ class Console:
         self._clock = clock
         self._bars: Bars | None = None
         if self._stream.isatty():
-            from embedding_batch.bars import bars  # noqa: PLC0415 - rich, for a person alone: docs/benchmarks/start-up.md
+            from embedding_batch.command_line.bars import bars  # noqa: PLC0415 - rich, for a person alone: docs/benchmarks/start-up.md
 
             self._bars = bars(self._stream)
         self._tasks: dict[str, TaskID] = {}
