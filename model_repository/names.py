@@ -5,6 +5,7 @@ indexes/<index>/<build>/...
 commits/<environment>/<index>.json
 deployments/<environment>/<index>/<generation>.json
 deployments/<environment>/<index>/<generation>.address.json
+comparisons/<environment>/<index>-shadow/<generation>.json
 filters/<environment>/<index>.json
 filters/<environment>/<index>/<sha256>.hidden
 filters/<environment>/<index>/<generation>.json
@@ -207,6 +208,15 @@ class Target:
     def address_name(self, generation: int) -> str:
         """The name of what says where the build of that commit answers; no reader takes it for a receipt's."""
         return f"{self.receipts_prefix}{generation}.address.json"
+
+    @property
+    def comparisons_prefix(self) -> str:
+        """The folder of what compared this shadow with its index, with a slash at the end."""
+        return f"comparisons/{self.environment}/{self.index}/"
+
+    def comparison_name(self, generation: int) -> str:
+        """The name of how the shadow of the commit with that generation answered; mutable."""
+        return f"{self.comparisons_prefix}{generation}.json"
 
     @classmethod
     def from_filter_name(cls, name: str) -> Target:

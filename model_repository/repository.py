@@ -31,6 +31,12 @@ from model_repository.documents.receipts.filter_receipt import (
     parse_filter_receipt,
 )
 from model_repository.documents.receipts.receipt import RECEIPT_LIMIT, Receipt, format_receipt, parse_receipt
+from model_repository.documents.receipts.shadow_comparison import (
+    COMPARISON_LIMIT,
+    ShadowComparison,
+    format_shadow_comparison,
+    parse_shadow_comparison,
+)
 from model_repository.errors import GenerationConflict, NameRefused
 from model_repository.names import IndexPrefix, ModelPrefix, Target, parse_generation
 
@@ -161,6 +167,23 @@ def read_address(store: Store, target: Target, generation: int) -> Address:
     """Where the build of a commit answers. Raises `ObjectMissing` (nobody said it) or `DocumentMalformed`."""
     stored = store.read(target.address_name(generation), limit=ADDRESS_LIMIT)
     return parse_address(stored.data, target, generation)
+
+
+def write_shadow_comparison(store: Store, comparison: ShadowComparison) -> None:
+    """Write how a shadow answered beside its index, in place of what stood there.
+
+    Raises `DocumentMalformed` before anything is written that nobody could read.
+    """
+    target, generation = comparison.target, comparison.generation
+    data = format_shadow_comparison(comparison)
+    parse_shadow_comparison(data, target, generation)
+    store.write(target.comparison_name(generation), data, if_generation_match=None)
+
+
+def read_shadow_comparison(store: Store, target: Target, generation: int) -> ShadowComparison:
+    """How the shadow of one commit answered. Raises `ObjectMissing` (nobody compared it) or `DocumentMalformed`."""
+    stored = store.read(target.comparison_name(generation), limit=COMPARISON_LIMIT)
+    return parse_shadow_comparison(stored.data, target, generation)
 
 
 def list_receipts(store: Store, target: Target) -> list[int]:

@@ -155,9 +155,11 @@ def _add_compare(command: _Command) -> None:
         "compare",
         "how alike an index and its shadow answer, and how soon",
         "Ask both for the neighbours of the same items, and for what is like the model's golden pictures. From\n"
-        "outside: kubectl port-forward service/<index> 8081:80, service/<index>-shadow 8082:80, and name both.",
+        "outside: kubectl port-forward service/<index> 8081:80, service/<index>-shadow 8082:80, and name both.\n"
+        "What is found is kept in the bucket, for status and the board.",
     )
     compare.add_argument("index")
+    _environment(compare)
     compare.add_argument("--stable", default="", metavar="URL", help="default: http://<index>, as in its namespace")
     compare.add_argument("--shadow", default="", metavar="URL", help="default: http://<index>-shadow")
     compare.add_argument("--items", type=_count, default=100, metavar="N", help="items to ask about (default: 100)")

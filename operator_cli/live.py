@@ -10,6 +10,7 @@ from model_repository.bucket.store import Store
 from model_repository.documents.commit import Commit, parse_commit
 from model_repository.documents.receipts.address import Address
 from model_repository.documents.receipts.receipt import Outcome, Receipt
+from model_repository.documents.receipts.shadow_comparison import ShadowComparison
 from model_repository.errors import DocumentMalformed, ObjectMissing
 from model_repository.names import Target
 from model_repository.repository import (
@@ -20,6 +21,7 @@ from model_repository.repository import (
     read_address,
     read_commit_object,
     read_receipt,
+    read_shadow_comparison,
 )
 from operator_cli.builds import near_names, sentence
 from operator_cli.errors import CommitMissing
@@ -127,6 +129,14 @@ def address_or_none(store: Store, receipt: Receipt | None) -> Address | None:
     """Where what a receipt says serves answers; None: nobody said it, or not so that it can be read."""
     try:
         return read_address(store, receipt.target, receipt.generation) if receipt else None
+    except (ObjectMissing, DocumentMalformed):
+        return None
+
+
+def comparison_or_none(store: Store, target: Target, generation: int) -> ShadowComparison | None:
+    """How the shadow of a commit answered beside its index; None: nobody compared it, or it can't be read."""
+    try:
+        return read_shadow_comparison(store, target, generation) if generation else None
     except (ObjectMissing, DocumentMalformed):
         return None
 

@@ -192,7 +192,7 @@ def _diff(arguments: argparse.Namespace, _: Context, store: Store, show: _Show) 
     return ExitCode.OK
 
 
-def _compare(arguments: argparse.Namespace, _: Context, store: Store, show: _Show) -> int:
+def _compare(arguments: argparse.Namespace, context: Context, store: Store, show: _Show) -> int:
     # a client of HTTP takes a while to import, and no other command needs it (docs/operations.md)
     from operator_cli.commands import compare  # noqa: PLC0415
 
@@ -203,6 +203,21 @@ def _compare(arguments: argparse.Namespace, _: Context, store: Store, show: _Sho
     if pictures := compare.golden_pictures(store, stable):
         found.append(compare.compare_pictures(*urls, pictures, arguments.k))
     show(compare.for_programs(stable, shadow, found), compare.for_people(stable, shadow, found))
+    environment = _environment(arguments, context)
+    try:
+        if environment is None:
+            raise UsageRefused("say --environment, or set INDEXPUSH_ENVIRONMENT")
+        compare.keep(
+            store,
+            Target(environment, index.shadow.index),
+            (stable, shadow),
+            found,
+            finished=context.clock.now(),
+            least_overlap=arguments.least_overlap,
+            by=default_signature(context.environ),
+        )
+    except DeliveryError as error:  # what was found stands above
+        context.warn(f"indexpush: not kept for status and the board: {error}")
     least = min(each.overlap for each in found)
     return ExitCode.OK if least >= arguments.least_overlap else 1
 

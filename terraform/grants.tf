@@ -20,9 +20,12 @@ locals {
     },
     { for name, member in local.pods : "pods-${name}" => { member = member, create = [], replace = [], delete = [] } },
     { for name, member in local.webhooks : "webhook-${name}" => { member = member, create = ["deployments/${name}/"], replace = ["filters/${name}/"], delete = [] } },
-    { for member in concat(var.operators.members, [for account in ["board"] : "serviceAccount:${local.accounts.board}" if contains(keys(local.accounts), account)]) : member => {
-      member = member, create = [], replace = [for name in keys(local.environments) : "commits/${name}/"], delete = []
+    { for member in var.operators.members : member => {
+      member = member, create = [], replace = flatten([for name in keys(local.environments) : ["commits/${name}/", "comparisons/${name}/"]]), delete = []
     } },
+    { for name, account in local.accounts : name => {
+      member = "serviceAccount:${account}", create = [], replace = [for name in keys(local.environments) : "commits/${name}/"], delete = []
+    } if name == "board" },
     { for name, account in local.accounts : name => {
       member = "serviceAccount:${account}", create = [], replace = ["notices/"], delete = []
     } if name == "notify" },

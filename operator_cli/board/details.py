@@ -7,11 +7,13 @@ from typing import Any
 
 from model_repository.bucket.store import Store
 from model_repository.documents.receipts.receipt import Receipt
+from model_repository.documents.receipts.shadow_comparison import describe_comparison
 from model_repository.errors import DocumentMalformed, NameRefused, ObjectMissing
-from model_repository.names import IndexPrefix, Target
+from model_repository.names import SHADOW, IndexPrefix, Target
 from operator_cli.board.overview import Builds, for_scripts
 from operator_cli.commands.diff import for_programs, read_diff
 from operator_cli.commands.status import held_generation, history
+from operator_cli.live import comparison_or_none
 from operator_cli.output import programs
 
 _RECEIPTS = 50
@@ -21,6 +23,8 @@ _CATEGORIES = 12
 
 def details(store: Store, builds: Builds, target: Target) -> dict[str, Any]:
     """The newest receipts of a target, newest first, each with its build's figures; null for a build that is gone.
+
+    Those of a shadow have how it answered beside its index, where somebody compared it.
 
     compared: the builds of which the batch wrote how they differ. stopped: the newest of those, if gates keep it from
     going live; else null. Raises `CommitMissing` if nothing was ever committed there.
@@ -33,6 +37,9 @@ def details(store: Store, builds: Builds, target: Target) -> dict[str, Any]:
             row["seconds"] = round((receipt.finished - receipt.started).total_seconds(), 1)
             figures = builds.figures(receipt.index_prefix) if receipt.index_prefix else None
         row["build"] = figures.value() if figures else None
+        shadow = target.index.endswith(SHADOW)
+        compared = comparison_or_none(store, target, receipt.generation) if shadow else None
+        row["compared"] = describe_comparison(compared) if compared else None
     value |= _diffs(store, target, {receipt.index_prefix for receipt in found if isinstance(receipt, Receipt)})
     whole: dict[str, Any] = for_scripts(value)
     return whole

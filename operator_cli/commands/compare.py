@@ -6,6 +6,7 @@ import statistics
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from functools import partial
 from http import HTTPStatus
 from typing import Any, ClassVar
@@ -16,8 +17,16 @@ import requests
 from model_repository.bucket.store import Store
 from model_repository.comparing.ranking import overlap, rank_biased_overlap
 from model_repository.documents.model_manifest import MODEL_MANIFEST_LIMIT, parse_model_manifest
-from model_repository.errors import TransientError, reason_of
-from model_repository.names import ModelPrefix
+from model_repository.documents.receipts.shadow_comparison import (
+    AnswersCompared,
+    Difference,
+    Latency,
+    Questions,
+    ShadowComparison,
+)
+from model_repository.errors import PermanentError, TransientError, reason_of
+from model_repository.names import IndexPrefix, ModelPrefix, Target
+from model_repository.repository import write_shadow_comparison
 
 _SECONDS = 30.0
 _PICTURE_LIMIT = 32 * 1024 * 1024
@@ -30,24 +39,20 @@ class ServerUnavailable(TransientError):
     code: ClassVar[str] = "server-unavailable"
 
 
-@dataclass(frozen=True, slots=True)
-class Difference:
-    """Of the answers to one question. question: an item's id, or a picture's name."""
+class NotThisShadow(PermanentError):
+    """What was compared isn't the shadow that the bucket knows: of another environment, or of another commit."""
 
-    question: str
-    overlap: float
-    rank_biased_overlap: float
+    code: ClassVar[str] = "not-this-shadow"
 
 
 @dataclass(frozen=True, slots=True)
 class Compared:
     """Of many questions of one kind.
 
-    kind: `items` or `pictures`. missing: items that the second server doesn't have. milliseconds: of each server's
-    answers.
+    missing: items that the second server doesn't have. milliseconds: of each server's answers.
     """
 
-    kind: str
+    kind: Questions
     k: int
     differences: tuple[Difference, ...]
     missing: tuple[str, ...]
@@ -67,6 +72,23 @@ class Compared:
     def worst(self) -> list[Difference]:
         """The least alike, those first."""
         return sorted(self.differences, key=lambda each: (each.rank_biased_overlap, each.question))[:_WORST]
+
+    def summary(self) -> AnswersCompared:
+        """What is kept of it."""
+        return AnswersCompared(
+            self.kind,
+            self.k,
+            asked=len(self.differences),
+            missing=len(self.missing),
+            overlap=round(self.overlap, 4),
+            rank_biased_overlap=round(self.rank_biased_overlap, 4),
+            stable=_latency(self.milliseconds[0]),
+            shadow=_latency(self.milliseconds[1]),
+            worst=tuple(
+                Difference(each.question, round(each.overlap, 4), round(each.rank_biased_overlap, 4))
+                for each in self.worst
+            ),
+        )
 
 
 @dataclass(slots=True)
@@ -111,7 +133,7 @@ def compare_items(stable: str, shadow: str, count: int, k: int) -> tuple[dict[st
     items = _sample(one, statuses[0].get("categories", []), count)
     one.seconds, other.seconds = [], []
     asked = ((item, partial(_Server.ask, path=f"/v1/items/{quote(item, safe='')}/similar?k={k}")) for item in items)
-    compared = _compare("items", one, other, k, asked)
+    compared = _compare(Questions.ITEMS, one, other, k, asked)
     return statuses[0], statuses[1], compared
 
 
@@ -120,7 +142,7 @@ def compare_pictures(stable: str, shadow: str, pictures: Sequence[tuple[str, byt
     one, other = _Server(stable.rstrip("/")), _Server(shadow.rstrip("/"))
     path = f"/v1/search?k={k}&detect=false"
     asked = ((name, partial(_Server.ask, path=path, picture=picture)) for name, picture in pictures)
-    return _compare("pictures", one, other, k, asked)
+    return _compare(Questions.PICTURES, one, other, k, asked)
 
 
 def golden_pictures(store: Store, status: dict[str, Any]) -> list[tuple[str, bytes]]:
@@ -137,7 +159,7 @@ def golden_pictures(store: Store, status: dict[str, Any]) -> list[tuple[str, byt
 _Ask = Callable[[_Server], dict[str, Any] | None]
 
 
-def _compare(kind: str, one: _Server, other: _Server, k: int, asked: Iterable[tuple[str, _Ask]]) -> Compared:
+def _compare(kind: Questions, one: _Server, other: _Server, k: int, asked: Iterable[tuple[str, _Ask]]) -> Compared:
     differences, missing = [], []
     for question, ask in asked:
         answers = [ask(one), ask(other)]
@@ -149,6 +171,40 @@ def _compare(kind: str, one: _Server, other: _Server, k: int, asked: Iterable[tu
         differences.append(Difference(question, overlap(first, second, k), rank_biased_overlap(first, second)))
     times = tuple(tuple(seconds * 1000 for seconds in server.seconds) for server in (one, other))
     return Compared(kind, k, tuple(differences), tuple(missing), (times[0], times[1]))
+
+
+def keep(
+    store: Store,
+    target: Target,
+    statuses: tuple[dict[str, Any], dict[str, Any]],
+    found: Sequence[Compared],
+    *,
+    finished: datetime,
+    least_overlap: float,
+    by: str,
+) -> str:
+    """Write what was found beside the shadow `target`, for status and the board; returns the object's name.
+
+    statuses: what the index and its shadow say of themselves. Raises `NotThisShadow`, and as the store does.
+    """
+    stable, shadow = statuses
+    commit = store.stat(target.commit_name)
+    generation = shadow.get("generation")
+    if commit is None or commit.generation != generation:
+        stands = f"commit {commit.generation}" if commit else "none"
+        raise NotThisShadow(f"what was asked serves commit {generation}, and {target.commit_name} is {stands}")
+    comparison = ShadowComparison(
+        target=target,
+        generation=commit.generation,
+        shadow=IndexPrefix.parse(str(shadow.get("index_prefix"))),
+        stable=IndexPrefix.parse(str(stable.get("index_prefix"))),
+        finished=finished,
+        answers=tuple(each.summary() for each in found),
+        least_overlap=least_overlap,
+        by=by,
+    )
+    write_shadow_comparison(store, comparison)
+    return target.comparison_name(commit.generation)
 
 
 def _sample(server: _Server, categories: Sequence[dict[str, Any]], count: int) -> list[str]:
@@ -171,15 +227,15 @@ def for_programs(stable: dict[str, Any], shadow: dict[str, Any], found: Sequence
         "shadow": {name: shadow.get(name) for name in ("index_prefix", "generation")},
         "compared": [
             {
-                "kind": each.kind,
+                "kind": each.kind.value,
                 "asked": len(each.differences),
                 "missing": list(each.missing),
                 "k": each.k,
                 "overlap": round(each.overlap, 4),
                 "rank_biased_overlap": round(each.rank_biased_overlap, 4),
                 "milliseconds": {
-                    "stable": _percentiles(each.milliseconds[0]),
-                    "shadow": _percentiles(each.milliseconds[1]),
+                    "stable": _percentiles(_latency(each.milliseconds[0])),
+                    "shadow": _percentiles(_latency(each.milliseconds[1])),
                 },
                 "worst": [
                     {
@@ -200,18 +256,23 @@ def for_people(stable: dict[str, Any], shadow: dict[str, Any], found: Sequence[C
     lines = [f"stable    {stable.get('index_prefix')}", f"shadow    {shadow.get('index_prefix')}"]
     for each in found:
         lines += [
-            f"{each.kind:<9} {len(each.differences)} asked, {len(each.missing)} that the shadow doesn't have",
+            f"{each.kind.value:<9} {len(each.differences)} asked, {len(each.missing)} that the shadow doesn't have",
             f"          overlap@{each.k} {each.overlap:.3f}, rank-biased overlap {each.rank_biased_overlap:.3f}",
         ]
         for name, milliseconds in zip(("stable", "shadow"), each.milliseconds, strict=True):
-            times = _percentiles(milliseconds)
-            lines.append(f"          {name}: {times['p50']} ms in the median, 95 % within {times['p95']} ms")
+            times = _latency(milliseconds)
+            if times is not None:
+                lines.append(f"          {name}: {times.p50_ms} ms in the median, 95 % within {times.p95_ms} ms")
         lines += [f"          least alike: {one.question} ({one.overlap:.2f})" for one in each.worst if one.overlap < 1]
     return "\n".join(lines)
 
 
-def _percentiles(milliseconds: Sequence[float]) -> dict[str, float | None]:
+def _percentiles(latency: Latency | None) -> dict[str, float | None]:
+    return {"p50": latency.p50_ms if latency else None, "p95": latency.p95_ms if latency else None}
+
+
+def _latency(milliseconds: Sequence[float]) -> Latency | None:
     if not milliseconds:
-        return {"p50": None, "p95": None}
+        return None
     ordered = sorted(milliseconds)
-    return {"p50": round(statistics.median(ordered), 2), "p95": round(ordered[int(0.95 * (len(ordered) - 1))], 2)}
+    return Latency(round(statistics.median(ordered), 2), round(ordered[int(0.95 * (len(ordered) - 1))], 2))

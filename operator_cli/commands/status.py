@@ -12,8 +12,9 @@ from model_repository.bucket.store import Store
 from model_repository.documents.incidents import INCIDENTS_LIMIT, Incident, parse_incidents
 from model_repository.documents.receipts.address import Address
 from model_repository.documents.receipts.receipt import Outcome, Receipt
+from model_repository.documents.receipts.shadow_comparison import ShadowComparison
 from model_repository.errors import AccessDenied, DocumentMalformed, ObjectMissing
-from model_repository.names import Target, environment_incidents_name
+from model_repository.names import SHADOW, Target, environment_incidents_name
 from model_repository.repository import COMMITS, CommitObject, list_commits, read_live_commit
 from operator_cli.live import (
     RECEIPTS_READ,
@@ -21,6 +22,7 @@ from operator_cli.live import (
     UnreadableReceipt,
     address_or_none,
     commit_missing,
+    comparison_or_none,
     nothing_committed,
     read_live,
     read_receipt_or_none,
@@ -37,6 +39,7 @@ class TargetStatus:
     serving: the newest receipt that says served; None: no receipt does.
     incidents: what is wrong now and may pass, of the index and of its whole environment.
     denied: why nothing of it can be read; empty: it can. address: where what serves answers; None: nobody said it.
+    comparison: of a shadow, how it answered beside its index; None: nobody compared what is live there.
     """
 
     live: Live
@@ -46,6 +49,13 @@ class TargetStatus:
     incidents: tuple[Incident, ...] = ()
     denied: str = ""
     address: Address | None = None
+    comparison: ShadowComparison | None = None
+
+    @property
+    def is_shadow(self) -> bool:
+        """Whether what is committed is to serve beside its index, to nobody but who asks for it."""
+        commit = self.live.commit
+        return commit is not None and self.live.target.is_shadow_of(commit.index_prefix)
 
     @property
     def waits(self) -> bool:
@@ -109,6 +119,7 @@ def _status(store: Store, target: Target) -> TargetStatus:
         serving,
         tuple(_incidents(store, target)),
         address=address_or_none(store, serving),
+        comparison=comparison_or_none(store, target, live.generation) if target.index.endswith(SHADOW) else None,
     )
 
 

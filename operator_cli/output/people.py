@@ -9,7 +9,8 @@ from model_repository.documents.incidents import Incident
 from model_repository.documents.receipts.address import Address
 from model_repository.documents.receipts.canary_figures import CanaryFigures, TrackFigures
 from model_repository.documents.receipts.receipt import Receipt
-from model_repository.names import Target
+from model_repository.documents.receipts.shadow_comparison import AnswersCompared
+from model_repository.names import SHADOW, Target
 from model_repository.repository import CommitObject
 from operator_cli.commands.builds import BuildRow
 from operator_cli.commands.changes import Change
@@ -79,6 +80,7 @@ def rows_of_target(status: TargetStatus, now: datetime, said: Sequence[Said]) ->
         *(row for each in said if each.environment == live.target.environment for row in _rollout(status, each)),
         ("canary", _canary(receipt.canary) if isinstance(receipt, Receipt) else ""),
         ("serving", _serving(serving, now) if serving else "unknown: no receipt says that anything served"),
+        *_compared(status, now),
         ("answers at", _address(status.address) if status.address else ""),
         *(("INCIDENT", _incident(incident, now)) for incident in status.incidents),
     ]
@@ -103,6 +105,26 @@ def _comparison(found: Comparison) -> str:
         return _canary(found.figures)
     when = f"judged in {found.seconds_left:.0f} s" if found.seconds_left else "judged once there are enough answers"
     return f"{_joined(found.so_far.value.replace('-', ' '), found.why)}, {when}: {_sides(found.figures)}"
+
+
+def _compared(status: TargetStatus, now: datetime) -> list[tuple[str, str]]:
+    """How a shadow answered beside its index."""
+    found = status.comparison
+    if found is None:
+        index = status.live.target.index.removesuffix(SHADOW)
+        hint = f"not yet: indexpush compare {index} --environment {status.live.target.environment}"
+        return [("compared", hint if status.is_shadow else "")]
+    age = aged((now - found.finished) / timedelta(seconds=1))
+    less = f", less than the {found.least_overlap} that was asked for" if found.too_different else ""
+    head = f"with {found.stable}, {age} ago, {signed(found.by)}{less}"
+    return [("compared", head), *(("", _answers(each)) for each in found.answers)]
+
+
+def _answers(found: AnswersCompared) -> str:
+    alike = f"overlap@{found.k} {found.overlap:.3f}, rank-biased {found.rank_biased_overlap:.3f}"
+    times = [f"{name} p95 {it.p95_ms} ms" for name, it in (("shadow", found.shadow), ("stable", found.stable)) if it]
+    missing = f"{found.missing} that the shadow doesn't have" if found.missing else ""
+    return ", ".join(part for part in (f"{found.asked} {found.questions.value}: {alike}", missing, *times) if part)
 
 
 def _incident(incident: Incident, now: datetime) -> str:

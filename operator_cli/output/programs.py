@@ -8,6 +8,7 @@ from typing import Any
 
 from model_repository.documents.receipts.canary_figures import format_canary_figures
 from model_repository.documents.receipts.receipt import Receipt
+from model_repository.documents.receipts.shadow_comparison import describe_comparison
 from model_repository.fields import format_moment
 from model_repository.names import IndexPrefix, Target
 from model_repository.repository import CommitObject
@@ -76,6 +77,8 @@ def _target(status: TargetStatus, now: datetime) -> dict[str, Any]:
         "address": {"inside": status.address.inside, "outside": status.address.outside or None}
         if status.address
         else None,
+        "shadow": status.is_shadow,
+        "compared": describe_comparison(status.comparison) if status.comparison else None,
         "incidents": [
             {"code": each.code, "detail": each.detail, "since": format_moment(each.since)} for each in status.incidents
         ],

@@ -62,6 +62,15 @@ from model_repository.documents.receipts.filter_receipt import (
     parse_filter_receipt,
 )
 from model_repository.documents.receipts.receipt import Outcome, Receipt, format_receipt, parse_receipt
+from model_repository.documents.receipts.shadow_comparison import (
+    AnswersCompared,
+    Difference,
+    Latency,
+    Questions,
+    ShadowComparison,
+    format_shadow_comparison,
+    parse_shadow_comparison,
+)
 from model_repository.errors import DocumentMalformed
 from model_repository.names import IndexPrefix, ModelPrefix, Target
 
@@ -298,6 +307,32 @@ hosts = st.from_regex(r"https?://[a-z][-a-z0-9.]{0,30}[a-z](:[1-9][0-9]{0,3})?(/
 @settings(max_examples=25)
 def test_an_address_is_read_as_it_was_written(address: Address) -> None:
     assert parse_address(format_address(address), address.target, address.generation) == address
+
+
+shares = st.floats(0, 1)
+latencies = st.none() | st.builds(Latency, st.floats(0, 1e9), st.floats(0, 1e9))
+differences = st.lists(st.builds(Difference, printable(1000, 1), shares, shares), max_size=20).map(tuple)
+counted = st.integers(0, 10**9)
+answers = st.builds(
+    AnswersCompared,
+    *(st.sampled_from(Questions), st.integers(1, 10**9), counted, counted, shares, shares),
+    *(latencies, latencies, differences),
+)
+shadowed = st.from_regex(r"[a-z]([-a-z0-9]{0,31}[a-z0-9])?", fullmatch=True)
+comparisons = st.tuples(labels, shadowed, names, names).flatmap(
+    lambda of: st.builds(
+        ShadowComparison,
+        *(st.just(Target(of[0], of[1]).shadow), generations),
+        *(st.just(IndexPrefix(of[1], build)) for build in of[2:]),
+        *(moments, st.lists(answers, max_size=2).map(tuple), shares, printable(1000)),
+    )
+)
+
+
+@given(comparisons)
+@settings(max_examples=25)
+def test_a_comparison_of_a_shadow_is_read_as_it_was_written(found: ShadowComparison) -> None:
+    assert parse_shadow_comparison(format_shadow_comparison(found), found.target, found.generation) == found
 
 
 @given(targets, st.builds(ItemFilter, st.integers(0, 10**8), digests, printable(200), printable(1000)))

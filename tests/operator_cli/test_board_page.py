@@ -12,8 +12,15 @@ from playwright.sync_api import Browser, Page, expect
 from model_repository.documents.receipts.address import Address
 from model_repository.documents.receipts.canary_figures import CanaryFigures, TrackFigures
 from model_repository.documents.receipts.receipt import Outcome
-from model_repository.names import Target
-from model_repository.repository import write_address
+from model_repository.documents.receipts.shadow_comparison import (
+    AnswersCompared,
+    Difference,
+    Latency,
+    Questions,
+    ShadowComparison,
+)
+from model_repository.names import IndexPrefix, Target
+from model_repository.repository import write_address, write_shadow_comparison
 from operator_cli.board.identity import OwnMachine
 from operator_cli.webhook import Webhook
 from tests.chromium import chromium, faultless_page
@@ -155,6 +162,40 @@ def test_what_a_canary_shows_is_told_while_it_goes_on_beside_the_rules_that_judg
         expect(clothing).to_contain_text("undone in 4 min unless it gets on")  # type: ignore[arg-type]
         operator.receipt(generation, Outcome.SERVED, operator.build("b3"))
         expect(page.locator("tr.details:visible .comparison")).to_be_empty()
+
+
+def test_a_shadow_says_how_it_answers_beside_its_index_and_so_do_those_before_it(
+    page: Page, operator: Operator
+) -> None:
+    target, b2 = Target("production", "clothing").shadow, IndexPrefix("clothing", "b2")
+
+    def serve(build: IndexPrefix, *overlaps: float) -> None:
+        generation = operator.deployed(build, target=target)
+        if overlaps:
+            answers = tuple(
+                AnswersCompared(
+                    questions, 10, 100, 3, overlap, 0.9, Latency(1.5, 3.94), None, (Difference("i7", 0.1, 0.2),)
+                )
+                for questions, overlap in zip(Questions, overlaps, strict=True)
+            )
+            found = ShadowComparison(target, generation, build, b2, operator.clock.moment, answers, 0.9, "ada")
+            write_shadow_comparison(operator.store, found)
+
+    serve(operator.build("b3"), 0.95, 0.874)
+    shadow = row(page, "production", "clothing-shadow")
+    expect(shadow).to_contain_text("compared with b2")  # type: ignore[arg-type]
+    expect(shadow).to_contain_text("items: 95.0 % the same, 3 missing; no answer, live p95 3.9 ms")  # type: ignore[arg-type]
+    expect(shadow.locator(".worse")).to_have_text(re.compile("golden pictures: 87.4 % the same"))  # type: ignore[attr-defined]
+    figures = opened(page, "production", "clothing-shadow").locator(".figures")
+    expect(
+        figures.get_by_role("row", name="The same neighbours 95.0 % of the first 10 87.4 % of the first 10")
+    ).to_be_visible()
+    expect(page.locator("tr.details:visible .comparison")).to_contain_text("who wanted 90.0 % at least")
+    expect(page.locator("tr.details:visible .comparison")).to_contain_text("Least alike: i7 (10.0 %)")
+    serve(operator.build("b4"))
+    expect(shadow).to_contain_text("not compared with its index yet: indexpush compare clothing")  # type: ignore[arg-type]
+    expect(page.locator("tr.details:visible .comparison")).to_be_empty()
+    expect(page.locator("tr.details:visible .timeline")).to_contain_text("beside b2: items: 95.0 % the same")
 
 
 def test_what_a_canary_showed_stands_in_the_timeline(page: Page, operator: Operator) -> None:

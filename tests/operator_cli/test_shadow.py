@@ -9,15 +9,18 @@ from typing import Any
 import pytest
 
 from model_repository.documents.receipts.receipt import Outcome
-from model_repository.errors import ObjectMissing
+from model_repository.documents.receipts.shadow_comparison import describe_comparison, parse_shadow_comparison
+from model_repository.errors import DocumentMalformed, ObjectMissing
 from model_repository.names import IndexPrefix, Target
-from model_repository.repository import write_receipt
+from model_repository.repository import read_shadow_comparison, write_receipt
 from tests import builds
 from tests.operator_cli.conftest import Operator
-from tests.search_server.conftest import make_build
+from tests.search_server.conftest import PREFIX, make_build
 from tests.search_server.vector_builds import make_vector_build
 
 SHADOW = Target("production", "clothing-shadow")
+KEPT = Target("production", PREFIX.index).shadow
+"""Of what the servers here serve."""
 
 
 def test_a_shadow_is_a_commit_beside_the_index_which_is_not_touched(operator: Operator) -> None:
@@ -72,10 +75,17 @@ def test_no_name_is_too_long_for_an_index_and_too_long_for_its_shadow_in_silence
 
 
 @pytest.fixture
-def two(tmp_path: Path, start: Callable[..., Any]) -> tuple[str, str]:
-    """Servers of two builds, of which the second lacks a twentieth of the items."""
+def committed(operator: Operator) -> int:
+    """The commit of the shadow."""
+    return operator.commit(PREFIX, target=KEPT)
+
+
+@pytest.fixture
+def two(committed: int, tmp_path: Path, start: Callable[..., Any]) -> tuple[str, str]:
+    """Servers of two builds, an index and its shadow, which lacks a twentieth of the items."""
     builds_of = [make_vector_build(tmp_path / str(n), {"all": n}, 16, width=2000) for n in (200, 190)]
-    return tuple(start(build | {"WORKERS": "1"}).url for build in builds_of)  # type: ignore[return-value]
+    serves = {"WORKERS": "1", "COMMIT_GENERATION": str(committed)}
+    return tuple(start(build | serves).url for build in builds_of)  # type: ignore[return-value]
 
 
 def test_answers_are_compared_item_by_item_and_the_least_alike_are_named(
@@ -116,6 +126,66 @@ def test_golden_pictures_are_compared_where_the_index_has_one_model(
     assert [each["kind"] for each in compared] == ["items", "pictures"]
     assert (compared[1]["overlap"], compared[1]["rank_biased_overlap"]) == (1.0, 1.0)
     assert compared[1]["asked"] > 0
+
+
+@pytest.fixture
+def compared(two: tuple[str, str]) -> tuple[str, ...]:
+    """Arguments that compare the two."""
+    return ("compare", PREFIX.index, "--stable", two[0], "--shadow", two[1], "--items", "200")
+
+
+def test_what_was_compared_is_kept_and_shown_beside_the_shadow_until_another_is_committed(
+    operator: Operator, compared: tuple[str, ...], committed: int
+) -> None:
+    assert f"not yet: indexpush compare {PREFIX.index} --environment production" in operator("status").out
+    operator.environ["CLOUDSDK_CORE_ACCOUNT"] = "ada@example.com"
+    assert operator(*compared, "--least-overlap", "0.99").err == ""
+    kept = read_shadow_comparison(operator.store, KEPT, committed)
+    assert (kept.stable, kept.shadow, kept.by, kept.least_overlap) == (PREFIX, PREFIX, "ada@example.com", 0.99)
+    (answers,) = kept.answers
+    assert (answers.questions, answers.k, answers.asked, answers.missing) == ("items", 10, 190, 10)
+    assert 0.85 < answers.overlap < 0.99
+    assert len(answers.worst) == 5
+    (found,) = operator("status", "--output", "json").value["targets"]
+    assert (found["shadow"], found["compared"]) == (True, describe_comparison(kept))
+    text = operator("status").out
+    assert f"compared    with {PREFIX}, 0 s ago, by ada@example.com, less than the 0.99 that was asked for" in text
+    assert f"190 items: overlap@10 {answers.overlap:.3f}" in text
+    assert "10 that the shadow doesn't have, shadow p95" in text
+    operator(*compared)
+    assert read_shadow_comparison(operator.store, KEPT, committed).least_overlap == 0, "the newest stands"
+    operator.commit(PREFIX, target=KEPT)
+    assert operator("status", "--output", "json").value["targets"][0]["compared"] is None
+
+
+def test_what_is_not_the_shadow_that_the_bucket_knows_is_shown_and_not_kept(
+    operator: Operator, compared: tuple[str, ...], committed: int
+) -> None:
+    newer = operator.commit(PREFIX, target=KEPT)
+    said = operator(*compared, "--output", "json")
+    assert (said.code, said.value["compared"][0]["asked"]) == (0, 190)
+    assert f"serves commit {committed}, and {KEPT.commit_name} is commit {newer}" in said.err
+    elsewhere = operator(*compared, "--environment", "staging")
+    assert f"commits/staging/{KEPT.index}.json is none" in elsewhere.err
+    del operator.environ["INDEXPUSH_ENVIRONMENT"]
+    assert "not kept for status and the board: say --environment" in operator(*compared).err
+    assert list(operator.store.listing("comparisons/")) == []
+
+
+def test_a_comparison_that_stands_elsewhere_or_is_of_another_index_is_refused(
+    operator: Operator, compared: tuple[str, ...], committed: int
+) -> None:
+    operator(*compared)
+    data = operator.store.read(KEPT.comparison_name(committed), limit=100_000).data
+    with pytest.raises(DocumentMalformed, match="must stand where it says"):
+        parse_shadow_comparison(data, KEPT, committed + 1)
+    other = data.replace(str(PREFIX).encode(), b"indexes/other/b1", 1)
+    with pytest.raises(DocumentMalformed, match="no build that"):
+        parse_shadow_comparison(other, KEPT, committed)
+    with pytest.raises(DocumentMalformed, match="unknown field 'more'"):
+        parse_shadow_comparison(data.replace(b'"k"', b'"more": 1, "k"', 1), KEPT, committed)
+    operator.store.write(KEPT.comparison_name(committed), b"{}", if_generation_match=None)
+    assert operator("status", "--output", "json").value["targets"][0]["compared"] is None
 
 
 def test_a_server_that_does_not_answer_is_named(operator: Operator) -> None:

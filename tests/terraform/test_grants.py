@@ -38,7 +38,7 @@ def below(*prefixes: str, who: str, role: str, bucket: str = "acme-models") -> s
 
 
 def commits(environments: tuple[str, ...], who: str, bucket: str = "acme-models") -> set[Grant]:
-    """Everything that a person or the board may: read, and commit."""
+    """What a person or the board may: read, and commit."""
     prefixes = [f"commits/{environment}/" for environment in environments]
     return below(who=who, role=READ, bucket=bucket) | below(*prefixes, who=who, role=REPLACE, bucket=bucket)
 
@@ -99,6 +99,7 @@ PRODUCTION = {
     *environment("production"),
     *below("commits/staging/", who=account("batch"), role=REPLACE),  # and not production's: people promote
     *commits(("staging", "production"), ONCALL),
+    *below("comparisons/staging/", "comparisons/production/", who=ONCALL, role=REPLACE),
     *commits(("staging", "production"), account("board")),
     Grant(agent("gcp-sa-iap"), INVOKE, "cloud_run_v2_service indexpush-board"),
     Grant(ONCALL, "roles/iap.httpsResourceAccessor", "iap_web_cloud_run_service indexpush-board"),

@@ -1,7 +1,7 @@
 // The board: rows come by themselves; a row opens; a change is explained before it is made, and is made with a reason.
 
 import * as api from "./api.js";
-import { cells, comparison, diff, diffButton, elapsed, element, sparks, timeline } from "./view.js";
+import { cells, comparison, diff, diffButton, elapsed, element, shadow, sparks, timeline } from "./view.js";
 
 const at = (id) => document.getElementById(id);
 const rows = new Map(); // by name: what the server said
@@ -86,7 +86,7 @@ function render(name, each) {
 }
 
 function showComparison(name, each) {
-  each.details.querySelector(".comparison")?.replaceChildren(...comparison(rows.get(name).rollout?.comparison));
+  each.details.querySelector(".comparison")?.replaceChildren(...comparison(rows.get(name).rollout?.comparison), ...shadow(rows.get(name), now()));
 }
 
 function summarize(names) {

@@ -64,6 +64,42 @@ function rollout(row, now) {
     it.ends && it.pods && !found?.seconds_left ? line(`undone ${until(it.ends, now)} unless it gets on`) : null);
 }
 
+// how a shadow answers beside its index, as somebody compared them last
+function compared(row, now) {
+  if (!row.shadow) return null;
+  const found = row.compared;
+  if (!found) return element("small", { className: "rollout" }, `not compared with its index yet: indexpush compare ${row.index.replace(/-shadow$/, "")}`);
+  return element("small", { className: "rollout" }, `compared with ${buildOf(found.stable)} `, ago(found.finished, now),
+    ...found.answers.map((each) => line(alike(each), each.overlap < found.least_overlap ? "worse" : "")));
+}
+
+const alike = (one) => `${QUESTIONS[one.questions] ?? one.questions}: ${percent(one.overlap)} the same, ${one.missing.toLocaleString()} missing; ${p95Of(one.shadow)}, live ${p95Of(one.stable)}`;
+const QUESTIONS = { items: "items", pictures: "golden pictures" };
+const percent = (part) => `${(part * 100).toFixed(1)} %`;
+const p95Of = (one) => (one ? `p95 ${one.p95_ms.toFixed(1)} ms` : "no answer");
+
+// the same, whole
+export function shadow(row, now) {
+  const found = row.compared;
+  if (!found) return [];
+  const each = (name, show) => element("tr", {}, element("th", { scope: "row" }, name), ...found.answers.map((one) => element("td", {}, show(one))));
+  const worst = found.answers.flatMap((one) => one.worst).filter((one) => one.overlap < 1);
+  return [
+    element("h3", {}, `Its answers, beside those of ${buildOf(found.stable)}`),
+    element("p", {}, "Compared ", ago(found.finished, now), ` by ${found.by || "somebody (not stated)"}`, found.least_overlap ? `, who wanted ${percent(found.least_overlap)} at least` : ""),
+    element("table", { className: "figures" },
+      element("thead", {}, element("tr", {}, element("th", { scope: "col" }, ""), ...found.answers.map((one) => element("th", { scope: "col" }, QUESTIONS[one.questions] ?? one.questions)))),
+      element("tbody", {},
+        each("Asked", (one) => one.asked.toLocaleString()),
+        each("Not in the shadow", (one) => one.missing.toLocaleString()),
+        each("The same neighbours", (one) => `${percent(one.overlap)} of the first ${one.k}`),
+        each("Rank-biased overlap", (one) => one.rank_biased_overlap.toFixed(3)),
+        each("95 % of the shadow's answers within", (one) => (one.shadow ? `${one.shadow.p95_ms.toFixed(1)} ms` : "–")),
+        each("95 % of live answers within", (one) => (one.stable ? `${one.stable.p95_ms.toFixed(1)} ms` : "–")))),
+    worst.length ? element("p", {}, `Least alike: ${worst.map((one) => `${one.question} (${percent(one.overlap)})`).join(", ")}`) : "",
+  ];
+}
+
 const line = (words, kind = "") => element("span", { className: `detail ${kind}` }, words);
 const until = (moment, now) => (Date.parse(moment) > now ? `in ${duration((Date.parse(moment) - now) / 1000)}` : "any moment now");
 const p95 = (one) => (one.p95_ms === undefined ? "p95 unknown" : `p95 ${one.p95_ms.toFixed(1)} ms`);
@@ -121,7 +157,7 @@ export function cells(row, now, open) {
   return [
     element("th", { scope: "row" }, title, element("small", {}, row.environment, row.index.endsWith("-shadow") ? ", beside the index: a shadow" : "")),
     element("td", { "data-name": "State" }, state(row), commit.hold ? " " : null,
-      commit.hold ? element("span", { className: "state hold", title: commit.reason }, "on hold") : null, rollout(row, now), whys(row)),
+      commit.hold ? element("span", { className: "state hold", title: commit.reason }, "on hold") : null, rollout(row, now), compared(row, now), whys(row)),
     element("td", { "data-name": "Serving" }, buildOf(serving?.index_prefix),
       serving ? element("small", {}, "since ", ago(serving.finished, now)) : null,
       address(row),
@@ -223,6 +259,7 @@ function entry(each, now, compared, onDiff) {
       element("p", {}, `${buildOf(each.index_prefix)}, by ${each.by || "somebody (not stated)"}, in ${duration(each.seconds)}${size}`),
       each.reason ? element("p", { className: "hint" }, each.reason) : null,
       each.detail ? element("p", { className: bad ? "bad" : "hint" }, each.detail) : null,
+      each.compared ? element("p", { className: "hint" }, `beside ${buildOf(each.compared.stable)}: ${each.compared.answers.map(alike).join("; ")}`) : null,
       each.canary ? element("p", { className: "hint" }, canary(each.canary)) : null,
       ...(compared.includes(buildOf(each.index_prefix)) ? diffButton(buildOf(each.index_prefix), onDiff) : [])));
 }
