@@ -25,8 +25,8 @@ class Config:
     bucket: of the Model Repository. environments: folder of the values files.
     cluster: `kubernetes`, or what `cluster.connect` loads in its place.
     token: for `bearer`; previous_token: the one before it, good as well while it is set; may be empty.
-    audience, callers: for `google-id-token`: who the token must be for, and the e-mail addresses of the service
-        accounts that may call.
+    audience, callers, readers: for `google-id-token`: who the token must be for, and the e-mail addresses of the
+        service accounts that may have deployments made, and of those that may only look.
     notify_topic: ``projects/<project>/topics/<topic>``; empty: rollouts that are undone or stuck are told by log alone.
     project: of the traces that log lines link to; may be empty.
     revision: the commit that this webhook's image is made of; empty: nobody says.
@@ -46,6 +46,7 @@ class Config:
     port: int
     notify_topic: str
     project: str
+    readers: frozenset[str] = frozenset()
     revision: str = ""
     freshness: timedelta | None = None
 
@@ -62,7 +63,7 @@ class Config:
         """The same, and what is wrong as sentences: a setting that makes no sense is empty, or its default."""
         read = Environment(variables)
         auth = read.one_of("WEBHOOK_AUTH", AuthKind, AuthKind.BEARER)
-        token = previous = audience = callers = ""
+        token = previous = audience = callers = readers = ""
         if auth is AuthKind.BEARER:
             token = read.required(
                 "WEBHOOK_TOKEN", f"at least {_LEAST_TOKEN} random characters, for WEBHOOK_AUTH=bearer"
@@ -74,6 +75,7 @@ class Config:
         if auth is AuthKind.GOOGLE_ID_TOKEN:
             audience = read.required("WEBHOOK_AUDIENCE", "whom the tokens are for, for WEBHOOK_AUTH=google-id-token")
             callers = read.required("WEBHOOK_CALLERS", "service accounts that may call, with commas between")
+            readers = read.text("WEBHOOK_READERS")
         fresh = read.whole("FRESHNESS_SECONDS", 0, least=0, most=10**9)
         config = cls(
             environment=read.parsed("ENVIRONMENT", partial(check_label, "environment"), "the environment to deploy"),
@@ -84,7 +86,8 @@ class Config:
             token=token,
             previous_token=previous,
             audience=audience,
-            callers=frozenset(caller.strip() for caller in callers.split(",") if caller.strip()),
+            callers=_accounts(callers),
+            readers=_accounts(readers),
             host=read.text("HOST", "0.0.0.0"),  # noqa: S104 - a pod's own address
             port=read.whole("PORT", 8080, least=1, most=65535),
             notify_topic=read.topic(),
@@ -93,3 +96,7 @@ class Config:
             freshness=timedelta(seconds=fresh) if fresh else None,
         )
         return config, read.problems
+
+
+def _accounts(text: str) -> frozenset[str]:
+    return frozenset(account.strip() for account in text.split(",") if account.strip())

@@ -17,7 +17,7 @@ from cd_webhook.delivery.receipts import Receipts, committed_at
 from cd_webhook.delivery.watcher import Watcher
 from cd_webhook.filters import Filters
 from cd_webhook.http.app import Dependencies, create_app
-from cd_webhook.http.auth import make_check
+from cd_webhook.http.auth import make_checks
 from cd_webhook.http.server import serve
 from cd_webhook.telemetry.index_figures import BuildTimes, Holds, figures
 from cd_webhook.telemetry.metrics import Metrics
@@ -123,7 +123,7 @@ def assemble(config: Config, variables: Mapping[str, str], log: Log) -> Dependen
     )
     return Dependencies(
         config.project,
-        make_check(config),
+        make_checks(config),
         delivery,
         filters,
         Watcher(delivery, on_sweep=saw),

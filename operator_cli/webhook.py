@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
@@ -12,6 +12,7 @@ from typing import ClassVar
 from urllib.parse import urlsplit
 
 from manifests.canary import Canary, parse_canary
+from model_repository.deployment import AuthKind
 from model_repository.documents.receipts.address import parse_url
 from model_repository.documents.receipts.canary_figures import CanaryFigures, parse_canary_figures
 from model_repository.documents.receipts.receipt import printable
@@ -94,33 +95,50 @@ class Said:
 
 @dataclass(frozen=True, slots=True)
 class Webhook:
-    """url: where it is reached from here, with any path. token: what it asks for; empty: nothing."""
+    """url: where it is reached from here, with any path. token: what it asks for; empty: nothing.
+
+    tokens: gives one for an audience, in place of that; raises `NoIdentityToken`.
+    """
 
     url: str
     token: str = ""
+    tokens: Callable[[str], str] | None = None
 
     @classmethod
     def named(cls, url: str, environ: Mapping[str, str]) -> Webhook:
-        """The one that an option names. Raises `UsageRefused`."""
+        """The one that an option names; CD_WEBHOOK_AUTH is as the function has it. Raises `UsageRefused`."""
         try:
-            return cls(parse_url(url), environ.get("CD_WEBHOOK_TOKEN", ""))
+            parse_url(url)
         except NameRefused as error:
             raise UsageRefused(f"--webhook {error}") from None
+        if environ.get("CD_WEBHOOK_AUTH") == AuthKind.GOOGLE_ID_TOKEN:
+            # takes a while to import, and only those who ask by it pay for it (docs/operations.md)
+            from model_repository.identity_tokens import IdentityTokens  # noqa: PLC0415
+
+            return cls(url, tokens=IdentityTokens())
+        return cls(url, environ.get("CD_WEBHOOK_TOKEN", ""))
 
     def ask(self) -> Said:
         """Raises `WebhookSilent`."""
         parts = urlsplit(self.url)
-        where = f"{parts.scheme}://{parts.netloc}/v1/rollouts"
+        origin = f"{parts.scheme}://{parts.netloc}"
+        where = f"{origin}/v1/rollouts"
         try:
-            return _parse(self._get(where), where)
+            return _parse(self._get(where, self._token_for(origin)), where)
         except DocumentMalformed as error:
             raise WebhookSilent(f"no answer of a CD webhook: {error}") from None
 
-    def _get(self, where: str) -> bytes:
+    def _token_for(self, origin: str) -> str:
+        try:
+            return self.tokens(origin) if self.tokens else self.token
+        except TransientError as error:
+            raise WebhookSilent(str(error)) from None
+
+    def _get(self, where: str, token: str) -> bytes:
         # takes a while to import, and only those who ask pay for it (docs/operations.md)
         import requests  # noqa: PLC0415
 
-        headers = {"Authorization": f"Bearer {self.token}"} if self.token else {}
+        headers = {"Authorization": f"Bearer {token}"} if token else {}
         end, body = time.monotonic() + _SECONDS, b""
         try:
             with requests.get(where, headers=headers, timeout=_SECONDS, allow_redirects=False, stream=True) as answer:
@@ -137,7 +155,8 @@ class Webhook:
 
 def _refused(where: str, status: int) -> str:
     if status in {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}:
-        return f"{where} refuses to say ({status}): set CD_WEBHOOK_TOKEN to the webhook's token"
+        mend = "set CD_WEBHOOK_TOKEN to the webhook's token, or let this account look (WEBHOOK_READERS)"
+        return f"{where} refuses to say ({status}): {mend}"
     if status == HTTPStatus.NOT_FOUND:
         return f"{where} isn't there: an older webhook, or a Spinnaker"
     return f"{where} answers {status}: see its log"

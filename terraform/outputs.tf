@@ -24,7 +24,7 @@ output "webhooks" {
     for name, each in local.environments : name => {
       namespace = each.namespace
       address   = try(google_compute_address.webhook[name].address, null)
-      variables = merge(local.traces, {
+      variables = merge(local.traces, contains(local.asked_by_board, name) ? { WEBHOOK_READERS = local.accounts.board } : {}, {
         ENVIRONMENT      = name
         MODEL_REPOSITORY = "gs://${var.bucket}"
         NOTIFY_TOPIC     = "projects/${var.project.id}/topics/indexpush-reports"

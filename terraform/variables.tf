@@ -69,8 +69,9 @@ variable "operators" {
     members: who may commit to every environment (group:search@example.com).
     image: the operator's command (operator_cli/Dockerfile). With it prune runs daily, and those members have the board, behind
     Identity-Aware Proxy, which wants a project that belongs to an organisation. Without it neither is made.
+    webhooks: environments whose webhook the board asks how rollouts go; all unless stated. A Spinnaker doesn't say.
   EOT
-  type        = object({ members = list(string), image = optional(string) })
+  type        = object({ members = list(string), image = optional(string), webhooks = optional(list(string)) })
   default     = { members = [] }
 }
 

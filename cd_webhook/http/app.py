@@ -20,7 +20,7 @@ from cd_webhook.check import Checked
 from cd_webhook.delivery.deliver import Delivery, Rejected
 from cd_webhook.delivery.watcher import Watcher
 from cd_webhook.filters import Filters
-from cd_webhook.http.auth import Check, NotAllowed, Unauthenticated
+from cd_webhook.http.auth import Check, Checks, NotAllowed, Unauthenticated
 from cd_webhook.status import describe_all, describe_one, describe_rollouts
 from cd_webhook.telemetry.metrics import Metrics
 from model_repository import CONTRACT, __version__
@@ -46,12 +46,13 @@ STATUS: tuple[tuple[type[Exception], HTTPStatus], ...] = (
 class Dependencies:
     """What the door opens to.
 
-    project: of the traces that log lines link to; may be empty. checks: tries the set-up, see `check.check`.
+    project: of the traces that log lines link to; may be empty. may: who calls. checks: tries the set-up, see
+    `check.check`.
     revision: the commit that this is made of; may be empty.
     """
 
     project: str
-    check: Check
+    may: Checks
     delivery: Delivery
     filters: Filters
     watcher: Watcher
@@ -98,7 +99,7 @@ class _Door:
     async def webhook(self, request: Request) -> Response:
         with tracing({}, request.headers, self._given.project):
             # Before a byte of the body is read: nobody makes us keep what a stranger sends.
-            caller = await run_in_threadpool(self._guarded, request, lambda: self._check(request))
+            caller = await run_in_threadpool(self._guarded, request, lambda: self._check(request, self._given.may.call))
             if isinstance(caller, JSONResponse):
                 caller.headers["connection"] = "close"
                 return caller
@@ -143,9 +144,9 @@ class _Door:
     async def metrics(self, _: Request) -> Response:
         return Response(self._given.metrics.text(self._given.watcher.watching), media_type=_PROMETHEUS)
 
-    def _check(self, request: Request) -> str:
+    def _check(self, request: Request, check: Check) -> str:
         """The caller's name; raises as `Check` does."""
-        return self._given.check(request.headers.get("authorization", ""))
+        return check(request.headers.get("authorization", ""))
 
     def _guarded(self, request: Request, act: Callable[[], T]) -> T | JSONResponse:
         """Act, and turn whatever is raised into an answer."""
@@ -177,7 +178,7 @@ class _Door:
         return _answer(HTTPStatus.OK, {"outcome": outcome, "detail": result.detail}, processed=True)
 
     def _apply_filter(self, request: Request) -> JSONResponse:
-        self._check(request)
+        self._check(request, self._given.may.call)
         index = check_label("index", request.path_params["index"])
         receipt = self._given.filters.apply(index)
         if receipt is None:
@@ -187,19 +188,19 @@ class _Door:
         return _answer(HTTPStatus.OK, said, processed=True)
 
     def _withdraw(self, request: Request) -> JSONResponse:
-        self._check(request)
+        self._check(request, self._given.may.call)
         detail = self._delivery.withdraw(check_label("index", request.path_params["index"]))
         return _answer(HTTPStatus.OK, {"detail": detail}, processed=True)
 
     def _all_deployments(self, request: Request) -> JSONResponse:
-        self._check(request)
+        self._check(request, self._given.may.call)  # it counts as a sweep
         it = self._delivery
         described = describe_all(it.cluster, it.environment)
         self._given.metrics.swept()
         return JSONResponse({"deployments": described})
 
     def _one_deployment(self, request: Request) -> JSONResponse:
-        self._check(request)
+        self._check(request, self._given.may.look)
         it, index = self._delivery, request.path_params["index"]
         try:
             found = describe_one(it.cluster, it.environment, check_label("index", index))
@@ -212,13 +213,13 @@ class _Door:
 
     def _all_rollouts(self, request: Request) -> JSONResponse:
         # people's boards ask every few seconds: no sweep, which is what `/v1/deployments` counts as
-        self._check(request)
+        self._check(request, self._given.may.look)
         it = self._delivery
         found = describe_rollouts(it.cluster, it.clock.now(), it.canaries.figures)
         return JSONResponse({"environment": it.environment, "rollouts": found})
 
     def _say_what_is_wrong(self, request: Request) -> JSONResponse:
-        self._check(request)
+        self._check(request, self._given.may.look)
         it = self._delivery
         checks = [{"what": each.what, "ok": each.ok, "text": each.text} for each in self._given.checks()]
         said = {"version": __version__, "revision": self._given.revision, "contract": CONTRACT}

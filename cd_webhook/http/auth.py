@@ -5,6 +5,7 @@ from __future__ import annotations
 import hmac
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any, ClassVar
 
@@ -46,13 +47,27 @@ class KeysUnavailable(TransientError):
     code: ClassVar[str] = "keys-unavailable"
 
 
-def make_check(config: Config) -> Check:
-    """The check that the configuration asks for."""
+@dataclass(frozen=True, slots=True)
+class Checks:
+    """call: of who may have anything done. look: of who may ask how it goes, which those may, too."""
+
+    call: Check
+    look: Check
+
+    @classmethod
+    def same(cls, check: Check) -> Checks:
+        """Of those who may do both."""
+        return cls(check, check)
+
+
+def make_checks(config: Config, verify: Verify | None = None) -> Checks:
+    """The checks that the configuration asks for. verify: Google's own by default."""
     if config.auth is AuthKind.NONE:
-        return lambda _: "anyone"
+        return Checks.same(lambda _: "anyone")
     if config.auth is AuthKind.BEARER:
-        return bearer_check(config.token, config.previous_token)
-    return google_check(verify_for(config.audience, google_requests.Request()), config.callers)
+        return Checks.same(bearer_check(config.token, config.previous_token))
+    verify = verify or verify_for(config.audience, google_requests.Request())
+    return Checks(google_check(verify, config.callers), google_check(verify, config.callers | config.readers))
 
 
 def bearer_check(current: str, previous: str = "") -> Check:
@@ -81,7 +96,8 @@ def google_check(verify: Verify, callers: frozenset[str]) -> Check:
             raise Unauthenticated(f"the identity token is no good: {error}") from None
         caller = str(claims.get("email", ""))
         if claims.get("email_verified") is not True or caller not in callers:
-            raise NotAllowed(f"{caller[:200]!r} may not call; add it to WEBHOOK_CALLERS if it should")
+            mend = "add it to WEBHOOK_CALLERS if it should, or to WEBHOOK_READERS if it is only to look"
+            raise NotAllowed(f"{caller[:200]!r} may not do this; {mend}")
         return caller
 
     return check

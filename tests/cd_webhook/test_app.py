@@ -9,6 +9,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from starlette.routing import Route
 from starlette.testclient import TestClient
 
 from cd_webhook.check import Checked
@@ -17,7 +18,7 @@ from cd_webhook.delivery.deliver import Rejected, ValuesFault
 from cd_webhook.delivery.watcher import Watcher
 from cd_webhook.filters import Filters
 from cd_webhook.http.app import Dependencies, create_app, refusal
-from cd_webhook.http.auth import KeysUnavailable, NotAllowed, Unauthenticated, bearer_check
+from cd_webhook.http.auth import Checks, KeysUnavailable, NotAllowed, Unauthenticated, bearer_check
 from cd_webhook.state import Rollout
 from cd_webhook.telemetry.metrics import Metrics
 from model_repository import CONTRACT, __version__
@@ -37,10 +38,10 @@ URL = "/webhooks/webhook/indexpush"
 class Stage:
     """A running webhook."""
 
-    def __init__(self, scene: Scene, token: str = "") -> None:
+    def __init__(self, scene: Scene, token: str = "", may: Checks | None = None) -> None:
         self.scene = scene
         self.lines = scene.lines
-        check = bearer_check(token) if token else lambda _: "anyone"
+        may = may or Checks.same(bearer_check(token) if token else lambda _: "anyone")
         watcher = Watcher(scene.delivery, sweep_seconds=0.1)
         filters = Filters(
             environment="test",
@@ -52,7 +53,7 @@ class Stage:
         )
         dependencies = Dependencies(
             "acme",
-            check,
+            may,
             scene.delivery,
             filters,
             watcher,
@@ -60,7 +61,8 @@ class Stage:
             lambda: [Checked("bucket", "gone", ok=False)],
             "0123abcd",
         )
-        self.client = TestClient(create_app(dependencies))
+        self.app = create_app(dependencies)
+        self.client = TestClient(self.app)
 
     def until(self, generation: int, outcome: str) -> None:
         end = time.monotonic() + 60
@@ -290,6 +292,31 @@ def test_who_asks_how_rollouts_go_is_no_sweep_and_is_checked() -> None:
     stage.scene.clock.moment += timedelta(seconds=500)
     assert stage.client.get("/v1/rollouts", headers=right).status_code == 200
     assert 'indexpush_sweep_age_seconds{environment="test"} 500.0' in stage.client.get("/metrics").text, before
+
+
+def test_who_may_only_look_can_not_have_anything_done_nor_count_as_a_sweep() -> None:
+    reader = "Bearer r3ader"
+    stage = Stage(Scene(), may=Checks(call=bearer_check("caller"), look=bearer_check("caller", "r3ader")))
+    stage.scene.serve(1)
+    doors = {  # and what a reader is told there
+        ("GET", "/v1/rollouts"): 200,
+        ("GET", "/v1/deployments/home-store"): 200,
+        ("GET", "/v1/check"): 200,
+        ("GET", "/v1/deployments"): 401,
+        ("POST", URL): 401,
+        ("POST", "/v1/filters/home-store"): 401,
+        ("DELETE", "/v1/deployments/home-store"): 401,
+    }
+    guarded = {
+        (method, route.path.replace("{index}", "home-store").replace("{source}", "indexpush"))
+        for route in stage.app.routes
+        if isinstance(route, Route) and route.path not in ("/livez", "/readyz", "/metrics")
+        for method in (route.methods or set()) - {"HEAD"}
+    }
+    assert doors.keys() == guarded
+    for (method, path), status in doors.items():
+        said = stage.client.request(method, path, headers={"authorization": reader})
+        assert (method, path, said.status_code) == (method, path, status)
 
 
 def test_what_somebody_changed_by_hand_is_reported(stage: Stage) -> None:

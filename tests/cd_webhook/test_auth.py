@@ -16,7 +16,16 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from google.auth import crypt, jwt
 from google.auth import exceptions as google_errors
 
-from cd_webhook.http.auth import KeysUnavailable, NotAllowed, Unauthenticated, bearer_check, google_check, verify_for
+from cd_webhook.config import Config
+from cd_webhook.http.auth import (
+    KeysUnavailable,
+    NotAllowed,
+    Unauthenticated,
+    bearer_check,
+    google_check,
+    make_checks,
+    verify_for,
+)
 
 AUDIENCE = "https://webhook.example"
 CALLER = "function@acme.iam.gserviceaccount.com"
@@ -155,6 +164,19 @@ def claims(**changes: Any) -> Any:
         return {"email": "function@acme", "email_verified": True, **changes}
 
     return verify
+
+
+def test_a_reader_may_look_and_a_caller_may_do_both() -> None:
+    google = {"WEBHOOK_AUTH": "google-id-token", "WEBHOOK_AUDIENCE": AUDIENCE, "WEBHOOK_CALLERS": "function@acme"}
+    config = Config.from_environment(
+        {"ENVIRONMENT": "test", "MODEL_REPOSITORY": "gs://acme"} | google | {"WEBHOOK_READERS": "board@acme, ada@acme"}
+    )
+    checks = make_checks(config, lambda _: {"email": "board@acme", "email_verified": True})
+    assert checks.look(bearer("t")) == "board@acme"
+    with pytest.raises(NotAllowed, match="WEBHOOK_READERS if it is only to look"):
+        checks.call(bearer("t"))
+    checks = make_checks(config, claims())
+    assert checks.look(bearer("t")) == checks.call(bearer("t")) == "function@acme"
 
 
 def test_a_service_account_that_may_call_gets_in() -> None:

@@ -12,6 +12,7 @@ import kubernetes_validate
 import pytest
 import yaml
 
+from cd_webhook.config import Config
 from manifests.metadata import NAME, SEARCH, deployment_selector
 from manifests.render import render
 from manifests.values import load_values
@@ -125,6 +126,19 @@ def test_a_collector_is_one_line_which_webhook_and_pods_then_tell(tmp_path: Path
     assert {name for name in told if name not in without} == {"OTEL_EXPORTER_OTLP_ENDPOINT"}
     assert spans_wanted(told)
     assert spans_wanted(load_values("production", folder=overlay, variables=told).env)
+
+
+def test_a_board_is_one_line_by_which_the_webhook_lets_it_look(tmp_path: Path) -> None:
+    (webhook,) = (value for value in built_with("board", tmp_path) if value["kind"] == "Deployment")
+    (container,) = webhook["spec"]["template"]["spec"]["containers"]
+    told = {each["name"]: each.get("value", "") for each in container["env"]}
+    known = {
+        "WEBHOOK_AUTH": "google-id-token",
+        "WEBHOOK_AUDIENCE": "http://10.0.0.5",
+        "WEBHOOK_CALLERS": "function@acme",
+    }
+    config = Config.from_environment(told | known | {"MODEL_REPOSITORY": "gs://acme-models"})
+    assert config.readers == {"indexpush-board@PROJECT.iam.gserviceaccount.com"}
 
 
 def test_pod_monitors_are_for_whoever_has_their_operator(tmp_path: Path) -> None:

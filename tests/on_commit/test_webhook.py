@@ -10,6 +10,7 @@ import pytest
 from google.auth import exceptions
 
 from model_repository.deployment import AnswerOutcome, AuthKind
+from model_repository.identity_tokens import IdentityTokens
 from model_repository.names import IndexPrefix, Target
 from model_repository.telemetry.log import tracing
 from on_commit import webhook as webhook_module
@@ -18,7 +19,6 @@ from on_commit.config import Config
 from on_commit.webhook import (
     EnvironmentUnknown,
     HttpWebhook,
-    IdTokens,
     WebhookAnswer,
     WebhookNotNow,
     WebhookRefused,
@@ -196,7 +196,7 @@ class _Credentials:
 def test_an_identity_token_is_used_for_as_long_as_it_lasts(monkeypatch: pytest.MonkeyPatch) -> None:
     credentials = _Credentials()
     monkeypatch.setattr("google.oauth2.id_token.fetch_id_token_credentials", lambda *_a, **_k: credentials)
-    tokens = IdTokens()
+    tokens = IdentityTokens()
     assert [tokens("https://cd"), tokens("https://cd")] == ["token-1", "token-1"]
     credentials.valid = False  # an hour later
     assert tokens("https://cd") == "token-2"
@@ -218,5 +218,5 @@ def test_a_token_that_is_not_to_be_had_is_told_by_kind(
         raise error
 
     monkeypatch.setattr("google.oauth2.id_token.fetch_id_token_credentials", fetch)
-    with pytest.raises(family):
-        IdTokens()("https://cd.example.com")
+    with pytest.raises(family, match=r"https://cd\.example\.com: no identity token"):
+        HttpWebhook(config("https://cd.example.com/hook", webhook_auth=AuthKind.GOOGLE_ID_TOKEN)).send(REQUEST)

@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+import json
+import os
+import subprocess
+import sys
+import threading
+from base64 import urlsafe_b64encode
 from collections.abc import Iterator
 from datetime import timedelta
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
+from google.auth.exceptions import DefaultCredentialsError
 
 from model_repository.documents.receipts.receipt import Outcome
 from model_repository.fields import format_moment
@@ -126,6 +135,64 @@ def test_an_answer_that_makes_no_sense_says_which(webhook: Answers, status: int,
     webhook.status, webhook.body = status, body
     with pytest.raises(WebhookSilent, match=words):
         Webhook(webhook.url, TOKEN).ask()
+
+
+class _Metadata(BaseHTTPRequestHandler):
+    """Google's metadata server: an identity token, which says whom it is for."""
+
+    def do_GET(self) -> None:
+        asked = parse_qs(urlsplit(self.path).query)
+        told = ("application/json", '{"email": "board@acme"}')
+        if "audience" in asked:
+            told = ("text/plain", identity_token(asked["audience"][0]))
+        self.send_response(200)
+        self.send_header("metadata-flavor", "Google")
+        self.send_header("content-type", told[0])
+        self.end_headers()
+        self.wfile.write(told[1].encode())
+
+    def log_message(self, *_: Any) -> None:
+        pass
+
+
+def identity_token(audience: str) -> str:
+    parts = ({"alg": "none"}, {"aud": audience, "exp": 4_000_000_000})
+    return ".".join([*(urlsafe_b64encode(json.dumps(part).encode()).decode().rstrip("=") for part in parts), "c2ln"])
+
+
+def test_a_board_that_runs_as_a_service_account_shows_its_identity_token(webhook: Answers) -> None:
+    webhook.rollouts = [rollout("clothing", 1)]
+    webhook.token = identity_token(webhook.url)
+    asked = "import sys; from operator_cli.webhook import Webhook; print(Webhook.named(sys.argv[1], os.environ).ask())"
+    command = [sys.executable, "-c", f"import os; {asked}", f"{webhook.url}/webhooks/webhook/indexpush"]
+    with ThreadingHTTPServer(("127.0.0.1", 0), _Metadata) as server:
+        threading.Thread(target=server.serve_forever).start()
+        here = f"127.0.0.1:{server.server_address[1]}"
+        # google-auth reads where the metadata server is when it is imported, hence the process
+        metadata = {"GCE_METADATA_HOST": here, "GCE_METADATA_IP": here, "CLOUDSDK_CONFIG": "/nonexistent"}
+        try:
+            said = subprocess.run(
+                command,
+                env=os.environ | metadata | {"CD_WEBHOOK_AUTH": "google-id-token", "CD_WEBHOOK_TOKEN": "unused"},
+                capture_output=True,
+                text=True,
+                check=True,
+            )
+        finally:
+            server.shutdown()
+    assert "wanted=3" in said.stdout
+
+
+def test_a_token_that_is_not_to_be_had_is_said_and_nothing_is_asked(
+    webhook: Answers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fetch(*_arguments: object, **_options: object) -> None:
+        raise DefaultCredentialsError("none")
+
+    monkeypatch.setattr("google.oauth2.id_token.fetch_id_token_credentials", fetch)
+    with pytest.raises(WebhookSilent, match=r"no identity token \(none\); run it as a service account"):
+        Webhook.named(webhook.url, {"CD_WEBHOOK_AUTH": "google-id-token"}).ask()
+    assert not webhook.asked.is_set()
 
 
 def test_what_pods_say_is_one_printable_line(webhook: Answers) -> None:

@@ -39,6 +39,7 @@ class Answers:
     status: int = 200
     body: Any = None
     rollouts: list[dict[str, Any]] = field(default_factory=list)
+    token: str = TOKEN
     open: threading.Event = field(default_factory=threading.Event)
     asked: threading.Event = field(default_factory=threading.Event)
 
@@ -59,7 +60,7 @@ def answering() -> Iterator[Answers]:
         def do_GET(self) -> None:
             it.asked.set()
             it.open.wait()
-            known = self.headers.get("authorization") == f"Bearer {TOKEN}" and self.path == "/v1/rollouts"
+            known = self.headers.get("authorization") == f"Bearer {it.token}" and self.path == "/v1/rollouts"
             body = it.answer()
             self.send_response(it.status if known else 401)
             self.send_header("content-length", str(len(body)))

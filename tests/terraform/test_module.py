@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import re
 from collections.abc import Callable
@@ -16,6 +17,8 @@ from model_repository.telemetry.spans import spans_wanted
 from notify.config import Config as NotifyConfig
 from on_commit.config import Config as FunctionConfig
 from on_commit.event import Sweep, read_event
+from operator_cli.arguments import parse_arguments
+from operator_cli.webhook import Webhook
 from tests.terraform.conftest import SMALLEST, Terraform
 from tests.terraform.plan import Grant, grants, resources
 
@@ -105,6 +108,43 @@ def test_function_and_webhook_take_the_variables_that_they_are_given(terraform: 
     assert webhook.callers == {made["service_config"][0]["service_account_email"]}
     assert webhook.notify_topic == function.notify_topic
     assert resources(plan, "google_compute_address") == {}  # it is elsewhere
+
+
+def board_of(plan: dict[str, Any]) -> tuple[dict[str, Any], argparse.Namespace, dict[str, str]]:
+    """What the board runs in, its arguments as the command reads them, and its variables."""
+    (made,) = (each["template"][0] for each in resources(plan, "google_cloud_run_v2_service").values())
+    (container,) = made["containers"]
+    return made, parse_arguments(container["args"]), {each["name"]: each["value"] for each in container["env"]}
+
+
+def test_the_board_asks_the_webhooks_as_one_that_may_only_look_there(terraform: Terraform) -> None:
+    urls = {name: f"https://{name}.example/webhooks/webhook/indexpush" for name in ("production", "staging")}
+    everything = SMALLEST | {
+        "environments": {name: {"webhook_url": url} for name, url in urls.items()},
+        "operators": {"members": [], "image": "operator:0.1.0"},
+        "network": {"network": "shop", "subnetwork": "shop-eu"},
+    }
+    plan = terraform.plan(".", everything)
+    made, arguments, variables = board_of(plan)
+    assert (arguments.sign_in, arguments.webhook) == ("iap", list(urls.values()))
+    asked = Webhook.named(arguments.webhook[0], variables)
+    assert (asked.tokens is not None, asked.token) == (True, "")
+    (within,) = made["vpc_access"]
+    assert (within["egress"], within["network_interfaces"][0]["subnetwork"]) == ("PRIVATE_RANGES_ONLY", "shop-eu")
+    for each in plan["planned_values"]["outputs"]["webhooks"]["value"].values():
+        webhook = WebhookConfig.from_environment(each["variables"])
+        assert webhook.readers == {made["service_account"]}
+        assert webhook.readers.isdisjoint(webhook.callers)
+
+    some = everything | {"operators": {"members": [], "image": "operator:0.1.0", "webhooks": ["staging"]}}
+    plan = terraform.plan(".", some)
+    assert board_of(plan)[1].webhook == [urls["staging"]]
+    told = {name: each["variables"] for name, each in plan["planned_values"]["outputs"]["webhooks"]["value"].items()}
+    assert [name for name, of in told.items() if "WEBHOOK_READERS" in of] == ["staging"]
+
+    none = everything | {"operators": {"members": [], "image": "operator:0.1.0", "webhooks": []}}
+    made, arguments, _ = board_of(terraform.plan(".", none))
+    assert (arguments.webhook, made["vpc_access"]) == ([], [])
 
 
 def test_a_collector_is_told_to_those_who_trace_and_to_nobody_unless_it_is_named(terraform: Terraform) -> None:

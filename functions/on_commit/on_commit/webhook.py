@@ -7,15 +7,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from http import HTTPStatus
 from typing import Any, ClassVar, Protocol
-from urllib.parse import urlsplit
 
 import requests
-from google.auth import exceptions as auth_exceptions
-from google.auth.transport.requests import Request as AuthRequest
-from google.oauth2 import id_token
 
 from model_repository.deployment import AnswerOutcome, AuthKind, DeploymentRequest
 from model_repository.errors import DocumentMalformed, PermanentError, TransientError
+from model_repository.identity_tokens import IdentityTokens, NoIdentityToken, audience_of
 from model_repository.names import Target
 from model_repository.telemetry.log import trace_headers
 from model_repository.telemetry.spans import Kind, note, span, traceparent
@@ -107,7 +104,7 @@ class HttpWebhook:
     def __init__(self, config: Config, tokens: Callable[[str], str] | None = None) -> None:
         """Make the client. tokens: gives an identity token for an audience; Google's own by default."""
         self._config = config
-        self._tokens = tokens or IdTokens()
+        self._tokens = tokens or IdentityTokens()
 
     def send(self, request: DeploymentRequest) -> WebhookAnswer:
         """See `Webhook.send`."""
@@ -159,8 +156,7 @@ class HttpWebhook:
             raise WebhookSetup(f"{url}: {error}; the webhook's release must match the function's") from error
 
     def _at_origin(self, environment: str, path: str) -> str:
-        parts = urlsplit(self._url(environment))
-        return f"{parts.scheme}://{parts.netloc}{path}"
+        return f"{audience_of(self._url(environment))}{path}"
 
     def _url(self, environment: str) -> str:
         url = self._config.webhook_for(environment)
@@ -180,34 +176,10 @@ class HttpWebhook:
             case AuthKind.BEARER:
                 return {"Authorization": f"Bearer {self._config.webhook_token}"}
             case AuthKind.GOOGLE_ID_TOKEN:
-                parts = urlsplit(url)
-                return {"Authorization": f"Bearer {self._tokens(f'{parts.scheme}://{parts.netloc}')}"}
-
-
-class IdTokens:
-    """Google's identity tokens for the service account that the function runs as, each used for as long as it lasts."""
-
-    def __init__(self) -> None:
-        self._credentials: dict[str, Any] = {}
-
-    def __call__(self, audience: str) -> str:
-        """A valid token for `audience`. Raises `WebhookUnavailable` or `WebhookRefused`."""
-        try:
-            if audience not in self._credentials:
-                self._credentials[audience] = id_token.fetch_id_token_credentials(  # type: ignore[no-untyped-call]
-                    audience, request=AuthRequest()
-                )
-            credentials = self._credentials[audience]
-            if not credentials.valid:
-                credentials.refresh(AuthRequest())
-            return str(credentials.token)
-        except auth_exceptions.GoogleAuthError as error:
-            if isinstance(error, auth_exceptions.TransportError) or error.retryable:
-                raise WebhookUnavailable(f"{audience}: no identity token yet ({error}); it may pass") from error
-            raise WebhookSetup(
-                f"{audience}: no identity token to be had ({error}); run the function as a service account, "
-                "or choose another CD_WEBHOOK_AUTH"
-            ) from error
+                try:
+                    return {"Authorization": f"Bearer {self._tokens(audience_of(url))}"}
+                except NoIdentityToken as error:
+                    raise (WebhookUnavailable if error.may_pass else WebhookSetup)(str(error)) from error
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ variable "region" {
 }
 
 variable "operators" {
-  type    = object({ members = list(string), image = optional(string) })
+  type    = object({ members = list(string), image = optional(string), webhooks = optional(list(string)) })
   default = { members = [] }
 }
 
