@@ -25,9 +25,9 @@ from model_repository.documents.receipts.filter_receipt import FilterOutcome
 from model_repository.documents.receipts.receipt import Outcome, Receipt, parse_receipt
 from model_repository.names import Target
 from model_repository.repository import read_filter_receipt, write_filter
-from operator_cli.commands.compare import compare_items
+from operator_cli.commands.compare import compare_items, keep
 from operator_cli.commands.status import TargetStatus, status
-from operator_cli.webhook import Webhook
+from operator_cli.webhook import Comparison, Webhook
 
 ROOT = Path(__file__).resolve().parents[2]
 CATALOGUE = ROOT / "local_stack" / "demo" / "home_store"
@@ -183,10 +183,18 @@ def test_the_bucket_says_where_an_index_answers(scene: Scene, monkeypatch: pytes
 def test_a_good_build_is_promoted_while_callers_ask_and_none_of_them_notices(scene: Scene) -> None:
     url = scene.stack.service_url(TARGET.index)
     assert url
+    shown: list[Comparison] = []
+
+    def shows_figures() -> bool:
+        progress = scene.webhook.ask().of(TARGET, generation)
+        shown.extend([progress.comparison] if progress and progress.comparison else [])
+        return bool(shown)
+
     with Client(url, scene.items) as before_it, Client(url, scene.items, connections=4) as client:
         generation = scene.commit()
         scene.watched()
         with Client(url, scene.items, connections=4) as during_it:
+            until(shows_figures, 60.0)
             receipt = scene.receipt(generation)
             scene.settled()
     assert receipt.outcome is Outcome.SERVED, receipt.detail
@@ -196,6 +204,9 @@ def test_a_good_build_is_promoted_while_callers_ask_and_none_of_them_notices(sce
     assert receipt.canary.canary.probes >= 40
     assert receipt.canary.canary.probes_failed == receipt.canary.canary.errors == 0
     assert receipt.canary.stable.requests > receipt.canary.stable.probes / 2
+    (first,) = shown
+    assert 0 < first.figures.canary.probes <= receipt.canary.canary.probes
+    assert (first.figures.wrong_answers, first.figures.canary.pods, first.figures.stable.pods) == (0, 1, 1)
     for one in (before_it, client, during_it):
         assert one.traffic.failures == ()
         assert one.traffic.requests > 20
@@ -234,8 +245,13 @@ def test_what_is_sold_out_is_gone_from_all_pods_soon_after_the_upload_and_nothin
     assert client.traffic.failures == ()
 
 
-def test_a_shadow_serves_beside_the_index_and_goes_with_its_commit_and_callers_notice_nothing(scene: Scene) -> None:
+def test_a_shadow_serves_beside_the_index_and_goes_with_its_commit_and_callers_notice_nothing(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
     scene.settled()
+    for name, value in scene.stack.variables().items():
+        monkeypatch.setenv(name, value)
+    store = GcsStore(scene.bucket.name)
     shadow, cluster = TARGET.shadow, scene.stack.cluster
     url = scene.stack.service_url(TARGET.index)
     assert url
@@ -248,8 +264,13 @@ def test_a_shadow_serves_beside_the_index_and_goes_with_its_commit_and_callers_n
         assert (receipt.outcome, receipt.canary) == (Outcome.SERVED, None), receipt.detail
         address = scene.stack.service_url(shadow.index)
         assert address
-        _, answers, compared = compare_items(url, address, 20, 10)
+        live, answers, compared = compare_items(url, address, 20, 10)
         assert (answers["generation"], compared.overlap) == (receipt.generation, 1.0)
+        keep(store, shadow, (live, answers), [compared], finished=receipt.finished, least_overlap=0.9, by="ada")
+        (found,) = status(store, shadow.environment, shadow.index)
+        assert isinstance(found, TargetStatus)
+        assert found.comparison
+        assert (found.comparison.answers[0].asked, found.comparison.too_different) == (20, False)
         blob.delete()
         scene.stack.sweep()
         until(lambda: cluster.deployment(shadow.index) is None, 60.0)
