@@ -5,8 +5,8 @@ and writes them through the store of a `bucket`; `builds` says whether a build i
 differ, `deployment` what is asked of the CD side. Beside them stands what every program has: `environment`, `errors`,
 `exit_codes`, `fields`, `telemetry`, `clock`.
 
-Everything but `bucket.gcs_store` and `telemetry.open_telemetry` is the standard library alone, so that every deployable
-can carry it.
+Everything but `bucket.gcs_store`, `telemetry.open_telemetry` and what functions alone take (`cloud_function`) is the
+standard library alone, so that every deployable can carry it.
 """
 
 __version__ = "0.1.0"

@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 
 from model_repository.bucket.store import Store
-from model_repository.errors import DeliveryError, Misconfigured
-from model_repository.repository import list_commits
+from model_repository.cloud_function import found, look_at_bucket
+from model_repository.errors import Misconfigured
 from notify.config import Config
 from notify.sinks.slack import Slack
 
@@ -20,23 +20,12 @@ def check(variables: Mapping[str, str], open_store: Callable[[Config], Store]) -
         yield from ((False, f"{problem}.") for problem in error.problems)
         return
     yield True, "The environment is complete."
-    yield _told(partial(_bucket, config, open_store))
+    yield found(lambda: look_at_bucket(config.bucket, open_store(config)))
     slack = Slack(config.slack_token.read, config.channel, config.slack_url)
     for environment, channel in sorted(config.slack_channels.items()):
-        yield _told(partial(_channel, slack, environment, channel))
+        yield found(partial(_channel, slack, environment, channel))
     if config.webhook_url:
         yield True, "WEBHOOK_URL is set; it isn't called here, for whoever is there would be told of something."
-
-
-def _told(look: Callable[[], str]) -> tuple[bool, str]:
-    try:
-        return True, f"{look()}."
-    except DeliveryError as error:
-        return False, f"{error}."
-
-
-def _bucket(config: Config, open_store: Callable[[Config], Store]) -> str:
-    return f"The bucket gs://{config.bucket} answers; {len(list_commits(open_store(config)))} commits stand there"
 
 
 def _channel(slack: Slack, environment: str, channel: str) -> str:

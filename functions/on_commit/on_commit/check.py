@@ -9,9 +9,9 @@ from http import HTTPStatus
 import requests
 
 from model_repository.bucket.store import Store
-from model_repository.errors import DeliveryError, Misconfigured
+from model_repository.cloud_function import found, look_at_bucket
+from model_repository.errors import Misconfigured
 from model_repository.notify import PubSubNotifier
-from model_repository.repository import list_commits
 from on_commit.config import Config
 from on_commit.webhook import HttpAnswer, HttpWebhook, WebhookUnavailable, failure
 
@@ -26,23 +26,11 @@ def check(variables: Mapping[str, str], open_store: Callable[[Config], Store]) -
         yield from ((False, f"{problem}.") for problem in error.problems)
         return
     yield True, "The environment is complete."
-    yield _told(partial(_bucket, config, open_store))
+    yield found(lambda: look_at_bucket(config.bucket, open_store(config)))
     for environment, url in sorted({"": config.webhook_url, **config.webhook_urls}.items()):
         if url:
-            yield _told(partial(_webhook, config, environment, url))
-    yield _told(partial(_topic, config))
-
-
-def _told(look: Callable[[], str]) -> tuple[bool, str]:
-    """Whether a thing is well: what `look` says of it, or why it failed."""
-    try:
-        return True, f"{look()}."
-    except DeliveryError as error:
-        return False, f"{error}."
-
-
-def _bucket(config: Config, open_store: Callable[[Config], Store]) -> str:
-    return f"The bucket gs://{config.bucket} answers; {len(list_commits(open_store(config)))} commits stand there"
+            yield found(partial(_webhook, config, environment, url))
+    yield found(partial(_topic, config))
 
 
 def _webhook(config: Config, environment: str, url: str) -> str:

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import argparse
 import os
-import sys
 from collections.abc import Mapping, Sequence
-
-from werkzeug.exceptions import InternalServerError, ServiceUnavailable
 
 from model_repository.bucket.gcs_store import GcsStore
 from model_repository.bucket.store import Store
 from model_repository.clock import SystemClock
-from model_repository.errors import Misconfigured, TransientError
+from model_repository.cloud_function import check_main, configured, one_event
 from model_repository.exit_codes import ExitCode
 from model_repository.notify import NoNotifier, PubSubNotifier
-from model_repository.telemetry.log import Log, tracing
+from model_repository.telemetry.log import Log
 from model_repository.telemetry.spans import flush_spans, record_spans
 from on_commit.check import check
 from on_commit.config import Config
@@ -54,40 +50,17 @@ class Function:
     @classmethod
     def from_environment(cls, variables: Mapping[str, str]) -> Function:
         """Make the function, or raise `ServiceUnavailable`: events wait until somebody mends the environment."""
-        try:
-            return cls(Config.from_environment(variables))
-        except Misconfigured as error:
-            Log().error(f"misconfigured: {error}", code=error.code)
-            raise ServiceUnavailable("misconfigured; see the log") from error
+        return configured(lambda: cls(Config.from_environment(variables)))
 
     def take(self, attributes: Mapping[str, object], data: object, headers: Mapping[str, str]) -> None:
-        """Handle one event. Returning acknowledges it.
-
-        Raises `ServiceUnavailable` (503) for what may pass and `InternalServerError` (500) for what nobody expected:
-        the platform delivers the event again after either.
-        """
-        log = Log({"event_id": str(attributes.get("id", ""))})
-        with tracing(attributes, headers, self._config.project):
+        """Handle one event. Returning acknowledges it; raises what `one_event` does."""
+        with one_event(attributes, headers, self._config.project) as log:
             try:
                 self._handler.handle(read_event(attributes, data, self._config.bucket), log)
-            except TransientError as error:
-                log.warning(f"not now: {error}", code=error.code)
-                raise ServiceUnavailable(str(error)) from error
-            except Exception as error:
-                log.crash(f"unexpected: {type(error).__name__}: {error}", error)
-                raise InternalServerError(f"unexpected {type(error).__name__}; see the log") from error
             finally:
                 flush_spans(_FLUSH_SECONDS)
 
 
 def main(arguments: Sequence[str] | None = None) -> ExitCode:
     """The command line, which only checks the set-up; returns the exit status."""
-    parser = argparse.ArgumentParser(prog="python main.py", description="The function's set-up check.")
-    parser.add_argument("--check", action="store_true", required=True, help="say what is misconfigured")
-    parser.parse_args(arguments)
-    well = True
-    for fine, sentence in check(os.environ, open_store):
-        well = well and fine
-        sys.stdout.write(f"{'ok    ' if fine else 'WRONG '} {sentence}\n")
-        sys.stdout.flush()
-    return ExitCode.OK if well else ExitCode.USAGE
+    return check_main(arguments, check(os.environ, open_store))
