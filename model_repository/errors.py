@@ -8,6 +8,7 @@ message names the object that is wrong and the mend. `docs/errors.md` lists the 
 
 from __future__ import annotations
 
+import sys
 from typing import ClassVar
 
 from model_repository.exit_codes import ExitCode
@@ -24,10 +25,15 @@ class DeliveryError(Exception):
 
 
 def reason_of(error: BaseException) -> str:
-    """Why a connection failed, as the machine itself said it, without what each layer of a client adds."""
-    while (inner := error.__cause__ or error.__context__) is not None:
-        error = inner
-    return getattr(error, "strerror", None) or str(error) or type(error).__name__
+    """Why a connection failed, as the machine itself said it, without what each layer of a client adds.
+
+    That is the first in the chain which is Python's own; what came before that one is another story.
+    """
+    own: BaseException | None = error
+    while own is not None and type(own).__module__.partition(".")[0] not in sys.stdlib_module_names:
+        own = own.__cause__ or own.__context__
+    said = own or error
+    return getattr(said, "strerror", None) or str(said) or type(said).__name__
 
 
 class PermanentError(DeliveryError):

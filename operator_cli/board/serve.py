@@ -68,4 +68,4 @@ def listen(host: str, port: int) -> socket.socket:
     try:
         return socket.create_server((host, port))
     except OSError as error:
-        raise UsageRefused(f"--port {port}: {error.strerror or error}; name another") from None
+        raise UsageRefused(f"--host {host} --port {port}: {error.strerror or error}; name another") from None
