@@ -110,6 +110,11 @@ def keep_last_good_filter(store: Store, live: LiveFilter, *, replacing: int) -> 
     store.write(live.target.last_good_filter_name, document, if_generation_match=replacing)
 
 
+def read_last_good_filter(store: Store, target: Target) -> LiveFilter:
+    """The filter of `target` that was last in force on every pod. Raises `ObjectMissing` or `DocumentMalformed`."""
+    return parse_last_good_filter(store.read(target.last_good_filter_name, limit=FILTER_LIMIT).data, target)
+
+
 def write_filter_receipt(store: Store, receipt: FilterReceipt) -> bool:
     """Write a filter's receipt, unless it has one; True if it had none."""
     name = receipt.target.filter_receipt_name(receipt.generation)

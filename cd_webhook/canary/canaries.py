@@ -7,7 +7,11 @@ the same place, and two of them do no harm to each other.
 
 from __future__ import annotations
 
+from array import array
+from bisect import bisect_left
+from contextlib import suppress
 from datetime import datetime, timedelta
+from functools import partial
 
 from cd_webhook.canary import plan
 from cd_webhook.canary.comparison import ROUND_SECONDS, Comparison
@@ -23,9 +27,11 @@ from manifests.canary import Canary, canary_of
 from manifests.metadata import MANAGER, build_annotations, canary_name, is_ours
 from model_repository.bucket.store import Store
 from model_repository.deployment import DeploymentRequest
+from model_repository.documents.items.item_ids import hash_item
 from model_repository.documents.receipts.canary_figures import CanaryFigures
 from model_repository.errors import PermanentError
-from model_repository.repository import read_build
+from model_repository.names import Target
+from model_repository.repository import read_build, read_hidden, read_last_good_filter, read_live_filter
 from model_repository.telemetry.log import Log
 
 _FOREIGN = f"Deployment {{}} isn't managed by {MANAGER}, so no canary can be made; rename it, or the index"
@@ -87,6 +93,13 @@ class Canaries:
             self._cluster.delete(canary)
 
     def _judge(self, live: Object, deployed: Deployed, trial: Trial, watched: timedelta, now: datetime) -> Judgement:
+        try:
+            return self._look(live, deployed, trial, watched, now)
+        except PermanentError as error:  # its build is gone, or the cluster takes no such pods: no look does better
+            figures = self.figures(name_of(live), deployed.generation)
+            return Aborted(Failed(error.code, f"canary: {error}"), figures)
+
+    def _look(self, live: Object, deployed: Deployed, trial: Trial, watched: timedelta, now: datetime) -> Judgement:
         index, request = name_of(live), newest_of(deployed)
         comparison = self._comparisons.get(index)
         if comparison and comparison.generation != request.generation:
@@ -128,8 +141,23 @@ class Canaries:
             theirs = self._questions(good) if good else mine
         except PermanentError:  # that build is no longer in the bucket: what both have is asked
             theirs = mine
-        return Comparison(self._ask, request.generation, mine, theirs, now)
+        hidden = partial(self._hidden, request.target)
+        return Comparison(self._ask, request.generation, mine, theirs, now, hidden)
+
+    def _hidden(self, target: Target, items: frozenset[str]) -> frozenset[str]:
+        """Those of `items` that some pod may hide: by the live filter, or by the one that every pod had before it."""
+        found: set[str] = set()
+        for read in (read_live_filter, read_last_good_filter):
+            with suppress(PermanentError):  # there is none, or pods can't read it either
+                hashes = read_hidden(self._store, read(self._store, target))
+                found |= {item for item in items if _holds(hashes, hash_item(item))}
+        return frozenset(found)
 
     def _questions(self, request: DeploymentRequest) -> tuple[Question, ...]:
         build = read_build(self._store, request.index_prefix)
         return questions(build.manifest) if build.digest == request.index_digest else ()
+
+
+def _holds(ascending: array[int], number: int) -> bool:
+    at = bisect_left(ascending, number)
+    return at < len(ascending) and ascending[at] == number

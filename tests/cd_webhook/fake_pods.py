@@ -37,6 +37,8 @@ class FakePods:
         self.behaviours: dict[str, Behaviour] = {}
         self.asked = 0
         self.unreachable = False
+        self.hidden: set[str] = set()
+        """What the pods' filter hides; behind what is left comes something farther."""
         self._cluster = cluster
         self._clock = clock
         self._answers: dict[str, int] = {}
@@ -62,8 +64,9 @@ class FakePods:
         if failed:
             return Reply(500, b"{}", behaviour.seconds)
         item = unquote(urlsplit(path).path.split("/")[3])
-        near = {"id": "near", "distance": behaviour.near}
-        body = {"item": item, "neighbors": [near, {"id": "far", "distance": 0.5}]}
+        all_there_is = [("near", behaviour.near), ("far", 0.5), ("farther", 0.75), ("farthest", 0.9)]
+        found = [{"id": each, "distance": distance} for each, distance in all_there_is if each not in self.hidden]
+        body = {"item": item, "neighbors": found[:2]}
         return Reply(200, json.dumps(body).encode(), behaviour.seconds)
 
     def _count(self, address: str, answers: int, errors: int) -> None:

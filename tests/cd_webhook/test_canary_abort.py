@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from cd_webhook.cluster import ClusterRefused
 from cd_webhook.state import Rollout
 from model_repository.deployment import AnswerOutcome
 from tests.cd_webhook import fake_cluster as pods
@@ -54,6 +55,30 @@ def test_after_an_aborted_canary_the_next_good_build_goes_live(scene: CanaryScen
     scene.serve(3)
     assert scene.outcomes() == {3: "served", 2: "undone", 1: "served"}
     assert scene.deployed().last_good == scene.request(3)
+
+
+def test_a_build_that_is_deleted_while_its_canary_runs_is_aborted_by_whoever_looks_next(scene: CanaryScene) -> None:
+    scene.commit(2)
+    scene.look(10)
+    scene.store.forget("indexes/home-store/b2/index.json")
+    said = scene.finish(scene.webhook())  # a fresh process: it reads what to ask anew
+    assert "indexes/home-store/b2/index.json: no such object" in said
+    assert (scene.receipt(2).outcome, scene.receipt(2).code) == ("undone", "object-missing")
+    assert scene.names == ["home-store"]
+    assert scene.stable_generation() == "1"
+
+
+def test_a_canary_that_the_cluster_refuses_is_aborted_in_its_words(
+    scene: CanaryScene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_: object) -> None:
+        raise ClusterRefused("admission webhook says no")
+
+    scene.commit(2)
+    monkeypatch.setattr(scene.cluster, "create", refuse)
+    assert "canary: admission webhook says no" in scene.finish()
+    assert (scene.receipt(2).outcome, scene.receipt(2).code) == ("undone", "cluster-refused")
+    assert scene.stable_generation() == "1"
 
 
 def test_a_build_whose_canary_never_gets_ready_is_aborted_with_the_pods_own_words(scene: CanaryScene) -> None:

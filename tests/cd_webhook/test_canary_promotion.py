@@ -7,8 +7,10 @@ import dataclasses
 import pytest
 
 from cd_webhook.state import Rollout
+from model_repository.repository import keep_last_good_filter, write_filter
 from tests.cd_webhook import fake_cluster as pods
 from tests.cd_webhook.canary_scene import NAME, CanaryScene, serving
+from tests.cd_webhook.webhook_scene import TARGET
 
 
 @pytest.fixture
@@ -41,6 +43,34 @@ def test_a_good_build_is_promoted_and_its_receipt_has_the_figures(scene: CanaryS
     assert receipt.canary.canary.p95_ms == receipt.canary.stable.p95_ms == 4.0
     assert receipt.canary.canary.requests > 200
     assert scene.deployed().last_good == scene.request(2)
+
+
+def test_what_a_filter_hides_is_no_wrong_answer_of_a_canary(scene: CanaryScene) -> None:
+    scene.commit(2)
+    scene.look(10)
+    write_filter(scene.store, TARGET, ["near", "sold-out"])
+    scene.pods.hidden = {"near"}
+    scene.finish()
+    assert scene.receipt(2).outcome == "served"
+    receipt = scene.receipt(2)
+    assert receipt.canary is not None
+    assert receipt.canary.canary.p95_ms == receipt.canary.stable.p95_ms == 4.0
+
+
+def test_nor_is_what_pods_hide_that_have_not_heard_of_the_newest_filter(scene: CanaryScene) -> None:
+    keep_last_good_filter(scene.store, write_filter(scene.store, TARGET, ["near"]), replacing=0)
+    scene.store.write(TARGET.filter_name, b"nonsense", if_generation_match=None)
+    scene.pods.hidden = {"near"}
+    scene.serve(2)
+    assert scene.receipt(2).outcome == "served"
+
+
+@pytest.mark.parametrize("hidden", [[], ["far"]])
+def test_what_no_filter_hides_is_missed(scene: CanaryScene, hidden: list[str]) -> None:
+    write_filter(scene.store, TARGET, hidden)
+    scene.pods.hidden = {"near"}
+    scene.serve(2)
+    assert (scene.receipt(2).outcome, scene.receipt(2).code) == ("undone", "canary-wrong-answers")
 
 
 def test_while_the_canary_is_watched_the_stable_deployment_is_not_touched(scene: CanaryScene) -> None:

@@ -7,6 +7,7 @@ from datetime import timedelta
 
 import pytest
 
+from model_repository.deployment import AnswerOutcome
 from model_repository.documents.commit import LONGEST_HOLD, Commit
 from model_repository.documents.receipts.receipt import Outcome
 from model_repository.errors import BucketUnavailable
@@ -15,7 +16,7 @@ from model_repository.repository import write_commit, write_receipt
 from on_commit.compare import IndexStatus
 from on_commit.limits import Limits
 from on_commit.sweep import BREAKER
-from on_commit.webhook import WebhookUnavailable
+from on_commit.webhook import WebhookAnswer, WebhookUnavailable
 from tests import builds
 from tests.on_commit.scene import HOME, Scene
 
@@ -146,6 +147,10 @@ def test_where_the_live_commit_failed_what_served_last_is_restored(scene: Scene,
     (request,) = scene.webhook.asked
     assert (str(request.index_prefix), request.generation, request.restores) == ("indexes/home/b2", 7, live)
     assert "indexes/home/b2, which served last, is restored" in scene.notifier.notices[-1].detail
+    told = len(scene.notifier.notices)
+    scene.webhook.answer = WebhookAnswer(AnswerOutcome.ALREADY_DEPLOYED)
+    scene.sweep()  # its list of Deployments is older than somebody else's restoration
+    assert len(scene.notifier.notices) == told
 
 
 def test_a_live_commit_that_is_refused_now_has_what_served_last_restored(scene: Scene) -> None:
