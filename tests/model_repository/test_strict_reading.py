@@ -489,7 +489,7 @@ def test_a_detector_manifest_that_contradicts_itself_is_refused(changes: dict[st
 @pytest.mark.parametrize(
     ("changes", "says"),
     [
-        ({"outcome": "fine"}, "outcome 'fine'"),
+        ({"outcome": "fine"}, "outcome: 'fine'; this release knows served"),
         ({"generation": 6}, "must stand where it says"),
         ({"environment": "production"}, "must stand where it says"),
         ({"index_prefix": "indexes/home"}, "index_prefix"),

@@ -7,11 +7,9 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-from model_repository.documents.receipts.receipt import RECEIPT_LIMIT, printable
-from model_repository.fields import format_document, format_moment, parse_document
+from model_repository.documents.receipts.receipt import RECEIPT_SCHEMA, open_receipt, printable
+from model_repository.fields import format_document, format_moment
 from model_repository.names import Target
-
-_SCHEMA = 1
 
 
 class FilterOutcome(StrEnum):
@@ -49,18 +47,11 @@ class FilterReceipt:
 
 def parse_filter_receipt(data: bytes, target: Target, generation: int) -> FilterReceipt:
     """Read a receipt that stands at `target.filter_receipt_name(generation)`; raises `DocumentMalformed`."""
-    fields = parse_document(data, target.filter_receipt_name(generation), limit=RECEIPT_LIMIT)
-    fields.schema_version(_SCHEMA)
-    stated = (fields.text("environment"), fields.text("index"), fields.whole("generation"))
-    if stated != (target.environment, target.index, generation):
-        fields.refuse("says it belongs elsewhere; a receipt must stand where it says")
-    outcome = fields.text("outcome")
-    if outcome not in {known.value for known in FilterOutcome}:
-        fields.refuse(f"outcome {outcome!r}; this release knows {', '.join(FilterOutcome)}")
+    fields = open_receipt(data, target.filter_receipt_name(generation), target, generation)
     receipt = FilterReceipt(
         target=target,
         generation=generation,
-        outcome=FilterOutcome(outcome),
+        outcome=fields.choice("outcome", FilterOutcome),
         hidden=fields.whole("hidden"),
         pods=fields.whole("pods"),
         detail=fields.text("detail", longest=10_000, default=""),
@@ -77,7 +68,7 @@ def parse_filter_receipt(data: bytes, target: Target, generation: int) -> Filter
 def format_filter_receipt(receipt: FilterReceipt) -> bytes:
     """Write a receipt: parse(format(x)) == x."""
     value: dict[str, Any] = {
-        "schema_version": _SCHEMA,
+        "schema_version": RECEIPT_SCHEMA,
         "environment": receipt.target.environment,
         "index": receipt.target.index,
         "generation": receipt.generation,

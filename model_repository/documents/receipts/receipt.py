@@ -12,13 +12,13 @@ from model_repository.documents.receipts.canary_figures import (
     format_canary_figures,
     parse_canary_figures,
 )
-from model_repository.fields import format_document, format_moment, parse_document
+from model_repository.fields import Fields, format_document, format_moment, parse_document
 from model_repository.names import IndexPrefix, Target
 
 RECEIPT_LIMIT = 64 * 1024
 """Most bytes of a receipt."""
 
-_SCHEMA = 1
+RECEIPT_SCHEMA = 1
 
 
 class Outcome(StrEnum):
@@ -60,18 +60,11 @@ class Receipt:
 
 def parse_receipt(data: bytes, target: Target, generation: int) -> Receipt:
     """Read a receipt that stands at `target.receipt_name(generation)`; raises `DocumentMalformed`."""
-    fields = parse_document(data, target.receipt_name(generation), limit=RECEIPT_LIMIT)
-    fields.schema_version(_SCHEMA)
-    stated = (fields.text("environment"), fields.text("index"), fields.whole("generation"))
-    if stated != (target.environment, target.index, generation):
-        fields.refuse("says it belongs elsewhere; a receipt must stand where it says")
-    outcome = fields.text("outcome")
-    if outcome not in {known.value for known in Outcome}:
-        fields.refuse(f"outcome {outcome!r}; this release knows {', '.join(Outcome)}")
+    fields = open_receipt(data, target.receipt_name(generation), target, generation)
     receipt = Receipt(
         target=target,
         generation=generation,
-        outcome=Outcome(outcome),
+        outcome=fields.choice("outcome", Outcome),
         index_prefix=fields.parsed("index_prefix", IndexPrefix.parse) if fields.has("index_prefix") else None,
         detail=fields.text("detail", longest=10_000, default=""),
         started=fields.moment("started"),
@@ -85,10 +78,20 @@ def parse_receipt(data: bytes, target: Target, generation: int) -> Receipt:
     return receipt
 
 
+def open_receipt(data: bytes, name: str, target: Target, generation: int) -> Fields:
+    """Read what every receipt says of where it belongs, and return the rest; raises `DocumentMalformed`."""
+    fields = parse_document(data, name, limit=RECEIPT_LIMIT)
+    fields.schema_version(RECEIPT_SCHEMA)
+    stated = (fields.text("environment"), fields.text("index"), fields.whole("generation"))
+    if stated != (target.environment, target.index, generation):
+        fields.refuse("says it belongs elsewhere; a receipt must stand where it says")
+    return fields
+
+
 def format_receipt(receipt: Receipt) -> bytes:
     """Write a receipt: parse(format(x)) == x."""
     value: dict[str, Any] = {
-        "schema_version": _SCHEMA,
+        "schema_version": RECEIPT_SCHEMA,
         "environment": receipt.target.environment,
         "index": receipt.target.index,
         "generation": receipt.generation,
