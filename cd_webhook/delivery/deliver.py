@@ -334,8 +334,11 @@ class Delivery:
         if deployed.waiting is None or deployed.pending:
             return None
         sentence = ""
-        with suppress(PermanentError):  # it has its receipt
-            sentence = self.deliver(deployed.waiting).detail
+        with suppress(PermanentError):
+            try:
+                sentence = self.deliver(deployed.waiting).detail
+            except Rejected as error:  # it has its receipt; no sender hears of it, and until it is told it waits
+                self.receipts.tell_rejected(deployed.waiting, error.why)
         found = self.cluster.deployment(name_of(live))
         if found is not None and read_deployed(found).waiting == deployed.waiting:
             self._mark(found, plan.not_waiting(read_deployed(found)))

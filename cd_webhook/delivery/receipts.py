@@ -13,9 +13,10 @@ from cd_webhook.state.annotations import RECEIPTS_OWED, TRACES, format_receipts
 from cd_webhook.telemetry.spans import record_rollout
 from model_repository.bucket.store import Store
 from model_repository.clock import Clock
+from model_repository.deployment import DeploymentRequest
 from model_repository.documents.receipts.address import Address, url_of
 from model_repository.documents.receipts.receipt import Outcome, Receipt
-from model_repository.errors import DeliveryError
+from model_repository.errors import DeliveryError, PermanentError
 from model_repository.names import Target
 from model_repository.notify import Event, NoNotifier, Notice, Notifier, NotifyRefused
 from model_repository.repository import write_address, write_receipt
@@ -121,6 +122,11 @@ class Receipts:
         self._tell(Notice.of_receipt(self.store.bucket, receipt), patient=False)
         if self.write(receipt, live):
             self.log.error(f"{receipt.target}: {deployed.detail}", code=receipt.code, index=index)
+
+    def tell_rejected(self, request: DeploymentRequest, why: PermanentError) -> None:
+        """Tell of a request that was refused when its turn came: whoever sent it was told that it is taken up."""
+        receipt = plan.rejected(request, str(why), why.code, self.clock.now())
+        self._tell(Notice.of_receipt(self.store.bucket, receipt), patient=False)
 
     def tell_stuck(self, index: str, detail: str) -> bool:
         """Tell that the rollout of `index` can't be taken on; True if it was told, or nobody wants to know."""

@@ -444,6 +444,31 @@ def test_however_long_the_reasons_are_nothing_is_rejected_because_receipts_are_o
     assert set(scene.outcomes().values()) == {"served"}
 
 
+def test_what_is_refused_when_its_turn_comes_is_told(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    scene.serve(1)
+    starting(scene, 2, 3)
+    for generation in (2, 3, 4):
+        scene.deliver(request(generation))
+    assert scene.deployed().waiting == request(4)
+    apply = scene.cluster.apply
+
+    def refuse(value: Object, **options: str) -> Object:
+        if value["kind"] == "Deployment" and value["metadata"]["annotations"][marks.COMMIT_GENERATION] == "4":
+            raise ClusterRefused("admission webhook says no")
+        return apply(value, resource_version=options["resource_version"])
+
+    monkeypatch.setattr(scene.cluster, "apply", refuse)
+    scene.cluster.fates["3"] = pods.ready
+    scene.notifier.failure = NotifyUnavailable("not now")
+    with pytest.raises(NotifyUnavailable):
+        scene.look_until_finished()
+    scene.notifier.failure = None
+    scene.look_until_finished()
+    assert scene.outcomes() == {4: "rejected", 3: "served", 2: "superseded", 1: "served"}
+    (notice,) = scene.notifier.notices
+    assert (notice.event, notice.generation, notice.code) == ("rejected", 4, "cluster-refused")
+
+
 @pytest.mark.parametrize("gone", [(LAST_GOOD_MANIFEST,), (LAST_GOOD, LAST_GOOD_MANIFEST)], ids=["manifest", "both"])
 def test_a_serving_deployment_is_not_stopped_because_nobody_knows_what_it_served_with(
     scene: Scene, gone: tuple[str, ...]
