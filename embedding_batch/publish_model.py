@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 
-from embedding_batch.command_line.parsers import Parser
+from embedding_batch.command_line.parsers import Parser, bounded
 from embedding_batch.steps.publish.detectors import publish_detector
-from embedding_batch.steps.publish.models import LocalModel, new_model, own_model, publish_model
-from image_embedder import PictureUnreadable
+from embedding_batch.steps.publish.models import new_model, own_model, publish_model
+from image_embedder import PictureUnreadable, open_picture
 from model_repository.bucket.gcs_store import GcsStore
 from model_repository.documents.model_manifest import LEAST_COSINE, Layout, ModelInput, PixelType, Resize
 from model_repository.errors import Misconfigured, NameRefused
@@ -28,14 +28,13 @@ def publish_own_model(arguments: Sequence[str], environment: Mapping[str, str], 
     if not options.repository:
         raise Misconfigured("--repository: name the bucket, gs://<bucket>, or set MODEL_REPOSITORY")
     store = GcsStore(parse_bucket_url(options.repository))
+    _read("--onnx", options.onnx)
     try:
         how = {"normalised": not options.normalise, "least_cosine": options.least_cosine}
         model = own_model(options.onnx, options.name, options.version, _input(options), **how)
-        golden = [_taken(path, model) for path in options.golden]
     except NameRefused as error:
         raise Misconfigured(f"--name, --version: {error}") from None
-    except FileNotFoundError as error:
-        raise Misconfigured(f"{error.filename}: no such file; see --onnx and --golden") from None
+    golden = [_golden(path, model.embed) for path in options.golden]
     reference = publish_model(store, model, new_model(model, golden, now))
     size = sum(file.size for file in reference.files)
     return {"model_prefix": str(reference.prefix), "dimensions": reference.dimensions, "bytes": size}
@@ -50,22 +49,32 @@ def publish_own_detector(arguments: Sequence[str], environment: Mapping[str, str
     options.resize = Resize.SQUARE
     try:
         prefix = ModelPrefix.parse(f"models/{options.name}/{options.version}")
-        golden = [path.read_bytes() for path in options.golden]
-        classes = options.classes.read_text(encoding="utf-8").splitlines()
-        made = publish_detector(store, prefix, options.onnx, _input(options), classes, golden=golden, created=now)
     except NameRefused as error:
         raise Misconfigured(f"--name, --version: {error}") from None
-    except FileNotFoundError as error:
-        raise Misconfigured(f"{error.filename}: no such file; see --onnx, --classes and --golden") from None
+    _read("--onnx", options.onnx)
+    golden = [_golden(path, open_picture) for path in options.golden]
+    try:
+        classes = _read("--classes", options.classes).decode("utf-8").splitlines()
+    except UnicodeDecodeError as error:
+        raise Misconfigured(f"--classes: {options.classes}: isn't UTF-8 ({error})") from error
+    made = publish_detector(store, prefix, options.onnx, _input(options), classes, golden=golden, created=now)
     found = sum(len(golden_image.regions) for golden_image in made.golden_images)
     return {"model_prefix": str(prefix), "classes": len(classes), "golden_regions": found}
 
 
-def _taken(path: Path, model: LocalModel) -> bytes:
-    """A golden picture; raises PictureUnreadable, with its name, where the model makes nothing of it."""
-    picture = path.read_bytes()
+def _read(option: str, path: Path) -> bytes:
+    """The bytes of the file that an option names; raises Misconfigured, which names both."""
     try:
-        model.embed(picture)
+        return path.read_bytes()
+    except OSError as error:
+        raise Misconfigured(f"{option}: {path}: can't be read ({error.strerror})") from error
+
+
+def _golden(path: Path, take: Callable[[bytes], object]) -> bytes:
+    """A golden picture; raises PictureUnreadable, with its name, where `take` makes nothing of it."""
+    picture = _read("--golden", path)
+    try:
+        take(picture)
     except PictureUnreadable as error:
         raise PictureUnreadable(f"--golden: {path}: {error}") from error
     return picture
@@ -97,7 +106,12 @@ def _parser(environment: Mapping[str, str]) -> argparse.ArgumentParser:
     _add_common(parser, environment)
     add("--resize", choices=list(Resize), default=Resize.AREA, help="how a picture becomes a square (%(default)s)")
     add("--normalise", action="store_true", help="the model's vectors aren't of length 1: make them so")
-    add("--least-cosine", type=float, default=LEAST_COSINE, help="to golden pictures' vectors, on a pod (%(default)s)")
+    add(
+        "--least-cosine",
+        type=bounded(float, 0, 1),
+        default=LEAST_COSINE,
+        help="to golden pictures' vectors, on a pod (%(default)s)",
+    )
     return parser
 
 
@@ -121,9 +135,16 @@ def _add_common(parser: argparse.ArgumentParser, environment: Mapping[str, str])
     add("--name", required=True, help="of the model")
     add("--golden", type=Path, nargs="+", required=True, help="pictures of yours, by which every pod proves itself")
     add("--repository", default=environment.get("MODEL_REPOSITORY", ""), help="gs://<bucket> (MODEL_REPOSITORY)")
-    add("--input-size", type=int, required=True, help="edge of the square picture, in pixels")
+    add("--input-size", type=bounded(int, 8, 4096), required=True, help="edge of the square picture, in pixels")
     add("--layout", choices=list(Layout), default=Layout.NCHW, help="(%(default)s)")
     add("--dtype", choices=list(PixelType), default=PixelType.FLOAT32, help="(%(default)s)")
     for option, default, what in (("--mean", 0.0, "subtracted from"), ("--std", 1.0, "then divides")):
         help_text = f"{what} the values of red, green, blue, from 0 to 255 ({default:g})"
-        add(option, type=float, nargs=_CHANNELS, default=[default] * _CHANNELS, metavar=("R", "G", "B"), help=help_text)
+        add(
+            option,
+            type=bounded(float, -(10**6), 10**6),
+            nargs=_CHANNELS,
+            default=[default] * _CHANNELS,
+            metavar=("R", "G", "B"),
+            help=help_text,
+        )

@@ -90,8 +90,8 @@ def step_parser(environment: Mapping[str, str]) -> Parser:
     add("--index", required=True, help="name of the index")
     add("--build", required=True, help="name of the build")
     _add_repository(parser, environment)
-    add("--shard", type=_number(int, 0, 10**9), help="of fetch and embed, from 0")
-    add("--part", type=_number(int, 0, 10**9), help="of build, from 0")
+    add("--shard", type=bounded(int, 0, 10**9), help="of fetch and embed, from 0")
+    add("--part", type=bounded(int, 0, 10**9), help="of build, from 0")
     _add_local(parser)
     return parser
 
@@ -107,7 +107,7 @@ def _add_vectors(parser: Parser) -> None:
 
 
 def _add_pictures(parser: Parser) -> None:
-    share, count, hours = _number(float, 0, 1), _number(int, 1, 10**9), _number(float, 0, 10**6)
+    share, count, hours = bounded(float, 0, 1), bounded(int, 1, 10**9), bounded(float, 0, 10**6)
     add = parser.add_argument
     add(
         "--catalogue",
@@ -169,12 +169,12 @@ def _add_method(parser: Parser) -> None:
     engines, storages = ", ".join(Engine), ", ".join(Storage)
     add("--engine", action="append", default=[], help=f"what searches: {engines} (annoy), or CATEGORY=ENGINE for one")
     add("--storage", action="append", default=[], help=f"of vectors: {storages} (float32), or CATEGORY=STORAGE for one")
-    add("--trees", type=_number(int, 1, 10_000), default=20, help="of each Annoy file (%(default)s)")
-    add("--seed", type=_number(int, 0, 2**31 - 1), default=1, help="of Annoy (%(default)s)")
-    add("--part-items", type=_number(int, 1, 10**9), default=PART_ITEMS, help="items of a partition (%(default)s)")
+    add("--trees", type=bounded(int, 1, 10_000), default=20, help="of each Annoy file (%(default)s)")
+    add("--seed", type=bounded(int, 0, 2**31 - 1), default=1, help="of Annoy (%(default)s)")
+    add("--part-items", type=bounded(int, 1, 10**9), default=PART_ITEMS, help="items of a partition (%(default)s)")
     add(
         "--exact-items",
-        type=_number(int, 0, 10**9),
+        type=bounded(int, 0, 10**9),
         default=EXACT_ITEMS,
         help="items up to which a category without an --engine of its own is searched exactly, in files that such "
         "categories share (%(default)s; 0: none)",
@@ -183,7 +183,7 @@ def _add_method(parser: Parser) -> None:
 
 def _add_bounds(parser: Parser) -> None:
     """Beyond which a build isn't published, or isn't committed."""
-    share, add = _number(float, 0, 1), parser.add_argument
+    share, add = bounded(float, 0, 1), parser.add_argument
     add(
         "--most-dropped",
         type=share,
@@ -219,12 +219,14 @@ def _add_local(parser: argparse.ArgumentParser) -> None:
     """What a machine is told, and not a run."""
     cores = processors()
     parser.add_argument(
-        "--workers", type=_number(int, 1, 1024), default=cores, help="cores to use (its container's: %(default)s)"
+        "--workers", type=bounded(int, 1, 1024), default=cores, help="cores to use (its container's: %(default)s)"
     )
     parser.add_argument("--cache", type=Path, help="folder for models and embeddings ($XDG_CACHE_HOME/indexpush)")
 
 
-def _number(kind: Callable[[str], float], least: float, most: float) -> Callable[[str], float]:
+def bounded(kind: Callable[[str], float], least: float, most: float) -> Callable[[str], float]:
+    """What reads an option's number, and takes none but from `least` to `most`."""
+
     def number(text: str) -> float:  # argparse prints this name when it refuses
         value = kind(text)
         if not least <= value <= most:

@@ -169,6 +169,18 @@ def test_the_command_publishes_and_uses_a_detector(
     path = write_detector(tmp_path / "d.onnx", [MIDDLE], [[0.9, 0.1]])
     publish = ["detector", "publish", "--onnx", str(path), "--name", "ssd", "--version", "1", "--input-size", str(SIZE)]
     publish += ["--classes", str(tmp_path / "classes"), "--golden", str(shop.folder / "chair-1.jpg")]
+    (tmp_path / "no-text").write_bytes(b"\xff")
+    (tmp_path / "no-picture").write_bytes(b"no picture")
+    wrong = [
+        ("--classes", "no-text", 64),
+        ("--classes", "gone", 64),
+        ("--golden", "no-picture", 65),
+        ("--onnx", "gone", 64),
+    ]
+    for option, name, status in wrong:
+        assert main([*publish, option, str(tmp_path / name)], environment) == status
+        said = json.loads(capfd.readouterr().err.splitlines()[-1])["message"]
+        assert said.startswith(f"{option}: {tmp_path / name}: ")
     assert main(publish, environment) == 0
     assert json.loads(capfd.readouterr().out)["golden_regions"] == 1
     of = categories(shop)["chair-1"]

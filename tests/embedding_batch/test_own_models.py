@@ -225,6 +225,29 @@ def test_means_that_are_meant_for_values_up_to_1_are_refused(
     assert "multiply what is meant for 0 to 1 by 255" in capfd.readouterr().err
 
 
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        ("--onnx", "gone"),
+        ("--onnx", "."),
+        ("--golden", "gone"),
+        ("--least-cosine", "nan"),
+        ("--least-cosine", "1.5"),
+        ("--input-size", "0"),
+        ("--std", "nan"),
+    ],
+)
+def test_an_option_of_a_model_that_makes_no_sense_is_named_before_any_upload(
+    shop: Shop, new_bucket: Callable[[], str], tmp_path: Path, capfd: pytest.CaptureFixture[str], wrong: tuple[str, str]
+) -> None:
+    option, value = wrong
+    bucket, path = new_bucket(), cells(tmp_path / "cells.onnx")
+    values = [str(tmp_path / value) if option in {"--onnx", "--golden"} else value] * (3 if option == "--std" else 1)
+    assert publish(shop, bucket, path, "--normalise", option, *values) == 64
+    assert option in json.loads(capfd.readouterr().err.splitlines()[-1])["message"]
+    assert GcsStore(bucket).listing("") == []
+
+
 @pytest.mark.parametrize("wrong", ["models/cells", "cells", "chairs=models/Cells/1", "models/../1"])
 def test_what_names_no_model_is_refused(wrong: str) -> None:
     with pytest.raises(Misconfigured, match="--model"):
