@@ -93,10 +93,13 @@ def _rollout(status: TargetStatus, said: Said) -> list[tuple[str, str]]:
     if found is None:
         return [("rollout", "not taken up: the webhook hasn't heard of it, or another commit's rollout comes first")]
     pods = f"{found.ready} of {found.wanted} {'canary pods' if found.canary else 'new pods'} ready"
-    end = "" if found.given_up_in is None else f", undone in {aged(found.given_up_in)} unless it gets on"
+    it = found.comparison
+    unjudged = found.given_up_in is not None and not (it and it.seconds_left)
+    end = f", undone in {aged(found.given_up_in or 0)} unless it gets on" if unjudged else ""
+    detail = "" if it and found.canary else found.detail  # which the next line says better
     return [
-        ("rollout", _joined(f"{pods} after {found.seconds:.0f} s{end}", found.detail)),
-        ("canary", _comparison(found.comparison) if found.comparison else ""),
+        ("rollout", _joined(f"{pods} after {found.seconds:.0f} s{end}", detail)),
+        ("canary", _comparison(it) if it else ""),
     ]
 
 

@@ -63,9 +63,9 @@ def test_status_says_what_a_canary_shows_while_it_goes_on(operator: Operator, we
     webhook.rollouts = [going | {"comparison": comparison()}]
     asked = ("status", "--webhook", webhook.url)
     text = operator(*asked).out
-    assert "1 of 1 canary pods ready after 42 s, undone in 4 min unless it gets on" in text
     assert (
-        "canary      no worse, judged in 18 s: canary p95 4.2 ms, 0/420 probes and 9/900 requests failed; "
+        "rollout     1 of 1 canary pods ready after 42 s\n"
+        "  canary      no worse, judged in 18 s: canary p95 4.2 ms, 0/420 probes and 9/900 requests failed; "
         "stable p95 3.9 ms, 0/840 probes and 0/1900 requests failed"
     ) in text
     (target,) = operator(*asked, "--output", "json").value["targets"]
@@ -75,7 +75,9 @@ def test_status_says_what_a_canary_shows_while_it_goes_on(operator: Operator, we
     webhook.rollouts = [going | {"comparison": comparison("worse", why="9 of 10 failed")}]
     assert "canary      worse: 9 of 10 failed, judged in 18 s" in operator(*asked).out
     webhook.rollouts = [going | {"comparison": comparison("too-few-answers", 0.0)}]
-    assert "canary      too few answers, judged once there are enough answers" in operator(*asked).out
+    text = operator(*asked).out
+    assert "1 of 1 canary pods ready after 42 s, undone in 4 min unless it gets on\n" in text
+    assert "canary      too few answers, judged once there are enough answers" in text
     promoted = comparison("promoted", 0.0)
     del promoted["rules"]
     promoted["figures"]["promoted"] = True

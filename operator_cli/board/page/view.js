@@ -75,7 +75,7 @@ function compared(row, now) {
 
 const alike = (one) => `${QUESTIONS[one.questions] ?? one.questions}: ${percent(one.overlap)} the same, ${one.missing.toLocaleString()} missing; ${p95Of(one.shadow)}, live ${p95Of(one.stable)}`;
 const QUESTIONS = { items: "items", pictures: "golden pictures" };
-const percent = (part) => `${(part * 100).toFixed(1)} %`;
+const percent = (part) => `${(part * 100).toFixed(1)}\u00a0%`;
 const p95Of = (one) => (one ? `p95 ${one.p95_ms.toFixed(1)} ms` : "no answer");
 
 // the same, whole
@@ -103,7 +103,7 @@ export function shadow(row, now) {
 const line = (words, kind = "") => element("span", { className: `detail ${kind}` }, words);
 const until = (moment, now) => (Date.parse(moment) > now ? `in ${duration((Date.parse(moment) - now) / 1000)}` : "any moment now");
 const p95 = (one) => (one.p95_ms === undefined ? "p95 unknown" : `p95 ${one.p95_ms.toFixed(1)} ms`);
-const share = (part, whole) => (whole ? `${((part / whole) * 100).toFixed(part ? 2 : 0)} %` : "–");
+const share = (part, whole) => (whole ? `${((part / whole) * 100).toFixed(part ? 2 : 0)}\u00a0%` : "–");
 // of probes or of requests, whichever is more: each is judged
 const failedShare = (one) => (one.probes_failed * one.requests > one.errors * one.probes ? share(one.probes_failed, one.probes) : share(one.errors, one.requests || one.probes));
 
