@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import math
 import os
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from typing import NoReturn, Protocol
 
 from model_repository import CONTRACT, __version__
+from operator_cli.argument_types import count, moment, port, seconds, share
 from operator_cli.errors import UsageRefused
 from operator_cli.pruning import KEEP
 
@@ -72,19 +71,41 @@ def _parser() -> argparse.ArgumentParser:
         )
 
     _add_changes(command)
+    _add_status(command)
+    _add_history(command)
+    _add_diff(command)
+    _add_compare(command)
+    _add_prune(command)
+    _add_check(command)
+    _add_board(command)
+    _add_builds(command)
+    _add_filter(command)
+    _add_pull(command)
+    _add_spinnaker(command)
+    _add_argo(command)
+    completes = command("completion", "a script that completes this command in your shell: source it")
+    completes.add_argument("shell", choices=("bash", "zsh"))
+    return parser
+
+
+def _add_status(command: _Command) -> None:
     look = command("status", "what is committed, what became of it, what serves")
     look.add_argument("index", nargs="?", help="one index; else all")
     _environment(look, "only this environment (default: INDEXPUSH_ENVIRONMENT, else all)")
     _webhook(look)
 
+
+def _add_history(command: _Command) -> None:
     past = command("history", "the receipts, newest first")
     past.add_argument("index")
-    past.add_argument("--limit", type=_count, default=20, metavar="N", help="most receipts to show (default: 20)")
+    past.add_argument("--limit", type=count, default=20, metavar="N", help="most receipts to show (default: 20)")
     past.add_argument(
-        "--at", type=_moment, metavar="TIME", help="what served then: such as 2026-11-24T14:05 (UTC, unless it says)"
+        "--at", type=moment, metavar="TIME", help="what served then: such as 2026-11-24T14:05 (UTC, unless it says)"
     )
     _environment(past)
 
+
+def _add_diff(command: _Command) -> None:
     differs = command(
         "diff",
         "how a build differs from the one that served when it was made",
@@ -94,60 +115,6 @@ def _parser() -> argparse.ArgumentParser:
     differs.add_argument("index")
     differs.add_argument("build", nargs="?", metavar="BUILD", help="a build's name, or its prefix")
     differs.add_argument("--against", metavar="BUILD", help="another one: items are counted, no neighbours compared")
-
-    _add_compare(command)
-    prune = command(
-        "prune",
-        "delete builds that nobody can want any more",
-        "Say which builds, models, embeddings and objects of the batch would go; with --apply, delete them. Kept is\n"
-        "what a live commit names in any environment, what served last, what was written within a day, and the\n"
-        "embeddings that runs count on; nothing goes of an index whose live commit neither serves nor was undone: a\n"
-        "rollout may be going on.",
-    )
-    prune.add_argument(
-        "--keep",
-        type=_count,
-        default=KEEP,
-        metavar="N",
-        help=f"builds of each index and environment that served last, which stay (default: {KEEP})",
-    )
-    prune.add_argument("--apply", action="store_true", help="delete; without it, only say")
-    _add_check(command)
-    _add_board(command)
-    made = command("builds", "the builds of an index, newest first, and where each is live")
-    made.add_argument("index")
-    made.add_argument("--limit", type=_count, default=20, metavar="N", help="most builds to show (default: 20)")
-
-    hidden = command(
-        "filter",
-        "what is hidden of an index, such as what is sold out",
-        "Say which filter is live and whether it is in force on all pods. With --hide, upload one that hides exactly\n"
-        "the items of a file, an id on each line; an empty file hides nothing any more.",
-    )
-    hidden.add_argument("index")
-    hidden.add_argument("--hide", metavar="FILE", help="ids, one on each line; -: standard input")
-    _environment(hidden)
-    _record(hidden)
-    _wait(hidden, "wait for the receipt (default: a minute)")
-
-    pull = command("pull", "fetch a build and its models into a folder, verified, as a pod does")
-    pull.add_argument("index_prefix", metavar="BUILD", help="<index>/<build>, or its prefix indexes/<index>/<build>")
-    pull.add_argument("destination", metavar="DESTINATION", help="the folder that appears when all is verified")
-    _add_spinnaker(command)
-    argo = command(
-        "argo-workflow",
-        "what runs the batch on Argo Workflows",
-        "Print the WorkflowTemplate of an index's batch, and the CronWorkflow that runs it, for kubectl apply -f -.\n"
-        "Nothing is read from the bucket.",
-    )
-    argo.add_argument("--index", required=True)
-    _environment(argo)
-    argo.add_argument(
-        "--values", required=True, metavar="FILE", help="what your team decides: manifests/examples/argo-batch.yaml"
-    )
-    completes = command("completion", "a script that completes this command in your shell: source it")
-    completes.add_argument("shell", choices=("bash", "zsh"))
-    return parser
 
 
 def _add_compare(command: _Command) -> None:
@@ -162,11 +129,30 @@ def _add_compare(command: _Command) -> None:
     _environment(compare)
     compare.add_argument("--stable", default="", metavar="URL", help="default: http://<index>, as in its namespace")
     compare.add_argument("--shadow", default="", metavar="URL", help="default: http://<index>-shadow")
-    compare.add_argument("--items", type=_count, default=100, metavar="N", help="items to ask about (default: 100)")
-    compare.add_argument("-k", type=_count, default=10, metavar="N", help="neighbours of each (default: 10)")
+    compare.add_argument("--items", type=count, default=100, metavar="N", help="items to ask about (default: 100)")
+    compare.add_argument("-k", type=count, default=10, metavar="N", help="neighbours of each (default: 10)")
     compare.add_argument(
-        "--least-overlap", type=_share, default=0.0, metavar="SHARE", help="end with 1 if the mean is lower, 0 to 1"
+        "--least-overlap", type=share, default=0.0, metavar="SHARE", help="end with 1 if the mean is lower, 0 to 1"
     )
+
+
+def _add_prune(command: _Command) -> None:
+    prune = command(
+        "prune",
+        "delete builds that nobody can want any more",
+        "Say which builds, models, embeddings and objects of the batch would go; with --apply, delete them. Kept is\n"
+        "what a live commit names in any environment, what served last, what was written within a day, and the\n"
+        "embeddings that runs count on; nothing goes of an index whose live commit neither serves nor was undone: a\n"
+        "rollout may be going on.",
+    )
+    prune.add_argument(
+        "--keep",
+        type=count,
+        default=KEEP,
+        metavar="N",
+        help=f"builds of each index and environment that served last, which stay (default: {KEEP})",
+    )
+    prune.add_argument("--apply", action="store_true", help="delete; without it, only say")
 
 
 def _add_check(command: _Command) -> None:
@@ -193,7 +179,7 @@ def _add_board(command: _Command) -> None:
         "Serve a page of all indexes and environments from the bucket alone, which stays true by itself; redeploy,\n"
         "roll back, promote and hold from there. Prints its address, with a secret that signs you in.",
     )
-    board.add_argument("--port", type=_port, default=0, metavar="PORT", help="default: any that is free")
+    board.add_argument("--port", type=port, default=0, metavar="PORT", help="default: any that is free")
     board.add_argument("--host", default="127.0.0.1", help="where to listen; another needs --sign-in")
     board.add_argument(
         "--sign-in",
@@ -204,13 +190,39 @@ def _add_board(command: _Command) -> None:
     board.add_argument("--audience", default="", help="of IAP's assertions: /projects/<number>/...")
     board.add_argument(
         "--freshness",
-        type=_seconds,
+        type=seconds,
         default=26.0,
         metavar="HOURS",
         help="what serves should be no older (default: 26, for a batch that runs daily)",
     )
     _webhook(board)
     board.add_argument("--by", metavar="WHO", help="for the record (default: gcloud's account, or user@host)")
+
+
+def _add_builds(command: _Command) -> None:
+    made = command("builds", "the builds of an index, newest first, and where each is live")
+    made.add_argument("index")
+    made.add_argument("--limit", type=count, default=20, metavar="N", help="most builds to show (default: 20)")
+
+
+def _add_filter(command: _Command) -> None:
+    hidden = command(
+        "filter",
+        "what is hidden of an index, such as what is sold out",
+        "Say which filter is live and whether it is in force on all pods. With --hide, upload one that hides exactly\n"
+        "the items of a file, an id on each line; an empty file hides nothing any more.",
+    )
+    hidden.add_argument("index")
+    hidden.add_argument("--hide", metavar="FILE", help="ids, one on each line; -: standard input")
+    _environment(hidden)
+    _record(hidden)
+    _wait(hidden, "wait for the receipt (default: a minute)")
+
+
+def _add_pull(command: _Command) -> None:
+    pull = command("pull", "fetch a build and its models into a folder, verified, as a pod does")
+    pull.add_argument("index_prefix", metavar="BUILD", help="<index>/<build>, or its prefix indexes/<index>/<build>")
+    pull.add_argument("destination", metavar="DESTINATION", help="the folder that appears when all is verified")
 
 
 def _add_spinnaker(command: _Command) -> None:
@@ -234,6 +246,20 @@ def _add_spinnaker(command: _Command) -> None:
         help="of <environment>.yaml (default: ENVIRONMENTS, else /etc/indexpush/environments)",
     )
     spinnaker.add_argument("--into", default="", metavar="FOLDER", help="write a file for each definition as well")
+
+
+def _add_argo(command: _Command) -> None:
+    argo = command(
+        "argo-workflow",
+        "what runs the batch on Argo Workflows",
+        "Print the WorkflowTemplate of an index's batch, and the CronWorkflow that runs it, for kubectl apply -f -.\n"
+        "Nothing is read from the bucket.",
+    )
+    argo.add_argument("--index", required=True)
+    _environment(argo)
+    argo.add_argument(
+        "--values", required=True, metavar="FILE", help="what your team decides: manifests/examples/argo-batch.yaml"
+    )
 
 
 def _add_changes(command: _Command) -> None:
@@ -291,7 +317,7 @@ def _common() -> _Parser:
     common.add_argument("--output", choices=("text", "json"), help="default: text")
     common.add_argument(
         "--patience",
-        type=_seconds,
+        type=seconds,
         metavar="SECONDS",
         help="how long to retry a bucket that doesn't answer (default: 15)",
     )
@@ -324,7 +350,7 @@ def _record(parser: argparse.ArgumentParser) -> None:
 
 
 def _wait(parser: argparse.ArgumentParser, text: str) -> None:
-    parser.add_argument("--wait", nargs="?", type=_seconds, const=0.0, metavar="SECONDS", help=text)
+    parser.add_argument("--wait", nargs="?", type=seconds, const=0.0, metavar="SECONDS", help=text)
 
 
 def _webhook(parser: argparse.ArgumentParser) -> None:
@@ -335,45 +361,3 @@ def _webhook(parser: argparse.ArgumentParser) -> None:
         metavar="URL",
         help="ask a CD webhook how rollouts go, pod by pod (CD_WEBHOOK_TOKEN is its token); once for each environment",
     )
-
-
-def _seconds(text: str) -> float:
-    try:
-        seconds = float(text)
-    except ValueError:
-        seconds = math.nan
-    if not 0 < seconds < math.inf:
-        raise argparse.ArgumentTypeError(
-            f"{text!r} is no number above 0; write for example 60 (--wait alone goes last)"
-        )
-    return seconds
-
-
-def _moment(text: str) -> datetime:
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is no time; write for example 2026-11-24T14:05") from None
-    return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
-
-
-def _share(text: str) -> float:
-    try:
-        share = float(text)
-    except ValueError:
-        share = math.nan
-    if not 0 <= share <= 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is no share; it must be from 0 to 1")
-    return share
-
-
-def _port(text: str) -> int:
-    if not (text.isascii() and text.isdigit()) or int(text[:6]) > 65535:  # noqa: PLR2004 - the last port
-        raise argparse.ArgumentTypeError(f"{text!r} is no port")
-    return int(text)
-
-
-def _count(text: str) -> int:
-    if not (text.isascii() and text.isdigit()) or int(text[:6]) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is no count; it must be at least 1")
-    return int(text[:6])

@@ -30,6 +30,7 @@ HANDBOOK = Path(__file__).parents[2] / "docs" / "operations.md"
         ("commit", "clothing", "b1", "--wait", "-3"),
         ("commit", "clothing", "b1", "--wait=nan"),
         ("history", "clothing", "--limit", "0"),
+        ("history", "clothing", "--limit", "1000000"),  # which is not 100,000
         ("history", "Clothing"),
         ("history", "../etc"),
         ("status", "--environment", "pro.duction", "clothing"),
