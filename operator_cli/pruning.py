@@ -104,19 +104,27 @@ class Record:
     size: int
 
 
+def last_written(records: Mapping[str, Record]) -> dict[str, datetime]:
+    """By name, when the newest record of the same build was."""
+    newest: dict[IndexPrefix, datetime] = {}
+    for record in records.values():
+        newest[record.build] = max(record.written, newest.get(record.build, record.written))
+    return {name: newest[record.build] for name, record in records.items()}
+
+
 def judge_records(
     records: Mapping[str, Record], builds: Iterable[IndexPrefix], *, now: datetime, young: timedelta = YOUNG
 ) -> tuple[str, ...]:
     """Say which objects of the batch go: those of builds that are gone, and neither young nor the newest of their kind.
 
-    records: by name, of one kind and index. builds: that stay.
+    records: by name, of one kind and index. builds: that stay. A run goes on for as long as it writes anything, and so
+    all of its records are as young as the newest.
     """
+    written = last_written(records)
     newest = max(records.values(), key=lambda record: record.written, default=None)
     staying = {*builds, *([newest.build] if newest is not None else [])}
     return tuple(
-        sorted(
-            name for name, record in records.items() if record.build not in staying and now - record.written >= young
-        )
+        sorted(name for name, record in records.items() if record.build not in staying and now - written[name] >= young)
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections import defaultdict
 from collections.abc import Container
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
@@ -24,9 +25,17 @@ class Unsaid(Exception):
     """It isn't known of some run what it counts on."""
 
 
-def runs_begun(store: Store) -> set[str]:
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """The plan of a run, and its generation: a run that begins anew writes it anew."""
+
+    name: str
+    generation: int
+
+
+def runs_begun(store: Store) -> set[Begun]:
     """The plans of runs: the first thing that each writes, before it looks what is embedded."""
-    return {info.name for info in store.listing(_SHARDS) if info.name.endswith(f"/{_PLAN}")}
+    return {Begun(info.name, info.generation) for info in store.listing(_SHARDS) if info.name.endswith(f"/{_PLAN}")}
 
 
 def features_reached(store: Store, going: Container[str], now: datetime) -> list[Reach]:

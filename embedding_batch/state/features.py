@@ -18,7 +18,7 @@ import hashlib
 import io
 import re
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
@@ -195,6 +195,15 @@ class FeatureStore:
         partial.write_bytes(data)
         self._put(name, partial)
         return f"{self._prefix}{name}"
+
+    def put_back(self, names: Collection[str]) -> set[str]:
+        """Put back those of these objects that somebody deleted since `refresh`, from the copies here; returns them."""
+        standing = {info.name for info in self._store.listing(self._prefix)}
+        gone = {name for name in names if name.startswith(self._prefix)} - standing
+        for name in gone:
+            with suppress(GenerationConflict):
+                self._store.upload(name, self._folder / name.removeprefix(self._prefix), if_generation_match=0)
+        return gone
 
     def merge(self) -> int:
         """Merge small parts, when there are many; returns how many went into others."""

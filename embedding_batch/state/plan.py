@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
@@ -29,14 +30,18 @@ class Plan:
 def open_plan(store: Store, config: Config, now: datetime) -> Plan:
     """Write the plan of a run, or read it where the run was begun before.
 
-    Raises NameTaken where it was begun with other options.
+    Where it made no list yet, the same is written again: by that whoever prunes knows that somebody is about to look
+    what is embedded, also where that is after days. Raises NameTaken where it was begun with other options.
     """
     name = _name(store, config.prefix)
     try:
         said = {"created": format_moment(now), "options": config.options}
         store.write(name, format_document(said), if_generation_match=0)
     except GenerationConflict:
-        pass
+        if store.stat(f"{RunFolder(store, config.prefix)}/list.json") is None:
+            with suppress(GenerationConflict):  # somebody else goes on with it
+                found = store.read(name, limit=RECORD_LIMIT)
+                store.write(name, found.data, if_generation_match=found.generation)
     plan = read_plan(store, config.prefix)
     if plan.options != config.options:
         differ = sorted(key for key in {*plan.options, *config.options}

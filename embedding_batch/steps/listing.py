@@ -18,6 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from embedding_batch.events import Warned
 from embedding_batch.run import Run
 from embedding_batch.sources import read_catalogue
 from embedding_batch.state.features import fixed_bytes
@@ -71,6 +72,10 @@ def list_items(run: Run) -> dict[str, Any]:
             write_table(run.store, folder.table("shard", number), shard, run.scratch)
         write_table(run.store, folder.listed, items, run.scratch)
         pictures = sum(shard.num_rows for _, shard in shards)
+        for model in models:  # prune's last look may have been before this run began, and its deletion after
+            features = run.features(run.model(run.config.model_named(model["name"]))[0], model["classes"])
+            for gone in sorted(features.put_back(parts)):
+                run.listener(Warned(f"{gone}: was deleted while this run counted on it, and is put back"))
         details.append(f"{pictures} pictures to look at, in {len(shards)} shards")
     return {
         "items": items.num_rows,

@@ -158,5 +158,8 @@ def judge_grants(bucket: Resource, policy: Resource, accounts: dict[str, str]) -
                 f"gcloud storage buckets add-iam-policy-binding {name} --member={member} "
                 "--role=roles/storage.objectViewer",
             )
-    if bindings:
-        yield ok(name, f"{len(bindings)} grants looked at")
+    yield ok(
+        name,
+        f"its own grants ({len(bindings)}) looked at; what the project's, a folder's or the organisation's allow "
+        "can't be seen here: gcloud projects get-ancestors-iam-policy PROJECT lists them",
+    )

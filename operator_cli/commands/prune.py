@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -31,7 +31,7 @@ from operator_cli.pruning import (
     key_of,
     served_builds,
 )
-from operator_cli.reach import FEATURES, Unsaid, features_reached, runs_begun
+from operator_cli.reach import FEATURES, Begun, Unsaid, features_reached, runs_begun
 
 _ROLLED_OUT = (Outcome.SERVED, Outcome.UNDONE)
 _RECORDS = ("shards/", "catalogues/", "reports/", "diffs/")
@@ -82,13 +82,13 @@ def prune(store: Store, clock: Clock, *, keep: int, apply: bool, said: Callable[
     staying = [prefix for prefix in builds if prefix not in gone]
     models = _folders(store, "models/", ModelPrefix)
     unused = judge_models(models, _used(store, staying), now=now)
+    begun = runs_begun(store)
     records = dict(_records(store, staying, verdict, now))
     if apply:
         for model in unused:
             said(str(model))
             _delete(store, f"{model}/", model.manifest)
-        for name in records:
-            store.delete(name)
+        records = _delete_records(store, records, begun)
     features, unsaid = _features(store, records, now, apply=apply, said=said)
     return Pruned(
         {prefix: builds[prefix].size for prefix in sorted(gone)},
@@ -181,11 +181,20 @@ def _features(
     for name in goes:
         if apply:
             if new := runs_begun(store) - begun:  # it may just now find what is about to go
-                return gone, f"{min(new)} began meanwhile"
+                return gone, f"{min(plan.name for plan in new)} began meanwhile"
             said(name)
             store.delete(name)
         gone[name] = parts[name].size
     return gone, ""
+
+
+def _delete_records(store: Store, records: Mapping[str, int], begun: Container[Begun]) -> dict[str, int]:
+    """Delete these, but for those of runs that have begun anew meanwhile. begun: before it was judged what goes."""
+    anew = {plan.name.rpartition("/")[0] for plan in runs_begun(store) if plan not in begun}
+    gone = {name: size for name, size in records.items() if name.rpartition("/")[0] not in anew}
+    for name in gone:
+        store.delete(name)
+    return gone
 
 
 def _delete(store: Store, folder: str, manifest: str) -> None:

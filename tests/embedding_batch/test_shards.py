@@ -409,6 +409,42 @@ def test_a_run_goes_on_when_the_features_that_it_counts_on_are_deleted(shop: Sho
     assert shop.batch("b3")["embedded"] > 0
 
 
+def test_a_part_that_goes_while_a_run_makes_its_list_is_put_back_for_the_steps_that_follow(
+    shop: Shop, monkeypatch: Any
+) -> None:
+    shop.batch("b1")
+    before = {info.name for info in shop.store.listing("features/")}
+    parts_of = FeatureStore.parts_of
+
+    def deleted_in_between(self: FeatureStore, digests: Any) -> set[str]:
+        found = parts_of(self, digests)
+        for name in found:
+            shop.store.delete(name)
+        return found
+
+    with monkeypatch.context() as meanwhile:
+        meanwhile.setattr(FeatureStore, "parts_of", deleted_in_between)
+        do(shop, "list", build="b2")
+    assert {info.name for info in shop.store.listing("features/")} == before
+    do(shop, "collect", build="b2")
+    do(shop, "build", 0, build="b2")
+
+
+def test_a_run_that_is_begun_again_says_so_to_whoever_prunes(shop: Shop) -> None:
+    plan, listed = "shards/shop/b1/plan.json", "shards/shop/b1/list.json"
+    do(shop, "list", build="b1")
+    first, said = shop.store.stat(plan), shop.store.read(plan, limit=2**20).data
+    do(shop, "list", build="b1")
+    assert shop.store.stat(plan) == first, "it has its list, which says what it counts on"
+    shop.store.delete(listed)
+    do(shop, "list", build="b1")
+    again = shop.store.stat(plan)
+    assert first is not None
+    assert again is not None
+    assert again.generation != first.generation
+    assert shop.store.read(plan, limit=2**20).data == said
+
+
 def test_a_step_in_a_process_of_its_own_says_what_to_do_when_they_are_deleted_and_the_next_run_embeds_again(
     shop: Shop,
 ) -> None:

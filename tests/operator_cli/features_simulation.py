@@ -46,6 +46,7 @@ class Run:
     prefix: IndexPrefix
     wants: set[int]
     began: datetime
+    wrote: datetime
     step: str = "plan"
     reached: set[str] = field(default_factory=set)
     missing: set[int] = field(default_factory=set)
@@ -66,7 +67,9 @@ class World(MemoryStore):
         self.pace = timedelta(hours=3)
         self.made = 0
         self.parts: dict[str, frozenset[int]] = {}
+        self.ever: dict[str, frozenset[int]] = {}
         self.runs: dict[str, Run | None] = dict.fromkeys(INDEXES)
+        self.killed: dict[str, Run] = {}
         self.sold: dict[str, set[int]] = {index: set() for index in INDEXES}
         self.built: dict[str, Run] = {}
         self.merging: list[str] = []
@@ -94,23 +97,36 @@ class World(MemoryStore):
             self._begin(index)
         elif not self.goes_on(run) or self.dice.random() < 0.02:
             self.runs[index] = None  # it is killed
+            self.killed[index] = run
         else:
+            if run.step in {"listed", "kept", "embedded", "collected"} and self.stat(f"{run.folder}/list.json") is None:
+                self.lost = self.lost or f"the list of {run.prefix} is gone, and it is {run.step}"
             getattr(self, f"_{run.step}")(run)
 
     def goes_on(self, run: Run) -> bool:
-        """None takes longer than a day."""
-        return self.moment - run.began < timedelta(days=1)
+        """None lets a day go by without writing something."""
+        return self.moment - run.wrote < timedelta(days=1)
 
     def _begin(self, index: str) -> None:
+        killed = self.killed.pop(index, None)
+        if killed is not None and killed.step in {"plan", "looked"} and self.dice.random() < 0.7:
+            self._resume(killed)
+            return
         sold = self.sold[index]
         sold ^= set(self.dice.sample(range(PICTURES), self.dice.randrange(PICTURES // 2)))
-        run = Run(IndexPrefix(index, f"b{self.made}"), set(sold), self.now())
+        run = Run(IndexPrefix(index, f"b{self.made}"), set(sold), self.now(), self.moment)
         self.made += 1
         self._note(run, "plan", {})
         self.runs[index] = run
 
+    def _resume(self, run: Run) -> None:
+        """Somebody tries a run again that made no list yet."""
+        self.runs[run.prefix.index] = replace(run, step="plan", reached=set(), missing=set(), wrote=self.now())
+        self.write(f"{run.folder}/plan.json", b"{}", if_generation_match=None)
+
     def _note(self, run: Run, record: str, said: dict[str, Any]) -> None:
         self.write(f"{run.folder}/{record}.json", json.dumps(said).encode(), if_generation_match=0)
+        run.wrote = self.moment
 
     def _plan(self, run: Run) -> None:
         """It looks what is embedded."""
@@ -122,6 +138,10 @@ class World(MemoryStore):
         run.step = "looked"
 
     def _looked(self, run: Run) -> None:
+        """The list; a part that went meanwhile is put back before."""
+        for name in run.reached - self.parts.keys():
+            self.write(name, b"embeddings", if_generation_match=0)
+            self.parts[name] = self.ever[name]
         self._note(run, "list", {"features": sorted(run.reached)})
         run.step = "listed"
 
@@ -159,7 +179,7 @@ class World(MemoryStore):
         name = f"{KEY}/{self.made:04}.arrow"
         self.made += 1
         self.write(name, b"embeddings", if_generation_match=0)
-        self.parts[name] = pictures
+        self.parts[name] = self.ever[name] = pictures
         return name
 
     def _drop(self, name: str) -> None:
@@ -168,8 +188,8 @@ class World(MemoryStore):
 
     # what prune asks
 
-    def _meanwhile(self) -> None:
-        if self.pruning and not self.busy and self.dice.random() < _MEANWHILE:
+    def _meanwhile(self, odds: float = _MEANWHILE) -> None:
+        if self.pruning and not self.busy and self.dice.random() < odds:
             self.busy = True
             self.happen()
             self.busy = False
@@ -185,7 +205,12 @@ class World(MemoryStore):
         return super().listing(prefix)
 
     def delete(self, name: str) -> None:
-        """See `store.Store.delete`; notes embeddings that go though a batch counts on them."""
+        """See `store.Store.delete`; notes embeddings that go though a batch counts on them.
+
+        A request takes a moment, in which a run may begin, and look.
+        """
+        self._meanwhile(0.5)
+        self._meanwhile(0.5)
         if name in self.parts:
             others = frozenset[int]().union(*(its for other, its in self.parts.items() if other != name))
             only = self.parts[name] - others
@@ -196,7 +221,7 @@ class World(MemoryStore):
 
     def _wanted(self, pictures: frozenset[int]) -> Iterator[str]:
         for run in self.runs.values():
-            if run is None or not self.goes_on(run) or run.step == "plan":
+            if run is None or not self.goes_on(run) or run.step in {"plan", "looked"}:
                 continue
             if (run.wants if run.embedded else run.wants - run.missing) & pictures:
                 yield f"{run.prefix} found embeddings in it, and is {run.step}"
@@ -253,6 +278,9 @@ FAULTS: Final[dict[str, Callable[[], Any]]] = {
     "nobody looks again before a part is deleted": lambda: patch.object(command, "runs_begun", lambda _: set()),
     "what was written since a run began is thought to be older": partial(
         _judged, lambda runs: (replace(each, began=each.began + timedelta(days=9)) for each in runs)
+    ),
+    "records of a run that goes on go when each is a day old": lambda: patch.object(
+        pruning, "last_written", lambda records: {name: record.written for name, record in records.items()}
     ),
     "young parts go": lambda: patch.object(
         command, "judge_features", partial(pruning.judge_features, young=timedelta(0))

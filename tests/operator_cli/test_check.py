@@ -182,6 +182,7 @@ def test_of_an_installation_that_is_well_nothing_is_to_be_mended() -> None:
     said = _check(_well(), "--output", "json")
     assert said.code == 0, said.out
     assert {each["level"] for each in said.value["findings"]} == {"ok"}
+    assert any("can't be seen here" in str(each) for each in said.value["findings"])
     assert not [each for each in said.value["findings"] if each["mend"]]
 
 

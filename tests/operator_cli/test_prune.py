@@ -225,6 +225,41 @@ def test_a_run_that_begins_while_features_are_deleted_stops_that(later: Operator
     assert names(later.store, "features/") == {B, C}
 
 
+def test_a_run_that_is_begun_again_after_days_while_features_are_deleted_stops_that_too(later: Operator) -> None:
+    run_of(later, "b1", C)
+    later.store.write("shards/toys/t1/plan.json", b"{}", if_generation_match=0)
+    for name in (A, B):
+        later.store.write(name, b"embeddings", if_generation_match=0)
+    delete = later.store.delete
+
+    def begun_again(name: str) -> None:
+        delete(name)
+        if name == A:
+            later.store.write("shards/toys/t1/plan.json", b"{}", if_generation_match=None)
+
+    later.store.delete = begun_again  # type: ignore[method-assign]
+    found = pruned(later, "--apply")
+    assert found["features_wait"] == "shards/toys/t1/plan.json began meanwhile"
+    assert names(later.store, "features/") == {B, C}
+
+
+def test_records_of_a_run_that_still_writes_stay_however_old_its_first_are(later: Operator) -> None:
+    run_of(later, "b1", A)
+    run_of(later, "b2", B)  # the newest: b1 would go
+    later.store.written = later.clock.moment - timedelta(hours=23)  # type: ignore[attr-defined]
+    later.store.write("shards/clothing/b1/embed-00001.json", b'{"features": []}', if_generation_match=0)
+    later.store.written += timedelta(minutes=1)  # type: ignore[attr-defined]
+    later.store.write("shards/clothing/b2/embed-00001.json", b'{"features": []}', if_generation_match=0)
+    later.store.written = None  # type: ignore[attr-defined]
+    pruned(later, "--apply")
+    assert later.store.stat("shards/clothing/b1/list.json") is not None
+    assert names(later.store, "features/") == {A, B}
+    later.clock.moment += timedelta(hours=2)
+    pruned(later, "--apply")
+    assert later.store.stat("shards/clothing/b1/list.json") is None
+    assert names(later.store, "features/") == {B}
+
+
 @pytest.mark.parametrize("said", [b"{}", b"no json", b"[]"])
 def test_no_features_go_where_the_newest_list_does_not_say_what_it_counts_on(later: Operator, said: bytes) -> None:
     run_of(later, "b1", A)
