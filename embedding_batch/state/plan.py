@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from embedding_batch.errors import NameTaken, StepMissing
-from embedding_batch.state.folder import RunFolder, read_record
+from embedding_batch.state.folder import RECORD_LIMIT, RunFolder, read_record
 from model_repository.bucket.store import Store
 from model_repository.errors import GenerationConflict, ObjectMissing
 from model_repository.fields import format_document, format_moment
