@@ -89,6 +89,7 @@ class SearchApplication:
         self._config = config
         self._log = log
         self._opened: Opened | None = None
+        self._served: dict[str, Any] = {}
         self._masks = NOTHING_HIDDEN
         self._valid = Validity(config.generation, 0, config.cache_seconds)
         self._draining = False
@@ -119,6 +120,7 @@ class SearchApplication:
         """Answer about this build from now on. models: in the order of its manifest."""
         self._know_tags(index.restricts.names)
         self._opened = Opened(index, models, detector, pictures, Searches(index, self.limits))
+        self._served = _served(self._config, self._opened)
         self._own.items = index.manifest.items
 
     def _know_tags(self, names: tuple[str, ...]) -> None:
@@ -243,12 +245,14 @@ class SearchApplication:
         return validity.response(similar_json(item, home.category, self._config.generation, found))
 
     async def _answer_items(self, request: Request) -> Response:
-        index = self._open().index
+        opened = self._open()
+        index = opened.index
         validity = self._validity(index)
         if unchanged := validity.unchanged(request.header(b"if-none-match")):
             return unchanged
         listing = parse_listing(request.query, self.limits)
-        found = index.listed(listing.category, listing.after, listing.limit + 1)
+        work = partial(index.listed, listing.category, listing.after, listing.limit + 1)
+        found = await opened.searches.turns.take(work, request.gone)
         page = found[: listing.limit]
         value = {
             "generation": self._config.generation,
@@ -276,34 +280,12 @@ class SearchApplication:
 
     async def _answer_status(self, request: Request) -> Response:
         parse_query(request.query, ())
-        opened = self._open()
-        index, masks = opened.index.manifest, opened.index.masks
-        models = [
-            {"prefix": str(reference.prefix), "digest": reference.digest, "input_size": model.manifest.input.size}
-            for reference, model in zip(index.models, opened.models, strict=True)
-        ]
-        return json_response(
-            {
-                "generation": self._config.generation,
-                "index_prefix": str(index.prefix),
-                "index_digest": opened.index.digest,
-                "index": index.prefix.index,
-                "build": index.prefix.build,
-                "created": index.created,
-                "items": index.items,
-                "dimensions": _only(partition.dimensions for partition in index.partitions),
-                "recall": {"at": index.recall.at, "value": index.recall.value},
-                "categories": _categories(index),
-                "model": _only(models),
-                "models": models,
-                "detector": _detector(opened.detector),
-                "tags": opened.index.restricts.names,
-                "filter": {"generation": masks.generation, "hidden": masks.hidden, "here": masks.here},
-                "item_image_url": self._config.item_image_url,
-                "item_names_url": self._config.item_names_url,
-                "ready": self._pod.closed_because is None,
-            }
-        )
+        masks = self._open().index.masks
+        now = {
+            "filter": {"generation": masks.generation, "hidden": masks.hidden, "here": masks.here},
+            "ready": self._pod.closed_because is None,
+        }
+        return json_response(self._served | now)
 
     async def _answer_page(self, request: Request) -> Response:
         return self._page[request.path].answer(request)
@@ -315,6 +297,33 @@ def _at_once(answer: Callable[[], Response]) -> Callable[[Request], Awaitable[Re
         return answer()
 
     return answering
+
+
+def _served(config: Config, opened: Opened) -> dict[str, Any]:
+    """What /v1/status says that stays: made once, as thousands of categories take a while."""
+    index = opened.index.manifest
+    models = [
+        {"prefix": str(reference.prefix), "digest": reference.digest, "input_size": model.manifest.input.size}
+        for reference, model in zip(index.models, opened.models, strict=True)
+    ]
+    return {
+        "generation": config.generation,
+        "index_prefix": str(index.prefix),
+        "index_digest": opened.index.digest,
+        "index": index.prefix.index,
+        "build": index.prefix.build,
+        "created": index.created,
+        "items": index.items,
+        "dimensions": _only(partition.dimensions for partition in index.partitions),
+        "recall": {"at": index.recall.at, "value": index.recall.value},
+        "categories": orjson.Fragment(orjson.dumps(_categories(index))),
+        "model": _only(models),
+        "models": models,
+        "detector": _detector(opened.detector),
+        "tags": opened.index.restricts.names,
+        "item_image_url": config.item_image_url,
+        "item_names_url": config.item_names_url,
+    }
 
 
 def _only(values: Iterable[Any]) -> Any:  # noqa: ANN401 - what JSON has

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import httpx
@@ -18,8 +19,13 @@ import pytest
 
 from http_limits.refusals import Overloaded
 from model_repository.resources.serving import HELD_BYTES
+from model_repository.telemetry.log import Log
+from search_server.app import SearchApplication
+from search_server.build.index import open_index
+from search_server.config import Config
 from search_server.errors import ParameterRefused
 from search_server.http.requests import ClientGone
+from search_server.processes.pod import PodState
 from search_server.queries.turns import LongWork, Turns
 from tests import plain_http
 from tests.search_server.test_supervisor import metric, until
@@ -181,6 +187,34 @@ def test_short_work_is_done_in_its_order_and_a_turn_begins_nothing_once_its_time
     asyncio.run(main())
     assert done == list(range(30))
     assert max(iterations) <= 4
+
+
+@pytest.mark.parametrize("target", ["/v1/items/all-1/similar?k=5", "/v1/items?limit=500"])
+def test_what_takes_a_moment_to_answer_is_made_in_a_turn(
+    many_vectors: dict[str, str], target: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = Config.from_environment(many_vectors)
+    pod = PodState.create(1)
+    app = SearchApplication(config, pod, pod.workers[0], Log())
+    app.open(open_index(config.data / "index", config.prefix, config.digest), (), None, None)  # type: ignore[arg-type]
+    path, _, query = target.encode().partition(b"?")
+    connection = SimpleNamespace(gone=False, pipeline=(), unread=False)
+    scope = {"method": "GET", "raw_path": path, "query_string": query, "headers": []}
+    asked = scope | {"extensions": {"connection": connection}}
+    turns, sent = list[object](), list[dict[str, Any]]()
+    take = Turns.take
+
+    async def noted(self: Turns, work: Callable[[], Any], gone: Callable[[], bool]) -> Any:
+        turns.append(work)
+        return await take(self, work, gone)
+
+    async def send(message: dict[str, Any]) -> None:
+        sent.append(message)
+
+    monkeypatch.setattr(Turns, "take", noted)
+    asyncio.run(app(asked, None, send))  # type: ignore[arg-type]
+    assert sent[0]["status"] == 200
+    assert len(turns) == 1
 
 
 def test_work_is_not_done_for_whoever_has_gone_when_its_turn_comes() -> None:
