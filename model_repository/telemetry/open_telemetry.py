@@ -24,7 +24,7 @@ from opentelemetry.trace.status import Status, StatusCode
 from model_repository import __version__
 from model_repository.errors import Misconfigured
 from model_repository.telemetry.log import Log, Trace
-from model_repository.telemetry.spans import Attribute, Beginning, Kind
+from model_repository.telemetry.recorder import Attribute, Beginning, Kind
 
 _PROTOCOL = "http/protobuf"
 _READS_HEADERS = "opentelemetry.util.re"
@@ -45,7 +45,7 @@ _KINDS = {
 
 
 class SdkRecorder:
-    """Implements `spans.Recorder`."""
+    """Implements `recorder.Recorder`."""
 
     def __init__(self, service: str, log: Log, exporter: SpanExporter | None = None) -> None:
         """Begin to export. service: the name unless the variables say one. exporter: None: as the variables say.
@@ -65,7 +65,7 @@ class SdkRecorder:
         self._waiting: threading.Thread | None = None
 
     def begin(self, beginning: Beginning) -> SdkSpan:
-        """See `spans.Recorder.begin`."""
+        """See `recorder.Recorder.begin`."""
         token = _BEGINNING.set(beginning)
         parent = beginning.parent
         try:
@@ -81,7 +81,7 @@ class SdkRecorder:
         return SdkSpan(opened)
 
     def flush(self, seconds: float) -> None:
-        """See `spans.Recorder.flush`. While an earlier one still waits for the collector, this one doesn't wait."""
+        """See `recorder.Recorder.flush`. While an earlier one still waits for the collector, this one doesn't wait."""
         if self._waiting is not None and self._waiting.is_alive():
             return
         # the SDK's own takes no time limit
@@ -90,35 +90,35 @@ class SdkRecorder:
         self._waiting.join(seconds)
 
     def close(self, seconds: float) -> None:
-        """See `spans.Recorder.close`."""
+        """See `recorder.Recorder.close`."""
         closing = threading.Thread(target=self._provider.shutdown, name="close spans", daemon=True)
         closing.start()
         closing.join(seconds)
 
 
 class SdkSpan:
-    """Implements `spans.OpenSpan`."""
+    """Implements `recorder.OpenSpan`."""
 
     def __init__(self, opened: Span) -> None:
         self._opened = opened
 
     @property
     def trace(self) -> Trace:
-        """See `spans.OpenSpan.trace`."""
+        """See `recorder.OpenSpan.trace`."""
         it = self._opened.get_span_context()
         return Trace(f"{it.trace_id:032x}", f"{it.span_id:016x}", sampled=it.trace_flags.sampled)
 
     def note(self, attributes: Mapping[str, Attribute]) -> None:
-        """See `spans.OpenSpan.note`."""
+        """See `recorder.OpenSpan.note`."""
         self._opened.set_attributes(attributes)
 
     def fail(self, code: str, reason: str) -> None:
-        """See `spans.OpenSpan.fail`."""
+        """See `recorder.OpenSpan.fail`."""
         self._opened.set_attributes({"error.type": code, "indexpush.reason": reason[:_LONGEST]})
         self._opened.set_status(Status(StatusCode.ERROR, reason[:_LONGEST]))
 
     def end(self, finished: datetime | None = None) -> None:
-        """See `spans.OpenSpan.end`."""
+        """See `recorder.OpenSpan.end`."""
         self._opened.end(_nanoseconds(finished))
 
 

@@ -21,7 +21,8 @@ from model_repository.repository import (
     write_receipt,
 )
 from model_repository.telemetry.log import Log
-from model_repository.telemetry.spans import Kind, note, note_failure, span
+from model_repository.telemetry.recorder import Kind
+from model_repository.telemetry.spans import note, note_failure, span
 from on_commit.compare import FINDINGS
 from on_commit.filters import FILTER_WAITS
 from on_commit.incidents import Incidents

@@ -8,7 +8,8 @@ from model_repository.bucket.store import Store
 from model_repository.clock import Clock
 from model_repository.notify import Notifier
 from model_repository.telemetry.log import Log
-from model_repository.telemetry.spans import Kind, span
+from model_repository.telemetry.recorder import Kind
+from model_repository.telemetry.spans import span
 from on_commit.deploy import Deployer
 from on_commit.event import CommitUploaded, Event, FilterUploaded, Misnamed, Sweep, Unrelated
 from on_commit.filters import FilterLooker

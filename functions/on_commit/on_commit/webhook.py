@@ -15,7 +15,8 @@ from model_repository.errors import DocumentMalformed, PermanentError, Transient
 from model_repository.identity_tokens import IdentityTokens, NoIdentityToken, audience_of
 from model_repository.names import Target
 from model_repository.telemetry.log import trace_headers
-from model_repository.telemetry.spans import Kind, note, span, traceparent
+from model_repository.telemetry.recorder import Kind
+from model_repository.telemetry.spans import note, span, traceparent
 from on_commit.compare import IndexStatus, read_statuses
 from on_commit.config import Config
 
