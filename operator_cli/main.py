@@ -153,17 +153,21 @@ def _history(arguments: argparse.Namespace, context: Context, store: Store, show
 def _shadow(arguments: argparse.Namespace, context: Context, store: Store, show: _Show) -> int:
     """Have a build serve beside an index, say what does, or end it."""
     target = _target(arguments, context)
-    if arguments.build is not None and not arguments.off:
+    if arguments.build is not None and arguments.off:
+        raise UsageRefused(f"--off ends the shadow, whatever it serves: leave {arguments.build!r} out")
+    if arguments.build is not None:
         return _change(arguments, context, store, as_json=getattr(arguments, "output", "text") == "json")
     if not arguments.off:
         if store.stat(target.shadow.commit_name) is None:
             raise shadow_missing(target)
         _status(store, target.environment, target.shadow.index, context, show)
         return ExitCode.OK
-    ended = changes.end_shadow(store, target)
+    ended = changes.end_shadow(store, target, release=arguments.release, dry_run=arguments.dry_run)
     was = str(ended.commit.index_prefix) if ended.commit else None
-    text = f"{ended.target.commit_name}: deleted; the pods of {ended.target.index} end with the next sweep"
-    show({"action": "shadow-off", "index": ended.target.index, "was": was}, text)
+    done = "would be deleted" if arguments.dry_run else "deleted"
+    text = f"{ended.target.commit_name}: {done}; the pods of {ended.target.index} end with the next sweep"
+    value = {"action": "shadow-off", "index": ended.target.index, "was": was, "written": not arguments.dry_run}
+    show(value, text)
     return ExitCode.OK
 
 

@@ -85,15 +85,17 @@ def shadow(store: Store, target: Target, build: str, options: Options) -> Change
     return _write(store, live, wanted, options, action="shadow", manifest=manifest)
 
 
-def end_shadow(store: Store, target: Target) -> Live:
+def end_shadow(store: Store, target: Target, *, release: bool, dry_run: bool) -> Live:
     """Delete the commit of the shadow of `target`, whose pods the next sweep ends; returns what stood there.
 
-    Raises `CommitMissing` if there is none.
+    release: even if it is on hold. dry_run: only look. Raises `CommitMissing` if there is none, and `CommitOnHold`.
     """
     live = read_live(store, target.shadow)
     if live.generation == 0:
         raise shadow_missing(target)
-    store.delete(target.shadow.commit_name)
+    _respect_hold(live, Options(by="", release=release))
+    if not dry_run:
+        store.delete(target.shadow.commit_name)
     return live
 
 

@@ -60,6 +60,19 @@ def test_a_shadow_ends_with_its_commit(operator: Operator) -> None:
         assert (none.code, "production/clothing has no shadow; begin one: indexpush shadow" in none.err) == (66, True)
 
 
+def test_a_shadow_is_not_ended_to_try_that_out_nor_while_it_is_on_hold(operator: Operator) -> None:
+    operator.build("b2")
+    operator("shadow", "clothing", "b2", "--hold", "--by", "ada", "--reason", "a trial")
+    held = operator("shadow", "clothing", "--off")
+    assert (held.code, "on hold (ada: a trial)" in held.err) == (77, True)
+    tried = operator("shadow", "clothing", "--off", "--release", "--dry-run")
+    assert (tried.code, "would be deleted" in tried.out) == (0, True)
+    assert operator("shadow", "clothing", "b2", "--off", "--release").code == 64
+    assert operator.live(SHADOW)["hold"] is True
+    assert operator("shadow", "clothing", "--off", "--release").code == 0
+    assert operator.store.stat(SHADOW.commit_name) is None
+
+
 def test_a_build_that_is_not_whole_or_of_another_index_is_no_shadow(operator: Operator) -> None:
     operator.build("b2", index="toys")
     assert operator("shadow", "clothing", "b9").code == 66
