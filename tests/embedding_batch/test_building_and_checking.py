@@ -191,6 +191,13 @@ def test_items_that_are_twins_do_not_lower_recall(tmp_path: Path, method: Method
 
 
 @every_method
+def test_two_items_that_are_opposites_have_nothing_between_them_and_are_found(tmp_path: Path, method: Method) -> None:
+    opposites = Vectors("a", ("a", "b"), np.concatenate([unit(1), -unit(1)]))
+    (partition,) = partitions(built(tmp_path, opposites, method=method))
+    assert (partition.recall.value, partition.recall.queries) == (1, 2)
+
+
+@every_method
 def test_golden_queries_are_what_the_saved_files_answer(tmp_path: Path, method: Method) -> None:
     contents = content("a", 200), content("b", 1), content("c", 5)
     golden = [one for of in check(built(tmp_path, *contents, method=method)) for one in of.golden_queries]

@@ -108,7 +108,7 @@ def _ask(vectors: NDArray[np.float32], count: int) -> _Queries:
     neighbors, least = _exact(vectors, vectors[items], items, k)
     between = vectors[items] + vectors[neighbors]
     lengths = np.linalg.norm(between, axis=1)
-    between = between[lengths > _TIE] / lengths[lengths > _TIE, np.newaxis]
+    between = between[lengths > _TIE] / lengths[lengths > _TIE, np.newaxis]  # opposite ones have nothing between them
     nobody = np.full(len(between), -1)
     _, least_between = _exact(vectors, between, nobody, k)
     return _Queries(
@@ -123,7 +123,7 @@ def _exact(
     vectors: NDArray[np.float32], queries: NDArray[np.float32], items: NDArray[np.intp], k: int
 ) -> tuple[NDArray[np.intp], NDArray[np.float32]]:
     """The k-th nearest of each query, without the item that it is, and its similarity."""
-    neighbors, least = [], []
+    neighbors, least = [np.empty(0, np.intp)], [np.empty(0, np.float32)]
     for start in range(0, len(queries), _CHUNK):
         similarities = queries[start : start + _CHUNK] @ vectors.T
         of = items[start : start + _CHUNK]
