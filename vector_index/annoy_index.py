@@ -114,8 +114,9 @@ class MappedAnnoy:
         """Exactly, by comparing all that may be found."""
         best = Neighbours([], [])
         query = query / np.linalg.norm(query)
+        shown = visible.positions
         for start in range(0, visible.count, _AT_ONCE):
-            positions = visible.positions[start : start + _AT_ONCE]
+            positions = shown[start : start + _AT_ONCE]
             vectors = self._vectors[positions]
             cosines = vectors @ query / np.linalg.norm(vectors, axis=1)
             best = nearest_of(best, positions, np.sqrt(np.maximum(2 - 2 * cosines, 0)), count)

@@ -90,8 +90,9 @@ class MappedHnsw:
     def _compared(self, query: NDArray[np.float32], count: int, visible: Visible) -> Neighbours:
         """Exactly, by comparing all that may be found."""
         best = Neighbours([], [])
+        shown = visible.positions
         for start in range(0, visible.count, _AT_ONCE):
-            positions = visible.positions[start : start + _AT_ONCE]
+            positions = shown[start : start + _AT_ONCE]
             away = self._index.reconstruct_batch(positions) - query
             best = nearest_of(best, positions, np.sqrt(np.einsum("ij,ij->i", away, away)), count)
         return best

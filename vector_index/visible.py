@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +25,7 @@ class Visible:
         if bits.shape != (-(-size // _BYTE),) or not 0 <= count <= size:
             raise ValueError(f"{bits.shape} bytes can't hold {size} bits, of which {count} are set")
         self.bits, self.size, self.count = bits, size, count
+        self._positions: NDArray[np.int64] | None = None
 
     @classmethod
     def but_for(cls, hidden: NDArray[np.integer], size: int) -> Visible:
@@ -75,10 +75,15 @@ class Visible:
         """Of all positions."""
         return self.count / self.size
 
-    @cached_property
+    @property
     def positions(self) -> NDArray[np.int64]:
-        """int64[count], ascending; 8 bytes each, so ask where there are few."""
-        return np.flatnonzero(self.flags())
+        """int64[count], ascending. Kept where they take no more bytes than the bits do: masks may be many."""
+        if self._positions is not None:
+            return self._positions
+        positions = np.flatnonzero(self.flags())
+        if positions.nbytes <= self.bits.nbytes:
+            self._positions = positions
+        return positions
 
 
 def nearest_of(

@@ -20,7 +20,8 @@ _PER_TAGGED = 12.0
 _PER_MASK = 15_000.0
 """Cost of a mask, as numbers compared: 6 microseconds."""
 _KEPT_BYTES = 16 * 1024 * 1024
-"""Of masks that are kept, those asked for last; a mask of a million items has 125 kB."""
+"""Of masks that are kept, those asked for last; a mask of a million items has 125 kB, and as much again at most for the
+positions of what is left, where that is little."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +59,7 @@ class Restricts:
         self._bounds: list[int] = [0, *accumulate(sizes)]
         self._kept: OrderedDict[Restriction, Visibles] = OrderedDict()
         self._masks: Masks | None = None
-        self._most = max(1, _KEPT_BYTES // (self._bounds[-1] // 8 + 64 * len(sizes)))
+        self._most = max(1, _KEPT_BYTES // (self._bounds[-1] // 4 + 200 * len(sizes)))
 
     def cost(self, restriction: Restriction) -> float:
         """What `visible` takes, as numbers that are compared: see `build.partitions.Partition.cost`."""

@@ -119,6 +119,13 @@ def test_of_several_joined_a_part_says_what_they_said(given: list[tuple[int, set
     assert list(joined.after(first)) == [place for place, flag in enumerate(flags) if flag and place >= first]
 
 
+def test_positions_are_kept_only_where_they_are_as_small_as_the_bits() -> None:
+    few, many = (Visible.but_for(np.arange(64 * 100 - left), 64 * 100) for left in (100, 101))
+    assert few.positions is few.positions
+    assert many.positions is not many.positions
+    assert many.positions.tolist() == [*range(64 * 100 - 101, 64 * 100)]
+
+
 def test_bits_of_another_size_are_refused() -> None:
     with pytest.raises(ValueError, match="can't hold 9 bits"):
         Visible(np.zeros(1, np.uint8), 9, 0)
