@@ -67,7 +67,6 @@ class World(MemoryStore):
         self.pace = timedelta(hours=3)
         self.made = 0
         self.parts: dict[str, frozenset[int]] = {}
-        self.ever: dict[str, frozenset[int]] = {}
         self.runs: dict[str, Run | None] = dict.fromkeys(INDEXES)
         self.killed: dict[str, Run] = {}
         self.sold: dict[str, set[int]] = {index: set() for index in INDEXES}
@@ -138,10 +137,6 @@ class World(MemoryStore):
         run.step = "looked"
 
     def _looked(self, run: Run) -> None:
-        """The list; a part that went meanwhile is put back before."""
-        for name in run.reached - self.parts.keys():
-            self.write(name, b"embeddings", if_generation_match=0)
-            self.parts[name] = self.ever[name]
         self._note(run, "list", {"features": sorted(run.reached)})
         run.step = "listed"
 
@@ -179,7 +174,7 @@ class World(MemoryStore):
         name = f"{KEY}/{self.made:04}.arrow"
         self.made += 1
         self.write(name, b"embeddings", if_generation_match=0)
-        self.parts[name] = self.ever[name] = pictures
+        self.parts[name] = pictures
         return name
 
     def _drop(self, name: str) -> None:
@@ -188,8 +183,8 @@ class World(MemoryStore):
 
     # what prune asks
 
-    def _meanwhile(self, odds: float = _MEANWHILE) -> None:
-        if self.pruning and not self.busy and self.dice.random() < odds:
+    def _meanwhile(self) -> None:
+        if self.pruning and not self.busy and self.dice.random() < _MEANWHILE:
             self.busy = True
             self.happen()
             self.busy = False
@@ -205,12 +200,7 @@ class World(MemoryStore):
         return super().listing(prefix)
 
     def delete(self, name: str) -> None:
-        """See `store.Store.delete`; notes embeddings that go though a batch counts on them.
-
-        A request takes a moment, in which a run may begin, and look.
-        """
-        self._meanwhile(0.5)
-        self._meanwhile(0.5)
+        """See `store.Store.delete`; notes embeddings that go though a batch counts on them."""
         if name in self.parts:
             others = frozenset[int]().union(*(its for other, its in self.parts.items() if other != name))
             only = self.parts[name] - others
@@ -221,7 +211,7 @@ class World(MemoryStore):
 
     def _wanted(self, pictures: frozenset[int]) -> Iterator[str]:
         for run in self.runs.values():
-            if run is None or not self.goes_on(run) or run.step in {"plan", "looked"}:
+            if run is None or not self.goes_on(run) or run.step == "plan":
                 continue
             if (run.wants if run.embedded else run.wants - run.missing) & pictures:
                 yield f"{run.prefix} found embeddings in it, and is {run.step}"
