@@ -44,6 +44,10 @@ def churned(overlap: float) -> BuildDiff:
     return replace(of(gone=200, new=200), items=Alike(1000, overlap, overlap))
 
 
+def lower(before: float, after: float) -> BuildDiff:
+    return of(before=SideOfCategory(1000, before), after=SideOfCategory(1000, after))
+
+
 def tagged(**names: tuple[int, int]) -> BuildDiff:
     return replace(SAME, tags=tuple(TagDiff(name, *counts) for name, counts in names.items()))
 
@@ -64,7 +68,8 @@ def tagged(**names: tuple[int, int]) -> BuildDiff:
         (Gate.NEIGHBOURS, of(alike=Alike(19, 0.1, 0.1)), of(alike=Alike(20, 0.49, 0.4))),
         (Gate.NEIGHBOURS, churned(0.57), churned(0.55)),
         (Gate.GOLDEN, replace(SAME, golden=Alike(3, 0.7, 0.6)), replace(SAME, golden=Alike(3, 0.6, 0.6))),
-        (Gate.RECALL, of(after=SideOfCategory(1000, 0.97)), of(after=SideOfCategory(1000, 0.95))),
+        (Gate.RECALL, of(after=SideOfCategory(1000, 0.95)), of(after=SideOfCategory(1000, 0.94))),
+        (Gate.RECALL, lower(0.94, 0.92), lower(0.94, 0.9)),
         (Gate.MODEL, SAME, replace(SAME, models_after=("other",))),
         (Gate.TAGS, tagged(brand=(20, 1), sale=(30, 25)), tagged(brand=(20, 0), sale=(30, 30))),
         (Gate.TAGS, tagged(brand=(100, 49), sale=(10, 6)), tagged(brand=(100, 48), sale=(10, 6))),

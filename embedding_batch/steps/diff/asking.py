@@ -83,6 +83,11 @@ class Category:
             ]
         return heapq.nsmallest(count, found)
 
+    def near(self, item: str, vector: _Vector) -> list[tuple[float, str, Place]]:
+        """The item with its distance, as `nearest` has it; none if it isn't in this category."""
+        places = [place for place in self.lookup.find(item) if place[0] in self.parts and self.id(place) == item]
+        return [((2 * max(0.0, 1 - _cosine(vector, self.vector(place)))) ** 0.5, item, place) for place in places]
+
 
 @dataclass(frozen=True, slots=True)
 class _Different:
@@ -143,8 +148,7 @@ class Asked:
             self.doubled += is_now < _SAME and was > _TOLD_APART
         for name, vector in golden.items():
             if len(vector) == old.dimensions:
-                found = [side.nearest(vector, NEIGHBORS) for side in (old, new)]
-                self.golden.append(self._add(f"golden picture {name}", new.name, found))
+                self.golden.append(self._add(f"golden picture {name}", new.name, _completed(vector, old, new)))
 
     def _add(
         self, item: str, category: str, found: Sequence[Sequence[tuple[float, str, Place]]]
@@ -154,6 +158,22 @@ class Asked:
         shared = round(overlap(before, after, NEIGHBORS), 4)
         self.examples.append(Example(item, category, shared, before, after))
         return shared, round(rank_biased_overlap(before, after), 4)
+
+
+def _completed(vector: _Vector, *sides: Category) -> list[list[tuple[float, str, Place]]]:
+    """What each build has nearest to a vector that is no item's, of what any of them finds.
+
+    How widely to look was found out for items. A picture that is like none has many neighbours that are all as far, of
+    which each build misses others: what one of them missed and has is no change.
+    """
+    found = [side.nearest(vector, NEIGHBORS) for side in sides]
+    every = {item for answer in found for _, item, _ in answer}
+    completed = []
+    for side, answer in zip(sides, found, strict=True):
+        missed = every - {item for _, item, _ in answer}
+        more = [near for item in sorted(missed) for near in side.near(item, vector)]
+        completed.append(heapq.nsmallest(NEIGHBORS, answer + more))
+    return completed
 
 
 def _cosine(one: _Vector, other: _Vector) -> float:
