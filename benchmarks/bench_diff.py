@@ -3,33 +3,38 @@
 Builds a synthetic catalogue (see tests/catalogues.py), then 50 hours as shops have them, one after another, and on top
 of an hour what else shops do, and every planted fault; all with the default gates, but items that are gone are left to
 those, too. Then one diff of two builds of --large items: seconds for the questions, and for all of it, files fetched
-included, beside how long fetching these files alone takes.
+included, beside how long fetching these files alone takes. With --demo, instead of all that, as many hours of the
+demo's products, with their pictures, the real model and its golden pictures: searched exactly, and by --engine.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import random
 import resource
 import tempfile
 import time
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from embedding_batch.batch import run
-from embedding_batch.config import Config
+from embedding_batch.config import EXACT_ITEMS, Config
 from embedding_batch.errors import ChangeUnexpected, ItemsDropped
 from embedding_batch.events import Event, StepEnded
 from embedding_batch.method import Method
 from embedding_batch.steps.diff.gates import DEFAULT_GATES, Gates
 from embedding_batch.steps.guards import Limits
+from local_stack.demo.shop.products import catalogue_lines
 from model_repository.documents.build_diff import Gate, diff_name, parse_build_diff
 from model_repository.documents.index_manifest import Engine
 from model_repository.names import IndexPrefix, Target
 from tests.catalogues import HONEST, PLANTED, Catalogue, an_hour_later, make_catalogue
+from tests.conftest import HOME_STORE
 from tests.memory_store import MemoryStore
 
 _NOW = datetime(2026, 11, 27, tzinfo=UTC)
@@ -51,7 +56,11 @@ class _Shop:
     def batch(self, name: str, catalogue: Catalogue, gates: Gates = DEFAULT_GATES) -> str:
         """How the run ends: `committed`, or what stops it."""
         file = catalogue.write(self.folder / "vectors.parquet")
-        config = replace(self.config, prefix=IndexPrefix("shop", name), vectors=file, limits=_LENIENT, gates=gates)
+        return self.run(name, vectors=file, limits=_LENIENT, gates=gates)
+
+    def run(self, name: str, **settings: Any) -> str:  # noqa: ANN401 - of `Config`
+        """As `batch`."""
+        config = replace(self.config, prefix=IndexPrefix("shop", name), **settings)
 
         def listen(event: Event) -> None:
             if isinstance(event, StepEnded):
@@ -81,7 +90,11 @@ def main() -> None:
     parser.add_argument("--dimensions", type=int, default=64)
     parser.add_argument("--engine", type=Engine, choices=list(Engine), default=Engine.FAISS_HNSW)
     parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--demo", action="store_true")
     options = parser.parse_args()
+    if options.demo:
+        _demo(options)
+        return
     with tempfile.TemporaryDirectory() as folder:
         shop = _Shop(Path(folder), options.engine, options.workers)
         now = make_catalogue(options.items, options.dimensions, 12)
@@ -105,6 +118,29 @@ def main() -> None:
             print(json.dumps({kind: ended_as}, indent=1), flush=True)
     if options.large:
         _large(options)
+
+
+def _demo(options: argparse.Namespace) -> None:
+    products = [
+        {"id": one["id"], "category": one["category"], "picture": str(HOME_STORE / one["file"])}
+        for one in catalogue_lines(HOME_STORE)
+    ]
+    for exact_items in (EXACT_ITEMS, 0):
+        chance = random.Random(exact_items)
+        with tempfile.TemporaryDirectory() as folder:
+            shop = _Shop(Path(folder), options.engine, options.workers)
+            chance.shuffle(products)
+            sold, others = products[:-50], products[-50:]
+            ended = []
+            for hour in range(options.hours + 1):
+                path = Path(folder) / "catalogue.jsonl"
+                path.write_text("".join(json.dumps(one) + "\n" for one in sold))
+                ended.append(shop.run(f"h{hour}", catalogue=str(path), exact_items=exact_items))
+                changed = len(sold) // 100
+                chance.shuffle(sold)
+                sold, others = others[:changed] + sold[changed:], others[changed:] + sold[:changed]
+            stopped = [each for each in ended if each != "committed"]
+            print(json.dumps({"demo": len(ended) - 1, "exact_items": exact_items, "stopped": stopped}), flush=True)
 
 
 def _large(options: argparse.Namespace) -> None:
