@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import time
@@ -68,16 +69,17 @@ def test_every_try_that_fails_has_a_span_and_the_one_that_succeeds_leaves_its_ow
 def test_a_try_s_span_says_how_far_it_came(
     bucket: FaultyBucket, build: Build, traced: Puller, collector: Collector
 ) -> None:
-    bucket.rate = 1e6
-    process = traced.start()
-    while bucket.sent < 3e6:
-        time.sleep(0.01)
-    bucket.rate = 1e3
-    process.send_signal(signal.SIGTERM)
-    outcome = traced.finish(process)
-    assert outcome.code == os.EX_TEMPFAIL
+    bucket.holds_at = 4e6  # there the bucket waits, and the puller for it
+    process = traced.start(PROGRESS_SECONDS="0.05", STALL_SECONDS="600")
+    assert process.stderr is not None
+    with process.stderr as lines:
+        while json.loads(lines.readline()).get("bytes", 0) < 2e6:
+            pass
+        process.send_signal(signal.SIGTERM)
+        last = json.loads(lines.read().splitlines()[-1])
+    assert process.wait() == os.EX_TEMPFAIL
     (found,) = collector.spans
-    assert (found.attributes["error.type"], found.failed) == ("stopped", outcome.message)
+    assert (found.attributes["error.type"], found.failed) == ("stopped", last["message"])
     assert 1e6 < int(found.attributes["indexpush.bytes"]) < sum(map(len, build.objects.values()))
 
 
