@@ -55,7 +55,7 @@ class Application(Protocol):
         """The answer to what was no whole request."""
 
 
-_CONTINUE = b"HTTP/1.1 100"
+_CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 _UNSENT_BYTES = 16 * 1024
 """An answer of which more is left to send blocks its connection: no further one is begun, and it counts as held."""
 _ORDER = itertools.count()
@@ -132,7 +132,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self._note_time()
         self._blocked_since: float | None = None
         self._asked = self._finished = False
-        self._refused = False
+        self._refused = self._ended = False
         self._head_bytes = self._body_bytes = self._length = 0
         self._progress = self._unfinished_bytes = 0
         self._answered: RequestResponseCycle | None = None
@@ -201,6 +201,7 @@ class BoundedProtocol(HttpToolsProtocol):
         if self._stage is not _Stage.BETWEEN or not self._busy:
             return False
         self.cycle.keep_alive = False
+        self._ended = True
         return True
 
     def pause_writing(self) -> None:
@@ -416,12 +417,18 @@ class BoundedProtocol(HttpToolsProtocol):
             if now - self._half_closing.closing_since > patience:
                 self.transport.abort()
         elif self._busy and (self._stage is _Stage.BETWEEN or self._answered is not self.cycle):
-            pass  # it is our turn
+            self._look_for_client()  # it is our turn
         elif self._stage is not _Stage.BETWEEN:
             if waited > (limits.head_seconds if self._stage is _Stage.HEAD else limits.body_seconds):
                 self._refuse(RequestTooSlow(f"the request's {self._stage.name.lower()} didn't come in time"))
         elif waited > (limits.idle_seconds if self._asked else limits.head_seconds):
             self.transport.close()  # nobody connects to ask later: the first request has less time
+
+    def _look_for_client(self) -> None:
+        """Tell a client that ended its side that we are at it: if it has closed, the kernel says so next time."""
+        answered = self._answered
+        if self._ended and answered and not answered.response_started and answered.scope["http_version"] == "1.1":
+            self.transport.write(_CONTINUE)
 
 
 def connections_of(state: ServerState) -> list[BoundedProtocol]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import pickle
 import socket
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Final, TypeVar
 
 from http_limits.refusals import Overloaded
 from search_server.errors import EmbeddingUnavailable, ImageUnreadable, NotReady, PictureLost
+from search_server.http.requests import ClientGone
 from search_server.pictures.messages import (
     ANSWER,
     AWAY,
@@ -49,6 +51,8 @@ _REFUSALS: Final[dict[int, type[Exception]]] = {
     AWAY: EmbeddingUnavailable,
 }
 _PATIENCE_SECONDS = 0.05
+_LOOK_SECONDS = 0.5
+"""Between two looks whether anybody still waits for an answer."""
 _LONG_BYTES = 1024 * 1024
 """Pictures above it are hashed by a thread: the event loop is others' too."""
 
@@ -76,16 +80,24 @@ class PictureClient:
         self.length = 0
 
     async def embed(
-        self, model: Model, picture: bytes, box: Box | None = None, *, remembered: bool = True
+        self,
+        model: Model,
+        picture: bytes,
+        box: Box | None = None,
+        *,
+        remembered: bool = True,
+        gone: Callable[[], bool] = lambda: False,
     ) -> list[float]:
         """Return what a model makes of an encoded picture, or of what is in a box of it.
 
-        remembered: whether an answer of before will do.
+        remembered: whether an answer of before will do. gone: whether nobody waits for it any more: then its place in
+        the queue is free within a second, and `ClientGone` is raised.
 
         Raises `Overloaded`; `ImageUnreadable` where it costs too much, or isn't one; `PictureLost` and `NotReady` where
         another try may pass; RuntimeError, with its words, where the model doesn't work.
         """
-        _, answer = await self._answer(Embed(_model_file(model), box), picture, VECTOR, remembered=remembered)
+        question = Embed(_model_file(model), box)
+        _, answer = await self._answer(question, picture, VECTOR, remembered=remembered, gone=gone)
         return _numbers(answer)
 
     async def detect(
@@ -95,11 +107,13 @@ class PictureClient:
         picture: bytes,
         category: str | None = None,
         whole: Model | None = None,
+        *,
+        gone: Callable[[], bool] = lambda: False,
     ) -> tuple[list[Region], list[float] | None]:
         """Return what is in an encoded picture, best first; and where nothing is, what `whole` makes of all of it.
 
-        models: of the build. category: of what is looked for; None: whatever the detector has a category of. Raises as
-        `embed` does.
+        models: of the build. category: of what is looked for; None: whatever the detector has a category of. gone, and
+        what is raised: as `embed` has it.
         """
         wanted = [one for one in detector.models if category in (None, one)]
         question = Detect(
@@ -109,7 +123,7 @@ class PictureClient:
             {each: _model_file(models[detector.models[each]]) for each in wanted},
             _model_file(whole) if whole else None,
         )
-        kind, answer = await self._answer(question, picture, VECTOR, REGIONS)
+        kind, answer = await self._answer(question, picture, VECTOR, REGIONS, gone=gone)
         return ([], _numbers(answer)) if kind == VECTOR else (list(_regions(answer, detector, models)), None)
 
     async def missed(self, detector: BuildDetector, golden: GoldenDetection, picture: bytes) -> str:
@@ -134,20 +148,25 @@ class PictureClient:
             connection.transport.abort()
 
     async def _answer(
-        self, question: Question, picture: bytes, *kinds: int, remembered: bool = True
+        self,
+        question: Question,
+        picture: bytes,
+        *kinds: int,
+        remembered: bool = True,
+        gone: Callable[[], bool] = lambda: False,
     ) -> tuple[int, bytes]:
         """Return the answer if it is of one of these kinds; raises its words if it isn't."""
         self.length += 1
         try:
             photo = await _sha256(picture) if remembered else b""
-            kind, answer = await self._ask(photo, pickle.dumps(question), picture)
+            kind, answer = await self._ask(photo, pickle.dumps(question), picture, gone)
         finally:
             self.length -= 1
         if kind in kinds:
             return kind, answer
         raise _REFUSALS.get(kind, RuntimeError)(answer.decode(errors="replace"))
 
-    async def _ask(self, photo: bytes, question: bytes, picture: bytes) -> tuple[int, bytes]:
+    async def _ask(self, photo: bytes, question: bytes, picture: bytes, gone: Callable[[], bool]) -> tuple[int, bytes]:
         """Return the answer as a value: an exception would hold the picture in a cycle."""
         if self._closed:
             return LEAVING, b"the server is leaving"
@@ -162,10 +181,10 @@ class PictureClient:
         self._connections.add(writer)
         try:
             writer.write(PHOTO.pack(bool(photo), photo) + QUESTION.pack(len(question), len(picture)) + question)
-            kind, length = ANSWER.unpack(await reader.readexactly(ANSWER.size))
+            kind, length = await _answered(reader, gone)
             if kind == TURN:
                 writer.write(picture)
-                kind, length = ANSWER.unpack(await reader.readexactly(ANSWER.size))
+                kind, length = await _answered(reader, gone)
             return kind, await reader.readexactly(length)
         except (OSError, EOFError):
             if self._closed:
@@ -174,6 +193,16 @@ class PictureClient:
         finally:
             self._connections.discard(writer)
             writer.close()
+
+
+async def _answered(reader: asyncio.StreamReader, gone: Callable[[], bool]) -> tuple[int, int]:
+    """Return what an answer is, and its length; raises `ClientGone` when nobody waits for it any more."""
+    while not gone():
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_LOOK_SECONDS):
+                kind, length = ANSWER.unpack(await reader.readexactly(ANSWER.size))
+                return kind, length
+    raise ClientGone
 
 
 async def _sha256(picture: bytes) -> bytes:

@@ -49,7 +49,9 @@ class PhotoSearch:
 
     async def _detected(self, detector: BuildDetector, generation: int, picture: bytes) -> AsyncGenerator[bytes, None]:
         opened, asked = self._opened, self._asked
-        regions, whole = await opened.pictures.detect(detector, opened.models, picture, asked.category, self._model)
+        regions, whole = await opened.pictures.detect(
+            detector, opened.models, picture, asked.category, self._model, gone=self._gone
+        )
         select = opened.index.select
         opened.searches.long.check(sum(opened.index.cost(select(region.category), asked.k) for region in regions))
         before = b'{"generation":%d,"regions":[' % generation
@@ -63,7 +65,7 @@ class PhotoSearch:
     async def _whole_or_box(self, generation: int, picture: bytes) -> AsyncGenerator[bytes, None]:
         if self._model is None:
             raise NoModel
-        vector = await self._opened.pictures.embed(self._model, picture, self._asked.box)
+        vector = await self._opened.pictures.embed(self._model, picture, self._asked.box, gone=self._gone)
         yield search_json(generation, await self._nearest(vector, self._partitions))
 
     async def _nearest(

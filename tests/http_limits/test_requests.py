@@ -166,6 +166,29 @@ def test_a_client_that_ends_its_side_gets_its_answer_still() -> None:
     run(scenario)
 
 
+def test_a_client_that_closed_while_it_was_answered_is_gone_and_one_that_ended_its_side_alone_is_not() -> None:
+    async def scenario(server: Server) -> None:
+        half, closed = await server.connect(), await server.connect()
+        for wire in (half, closed):
+            await wire.send(get("/later"))
+        await server.until(lambda: len(server.echo.asked) == 2)
+        half.writer.write_eof()
+        closed.writer.close()
+
+        def is_gone() -> bool:
+            server.pass_time(1)
+            return len(server.connections) == 1
+
+        await server.until(is_gone)
+        server.echo.let.set()
+        while (answer := await half.answer())[0] == 100:
+            pass
+        assert answer[:2] == (200, b"/later ")
+        assert await half.end() == b""
+
+    run(scenario)
+
+
 def test_while_draining_every_answer_is_the_last_of_its_connection() -> None:
     async def scenario(server: Server) -> None:
         used, unused = await server.connect(), await server.connect()

@@ -13,6 +13,7 @@ import socket
 import time
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,7 @@ from model_repository.documents.model_manifest import ModelInput
 from model_repository.resources.pictures import picture_process_bytes
 from model_repository.telemetry.log import Log
 from search_server.errors import ImageUnreadable, NotReady, PictureLost
+from search_server.http.requests import ClientGone
 from search_server.pictures.client import PictureClient
 from search_server.pictures.door import PictureDoor
 from search_server.pictures.messages import PHOTO, QUESTION, Embed, ModelFile
@@ -39,6 +41,7 @@ from search_server.pictures.remembered import RememberedPictures
 from search_server.processes.pod import PodState
 from tests import plain_http
 from tests.pictures import encoded, jpeg_of_scans, png
+from tests.search_server import test_supervisor as supervisor
 
 SIZE = 8
 GOOD = encoded(Image.linear_gradient("L").convert("RGB"), "JPEG")
@@ -277,6 +280,24 @@ def test_whoever_comes_to_a_full_queue_is_asked_to_come_back_and_who_goes_makes_
     run(story, queue=3)
 
 
+def test_whoever_waits_no_more_makes_room_and_is_told_nothing(model: Any, endless: Any) -> None:
+    async def story(pod: Pod) -> None:
+        left = False
+        running = asyncio.create_task(pod.embed(endless, GOOD))
+        await until(lambda: pod.processes.length == 1)
+        waiting = asyncio.create_task(pod.client.embed(model, GOOD, remembered=False, gone=lambda: left))
+        await until(lambda: pod.processes.length == 2)
+        left = True
+        with pytest.raises(ClientGone):
+            await waiting
+        await until(lambda: pod.processes.length == 1)
+        pod.client.close()
+        with pytest.raises(NotReady):
+            await running
+
+    run(story)
+
+
 def test_a_worker_that_is_gone_takes_no_process_along(model: Any) -> None:
     async def story(pod: Pod) -> None:
         await pod.embed(model, GOOD)
@@ -429,3 +450,21 @@ def test_the_server_ends_and_its_processes_with_it_however_it_ends(good_build: A
         if sent == signal.SIGTERM:
             assert status == 0
             assert [json.loads(answer.content)["error"]["code"] for answer in refused] == ["not-ready"] * 3  # type: ignore[union-attr]
+
+
+def test_photos_whose_clients_have_closed_leave_the_queue(good_build: Any, start: Callable[..., Any]) -> None:
+    server = start(good_build.environment())
+    search(server.url, good_build.picture(3))
+    (pid,) = embedding(server.process.pid)
+    os.kill(pid, signal.SIGSTOP)  # as if it were at something that takes for ever
+    with ExitStack() as open_ones:
+        for seed in range(4, 12):
+            client = open_ones.enter_context(socket.create_connection(("127.0.0.1", server.port), timeout=_HANG))
+            photo = good_build.picture(seed)
+            head = f"POST /v1/search HTTP/1.1\r\nhost: x\r\ncontent-type: image/jpeg\r\ncontent-length: {len(photo)}"
+            client.sendall(f"{head}\r\n\r\n".encode() + photo)
+        supervisor.until(lambda: supervisor.metric(server, "indexpush_search_pictures_waiting") == 8)
+    supervisor.until(lambda: supervisor.metric(server, "indexpush_search_pictures_waiting") == 0)
+    os.kill(pid, signal.SIGCONT)
+    assert search(server.url, good_build.picture(12)).status_code == 200
+    assert supervisor.metric(server, 'indexpush_search_requests_total{code="200",route="search"}') == 2
