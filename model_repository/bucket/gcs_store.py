@@ -57,6 +57,8 @@ class GcsStore:
         """
         with _errors(f"gs://{bucket}"):
             self._client = storage.Client(project=None)
+        # in a thread it asks where the bucket is, for spans that nobody makes; an account for objects alone gets 403
+        self._client._bucket_metadata_cache = None  # noqa: SLF001 - it has no option but a variable of the environment
         self._bucket = self._client.bucket(bucket)
         self._retry = DEFAULT_RETRY.with_timeout(patience).with_delay(initial=0.2, maximum=5.0)
 

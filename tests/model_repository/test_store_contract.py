@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import gzip
+import threading
 import urllib.request
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from io import BytesIO
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import google_crc32c
 import pytest
@@ -184,6 +185,23 @@ def test_a_bucket_that_is_not_there_is_named_when_it_is_listed_or_written_to(
     ):
         with pytest.raises(BucketMissing, match=f"gs://{store.bucket}: no such bucket"):
             act()
+
+
+def test_a_write_asks_the_bucket_for_nothing_else(
+    new_bucket: Callable[[], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, asked = GcsStore(new_bucket()), []
+    request, before = requests.Session.request, set(threading.enumerate())
+
+    def counted(self: requests.Session, method: str, url: str, **more: Any) -> requests.Response:
+        asked.append(url)
+        return request(self, method, url, **more)
+
+    monkeypatch.setattr(requests.Session, "request", counted)
+    store.write("c.json", b"", if_generation_match=0)
+    for thread in set(threading.enumerate()) - before:
+        thread.join()
+    assert len(asked) == 1
 
 
 def test_a_bucket_that_does_not_answer_may_answer_later(monkeypatch: pytest.MonkeyPatch) -> None:
