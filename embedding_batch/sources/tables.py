@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import csv
+import mmap
+import re
 from collections.abc import Iterator
 from functools import partial
 from typing import Final
@@ -19,6 +21,8 @@ _BLOCK: Final = 4 << 20
 """Bytes of CSV that become a batch."""
 _FIRST_ROW_OF_CSV: Final = 2
 """The names are row 1, as where people look at it."""
+_QUOTED: Final = re.compile(rb'"(?<![^,\r\n]")[^"]*+(?:""[^"]*+)*+("?)')
+"""A cell within quotes, and the quote that closes it, if there is one."""
 
 
 def read_parquet(file: SourceFile) -> Iterator[pa.RecordBatch]:
@@ -38,6 +42,7 @@ def read_csv(file: SourceFile) -> Iterator[pa.RecordBatch]:
     """
     try:
         columns = wanted(file.name, _names(file))
+        _check_quotes(file)
         reader = pa_csv.open_csv(
             file.path,
             # one thread knows which row is wrong, and is as fast: the checks take longer than the reading
@@ -50,6 +55,15 @@ def read_csv(file: SourceFile) -> Iterator[pa.RecordBatch]:
         yield from _checked(file, reader, first=_FIRST_ROW_OF_CSV)
     except (pa.ArrowException, OSError) as error:
         raise CatalogueMalformed(f"{file.name}: can't be read ({error})") from error
+
+
+def _check_quotes(file: SourceFile) -> None:
+    """Raise CatalogueMalformed where quotes aren't closed: Arrow takes all rows behind them for one cell's text."""
+    with file.path.open("rb") as data, mmap.mmap(data.fileno(), 0, access=mmap.ACCESS_READ) as text:
+        for cell in _QUOTED.finditer(text):
+            if not cell[1]:
+                begins = text[cell.start() : cell.start() + 40].decode(errors="replace")
+                raise CatalogueMalformed(f"{file.name}: a quote is never closed, or the file was cut: {begins!r}")
 
 
 def _checked(file: SourceFile, batches: Iterator[pa.RecordBatch], first: int) -> Iterator[pa.RecordBatch]:

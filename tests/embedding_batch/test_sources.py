@@ -387,6 +387,15 @@ def test_a_column_that_stands_twice_is_named(tmp_path: Path) -> None:
         read(tmp_path / "a.csv")
 
 
+@pytest.mark.parametrize("head", ["id,category,picture,name", "id,category,name,picture"])
+def test_csv_that_ends_within_quotes_loses_no_item_without_a_word(tmp_path: Path, head: str) -> None:
+    (tmp_path / "a.csv").write_text(f'{head}\na,c,x.jpg,5" wide\nb,c,y.jpg,"so ""wide""\nc,c,z.jpg,narrow\n')
+    with pytest.raises(CatalogueMalformed, match=r"a\.csv: a quote is never closed.*: '\"so \"\"wide"):
+        read(tmp_path / "a.csv")
+    (tmp_path / "a.csv").write_text('id,category,picture\n"a",c"d,"x,""y"".jpg"\n')
+    assert [(row["category"], row["picture"]) for row in read(tmp_path / "a.csv")] == [('c"d', f'{tmp_path}/x,"y".jpg')]
+
+
 def test_a_row_of_csv_with_too_few_cells_is_refused(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text("id,category,picture\na,c,a.jpg\nb,c\n")
     with pytest.raises(CatalogueMalformed, match=r"a\.csv: can't be read \(.*Row #3: Expected 3 columns, got 2"):
