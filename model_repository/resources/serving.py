@@ -9,7 +9,7 @@ _MIB: Final = 1024 * 1024
 HELD_BYTES: Final = 48 * _MIB
 """Most bytes of bodies and unsent answers that a worker holds for all of its clients."""
 
-JSON_BYTES: Final = 4 * _MIB
+JSON_BYTES: Final = 2 * _MIB
 """Most bytes of a body in JSON, of which one at a time is read."""
 
 CONNECTIONS: Final = 4096

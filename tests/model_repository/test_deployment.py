@@ -23,13 +23,13 @@ def manifest(index_bytes: int, model_bytes: int) -> IndexManifest:
 
 
 def test_an_empty_build_still_needs_a_server() -> None:
-    assert footprint(manifest(0, 0)) == Footprint(memory_mib=356 + 128 + 320, volume_mib=64, deadline_seconds=120)
+    assert footprint(manifest(0, 0)) == Footprint(memory_mib=336 + 128 + 320, volume_mib=64, deadline_seconds=120)
 
 
 def test_what_a_pod_needs_grows_with_what_it_maps_and_pulls() -> None:
     needs = footprint(manifest(1000 * MIB, 20 * MIB))
     assert needs == Footprint(
-        memory_mib=356 + 1100 + 128 + 60 + 320, volume_mib=64 + 1071, deadline_seconds=120 + 51, model_mib=60
+        memory_mib=336 + 1100 + 128 + 60 + 320, volume_mib=64 + 1071, deadline_seconds=120 + 51, model_mib=60
     )
 
 

@@ -304,6 +304,25 @@ def test_a_body_that_is_no_json_is_refused(client: httpx.Client, body: bytes) ->
     assert answer.status_code == 400
 
 
+def test_a_body_that_would_take_long_to_read_is_refused_before_it_is_and_a_hundred_long_queries_are_not(
+    client: httpx.Client,
+) -> None:
+    bodies = [
+        b"{%b}" % b",".join(b'"%d":1' % number for number in range(40_000)),
+        b'{"queries":[%b]}' % b",".join([b'"ab"'] * 40_000),
+        b'{"queries":[%b]}' % b",".join([b"1.5"] * 160_000),
+        b'{"queries":[%b]}' % b",".join([b"{}"] * 50_000),
+    ]
+    for body in bodies:
+        error = client.post("/v1/findNeighbors", content=body).json()["error"]
+        assert (error["code"], error["message"].partition(": ")[2]) == (400, "ask in several")
+    large = ask(client, {"queries": [{"datapoint": {"featureVector": [0.0] * 700_000}}]})
+    assert (large.status_code, large.json()["error"]["status"]) == (413, "INVALID_ARGUMENT")
+    most = {"datapointId": "chair-1", "featureVector": [-0.0123456789] * 1280}
+    answer = ask(client, {"queries": [{"datapoint": most, "neighborCount": 1000}] * 100})
+    assert "has 1280 numbers" in answer.json()["error"]["message"]
+
+
 # what is served, and how
 
 

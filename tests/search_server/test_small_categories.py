@@ -184,11 +184,11 @@ def test_thousands_of_categories_are_asked_in_few_turns_whatever_is_denied(
     vector = index.vector("c7-0")
     (found,) = answer(index, query(vector, 1000))
     assert len(found) == 1000
-    assert turns <= 4
+    assert turns <= 5  # one of them reads the body
     deny = [categories(deny=[f"c{10 * restrict + n}" for n in range(10)]) for restrict in range(10)]
     (found,) = answer(index, query(vector, 1000, *deny))
     assert not {item for item, _ in found} & {f"c{n}-0" for n in range(100)}
-    assert turns <= 8
+    assert turns <= 10
 
 
 def test_a_query_names_no_more_tags_than_there_is_time_for(index: MappedIndex) -> None:
