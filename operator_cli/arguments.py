@@ -40,6 +40,15 @@ class _Parser(argparse.ArgumentParser):
             message = f"{message}; a command's own options come after it"
         raise UsageRefused(f"{message}; see {self.prog} --help")
 
+    def parse_known_args(  # type: ignore[override]
+        self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None
+    ) -> tuple[argparse.Namespace, list[str]]:
+        """Refuse what a command doesn't know by that command's own name, not by the whole program's."""
+        found, unknown = super().parse_known_args(args, namespace)
+        if unknown:
+            self.error(f"unrecognized arguments: {' '.join(unknown)}")
+        return found, unknown
+
 
 def parse_arguments(argv: Sequence[str]) -> argparse.Namespace:
     """Read a command line. Raises `UsageRefused`; ``--help`` and ``--version`` print and exit."""
@@ -127,8 +136,8 @@ def _add_compare(command: _Command) -> None:
     )
     compare.add_argument("index")
     _environment(compare)
-    compare.add_argument("--stable", default="", metavar="URL", help="default: http://<index>, as in its namespace")
-    compare.add_argument("--shadow", default="", metavar="URL", help="default: http://<index>-shadow")
+    compare.add_argument("--stable", default="", metavar="URL", help="default: where it answers, as status shows")
+    compare.add_argument("--shadow", default="", metavar="URL", help="default: likewise")
     compare.add_argument("--items", type=count, default=100, metavar="N", help="items to ask about (default: 100)")
     compare.add_argument("-k", type=count, default=10, metavar="N", help="neighbours of each (default: 10)")
     compare.add_argument(

@@ -25,7 +25,7 @@ from operator_cli.commands.status import held_generation, history, served_at, st
 from operator_cli.commands.waiting import Verdict, wait_for_receipt
 from operator_cli.context import Context
 from operator_cli.errors import UsageRefused
-from operator_cli.live import commit_missing, shadow_missing
+from operator_cli.live import address_or_none, commit_missing, served, shadow_missing
 from operator_cli.output import lists, people, programs
 from operator_cli.output.listing import Listing
 from operator_cli.signature import default_signature
@@ -142,6 +142,8 @@ def _status(
 def _history(arguments: argparse.Namespace, context: Context, store: Store, show: _Show) -> None:
     target = _target(arguments, context)
     if arguments.at is not None:
+        if arguments.at > context.clock.now():
+            raise UsageRefused(f"--at: {people.dated(arguments.at)} hasn't come yet: nobody knows what will serve")
         then = served_at(store, target, arguments.at)
         return show(programs.served_at(target, arguments.at, *then), people.served_at(target, arguments.at, *then))
     receipts = history(store, target, arguments.limit)
@@ -200,14 +202,16 @@ def _compare(arguments: argparse.Namespace, context: Context, store: Store, show
     # a client of HTTP takes a while to import, and no other command needs it (docs/operations.md)
     from operator_cli.commands import compare  # noqa: PLC0415
 
-    index = Target("any", arguments.index)  # refuses what is no index's name
-    urls = (arguments.stable or f"http://{index.index}", arguments.shadow or f"http://{index.shadow.index}")
+    environment = _environment(arguments, context)
+    index = Target(environment or "any", arguments.index)  # refuses what is no index's name
+    if environment and not arguments.shadow and store.stat(index.shadow.commit_name) is None:
+        raise shadow_missing(index)
+    urls = (arguments.stable or _answers_at(store, index), arguments.shadow or _answers_at(store, index.shadow))
     stable, shadow, items = compare.compare_items(*urls, arguments.items, arguments.k)
     found = [items]
     if pictures := compare.golden_pictures(store, stable):
         found.append(compare.compare_pictures(*urls, pictures, arguments.k))
     show(compare.for_programs(stable, shadow, found), compare.for_people(stable, shadow, found))
-    environment = _environment(arguments, context)
     try:
         if environment is None:
             raise UsageRefused("say --environment, or set INDEXPUSH_ENVIRONMENT")
@@ -224,6 +228,11 @@ def _compare(arguments: argparse.Namespace, context: Context, store: Store, show
         context.warn(f"indexpush: not kept for status and the board: {error}")
     least = min(each.overlap for each in found)
     return ExitCode.OK if least >= arguments.least_overlap else 1
+
+
+def _answers_at(store: Store, target: Target) -> str:
+    address = address_or_none(store, served(store, target))
+    return address.inside if address else f"http://{target.index}"
 
 
 def _filter(arguments: argparse.Namespace, context: Context, store: Store, show: _Show) -> int:

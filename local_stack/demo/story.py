@@ -20,7 +20,7 @@ from local_stack.demo.console import Console
 from local_stack.demo.evaluation import evaluate, histogram_neighbors
 from local_stack.demo.programs import run_batch, run_indexpush
 from local_stack.demo.search import Search
-from local_stack.demo.shop.products import Product, catalogue_lines, kinds, product_ids
+from local_stack.demo.shop.products import Product, catalogue_lines, kinds, pictures, product_ids
 from local_stack.demo.shop.things import ROOM, THINGS, published_detector, room_photo
 from local_stack.demo.timeline import stages
 from local_stack.processes import ProgramFailed
@@ -240,7 +240,7 @@ class Story:
         """Today's catalogue goes live, and then yesterday's build again."""
         with self.console.step(6, "a second build, from today's catalogue, goes live; then rollback to the first"):
             before = self._generation()
-            new = set(product_ids(self.days[1])) - set(product_ids(self.days[0]))
+            new = pictures(self.days[1]) - pictures(self.days[0])
             summaries: list[dict[str, Any]] = []
             with self._asking() as client:
                 second = self._replaced(client, lambda: summaries.append(self._batch(self.days[1])), None)

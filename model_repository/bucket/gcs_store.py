@@ -34,6 +34,7 @@ from model_repository.errors import (
     DeliveryError,
     DocumentMalformed,
     GenerationConflict,
+    Misconfigured,
     ObjectMissing,
     reason_of,
 )
@@ -53,12 +54,15 @@ class GcsStore:
     def __init__(self, bucket: str, *, patience: float = 30.0) -> None:
         """Open a bucket by its name. patience: seconds to go on retrying what may pass.
 
-        Raises `AccessDenied` where there are no credentials.
+        Raises `AccessDenied` where there are no credentials, and `Misconfigured` where the emulator has no URL.
         """
         with _errors(f"gs://{bucket}"):
             self._client = storage.Client(project=None)
         # in a thread it asks where the bucket is, for spans that nobody makes; an account for objects alone gets 403
         self._client._bucket_metadata_cache = None  # noqa: SLF001 - it has no option but a variable of the environment
+        host = self._client._connection.API_BASE_URL  # noqa: SLF001 - honours STORAGE_EMULATOR_HOST
+        if not host.startswith(("http://", "https://")):
+            raise Misconfigured(f"STORAGE_EMULATOR_HOST is {host!r}; it must be a URL, such as http://{host}")
         self._bucket = self._client.bucket(bucket)
         self._retry = DEFAULT_RETRY.with_timeout(patience).with_delay(initial=0.2, maximum=5.0)
 

@@ -153,6 +153,8 @@ def promote(store: Store, source: Target, target: Target, options: Options) -> C
     """Commit to `target` what `source` serves, which is not always what `source` has committed."""
     serving = served(store, source)
     if serving is None or serving.index_prefix is None:
+        if store.stat(source.commit_name) is None:
+            raise commit_missing(store, source)
         raise NothingServed(
             f"{source.receipts_prefix}: no receipt says that {source.environment!r} serves {source.index!r}; "
             f"indexpush status {source.index} says where it serves; a build that doesn't yet is put into "

@@ -63,6 +63,15 @@ def test_a_picture_that_does_not_find_its_own_item_fails() -> None:
             checks.found_itself(neighbors, "chair-0", "picture")
 
 
+def test_a_twin_with_the_same_picture_may_come_before_an_item_and_no_other_may() -> None:
+    twins = [{"id": f"twin-{n}", "score": 1.0} for n in range(3)]
+    checks.found_itself([twins[0], {"id": "chair-0", "score": 0.99999}, *FIVE[1:]], "chair-0", "vector")
+    checks.found_itself(twins, "chair-0", "vector")  # there are more than were asked for
+    for neighbors in ([twins[0], {"id": "chair-0", "score": 0.9}], [twins[0]], [*twins, FIVE[1]]):
+        with pytest.raises(checks.Misbehaved, match="should give chair-0 first"):
+            checks.found_itself(neighbors, "chair-0", "vector")
+
+
 def region(category: str, *items: str) -> dict[str, object]:
     return {"category": category, "score": 0.7, "neighbors": [{"id": item, "score": 0.9} for item in items]}
 

@@ -10,7 +10,7 @@ from urllib.parse import quote
 
 import pytest
 
-from local_stack.demo.shop.products import catalogue_lines, picture_server, product_ids, read_shop, two_days
+from local_stack.demo.shop.products import catalogue_lines, picture_server, pictures, product_ids, read_shop, two_days
 from local_stack.processes import ProgramFailed
 
 ITEMS = [f"chairs/{number:02}" for number in range(40)]
@@ -48,6 +48,16 @@ def test_from_one_day_to_the_next_a_twentieth_goes_and_as_many_come(shop: Path, 
     assert set(product_ids(yesterday)) - set(product_ids(today)) == {"chairs/00", "chairs/20"}
     assert set(product_ids(today)) - set(product_ids(yesterday)) == {"chairs/01", "chairs/21"}
     assert catalogue_lines(today)[0] == products[1]
+
+
+def test_a_picture_that_several_products_share_is_one_and_new_only_where_none_had_it(
+    shop: Path, tmp_path: Path
+) -> None:
+    products = read_shop(str(shop), tmp_path)
+    Path(products[1]["picture"]).write_bytes(b"chairs/07")
+    products[21]["picture"] = "https://shop.example/21.jpg"
+    yesterday, today = two_days(products, tmp_path / "days")
+    assert pictures(today) - pictures(yesterday) == {"https://shop.example/21.jpg"}
 
 
 def test_pictures_are_served_by_id_from_wherever_they_lie_and_names_beside_them(shop: Path, tmp_path: Path) -> None:

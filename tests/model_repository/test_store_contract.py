@@ -25,6 +25,7 @@ from model_repository.errors import (
     BucketUnavailable,
     DocumentMalformed,
     GenerationConflict,
+    Misconfigured,
     NameRefused,
     ObjectMissing,
 )
@@ -202,6 +203,13 @@ def test_a_write_asks_the_bucket_for_nothing_else(
     for thread in set(threading.enumerate()) - before:
         thread.join()
     assert len(asked) == 1
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1:4443", "localhost:4443"])
+def test_an_emulator_that_is_no_url_is_no_fault_that_may_pass(monkeypatch: pytest.MonkeyPatch, host: str) -> None:
+    monkeypatch.setenv("STORAGE_EMULATOR_HOST", host)
+    with pytest.raises(Misconfigured, match=f"must be a URL, such as http://{host}"):
+        GcsStore("a-bucket")
 
 
 def test_a_bucket_that_does_not_answer_may_answer_later(monkeypatch: pytest.MonkeyPatch) -> None:

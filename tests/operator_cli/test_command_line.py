@@ -55,6 +55,14 @@ def test_wrong_usage_is_json_too_if_json_was_asked_for(operator: Operator) -> No
     assert operator("--output=json", "history", "UPPER").value["error"]["code"] == "name-refused"
 
 
+def test_what_a_command_does_not_know_is_refused_by_that_commands_own_help(operator: Operator) -> None:
+    said = operator("prune", "--environment", "production")
+    assert (said.code, "unrecognized arguments: --environment production; see indexpush prune --help" in said.err) == (
+        64,
+        True,
+    )
+
+
 def test_an_environment_must_be_named_for_a_change(operator: Operator) -> None:
     del operator.environ["INDEXPUSH_ENVIRONMENT"]
 

@@ -66,6 +66,8 @@ def test_what_served_at_a_moment_is_known_from_receipts(
 
 
 def test_a_time_that_is_none_is_refused_and_one_without_a_zone_is_utc(served: Operator) -> None:
+    later = served("history", "clothing", "--at", "2999-01-01")
+    assert (later.code, "2999-01-01 00:00:00Z hasn't come yet" in later.err) == (64, True)
     said = served("history", "clothing", "--at", "Tuesday")
     assert (said.code, "2026-11-24T14:05" in said.err) == (64, True)
     found = served("history", "clothing", "--at", f"{builds.NOW:%Y-%m-%dT%H:%M}", "--output", "json").value

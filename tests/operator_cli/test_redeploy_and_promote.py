@@ -142,6 +142,15 @@ def test_what_staging_does_not_serve_is_not_promoted(operator: Operator) -> None
     assert operator.generation() == 0
 
 
+def test_a_mistyped_environment_is_promoted_from_by_nobody_and_those_that_there_are_are_named(
+    operator: Operator,
+) -> None:
+    operator.deployed(operator.build("b1"), target=STAGING)
+    said = operator("promote", "clothing", "--from", "stagin", "--to", "production")
+    assert said.code == 66
+    assert "nothing is committed for 'clothing' in 'stagin'; it is committed in: staging" in said.err
+
+
 def test_promoting_twice_writes_once(operator: Operator) -> None:
     operator.deployed(operator.build("b1"), target=STAGING)
     argv = ("promote", "clothing", "--from", "staging", "--to", "production", "--output", "json")

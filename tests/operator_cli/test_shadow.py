@@ -8,11 +8,12 @@ from typing import Any
 
 import pytest
 
+from model_repository.documents.receipts.address import Address
 from model_repository.documents.receipts.receipt import Outcome
 from model_repository.documents.receipts.shadow_comparison import describe_comparison, parse_shadow_comparison
 from model_repository.errors import DocumentMalformed, ObjectMissing
 from model_repository.names import IndexPrefix, Target
-from model_repository.repository import read_shadow_comparison, write_receipt
+from model_repository.repository import read_shadow_comparison, write_address, write_receipt
 from tests import builds
 from tests.operator_cli.conftest import Operator
 from tests.search_server.conftest import PREFIX, make_build
@@ -204,6 +205,24 @@ def test_a_comparison_that_stands_elsewhere_or_is_of_another_index_is_refused(
 def test_a_server_that_does_not_answer_is_named(operator: Operator) -> None:
     said = operator("compare", "clothing", "--stable", "http://127.0.0.1:9", "--shadow", "http://127.0.0.1:9")
     assert (said.code, "http://127.0.0.1:9" in said.err) == (75, True)
+
+
+def test_nobody_is_asked_for_a_shadow_that_there_is_not(operator: Operator) -> None:
+    operator.deployed(operator.build("b1"))
+    said = operator("compare", "clothing")
+    assert (said.code, "production/clothing has no shadow; begin one" in said.err) == (66, True)
+
+
+def test_an_index_and_its_shadow_are_asked_where_their_receipts_say_that_they_answer(
+    operator: Operator, two: tuple[str, str], committed: int
+) -> None:
+    index = Target("production", PREFIX.index)
+    generations = {index: operator.commit(PREFIX, target=index), KEPT: committed}
+    for url, (target, generation) in zip(two, generations.items(), strict=True):
+        write_address(operator.store, Address(target, generation, url))
+        operator.receipt(generation, Outcome.SERVED, PREFIX, target=target)
+    said = operator("compare", PREFIX.index, "--items", "200", "--output", "json")
+    assert (said.code, said.value["compared"][0]["asked"]) == (0, 190)
 
 
 def test_a_prefix_says_whose_shadow_it_may_be() -> None:

@@ -55,6 +55,12 @@ def product_ids(folder: Path) -> list[str]:
     return [product["id"] for product in catalogue_lines(folder)]
 
 
+def pictures(folder: Path) -> set[bytes | str]:
+    """What the products of a day's catalogue look like: the bytes of files, which several may share, else URLs."""
+    paths = {product["picture"] for product in catalogue_lines(folder)}
+    return {Path(path).read_bytes() if path.startswith("/") else path for path in paths}
+
+
 def two_days(products: Sequence[Product], work: Path) -> tuple[Path, Path]:
     """Yesterday's and today's catalogue as folders: today some products are gone, and as many are new."""
     step = round(1 / _CHANGED)
