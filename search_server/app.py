@@ -269,8 +269,10 @@ class SearchApplication:
         return self._valid
 
     async def _answer_search(self, request: Request) -> Response:
-        search = PhotoSearch(self._open(), self._parse_photo_query(request.query), request.gone)
-        picture = parse_picture(request.header(b"content-type"), await request.body())
+        opened = self._open()
+        search = PhotoSearch(opened, self._parse_photo_query(request.query), request.gone)
+        take = partial(opened.searches.turns.take, gone=request.gone)
+        picture = await parse_picture(request.header(b"content-type"), await request.body(), take)
         return await json_stream_response(search.pieces(self._config.generation, picture))
 
     async def _answer_find_neighbors(self, request: Request) -> Response:

@@ -6,6 +6,7 @@ import math
 import re
 from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 from urllib.parse import unquote_plus, unquote_to_bytes
 
@@ -33,6 +34,13 @@ _BOX = re.compile(rf"{_NUMBER}(,{_NUMBER}){{3}}", re.IGNORECASE)
 
 _PARTS = 10
 """Most parts of a multipart body that are looked at."""
+_TYPE_BYTES = 1000
+"""Longest content type that is read: the time of each of its options adds up."""
+_AT_ONCE = 256 * 1024
+"""Bytes of a multipart body that are read in one turn."""
+
+Take = Callable[[Callable[[], object]], Awaitable[object]]
+"""Does a piece of work on the event loop, in its turn."""
 
 
 class ClientGone(Exception):
@@ -223,16 +231,16 @@ def parse_vector(values: object, dimensions: int, name: str) -> list[float]:
     return unit
 
 
-def parse_picture(content_type: bytes, body: bytes) -> bytes:
+async def parse_picture(content_type: bytes, body: bytes, take: Take) -> bytes:
     """The encoded picture in a body of image/* or multipart/form-data.
 
-    Raises `MediaUnsupported` or `RequestMalformed`.
+    Raises `MediaUnsupported` or `RequestMalformed`, and what `take` does.
     """
-    kind, options = parse_options_header(content_type)
+    kind, options = parse_options_header(content_type) if len(content_type) <= _TYPE_BYTES else (b"", {})
     if kind.startswith(b"image/"):
         picture = body
     elif kind == b"multipart/form-data":
-        picture = _only_file(body, options.get(b"boundary", b""))
+        picture = await _only_file(body, options.get(b"boundary", b""), take)
     else:
         raise MediaUnsupported(
             f"content type {content_type[:80].decode('latin-1')!r}: send a picture as image/*, or as the one file of "
@@ -243,15 +251,12 @@ def parse_picture(content_type: bytes, body: bytes) -> bytes:
     return picture
 
 
-def _only_file(body: bytes, boundary: bytes) -> bytes:
+async def _only_file(body: bytes, boundary: bytes, take: Take) -> bytes:
     """The content of the one part that has a file name."""
-    parts: list[tuple[bytearray, bytearray]] = []  # (head, content)
-    view = memoryview(body)
+    parts: list[tuple[bytearray, list[bytes]]] = []  # (head, content)
 
     def begin() -> None:
-        if len(parts) >= _PARTS:
-            raise RequestMalformed(f"more than {_PARTS} parts; send one file")
-        parts.append((bytearray(), bytearray()))
+        parts.append((bytearray(), []))
 
     def head(data: bytes, start: int, end: int) -> None:
         parts[-1][0].extend(data[start:end])
@@ -259,19 +264,26 @@ def _only_file(body: bytes, boundary: bytes) -> bytes:
     def head_end() -> None:
         parts[-1][0].extend(b"\n")
 
-    def content(_: bytes, start: int, end: int) -> None:
-        parts[-1][1].extend(view[start:end])
+    def content(data: bytes, start: int, end: int) -> None:
+        parts[-1][1].append(data[start:end])
+
+    def parse(start: int) -> None:
+        piece = body[start : start + _AT_ONCE]
+        # what only begins like the end of a part takes the parser a microsecond
+        if len(parts) + piece.count(b"\r\n--" + boundary) > _PARTS:
+            raise RequestMalformed(f"more than {_PARTS} parts, or lines that begin as one does; send one file")
+        parser.write(piece)
 
     try:
         parser = python_multipart.MultipartParser(
             boundary,
             {"on_part_begin": begin, "on_header_value": head, "on_header_end": head_end, "on_part_data": content},
         )
-        parser.write(body)
-        parser.finalize()
+        for start in range(0, len(body), _AT_ONCE):
+            await take(partial(parse, start))
     except (MultipartParseError, ValueError) as error:
         raise RequestMalformed(f"the body isn't multipart/form-data: {error}") from None
     files = [data for lines, data in parts if b"filename" in lines]
     if len(files) != 1:
         raise RequestMalformed(f"the form has {len(files)} files; send one")
-    return bytes(files[0])
+    return b"".join(files[0])

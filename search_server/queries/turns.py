@@ -42,7 +42,10 @@ class Turns:
             return work()
         result: asyncio.Future[_T] = loop.create_future()
         self._waiting.append((work, gone, result))
-        return await result
+        try:
+            return await result
+        finally:
+            del result  # or its error, whose traceback has this frame, keeps itself until a collection, and `work`
 
     def _next(self) -> None:
         """The next iteration."""
@@ -61,7 +64,7 @@ class Turns:
             try:
                 result.set_result(work())
             except Exception as error:  # noqa: BLE001 - raised where the result is awaited
-                result.set_exception(error)
+                result.set_exception(error.with_traceback(None))
             if time.perf_counter() - self._begun >= self._seconds:
                 break
 

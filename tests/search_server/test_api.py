@@ -14,6 +14,9 @@ import httpx
 import numpy as np
 import pytest
 
+from http_limits.refusals import RequestMalformed
+from search_server.errors import MediaUnsupported
+from search_server.http.requests import parse_picture
 from search_server.metrics import read_pull
 from tests import plain_http
 
@@ -191,6 +194,25 @@ def test_a_body_that_is_packed_is_refused_by_the_name_of_its_packing(
 def test_a_form_with_two_files_is_refused(client: httpx.Client, new_picture: Callable[..., bytes]) -> None:
     files = {"a": ("a.jpg", new_picture(1)), "b": ("b.jpg", new_picture(2))}
     assert code(client.post("/v1/search", files=files)) == (400, "request-malformed")
+
+
+def test_a_form_is_read_in_pieces_and_none_takes_long(good_build: Any) -> None:
+    pieces: list[object] = []
+
+    async def take(work: Callable[[], object]) -> None:
+        pieces.append(work())
+
+    def read(data: bytes, kind: bytes = b"multipart/form-data; boundary=b") -> bytes:
+        head = b'--b\r\ncontent-disposition: form-data; name="f"; filename="p.jpg"\r\n\r\n'
+        return asyncio.run(parse_picture(kind, head + data + b"\r\n--b--\r\n", take))
+
+    photo = good_build.picture(1) + b"\r\n--\r\n-b" * 300_000
+    assert read(photo) == photo
+    assert len(pieces) == 10
+    with pytest.raises(RequestMalformed, match="lines that begin as one does"):
+        read(b"\r\n--b!" * 100_000)  # a microsecond each
+    with pytest.raises(MediaUnsupported):
+        read(photo, b"multipart/form-data; boundary=b" + b";" * 30_000)
 
 
 # findNeighbors

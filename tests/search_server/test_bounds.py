@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import select
 import socket
 import time
+import weakref
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from functools import partial
@@ -17,7 +19,7 @@ from typing import Any
 import httpx
 import pytest
 
-from http_limits.refusals import Overloaded
+from http_limits.refusals import Overloaded, RequestMalformed
 from model_repository.resources.serving import HELD_BYTES
 from model_repository.telemetry.log import Log
 from search_server.app import SearchApplication
@@ -238,6 +240,27 @@ def test_an_error_of_work_that_had_to_wait_comes_to_whoever_asked() -> None:
             await asyncio.wait_for(Turns(0.0).take(lambda: 1 / 0, lambda: False), 60)
 
     asyncio.run(main())
+
+
+def test_what_failing_work_had_is_not_kept() -> None:
+    class Body:
+        def read(self) -> None:
+            raise RequestMalformed("no")
+
+    async def main() -> None:
+        body = Body()
+        left = weakref.ref(body)
+        with pytest.raises(RequestMalformed):
+            await Turns(0.0).take(body.read, lambda: False)
+        del body
+        await asyncio.sleep(0)
+        assert left() is None
+
+    gc.disable()
+    try:
+        asyncio.run(main())
+    finally:
+        gc.enable()
 
 
 def test_no_long_work_is_begun_while_much_is_under_way_and_what_was_begun_goes_on() -> None:
