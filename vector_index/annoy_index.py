@@ -152,7 +152,7 @@ def build_annoy(path: Path, vectors: NDArray[np.float32], *, trees: int, seed: i
     index = AnnoyIndex(vectors.shape[1], _METRIC)
     index.set_seed(seed)
     for position, vector in enumerate(vectors):
-        index.add_item(position, vector.tolist())  # a list is read several times faster than an array
+        index.add_item(position, memoryview(vector))  # read several times faster than the array itself
     # more than one job gives other bytes each time; the partitions are what is built side by side
     if not index.build(trees, n_jobs=1) or not index.save(str(path)):
         raise IndexFileUnsound(f"{path.name}: Annoy could not build it")

@@ -6,6 +6,7 @@ the Euclidean distance that the graph is searched by is the angular one, sqrt(2 
 
 from __future__ import annotations
 
+import hashlib
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ _PER_WIDTH = 16
 """Vectors that a search compares for one of its width, about."""
 _AT_ONCE = 4096
 """Vectors that are compared at once."""
+_DIGEST_BYTES = 16
 
 QUANTIZERS = {"fp16": faiss.ScalarQuantizer.QT_fp16, "int8": faiss.ScalarQuantizer.QT_8bit}
 """By storage; float32 has none."""
@@ -120,11 +122,63 @@ def build_hnsw(path: Path, vectors: NDArray[np.float32], *, storage: str) -> Non
         index = faiss.IndexHNSWFlat(dimensions, _LINKS, faiss.METRIC_L2)
     index.hnsw.efConstruction = _CONSTRUCTION_WIDTH
     index.train(vectors)
-    index.add(vectors)
+    firsts, others, twins = _twins(index.storage, vectors)
+    if len(others) == 0:
+        index.add(vectors)
+    else:
+        index.add(vectors[firsts])
+        index.storage.add(vectors[others])
+        index.ntotal = len(vectors)
+        _link_twins(index.hnsw, twins)
+        index.permute_entries(np.argsort(np.concatenate([firsts, others])))
     try:
         faiss.write_index(index, str(path))
     except RuntimeError as error:  # faiss has no other
         raise OSError(f"{path}: can't be written ({error})") from error
+
+
+def _twins(
+    storage: Any,  # noqa: ANN401 - faiss has no types
+    vectors: NDArray[np.float32],
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+    """Where a vector stands that no earlier one is kept as: int64[D]; where others do; and which of the D each is as.
+
+    The last two are int64[N - D].
+    """
+    numbers: dict[bytes, int] = {}
+    firsts, others, twins = list[int](), list[int](), list[int]()
+    for start in range(0, len(vectors), _AT_ONCE):
+        for position, code in enumerate(storage.sa_encode(vectors[start : start + _AT_ONCE]), start):
+            digest, number = hashlib.blake2b(code, digest_size=_DIGEST_BYTES).digest(), len(firsts)
+            if (twin := numbers.setdefault(digest, number)) == number:
+                firsts.append(position)
+            else:
+                others.append(position)
+                twins.append(twin)
+    return np.array(firsts), np.array(others, np.int64), np.array(twins, np.int64)
+
+
+def _link_twins(hnsw: Any, twins: NDArray[np.int64]) -> None:  # noqa: ANN401 - faiss has no types
+    """Add to a graph of D different vectors others that are the same as some: D + i is the same as twins[i].
+
+    Twins stand in a ring, each with the links of the first; the one that makes room for the ring differs. Added as
+    the others are, many would be linked to each other alone, and a search that came among them found no way out.
+    """
+    links, offsets, levels = (faiss.vector_to_array(of) for of in (hnsw.neighbors, hnsw.offsets, hnsw.levels))
+    count, wide = len(levels), hnsw.nb_neighbors(0)
+    added = links[offsets[twins, np.newaxis] + np.arange(wide, dtype=offsets.dtype)]
+    newest: dict[int, int] = {}
+    for number, twin in enumerate(twins.tolist()):
+        added[number, 0] = newest.get(twin, twin)
+        newest[twin] = count + number
+    for twin, last in newest.items():
+        its = links[offsets[twin] : offsets[twin] + wide]
+        its[1:] = its[:-1].copy()
+        its[0] = last
+    ends = offsets[-1] + wide * np.arange(1, len(twins) + 1, dtype=offsets.dtype)
+    faiss.copy_array_to_vector(np.concatenate([levels, np.ones(len(twins), levels.dtype)]), hnsw.levels)
+    faiss.copy_array_to_vector(np.concatenate([offsets, ends]), hnsw.offsets)
+    faiss.copy_array_to_vector(np.concatenate([links, added.ravel()]), hnsw.neighbors)
 
 
 def _storage_of(index: Any) -> str | None:  # noqa: ANN401 - faiss has no types

@@ -97,6 +97,25 @@ def test_fewer_are_given_only_where_there_are_fewer(index: VectorIndex) -> None:
     assert len(index.nearest(units(1, 3)[0], 50, 1).positions) == 50
 
 
+@pytest.mark.parametrize("same", [2, 40, 1000])
+def test_among_many_vectors_that_are_the_same_all_others_are_found(
+    tmp_path: Path, kind: tuple[Engine, Storage], same: int
+) -> None:
+    vectors = units(1500)
+    places = np.random.default_rng(4).permutation(1500)[:same]
+    vectors[places] = vectors[places[0]]
+    index = made(tmp_path / "a.index", kind, vectors)
+    for query in (*units(50, seed=2), vectors[places[0]]):
+        found = index.nearest(query, 20, 60_000)
+        assert len(set(found.positions)) == 20
+        exact = np.sqrt(np.maximum(2 - 2 * np.sort(vectors @ query)[::-1][:20], 0))
+        assert found.distances == pytest.approx(exact, abs=max(OFF[kind[1]], 1e-3))
+    assert index.vector(int(places[-1])) == pytest.approx(vectors[places[0]], abs=OFF[kind[1]])
+    all_of_them = index.nearest(vectors[places[0]], same, 60_000).positions
+    assert sorted(all_of_them) == sorted(places.tolist())
+    index.close()
+
+
 @pytest.mark.parametrize("items", [1, 2])
 def test_a_partition_may_be_tiny(tmp_path: Path, kind: tuple[Engine, Storage], items: int) -> None:
     opened = made(tmp_path / "tiny", kind, units(items))
