@@ -5,6 +5,7 @@ The fields are those of Cloud Storage's JSON API: https://cloud.google.com/stora
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import Final
 
@@ -28,7 +29,13 @@ _WRITES: Final = (
     "roles/storage.legacyBucketOwner",
     "roles/storage.legacyBucketWriter",
 )
-_READS: Final = ("roles/storage.objectViewer", "roles/storage.legacyObjectReader", *_WRITES[:3])
+_REPLACES: Final = _WRITES[:3]
+_FUNCTION: Final = (
+    ("read it", "", ("roles/storage.objectViewer", "roles/storage.legacyObjectReader", *_REPLACES)),
+    ("create receipts below deployments/", "deployments/", ("roles/storage.objectCreator", *_REPLACES)),
+    ("note faults below incidents/", "incidents/", tuple(reversed(_REPLACES))),
+)
+"""What a function must be allowed, below which prefix, and the roles that do; the least one comes first."""
 _PROJECTS: Final = ("projectOwner:", "projectEditor:")
 
 
@@ -72,6 +79,12 @@ def judge_bucket(bucket: Resource) -> Iterator[Finding]:
             "soft delete is off: a build that is deleted by mistake is gone",
             f"gcloud storage buckets update {name} --soft-delete-duration=7d",
         )
+    if bucket.get("ipFilter", {}).get("mode") == "Enabled":
+        yield hint(
+            name,
+            "its IP filter is on: who isn't in a network that it lists is denied, whatever is granted",
+            "see that it lists where function, webhook, pods, batch and people come from",
+        )
     if bucket.get("storageClass", "STANDARD") in _COLD:
         yield hint(
             name,
@@ -83,7 +96,16 @@ def judge_bucket(bucket: Resource) -> Iterator[Finding]:
 def judge_lifecycle(bucket: Resource) -> Iterator[Finding]:
     """Rules that would delete or freeze what a live commit reaches."""
     name = f"gs://{bucket.get('name')}"
-    for number, rule in enumerate(bucket.get("lifecycle", {}).get("rule", []), 1):
+    rules = bucket.get("lifecycle", {}).get("rule", [])
+    if bucket.get("versioning", {}).get("enabled") and not any(
+        _of_noncurrent(rule.get("condition", {})) for rule in rules
+    ):
+        yield hint(
+            name,
+            "versioning is on, and no rule deletes old versions: what prune deletes stays, and is paid for",
+            f"gcloud storage buckets update {name} --no-versioning, or a rule by daysSinceNoncurrentTime",
+        )
+    for number, rule in enumerate(rules, 1):
         action, condition = rule.get("action", {}), rule.get("condition", {})
         subject = f"{name}, lifecycle rule {number}"
         served, remembered = _met(condition, _SERVED), _met(condition, _REMEMBERED)
@@ -117,12 +139,17 @@ def judge_lifecycle(bucket: Resource) -> Iterator[Finding]:
 
 def _met(condition: Resource, folders: tuple[str, ...]) -> list[str]:
     """The folders in which live versions may meet the condition."""
-    if condition.get("isLive") is False or any(each in condition for each in (*_NONCURRENT, *_UNSET)):
+    if _of_noncurrent(condition) or any(each in condition for each in _UNSET):
         return []
     prefixes = condition.get("matchesPrefix") or [""]
     return [
         folder for folder in folders if any(folder.startswith(each) or each.startswith(folder) for each in prefixes)
     ]
+
+
+def _of_noncurrent(condition: Resource) -> bool:
+    # no live version has a newer one, but 0 of them it has
+    return condition.get("isLive") is False or any(condition.get(each, 0) != 0 for each in _NONCURRENT)
 
 
 def _conditions(condition: Resource) -> str:
@@ -131,7 +158,7 @@ def _conditions(condition: Resource) -> str:
 
 
 def judge_grants(bucket: Resource, policy: Resource, accounts: dict[str, str]) -> Iterator[Finding]:
-    """Who may do what. accounts: of programs that must read, by the name of the program."""
+    """Who may do what. accounts: of functions, by the name of the function."""
     name = f"gs://{bucket.get('name')}"
     bindings = policy.get("bindings", [])
     for binding in bindings:
@@ -151,15 +178,24 @@ def judge_grants(bucket: Resource, policy: Resource, accounts: dict[str, str]) -
                 )
     for program, account in accounts.items():
         member = f"serviceAccount:{account}"
-        if not any(each.get("role") in _READS and member in each.get("members", []) for each in bindings):
-            yield wrong(
-                name,
-                f"{account}, as which the {program} runs, may not read it, as far as the bucket's own grants say",
-                f"gcloud storage buckets add-iam-policy-binding {name} --member={member} "
-                "--role=roles/storage.objectViewer",
-            )
+        for what, folder, roles in _FUNCTION:
+            if not any(_allows(each, member, roles, folder) for each in bindings):
+                where = f" --condition=... (on {folder}: docs/threat-model.md)" if folder else ""
+                yield wrong(
+                    name,
+                    f"{account}, as which the {program} runs, may not {what}, as far as the bucket's own grants say",
+                    f"gcloud storage buckets add-iam-policy-binding {name} --member={member} --role={roles[0]}{where}",
+                )
     yield ok(
         name,
         f"its own grants ({len(bindings)}) looked at; what the project's, a folder's or the organisation's allow "
         "can't be seen here: gcloud projects get-ancestors-iam-policy PROJECT lists them",
     )
+
+
+def _allows(binding: Resource, member: str, roles: tuple[str, ...], folder: str) -> bool:
+    """Whether a binding allows it, or may: what a role of somebody's own allows, and other conditions, aren't seen."""
+    role, expression = str(binding.get("role", "")), str(binding.get("condition", {}).get("expression", ""))
+    prefixes = re.findall(r"/objects/([^'\"]*)['\"]", expression) or [""]
+    known = role in roles or role.startswith(("projects/", "organizations/"))
+    return known and member in binding.get("members", []) and any(folder.startswith(each) for each in prefixes)

@@ -96,3 +96,39 @@ def judge_publisher(topic: str, policy: Resource, agent: str) -> Iterator[Findin
             f"Cloud Storage's service account {agent} may not publish there, as far as the topic's own grants say",
             f"gcloud pubsub topics add-iam-policy-binding {topic} --member={member} --role=roles/pubsub.publisher",
         )
+
+
+def judge_subscription(subscription: Resource, seconds: int) -> Iterator[Finding]:
+    """Whether a function gets what is pushed to it. seconds: for so long the function may work on one message.
+
+    The fields are those of https://cloud.google.com/pubsub/docs/reference/rest/v1/projects.subscriptions.
+    """
+    name, push = str(subscription.get("name", "?")), subscription.get("pushConfig", {})
+    short = name.rpartition("/")[2]
+    if subscription.get("detached"):
+        yield wrong(name, "it is detached from its topic: nothing comes any more", "delete it, and make it anew")
+    if subscription.get("filter"):
+        yield wrong(
+            name,
+            f"its filter {subscription['filter']!r} may keep commits and sweeps back",
+            "make it anew without a filter, which can't be changed",
+        )
+    if "noWrapper" in push:
+        yield wrong(
+            name,
+            "it pushes payloads without Pub/Sub's envelope, which the function doesn't understand",
+            f"gcloud pubsub subscriptions update {short} --clear-push-no-wrapper-config",
+        )
+    if "oidcToken" not in push:
+        yield wrong(
+            name,
+            "it shows no identity: a function that answers nobody without credentials refuses each push",
+            f"gcloud pubsub subscriptions update {short} --push-endpoint={push.get('pushEndpoint')} "
+            "--push-auth-service-account=<account with roles/run.invoker>",
+        )
+    if (most := int(subscription.get("ackDeadlineSeconds", 10))) < seconds:
+        yield hint(
+            name,
+            f"it delivers again after {most} s, and the function may work for {seconds}",
+            f"gcloud pubsub subscriptions update {short} --ack-deadline=600",
+        )

@@ -114,7 +114,8 @@ def _functions(web: Web, asked: Asked, topics: set[str]) -> Generator[Finding, N
         "roles/cloudfunctions.viewer",
         lambda: listed(web, f"{FUNCTIONS}/projects/{project}/locations/-/functions", "functions"),
     )
-    found = programs.functions_of(everything, topics) or programs.functions_at(everything, _pushed_to(web, topics))
+    pushed = _pushing(web, topics)
+    found = programs.functions_of(everything, topics) or programs.functions_at(everything, set(pushed))
     if not found:
         yield from _somebody_else(web, topics)
     if len(found) > 1:
@@ -123,7 +124,9 @@ def _functions(web: Web, asked: Asked, topics: set[str]) -> Generator[Finding, N
     for function in found:
         yield from programs.judge_function(function, asked.bucket, asked.environment)
         yield from _door(web, function)
-        yield from _notified(web, function)
+        for subscription in pushed.get(programs.url_of(function), []):
+            yield from events.judge_subscription(subscription, programs.seconds_of(function))
+        yield from _notified(web, function, topics)
         yield from _schedules(web, project, str(function.get("name")).split("/")[3], topics)
     return found
 
@@ -138,14 +141,16 @@ def _schedules(web: Web, project: str, location: str, topics: set[str]) -> Itera
         yield from programs.judge_schedules(jobs, topics, location)
 
 
-def _pushed_to(web: Web, topics: set[str]) -> set[str]:
-    """The URLs that get what is published on the topics, as far as can be seen."""
-    found: set[str] = set()
+def _pushing(web: Web, topics: set[str]) -> dict[str, list[Resource]]:
+    """The subscriptions that push what is published on the topics, by where to, as far as can be seen."""
+    found: dict[str, list[Resource]] = {}
     for topic in sorted(topics):
         with suppress(DeliveryError):  # whoever is left out is told of as somebody else
             for name in listed(web, f"{PUBSUB}/{topic}/subscriptions", "subscriptions"):
-                found.add(str(web.google(f"{PUBSUB}/{name}").get("pushConfig", {}).get("pushEndpoint", "")))
-    return found - {""}
+                subscription = web.google(f"{PUBSUB}/{name}")
+                url = str(subscription.get("pushConfig", {}).get("pushEndpoint", "")).rstrip("/")
+                found.setdefault(url, []).append(subscription)
+    return {url: subscriptions for url, subscriptions in found.items() if url}
 
 
 def _somebody_else(web: Web, topics: set[str]) -> Iterator[Finding]:
@@ -162,7 +167,7 @@ def _somebody_else(web: Web, topics: set[str]) -> Iterator[Finding]:
 
 
 def _door(web: Web, function: Resource) -> Iterator[Finding]:
-    url = str(function.get("serviceConfig", {}).get("uri", ""))
+    url = programs.url_of(function)
     try:
         status, _ = web.other(url)
     except BucketUnavailable as error:
@@ -171,19 +176,21 @@ def _door(web: Web, function: Resource) -> Iterator[Finding]:
         yield from programs.judge_door(function, status)
 
 
-def _notified(web: Web, function: Resource) -> Iterator[Finding]:
-    topic = programs.settings_of(function).get("NOTIFY_TOPIC")
-    if not topic:
+def _notified(web: Web, function: Resource, topics: set[str]) -> Iterator[Finding]:
+    topic = str(programs.settings_of(function).get("NOTIFY_TOPIC", ""))
+    if topic in topics:
+        yield wrong(topic, "the function tells refusals to itself: it is woken by this topic", "name another there")
+    if not topic.startswith("projects/") or topic in topics:
         return
     try:
         heard = listed(web, f"{PUBSUB}/{topic}/subscriptions", "subscriptions")
     except ObjectMissing:
-        yield wrong(str(topic), "the function tells it of refusals, and it isn't there", "make it")
+        yield wrong(topic, "the function tells it of refusals, and it isn't there", "make it")
     except DeliveryError as error:
-        yield unknown(str(topic), str(error), "get roles/pubsub.viewer")
+        yield unknown(topic, str(error), "get roles/pubsub.viewer")
     else:
         if not heard:
-            yield hint(str(topic), "nobody hears of refusals that are told there", "subscribe, or deploy a function")
+            yield hint(topic, "nobody hears of refusals that are told there", "subscribe, or deploy a function")
 
 
 def _webhook(web: Web, asked: Asked, functions: list[Resource]) -> Iterator[Finding]:
@@ -201,6 +208,8 @@ def _webhook(web: Web, asked: Asked, functions: list[Resource]) -> Iterator[Find
             )
             continue
         if "checks" in answer:
+            if not asked.webhook:
+                yield from programs.judge_path(url)
             yield from programs.judge_webhook(
                 where,
                 answer,

@@ -6,15 +6,21 @@ Cloud Run functions as well, and of Cloud Scheduler's (https://cloud.google.com/
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
+from datetime import timedelta
 from http import HTTPStatus
 from typing import Final
+from urllib.parse import urlsplit
 
+from model_repository.errors import Misconfigured
+from model_repository.function_config import Config
 from operator_cli.check.finding import Finding, Resource, hint, ok, unknown, wrong
 
 _DEFAULT_ACCOUNT: Final = "-compute@developer.gserviceaccount.com"
 _URL: Final = "CD_WEBHOOK_URL"
 _ENTRY: Final = "on_commit"
+_ITSELF: Final = ("localhost", "127.0.0.1", "::1")
 
 
 def functions_of(functions: list[Resource], topics: set[str]) -> list[Resource]:
@@ -24,13 +30,17 @@ def functions_of(functions: list[Resource], topics: set[str]) -> list[Resource]:
 
 def functions_at(functions: list[Resource], urls: set[str]) -> list[Resource]:
     """Those of commits that are at one of the URLs, to which subscriptions push."""
-    at = {url.rstrip("/") for url in urls}
-    return [each for each in _of_commits(functions) if each.get("serviceConfig", {}).get("uri", "").rstrip("/") in at]
+    return [each for each in _of_commits(functions) if url_of(each) in urls]
 
 
 def _of_commits(functions: list[Resource]) -> list[Resource]:
     # others may hear of the same uploads: functions/notify does
     return [each for each in functions if each.get("buildConfig", {}).get("entryPoint", _ENTRY) == _ENTRY]
+
+
+def url_of(function: Resource) -> str:
+    """Where it answers, without a slash at the end."""
+    return str(function.get("serviceConfig", {}).get("uri", "")).rstrip("/")
 
 
 def settings_of(function: Resource) -> Resource:
@@ -48,13 +58,19 @@ def webhook_of(function: Resource, environment: str | None) -> str:
     """The URL that deploys to the environment; empty: none."""
     settings = settings_of(function)
     own = settings.get(f"{_URL}_{environment.upper().replace('-', '_')}", "") if environment else ""
-    return str(own or settings.get(_URL, ""))
+    url = str(own or settings.get(_URL, ""))
+    return url if urlsplit(url).scheme in {"http", "https"} else ""
+
+
+def seconds_of(function: Resource) -> int:
+    """For so long it may work on one event."""
+    return int(function.get("serviceConfig", {}).get("timeoutSeconds", 60))
 
 
 def judge_function(function: Resource, bucket: str, environment: str | None) -> Iterator[Finding]:
     """How it is set up."""
     name, settings = short(function), settings_of(function)
-    config, trigger = function.get("serviceConfig", {}), function.get("eventTrigger", {})
+    trigger = function.get("eventTrigger", {})
     if (state := function.get("state")) != "ACTIVE":
         said = "; ".join(str(each.get("message", "")) for each in function.get("stateMessages", []))
         yield wrong(
@@ -72,12 +88,7 @@ def judge_function(function: Resource, bucket: str, environment: str | None) -> 
             f"its MODEL_REPOSITORY is {settings.get('MODEL_REPOSITORY')!r}: it passes over what is told of gs://{bucket}",
             f"deploy it with MODEL_REPOSITORY=gs://{bucket}",
         )
-    if not webhook_of(function, environment) and (environment or not any(key.startswith(_URL) for key in settings)):
-        yield wrong(
-            name,
-            f"it knows no webhook{f' of {environment}' if environment else ''}: nothing is deployed there",
-            f"deploy it with {_URL}=<url>, or {_URL}_<ENVIRONMENT> for each",
-        )
+    yield from _judge_settings(name, function, environment)
     if "CD_WEBHOOK_TOKEN" in settings:
         yield wrong(
             name,
@@ -90,9 +101,6 @@ def judge_function(function: Resource, bucket: str, environment: str | None) -> 
             "it calls the webhook without credentials: whoever reaches the webhook may deploy",
             "CD_WEBHOOK_AUTH=bearer, or google-id-token, on both sides",
         )
-    sweep = int(settings.get("SWEEP_SECONDS", 45))
-    if (most := int(config.get("timeoutSeconds", 60))) <= sweep:
-        yield wrong(name, f"it is ended after {most} s, and a sweep may take {sweep}", "deploy it with --timeout=540s")
     if not settings.get("NOTIFY_TOPIC"):
         yield hint(name, "it has no NOTIFY_TOPIC: refusals are told by log and receipt alone", "name a topic there")
     if account_of(function).endswith(_DEFAULT_ACCOUNT):
@@ -103,6 +111,30 @@ def judge_function(function: Resource, bucket: str, environment: str | None) -> 
         )
     hears = trigger.get("pubsubTopic", "what a subscription pushes to it")
     yield ok(name, f"hears of {hears}, and calls {webhook_of(function, environment) or 'nobody'}")
+
+
+def _judge_settings(name: str, function: Resource, environment: str | None) -> Iterator[Finding]:
+    secrets = function.get("serviceConfig", {}).get("secretEnvironmentVariables", [])
+    try:
+        read = Config.from_environment(
+            {**settings_of(function), **{each.get("key", ""): "a secret" for each in secrets}}
+        )
+    except Misconfigured as error:
+        yield wrong(name, f"it does nothing with such settings: {error}", "deploy it with others (its README.md)")
+        return
+    url = read.webhook_for(environment) if environment else read.webhook_url or next(iter(read.webhook_urls.values()))
+    if not url:
+        yield wrong(
+            name,
+            f"it knows no webhook of {environment}: nothing is deployed there",
+            f"deploy it with {_URL}=<url>, or {_URL}_<ENVIRONMENT> for each",
+        )
+    elif urlsplit(url).hostname in _ITSELF:
+        yield wrong(name, f"{url} is the function's own machine: no webhook is there", f"correct {_URL}")
+    sweep = read.limits.sweep_budget / timedelta(seconds=1)
+    if (most := seconds_of(function)) <= sweep:
+        said = f"it is ended after {most} s, and a sweep may take {sweep:.0f}"
+        yield wrong(name, said, "deploy it with --timeout=540s")
 
 
 def judge_door(function: Resource, status: int) -> Iterator[Finding]:
@@ -135,20 +167,37 @@ def judge_schedules(jobs: list[Resource], topics: set[str], location: str) -> It
             text += f" ({short(elsewhere[0])} goes to {elsewhere[0]['pubsubTarget'].get('topicName')})"
         yield wrong(f"schedules in {location}", text, create)
     for job in sweeps:
-        if job.get("state") != "ENABLED":
-            yield wrong(short(job), f"it is {job.get('state')}: nobody sweeps", "gcloud scheduler jobs resume it")
-        elif code := int(job.get("status", {}).get("code", 0)):
-            why = job["status"].get("message") or f"code {code}"
-            yield wrong(short(job), f"its last attempt failed: {why}", "see its log, and its service account's grants")
-        else:
-            yield ok(short(job), f"sweeps at {job.get('schedule')}")
+        yield from _judge_job(job, "sweeps")
+        hours = str(job.get("schedule", "")).split()[1:2]
+        if hours and hours[0][0].isdigit():
+            yield hint(
+                short(job),
+                f"it sweeps at {job['schedule']}: what a lost event leaves waits that long, and after two hours "
+                "IndexpushSweepMissing fires",
+                f"gcloud scheduler jobs update pubsub {short(job).rpartition('/')[2]} --location={location} "
+                "--schedule='*/15 * * * *'",
+            )
     prunes = [job for job in jobs if "prune" in f"{job.get('name')} {job.get('httpTarget', {}).get('uri')}"]
+    for job in prunes:
+        yield from _judge_job(job, "prunes")
     if not prunes:
         yield hint(
             f"schedules in {location}",
             "no job prunes: builds stay for ever",
             "run indexpush prune --apply daily; or nothing, if something else runs it",
         )
+
+
+def _judge_job(job: Resource, does: str) -> Iterator[Finding]:
+    name, location = short(job), str(job.get("name", "")).split("/")[3:4]
+    if job.get("state") != "ENABLED":
+        resume = f"gcloud scheduler jobs resume {name.rpartition('/')[2]} --location={''.join(location)}"
+        yield wrong(name, f"it is {job.get('state')}: nobody {does}", resume)
+    elif code := int(job.get("status", {}).get("code", 0)):
+        why = job["status"].get("message") or f"code {code}"
+        yield wrong(name, f"its last attempt failed: {why}", "see its log, and its service account's grants")
+    else:
+        yield ok(name, f"{does} at {job.get('schedule')}")
 
 
 def _attribute(job: Resource, name: str) -> str:
@@ -178,6 +227,16 @@ def judge_webhook(
             yield ok(subject, str(each.get("text")))
         else:
             yield wrong(subject, str(each.get("text")), "mend that; python -m cd_webhook --check says it there as well")
+
+
+def judge_path(url: str) -> Iterator[Finding]:
+    """Whether a function asks a webhook where it deploys. url: the function's."""
+    if not re.search(r"/webhooks/webhook/[^/]+$", urlsplit(url).path):
+        yield wrong(
+            url,
+            "the webhook deploys at /webhooks/webhook/<source>, and answers 404 there",
+            f"deploy the function with {_URL}=https://<host>/webhooks/webhook/indexpush",
+        )
 
 
 def judge_refusal(url: str, status: int) -> Finding:

@@ -9,12 +9,12 @@ from typing import Any
 from model_repository.documents.commit import Commit
 from model_repository.documents.index_manifest import IndexManifest
 from model_repository.documents.receipts.receipt import Outcome, Receipt
+from model_repository.function_config import Limits
 from model_repository.names import IndexPrefix, Target
 from model_repository.repository import read_receipt, write_commit
 from model_repository.telemetry.log import Log
 from on_commit.event import CommitUploaded, Event, Sweep
 from on_commit.handle import Handler
-from on_commit.limits import Limits
 from tests import builds
 from tests.fake_clock import FakeClock
 from tests.on_commit.doubles import CountingStore, RememberingWebhook

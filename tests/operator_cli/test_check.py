@@ -31,6 +31,7 @@ REPORTS = "projects/acme/topics/indexpush-reports"
 PUBLISHERS = f"https://pubsub.googleapis.com/v1/{TOPIC}:getIamPolicy?options.requestedPolicyVersion=3"
 HEARD = f"https://pubsub.googleapis.com/v1/{TOPIC}/subscriptions"
 REPORTS_HEARD = f"https://pubsub.googleapis.com/v1/{REPORTS}/subscriptions"
+SUBSCRIPTION = "https://pubsub.googleapis.com/v1/projects/acme/subscriptions/indexpush-on-commit"
 FUNCTIONS = "https://cloudfunctions.googleapis.com/v2/projects/acme/locations/-/functions"
 JOBS = "https://cloudscheduler.googleapis.com/v1/projects/acme/locations/europe-west4/jobs"
 DOOR = "https://on-commit-x.a.run.app"
@@ -45,6 +46,14 @@ def _notification(number: str, prefix: str) -> dict[str, Any]:
         "event_types": ["OBJECT_FINALIZE"],
         "payload_format": "JSON_API_V1",
         "object_name_prefix": prefix,
+    }
+
+
+def _grant(role: str, account: str, folder: str) -> dict[str, Any]:
+    return {
+        "role": f"roles/storage.{role}",
+        "members": [f"serviceAccount:{account}"],
+        "condition": {"expression": f'resource.name.startsWith("projects/_/buckets/shop/objects/{folder}")'},
     }
 
 
@@ -76,11 +85,9 @@ def _well() -> dict[str, Any]:
                     "role": "roles/storage.objectViewer",
                     "members": [f"serviceAccount:{FUNCTION_ACCOUNT}", "serviceAccount:pods@acme.example"],
                 },
-                {
-                    "role": "roles/storage.objectUser",
-                    "members": ["serviceAccount:batch@acme.example"],
-                    "condition": {"expression": "resource.name.startsWith('projects/_/buckets/shop/objects/indexes/')"},
-                },
+                _grant("objectUser", "batch@acme.example", "indexes/"),
+                _grant("objectCreator", FUNCTION_ACCOUNT, "deployments/"),
+                _grant("objectUser", FUNCTION_ACCOUNT, "incidents/"),
                 {"role": "roles/storage.legacyBucketOwner", "members": ["projectOwner:acme", "projectEditor:acme"]},
             ],
         },
@@ -109,6 +116,7 @@ def _well() -> dict[str, Any]:
                             "CD_WEBHOOK_AUTH": "bearer",
                             "NOTIFY_TOPIC": REPORTS,
                         },
+                        "secretEnvironmentVariables": [{"key": "CD_WEBHOOK_TOKEN", "secret": "token", "version": "1"}],
                     },
                     "eventTrigger": {"pubsubTopic": TOPIC, "retryPolicy": "RETRY_POLICY_RETRY"},
                 }
@@ -186,6 +194,27 @@ def test_of_an_installation_that_is_well_nothing_is_to_be_mended() -> None:
     assert not [each for each in said.value["findings"] if each["mend"]]
 
 
+@pytest.mark.parametrize(
+    "grants",
+    [
+        [{"role": "projects/acme/roles/indexpushFunction", "members": [f"serviceAccount:{FUNCTION_ACCOUNT}"]}],
+        [{"role": "roles/storage.objectAdmin", "members": [f"serviceAccount:{FUNCTION_ACCOUNT}"]}],
+        [
+            {
+                "role": "roles/storage.objectUser",
+                "members": [f"serviceAccount:{FUNCTION_ACCOUNT}"],
+                "condition": {"expression": "request.time < timestamp('2030-01-01T00:00:00Z')"},
+            }
+        ],
+    ],
+)
+def test_what_a_role_of_somebodys_own_or_another_condition_allows_is_no_fault(grants: list[dict[str, Any]]) -> None:
+    table = _well()
+    table[GRANTS]["bindings"] = grants
+    said = _check(table, "--output", "json")
+    assert [each for each in said.value["findings"] if each["level"] == "wrong"] == []
+
+
 def _function(table: dict[str, Any]) -> dict[str, Any]:
     function: dict[str, Any] = table[FUNCTIONS]["functions"][0]
     return function
@@ -200,8 +229,20 @@ def _pushed(table: dict[str, Any], endpoint: str = DOOR) -> None:
     """As terraform/ makes it: a subscription with a dead-letter topic pushes to a function without a trigger."""
     del _function(table)["eventTrigger"]
     table[HEARD] = {"subscriptions": ["projects/acme/subscriptions/indexpush-on-commit"]}
-    pushed = {"pushConfig": {"pushEndpoint": endpoint}, "deadLetterPolicy": {}}
-    table["https://pubsub.googleapis.com/v1/projects/acme/subscriptions/indexpush-on-commit"] = pushed
+    table[SUBSCRIPTION] = {
+        "name": "projects/acme/subscriptions/indexpush-on-commit",
+        "pushConfig": {"pushEndpoint": endpoint, "oidcToken": {"serviceAccountEmail": "push@acme.example"}},
+        "ackDeadlineSeconds": 600,
+        "deadLetterPolicy": {},
+    }
+
+
+def _subscription(**more: Any) -> Callable[[dict[str, Any]], object]:
+    def plant(table: dict[str, Any]) -> None:
+        _pushed(table)
+        table[SUBSCRIPTION] |= more
+
+    return plant
 
 
 def test_a_function_that_a_subscription_pushes_to_is_found_and_needs_no_trigger() -> None:
@@ -279,7 +320,84 @@ WRONG: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
         "it isn't retried",
     ),
     "another bucket": (lambda it: _settings(it).update(MODEL_REPOSITORY="gs://other"), "'gs://other'"),
-    "no webhook": (lambda it: _settings(it).pop("CD_WEBHOOK_URL"), "knows no webhook of production"),
+    "no webhook": (lambda it: _settings(it).pop("CD_WEBHOOK_URL"), "CD_WEBHOOK_URL is not set"),
+    "a webhook of a mistyped environment alone": (
+        lambda it: _settings(it).update(CD_WEBHOOK_URL_PRODUCTIN=_settings(it).pop("CD_WEBHOOK_URL")),
+        "knows no webhook of production",
+    ),
+    "a webhook on the function's own machine": (
+        lambda it: (
+            _settings(it).update(CD_WEBHOOK_URL="http://localhost:8080/webhooks/webhook/x"),
+            it.update({"http://localhost:8080/v1/check": it[WEBHOOK]}),
+        ),
+        "is the function's own machine",
+    ),
+    "a webhook's URL without its path": (
+        lambda it: _settings(it).update(CD_WEBHOOK_URL="https://cd.example/"),
+        "https://cd.example/: the webhook deploys at /webhooks/webhook/<source>",
+    ),
+    "a webhook's URL that is none": (
+        lambda it: _settings(it).update(CD_WEBHOOK_URL="cd.example/webhooks/webhook/x"),
+        "CD_WEBHOOK_URL is 'cd.example/webhooks/webhook/x': expected an http:// or https:// URL",
+    ),
+    "a mistyped kind of credentials": (
+        lambda it: _settings(it).update(CD_WEBHOOK_AUTH="google_id_token"),
+        "CD_WEBHOOK_AUTH is 'google_id_token'",
+    ),
+    "a secret that isn't handed over": (
+        lambda it: _function(it)["serviceConfig"].pop("secretEnvironmentVariables"),
+        "CD_WEBHOOK_TOKEN must hold the secret",
+    ),
+    "a number with its unit": (lambda it: _settings(it).update(SWEEP_SECONDS="45s"), "SWEEP_SECONDS is '45s'"),
+    "a freshness that is no number": (
+        lambda it: _settings(it).update(FRESHNESS_SECONDS_PRODUCTION="6h"),
+        "FRESHNESS_SECONDS_PRODUCTION is '6h'",
+    ),
+    "a topic by its last name alone": (
+        lambda it: _settings(it).update(NOTIFY_TOPIC="indexpush-reports"),
+        "NOTIFY_TOPIC is 'indexpush-reports': expected projects/<project>/topics/<topic>",
+    ),
+    "refusals told to the function itself": (
+        lambda it: _settings(it).update(NOTIFY_TOPIC=TOPIC),
+        f"{TOPIC}: the function tells refusals to itself",
+    ),
+    "the function reads commits alone": (
+        lambda it: (
+            it[GRANTS]["bindings"][0]["members"].pop(0),
+            it[GRANTS]["bindings"].append(_grant("objectViewer", FUNCTION_ACCOUNT, "commits/")),
+        ),
+        f"{FUNCTION_ACCOUNT}, as which the functions/on-commit runs, may not read it",
+    ),
+    "the function may write no receipts": (
+        lambda it: it[GRANTS]["bindings"].pop(2),
+        "may not create receipts below deployments/",
+    ),
+    "the function creates receipts of staging alone": (
+        lambda it: it[GRANTS]["bindings"].__setitem__(
+            2, _grant("objectCreator", FUNCTION_ACCOUNT, "deployments/staging/")
+        ),
+        "may not create receipts below deployments/",
+    ),
+    "the function may note no faults": (
+        lambda it: it[GRANTS]["bindings"][3].update(role="roles/storage.objectCreator"),
+        "may not note faults below incidents/",
+    ),
+    "a push without an identity": (
+        _subscription(pushConfig={"pushEndpoint": DOOR}),
+        "subscriptions/indexpush-on-commit: it shows no identity",
+    ),
+    "a push without its envelope": (
+        _subscription(pushConfig={"pushEndpoint": DOOR, "oidcToken": {}, "noWrapper": {}}),
+        "without Pub/Sub's envelope",
+    ),
+    "a subscription that is detached": (_subscription(detached=True), "it is detached from its topic"),
+    "a subscription with a filter": (
+        _subscription(filter='attributes.eventType="OBJECT_FINALIZE"'),
+        "may keep commits and sweeps back",
+    ),
+    "prune is paused": (lambda it: it[JOBS]["jobs"][1].update(state="PAUSED"), "it is PAUSED: nobody prunes"),
+    "prune fails": (lambda it: it[JOBS]["jobs"][1].update(status={"code": 7}), "its last attempt failed: code 7"),
+    "a rule for versions that no newer one need follow": (_rules(_rule({"numNewerVersions": 0})), "below commits/"),
     "a secret for all to see": (lambda it: _settings(it).update(CD_WEBHOOK_TOKEN="s3cret"), "plain variable"),
     "a function that is ended in a sweep": (
         lambda it: _function(it)["serviceConfig"].update(timeoutSeconds=30),
@@ -332,6 +450,19 @@ def test_what_is_wrong_is_named_with_its_mend_and_nothing_else_is(name: str) -> 
 
 HINTS: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
     "could be made public": (lambda it: it[BUCKET]["iamConfiguration"].pop("publicAccessPrevention"), "made public"),
+    "an IP filter": (lambda it: it[BUCKET].update(ipFilter={"mode": "Enabled"}), "its IP filter is on"),
+    "versions that are kept for ever": (
+        lambda it: it[BUCKET].update(versioning={"enabled": True}, lifecycle={}),
+        "what prune deletes stays",
+    ),
+    "a sweep once a month": (
+        lambda it: it[JOBS]["jobs"][0].update(schedule="0 0 1 * *"),
+        "it sweeps at 0 0 1 * *",
+    ),
+    "a message that comes again while it is worked on": (
+        _subscription(ackDeadlineSeconds=10),
+        "it delivers again after 10 s, and the function may work for 540",
+    ),
     "no soft delete": (lambda it: it[BUCKET].pop("softDeletePolicy"), "soft delete is off"),
     "a cold bucket": (lambda it: it[BUCKET].update(storageClass="COLDLINE"), "its class is COLDLINE"),
     "builds that grow cold": (

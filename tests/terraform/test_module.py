@@ -13,9 +13,9 @@ import pytest
 
 from cd_webhook.config import Config as WebhookConfig
 from model_repository.deployment import AuthKind
+from model_repository.function_config import Config as FunctionConfig
 from model_repository.telemetry.spans import spans_wanted
 from notify.config import Config as NotifyConfig
-from on_commit.config import Config as FunctionConfig
 from on_commit.event import Sweep, read_event
 from operator_cli.arguments import parse_arguments
 from operator_cli.webhook import Webhook

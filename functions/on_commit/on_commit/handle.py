@@ -6,6 +6,7 @@ import random
 
 from model_repository.bucket.store import Store
 from model_repository.clock import Clock
+from model_repository.function_config import DEFAULTS, Limits
 from model_repository.notify import Notifier
 from model_repository.telemetry.log import Log
 from model_repository.telemetry.recorder import Kind
@@ -14,7 +15,6 @@ from on_commit.deploy import Deployer
 from on_commit.event import CommitUploaded, Event, FilterUploaded, Misnamed, Sweep, Unrelated
 from on_commit.filters import FilterLooker
 from on_commit.incidents import Incidents
-from on_commit.limits import DEFAULTS, Limits
 from on_commit.sweep import Sweeper
 from on_commit.webhook import Webhook
 

@@ -10,11 +10,11 @@ from model_repository.bucket.store import Store
 from model_repository.clock import SystemClock
 from model_repository.cloud_function import check_main, configured, one_event
 from model_repository.exit_codes import ExitCode
+from model_repository.function_config import Config
 from model_repository.notify import NoNotifier, PubSubNotifier
 from model_repository.telemetry.log import Log
 from model_repository.telemetry.spans import flush_spans, record_spans
 from on_commit.check import check
-from on_commit.config import Config
 from on_commit.event import read_event
 from on_commit.handle import Handler
 from on_commit.webhook import HttpWebhook

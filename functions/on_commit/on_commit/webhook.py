@@ -12,13 +12,13 @@ import requests
 
 from model_repository.deployment import AnswerOutcome, AuthKind, DeploymentRequest
 from model_repository.errors import DocumentMalformed, PermanentError, TransientError
+from model_repository.function_config import Config
 from model_repository.identity_tokens import IdentityTokens, NoIdentityToken, audience_of
 from model_repository.names import Target
 from model_repository.telemetry.log import trace_headers
 from model_repository.telemetry.recorder import Kind
 from model_repository.telemetry.spans import note, span, traceparent
 from on_commit.compare import IndexStatus, read_statuses
-from on_commit.config import Config
 
 _CONNECT_AND_READ_SECONDS = (5.0, 30.0)
 _ANSWER_LIMIT = 64 * 1024

@@ -1,4 +1,4 @@
-"""What the function is told by its environment."""
+"""What the function `on_commit` is told by its environment: read by itself, and by who checks an installation."""
 
 from __future__ import annotations
 
@@ -11,10 +11,25 @@ from model_repository.deployment import AuthKind
 from model_repository.environment import Environment
 from model_repository.errors import NameRefused
 from model_repository.names import check_label
-from on_commit.limits import Limits
 
 _URL = "CD_WEBHOOK_URL"
 _FRESHNESS = "FRESHNESS_SECONDS_"
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What the function allows.
+
+    patience: for so long nobody is told of what may pass. sweep_budget: for so long a sweep begins looks.
+    freshness: by environment, the longest that an index may go without a new commit before people are told.
+    """
+
+    patience: timedelta = timedelta(minutes=5)
+    sweep_budget: timedelta = timedelta(seconds=45)
+    freshness: Mapping[str, timedelta] = field(default_factory=dict)
+
+
+DEFAULTS = Limits()
 
 
 @dataclass(frozen=True, slots=True)
