@@ -6,9 +6,10 @@ import json
 import os
 import uuid
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import datetime
+from functools import partial
 from http import HTTPStatus
 from io import BytesIO
 from pathlib import Path, PurePosixPath
@@ -149,21 +150,46 @@ class GcsStore:
 
     def write(self, name: str, data: bytes, *, if_generation_match: int | None) -> ObjectInfo:
         """See `store.Store.write`."""
+        write = partial(self._write, name, data, if_generation_match)
+        return self._guarded(write, name, if_generation_match, format_crc32c(google_crc32c.value(data)))
+
+    def _write(self, name: str, data: bytes, if_generation_match: int | None) -> ObjectInfo:
+        blob = self._bucket.blob(name)
+        blob.upload_from_string(
+            data,
+            content_type=_content_type(name),
+            if_generation_match=if_generation_match,
+            checksum="crc32c",
+            retry=None,
+            timeout=_CONNECT_AND_READ_SECONDS,
+        )
+        return _info(blob)
+
+    def _guarded(
+        self, write: Callable[[], ObjectInfo], name: str, if_generation_match: int | None, crc32c: str
+    ) -> ObjectInfo:
+        """Write until an answer comes; a try that meets its own first one, whose answer was lost, found it done."""
+        lost: list[Exception] = []
         with _errors(name, if_generation_match, whole=self.bucket):
-            blob = self._bucket.blob(name)
-            blob.upload_from_string(data, **self._writing(name, if_generation_match))
-            return _info(blob)
+            try:
+                found: ObjectInfo = self._retry(write, on_error=lost.append)()
+            except api.PreconditionFailed:
+                stands = self.stat(name) if lost else None
+                if stands is None or stands.crc32c != crc32c:
+                    raise
+                return stands
+            return found
 
     def upload(self, name: str, path: Path, *, if_generation_match: int | None) -> ObjectInfo:
         """See `store.Store.upload`."""
-        with _errors(name, if_generation_match, whole=self.bucket):
-            found: ObjectInfo = self._retry(self._upload)(name, path, if_generation_match)
-            return found
+        crc32c = _crc32c_of(path)
+        write = partial(self._upload, name, path, if_generation_match, crc32c)
+        return self._guarded(write, name, if_generation_match, crc32c)
 
-    def _upload(self, name: str, path: Path, if_generation_match: int | None) -> ObjectInfo:
+    def _upload(self, name: str, path: Path, if_generation_match: int | None, crc32c: str) -> ObjectInfo:
         # In one request, which the client's own uploads of files are not: they hold 100 MB of each, and wait for an
         # answer to every piece (docs/benchmarks/upload.md). The bucket compares the bytes with the crc32c.
-        said = {"name": name, "contentType": _content_type(name), "crc32c": _crc32c_of(path)}
+        said = {"name": name, "contentType": _content_type(name), "crc32c": crc32c}
         parameters = {"uploadType": "multipart", "fields": "name,size,crc32c,generation,updated"}
         if if_generation_match is not None:
             parameters["ifGenerationMatch"] = str(if_generation_match)
@@ -193,15 +219,6 @@ class GcsStore:
         """See `store.Store.delete`."""
         with suppress(ObjectMissing), _errors(name):
             self._bucket.delete_blob(name, retry=self._retry, timeout=_CONNECT_AND_READ_SECONDS)
-
-    def _writing(self, name: str, if_generation_match: int | None) -> dict[str, Any]:
-        return {
-            "content_type": _content_type(name),
-            "if_generation_match": if_generation_match,
-            "checksum": "crc32c",
-            "retry": self._retry,
-            "timeout": _CONNECT_AND_READ_SECONDS,
-        }
 
 
 class _Related:

@@ -236,7 +236,7 @@ def _write(
     try:
         written = write_commit(store, live.target, wanted, if_generation_match=live.generation)
     except GenerationConflict:
-        return replace(change, generation=_whose(store, live, wanted), written=True)
+        raise _overtaken(live.target, live.generation, read_live(store, live.target)) from None
     return replace(change, generation=written.generation, written=True)
 
 
@@ -246,17 +246,6 @@ def _check_readable(target: Target, wanted: Commit) -> None:
         parse_commit(format_commit(wanted), target)
     except DocumentMalformed as error:
         raise NameRefused(f"{error}; mend --by or --reason") from None
-
-
-def _whose(store: Store, live: Live, wanted: Commit) -> int:
-    """The generation of the commit that stands there after a lost race; raises `GenerationConflict` if it is another's.
-
-    The client repeats an upload whose answer was lost, and then meets its own first one.
-    """
-    now = read_live(store, live.target)
-    if now.commit == wanted and now.generation != live.generation:
-        return now.generation
-    raise _overtaken(live.target, live.generation, now)
 
 
 def _overtaken(target: Target, expected: int, now: Live) -> GenerationConflict:

@@ -108,6 +108,47 @@ def test_a_file_is_uploaded_as_a_write_would(store: Store, tmp_path: Path) -> No
         store.upload(info.name, path, if_generation_match=0)
 
 
+def lose_the_answer_to_the_first_write(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """It takes effect; gives the statuses of the answers that were lost."""
+    send, lost = requests.Session.send, list[int]()
+
+    def lossy(session: requests.Session, request: requests.PreparedRequest, **options: Any) -> requests.Response:
+        answer = send(session, request, **options)
+        if request.method == "POST" and not lost:
+            lost.append(answer.status_code)
+            raise requests.ConnectionError("the answer was lost", request=request)
+        return answer
+
+    monkeypatch.setattr(requests.Session, "send", lossy)
+    return lost
+
+
+@pytest.mark.parametrize("how", ["write", "upload"])
+def test_a_write_whose_answer_was_lost_is_not_taken_for_somebody_elses(
+    new_bucket: Callable[[], str], how: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = GcsStore(new_bucket())
+    lost = lose_the_answer_to_the_first_write(monkeypatch)
+    (tmp_path / "f").write_bytes(b"mine")
+    if how == "write":
+        info = store.write("c.json", b"mine", if_generation_match=0)
+    else:
+        info = store.upload("c.json", tmp_path / "f", if_generation_match=0)
+    assert lost == [200]
+    assert info == store.stat("c.json")
+
+
+def test_a_write_whose_answer_was_lost_is_lost_to_somebody_who_wrote_before(
+    new_bucket: Callable[[], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = GcsStore(new_bucket())
+    store.write("c.json", b"theirs", if_generation_match=0)
+    lost = lose_the_answer_to_the_first_write(monkeypatch)
+    with pytest.raises(GenerationConflict):
+        store.write("c.json", b"mine", if_generation_match=0)
+    assert lost == [412]
+
+
 def test_an_object_is_downloaded_into_a_file(store: Store, tmp_path: Path) -> None:
     data = bytes(range(256)) * 5000
     store.write("features/key/part", data, if_generation_match=0)

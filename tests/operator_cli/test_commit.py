@@ -202,20 +202,6 @@ def test_two_operators_do_not_overwrite_one_another_blindly(operator_of: Callabl
     assert operator.live()["by"] == "bob"
 
 
-def test_an_upload_that_the_client_repeated_after_a_lost_answer_is_our_own(
-    operator_of: Callable[[Store], Operator],
-) -> None:
-    store = _Interfering("shop")
-    operator = operator_of(store)
-    store.theirs = lambda ours: ours
-    operator.build("b1")
-
-    result = operator("commit", "clothing", "b1", "--output", "json")
-
-    assert result.code == 0
-    assert result.value["generation"] == operator.generation()
-
-
 def test_a_dry_run_checks_everything_and_writes_nothing(operator: Operator) -> None:
     operator.build("b1")
 
