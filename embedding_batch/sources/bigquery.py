@@ -28,6 +28,7 @@ from google.auth.credentials import AnonymousCredentials
 
 from embedding_batch.errors import CatalogueMalformed, CatalogueUnavailable
 from embedding_batch.sources.rows import Origin, check_rows, wanted
+from model_repository.bucket.gcs_store import may_pass
 from model_repository.errors import AccessDenied, DeliveryError, Misconfigured, reason_of
 
 SCHEME: Final = "bigquery://"
@@ -186,6 +187,8 @@ def _errors(name: str) -> Iterator[None]:
     except api.GoogleAPICallError as error:
         raise _by_status(name, error) from error
     except (auth.DefaultCredentialsError, auth.RefreshError) as error:
+        if may_pass(error):
+            raise CatalogueUnavailable(f"{name}: no token ({reason_of(error)}); it may pass") from error
         mend = "set up Application Default Credentials: gcloud auth application-default login"
         raise AccessDenied(f"{name}: no valid credentials ({error}); {mend}") from error
     except (requests.RequestException, auth.TransportError, ConnectionError, TimeoutError) as error:

@@ -22,7 +22,7 @@ from google.api_core import exceptions as api
 from google.api_core import retry as api_retry
 from google.auth import exceptions as auth
 from google.cloud import storage
-from google.cloud.storage.exceptions import DataCorruption
+from google.cloud.storage.exceptions import DataCorruption, InvalidResponse
 from google.cloud.storage.retry import DEFAULT_RETRY
 
 from model_repository.bucket.store import ObjectInfo, StoredObject
@@ -301,7 +301,7 @@ def _errors(name: str, if_generation_match: int | None = None, *, whole: str = "
             raise BucketMissing(whole) from error
         raise _by_status(name, error.code, if_generation_match or 0) from error
     except (auth.DefaultCredentialsError, auth.RefreshError) as error:
-        if _may_pass(error):
+        if may_pass(error):
             raise _unavailable(name, error) from error
         mend = "set up Application Default Credentials: gcloud auth application-default login"
         raise AccessDenied(f"{name}: no valid credentials ({error}); {mend}") from error
@@ -311,7 +311,7 @@ def _errors(name: str, if_generation_match: int | None = None, *, whole: str = "
         raise _unavailable(name, error) from error
 
 
-def _may_pass(error: auth.GoogleAuthError) -> bool:
+def may_pass(error: auth.GoogleAuthError) -> bool:
     """Whether nobody said no to the credentials: the token's server didn't answer, after tries of the client's own."""
     cause = error.__cause__
     # with the answer's body, where there was one that isn't asked for again
@@ -321,6 +321,8 @@ def _may_pass(error: auth.GoogleAuthError) -> bool:
 def _unavailable(name: str, error: BaseException) -> DeliveryError:
     if isinstance(error, api.GoogleAPICallError):
         return _by_status(name, error.code, 0)
+    if isinstance(error, InvalidResponse):  # of an upload by the client
+        return _by_status(name, error.response.status_code, 0)
     asked = getattr(error, "request", None)
     where = urlsplit(asked.url).netloc if asked is not None else "the bucket"
     return BucketUnavailable(f"{name}: no answer from {where} ({reason_of(error)}); it may pass")

@@ -289,6 +289,27 @@ def test_a_metadata_server_that_does_not_answer_may_answer_later_and_one_that_sa
             act()
 
 
+def test_a_bucket_that_is_busy_says_so_whatever_it_is_asked(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("STORAGE_EMULATOR_HOST", "http://127.0.0.1:1")
+    store = GcsStore("home", patience=0.1)
+    busy = requests.Response()
+    busy.status_code, busy.raw, busy.request = 503, BytesIO(), requests.Request("GET", "http://h/").prepare()
+    assert busy.content == b""  # read once, so that it can be answered again
+    monkeypatch.setattr(requests.Session, "request", lambda *_, **__: busy)
+    (tmp_path / "c.json").touch()
+    for act in (
+        lambda: store.read("c.json", limit=10),
+        lambda: store.stat("c.json"),
+        lambda: store.listing("c.json"),
+        lambda: store.write("c.json", b"", if_generation_match=0),
+        lambda: store.upload("c.json", tmp_path / "c.json", if_generation_match=0),
+        lambda: store.delete("c.json"),
+    ):
+        with pytest.raises(BucketUnavailable) as caught:
+            act()
+        assert str(caught.value) == "c.json: the bucket answered 503; it may pass"
+
+
 def test_a_page_in_place_of_the_bucket_may_be_gone_later(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("STORAGE_EMULATOR_HOST", "http://127.0.0.1:1")
     store = GcsStore("home", patience=0.1)

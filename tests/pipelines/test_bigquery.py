@@ -20,6 +20,7 @@ import duckdb
 import pytest
 import requests
 from google.api_core import exceptions as api
+from google.auth import exceptions as auth
 from google.auth.credentials import AnonymousCredentials
 from google.cloud import bigquery
 
@@ -261,6 +262,13 @@ def test_no_credentials_are_an_access_denied(tmp_path: Path, monkeypatch: pytest
         read(f"bigquery://{PROJECT}/shop/products")
 
 
+def refused(cause: auth.TransportError) -> auth.RefreshError:
+    """No token, as google.auth.compute_engine.credentials says it."""
+    error = auth.RefreshError(cause)
+    error.__cause__ = cause
+    return error
+
+
 @pytest.mark.parametrize(
     ("error", "expected"),
     [
@@ -275,6 +283,8 @@ def test_no_credentials_are_an_access_denied(tmp_path: Path, monkeypatch: pytest
         (api.RetryError("late", api.ServiceUnavailable("gone")), CatalogueUnavailable),
         (api.NotFound("none"), CatalogueMalformed),
         (api.InvalidArgument("what"), CatalogueMalformed),
+        (refused(auth.TransportError("Compute Engine Metadata server unavailable")), CatalogueUnavailable),
+        (refused(auth.TransportError("Status: 404", "no such service account")), AccessDenied),
         (TimeoutError("late"), CatalogueUnavailable),
         (requests.ConnectionError("gone"), CatalogueUnavailable),
     ],
