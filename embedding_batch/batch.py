@@ -31,7 +31,7 @@ from embedding_batch.steps.committing import Serving, look
 from embedding_batch.steps.guards import guard_items
 from embedding_batch.steps.publish.publishing import publish_build, published
 from embedding_batch.steps.publish.tagging import check_tags, encode_tags
-from embedding_batch.steps.reporting import report
+from embedding_batch.steps.reporting import is_reported, report
 from embedding_batch.steps.unchanged import is_unchanged, unchanged
 from embedding_batch.steps.vectors import spool_vectors
 from model_repository.bucket.gcs_store import GcsStore
@@ -50,7 +50,9 @@ def run(
     plan = open_plan(store, config, now)
     with scratch(config.cache / "scratch") as room:
         one = Run(config, store, open_bucket, room, plan.created, listener)
-        if one.folder.record("commit") is not None:
+        if (committed := one.folder.record("commit")) is not None:
+            if not is_reported(one, committed):
+                return report(one)
             raise NameTaken(f"{config.prefix}: this build is done already; take a new name, or leave out --build")
         try:
             if config.vectors:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from embedding_batch.run import Run
 from embedding_batch.state.failures import describe, failures
-from embedding_batch.state.folder import RunFolder
+from embedding_batch.state.folder import RunFolder, read_record
 from embedding_batch.step import COUNTED, DOES
+from model_repository.errors import ObjectMissing
 from model_repository.fields import format_document, format_moment
 
 
@@ -20,9 +22,17 @@ def report(run: Run, error: Exception | None = None) -> dict[str, Any]:
     """
     said = gather(run, error)
     folder = run.folder
-    run.store.write(folder.report("json"), format_document(said), if_generation_match=None)
     run.store.write(folder.report("html"), _page(said).encode(), if_generation_match=None)
+    run.store.write(folder.report("json"), format_document(said), if_generation_match=None)
     return said
+
+
+def is_reported(run: Run, committed: Mapping[str, Any]) -> bool:
+    """Whether the report says how the run ended: whoever committed may have died, or lost the bucket, before that."""
+    try:
+        return bool(read_record(run.store, run.folder.report("json"))["outcome"] == committed["outcome"])
+    except ObjectMissing:
+        return False
 
 
 def gather(run: Run, error: Exception | None = None) -> dict[str, Any]:

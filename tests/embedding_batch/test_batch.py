@@ -119,8 +119,8 @@ def test_index_json_is_the_last_object_of_a_build_and_only_records_the_commit_an
         "shards/shop/b1/diff.json",
         TARGET.commit_name,
         "shards/shop/b1/commit.json",
-        "reports/shop/b1.json",
         "reports/shop/b1.html",
+        "reports/shop/b1.json",
     ]
     model_json = next(name for name in names if name.endswith("/model.json"))
     of_the_model = [name for name in names if name.startswith("models/")]
@@ -403,6 +403,14 @@ def test_a_build_that_is_done_is_never_made_again(shop: Shop) -> None:
     with pytest.raises(NameTaken, match="indexes/shop/b1: this build is done already"):
         shop.batch("b1")
     assert shop.store.bytes_by_name == before
+
+
+def test_a_run_that_committed_and_died_before_its_report_is_reported_by_its_next_try(shop: Shop) -> None:
+    done = shop.batch("b1")
+    shop.store.write("reports/shop/b1.json", b'{"outcome": "failed"}', if_generation_match=None)  # of the try before
+    assert shop.batch("b1") == done
+    shop.store.delete("reports/shop/b1.json")
+    assert shop.batch("b1") == done == json.loads(shop.store.read("reports/shop/b1.json", limit=2**20).data)
 
 
 def test_a_build_that_was_begun_with_other_options_is_not_gone_on_with_and_they_are_named(shop: Shop) -> None:
