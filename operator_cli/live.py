@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from itertools import islice
 
-from model_repository.bucket.store import Store
+from model_repository.bucket.store import ObjectInfo, Store
+from model_repository.documents.build_diff import DIFF_LIMIT, BuildDiff, parse_build_diff
 from model_repository.documents.commit import Commit, parse_commit
 from model_repository.documents.receipts.address import Address
 from model_repository.documents.receipts.receipt import Outcome, Receipt
 from model_repository.documents.receipts.shadow_comparison import ShadowComparison
-from model_repository.errors import DocumentMalformed, ObjectMissing
-from model_repository.names import Target
+from model_repository.errors import DocumentMalformed, NameRefused, ObjectMissing
+from model_repository.names import IndexPrefix, Target
 from model_repository.repository import (
     COMMITS,
     CommitObject,
@@ -139,6 +141,30 @@ def comparison_or_none(store: Store, target: Target, generation: int) -> ShadowC
         return read_shadow_comparison(store, target, generation) if generation else None
     except (ObjectMissing, DocumentMalformed):
         return None
+
+
+def newest_diffs(store: Store, index: str = "") -> dict[str, ObjectInfo]:
+    """Of each index, or of one, by its name: the newest of what the batch wrote of how builds differ."""
+    found = store.listing(f"diffs/{index}/" if index else "diffs/")
+    return {info.name.split("/")[1]: info for info in sorted(found, key=lambda info: info.updated)}
+
+
+def stopped(store: Store, live: Live, since: datetime | None, newest: ObjectInfo | None) -> BuildDiff | None:
+    """How the newest build differs, if gates keep it from taking the live one's place and nobody decided since.
+
+    since: when the live commit was uploaded. newest: of the index, of `newest_diffs`. None: no build waits for anybody.
+    """
+    if live.commit is None or live.commit.hold or newest is None or since is None:
+        return None
+    if newest.updated <= since:
+        return None
+    try:
+        build = newest.name.rpartition("/")[2].removesuffix(".json")
+        prefix = IndexPrefix(live.target.index, build)
+        found = parse_build_diff(store.read(newest.name, limit=DIFF_LIMIT).data, prefix)
+    except (NameRefused, ObjectMissing, DocumentMalformed):
+        return None
+    return found if found.unexpected and found.against == live.commit.index_prefix else None
 
 
 def receipts(store: Store, target: Target) -> Iterator[Receipt | UnreadableReceipt]:

@@ -137,6 +137,11 @@ class BuildDiff:
         """What keeps the build from going live."""
         return tuple(stop for stop in self.stops if stop.gate not in self.expected)
 
+    @property
+    def why(self) -> list[str]:
+        """The same in words, a sentence for each gate."""
+        return [f"{stop.gate}: {stop.detail}" for stop in self.unexpected]
+
     def total(self, name: str) -> int:
         """Of all categories: `gone`, `new` or `moved`."""
         return sum(getattr(each, name) for each in self.categories)

@@ -216,9 +216,9 @@ class _Api:
         return JSONResponse(await run_in_threadpool(details, board.store, board.overview.builds, target))
 
     async def diff(self, request: Request) -> Response:
-        """How a build differs from what served when it was made."""
+        """How a build differs from what served when it was made, or from another one."""
         self._board.sign_in.reader(request)
-        asked = (request.path_params["index"], request.path_params["build"])
+        asked = (request.path_params["index"], request.path_params["build"], request.query_params.get("against"))
         return JSONResponse(await run_in_threadpool(diff, self._board.store, *asked))
 
     async def change(self, request: Request) -> Response:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
 from typing import Any
 
 from model_repository.bucket.store import Store
 from model_repository.documents.receipts.receipt import Receipt
 from model_repository.documents.receipts.shadow_comparison import describe_comparison
-from model_repository.errors import DocumentMalformed, NameRefused, ObjectMissing
-from model_repository.names import SHADOW, IndexPrefix, Target
+from model_repository.names import SHADOW, Target
 from operator_cli.board.overview import Builds, for_scripts
 from operator_cli.commands.diff import for_programs, read_diff
 from operator_cli.commands.status import held_generation, history
@@ -26,8 +24,8 @@ def details(store: Store, builds: Builds, target: Target) -> dict[str, Any]:
 
     Those of a shadow have how it answered beside its index, where somebody compared it.
 
-    compared: the builds of which the batch wrote how they differ. stopped: the newest of those, if gates keep it from
-    going live; else null. Raises `CommitMissing` if nothing was ever committed there.
+    compared: the builds of which the batch wrote how they differ. Raises `CommitMissing` if nothing was ever committed
+    there.
     """
     found = history(store, target, _RECEIPTS)
     value = programs.history(target, found, held_generation(store, target))
@@ -40,30 +38,18 @@ def details(store: Store, builds: Builds, target: Target) -> dict[str, Any]:
         shadow = target.index.endswith(SHADOW)
         compared = comparison_or_none(store, target, receipt.generation) if shadow else None
         row["compared"] = describe_comparison(compared) if compared else None
-    value |= _diffs(store, target, {receipt.index_prefix for receipt in found if isinstance(receipt, Receipt)})
+    infos = sorted(store.listing(f"diffs/{target.index}/"), key=lambda info: info.updated, reverse=True)
+    value["compared"] = [info.name.rpartition("/")[2].removesuffix(".json") for info in infos[:_RECEIPTS]]
     whole: dict[str, Any] = for_scripts(value)
     return whole
 
 
-def _diffs(store: Store, target: Target, committed: set[IndexPrefix | None]) -> dict[str, Any]:
-    root = f"diffs/{target.index}/"
-    infos = sorted(store.listing(root), key=lambda info: info.updated, reverse=True)
-    names = [info.name.removeprefix(root).removesuffix(".json") for info in infos]
-    stopped = None
-    with suppress(NameRefused, ObjectMissing, DocumentMalformed):
-        if names and IndexPrefix(target.index, names[0]) not in committed:
-            diff = read_diff(store, target.index, names[0], None)
-            if diff.unexpected:
-                stopped = {"build": names[0], "why": [f"{stop.gate}: {stop.detail}" for stop in diff.unexpected]}
-    return {"compared": names[:_RECEIPTS], "stopped": stopped}
-
-
-def diff(store: Store, index: str, build: str) -> dict[str, Any]:
+def diff(store: Store, index: str, build: str, against: str | None) -> dict[str, Any]:
     """How a build differs from what served when it was made: counts, the categories and items that changed most.
 
-    Raises `BuildMissing` where nobody compared it.
+    against: another build to compare it with: then items are counted alone. Raises as `read_diff`.
     """
-    found = read_diff(store, index, build, None)
+    found = read_diff(store, index, build, against)
     value = for_programs(found)
     changed = sorted(found.categories, key=lambda one: one.gone + one.new + one.moved, reverse=True)[:_CATEGORIES]
     names = {one.category for one in changed}

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from model_repository.bucket.store import Store
+from model_repository.bucket.store import ObjectInfo, Store
 from model_repository.clock import Clock
 from model_repository.documents.commit import LONGEST_HOLD
 from model_repository.documents.index_manifest import IndexManifest, mean_recall
@@ -22,12 +22,12 @@ from model_repository.fields import format_moment
 from model_repository.names import SHADOW, IndexPrefix
 from model_repository.repository import CommitObject, list_commits, read_build
 from operator_cli.commands.status import TargetStatus, listed
-from operator_cli.live import UnreadableReceipt
+from operator_cli.live import UnreadableReceipt, newest_diffs
 from operator_cli.output import programs
 
 _AT_ONCE = 16
 _ALL_AGAIN_SECONDS = 30.0
-"""Incidents, and rows that couldn't be read, change without a commit."""
+"""Incidents, builds that were stopped, and rows that couldn't be read, change without a commit."""
 
 Row = dict[str, Any]
 Key = tuple[str, str]
@@ -92,6 +92,8 @@ def attention(status: TargetStatus, served: BuildFigures | None, now: datetime, 
         said.append(status.denied)
     elif commit is None:
         said.append(f"the live commit can't be read: {status.live.malformed}")
+    if status.stopped is not None:
+        said.append(f"{status.stopped.prefix.build} waits for a person: it differs too much from what serves")
     if isinstance(receipt, UnreadableReceipt):
         said.append(f"the receipt can't be read: {receipt.why}")
     elif receipt is not None and receipt.outcome in (Outcome.UNDONE, Outcome.REJECTED):
@@ -130,6 +132,7 @@ class Overview:
         self._store, self._clock, self._freshness = store, clock, freshness
         self._rows: dict[Key, Row] = {}
         self._looked: dict[Key, CommitObject] = {}
+        self._diffs: dict[str, ObjectInfo] = {}
         self._all_again: datetime | None = None
         self._one_at_a_time = threading.Lock()
         self.problem = ""
@@ -155,6 +158,8 @@ class Overview:
         now = self._clock.now()
         commits = {_key(found): found for found in list_commits(self._store)}
         everything = self._all_again is None or now >= self._all_again
+        if everything:
+            self._diffs = newest_diffs(self._store)
         stale = [found for key, found in commits.items() if everything or self._may_differ(key, found)]
         with ThreadPoolExecutor(_AT_ONCE) as pool:
             fresh = dict(zip(map(_key, stale), pool.map(lambda found: self._row(found, now), stale), strict=True))
@@ -172,7 +177,7 @@ class Overview:
             # anybody's text, which may turn the direction of what stands beside it
             name = repr(found.name)
             return {"name": name, "attention": [f"{name}: this is no commit's name, and does nothing"]}
-        read = listed(self._store, found, found.target)
+        read = listed(self._store, found, found.target, self._diffs)
         (value,) = programs.status([read], now)["targets"]
         del value["commit"]["age_seconds"]  # whoever looks knows how late it is
         served = read.serving.index_prefix if isinstance(read.serving, Receipt) else None

@@ -71,7 +71,8 @@ def _counted(before: IndexManifest, after: IndexManifest, store: Store) -> Build
 
 def _lookup(store: Store, manifest: IndexManifest) -> ItemLookup:
     size = next(file.size for file in manifest.files if file.name == manifest.lookup)
-    return ItemLookup(store.read(f"{manifest.prefix}/{manifest.lookup}", limit=size).data, manifest.lookup)
+    name = f"{manifest.prefix}/{manifest.lookup}"
+    return ItemLookup(store.read(name, limit=size).data, name)
 
 
 def for_programs(diff: BuildDiff) -> dict[str, Any]:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import islice
 
-from model_repository.bucket.store import Store
+from model_repository.bucket.store import ObjectInfo, Store
+from model_repository.documents.build_diff import BuildDiff
 from model_repository.documents.incidents import INCIDENTS_LIMIT, Incident, parse_incidents
 from model_repository.documents.receipts.address import Address
 from model_repository.documents.receipts.receipt import Outcome, Receipt
@@ -23,11 +24,13 @@ from operator_cli.live import (
     address_or_none,
     commit_missing,
     comparison_or_none,
+    newest_diffs,
     nothing_committed,
     read_live,
     read_receipt_or_none,
     receipts,
     served,
+    stopped,
 )
 
 
@@ -40,6 +43,7 @@ class TargetStatus:
     incidents: what is wrong now and may pass, of the index and of its whole environment.
     denied: why nothing of it can be read; empty: it can. address: where what serves answers; None: nobody said it.
     comparison: of a shadow, how it answered beside its index; None: nobody compared what is live there.
+    stopped: how a build differs that waits for a person to commit it; None: none does.
     """
 
     live: Live
@@ -50,6 +54,7 @@ class TargetStatus:
     denied: str = ""
     address: Address | None = None
     comparison: ShadowComparison | None = None
+    stopped: BuildDiff | None = None
 
     @property
     def is_shadow(self) -> bool:
@@ -82,7 +87,7 @@ def status(store: Store, environment: str | None, index: str | None) -> list[Tar
     """
     if environment is not None and index is not None:
         target = Target(environment, index)
-        found = _status(store, target)
+        found = _status(store, target, newest_diffs(store, index))
         if found.live.generation == 0:
             raise commit_missing(store, target)
         return [found]
@@ -90,13 +95,14 @@ def status(store: Store, environment: str | None, index: str | None) -> list[Tar
     wanted = [found for found in commits if _wanted(found, environment, index)]
     if not wanted and commits and (environment is not None or index is not None):
         raise nothing_committed(environment, index, commits)
-    return [listed(store, found, found.target) if found.target else found for found in wanted]
+    diffs = newest_diffs(store, index or "")
+    return [listed(store, found, found.target, diffs) if found.target else found for found in wanted]
 
 
-def listed(store: Store, found: CommitObject, target: Target) -> TargetStatus:
-    """One of many: what the bucket denies of it must not hide the others."""
+def listed(store: Store, found: CommitObject, target: Target, diffs: Mapping[str, ObjectInfo]) -> TargetStatus:
+    """One of many: what the bucket denies of it must not hide the others. diffs: as `newest_diffs` gives them."""
     try:
-        return _status(store, target)
+        return _status(store, target, diffs)
     except AccessDenied as error:
         return TargetStatus(Live(target, found.generation, None), found.updated, None, None, denied=str(error))
 
@@ -107,19 +113,21 @@ def _wanted(found: CommitObject, environment: str | None, index: str | None) -> 
     return environment in (None, found.target.environment) and index in (None, found.target.index)
 
 
-def _status(store: Store, target: Target) -> TargetStatus:
+def _status(store: Store, target: Target, diffs: Mapping[str, ObjectInfo]) -> TargetStatus:
     live = read_live(store, target)
     info = store.stat(target.commit_name)
+    since = info.updated if info else None
     receipt = read_receipt_or_none(store, target, live.generation)
     serving = receipt if isinstance(receipt, Receipt) and receipt.outcome is Outcome.SERVED else served(store, target)
     return TargetStatus(
         live,
-        info.updated if info else None,
+        since,
         receipt,
         serving,
         tuple(_incidents(store, target)),
         address=address_or_none(store, serving),
         comparison=comparison_or_none(store, target, live.generation) if target.index.endswith(SHADOW) else None,
+        stopped=stopped(store, live, since, diffs.get(target.index)),
     )
 
 

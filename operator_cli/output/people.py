@@ -78,12 +78,24 @@ def rows_of_target(status: TargetStatus, now: datetime, said: Sequence[Said]) ->
         ("mend", status.mend),
         ("outcome", _outcome(receipt, status.seconds(now))),
         *(row for each in said if each.environment == live.target.environment for row in _rollout(status, each)),
+        ("stopped", _stopped(status)),
         ("canary", _canary(receipt.canary) if isinstance(receipt, Receipt) else ""),
         ("serving", _serving(serving, now) if serving else "unknown: no receipt says that anything served"),
         *_compared(status, now),
         ("answers at", _address(status.address) if status.address else ""),
         *(("INCIDENT", _incident(incident, now)) for incident in status.incidents),
     ]
+
+
+def _stopped(status: TargetStatus) -> str:
+    """A build that the batch published and didn't commit."""
+    if status.stopped is None:
+        return ""
+    target, build = status.live.target, status.stopped.prefix.build
+    return (
+        f"{build} waits for a person, by {'; '.join(status.stopped.why)}: indexpush diff {target.index} {build}, and "
+        f"if it is right indexpush commit {target.index} {build} --environment {target.environment}"
+    )
 
 
 def _rollout(status: TargetStatus, said: Said) -> list[tuple[str, str]]:

@@ -79,6 +79,7 @@ def _target(status: TargetStatus, now: datetime) -> dict[str, Any]:
         else None,
         "shadow": status.is_shadow,
         "compared": describe_comparison(status.comparison) if status.comparison else None,
+        "stopped": {"build": status.stopped.prefix.build, "why": status.stopped.why} if status.stopped else None,
         "incidents": [
             {"code": each.code, "detail": each.detail, "since": format_moment(each.since)} for each in status.incidents
         ],

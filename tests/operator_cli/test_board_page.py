@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import replace
+from datetime import timedelta
 
 import pytest
 from playwright.sync_api import Browser, Page, expect
@@ -26,7 +27,7 @@ from operator_cli.webhook import Webhook
 from tests.chromium import chromium, faultless_page
 from tests.operator_cli.board_scene import Running, running, shop
 from tests.operator_cli.conftest import Operator
-from tests.operator_cli.test_diff import FOUND, upload
+from tests.operator_cli.test_diff import FOUND, counted, upload
 from tests.operator_cli.webhook_server import TOKEN, answering, comparison, rollout
 
 SIGN_IN = OwnMachine("eve@example.com")
@@ -222,11 +223,14 @@ def test_a_row_opens_and_tells_what_became_of_its_commits(page: Page) -> None:
 def test_rolling_back_takes_three_clicks_says_first_what_it_does_and_stands_in_the_record(
     page: Page, operator: Operator
 ) -> None:
+    counted(operator, "b1", {"bags": ["a", "b", "c"]}, age=5)
+    counted(operator, "b2", {"bags": ["b", "d"]}, age=1)
     opened(page, "production", "clothing")
     page.get_by_role("button", name="Roll back").click()
     dialog = page.get_by_role("dialog")
     expect(dialog).to_contain_text("commits indexes/clothing/b1")
     expect(dialog).to_contain_text("in place of indexes/clothing/b2")
+    expect(dialog).to_contain_text("against b2: 2 items came, 1 went, 0 changed their category")
     before = operator.generation()
     dialog.get_by_label("Why?").fill("b2 is worse")
     dialog.get_by_role("button", name="Roll back").click()
@@ -247,6 +251,7 @@ def test_a_rollback_may_be_held(page: Page, operator: Operator) -> None:
     dialog = page.get_by_role("dialog")
     dialog.get_by_label("Hold it").check()
     expect(dialog).to_contain_text("commits indexes/clothing/b1, on hold")
+    expect(dialog).to_contain_text("can't be compared: indexes/clothing/b2/items.lookup: expected the magic")
     dialog.get_by_label("Why?").fill("b2 is worse")
     dialog.get_by_role("button", name="Roll back").click()
     expect(dialog).to_be_hidden()
@@ -398,7 +403,10 @@ def test_a_build_that_was_stopped_waits_on_top_with_its_reasons_and_may_be_commi
     page: Page, operator: Operator
 ) -> None:
     b3 = operator.build("b3")
-    upload(operator, replace(FOUND, prefix=b3))
+    upload(operator, replace(FOUND, prefix=b3, against=IndexPrefix("clothing", "b2")))
+    operator.clock.moment += timedelta(seconds=31)  # a diff is no commit, and is looked for every 30 s
+    expect(row(page, "production", "clothing")).to_contain_text("b3 waits for a person")  # type: ignore[arg-type]
+    expect(page.locator("#summary")).to_have_text("3 indexes, 2 need a person")
     opened(page, "production", "clothing")
     waiting = page.locator(".stopped")
     expect(waiting).to_contain_text("b3 waits for a person")
@@ -411,3 +419,4 @@ def test_a_build_that_was_stopped_waits_on_top_with_its_reasons_and_may_be_commi
     dialog.get_by_role("button", name="Commit").click()
     expect(dialog).to_be_hidden()
     assert operator.live()["index_prefix"] == "indexes/clothing/b3"
+    expect(page.locator(".stopped")).to_have_count(0)

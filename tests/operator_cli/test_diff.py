@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import timedelta
 
 import pytest
 
@@ -56,8 +57,8 @@ def upload(operator: Operator, found: BuildDiff = FOUND) -> None:
     operator.store.write(diff_name(found.prefix), format_build_diff(found), if_generation_match=None)
 
 
-def counted(operator: Operator, name: str, partitions: dict[str, list[str]]) -> None:
-    """A build whose lookup is of these items."""
+def counted(operator: Operator, name: str, partitions: dict[str, list[str]], *, age: float = 0) -> None:
+    """A build whose lookup is of these items, made `age` hours before now."""
     model = builds.publish_model(operator.store)
     parts = tuple(builds.partition(n, category, len(ids)) for n, (category, ids) in enumerate(partitions.items()))
     prefix = IndexPrefix("clothing", name)
@@ -66,7 +67,8 @@ def counted(operator: Operator, name: str, partitions: dict[str, list[str]]) -> 
     for file, data in contents.items():
         operator.store.write(f"{prefix}/{file}", data, if_generation_match=None)
     files = tuple(builds.described(file, data) for file, data in sorted(contents.items()))
-    builds.publish_build(operator.store, prefix, model, partitions=parts, files=files)
+    created = builds.NOW - timedelta(hours=age)
+    builds.publish_build(operator.store, prefix, model, partitions=parts, files=files, created=created)
 
 
 def test_a_diff_is_read_as_it_was_written() -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,7 @@ from model_repository.documents.receipts.receipt import Outcome
 from model_repository.errors import AccessDenied
 from model_repository.names import Target
 from model_repository.repository import write_address
+from tests.operator_cli.test_diff import FOUND, upload
 
 if TYPE_CHECKING:
     from tests.operator_cli.conftest import Operator
@@ -249,3 +251,24 @@ def test_an_index_that_the_bucket_denies_hides_no_other(operator: Operator, monk
     states = {each["index"]: each["state"] for each in operator("status", "--output", "json").value["targets"]}
     assert states == {"clothing": "served", "shoes": "denied"}
     assert operator("status", "shoes", "--environment", "staging").code == 77
+
+
+def test_a_build_that_was_stopped_waits_where_what_it_would_replace_is_committed_until_somebody_decides(
+    operator: Operator,
+) -> None:
+    b2, b3 = operator.build("b2"), operator.build("b3")
+    operator.deployed(b2)
+    operator.deployed(b3, target=Target("staging", "clothing"))
+    held = Target("fair", "clothing")
+    operator.receipt(operator.commit(b2, target=held, hold=True), Outcome.SERVED, b2, target=held)
+    upload(operator, replace(FOUND, prefix=b3, against=b2))
+    del operator.environ["INDEXPUSH_ENVIRONMENT"]
+    found = {each["environment"]: each["stopped"] for each in operator("status", "--output", "json").value["targets"]}
+    operator.environ["INDEXPUSH_ENVIRONMENT"] = "production"
+    stopped = {"build": "b3", "why": ["categories: 'hats' lost all"]}
+    assert found == {"production": stopped, "staging": None, "fair": None}
+    said = operator("status", "clothing").out
+    assert "stopped     b3 waits for a person, by categories: 'hats' lost all: indexpush diff clothing b3, and" in said
+    assert "indexpush commit clothing b3 --environment production" in said
+    operator("redeploy", "clothing", "--reason", "b2 stays")
+    assert "waits for a person" not in operator("status", "clothing").out

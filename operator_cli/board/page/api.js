@@ -25,7 +25,9 @@ async function ask(path, options = {}) {
 
 export const index = (environment, name) => ask(`/api/indexes/${encodeURIComponent(environment)}/${encodeURIComponent(name)}`);
 
-export const diff = (index, build) => ask(`/api/diffs/${encodeURIComponent(index)}/${encodeURIComponent(build)}`);
+// against: another build than what served when it was made
+export const diff = (index, build, against) =>
+  ask(`/api/diffs/${encodeURIComponent(index)}/${encodeURIComponent(build)}${against ? `?against=${encodeURIComponent(against)}` : ""}`);
 
 export const change = (asked) =>
   ask("/api/changes", { method: "POST", headers: { "content-type": "application/json" }, body: JSON.stringify(asked) });

@@ -1,7 +1,7 @@
 // The board: rows come by themselves; a row opens; a change is explained before it is made, and is made with a reason.
 
 import * as api from "./api.js";
-import { cells, comparison, diff, diffButton, elapsed, element, shadow, sparks, timeline } from "./view.js";
+import { buildOf, cells, comparison, diff, diffButton, elapsed, element, shadow, sparks, timeline } from "./view.js";
 
 const at = (id) => document.getElementById(id);
 const rows = new Map(); // by name: what the server said
@@ -135,7 +135,8 @@ async function fillDetails(name) {
   const cell = shown.get(name).details.firstChild;
   if (!cell.hasChildNodes()) cell.append(element("p", { className: "hint" }, "reading…"));
   try {
-    const { receipts, compared, stopped } = await api.index(row.environment, row.index);
+    const { receipts, compared } = await api.index(row.environment, row.index);
+    const { stopped } = row;
     const onDiff = (build, place) => tell(fillDiff(row.index, build, place));
     const focused = [...cell.querySelectorAll("button")].indexOf(document.activeElement);
     cell.replaceChildren(actions(name), element("section", { className: "comparison" }), ...(stopped ? [waiting(name, stopped, onDiff)] : []), ...[sparks(receipts)].filter(Boolean),
@@ -148,14 +149,17 @@ async function fillDetails(name) {
   }
 }
 
-async function fillDiff(index, build, place) {
+async function fillDiff(index, build, place, against) {
   if (place.hasChildNodes()) return;
-  place.append(element("p", { className: "hint" }, "reading…"));
+  const words = element("p", { className: "hint" }, "comparing…");
+  place.append(words);
+  let found;
   try {
-    place.replaceChildren(...diff(await api.diff(index, build)));
+    found = diff(await api.diff(index, build, against));
   } catch (error) {
-    place.replaceChildren(element("p", { className: "bad" }, error.message));
+    found = [element("p", { className: "bad" }, `can't be compared: ${error.message}`)];
   }
+  if (words.parentNode === place) place.replaceChildren(...found); // else something else was asked meanwhile
 }
 
 // a build that the batch published and did not commit, because it differs too much
@@ -211,12 +215,16 @@ async function explain() {
   at("confirm").disabled = true;
   at("dialog-error").textContent = "";
   at("dialog-notes").replaceChildren(element("li", {}, "looking…"));
+  at("dialog-diff").replaceChildren();
   try {
     const would = await api.change({ ...asked, dry_run: true });
     if (state.asked !== asked) return;
     const before = would.replaced?.index_prefix;
     const lines = [`commits ${would.index_prefix}${would.hold ? ", on hold" : ""}`];
-    if (before && before !== would.index_prefix) lines.push(`in place of ${before}`);
+    if (before && before !== would.index_prefix) {
+      lines.push(`in place of ${before}`);
+      tell(fillDiff(asked.index, buildOf(would.index_prefix), at("dialog-diff"), buildOf(before)));
+    }
     at("dialog-notes").replaceChildren(...[...lines, ...would.notes.filter((note) => !note.includes("--hold"))].map((line) => element("li", {}, line)));
     at("confirm").disabled = false;
   } catch (error) {

@@ -26,7 +26,7 @@ export function ago(moment, now) {
 
 export const bytes = (count) => (count >= 1e9 ? `${(count / 1e9).toFixed(1)} GB` : `${Math.max(1, Math.round(count / 1e6))} MB`);
 
-const buildOf = (prefix) => prefix?.split("/").at(-1) ?? "nothing";
+export const buildOf = (prefix) => prefix?.split("/").at(-1) ?? "nothing";
 
 const WORDS = {
   served: "serving", waiting: "rolling out", undone: "undone", rejected: "rejected", superseded: "superseded",
