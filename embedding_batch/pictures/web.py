@@ -14,39 +14,26 @@ import dataclasses
 import functools
 import hashlib
 import ssl
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from http import HTTPStatus
 from random import Random
 from typing import Final
 
 import aiohttp
 
-from embedding_batch.pictures.answers import (
-    Answer,
-    Body,
-    Elsewhere,
-    Failed,
-    Refused,
-    Unchanged,
-    host_of,
-    judge,
-    parse_url,
-    too_large,
-)
+from embedding_batch.pictures.answers import Elsewhere, Failed, Refused, Unchanged, host_of, parse_url
+from embedding_batch.pictures.exchange import exchange, open_session, validator
 from embedding_batch.pictures.hosts import Host, Origin, Request
 from embedding_batch.pictures.picture import Fetched, Picture, missing
 from embedding_batch.pictures.politeness import EXPECTED_BYTES, Politeness
-from embedding_batch.pictures.robots import EVERYTHING, ROBOTS_BYTES, Robots, read_robots, unreachable
+from embedding_batch.pictures.robots import EVERYTHING, Robots, read_robots, unreachable
 from embedding_batch.pictures.room import Room, Share
 
 _HOPS: Final = 5
 _TURN_SECONDS: Final = 5.0
 _LINGER_SECONDS: Final = 2.0
 """How long a connection without work is kept."""
-_DRAINED_BYTES: Final = 64 * 1024
-"""An answer that isn't a picture is read if it is no longer than this, since its connection can be used again then."""
 
 Deliver = Callable[[Fetched, Share | None], None]
 
@@ -144,7 +131,8 @@ class Web:
 
     async def _work(self, host: Host, crew: _Crew) -> None:
         try:
-            async with self._seat(), self._connection() as session:
+            idle = _LINGER_SECONDS + _TURN_SECONDS
+            async with self._seat(), open_session(self._politeness, self._tls, idle) as session:
                 since = self._loop.time()
                 while True:
                     share = await self._room.share(self._expected)
@@ -188,16 +176,6 @@ class Web:
     def _tls(self) -> ssl.SSLContext:
         return ssl.create_default_context()
 
-    def _connection(self) -> aiohttp.ClientSession:
-        return aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=1, ssl=self._tls, keepalive_timeout=_LINGER_SECONDS + _TURN_SECONDS),
-            cookie_jar=aiohttp.DummyCookieJar(),
-            auto_decompress=False,
-            headers={"User-Agent": self._politeness.user_agent, "Accept-Encoding": "identity"},
-            timeout=aiohttp.ClientTimeout(total=None, connect=self._politeness.connect_seconds),
-            middlewares=(_once,),
-        )
-
     async def _next(self, host: Host, crew: _Crew, since: float) -> Request | None:
         """Wait for the moment to send the next request; None: leave."""
         idle_since = self._loop.time()
@@ -223,7 +201,7 @@ class Web:
     # One request
 
     async def _ask(self, session: aiohttp.ClientSession, host: Host, request: Request, share: Share) -> None:
-        answer, headers, data = await self._exchange(session, host, request, share)
+        answer, headers, data = await exchange(session, host, request, share, self._politeness)
         now = self._loop.time()
         if isinstance(answer, Failed):
             share.free()
@@ -245,56 +223,14 @@ class Web:
         elif isinstance(answer, Unchanged):
             share.free()
             picture = request.wanted
-            etag = _validator(headers, "ETag") or picture.etag
-            modified = _validator(headers, "Last-Modified") or picture.modified
+            etag = validator(headers, "ETag") or picture.etag
+            modified = validator(headers, "Last-Modified") or picture.modified
             self._deliver(Fetched(picture, picture.sha256, None, etag, modified, None), None)
         else:
             await share.resize(len(data))
             digest = hashlib.sha256(data).digest()
-            etag, modified = _validator(headers, "ETag"), _validator(headers, "Last-Modified")
+            etag, modified = validator(headers, "ETag"), validator(headers, "Last-Modified")
             self._deliver(Fetched(request.wanted, digest, data, etag, modified, None), share)
-
-    async def _exchange(
-        self, session: aiohttp.ClientSession, host: Host, request: Request, share: Share
-    ) -> tuple[Answer, Mapping[str, str], bytes]:
-        """Send a request and read the answer's bytes, if it is worth it."""
-        try:
-            async with asyncio.timeout(self._politeness.whole_seconds) as limit:
-                try:
-                    response = await session.get(request.url, headers=_conditions(request), allow_redirects=False)
-                finally:
-                    host.pace.answered(self._loop.time())
-                async with response:
-                    answer, data = await self._read(response, request, share, limit)
-                    return answer, response.headers, data
-        except (TimeoutError, aiohttp.ClientError, OSError, ValueError) as error:
-            return _fault(error, host.name, self._politeness), {}, b""
-
-    async def _read(
-        self, response: aiohttp.ClientResponse, request: Request, share: Share, limit: asyncio.Timeout
-    ) -> tuple[Answer, bytes]:
-        is_picture = isinstance(request.wanted, Picture)
-        answer = judge(
-            response.status,
-            response.headers,
-            request.url,
-            conditional=bool(_conditions(request)),
-            most_bytes=self._politeness.most_bytes if is_picture else None,
-            now=datetime.now(UTC),
-        )
-        if not isinstance(answer, Body):
-            if (response.content_length or _DRAINED_BYTES + 1) <= _DRAINED_BYTES:
-                await response.read()
-            return answer, b""
-        if not is_picture:
-            return answer, await _read_up_to(response, ROBOTS_BYTES)
-        most = self._politeness.most_bytes
-        left = self._politeness.whole_seconds if (when := limit.when()) is None else when - self._loop.time()
-        limit.reschedule(None)  # that others' bytes wait to be taken isn't the host's fault
-        await share.resize(most if answer.length is None else answer.length)
-        limit.reschedule(self._loop.time() + left)
-        data = await _read_up_to(response, most + 1)
-        return (answer, data) if len(data) <= most else (too_large(request.url, most), b"")
 
     # What becomes of a request
 
@@ -334,71 +270,3 @@ class _Crew:
     workers: int = 0
     free: int = 0
     news: asyncio.Event = field(default_factory=asyncio.Event)
-
-
-class _Broken(aiohttp.ClientError):
-    """The connection ended before the answer."""
-
-
-async def _once(request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:
-    """Keep aiohttp from sending a request again by itself, at once, when a connection breaks: the host has a pace."""
-    try:
-        return await handler(request)
-    except aiohttp.ClientConnectorError:
-        raise
-    except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError) as error:
-        raise _Broken from error
-
-
-async def _read_up_to(response: aiohttp.ClientResponse, most: int) -> bytes:
-    """The body, or about `most` bytes of it where there are more."""
-    chunks, size = [], 0
-    async for chunk in response.content.iter_any():
-        chunks.append(chunk)
-        size += len(chunk)
-        if size >= most:
-            break
-    return b"".join(chunks)
-
-
-def _conditions(request: Request) -> dict[str, str]:
-    """The headers that make the answer 304 where the bytes are those of before."""
-    picture = request.wanted
-    if not isinstance(picture, Picture) or picture.sha256 is None:
-        return {}
-    stated = {"If-None-Match": picture.etag, "If-Modified-Since": picture.modified}
-    return {name: value for name, value in stated.items() if value and _is_header(value)}
-
-
-def _validator(headers: Mapping[str, str], name: str) -> str | None:
-    """What can be sent back another time; a host may have said anything, bytes that are no text included."""
-    value = headers.get(name)
-    return value if value and _is_header(value) else None
-
-
-def _is_header(value: str) -> bool:
-    return value.isascii() and value.isprintable()
-
-
-def _fault(error: Exception, host: str, politeness: Politeness) -> Answer:
-    """What an error says of the host, without a URL, which may hold credentials."""
-    if isinstance(error, aiohttp.ClientConnectorCertificateError):
-        return Refused(f"{host} shows a certificate that isn't valid ({_verification(error.certificate_error)})")
-    if isinstance(error, ValueError):  # aiohttp.InvalidURL is one
-        return Refused("its URL can't be asked for")
-    match error:
-        case aiohttp.ConnectionTimeoutError():
-            reason = f"{host} couldn't be connected within {politeness.connect_seconds:g} s"
-        case TimeoutError():
-            reason = f"{host} didn't answer, or not to the end, within {politeness.whole_seconds:g} s"
-        case aiohttp.ClientConnectorDNSError():
-            reason = f"the name {host} couldn't be resolved"
-        case aiohttp.ClientConnectorError():
-            reason = f"{host} couldn't be connected ({error.os_error.strerror or 'no cause is given'})"
-        case _:
-            reason = f"{host} broke the connection, or its answer isn't HTTP"
-    return Failed(reason)
-
-
-def _verification(error: Exception) -> str:
-    return error.verify_message if isinstance(error, ssl.SSLCertVerificationError) else type(error).__name__

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,6 +21,7 @@ from model_repository.documents.index_manifest import IndexManifest
 from model_repository.names import IndexPrefix, Target
 from model_repository.repository import read_build
 from tests.conftest import HOME_STORE
+from tests.embedding_batch.picture_host import PictureHost, hosting
 from tests.memory_store import MemoryStore
 
 NOW = datetime(2026, 11, 21, 12, 0, tzinfo=UTC)
@@ -110,3 +111,10 @@ def new_shop(tmp_path: Path, cache: Path) -> Callable[[], Shop]:
 @pytest.fixture
 def shop(new_shop: Callable[[], Shop]) -> Shop:
     return new_shop()
+
+
+@pytest.fixture
+def host() -> Iterator[PictureHost]:
+    """A host with pictures."""
+    with hosting() as running:
+        yield running

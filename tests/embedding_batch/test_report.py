@@ -20,7 +20,7 @@ from notify.event import Reported
 from notify.look import read_report
 from notify.statements import Report
 from notify.subject import Subject
-from tests.embedding_batch.test_shards import do
+from tests.embedding_batch.one_step import do
 
 if TYPE_CHECKING:
     from tests.embedding_batch.conftest import Shop
