@@ -131,7 +131,7 @@ def said_of(error: Exception) -> DeliveryError:
         return error
     if not isinstance(error, OSError):
         return Defect(f"a defect of the batch: {error!r}")
-    where = f"{error.filename or 'the folder of --cache'}: {error.strerror or error}"
+    where = f"{error.filename or 'the disk of --cache, or of TMPDIR'}: {error.strerror or error}"
     if isinstance(error, _NO_PLACE) or error.errno == errno.EROFS:
-        return Misconfigured(f"{where}; --cache must be a folder that this user may write to")
+        return Misconfigured(f"{where}; --cache, and TMPDIR, must be folders that this user may write to")
     return DiskTrouble(f"{where}; make room, or try again")

@@ -14,6 +14,7 @@ import pytest
 
 from model_repository.bucket.gcs_store import GcsStore
 from tests.embedding_batch.test_batch import CHAIRS
+from tests.embedding_batch.test_own_models import cells
 
 if TYPE_CHECKING:
     from tests.embedding_batch.conftest import Shop
@@ -210,3 +211,16 @@ def test_a_cache_that_becomes_read_only_in_the_midst_is_one_line_and_the_next_ru
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["outcome"] == "committed"
     assert [path.name for path in (cache / "scratch").iterdir()] == ["lock"]
+
+
+def test_a_model_that_no_temporary_folder_takes_is_one_line_that_names_it(
+    shop: Shop, tmp_path: Path, new_bucket: Callable[[], str]
+) -> None:
+    options = ["--onnx", str(cells(tmp_path / "m.onnx")), "--name", "own", "--input-size", "16", "--golden", "a.jpg"]
+    done = subprocess.run(
+        ["prlimit", "--fsize=0", *BATCH, "model", "publish", *options, "--repository", f"gs://{new_bucket()}"],
+        cwd=shop.folder, env=environment("unused"), capture_output=True, text=True, timeout=100, check=False,
+    )  # fmt: skip
+    message = check_said(done.returncode, done.stdout, done.stderr, (64, "misconfigured"))
+    assert "No usable temporary directory" in message
+    assert "TMPDIR" in message
