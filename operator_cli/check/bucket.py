@@ -180,7 +180,8 @@ def judge_grants(bucket: Resource, policy: Resource, accounts: dict[str, str]) -
         member = f"serviceAccount:{account}"
         for what, folder, roles in _FUNCTION:
             if not any(_allows(each, member, roles, folder) for each in bindings):
-                where = f" --condition=... (on {folder}: docs/threat-model.md)" if folder else ""
+                below = f'resource.name.startsWith("projects/_/buckets/{bucket.get("name")}/objects/{folder}")'
+                where = f" --condition='title={folder},expression={below}'" if folder else ""
                 yield wrong(
                     name,
                     f"{account}, as which the {program} runs, may not {what}, as far as the bucket's own grants say",

@@ -51,7 +51,8 @@ def judge_notifications(bucket: str, notifications: list[Resource], environment:
         yield hint(
             name,
             f"{len(heard)} notifications tell one topic of {commits}: each commit is looked at as many times",
-            f"gcloud storage buckets notifications delete {name} --notification-ids={heard[-1].get('id')}",
+            "gcloud storage buckets notifications delete "
+            f"projects/_/buckets/{bucket}/notificationConfigs/{heard[-1].get('id')}",
         )
     if heard and not hearing(notifications, "filters/"):
         yield hint(

@@ -253,6 +253,13 @@ def test_a_function_that_a_subscription_pushes_to_is_found_and_needs_no_trigger(
     assert {each["level"] for each in said.value["findings"]} == {"ok"}
 
 
+def test_the_mend_of_a_notification_too_many_deletes_that_one_alone() -> None:
+    table = _well()
+    HINTS["told twice"][0](table)
+    said = _check(table).out
+    assert "gcloud storage buckets notifications delete projects/_/buckets/shop/notificationConfigs/3\n" in said
+
+
 def test_a_subscription_that_pushes_to_something_else_is_named() -> None:
     table = _well()
     _pushed(table, "https://elsewhere.example/")
