@@ -172,7 +172,7 @@ class Filters:
             self.notifier.publish(notice)
 
     def _rejected(self, target: Target, generation: int, error: PermanentError, started: datetime) -> FilterReceipt:
-        detail = f"{error}; what was hidden before goes on"
+        detail = f"{error}; upload the filter again; what was hidden before goes on"
         return FilterReceipt(
             target, generation, FilterOutcome.REJECTED, 0, 0, detail, started, self.clock.now(), error.code
         )

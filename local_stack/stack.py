@@ -124,7 +124,7 @@ class LocalStack:
         }
 
     def notifications(self) -> list[dict[str, Any]]:
-        """What the function told people on NOTIFY_TOPIC, oldest first."""
+        """What people were told on NOTIFY_TOPIC, oldest first."""
         return [json.loads(message.data) for message in self.topics.messages(topic_name(_PROJECT, _NOTIFY))]
 
     def wait_for_notification(self, wanted: Callable[[dict[str, Any]], bool], timeout: float) -> dict[str, Any] | None:
@@ -283,6 +283,7 @@ class LocalStack:
             "ENVIRONMENTS": str(values.parent),
             "CLUSTER": "local_stack.webhook_cluster:connect",
             "LOCAL_CLUSTER_URL": self._url("cluster"),
+            "NOTIFY_TOPIC": topic_name(_PROJECT, _NOTIFY),
             "WEBHOOK_AUTH": "bearer",
             "WEBHOOK_TOKEN": self._token,
             "HOST": "127.0.0.1",

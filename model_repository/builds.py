@@ -10,7 +10,7 @@ from model_repository.documents.commit import Commit, LiveCommit
 from model_repository.documents.files import check_files
 from model_repository.documents.index_manifest import Build, DetectorReference, IndexManifest, ModelReference
 from model_repository.documents.receipts.receipt import Outcome
-from model_repository.errors import ModelUnknown, ObjectMissing, PermanentError
+from model_repository.errors import DocumentMalformed, ModelUnknown, ObjectMissing, PermanentError
 from model_repository.names import IndexPrefix, ModelPrefix, Target
 from model_repository.repository import (
     list_receipts,
@@ -39,6 +39,8 @@ def check_build(store: Store, prefix: IndexPrefix) -> Build:
     except ObjectMissing:
         hint = "no such build, or its upload did not finish; commit one that is there"
         raise ObjectMissing(prefix.manifest, hint) from None
+    except DocumentMalformed as error:
+        raise error.mended_by("publish the build again under a new name, and commit that") from None
     check_files(str(prefix), build.manifest.files, store.listing(f"{prefix}/"))
     for model in build.manifest.models:
         _check_model(store, build.manifest, model)
@@ -96,6 +98,8 @@ def _read_stated(
         raise ModelUnknown(
             f"{manifest.prefix.manifest}: its model {reference.prefix} isn't in the bucket; upload that, then commit"
         ) from None
+    except DocumentMalformed as error:
+        raise error.mended_by("publish that model again under a new version, and a build made with it") from None
     if digest != reference.digest:
         raise ModelUnknown(
             f"{manifest.prefix.manifest}: was built with a {reference.prefix.manifest} of digest {reference.digest}, "

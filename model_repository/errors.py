@@ -76,14 +76,21 @@ class NameRefused(PermanentError):
 class DocumentMalformed(PermanentError):
     """A document in the bucket, or a request, isn't what the contract says.
 
-    generation: of the object, where the store itself could tell from its size; else 0: whoever read it knows.
+    name: of the document. what: is wrong with it. generation: of the object, where the store itself could tell from its
+    size; else 0: whoever read it knows.
     """
 
     code: ClassVar[str] = "document-malformed"
 
     def __init__(self, name: str, what: str, *, generation: int = 0) -> None:
         super().__init__(f"{name}: {what}")
+        self.name = name
+        self.what = what
         self.generation = generation
+
+    def mended_by(self, mend: str) -> DocumentMalformed:
+        """The same, with what to do about it: whoever reads the document for a purpose knows that."""
+        return DocumentMalformed(self.name, f"{self.what}; {mend}", generation=self.generation)
 
 
 class ObjectMissing(PermanentError):

@@ -149,7 +149,7 @@ def _add_prune(command: _Command) -> None:
     prune = command(
         "prune",
         "delete builds that nobody can want any more",
-        "Say which builds, models, embeddings and objects of the batch would go; with --apply, delete them. Kept is\n"
+        "Say which builds, models, embeddings and records would go; with --apply, delete them. Kept is\n"
         "what a live commit names in any environment, what served last, what was written within a day, and the\n"
         "embeddings that runs count on; nothing goes of an index whose live commit neither serves nor was undone: a\n"
         "rollout may be going on.",

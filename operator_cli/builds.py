@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import difflib
-
 from model_repository.bucket.store import Store
 from model_repository.builds import check_build
 from model_repository.documents.index_manifest import IndexManifest
 from model_repository.errors import BucketMissing, NameRefused, ObjectMissing
+from model_repository.mistyped import near_names, sentence
 from model_repository.names import IndexPrefix
 from operator_cli.errors import BuildMissing
 
@@ -70,14 +69,3 @@ def _folders(store: Store, prefix: str) -> list[str]:
 def _newest(builds: list[str]) -> str:
     # builds are named for their time, so the last names are the newest
     return f"newest by name: {', '.join(sorted(builds, reverse=True)[:_SUGGESTIONS])}" if builds else ""
-
-
-def near_names(name: str, names: list[str]) -> str:
-    """What a person may have meant, as a part of a sentence; empty if nothing comes near."""
-    near = difflib.get_close_matches(name, names, n=_SUGGESTIONS, cutoff=0.6)
-    return f"did you mean {' or '.join(near)}?" if near else ""
-
-
-def sentence(*parts: str) -> str:
-    """Join the parts that say something."""
-    return "; ".join(part for part in parts if part).replace("?; ", "? ")

@@ -14,6 +14,7 @@ from model_repository.documents.receipts.address import Address
 from model_repository.documents.receipts.receipt import Outcome, Receipt
 from model_repository.documents.receipts.shadow_comparison import ShadowComparison
 from model_repository.errors import DocumentMalformed, NameRefused, ObjectMissing
+from model_repository.mistyped import near_names, sentence
 from model_repository.names import IndexPrefix, Target
 from model_repository.repository import (
     COMMITS,
@@ -25,7 +26,6 @@ from model_repository.repository import (
     read_receipt,
     read_shadow_comparison,
 )
-from operator_cli.builds import near_names, sentence
 from operator_cli.errors import CommitMissing
 
 RECEIPTS_READ = 500
@@ -67,7 +67,7 @@ def read_live(store: Store, target: Target) -> Live:
         if not generation:  # too large to be read: its generation is all that is needed
             info = store.stat(target.commit_name)
             generation = info.generation if info else 0
-        return Live(target, generation, None, str(error).removeprefix(f"{target.commit_name}: "))
+        return Live(target, generation, None, error.what)
 
 
 def commit_missing(store: Store, target: Target) -> CommitMissing:
@@ -87,18 +87,6 @@ def shadow_missing(target: Target) -> CommitMissing:
     """The error for an index that has no shadow. target: the index."""
     begin = f"indexpush shadow {target.index} <build> --environment {target.environment}"
     return CommitMissing(f"{target.shadow.commit_name}: {target} has no shadow; begin one: {begin}")
-
-
-def new_environment(store: Store, target: Target) -> str:
-    """For whoever commits to an environment in which nothing is committed yet, though something is elsewhere: which.
-
-    Empty: there is nothing to tell. A first commit is nobody's mistake, but a mistyped environment looks the same.
-    """
-    others = sorted({found.target.environment for found in list_commits(store) if found.target})
-    if not others or target.environment in others:
-        return ""
-    what = f"nothing was committed in {target.environment!r} before"
-    return sentence(what, near_names(target.environment, others), f"there are the environments {', '.join(others)}")
 
 
 def nothing_committed(environment: str | None, index: str | None, commits: Sequence[CommitObject]) -> CommitMissing:

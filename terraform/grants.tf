@@ -31,7 +31,7 @@ locals {
     } if name == "notify" },
     { for name, account in local.accounts : name => {
       member = "serviceAccount:${account}", create = [], replace = []
-      delete = ["indexes/", "models/", "catalogues/", "shards/", "features/", "diffs/", "reports/"]
+      delete = ["indexes/", "models/", "catalogues/", "shards/", "features/", "diffs/", "reports/", "comparisons/"]
     } if name == "prune" },
   )
 

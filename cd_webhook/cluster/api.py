@@ -161,4 +161,5 @@ def error_of(status: int, what: str, body: bytes) -> Exception:
         return ClusterForbids(f"{sentence}; compare the Role with manifests/webhook/role.yaml")
     if status == HTTPStatus.INTERNAL_SERVER_ERROR:
         return InternalFault(sentence)
-    return ClusterRefused(sentence) if by_kubernetes and status in _REFUSALS else ClusterUnavailable(sentence)
+    mended = f"{sentence}; mend what it names: the environment's values, or the cluster's policy"
+    return ClusterRefused(mended) if by_kubernetes and status in _REFUSALS else ClusterUnavailable(sentence)

@@ -136,7 +136,7 @@ class Delivery:
         try:
             return self._act(request, live, before, situation)
         except PermanentError as error:
-            self.receipts.write(plan.rejected(request, str(error), error.code, self.clock.now()), live)
+            self.receipts.reject(request, error, live)
             raise Rejected(error) from error
 
     def _staying(self, index: str) -> Object | None:
@@ -335,11 +335,8 @@ class Delivery:
         if deployed.waiting is None or deployed.pending:
             return None
         sentence = ""
-        with suppress(PermanentError):
-            try:
-                sentence = self.deliver(deployed.waiting).detail
-            except Rejected as error:  # it has its receipt; no sender hears of it, and until it is told it waits
-                self.receipts.tell_rejected(deployed.waiting, error.why)
+        with suppress(PermanentError):  # one that is rejected has its receipt, and was told of
+            sentence = self.deliver(deployed.waiting).detail
         found = self.cluster.deployment(name_of(live))
         if found is not None and read_deployed(found).waiting == deployed.waiting:
             self._mark(found, plan.not_waiting(read_deployed(found)))

@@ -123,10 +123,15 @@ class Receipts:
         if self.write(receipt, live):
             self.log.error(f"{receipt.target}: {deployed.detail}", code=receipt.code, index=index)
 
-    def tell_rejected(self, request: DeploymentRequest, why: PermanentError) -> None:
-        """Tell of a request that was refused when its turn came: whoever sent it was told that it is taken up."""
+    def reject(self, request: DeploymentRequest, why: PermanentError, live: Object | None) -> None:
+        """Give a request that can never be applied its receipt, unless its commit has one, and tell of it.
+
+        Told first, as whoever sent it may die before it hears the answer, and finds the receipt when it asks again.
+        """
         receipt = plan.rejected(request, str(why), why.code, self.clock.now())
-        self._tell(Notice.of_receipt(self.store.bucket, receipt), patient=False)
+        if self.store.stat(receipt.target.receipt_name(receipt.generation)) is None:
+            self._tell(Notice.of_receipt(self.store.bucket, receipt), patient=False)
+            self.write(receipt, live)
 
     def tell_stuck(self, index: str, detail: str) -> bool:
         """Tell that the rollout of `index` can't be taken on; True if it was told, or nobody wants to know."""

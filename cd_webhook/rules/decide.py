@@ -152,5 +152,9 @@ def check_addressee(request: DeploymentRequest, environment: str, bucket: str) -
             "point the sender at the other environment's webhook",
         )
     if request.bucket != bucket:
-        return Refuse("parameters", f"bucket {request.bucket!r}: this webhook's Model Repository is {bucket!r}")
+        return Refuse(
+            "parameters",
+            f"bucket {request.bucket!r}: this webhook's Model Repository is {bucket!r}; "
+            "point the sender at that bucket's webhook",
+        )
     return None

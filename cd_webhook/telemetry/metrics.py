@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
@@ -23,9 +24,16 @@ class Metrics:
     """The webhook's own figures, in a registry of their own.
 
     environment: what it deploys. freshness: the longest that what serves may be of age; None: nobody said.
+    seconds: that never run backwards.
     """
 
-    def __init__(self, environment: str, clock: Clock, freshness: timedelta | None = None) -> None:
+    def __init__(
+        self,
+        environment: str,
+        clock: Clock,
+        freshness: timedelta | None = None,
+        seconds: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._registry = CollectorRegistry()
         self._deliveries = Counter(
             "indexpush_deliveries", "Requests by what the sender was told.", ["outcome"], registry=self._registry
@@ -50,7 +58,7 @@ class Metrics:
             "indexpush_filters", "Filters by how they ended.", ["index", "outcome"], registry=self._registry
         )
         self._watching = Gauge("indexpush_rollouts_watched", "Rollouts being watched.", registry=self._registry)
-        self._cluster = _Cluster(environment, clock, freshness, swept=clock.now(), seen=clock.now())
+        self._cluster = _Cluster(environment, clock, seconds, freshness, swept=seconds(), seen=seconds())
         self._registry.register(self._cluster)
 
     def delivered(self, outcome: str) -> None:
@@ -60,11 +68,11 @@ class Metrics:
     def ended(self, receipt: Receipt) -> None:
         """Count a receipt that this process wrote."""
         self._rollouts.labels(receipt.target.index, receipt.outcome.value).inc()
-        self._seconds.labels(receipt.outcome.value).observe((receipt.finished - receipt.started).total_seconds())
+        self._seconds.labels(receipt.outcome.value).observe(_between(receipt.started, receipt.finished))
 
     def ready(self, committed: datetime, served: datetime) -> None:
         """Count the time that a commit took from its upload on."""
-        self._commit_to_ready.observe(max(0.0, (served - committed).total_seconds()))
+        self._commit_to_ready.observe(_between(committed, served))
 
     def filtered(self, receipt: FilterReceipt) -> None:
         """Count a filter's receipt that this process wrote."""
@@ -72,7 +80,7 @@ class Metrics:
 
     def swept(self) -> None:
         """Whoever sweeps has asked what is deployed."""
-        self._cluster.swept = self._cluster.clock.now()
+        self._cluster.swept = self._cluster.seconds()
 
     def saw(
         self, indexes: Iterable[IndexFigures], made: Mapping[IndexPrefix, datetime], held: Mapping[str, datetime]
@@ -82,7 +90,7 @@ class Metrics:
         made: when builds were made, where that is known. held: since when indexes are on hold, of those that are.
         """
         self._cluster.indexes, self._cluster.made, self._cluster.held = tuple(indexes), made, held
-        self._cluster.seen = self._cluster.clock.now()
+        self._cluster.seen = self._cluster.seconds()
 
     def text(self, watching: int) -> bytes:
         """All figures in Prometheus' text format. watching: rollouts being watched now."""
@@ -94,14 +102,16 @@ class Metrics:
 class _Cluster(Collector):
     """What was seen last, and how long ago everything was when Prometheus asks.
 
-    swept: when a sweep last asked. seen: when the cluster was last looked at. Both: at the latest when this began.
+    swept: when a sweep last asked. seen: when the cluster was last looked at. Both: at the latest when this began, and
+    in `seconds`: where a clock that was set back made one replica's age the least of all, nobody would be told.
     """
 
     environment: str
     clock: Clock
+    seconds: Callable[[], float]
     freshness: timedelta | None
-    swept: datetime
-    seen: datetime
+    swept: float
+    seen: float
     indexes: tuple[IndexFigures, ...] = ()
     made: Mapping[IndexPrefix, datetime] = field(default_factory=dict)
     held: Mapping[str, datetime] = field(default_factory=dict)
@@ -112,8 +122,9 @@ class _Cluster(Collector):
 
     def collect(self) -> Iterator[Metric]:
         """The metric families, as prometheus_client wants them."""
-        yield self._of_environment("sweep_age_seconds", "Since a sweep asked what is deployed", self._age(self.swept))
-        yield self._of_environment("cluster_seen_age_seconds", "Since the cluster was looked at", self._age(self.seen))
+        swept, seen = self.seconds() - self.swept, self.seconds() - self.seen
+        yield self._of_environment("sweep_age_seconds", "Since a sweep asked what is deployed", swept)
+        yield self._of_environment("cluster_seen_age_seconds", "Since the cluster was looked at", seen)
         if self.freshness is not None:
             target = self.freshness.total_seconds()
             yield self._of_environment("index_freshness_target_seconds", "How old what serves may be", target)
@@ -160,4 +171,9 @@ class _Cluster(Collector):
         return family
 
     def _age(self, moment: datetime) -> float:
-        return (self.clock.now() - moment).total_seconds()
+        return _between(moment, self.clock.now())
+
+
+def _between(begin: datetime, end: datetime) -> float:
+    """Seconds; none where two clocks, or one that was set back, say that the end came first."""
+    return max(0.0, (end - begin).total_seconds())

@@ -19,6 +19,7 @@ from model_repository.errors import (
     ObjectMissing,
 )
 from model_repository.fields import format_document
+from model_repository.mistyped import new_environment
 from model_repository.names import IndexPrefix, Target
 from model_repository.repository import read_build, read_live_commit, write_commit
 
@@ -65,11 +66,14 @@ def look(store: Store, target: Target, listener: Listener) -> Serving:
     """Read what is committed now.
 
     Raises DocumentMalformed for a commit that makes no sense: whether it was to hold can't be known. A committed build
-    that can't be read is no reason not to replace it: that is told, and its items count as unknown.
+    that can't be read is no reason not to replace it: that is told, and its items count as unknown. So is an
+    environment in which nothing was committed before: it may be mistyped.
     """
     try:
         live = read_live_commit(store, target)
     except ObjectMissing:
+        if new := new_environment(store, target):
+            listener(Warned(new))
         return Serving(None, None)
     try:
         manifest = read_build(store, live.commit.index_prefix).manifest

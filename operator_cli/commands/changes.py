@@ -10,6 +10,7 @@ from model_repository.documents.commit import REASON_LIMIT, Commit, format_commi
 from model_repository.documents.index_manifest import IndexManifest
 from model_repository.documents.receipts.receipt import Outcome, Receipt
 from model_repository.errors import DocumentMalformed, GenerationConflict, NameRefused, PermanentError
+from model_repository.mistyped import new_environment
 from model_repository.names import IndexPrefix, Target
 from model_repository.repository import read_build, write_commit
 from operator_cli.builds import parse_build, whole_build
@@ -18,7 +19,6 @@ from operator_cli.errors import CommitOnHold, NothingServed
 from operator_cli.live import (
     Live,
     commit_missing,
-    new_environment,
     read_live,
     read_receipt_or_none,
     receipts,

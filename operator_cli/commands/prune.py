@@ -14,12 +14,13 @@ from model_repository.bucket.store import ObjectInfo, Store
 from model_repository.clock import Clock
 from model_repository.documents.receipts.receipt import Outcome, Receipt
 from model_repository.errors import DocumentMalformed, NameRefused, ObjectMissing
-from model_repository.names import IndexPrefix, ModelPrefix, Target
-from model_repository.repository import list_commits, read_build
+from model_repository.names import IndexPrefix, ModelPrefix, Target, parse_generation
+from model_repository.repository import list_commits, read_build, read_shadow_comparison
 from operator_cli.live import RECEIPTS_READ, read_live, read_receipt_or_none, receipts
 from operator_cli.live import UnreadableReceipt as Unreadable
 from operator_cli.output.listing import Column, Line, Listing
 from operator_cli.pruning import (
+    YOUNG,
     Commits,
     Folder,
     Record,
@@ -83,7 +84,7 @@ def prune(store: Store, clock: Clock, *, keep: int, apply: bool, said: Callable[
     models = _folders(store, "models/", ModelPrefix)
     unused = judge_models(models, _used(store, staying), now=now)
     begun = runs_begun(store)
-    records = dict(_records(store, staying, verdict, now))
+    records = dict((*_records(store, staying, verdict, now), *_comparisons(store, staying, verdict, now)))
     if apply:
         for model in unused:
             said(str(model))
@@ -163,6 +164,21 @@ def _records(store: Store, staying: list[IndexPrefix], verdict: Verdict, now: da
                 with suppress(NameRefused):
                     records[info.name] = Record(IndexPrefix(index, build), info.updated, info.size)
             yield from ((name, records[name].size) for name in judge_records(records, staying, now=now))
+
+
+def _comparisons(
+    store: Store, staying: list[IndexPrefix], verdict: Verdict, now: datetime
+) -> Iterator[tuple[str, int]]:
+    """Those of shadows whose build goes: whom it is of is what a comparison says, and one that says nothing stays."""
+    for environment in store.folders("comparisons/"):
+        for folder in store.folders(environment):
+            for info in store.listing(folder):
+                with suppress(NameRefused, ObjectMissing, DocumentMalformed):
+                    target = Target(*folder.split("/")[1:3])
+                    generation = parse_generation(info.name.removeprefix(folder).removesuffix(".json"))
+                    build = read_shadow_comparison(store, target, generation).shadow
+                    if build.index not in verdict.waiting and build not in staying and now - info.updated >= YOUNG:
+                        yield info.name, info.size
 
 
 def _features(
@@ -273,7 +289,7 @@ def _beside(found: Pruned) -> Iterator[str]:
         ("build", len(found.builds)),
         ("model", len(found.models)),
         ("part of the features", len(found.features)),
-        ("object of the batch", len(found.records)),
+        ("record", len(found.records)),
     )
     of = _bytes(found)
     sizes = (of["builds"], of["models"], of["features"], of["records"])

@@ -39,7 +39,7 @@ class TargetStatus:
     """One target as the bucket shows it.
 
     since: when the live commit was uploaded, in UTC. receipt: of the live commit; None: nobody said yet.
-    serving: the newest receipt that says served; None: no receipt does.
+    serving: the newest receipt that says served; None: no receipt does. serving_gone: the bucket has its build no more.
     incidents: what is wrong now and may pass, of the index and of its whole environment.
     denied: why nothing of it can be read; empty: it can. address: where what serves answers; None: nobody said it.
     comparison: of a shadow, how it answered beside its index; None: nobody compared what is live there.
@@ -55,6 +55,7 @@ class TargetStatus:
     address: Address | None = None
     comparison: ShadowComparison | None = None
     stopped: BuildDiff | None = None
+    serving_gone: bool = False
 
     @property
     def is_shadow(self) -> bool:
@@ -128,6 +129,7 @@ def _status(store: Store, target: Target, diffs: Mapping[str, ObjectInfo]) -> Ta
         address=address_or_none(store, serving),
         comparison=comparison_or_none(store, target, live.generation) if target.index.endswith(SHADOW) else None,
         stopped=stopped(store, live, since, diffs.get(target.index)),
+        serving_gone=bool(serving and serving.index_prefix and store.stat(serving.index_prefix.manifest) is None),
     )
 
 

@@ -39,7 +39,7 @@ def _target(found: TargetStatus | CommitObject, now: datetime, said: Sequence[Sa
     shown = {"commit"}
     if told == outcome:
         shown.add("outcome")
-    if found.serving and found.serving.generation == live.generation:
+    if found.serving and found.serving.generation == live.generation and not found.serving_gone:
         shown.add("serving")
     notes = [f"{name:<12}{text}" if name else text for name, text in rows if name not in shown and text]
     if live.commit is None:

@@ -21,6 +21,11 @@ from operator_cli.webhook import Comparison, Said, SoFar
 
 WHY_IGNORED = "its name isn't commits/<environment>/<index>.json, so nobody acts on it: move it, or delete it"
 
+_SERVING_GONE = (
+    "its build is gone from the bucket: if its pods were lost since, an older one was restored in its place, and the "
+    "webhook's GET /v1/deployments says which; commit a build that is there"
+)
+
 _MINUTE, _HOUR, _DAY = 60, 3600, 86400
 
 
@@ -81,6 +86,7 @@ def rows_of_target(status: TargetStatus, now: datetime, said: Sequence[Said]) ->
         ("stopped", _stopped(status)),
         ("canary", _canary(receipt.canary) if isinstance(receipt, Receipt) else ""),
         ("serving", _serving(serving, now) if serving else "unknown: no receipt says that anything served"),
+        ("", _SERVING_GONE if status.serving_gone else ""),
         *_compared(status, now),
         ("answers at", _address(status.address) if status.address else ""),
         *(("INCIDENT", _incident(incident, now)) for incident in status.incidents),

@@ -74,6 +74,7 @@ def _target(status: TargetStatus, now: datetime) -> dict[str, Any]:
         "denied": status.denied or None,
         "receipt": _receipt(receipt) if receipt else None,
         "serving": _receipt(status.serving) if status.serving else None,
+        "serving_gone": status.serving_gone,
         "address": {"inside": status.address.inside, "outside": status.address.outside or None}
         if status.address
         else None,

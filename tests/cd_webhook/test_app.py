@@ -57,7 +57,7 @@ class Stage:
             scene.delivery,
             filters,
             watcher,
-            Metrics("test", scene.clock),
+            Metrics("test", scene.clock, seconds=lambda: scene.clock.now().timestamp()),
             lambda: [Checked("bucket", "gone", ok=False)],
             "0123abcd",
         )

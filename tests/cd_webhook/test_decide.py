@@ -187,4 +187,6 @@ def test_what_is_meant_for_another_webhook_is_refused() -> None:
     assert elsewhere.why.startswith("environment 'test': this webhook deploys 'production'")
     other = check_addressee(request(1), "test", "other")
     assert other is not None
-    assert other.why == "bucket 'memory': this webhook's Model Repository is 'other'"
+    assert other.why == (
+        "bucket 'memory': this webhook's Model Repository is 'other'; point the sender at that bucket's webhook"
+    )

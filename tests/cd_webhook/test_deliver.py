@@ -237,6 +237,22 @@ def test_what_the_cluster_refuses_is_rejected_with_a_receipt(scene: Scene, monke
     assert scene.receipt(1).code == "cluster-refused"
 
 
+def test_what_is_rejected_is_told_before_its_receipt_stands_and_once(scene: Scene) -> None:
+    """Whoever asked may die before it hears the answer, and asks no more where a receipt stands."""
+    scene.serve(1)
+    scene.cluster.by_hand("home-store", lambda live: live["metadata"].update(labels={}))
+    scene.notifier.failure = NotifyUnavailable("not now")
+    with pytest.raises(NotifyUnavailable):
+        scene.deliver(request(2))
+    assert scene.outcomes() == {1: "served"}
+    scene.notifier.failure = None
+    for _ in range(2):
+        with pytest.raises(Rejected):
+            scene.delivery.deliver(request(2))
+    (notice,) = scene.notifier.notices
+    assert (notice.event, notice.generation, notice.detail) == ("rejected", 2, scene.receipt(2).detail)
+
+
 def test_a_namespace_that_is_gone_is_no_verdict(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
     def gone(_: object) -> None:
         raise error_of(404, "POST /x", b'{"kind": "Status", "message": "namespaces \\"n\\" not found"}')

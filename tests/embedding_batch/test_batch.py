@@ -438,6 +438,18 @@ def test_a_committed_build_that_cannot_be_read_is_replaced(shop: Shop) -> None:
     assert any("indexes/shop/gone" in event.message for event in shop.events if isinstance(event, Warned))
 
 
+def test_a_first_commit_to_an_environment_tells_of_the_others_for_it_may_be_mistyped(shop: Shop) -> None:
+    other = Target("prodution", TARGET.index)  # which the batch has mistaken for another one
+    assert shop.batch()["generation"]
+    assert [event for event in shop.events if isinstance(event, Warned)] == []
+    shop.store.delete(TARGET.commit_name)
+    write_commit(shop.store, other, Commit(IndexPrefix("shop", "gone")), if_generation_match=0)
+    assert shop.batch("b2", options={"always": True})["generation"]
+    (warning,) = [event.message for event in shop.events if isinstance(event, Warned)]
+    assert warning.startswith(f"nothing was committed in {TARGET.environment!r} before")
+    assert warning.endswith("there are the environments prodution")
+
+
 def test_a_commit_that_makes_no_sense_is_not_replaced_for_it_might_say_hold(shop: Shop) -> None:
     shop.store.write(TARGET.commit_name, b'{"index_prefix": "indexes/shop/b0", "hodl": true}', if_generation_match=0)
     with pytest.raises(DocumentMalformed, match="hodl"):

@@ -110,7 +110,7 @@ def _seconds(text: str) -> int:
 
 def test_figures_tell_how_long_ago_it_was_when_they_are_asked_for() -> None:
     clock, prefix = FakeClock(), IndexPrefix("chairs", "b1")
-    metrics = Metrics("test", clock)
+    metrics = Metrics("test", clock, seconds=lambda: clock.now().timestamp())
     since = {prefix: clock.now() - timedelta(minutes=1)}
     metrics.saw([IndexFigures("chairs", prefix, None, 2, 1, 3)], since, {"chairs": clock.now()})
     clock.moment += timedelta(minutes=1)
@@ -125,3 +125,19 @@ def test_figures_tell_how_long_ago_it_was_when_they_are_asked_for() -> None:
     assert 'indexpush_sweep_age_seconds{environment="test"} 0.0' in metrics.text(0).decode().splitlines()
     metrics.ready(datetime(2026, 1, 1, tzinfo=UTC), datetime(2026, 1, 1, 0, 0, 7, tzinfo=UTC))
     assert "indexpush_commit_to_ready_seconds_sum 7.0" in metrics.text(0).decode().splitlines()
+
+
+def test_a_clock_that_is_set_back_makes_no_age_negative_and_no_sum_smaller() -> None:
+    clock, prefix, ticks = FakeClock(), IndexPrefix("chairs", "b1"), 100.0
+    metrics = Metrics("test", clock, seconds=lambda: ticks)
+    began = clock.now()
+    metrics.saw([IndexFigures("chairs", prefix, began, 2, 1, 3)], {prefix: began}, {"chairs": began})
+    clock.moment -= timedelta(hours=1)
+    ticks += 60
+    metrics.ended(builds.receipt(outcome=Outcome.SERVED, started=began, finished=clock.now()))
+    lines = metrics.text(0).decode().splitlines()
+    for name in ("index_age", "index_hold", "rollout_age"):
+        assert f'indexpush_{name}_seconds{{environment="test",index="chairs"}} 0.0' in lines
+    for name in ("sweep_age", "cluster_seen_age"):  # which a replica's clock must not hide: the least of all counts
+        assert f'indexpush_{name}_seconds{{environment="test"}} 60.0' in lines
+    assert 'indexpush_rollout_seconds_sum{outcome="served"} 0.0' in lines

@@ -25,6 +25,8 @@ from tests.on_commit.scene import HOME, Scene
         (b'{"index_prefx": "indexes/home/b1"}', "index_prefix"),
         (b'{"index_prefix": "indexes/home/../b1"}', "indexes/<index>/<build>"),
         (b'{"index_prefix": "indexes/garden/b1"}', "another index"),
+        (b"", "not JSON: Expecting value"),
+        (b'{"index_prefix": "indexes/home/\xff"}', "not UTF-8 (byte 31)"),
     ],
 )
 def test_a_malformed_commit_is_refused_with_a_receipt_and_a_message(scene: Scene, data: bytes, says: str) -> None:
@@ -33,6 +35,9 @@ def test_a_malformed_commit_is_refused_with_a_receipt_and_a_message(scene: Scene
     receipt = scene.refusal(generation)
     assert receipt.code == "document-malformed"
     assert says in receipt.detail
+    assert receipt.detail.startswith("commits/staging/home.json: ")
+    assert receipt.detail.endswith("; correct it, and upload it again")
+    assert receipt.detail in scene.lines()[-1]["message"]
     assert receipt.index_prefix is None
     assert scene.webhook.asked == []
 
@@ -50,7 +55,20 @@ def test_an_index_json_that_makes_no_sense_is_refused(scene: Scene) -> None:
     scene.store.write("indexes/home/b1/index.json", b'{"schema_version": 99}', if_generation_match=0)
     generation = scene.commit()
     scene.look()
-    assert scene.refusal(generation).code == "document-malformed"
+    receipt = scene.refusal(generation)
+    assert receipt.code == "document-malformed"
+    assert receipt.detail.startswith("indexes/home/b1/index.json: ")
+    assert receipt.detail.endswith("; publish the build again under a new name, and commit that")
+
+
+def test_a_model_json_that_makes_no_sense_is_refused(scene: Scene) -> None:
+    scene.publish()
+    scene.store.write("models/lite/v1/model.json", b"", if_generation_match=None)
+    generation = scene.commit()
+    scene.look()
+    receipt = scene.refusal(generation)
+    assert receipt.detail.startswith("models/lite/v1/model.json: not JSON")
+    assert receipt.detail.endswith("; publish that model again under a new version, and a build made with it")
 
 
 def test_a_truncated_file_is_refused(scene: Scene) -> None:
@@ -132,6 +150,15 @@ def test_what_the_webhook_refuses_is_told_as_any_refusal_with_its_words(scene: S
     assert scene.refusal(generation).detail == "cluster-refused: Deployment home isn't managed by indexpush"
 
 
+def test_what_has_its_receipt_was_told_by_whoever_wrote_that(scene: Scene) -> None:
+    scene.publish()
+    generation = scene.commit()
+    scene.webhook.failure = WebhookRefused("cluster-refused: Deployment home isn't managed by indexpush")
+    write_receipt(scene.store, builds.receipt(generation, outcome=Outcome.SUPERSEDED))
+    scene.look()
+    assert scene.notifier.notices == []
+
+
 def test_a_refusal_that_cannot_be_published_now_is_told_when_the_event_comes_again(scene: Scene) -> None:
     generation = scene.commit("nowhere")
     scene.notifier.failure = NotifyUnavailable("503")
@@ -186,6 +213,8 @@ def test_a_commit_under_a_name_that_none_may_have_is_reported(scene: Scene) -> N
     (refusal,) = scene.notifier.notices
     assert (refusal.environment, refusal.index) == ("", "")
     assert json.loads(refusal.to_json())["commit"] == "gs://a-bucket/commits/staging/Home.json"
+    assert refusal.detail.startswith("commits/staging/Home.json: ")
+    assert refusal.detail.endswith("; upload it under another name, and delete this one")
 
 
 def test_a_published_refusal_is_complete_enough_to_act_on(scene: Scene) -> None:

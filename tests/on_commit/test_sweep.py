@@ -16,7 +16,7 @@ from model_repository.names import IndexPrefix, Target
 from model_repository.repository import write_commit, write_receipt
 from on_commit.compare import IndexStatus
 from on_commit.sweep import BREAKER
-from on_commit.webhook import WebhookAnswer, WebhookUnavailable
+from on_commit.webhook import WebhookAnswer, WebhookRefused, WebhookUnavailable
 from tests import builds
 from tests.on_commit.scene import HOME, Scene
 
@@ -161,6 +161,41 @@ def test_a_live_commit_that_is_refused_now_has_what_served_last_restored(scene: 
     scene.sweep()
     (request,) = scene.webhook.asked
     assert (str(request.index_prefix), request.restores) == ("indexes/home/b1", live)
+
+
+def test_a_commit_that_served_and_is_lost_is_told_of_once_and_once_when_it_is_over(scene: Scene) -> None:
+    for generation, build in ((5, "b1"), (scene.commit("b2"), "b2")):
+        scene.publish(build)
+        write_receipt(scene.store, builds.receipt(generation, index_prefix=IndexPrefix("home", build)))
+    scene.store.delete("indexes/home/b2/index.json")
+    scene.webhook.states = {}
+    scene.sweep()
+    scene.webhook.states = {HOME: state("home", 5)}  # it is restored
+    for _ in range(3):
+        scene.clock.sleep(900)
+        scene.sweep()
+    assert [(each.event.value, each.code) for each in scene.notifier.notices] == [
+        ("fault", "deployment-gone"),
+        ("fault", "served-commit-lost"),
+    ]
+    assert "indexes/home/b2/index.json: no such object" in scene.notifier.notices[1].detail
+    scene.publish("b3")
+    scene.webhook.states = {HOME: state("home", scene.commit("b3"))}
+    scene.sweep()
+    assert [(each.event.value, each.code) for each in scene.notifier.notices[2:]] == [("over", "served-commit-lost")]
+
+
+def test_a_restoration_that_the_cluster_refuses_is_told_of_once(scene: Scene) -> None:
+    scene.publish("b1")
+    write_receipt(scene.store, builds.receipt(5, index_prefix=IndexPrefix("home", "b1")))
+    write_receipt(scene.store, builds.receipt(scene.commit("nowhere"), outcome=Outcome.REJECTED))
+    scene.webhook.states = {}
+    scene.webhook.statuses = lambda _environment: {}  # type: ignore[method-assign]
+    scene.webhook.failure = WebhookRefused("Deployment home isn't managed by indexpush")
+    for _ in range(3):
+        scene.sweep()
+    (notice,) = scene.notifier.notices
+    assert (notice.code, "Deployment home isn't managed by indexpush" in notice.detail) == ("served-commit-lost", True)
 
 
 @pytest.mark.parametrize(

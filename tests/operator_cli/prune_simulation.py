@@ -22,8 +22,9 @@ from model_repository import repository
 from model_repository.bucket.store import ObjectInfo, StoredObject
 from model_repository.documents.commit import Commit
 from model_repository.documents.receipts.receipt import Outcome
-from model_repository.names import IndexPrefix, ModelPrefix, Target
-from model_repository.repository import write_commit, write_receipt
+from model_repository.documents.receipts.shadow_comparison import ShadowComparison
+from model_repository.names import IndexPrefix, ModelPrefix, Target, parse_generation
+from model_repository.repository import read_shadow_comparison, write_commit, write_receipt, write_shadow_comparison
 from operator_cli import live
 from operator_cli.commands import prune as command
 from operator_cli.commands.prune import prune
@@ -201,6 +202,11 @@ class World(MemoryStore):
         self._meanwhile(self._commit)
         if name.startswith("indexes/") and (why := self._wanted(IndexPrefix.parse(name.rpartition("/")[0]))):
             self.lost = self.lost or f"{name} is gone, and {why}"
+        if name.startswith("comparisons/"):
+            generation = parse_generation(name.rpartition("/")[2].removesuffix(".json"))
+            compared = read_shadow_comparison(self, PRODUCTION.shadow, generation).shadow
+            if self.is_whole(compared):
+                self.lost = self.lost or f"{name} is gone, and {compared} is there"
         super().delete(name)
         self._meanwhile(self.happen)
 
@@ -234,7 +240,10 @@ def _template() -> dict[str, tuple[ObjectInfo, bytes]]:
     store.written = BEGINS - timedelta(days=3)
     model = builds.publish_model(store, ModelPrefix("lite", "v1"))
     for number in range(OLD):
-        builds.publish_build(store, IndexPrefix(INDEX, f"b{number}"), model)
+        prefix = IndexPrefix(INDEX, f"b{number}")
+        builds.publish_build(store, prefix, model)
+        compared = ShadowComparison(PRODUCTION.shadow, number + 1, prefix, prefix, store.written, ())
+        write_shadow_comparison(store, compared)
     return {info.name: (info, store.read(info.name, limit=2**20).data) for info in store.listing("")}
 
 
@@ -312,6 +321,11 @@ def _what_was_undone_served() -> Any:
     return patch.object(command, "served_builds", served_builds)
 
 
+def _comparisons_go_before_their_builds() -> Any:
+    inner = command._comparisons
+    return patch.object(command, "_comparisons", lambda store, _, verdict, now: inner(store, [], verdict, now))
+
+
 FAULTS: Final[dict[str, Fault]] = {
     "what a live commit names, held or not, isn't kept": partial(_commits_are, lambda each: replace(each, live=None)),
     "what served last, to which an undo returns, isn't kept": partial(
@@ -327,6 +341,7 @@ FAULTS: Final[dict[str, Fault]] = {
     "young builds go": _young_builds_go,
     "one less is kept than was asked for": _one_less_is_kept,
     "a build that was undone counts as one that served": _what_was_undone_served,
+    "what a shadow showed goes before its build": _comparisons_go_before_their_builds,
 }  # fmt: skip
 
 

@@ -11,7 +11,9 @@ from typing import Any
 import pytest
 
 from model_repository.documents.receipts.receipt import Outcome
+from model_repository.documents.receipts.shadow_comparison import ShadowComparison
 from model_repository.names import IndexPrefix, ModelPrefix, Target
+from model_repository.repository import write_shadow_comparison
 from operator_cli.pruning import Folder, judge_models
 from tests.operator_cli import features_simulation, prune_simulation
 from tests.operator_cli.conftest import Operator
@@ -135,6 +137,20 @@ def test_the_batchs_records_go_with_their_builds_but_for_the_newest(later: Opera
     assert pruned(later, "--apply")["records"] == 3  # b1's; b3's are the newest
     assert not any("b1" in info.name for info in later.store.listing(""))
     assert later.store.stat("pictures/0123")
+
+
+def test_how_a_shadow_compared_goes_with_the_build(later: Operator) -> None:
+    later.deployed(later.build("b2"))
+    shadow = later.target.shadow
+    for generation, build in ((11, "b1"), (12, "b2")):
+        prefix = IndexPrefix("clothing", build)
+        compared = ShadowComparison(shadow, generation, prefix, prefix, later.clock.now(), ())
+        write_shadow_comparison(later.store, compared)
+    later.store.write(f"{shadow.comparisons_prefix}14.json", b"{", if_generation_match=0)
+    assert pruned(later, "--apply")["records"] == 1
+    assert [info.name for info in later.store.listing("comparisons/")] == [
+        shadow.comparison_name(generation) for generation in (12, 14)
+    ]
 
 
 # --- features
@@ -277,7 +293,7 @@ def test_people_read_what_goes_of_each_kind(later: Operator) -> None:
     later.deployed(later.build("b2"))
     said = later("prune").out
     assert "features/k  1 part, 0.0 MB" in said
-    assert "would delete 0 builds (0.0 MB), 0 models (0.0 MB), 1 part of the features (0.0 MB), 4 objects" in said
+    assert "would delete 0 builds (0.0 MB), 0 models (0.0 MB), 1 part of the features (0.0 MB), 4 records" in said
 
 
 # --- whatever happens meanwhile

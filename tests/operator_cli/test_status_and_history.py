@@ -75,6 +75,17 @@ def test_an_undone_commit_shows_why_and_what_serves_on(operator: Operator) -> No
     assert "golden query 3 differs" in operator("status", "clothing").out
 
 
+def test_a_build_that_is_gone_is_not_said_to_serve_without_a_doubt(operator: Operator) -> None:
+    """Whoever lost its pods since serves an older one, of which no receipt tells."""
+    operator.deployed(operator.build("b1"))
+    operator.deployed(operator.build("b2"))
+    assert operator("status", "clothing", "--output", "json").value["targets"][0]["serving_gone"] is False
+    operator.store.delete("indexes/clothing/b2/index.json")
+
+    assert "an older one was restored in its place" in operator("status", "clothing").out
+    assert operator("status", "clothing", "--output", "json").value["targets"][0]["serving_gone"] is True
+
+
 def test_a_malformed_commit_is_shown_with_the_mend(operator: Operator) -> None:
     operator.deployed(operator.build("b1"))
     operator.store.write(operator.target.commit_name, b'{"indx_prefix": "x"}', if_generation_match=None)

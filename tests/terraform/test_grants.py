@@ -105,7 +105,7 @@ PRODUCTION = {
     Grant(ONCALL, "roles/iap.httpsResourceAccessor", "iap_web_cloud_run_service indexpush-board"),
     *below(who=account("prune"), role=READ),
     *below("indexes/", "models/", "catalogues/", "shards/", "features/", who=account("prune"), role=DELETE),
-    *below("diffs/", "reports/", who=account("prune"), role=DELETE),
+    *below("diffs/", "reports/", "comparisons/", who=account("prune"), role=DELETE),
     Grant(account("scheduler"), INVOKE, "cloud_run_v2_job indexpush-prune"),
     *function("notify", "notices"),
     *below(who=account("notify"), role=READ),

@@ -19,7 +19,8 @@ COMMIT_GONE = "commit-gone"
 BUILD_GONE = "build-gone"
 ROLLOUT_LATE = "rollout-late"
 INDEX_STALE = "index-stale"
-FINDINGS = frozenset({SERVICE_GONE, COMMIT_GONE, BUILD_GONE, ROLLOUT_LATE, INDEX_STALE})
+COMMIT_LOST = "served-commit-lost"
+FINDINGS = frozenset({SERVICE_GONE, COMMIT_GONE, BUILD_GONE, ROLLOUT_LATE, INDEX_STALE, COMMIT_LOST})
 """The codes of what only a sweep finds."""
 
 

@@ -23,10 +23,10 @@ from model_repository.repository import (
 from model_repository.telemetry.log import Log
 from model_repository.telemetry.recorder import Kind
 from model_repository.telemetry.spans import note, note_failure, span
-from on_commit.compare import FINDINGS
+from on_commit.compare import COMMIT_LOST, FINDINGS
 from on_commit.filters import FILTER_WAITS
 from on_commit.incidents import Incidents
-from on_commit.webhook import Webhook, WebhookAnswer, WebhookFault
+from on_commit.webhook import Webhook, WebhookAnswer, WebhookFault, WebhookRefused
 
 DEPLOYMENT_GONE = "deployment-gone"
 
@@ -42,18 +42,19 @@ class Deployer:
         self._clock = clock
         self._incidents = incidents
 
-    def look(self, target: Target, log: Log, *, gone: bool = False) -> None:
+    def look(self, target: Target, log: Log, *, gone: bool = False) -> dict[str, str]:
         """Have the live commit of `target` deployed, or refuse it, or leave it: it was refused before.
 
         gone: the cluster has nothing of it. What served last is restored then, where the live commit failed.
 
-        Returns when there is nothing left to do. Raises `TransientError` when another look may do better; that it
-        lasts is noted. Eight reads of the bucket while all is well and the build has one model.
+        Returns when there is nothing left to do: what a sweep tells of, by code. Raises `TransientError` when another
+        look may do better; that it lasts is noted. Eight reads of the bucket while all is well and the build has one
+        model.
         """
         log = log.bind(environment=target.environment, index=target.index)
         try:
             with span("commit", Kind.CONSUMER, index=target.index, environment=target.environment):
-                self._look(target, log, gone=gone)
+                found = self._look(target, log, gone=gone)
         except WebhookFault as fault:
             self._incidents.of_environment(target.environment, {fault.code: str(fault)}, log)
             raise
@@ -61,17 +62,19 @@ class Deployer:
             self._incidents.of_index(target, {fault.code: str(fault)}, _is_fault, log)
             raise
         self._incidents.of_index(target, {}, _is_fault, log)
+        return found
 
     def misnamed(self, name: str, error: PermanentError, log: Log) -> None:
         """Tell of a commit object that nobody will ever act on."""
-        log.error(f"refused: {error}", code=error.code, commit=name)
-        self._tell(Notice(Told.REJECTED, self._store.bucket, name, error.code, str(error)), log)
+        said = f"{name}: {error}; upload it under another name, and delete this one"
+        log.error(f"refused: {said}", code=error.code, commit=name)
+        self._tell(Notice(Told.REJECTED, self._store.bucket, name, error.code, said), log)
 
-    def _look(self, target: Target, log: Log, *, gone: bool) -> None:
+    def _look(self, target: Target, log: Log, *, gone: bool) -> dict[str, str]:
         found = self._read(target)
         if found is None:
             log.info(f"{target.commit_name} is gone: nothing to deploy, and what serves goes on serving")
-            return
+            return {}
         log = log.bind(generation=found.generation)
         note(generation=str(found.generation))
         before = self._outcome(target, found.generation, log)
@@ -79,11 +82,23 @@ class Deployer:
         ended = before in {Outcome.REJECTED, Outcome.UNDONE}
         if ended:
             log.info(f"{target} commit {found.generation} was {before}: it is not tried again")
-        deployed = not ended and self._deploy(target, found, log)
-        if gone and not deployed:
-            self._restore(target, found.generation, log)
+        refused = None if ended else self._deploy(target, found, log)
+        if gone and (ended or refused is not None):
+            if (why := self._restore(target, found.generation, log)) is not None:
+                return {COMMIT_LOST: f"what served last can't be restored: {why}"}
         elif gone and before is Outcome.SERVED:
             self._tell_gone(target, f"commit {found.generation} is deployed again", log)
+        if refused is None or before is not Outcome.SERVED:
+            return {}
+        return {COMMIT_LOST: f"commit {found.generation} served once, and can't be deployed again: {refused}"}
+
+    def _parse(self, target: Target, found: StoredObject | DocumentMalformed) -> Commit:
+        try:
+            if isinstance(found, DocumentMalformed):
+                raise found
+            return parse_commit(found.data, target)
+        except DocumentMalformed as error:
+            raise error.mended_by("correct it, and upload it again") from None
 
     def _read(self, target: Target) -> StoredObject | DocumentMalformed | None:
         """The live commit object; one that is too large is refused by the generation that it has."""
@@ -103,26 +118,24 @@ class Deployer:
             log.warning(f"a receipt can't be read: {error}", code=error.code)
             return None
 
-    def _deploy(self, target: Target, found: StoredObject | DocumentMalformed, log: Log) -> bool:
-        """Ask for the deployment of the commit, or refuse it; False: it was refused."""
+    def _deploy(self, target: Target, found: StoredObject | DocumentMalformed, log: Log) -> PermanentError | None:
+        """Ask for the deployment of the commit, or refuse it; returns why."""
         started = self._clock.now()
         commit: Commit | None = None
         try:
-            if isinstance(found, DocumentMalformed):
-                raise found
-            commit = parse_commit(found.data, target)
+            commit = self._parse(target, found)
             live = LiveCommit(target, found.generation, commit)
             with span("check build", build=str(commit.index_prefix)):
                 build = check_build(self._store, commit.index_prefix)
             if self._replaced(live, started, log):
-                return True
+                return None
             answer = self._webhook.send(DeploymentRequest.of(live, build, bucket=self._store.bucket))
         except PermanentError as error:
             receipt = self._receipt(Outcome.REJECTED, target, found.generation, commit, started, error)
             self._refuse(receipt, log)
-            return False
+            return error
         _log_answer(live, answer, log)
-        return True
+        return None
 
     def _replaced(self, live: LiveCommit, started: datetime, log: Log) -> bool:
         """Whether another commit stands there by now: that one's event follows, and this one's receipt says so.
@@ -141,20 +154,27 @@ class Deployer:
         log.info(f"not asked for: {detail}", outcome=str(Outcome.SUPERSEDED))
         return True
 
-    def _restore(self, target: Target, live_generation: int, log: Log) -> None:
-        """Ask for the build that served last, since the cluster has nothing and the live commit can't be deployed."""
+    def _restore(self, target: Target, live_generation: int, log: Log) -> WebhookRefused | None:
+        """Ask for the build that served last, since the cluster has nothing and the live commit can't be deployed.
+
+        Returns why the webhook doesn't take it, if it refuses.
+        """
         found = served_last(self._store, target)
         if found is None:
             log.error(f"{target}: nothing is left that served and could be restored; commit a good build")
-            return
+            return None
         live, build = found
         request = replace(DeploymentRequest.of(live, build, bucket=self._store.bucket), restores=live_generation)
-        answer = self._webhook.send(request)
+        try:
+            answer = self._webhook.send(request)
+        except WebhookRefused as error:
+            return error
         _log_answer(live, answer, log)
         if answer.said is not AnswerOutcome.ACCEPTED:  # somebody was quicker, and tells
-            return
+            return None
         how = f"its live commit can't be deployed, and {live.commit.index_prefix}, which served last, is restored"
         self._tell_gone(target, how, log)
+        return None
 
     def _tell_gone(self, target: Target, how: str, log: Log) -> None:
         said = f"the Deployment of {target.index} was gone; {how}"
@@ -187,13 +207,17 @@ class Deployer:
         )
 
     def _refuse(self, receipt: Receipt, log: Log) -> None:
-        """Publish the refusal, then leave the receipt: whoever dies between the two tells of it again, not never."""
+        """Publish the refusal, then leave the receipt: whoever dies between the two tells of it again, not never.
+
+        Whoever wrote the receipt that is there already did the same: the webhook, or an earlier look.
+        """
         prefix = receipt.index_prefix and str(receipt.index_prefix)
         note(outcome=str(receipt.outcome))
         note_failure(receipt.code, receipt.detail)
         log.error(f"refused: {receipt.detail}", code=receipt.code, outcome=str(receipt.outcome), index_prefix=prefix)
-        self._tell(Notice.of_receipt(self._store.bucket, receipt), log, receipt.target)
-        write_receipt(self._store, receipt)
+        if self._store.stat(receipt.target.receipt_name(receipt.generation)) is None:
+            self._tell(Notice.of_receipt(self._store.bucket, receipt), log, receipt.target)
+            write_receipt(self._store, receipt)
 
     def _tell(self, notice: Notice, log: Log, target: Target | None = None) -> None:
         """Publish; a topic that goes on refusing keeps nothing else away. target: whose incident that is, if any."""

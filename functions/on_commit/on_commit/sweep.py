@@ -16,7 +16,7 @@ from model_repository.errors import DeliveryError, PermanentError, TransientErro
 from model_repository.names import SHADOW, Target
 from model_repository.repository import CommitObject, list_commits, read_live_commit
 from model_repository.telemetry.log import Log
-from on_commit.compare import BUILD_GONE, FINDINGS, INDEX_STALE, Compared, IndexStatus, compare
+from on_commit.compare import BUILD_GONE, COMMIT_LOST, FINDINGS, INDEX_STALE, Compared, IndexStatus, compare
 from on_commit.deploy import Deployer
 from on_commit.filters import FilterLooker
 from on_commit.incidents import Incidents
@@ -27,7 +27,9 @@ BREAKER = 3
 SAMPLE = 20
 """Builds that serve and are checked in one sweep."""
 INCIDENTS = "incidents/"
-COMPARED = FINDINGS - {BUILD_GONE}
+LOOKED_FOR = frozenset({COMMIT_LOST})
+"""What a look finds: an index that needs none has none of it."""
+COMPARED = FINDINGS - {BUILD_GONE} - LOOKED_FOR
 """What comparing finds: `BUILD_GONE` is looked for by itself."""
 
 
@@ -72,12 +74,12 @@ class Sweeper:
             mine = {target: found for target, found in targets.items() if target.environment == environment}
             compared = self._compare(environment, mine, statuses)
             for target, seen in compared.items():
-                self._note(target, seen.findings, COMPARED, noted, log)
+                self._note(target, seen.findings, COMPARED if seen.look else COMPARED | LOOKED_FOR, noted, log)
             waiting |= {target: seen for target, seen in compared.items() if seen.look}
             serving += [(Target(environment, name), status) for name, status in (statuses or {}).items()]
             self._withdraw([target for target, seen in compared.items() if seen.withdraw], log)
         until = self.clock.now() + self.budget
-        looked, failed = self._look_at(waiting, until, log)
+        looked, failed = self._look_at(waiting, until, noted, log)
         self._look_at_filters({target.environment for target in targets} | set(self.environments), until, log)
         self._check_sample(serving, noted, log)
         log.info(
@@ -142,7 +144,7 @@ class Sweeper:
             return None
         return f"it has been on hold for {age.days} days: ask who holds it; indexpush redeploy --release ends that"
 
-    def _look_at(self, waiting: dict[Target, Compared], until: datetime, log: Log) -> tuple[int, int]:
+    def _look_at(self, waiting: dict[Target, Compared], until: datetime, noted: set[str], log: Log) -> tuple[int, int]:
         """Look at each, in an order that no two sweeps share, while there is time; how many, and how many failed."""
         order = self.chance.sample(sorted(waiting), len(waiting))
         failures: Counter[str] = Counter()
@@ -155,7 +157,8 @@ class Sweeper:
                 break
             looked += 1
             try:
-                self.deployer.look(target, log, gone=waiting[target].gone)
+                found = self.deployer.look(target, log, gone=waiting[target].gone)
+                self._note(target, found, LOOKED_FOR, noted, log)
                 failures[target.environment] = 0
             except TransientError as error:
                 failures[target.environment] += 1

@@ -255,7 +255,7 @@ def read_answer(url: str, answer: HttpAnswer) -> WebhookAnswer:
     said = next((known for known in AnswerOutcome if known.value == stated), None)
     if said is AnswerOutcome.REJECTED:
         why = "the CD webhook rejected it and didn't say why; see its log"
-        raise WebhookRefused(answer.text("detail", 2000) or why)
+        raise WebhookRefused(f"{url}: {answer.text('detail', 2000) or why}")
     if said is None and (stated is not None or "eventProcessed" not in answer.said):
         raise WebhookSetup(
             f"{url}: answered {answer.status}, but not as a CD webhook does; see what stands at CD_WEBHOOK_URL"
