@@ -44,6 +44,7 @@ class StackOptions:
     images: image name to Python interpreter. pod_values: the values file of the environment; None: the shipped
     ``local.yaml``. checkout: where the function and the values are taken from.
     collector: where all parts send their spans, ``http://host:port`` of OTLP; empty: they record none.
+    freshness_seconds: the longest that what serves may be of age, for the alert on it; 0: nobody said.
     """
 
     environment: str = "local"
@@ -53,6 +54,7 @@ class StackOptions:
     pod_values: Path | None = None
     checkout: Path = field(default_factory=_checkout)
     collector: str = ""
+    freshness_seconds: int = 0
 
 
 class LocalStack:
@@ -284,6 +286,7 @@ class LocalStack:
             "CLUSTER": "local_stack.webhook_cluster:connect",
             "LOCAL_CLUSTER_URL": self._url("cluster"),
             "NOTIFY_TOPIC": topic_name(_PROJECT, _NOTIFY),
+            "FRESHNESS_SECONDS": str(self.options.freshness_seconds),
             "WEBHOOK_AUTH": "bearer",
             "WEBHOOK_TOKEN": self._token,
             "HOST": "127.0.0.1",

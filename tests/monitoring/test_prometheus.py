@@ -1,42 +1,41 @@
-"""A real Prometheus scrapes the webhook and a search server, and tells when the batch has stopped."""
+"""A real Prometheus scrapes the local stack, and tells when the batch has stopped."""
 
 from __future__ import annotations
 
+import json
 import subprocess
-import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, TypeVar
 
 import httpx
-import uvicorn
+import pyarrow as pa
+import pytest
 import yaml
-from starlette.types import ASGIApp
+from pyarrow import parquet
 
-from cd_webhook.cluster import Object
-from cd_webhook.delivery.watcher import Watcher
-from cd_webhook.filters import Filters
-from cd_webhook.http.app import Dependencies, create_app
-from cd_webhook.telemetry.index_figures import BuildTimes, figures
-from cd_webhook.telemetry.metrics import Metrics
+from cd_webhook.pod_client import address_of
+from embedding_batch.batch import run
+from embedding_batch.command_line.reading import read_command
+from local_stack.delivery import DeliveryPolicy
 from local_stack.processes import free_port
+from local_stack.stack import LocalStack, StackOptions
+from model_repository.bucket.gcs_store import GcsStore
 from model_repository.clock import SystemClock
-from model_repository.names import IndexPrefix
-from tests import builds
-from tests.cd_webhook.webhook_scene import Scene, request
 from tests.monitoring.test_rules import PANELS
-from tests.search_server.conftest import Server, make_build
 
 T = TypeVar("T")
 
 RULES = Path(__file__).resolve().parents[2] / "monitoring" / "rules.yaml"
-TARGET = timedelta(seconds=5)
+INDEX, ENVIRONMENT = "home-store", "local"
+TARGET = timedelta(hours=1)
 
 
-def until(ask: Callable[[], T | None], seconds: float = 90) -> T:
+def until(ask: Callable[[], T | None], seconds: float = 300) -> T:
     """What is asked for, once it is there: generous, so that it doesn't matter how fast the machine is."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:
@@ -47,36 +46,8 @@ def until(ask: Callable[[], T | None], seconds: float = 90) -> T:
     raise AssertionError(f"not within {seconds} s")
 
 
-def webhook(scene: Scene) -> ASGIApp:
-    """The webhook's application, which looks at its cluster all the time, with a freshness target of seconds."""
-    metrics = Metrics("test", SystemClock(), TARGET)
-    times = BuildTimes(scene.store, scene.delivery.log)
-
-    def saw(deployments: Sequence[Object]) -> None:
-        indexes = list(figures(deployments))
-        metrics.saw(indexes, times.of({it.build for it in indexes if it.build}), {})
-
-    filters = Filters(
-        environment="test", cluster=scene.cluster, store=scene.store, clock=scene.clock, log=scene.delivery.log
-    )
-    watcher = Watcher(scene.delivery, sweep_seconds=0.2, on_sweep=saw)
-    return create_app(Dependencies("", lambda _: "anyone", scene.delivery, filters, watcher, metrics, list))
-
-
 @contextmanager
-def served(app: ASGIApp) -> Iterator[int]:
-    port = free_port()
-    server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=port, log_level="warning"))
-    thread = threading.Thread(target=server.run, daemon=True)
-    thread.start()
-    until(lambda: server.started or None)
-    yield port
-    server.should_exit = True
-    thread.join(30)
-
-
-@contextmanager
-def prometheus(folder: Path, targets: dict[str, int]) -> Iterator[httpx.Client]:
+def prometheus(folder: Path, targets: dict[str, str]) -> Iterator[httpx.Client]:
     """Prometheus with the rules of `monitoring/`, their times scaled to seconds."""
     rules = yaml.safe_load(RULES.read_text())
     for group in rules["groups"]:
@@ -86,8 +57,8 @@ def prometheus(folder: Path, targets: dict[str, int]) -> Iterator[httpx.Client]:
                 rule["for"] = "2s"
     (folder / "rules.yaml").write_text(yaml.safe_dump(rules))
     jobs = [
-        {"job_name": name, "static_configs": [{"targets": [f"127.0.0.1:{port}"], "labels": {"namespace": "shop"}}]}
-        for name, port in targets.items()
+        {"job_name": name, "static_configs": [{"targets": [address], "labels": {"namespace": "shop"}}]}
+        for name, address in targets.items()
     ]
     config = {"global": {"scrape_interval": "1s"}, "rule_files": ["rules.yaml"], "scrape_configs": jobs}
     (folder / "prometheus.yaml").write_text(yaml.safe_dump(config))
@@ -130,38 +101,65 @@ def value(client: httpx.Client, query: str) -> float | None:
     return float(result[0]["value"][1]) if result else None
 
 
-def commit(scene: Scene, generation: int) -> datetime:
-    """A batch publishes a build, and commits it; returns when the build was made."""
-    made = SystemClock().now()
-    builds.publish_build(scene.store, IndexPrefix("home-store", f"b{generation}"), created=made)
-    scene.deliver(request(generation))
-    scene.look_until_finished()
-    return made
+@dataclass
+class Batch:
+    """Somebody's job, which indexes the same few vectors again and again."""
+
+    stack: LocalStack
+    store: GcsStore
+    folder: Path
+
+    def commit(self, build: str, made: datetime) -> None:
+        """Run as if it were that time; returns once the commit has its receipt. Raises what the batch does."""
+        vectors = [[float(number == place) for place in range(16)] for number in range(16)]
+        items = [f"item-{number}" for number in range(16)]
+        table = pa.table({"id": items, "category": ["chairs"] * 16, "vector": vectors})
+        parquet.write_table(table, self.folder / "vectors.parquet")
+        arguments = ["index", "--vectors", str(self.folder / "vectors.parquet"), "--cache", str(self.folder / "cache")]
+        arguments += ["--index", INDEX, "--environment", ENVIRONMENT, "--build", build]
+        config = read_command(arguments, self.stack.variables(), made)
+        generation = run(config, self.store, made, lambda _: None)["generation"]
+        receipt = f"deployments/{ENVIRONMENT}/{INDEX}/{generation}.json"
+        until(lambda: self.store.stat(receipt))
+        said = json.loads(self.store.read(receipt, limit=2**16).data)
+        assert said["outcome"] == "served", said
 
 
-def test_a_batch_that_stops_is_told_and_forgotten_once_it_commits_again(tmp_path: Path) -> None:
-    scene = Scene()
-    pod = Server(make_build(tmp_path / "current").environment())
-    pod.start()
-    try:
-        pod.wait_ready()
-        made = commit(scene, 1)
-        with (
-            served(webhook(scene)) as port,
-            prometheus(tmp_path, {"webhook": port, "pods": pod.probe_port}) as asked,
-        ):
-            stale = until(lambda: firing(asked).get("IndexpushIndexStale"))
-            assert stale["labels"]["index"] == "home-store"
-            assert datetime.fromisoformat(stale["activeAt"][:19] + "+00:00") >= made + TARGET - timedelta(seconds=1)
-            until(lambda: value(asked, "indexpush_search_ready == 1"))
-            assert set(firing(asked)) == {"IndexpushIndexStale"}
-            for query in PANELS.values():
-                answer = asked.get("/query", params={"query": query.replace("$environment", "test")})
-                assert answer.status_code == 200, answer.text
+@pytest.fixture
+def batch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Batch]:
+    options = StackOptions(
+        environment=ENVIRONMENT,
+        delivery=DeliveryPolicy(duplicates=0.0),
+        freshness_seconds=round(TARGET.total_seconds()),
+    )
+    with LocalStack(tmp_path / "stack", options) as stack:
+        monkeypatch.setenv("STORAGE_EMULATOR_HOST", stack.bucket_url)
+        yield Batch(stack, GcsStore(options.bucket), tmp_path)
 
-            age = f"indexpush_index_age_seconds < {TARGET.seconds}"
-            commit(scene, 2)
-            until(lambda: value(asked, age))
-            until(lambda: None if firing(asked) else True)
-    finally:
-        pod.stop()
+
+def pod_address(stack: LocalStack) -> str | None:
+    return next((address_of(pod, "probes") for pod in stack.cluster.pods(INDEX)), None)
+
+
+@pytest.mark.timeout(1200)
+def test_a_batch_that_stops_is_told_and_forgotten_once_it_commits_again(batch: Batch, tmp_path: Path) -> None:
+    made = SystemClock().now() - TARGET + timedelta(seconds=30)  # an hour, most of which has passed
+    batch.commit("first", made)
+    targets = {
+        "webhook": batch.stack.webhook_url.removeprefix("http://"),
+        "pods": until(lambda: pod_address(batch.stack)),
+    }
+    with prometheus(tmp_path, targets) as asked:
+        stale = until(lambda: firing(asked).get("IndexpushIndexStale"))
+        assert (stale["labels"]["index"], stale["labels"]["environment"]) == (INDEX, ENVIRONMENT)
+        assert datetime.fromisoformat(stale["activeAt"][:19] + "+00:00") >= made + TARGET - timedelta(seconds=1)
+        until(lambda: value(asked, "indexpush_search_ready == 1"))
+        until(lambda: value(asked, f'indexpush_rollouts_total{{index="{INDEX}",outcome="served"}} == 1'))
+        assert set(firing(asked)) == {"IndexpushIndexStale"}
+        for query in PANELS.values():
+            answer = asked.get("/query", params={"query": query.replace("$environment", ENVIRONMENT)})
+            assert answer.status_code == 200, answer.text
+
+        batch.commit("second", SystemClock().now())
+        until(lambda: value(asked, f"indexpush_index_age_seconds < {TARGET.total_seconds()}"))
+        until(lambda: None if firing(asked) else True)
