@@ -54,9 +54,11 @@ def observe(
     lasting: list[Incident] = []
     for code, detail in found.items():
         incident = replace(known.get(code, Incident(code, "", now)), detail=_printable(detail))
-        if not incident.told and now - incident.since >= patience:
-            incident = replace(incident, told=True)
-            lasting.append(incident)
+        if not incident.told:
+            # not later than now: a clock that was ahead when it was met must not keep people from being told
+            since = min(incident.since, now)
+            incident = replace(incident, since=since, told=now - since >= patience)
+            lasting += [incident] if incident.told else []
         after.append(incident)
     over = [each for each in before if looked_for(each.code) and each.code not in found and each.told]
     return Observation(tuple(sorted(after, key=lambda each: each.code)), tuple(lasting), tuple(over))

@@ -44,7 +44,7 @@ class ClockedStore(MemoryStore):
 
 @dataclass
 class Scene:
-    """sinks: where people are told; empty: Slack alone."""
+    """sinks: where people are told; empty: Slack alone. ahead: so much the function's clock is, before all others."""
 
     slack: SlackServer
     clock: FakeClock = field(default_factory=FakeClock)
@@ -52,6 +52,7 @@ class Scene:
     channel: str = CHANNEL
     patience: timedelta = timedelta(minutes=30)
     sinks: list[Sink] = field(default_factory=list)
+    ahead: timedelta = timedelta(0)
     log: io.StringIO = field(default_factory=io.StringIO)
 
     def __post_init__(self) -> None:
@@ -64,7 +65,8 @@ class Scene:
     def handle(self, event: Event, store: Store | None = None) -> None:
         """An instance that was started for this event alone."""
         sinks = self.sinks or [self.sink()]
-        handler = Handler(store or self.store, lambda _subject: sinks, self.clock, self.patience)
+        own = FakeClock(self.clock.now() + self.ahead)
+        handler = Handler(store or self.store, lambda _subject: sinks, own, self.patience)
         handler.handle(event, Log(stream=self.log))
 
     def look(self, store: Store | None = None) -> None:

@@ -48,6 +48,8 @@ TABLE = [
     Case("told already: done", told("a", DONE), said("a", DONE), []),
     Case("told already: done long ago", told("a", DONE, ago=99 * HOUR), said("a", DONE), []),
     Case("told already: bad", told("a", BAD), said("a", BAD), []),
+    Case("told already: bad, by a clock that was ahead", told("a", BAD, ago=-HOUR / 2), said("a", BAD), []),
+    Case("and far ahead", told("a", BAD, ago=-99 * HOUR), said("a", BAD), [(REPLY, "Still")]),
     Case("it rolls out", told("a", OPEN), said("b", OPEN), [(UPDATE, "b")]),
     Case("it serves", told("a", OPEN), said("b", DONE), [(UPDATE, "b")]),
     Case("it was undone", told("a", OPEN), said("b", BAD), [(ALARM, "b"), (UPDATE, "b")]),

@@ -56,6 +56,20 @@ def test_a_fault_on_the_way_leaves_no_receipt_and_is_told_when_it_lasts_and_when
     assert len(scene.webhook.asked) >= 1
 
 
+def test_a_fault_that_was_met_by_a_clock_ahead_of_ours_is_told_when_it_lasts(scene: Scene) -> None:
+    scene.publish()
+    scene.commit()
+    scene.webhook.failure = FAULTS[0]
+    scene.clock.sleep(86400)
+    look(scene)
+    scene.clock.sleep(-86400)
+    look(scene)
+    assert told(scene) == []
+    scene.clock.sleep(300)
+    look(scene)
+    assert told(scene) == [("fault", "webhook-setup", "")]
+
+
 def test_what_could_not_be_told_is_told_by_the_next_look(scene: Scene) -> None:
     scene.publish()
     scene.commit()

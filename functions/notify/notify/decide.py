@@ -91,7 +91,8 @@ def _of_statement(told: Told | None, statement: Statement, now: datetime) -> Ite
 
 
 def _due(told: Told, now: datetime) -> Iterator[Step]:
-    if told.stage is Stage.BAD and now - told.repeated >= interval(told.repeats):
+    # of either sign: a clock that was ahead when it was told must not keep it from being told again
+    if told.stage is Stage.BAD and abs(now - told.repeated) >= interval(told.repeats):
         text = f"Still so, since {told.at:%Y-%m-%d %H:%M} UTC:\n{told.text}"
         after = replace(told, repeats=told.repeats + 1, repeated=now)
         yield Step(Kind.REPLY, f"{told.key} {told.stage} {after.repeats}", text, after)

@@ -13,7 +13,7 @@ from model_repository.errors import DocumentMalformed, GenerationConflict, Objec
 from model_repository.telemetry.log import Log
 from notify.decide import Step, decide, remember
 from notify.look import look
-from notify.sinks.sink import Sink, SinkBusy
+from notify.sinks.sink import LONGEST_PAUSE, Sink, SinkBusy
 from notify.state import STATE_LIMIT, State, Told, format_state, parse_state
 from notify.statements import Report, statements
 from notify.subject import Subject
@@ -100,10 +100,27 @@ class Teller:
         except ObjectMissing:
             return State(), 0
         try:
-            return parse_state(stored.data, name), stored.generation
+            return self._by_its_clock(parse_state(stored.data, name), name), stored.generation
         except DocumentMalformed as error:  # by hand, or of a newer release: nothing is told twice for that
             log.error(f"{error}; delete it, and what is live is told anew", code=error.code)
             raise
+
+
+    def _by_its_clock(self, state: State, name: str) -> State:
+        """The record, whose moments in doubt are not after it was written by the bucket's clock.
+
+        That of whoever wrote it may have been ahead: nobody waits for such a clock, and a message that it dated before
+        it was told is found.
+        """
+        info = self.store.stat(name) if state.busy_until or state.unsure_since else None
+        if info is None:
+            return state
+        busy, unsure = state.busy_until, state.unsure_since
+        return replace(
+            state,
+            busy_until=busy and min(busy, info.updated + timedelta(seconds=LONGEST_PAUSE)),
+            unsure_since=unsure and min(unsure, info.updated),
+        )
 
 
 def _renamed(step: Step, told: Mapping[str, Told]) -> Step:

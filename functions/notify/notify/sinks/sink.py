@@ -37,12 +37,12 @@ class SinkSilent(SinkUnavailable):
 
 
 _PAUSE = 30.0
-_LONGEST_PAUSE = 3600.0
+LONGEST_PAUSE = 3600.0
 
 
 def asked_seconds(retry_after: str) -> float:
     """How long a sink asks to be left alone by its ``Retry-After``: an hour at most, 30 s where that says no number."""
-    return min(float(retry_after), _LONGEST_PAUSE) if retry_after.isdecimal() else _PAUSE
+    return min(float(retry_after), LONGEST_PAUSE) if retry_after.isdecimal() else _PAUSE
 
 
 class Sink(Protocol):
