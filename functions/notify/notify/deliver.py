@@ -105,7 +105,6 @@ class Teller:
             log.error(f"{error}; delete it, and what is live is told anew", code=error.code)
             raise
 
-
     def _by_its_clock(self, state: State, name: str) -> State:
         """The record, whose moments in doubt are not after it was written by the bucket's clock.
 
