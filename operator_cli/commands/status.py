@@ -18,7 +18,6 @@ from model_repository.errors import AccessDenied, DocumentMalformed, ObjectMissi
 from model_repository.names import SHADOW, Target, environment_incidents_name
 from model_repository.repository import COMMITS, CommitObject, list_commits, read_live_commit
 from operator_cli.live import (
-    RECEIPTS_READ,
     Live,
     UnreadableReceipt,
     address_or_none,
@@ -152,10 +151,11 @@ def held_generation(store: Store, target: Target) -> int:
 def served_at(store: Store, target: Target, moment: datetime) -> tuple[Receipt | None, Receipt | None]:
     """What served at a moment, as far as receipts say, and what served after it; None: nothing that is known.
 
-    Raises `CommitMissing` as `history` does.
+    Reads receipts until it is found, however many came since. Raises `CommitMissing` as `history` does.
     """
+    history(store, target, 1)
     after: Receipt | None = None
-    for receipt in history(store, target, RECEIPTS_READ):
+    for receipt in receipts(store, target):
         if not isinstance(receipt, Receipt) or receipt.outcome is not Outcome.SERVED:
             continue
         if receipt.finished <= moment:

@@ -9,6 +9,8 @@ import pytest
 
 from model_repository.documents.receipts.receipt import Outcome
 from model_repository.names import Target
+from model_repository.repository import write_receipt
+from operator_cli.live import RECEIPTS_READ
 from tests import builds
 from tests.operator_cli.conftest import Operator
 
@@ -63,6 +65,14 @@ def test_what_served_at_a_moment_is_known_from_receipts(
     assert (build("served"), build("next")) == (expected, after)
     text = served("history", "clothing", "--at", moment).out
     assert (f"indexes/clothing/{expected}" if expected else "no receipt says what served") in text
+
+
+def test_what_served_is_known_however_many_commits_came_since(served: Operator) -> None:
+    since = builds.NOW + timedelta(hours=5)
+    for generation in range(1, RECEIPTS_READ + 1):
+        write_receipt(served.store, builds.receipt(generation, served.target, started=since, finished=since))
+    found = served("history", "clothing", "--at", builds.NOW.isoformat(), "--output", "json").value
+    assert found["served"]["by"] == "person-b1"
 
 
 def test_a_time_that_is_none_is_refused_and_one_without_a_zone_is_utc(served: Operator) -> None:
