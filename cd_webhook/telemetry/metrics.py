@@ -14,7 +14,7 @@ from prometheus_client.registry import Collector
 from cd_webhook.telemetry.index_figures import IndexFigures
 from model_repository.clock import Clock
 from model_repository.documents.receipts.filter_receipt import FilterReceipt
-from model_repository.documents.receipts.receipt import Receipt
+from model_repository.documents.receipts.receipt import Outcome, Receipt
 from model_repository.names import IndexPrefix
 
 _SECONDS = (1, 2, 5, 10, 20, 40, 80, 160, 320, 640, 1280)
@@ -90,6 +90,9 @@ class Metrics:
         made: when builds were made, where that is known. held: since when indexes are on hold, of those that are.
         """
         self._cluster.indexes, self._cluster.made, self._cluster.held = tuple(indexes), made, held
+        for it in self._cluster.indexes:
+            for outcome in Outcome:  # from 0 on: Prometheus' increase() doesn't count what a series begins with
+                self._rollouts.labels(it.index, outcome.value)
         self._cluster.seen = self._cluster.seconds()
 
     def text(self, watching: int) -> bytes:

@@ -18,7 +18,7 @@ from cd_webhook.telemetry.index_figures import IndexFigures
 from cd_webhook.telemetry.metrics import Metrics
 from model_repository.documents.commit import LONGEST_HOLD
 from model_repository.documents.receipts.receipt import Outcome
-from model_repository.names import IndexPrefix
+from model_repository.names import IndexPrefix, Target
 from search_server.metrics import Pull, Serving, exposition
 from search_server.processes.pod import PodState
 from tests import builds
@@ -125,6 +125,14 @@ def test_figures_tell_how_long_ago_it_was_when_they_are_asked_for() -> None:
     assert 'indexpush_sweep_age_seconds{environment="test"} 0.0' in metrics.text(0).decode().splitlines()
     metrics.ready(datetime(2026, 1, 1, tzinfo=UTC), datetime(2026, 1, 1, 0, 0, 7, tzinfo=UTC))
     assert "indexpush_commit_to_ready_seconds_sum 7.0" in metrics.text(0).decode().splitlines()
+
+
+def test_the_first_undo_of_an_index_is_an_increase() -> None:
+    metrics = Metrics("test", FakeClock())
+    metrics.saw([IndexFigures("chairs", None, None, 2, 2, 0)], {}, {})
+    assert 'indexpush_rollouts_total{index="chairs",outcome="undone"} 0.0' in metrics.text(0).decode().splitlines()
+    metrics.ended(builds.receipt(target=Target("test", "chairs"), outcome=Outcome.UNDONE))
+    assert 'indexpush_rollouts_total{index="chairs",outcome="undone"} 1.0' in metrics.text(0).decode().splitlines()
 
 
 def test_a_clock_that_is_set_back_makes_no_age_negative_and_no_sum_smaller() -> None:
