@@ -134,6 +134,7 @@ class Filters:
             for pod in self.cluster.all_pods()
             if (pod["metadata"].get("labels") or {}).get(INSTANCE) in (index, f"{index}{SHADOW}")
             and not pod["metadata"].get("deletionTimestamp")
+            and (pod.get("status") or {}).get("phase") != "Failed"  # its address may be another's by now
         ]
 
     def _tell(self, pod: Object, generation: int) -> Told | int:

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from cd_webhook.canary import limit as canary_limit
 from cd_webhook.canary import so_far
 from cd_webhook.cluster import Cluster, Object, name_of
+from cd_webhook.delivery.observed import ends_by
 from cd_webhook.rules.drift import changes, differences
 from cd_webhook.rules.pods import is_ready
-from cd_webhook.rules.rollout import Served, judge, longest, new_pods
+from cd_webhook.rules.rollout import Served, judge, new_pods
 from cd_webhook.state import NEVER, Deployed, Rollout, read_deployed
 from manifests.metadata import COMMIT_GENERATION, INDEX_PREFIX, INSTANCE, canary_name, deployment_selector, is_canary
 from model_repository.deployment import DeploymentRequest
@@ -88,13 +88,7 @@ def _drift(deployed: Deployed, spec: Object) -> list[str]:
 
 
 def _late_from(live: Object, deployed: Deployed) -> str | None:
-    return format_moment(_ends_by(live, deployed)) if deployed.pending else None
-
-
-def _ends_by(live: Object, deployed: Deployed) -> datetime:
-    """When a rollout that goes on should have ended at the latest."""
-    limit = longest(live["spec"]) if deployed.trial is None else canary_limit(deployed.trial)
-    return max(deployed.started, deployed.promoted or NEVER) + limit
+    return format_moment(ends_by(live, deployed)) if deployed.pending else None
 
 
 def _canary(canary: Object | None, pods: list[Object]) -> str:
@@ -192,7 +186,7 @@ def _describe_rollout(
         "generation": str(deployed.generation),
         "canary": deployed.trial is not None,
         "seconds": _seconds(now - since),
-        "given_up_in": _seconds(_ends_by(live, deployed) - now),
+        "given_up_in": _seconds(ends_by(live, deployed) - now),
         "pods": {
             "wanted": wanted,
             "ready": sum(is_ready(pod) for pod in new_pods(rolling_out["spec"], mine)) if rolling_out else 0,

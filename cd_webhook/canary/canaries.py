@@ -74,7 +74,7 @@ class Canaries:
                 self._log.info(f"promoted: {request.index_prefix}: {sentence}", **about)
                 return live, Step(finished=False, sentence=sentence, version=version_of(live))
             case Aborted(failed, figures):
-                noted = changed(live, plan.aborted(deployed, failed, figures, now))
+                noted = changed(live, plan.aborted(deployed, live, failed, figures, now))
                 live = self._cluster.mark(index, noted, resource_version=version_of(live))
                 self._log.error(f"aborted: {request.index_prefix}: {failed.sentence}", code=failed.code, **about)
                 self.remove(index)
@@ -107,13 +107,14 @@ class Canaries:
         figures = comparison.figures if comparison else None
         if watched > limit(trial):
             return undecided(figures)
-        wanted = canary_of(with_annotations(live, build_annotations(request), trial.spec), trial.rules.replicas)
-        canary = self._cluster.deployment(name_of(wanted))
+        name = canary_name(index)
+        canary = self._cluster.deployment(name)
         if canary is not None and not is_ours(canary):
-            return Aborted(Failed("not-ours", _FOREIGN.format(name_of(wanted))), figures)
+            return Aborted(Failed("not-ours", _FOREIGN.format(name)), figures)
         if canary is None or read_deployed(canary).generation != request.generation:
-            return self._make(wanted, canary, live)
-        pods = self._cluster.pods(name_of(wanted))
+            wanted = with_annotations(live, build_annotations(request), trial.spec)
+            return self._make(canary_of(wanted, trial.rules.replicas), canary, live)
+        pods = self._cluster.pods(name)
         verdict = judge(canary, pods, watched=watched)
         if isinstance(verdict, Failed):
             return Aborted(Failed(verdict.code, f"canary: {verdict.sentence}"), figures)

@@ -121,23 +121,25 @@ class Comparison:
         self._started = started
         self._canary, self._stable = _Track(canary, find_hidden), _Track(stable, find_hidden)
         self._restarts: dict[str, tuple[int, int]] = {}
+        self._were_ready: set[str] = set()
+        """Pods of the canary."""
         self._scraped: datetime | None = None
         self._round = 0
 
     def ask(self, canary: Sequence[Object], stable: Sequence[Object], now: datetime) -> CanaryFigures:
         """Ask every pod once more; gives all figures so far.
 
-        A canary's pod that isn't ready counts as if it had failed to answer; a stable one is passed over, as the
-        Service does.
+        A canary's pod that isn't ready any more counts as if it had failed to answer. One that gets ready, in the place
+        of one that a node lost, is passed over, as the Service does; so is a stable one.
         """
         scrape = self._scraped is None or now - self._scraped >= _SCRAPE_EVERY
         if scrape:
             self._scraped = now
         for pod in canary[:_MOST_PODS]:
             self._note_restarts(pod)
-            self._ask_pod(self._canary, pod, scrape=scrape, must_be_ready=True)
+            self._ask_pod(self._canary, pod, scrape=scrape)
         for pod in stable[:_MOST_PODS]:
-            self._ask_pod(self._stable, pod, scrape=scrape, must_be_ready=False)
+            self._ask_pod(self._stable, pod, scrape=scrape)
         self._canary.pods = max(self._canary.pods, len(canary))
         self._stable.pods = max(self._stable.pods, sum(is_ready(pod) for pod in stable))
         self._round += 1
@@ -157,15 +159,17 @@ class Comparison:
         name, found = str(pod["metadata"]["name"]), sum(int(status.get("restartCount") or 0) for status in ours)
         first, _ = self._restarts.get(name, (found, found))
         self._restarts[name] = first, found
+        if is_ready(pod):
+            self._were_ready.add(name)
 
-    def _ask_pod(self, track: _Track, pod: Object, *, scrape: bool, must_be_ready: bool) -> None:
+    def _ask_pod(self, track: _Track, pod: Object, *, scrape: bool) -> None:
         if not track.questions:
             return
         start = self._round * _QUESTIONS
         asked = [track.questions[place % len(track.questions)] for place in range(start, start + _QUESTIONS)]
         address = address_of(pod) if is_ready(pod) else None
         if address is None:
-            if must_be_ready:
+            if pod["metadata"]["name"] in self._were_ready:
                 track.add(asked, [NO_REPLY] * len(asked))
             return
         paths = [question.path for question in asked]

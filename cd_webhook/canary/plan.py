@@ -27,7 +27,6 @@ def promoted(before: Deployed, trial: Trial, figures: CanaryFigures, now: dateti
     )
 
 
-def aborted(before: Deployed, failed: Failed, figures: CanaryFigures | None, now: datetime) -> Deployed:
-    """The state when the canary was worse; the pods that serve were never touched."""
-    good = before.last_good
-    return given_up(before, failed, serves_on(good) if good else "what served serves on", figures, now)
+def aborted(before: Deployed, live: Object, failed: Failed, figures: CanaryFigures | None, now: datetime) -> Deployed:
+    """The state when the canary was worse; the pods that serve, those of the Deployment `live`, were never touched."""
+    return given_up(before, failed, serves_on(before.last_good, live), figures, now)

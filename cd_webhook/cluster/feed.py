@@ -1,8 +1,8 @@
 """Notices that a Deployment or one of its pods changed: two watches for a whole namespace, whatever is watched for.
 
 A watch ends by itself every few minutes, breaks, or is told that its version is too old (410 Gone). It is taken up
-where it was (bookmarks keep that place recent); where that can't be, the list is read anew and everything counts as
-changed.
+where it was (bookmarks keep that place recent); where that can't be, or one that said nothing broke, the list is read
+anew and everything counts as changed.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ from http import HTTPStatus
 from cd_webhook.cluster.api import Expired, KubernetesApi
 from cd_webhook.cluster.interface import ClusterUnavailable
 from manifests.metadata import INSTANCE
-from model_repository.errors import DeliveryError
 from model_repository.telemetry.log import Log
 
 _SERVER_SECONDS = 240
@@ -68,15 +67,15 @@ class ChangeFeed:
     def _follow_forever(self, path: str) -> None:
         version, failures = "", 0
         while True:
-            begun = time.monotonic()
+            begun, began_at = time.monotonic(), ""
             try:
-                version = version or self._list(path)
+                began_at = version = version or self._list(path)
                 for version in self._versions(path, version):  # noqa: B007, B020 - kept for the next watch
                     pass
             except Expired:
                 version = ""
             except Exception as error:  # noqa: BLE001 - the feed must outlive whatever happens
-                if not isinstance(error, DeliveryError):
+                if version == began_at:  # a cluster that was restored from a backup is silent until it gets there again
                     version = ""
                 self._log.warning(f"watch of {path}: {error}; taking it up again", failures=failures)
                 self._note_everything()  # something may be missed meanwhile: whoever waits shall look

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any, ClassVar, Protocol
 
-from model_repository.errors import PermanentError, TransientError
+from model_repository.errors import SetupFault, TransientError
 
 Object = dict[str, Any]
 
@@ -41,8 +41,11 @@ class BeingDeleted(ClusterUnavailable):
     code: ClassVar[str] = "being-deleted"
 
 
-class ClusterRefused(PermanentError):
-    """The cluster understood, and said no: the object is invalid."""
+class ClusterRefused(SetupFault):
+    """The cluster understood, and said no: a policy of its own, or values that make no valid object.
+
+    Nothing of that follows from a commit or its build, so it passes when somebody mends it.
+    """
 
     code: ClassVar[str] = "cluster-refused"
 

@@ -17,7 +17,7 @@ from typing import ClassVar
 from cd_webhook.canary import Canaries, tried_out
 from cd_webhook.cluster import BeingDeleted, Cluster, ClusterRefused, Conflict, Object, name_of, version_of
 from cd_webhook.delivery.ensure import ensure, owned
-from cd_webhook.delivery.observed import Observed
+from cd_webhook.delivery.observed import Observed, ends_by
 from cd_webhook.delivery.receipts import Receipts
 from cd_webhook.delivery.step import Step
 from cd_webhook.rules import plan
@@ -34,9 +34,9 @@ from cd_webhook.rules.decide import (
     check_addressee,
     decide,
 )
-from cd_webhook.rules.rollout import Failed, Progressing, Served, judge
+from cd_webhook.rules.pods import is_ready
+from cd_webhook.rules.rollout import Failed, Progressing, Served, judge, new_pods
 from cd_webhook.state import Deployed, Rollout, Trial, changed, format_receipts, read_deployed
-from cd_webhook.state.annotations import LAST_GOOD_MANIFEST
 from cd_webhook.telemetry import spans
 from manifests.metadata import MANAGER, is_ours
 from manifests.render import Rendered
@@ -52,6 +52,8 @@ from model_repository.telemetry.spans import note, span, traceparent
 
 _TRIES = 25
 """How often a decision is made anew when others write meanwhile; a busy rollout changes its status often."""
+_LATE = timedelta(minutes=30)
+"""After its end a rollout holds back nobody who waits for it; clocks of two machines differ by less."""
 _MOST_OWED = 50
 _MOST_OWED_BYTES = 96 * 1024
 """Of receipts; they stand in an annotation beside four specs, and Kubernetes takes 256 KiB of those in all."""
@@ -221,7 +223,8 @@ class Delivery:
             live_generation,
             exists=live is not None,
             foreign=live is not None and not is_ours(live),
-            serving=_ready(live),
+            serving=plan.ready_pods(live),
+            late=live is not None and _is_late(live, deployed, self.clock.now()),
             canary=None if is_shadow else self.canaries.rules,
         )
 
@@ -276,11 +279,14 @@ class Delivery:
             deployed = replace(deployed, accepted=live["spec"])
             live = self._mark(live, deployed)
         watched = self.observed.watched(name, deployed, now)
-        if deployed.rollout is Rollout.CANARY:
-            live, step = self.canaries.advance(live, deployed, watched, now)
-        else:
-            self.canaries.remove(name)
-            live, step = self._advance(live, deployed, watched, now)
+        try:
+            if deployed.rollout is Rollout.CANARY:
+                live, step = self.canaries.advance(live, deployed, watched, now)
+            else:
+                self.canaries.remove(name)
+                live, step = self._advance(live, deployed, watched, now)
+        except ClusterRefused as error:  # such as a policy: what it keeps from ending keeps nothing else waiting
+            step = Step(finished=False, sentence=str(error))
         self.observed.looked(name)
         if step.finished:
             self.observed.forget(name)
@@ -293,33 +299,37 @@ class Delivery:
         if deployed.rollout is not Rollout.IN_PROGRESS:
             return live, Step(finished=True, sentence=deployed.rollout.value)
         request = plan.newest_of(deployed)
-        verdict = judge(live, self.cluster.pods(name_of(live)), watched=watched)
+        pods = self.cluster.pods(name_of(live))
+        verdict = judge(live, pods, watched=watched)
         match verdict:
             case Progressing(sentence):
                 return live, Step(finished=False, sentence=sentence, version=version_of(live))
             case Served(sentence):
                 live = self._mark(live, plan.served(deployed, live, now))
                 self.log.info(f"{request.index_prefix} serves", **_fields(request))
+            case Failed(_, sentence) if not deployed.last_good_spec and any(
+                map(is_ready, new_pods(live["spec"], pods))
+            ):
+                # It serves with some of its pods, and nothing is known that could serve instead.
+                said = f"{sentence}; nothing says what served before, so its pods that are ready serve on"
+                return live, Step(finished=False, sentence=said, version=version_of(live))
             case Failed(code, sentence):
                 live = self._undo(live, deployed, verdict, now)
                 self.log.error(f"undone: {request.index_prefix}: {sentence}", code=code, **_fields(request))
         return live, Step(finished=True, sentence=sentence)
 
     def _undo(self, live: Object, deployed: Deployed, failed: Failed, now: datetime) -> Object:
-        if deployed.last_good_spec is None and (deployed.last_good or _ready(live)):
+        if deployed.last_good_spec is None and (deployed.last_good or plan.ready_pods(live)):
             # Pods serve, and what they served with isn't known: to stop them would be worse than to leave them.
-            why = f"nothing says what served before (the annotation {LAST_GOOD_MANIFEST} is gone), so it stays as it is"
-            return self._mark(live, plan.not_undone(deployed, failed, why, now))
-        try:
-            state = plan.undone(deployed, live, failed, now)
-            if deployed.last_good is None and deployed.waiting is None:
-                state = replace(state, waiting=self._restoring(name_of(live), plan.newest_of(deployed)))
-            after = plan.deployment_of(live, state)
-            if deployed.last_good_spec is not None:
-                after["spec"] = plan.as_scaled(after["spec"], deployed, live)
-            return self._apply(after, live)
-        except ClusterRefused as error:  # such as a policy that came after what served last
-            return self._mark(live, plan.not_undone(deployed, failed, f"the cluster refused the undo: {error}", now))
+            why = "what serves stays as it is, for nothing says what served before; commit a good build"
+            return self._mark(live, plan.given_up(deployed, failed, why, deployed.figures, now))
+        state = plan.undone(deployed, live, failed, now)
+        if deployed.last_good is None and deployed.waiting is None:
+            state = replace(state, waiting=self._restoring(name_of(live), plan.newest_of(deployed)))
+        after = plan.deployment_of(live, state)
+        if deployed.last_good_spec is not None:
+            after["spec"] = plan.as_scaled(after["spec"], deployed, live)
+        return self._apply(after, live)
 
     def _restoring(self, index: str, failed: DeploymentRequest) -> DeploymentRequest | None:
         """The request for what served before the Deployment was lost, in place of `failed`; None: nothing did."""
@@ -332,7 +342,7 @@ class Delivery:
     def _take_up(self, live: Object) -> Step | None:
         """Deliver what waits, once nothing goes on any more; None: nothing does, or not yet."""
         deployed = read_deployed(live)
-        if deployed.waiting is None or deployed.pending:
+        if deployed.waiting is None or (deployed.pending and not _is_late(live, deployed, self.clock.now())):
             return None
         sentence = ""
         with suppress(PermanentError):  # one that is rejected has its receipt, and was told of
@@ -360,9 +370,8 @@ def _affordable(decision: Decision, before: Deployed, target: Target) -> Decisio
     return decision
 
 
-def _ready(live: Object | None) -> int:
-    """How many pods of a Deployment are ready, of whatever build."""
-    return int(((live or {}).get("status") or {}).get("readyReplicas") or 0)
+def _is_late(live: Object, deployed: Deployed, now: datetime) -> bool:
+    return deployed.pending and now > ends_by(live, deployed) + _LATE
 
 
 def _existing(live: Object | None) -> Object:

@@ -10,7 +10,10 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
-from cd_webhook.state import Deployed
+from cd_webhook.canary import limit as canary_limit
+from cd_webhook.cluster import Object
+from cd_webhook.rules.rollout import longest
+from cd_webhook.state import NEVER, Deployed
 
 _LONGEST_GAP = timedelta(seconds=60)
 """Between two looks; of a longer one, the rest wasn't watched."""
@@ -24,6 +27,12 @@ class _Rollout:
     watched: timedelta
     last_look: datetime
     whole: bool = False
+
+
+def ends_by(live: Object, deployed: Deployed) -> datetime:
+    """When a rollout that goes on should have ended at the latest, by the clock of whoever began it."""
+    limit = longest(live["spec"]) if deployed.trial is None else canary_limit(deployed.trial)
+    return max(deployed.started, deployed.promoted or NEVER) + limit
 
 
 class Observed:

@@ -17,7 +17,7 @@ class Situation:
     deployed: what the cluster was last asked for. exists: there is a Deployment of that name; foreign: it isn't this
     project's.
     live_generation: of the commit object, read from the bucket after the Deployment was; None: there is no commit.
-    serving: how many pods are ready, of whatever build.
+    serving: how many pods are ready, of whatever build. late: what goes on should have ended by now.
     canary: the rules by which the environment wants new builds tried out first; None: it doesn't.
     """
 
@@ -26,6 +26,7 @@ class Situation:
     exists: bool = True
     foreign: bool = False
     serving: int = 0
+    late: bool = False
     canary: Canary | None = None
 
 
@@ -89,7 +90,7 @@ def decide(request: DeploymentRequest, situation: Situation) -> Decision:
     the same build under it a redeploy; a generation that was undone is not tried again.
 
     A rollout that goes on is replaced at once, so that a mend doesn't wait for what it mends. One that has itself
-    replaced another may finish: else nothing would ever serve where commits come faster than rollouts end.
+    replaced another may finish, in its time: else nothing would ever serve where commits come faster than rollouts end.
 
     A canary comes first where the environment asks for one and something serves that it can be compared with. When no
     pod serves there is nothing to compare with, and nothing to protect: the mend must not wait for it.
@@ -101,7 +102,7 @@ def decide(request: DeploymentRequest, situation: Situation) -> Decision:
     if handled := _handled(request, situation):
         return handled
     deployed = situation.deployed
-    if deployed.pending and deployed.displaced:
+    if deployed.pending and deployed.displaced and not situation.late:
         return Wait(deployed.generation)
     if situation.canary is None or deployed.last_good_spec is None or not situation.serving:
         return Deploy()
@@ -119,7 +120,8 @@ def _handled(request: DeploymentRequest, situation: Situation) -> AlreadyDeploye
         return AlreadyDeployed(f"commit {owed.generation}: {owed.outcome}: {owed.detail}")
     if request.generation != situation.live_generation:
         return Superseded(situation.live_generation)
-    if deployed.pending and deployed.waiting and deployed.waiting.generation == request.generation:
+    waits = deployed.waiting is not None and deployed.waiting.generation == request.generation
+    if waits and deployed.pending and not situation.late:
         return AlreadyDeployed(f"commit {request.generation}: waits for commit {deployed.generation}")
     return None
 

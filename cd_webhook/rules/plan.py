@@ -80,22 +80,11 @@ def undone(before: Deployed, live: Object, failed: Failed, now: datetime) -> Dep
     """
     good, spec = before.last_good, before.last_good_spec
     if good and spec:
-        aftermath = serves_on(good)
+        aftermath = serves_on(good, live)
     else:
         spec = {**(before.spec or live["spec"]), "replicas": 0}
         aftermath = "nothing served before, so no pod runs now; commit a good build"
     return replace(given_up(before, failed, aftermath, before.figures, now), spec=spec, accepted=None)
-
-
-def not_undone(before: Deployed, failed: Failed, why: str, now: datetime) -> Deployed:
-    """The state when the rollout of the newest request failed, and can't be taken back. why: for a person.
-
-    Kubernetes stops no old pod before a new one is ready, so what served last serves on.
-    """
-    good = before.last_good
-    aftermath = f"{serves_on(good) if good else 'what served before serves on'}, and {why}"
-    failed = Failed("undo-refused", f"{failed.code}: {failed.sentence}")
-    return given_up(before, failed, aftermath, before.figures, now)
 
 
 def given_up(
@@ -109,9 +98,15 @@ def given_up(
     return _ended(before, Rollout.UNDONE, receipt)
 
 
-def serves_on(good: DeploymentRequest) -> str:
-    """The aftermath of a failure where something served before."""
-    return f"{good.index_prefix} (commit {good.generation}) serves on"
+def serves_on(good: DeploymentRequest | None, live: Object) -> str:
+    """The aftermath of a failure where something served before. good: what, if that is known; live: the Deployment."""
+    what = f"{good.index_prefix} (commit {good.generation})" if good else "what served"
+    return f"{what} serves on" if ready_pods(live) else f"{what} stays, and no pod of it is ready"
+
+
+def ready_pods(live: Object | None) -> int:
+    """How many pods of a Deployment are ready, of whatever build."""
+    return int(((live or {}).get("status") or {}).get("readyReplicas") or 0)
 
 
 def newest_of(deployed: Deployed) -> DeploymentRequest:

@@ -57,8 +57,10 @@ def trouble_of(pod: Object, watched: timedelta) -> Trouble | None:
     name = f"pod {pod['metadata'].get('name', '?')}"
     if is_ready(pod):
         return None
-    if status.get("phase") == "Failed" and status.get("reason"):
-        return Trouble(EVICTED, f"{name}: {status['reason']}: {_short(status.get('message'))}")
+    if status.get("phase") == "Failed" and (reason := status.get("reason")):
+        # only an eviction may be the build's own doing; a node that shuts down or takes no pod says nothing of it
+        code = EVICTED if reason == "Evicted" else "pod-trying-again"
+        return Trouble(code, f"{name}: {reason}: {_short(status.get('message'))}")
     for container in _containers(status, ours=True):
         trouble = _container_trouble(name, container, watched)
         if trouble:

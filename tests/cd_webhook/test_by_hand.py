@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from datetime import timedelta
 
 import pytest
 
@@ -133,6 +134,18 @@ def test_a_scale_by_hand_is_kept_and_named_until_somebody_takes_it_back(scene: S
     assert status["drift"] == []
     scene.serve(4)
     assert scene.receipt(4).detail == "indexes/home-store/b4 serves"
+
+
+def test_what_is_undone_while_no_pod_runs_does_not_say_that_anything_serves(scene: Scene) -> None:
+    scene.serve(1)
+    scene.cluster.by_hand("home-store", lambda live: live["spec"].update(replicas=0))
+    scene.deliver(request(2))
+    scene.look_until_finished(pause=timedelta(seconds=30))
+    assert scene.receipt(2).outcome == "undone"
+    assert scene.receipt(2).detail.endswith(
+        "replicas is 0, so no pod can prove the build: scale the Deployment up; "
+        "indexes/home-store/b1 (commit 1) stays, and no pod of it is ready"
+    )
 
 
 def test_a_foreign_service_of_an_indexs_name_is_refused_by_name_and_stays_as_it_is(scene: Scene) -> None:

@@ -68,16 +68,29 @@ def test_a_build_that_is_deleted_while_its_canary_runs_is_aborted_by_whoever_loo
     assert scene.stable_generation() == "1"
 
 
-def test_a_canary_that_the_cluster_refuses_is_aborted_in_its_words(
+def refuse(_: object) -> None:
+    raise ClusterRefused("admission webhook says no")
+
+
+def test_a_canary_that_the_cluster_refuses_waits_until_somebody_mends_that(
     scene: CanaryScene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def refuse(_: object) -> None:
-        raise ClusterRefused("admission webhook says no")
+    scene.commit(2)
+    with monkeypatch.context() as meanwhile:
+        meanwhile.setattr(scene.cluster, "create", refuse)
+        scene.look(10)
+        assert scene.delivery.advance("home-store").sentence == "admission webhook says no"
+    scene.finish()
+    assert scene.outcomes() == {1: "served", 2: "served"}
 
+
+def test_a_canary_that_the_cluster_refuses_for_all_of_its_time_is_given_up(
+    scene: CanaryScene, monkeypatch: pytest.MonkeyPatch
+) -> None:
     scene.commit(2)
     monkeypatch.setattr(scene.cluster, "create", refuse)
-    assert "canary: admission webhook says no" in scene.finish()
-    assert (scene.receipt(2).outcome, scene.receipt(2).code) == ("undone", "cluster-refused")
+    scene.finish()
+    assert (scene.receipt(2).outcome, scene.receipt(2).code) == ("undone", "canary-undecided")
     assert scene.stable_generation() == "1"
 
 

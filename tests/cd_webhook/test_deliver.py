@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import itertools
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
@@ -12,7 +14,7 @@ from cd_webhook.cluster import ClusterRefused, ClusterUnavailable, Object
 from cd_webhook.cluster.api import error_of
 from cd_webhook.delivery.deliver import ReceiptsOwed, Rejected, ValuesFault
 from cd_webhook.state import Rollout, seal
-from cd_webhook.state.annotations import LAST_GOOD, LAST_GOOD_MANIFEST, ROLLOUT
+from cd_webhook.state.annotations import LAST_GOOD, LAST_GOOD_MANIFEST, MANIFEST, ROLLOUT
 from manifests import metadata as marks
 from manifests.metadata import STATE
 from model_repository.deployment import AnswerOutcome
@@ -226,15 +228,23 @@ def test_values_that_make_no_deployment_are_no_verdict_on_the_commit(scene: Scen
     scene.serve(1)
 
 
-def test_what_the_cluster_refuses_is_rejected_with_a_receipt(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(_: object) -> None:
-        raise ClusterRefused("spec.x: unknown field")
+def refuse(*_: object, **__: object) -> Object:
+    raise ClusterRefused("admission webhook says no")
 
-    monkeypatch.setattr(scene.cluster, "create", refuse)
-    with pytest.raises(Rejected, match="unknown field"):
-        scene.deliver(request(1))
-    assert scene.outcomes() == {1: "rejected"}
-    assert scene.receipt(1).code == "cluster-refused"
+
+@pytest.mark.parametrize("method", ["create", "apply"])
+def test_what_the_cluster_refuses_is_no_verdict_on_the_commit(
+    scene: Scene, method: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if method == "apply":
+        scene.serve(1)
+    with monkeypatch.context() as meanwhile:
+        meanwhile.setattr(scene.cluster, method, refuse)
+        with pytest.raises(ClusterRefused):
+            scene.deliver(request(2))
+    assert 2 not in scene.outcomes()
+    scene.serve(2)
+    assert scene.outcomes()[2] == "served"
 
 
 def test_what_is_rejected_is_told_before_its_receipt_stands_and_once(scene: Scene) -> None:
@@ -368,23 +378,76 @@ def test_state_that_a_newer_release_wrote_does_not_keep_the_commit_from_being_de
     assert scene.outcomes() == {1: "served", 2: "served"}
 
 
-def test_an_undo_that_the_cluster_refuses_ends_with_a_receipt_that_says_so(
+def test_an_undo_that_the_cluster_refuses_is_tried_until_it_takes_it(
     scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     scene.serve(1)
     scene.cluster.fates["2"] = pods.ended(65, "shuffled ids")
     scene.deliver(request(2))
-
-    def refuse(*_: object, **__: object) -> None:
-        raise ClusterRefused("admission webhook says no")
-
-    monkeypatch.setattr(scene.cluster, "apply", refuse)
+    with monkeypatch.context() as meanwhile:
+        meanwhile.setattr(scene.cluster, "apply", refuse)
+        for _ in range(3):
+            assert not scene.delivery.advance("home-store").finished
+    assert scene.outcomes() == {1: "served"}
     scene.look_until_finished()
-    assert (scene.receipt(2).outcome, scene.receipt(2).code) == ("undone", "undo-refused")
-    assert "shuffled ids" in scene.receipt(2).detail
-    assert scene.receipt(2).detail.endswith(
-        "indexes/home-store/b1 (commit 1) serves on, and the cluster refused the undo: admission webhook says no"
-    )
+    assert scene.outcomes() == {1: "served", 2: "undone"}
+    assert template_generation(scene) == "1"
+
+
+def test_what_serves_after_all_while_the_cluster_refuses_its_undo_served(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scene.serve(1)
+    scene.cluster.fates["2"] = pods.starting
+    scene.deliver(request(2))
+    monkeypatch.setattr(scene.cluster, "apply", refuse)
+    for _ in range(6):
+        scene.clock.moment += timedelta(seconds=50)
+        assert not scene.delivery.advance("home-store").finished
+    scene.cluster.fates["2"] = pods.ready
+    scene.look_until_finished()
+    assert scene.outcomes() == {1: "served", 2: "served"}
+
+
+def test_what_waits_for_a_rollout_that_can_not_end_takes_its_place_when_that_is_late(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scene.serve(1)
+    starting(scene, 2, 3)
+    for generation in (2, 3, 4):
+        scene.deliver(request(generation))
+    apply = scene.cluster.apply
+
+    def refuse_the_undo(value: Object, *, resource_version: str | None) -> Object:
+        if value["kind"] == "Deployment" and "b1" in value["metadata"]["annotations"][MANIFEST]:
+            refuse()
+        return apply(value, resource_version=resource_version)
+
+    monkeypatch.setattr(scene.cluster, "apply", refuse_the_undo)
+    for _ in range(60):
+        scene.clock.moment += timedelta(seconds=60)
+        scene.delivery.advance("home-store")
+    assert scene.outcomes() == {1: "served", 2: "superseded", 3: "superseded", 4: "served"}
+
+
+def test_a_first_commit_that_serves_with_some_of_its_pods_goes_on_until_all_do() -> None:
+    scene = Scene()
+    scene.configure(scenes.values(scenes.VALUES.replace("replicas: 1", "replicas: 2")))
+    fates = itertools.cycle((pods.ready, pods.starting))
+
+    def one_of_two() -> dict[str, Any]:
+        return next(fates)()
+
+    scene.cluster.fates["1"] = one_of_two
+    scene.deliver(request(1))
+    for _ in range(30):
+        scene.clock.moment += timedelta(seconds=60)
+        step = scene.delivery.advance("home-store")
+    assert (step.finished, scene.outcomes()) == (False, {})
+    assert step.sentence.endswith("nothing says what served before, so its pods that are ready serve on")
+    scene.cluster.fates["1"] = pods.ready
+    scene.look_until_finished()
+    assert scene.outcomes() == {1: "served"}
 
 
 def test_people_are_told_once_of_what_was_undone(scene: Scene) -> None:
@@ -460,20 +523,13 @@ def test_however_long_the_reasons_are_nothing_is_rejected_because_receipts_are_o
     assert set(scene.outcomes().values()) == {"served"}
 
 
-def test_what_is_refused_when_its_turn_comes_is_told(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_refused_when_its_turn_comes_is_told(scene: Scene) -> None:
     scene.serve(1)
     starting(scene, 2, 3)
     for generation in (2, 3, 4):
         scene.deliver(request(generation))
     assert scene.deployed().waiting == request(4)
-    apply = scene.cluster.apply
-
-    def refuse(value: Object, **options: str) -> Object:
-        if value["kind"] == "Deployment" and value["metadata"]["annotations"][marks.COMMIT_GENERATION] == "4":
-            raise ClusterRefused("admission webhook says no")
-        return apply(value, resource_version=options["resource_version"])
-
-    monkeypatch.setattr(scene.cluster, "apply", refuse)
+    scene.cluster.others["Service", "home-store"]["metadata"]["labels"] = {"app": "theirs"}
     scene.cluster.fates["3"] = pods.ready
     scene.notifier.failure = NotifyUnavailable("not now")
     with pytest.raises(NotifyUnavailable):
@@ -482,7 +538,7 @@ def test_what_is_refused_when_its_turn_comes_is_told(scene: Scene, monkeypatch: 
     scene.look_until_finished()
     assert scene.outcomes() == {4: "rejected", 3: "served", 2: "superseded", 1: "served"}
     (notice,) = scene.notifier.notices
-    assert (notice.event, notice.generation, notice.code) == ("rejected", 4, "cluster-refused")
+    assert (notice.event, notice.generation, notice.code) == ("rejected", 4, "document-malformed")
 
 
 @pytest.mark.parametrize("gone", [(LAST_GOOD_MANIFEST,), (LAST_GOOD, LAST_GOOD_MANIFEST)], ids=["manifest", "both"])
@@ -505,5 +561,5 @@ def test_a_serving_deployment_is_not_stopped_because_nobody_knows_what_it_served
     assert live is not None
     assert live["spec"]["replicas"] == 1
     assert live["status"]["readyReplicas"] == 1
-    assert (scene.receipt(2).outcome, scene.receipt(2).code) == ("undone", "undo-refused")
-    assert "last-good-manifest is gone), so it stays as it is" in scene.receipt(2).detail
+    assert (scene.receipt(2).outcome, scene.receipt(2).code) == ("undone", "pod-refused-data")
+    assert "; what serves stays as it is, for nothing says what served before" in scene.receipt(2).detail

@@ -120,6 +120,19 @@ def test_other_indexes_and_pods_that_leave_are_not_told(scene: Scene, filters: F
     assert pods.told == [(address, live.generation)]
 
 
+def test_a_pod_that_has_ended_is_not_told_whoever_has_its_address_by_now(
+    scene: Scene, filters: Filters, pods: Pods
+) -> None:
+    (address,) = serving(scene, 1)
+    (pod,) = scene.cluster._pods["home-store"]
+    ended = {**pod, "metadata": {**pod["metadata"], "name": "ended"}}
+    ended["status"] = {"phase": "Failed", "reason": "Terminated", "podIP": "10.9.9.9"}
+    scene.cluster._pods["home-store"].append(ended)
+    live = write_filter(scene.store, TARGET, ["a"])
+    filters.apply("home-store")
+    assert pods.told == [(address, live.generation)]
+
+
 def pods_labels(scene: Scene) -> dict[str, str]:
     labels: dict[str, str] = scene.cluster._pods["home-store"][0]["metadata"]["labels"]
     return labels

@@ -83,6 +83,14 @@ def test_a_watch_whose_version_is_too_old_lists_anew(server: ApiServer) -> None:
     assert server.lists >= 3  # two for the two kinds, one anew
 
 
+def test_a_watch_that_breaks_without_a_word_lists_anew(server: ApiServer) -> None:
+    """As from a version that a cluster, restored from a backup, hasn't come to again."""
+    server.scripts = [lambda handler: handler.connection.shutdown(socket.SHUT_RDWR)] * 2
+    server.cluster().wait_for_changes(0.1)
+    until(lambda: len(server.watches) >= 4)
+    assert server.lists >= 4  # two for the two kinds, two anew
+
+
 def test_while_the_server_fails_waiting_ends_in_time_and_the_watch_comes_back(server: ApiServer) -> None:
     server.status = 503
     cluster = server.cluster()

@@ -159,6 +159,16 @@ def test_the_troubles_of_old_pods_do_not_count() -> None:
     assert isinstance(verdict(deployment(), pod(pods.ended(65, "old"), generation=4)), Progressing)
 
 
+@pytest.mark.parametrize("reason", ["Terminated", "Shutdown", "NodeShutdown", "Preempting", "OutOfcpu"])
+def test_pods_that_a_node_shuts_down_or_never_takes_say_nothing_of_the_build(reason: str) -> None:
+    def ended() -> dict[str, Any]:
+        return {"phase": "Failed", "reason": reason, "message": "in response to imminent node shutdown"}
+
+    some = [pod(ended, name=f"p{number}") for number in range(5)]
+    said = verdict(deployment(), *some)
+    assert said == Progressing(f"pod p0: {reason}: in response to imminent node shutdown")
+
+
 def test_pods_that_are_evicted_again_and_again_fail_the_rollout() -> None:
     def evicted() -> dict[str, Any]:
         return {"phase": "Failed", "reason": "Evicted", "message": "the node was low on ephemeral-storage"}
