@@ -233,12 +233,12 @@ class SearchApplication:
         opened = self._open()
         index = opened.index
         validity = self._validity(index)
-        if unchanged := validity.unchanged(request.header(b"if-none-match")):
-            return unchanged
         search = self._parse_search(request.query)
         item = parse_item(request.path[len(_ITEM_HEAD) : -len(_ITEM_TAIL)])
         home, position = index.place(item)
         partitions: Sequence[Partition] = index.comparable(home, search.category)
+        if unchanged := validity.unchanged(request.header(b"if-none-match")):
+            return unchanged
         if search.restriction:
             partitions = await opened.searches.restricted(partitions, search.restriction, request.gone)
         found = await opened.searches.similar(home, position, search.k, partitions, request.gone)
@@ -248,11 +248,11 @@ class SearchApplication:
         opened = self._open()
         index = opened.index
         validity = self._validity(index)
-        if unchanged := validity.unchanged(request.header(b"if-none-match")):
-            return unchanged
         listing = parse_listing(request.query, self.limits)
         work = partial(index.listed, listing.category, listing.after, listing.limit + 1)
         found = await opened.searches.turns.take(work, request.gone)
+        if unchanged := validity.unchanged(request.header(b"if-none-match")):
+            return unchanged
         page = found[: listing.limit]
         value = {
             "generation": self._config.generation,

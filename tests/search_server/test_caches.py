@@ -25,6 +25,12 @@ def test_who_has_an_answer_already_is_told_so(client: httpx.Client, path: str) -
     assert client.get(path, headers={"if-none-match": '"1700000000000001-1"'}).content == first.content
 
 
+@pytest.mark.parametrize("path", ["/v1/items/nothing/similar", f"{SIMILAR}&category=none", "/v1/items?after=nothing"])
+@pytest.mark.parametrize("known", ['"1700000000000001-0"', "*"])
+def test_nobody_has_an_answer_to_what_has_none(client: httpx.Client, path: str, known: str) -> None:
+    assert client.get(path, headers={"if-none-match": known}).status_code in (400, 404)
+
+
 def test_what_is_no_answer_about_items_is_kept_by_nobody(client: httpx.Client) -> None:
     for answer in (client.get("/v1/status"), client.get("/v1/items/nothing/similar"), client.get("/livez")):
         assert answer.headers["cache-control"] == "no-store"
