@@ -32,11 +32,12 @@ def embed_shard(run: Run, number: int) -> dict[str, Any]:
     model, _ = run.model(run.config.model_named(how["name"]))
     features, detector = run.features(model, how["classes"]), run.detector()
     cutting = detector.cutting(how["classes"]) if detector is not None and how["classes"] else None
-    wanted, parts = _wanted(run, number, features)
+    wanted, parts, of_shard = _wanted(run, number, features)
     faults: dict[str, str] = {}
     vectors: dict[bytes, np.ndarray[Any, np.dtype[np.float16]]] = {}
     with run.timed("embed") as details:
-        run.progress("embed", 0, len(wanted))
+        known = of_shard - len(wanted)  # or they can't be had
+        run.progress("embed", known, of_shard)
         pictures = read_pictures(run, wanted, faults)
         device = Device(run.config.device)
         embedding = embed_pictures(pictures, model, workers=run.config.workers, device=device, cutting=cutting)
@@ -46,8 +47,8 @@ def embed_shard(run: Run, number: int) -> dict[str, Any]:
                     faults[digest.hex()] = result
                 else:
                     vectors[digest] = result.astype(np.float16)
-                run.progress("embed", len(vectors) + len(faults), len(wanted))
-        run.progress("embed", len(wanted), len(wanted))
+                run.progress("embed", known + len(vectors) + len(faults), of_shard)
+        run.progress("embed", of_shard, of_shard)
         if vectors:
             # by their names, whichever was ready first: the same pictures give the same part
             digests = tuple(sorted(vectors))
@@ -56,8 +57,8 @@ def embed_shard(run: Run, number: int) -> dict[str, Any]:
     return {"embedded": len(vectors), "faults": faults, "features": sorted(parts)}
 
 
-def _wanted(run: Run, number: int, features: FeatureStore) -> tuple[dict[bytes, str], set[str]]:
-    """The URIs of pictures that have no embedding yet, by sha256; and the parts that have those of the others."""
+def _wanted(run: Run, number: int, features: FeatureStore) -> tuple[dict[bytes, str], set[str], int]:
+    """The URIs of pictures that have no embedding yet, by sha256; the parts that have the others'; the shard's size."""
     name = run.folder.table("fetched", number)
     try:
         fetched = read_table(run.store, name, run.scratch, ("picture", "sha256"))
@@ -69,7 +70,7 @@ def _wanted(run: Run, number: int, features: FeatureStore) -> tuple[dict[bytes, 
         digests = np.array([row["sha256"] for row in rows], "S32")
         known, parts = features.has(digests), features.parts_of(digests)
         rows = [row for row, is_known in zip(rows, known, strict=True) if not is_known]
-    return {row["sha256"]: row["picture"] for row in rows}, parts
+    return {row["sha256"]: row["picture"] for row in rows}, parts, fetched.num_rows
 
 
 def read_pictures(run: Run, wanted: dict[bytes, str], faults: dict[str, str]) -> Generator[tuple[bytes, bytes]]:
