@@ -25,8 +25,8 @@ from model_repository.resources.processors import processors
 from tools.make_model import NAMES
 
 WORDS = {"run": "a catalogue of pictures", "index": "vectors that somebody else made"}
-"""Besides `model publish`, which makes no index: see `publish_model`."""
-
+"""Of what an index is made."""
+OTHER_WORDS = f"{', '.join(WORDS)}, step, catalogue, model publish, detector publish"
 STEPS = ("fetch", "embed", "collect", "build", "publish", "diff", "commit", "report")
 
 GATE_OPTIONS: Mapping[str, str] = {
@@ -53,7 +53,7 @@ def run_parser(word: str, environment: Mapping[str, str]) -> Parser:
     """Of a run; its first word says what of, see `WORDS`."""
     parser = Parser(
         prog=f"python -m embedding_batch {word}",
-        description=f"Build an index from {WORDS[word]}, publish it, and commit it. (Other words: {', '.join(WORDS)})",
+        description=f"Build an index from {WORDS[word]}, publish it, and commit it. (Other words: {OTHER_WORDS})",
         epilog="exit status: 0 done (also on hold), 64 misconfigured, 65 the data is bad, 69 no such bucket, "
         "70 a defect, 73 somebody else committed first (the build is published; another try ends the same), "
         "76 differs too much from what serves (the build is published, and not committed), "

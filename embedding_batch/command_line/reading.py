@@ -9,7 +9,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
-from embedding_batch.command_line.parsers import EVERYTHING, GATE_OPTIONS, WORDS, run_parser, step_parser
+from embedding_batch.command_line.parsers import EVERYTHING, GATE_OPTIONS, OTHER_WORDS, WORDS, run_parser, step_parser
 from embedding_batch.config import DEFAULT_MODEL, DEFAULT_POLITENESS, Config, read_model
 from embedding_batch.method import Method
 from embedding_batch.pictures.politeness import Politeness
@@ -55,6 +55,8 @@ def read_command(arguments: Sequence[str], environment: Mapping[str, str], now: 
     Its first word says what of: `run` a catalogue of pictures, also without a word; `index` somebody's own vectors.
     """
     word, rest = (arguments[0], arguments[1:]) if arguments and arguments[0] in WORDS else ("run", arguments)
+    if rest and not rest[0].startswith("-"):
+        raise Misconfigured(f"{rest[0]!r} is no option; the first words there are: {OTHER_WORDS}; each has a --help")
     options = run_parser(word, environment).parse_args(rest, argparse.Namespace(word=word))
     if word == "run":
         options.always = options.always or bool(options.build)

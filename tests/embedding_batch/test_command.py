@@ -321,6 +321,13 @@ def test_the_cache_lies_where_the_desktop_convention_says() -> None:
     assert read_command(LEAST, environment, NOW).cache == Path("/home/ann/.cache/indexpush")
 
 
+@pytest.mark.parametrize("words", [("rum", *LEAST), ("model",), ("detector", "show"), ("run", "shop")])
+def test_a_first_word_that_there_is_not_is_named_with_those_that_there_are(words: tuple[str, ...]) -> None:
+    wrong = words[1] if words[0] == "run" else words[0]
+    with pytest.raises(Misconfigured, match=f"'{wrong}' is no option; .* catalogue, model publish, detector publish"):
+        read_command(words, {"MODEL_REPOSITORY": "gs://bucket"}, NOW)
+
+
 @pytest.mark.parametrize(
     "wrong", [("--index", "Shop!"), ("--environment", "../x"), ("--build", "a/b"), ("--repository", "")]
 )
