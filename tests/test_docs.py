@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from embedding_batch.kubeflow.values import STEPS
+
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = sorted(
     path
@@ -43,6 +45,14 @@ def test_every_file_that_is_named_is_there(page: Path) -> None:
     named = QUOTED.findall(page.read_text(encoding="utf-8"))
     ours = [path for path in named if path.split("/")[0] in FOLDERS - BUCKET]
     assert [path for path in ours if not any((folder / path).exists() for folder in (ROOT, page.parent))] == []
+
+
+def test_the_pages_of_the_batch_name_its_steps_in_their_order() -> None:
+    pages = {name: (ROOT / "docs" / name).read_text(encoding="utf-8") for name in ("argo.md", "batch.md")}
+    (flow,) = re.findall(r"^    (list > .*)$", pages["argo.md"], re.MULTILINE)
+    assert tuple(re.findall(r"\w+", re.sub(r"\(.*?\)|in the end", "", flow))) == STEPS
+    table = pages["batch.md"].partition("## The steps")[2].partition("`run` does them")[0]
+    assert tuple(re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE)) == STEPS
 
 
 def test_the_tour_and_the_list_of_rooms_name_the_same_rooms() -> None:
