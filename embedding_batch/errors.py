@@ -19,7 +19,7 @@ class CatalogueMalformed(PermanentError):
 
 
 class CatalogueUnavailable(TransientError):
-    """BigQuery, which has the catalogue, didn't answer, or answered 429 or 5xx, or a limit of its own is reached."""
+    """BigQuery, or the disk, which has the catalogue or the vectors, doesn't answer, or says that it may pass."""
 
     code: ClassVar[str] = "catalogue-unavailable"
 

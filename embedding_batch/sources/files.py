@@ -10,10 +10,14 @@ import shutil
 import tempfile
 import zlib
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+import pyarrow as pa
+
+from embedding_batch.errors import CatalogueMalformed, CatalogueUnavailable
 from model_repository.bucket.store import Store
 from model_repository.names import parse_bucket_url
 
@@ -21,6 +25,8 @@ GCS: Final = "gs://"
 PATTERN: Final = r"[*?\[]"
 """What makes a name a pattern."""
 _GZIP: Final = b"\x1f\x8b"
+_OF_THE_FILE: Final = (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError)
+"""Another try finds the same; see `errors.said_of`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +68,18 @@ def find_files(where: str, open_bucket: Callable[[str], Store], scratch: Path | 
             stored = Path(folder, "stored")
             store.download(name, stored)
             yield SourceFile(f"{GCS}{bucket}/{name}", _unpacked(stored))
+
+
+@contextmanager
+def reading(name: str) -> Iterator[None]:
+    """Raise CatalogueMalformed for what a file's reader raises, CatalogueUnavailable where the disk fails."""
+    try:
+        yield
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+        errno = getattr(error, "errno", None)  # Arrow has OSErrors without one, for files that are no Parquet
+        if errno is not None and not isinstance(error, _OF_THE_FILE):
+            raise CatalogueUnavailable(f"{name}: can't be read now ({error}); it may pass") from error
+        raise CatalogueMalformed(f"{name}: can't be read ({error})") from error
 
 
 def _unpacked(stored: Path) -> Path:

@@ -14,7 +14,7 @@ from typing import Any, Final
 import pyarrow as pa
 
 from embedding_batch.errors import CatalogueMalformed
-from embedding_batch.sources.files import SourceFile
+from embedding_batch.sources.files import SourceFile, reading
 from embedding_batch.sources.rows import (
     CATALOGUE_SCHEMA,
     CATEGORY_LIMIT,
@@ -47,23 +47,20 @@ def read_jsonl(file: SourceFile) -> Iterator[pa.RecordBatch]:
     """Read UTF-8, maybe with a byte order mark, whose lines end at LF only: other separators may stand in a name."""
     rows: list[_Row] = []
     numbers: list[int] = []
-    try:
-        with file.path.open("rb") as stream:
-            for number, line in enumerate(stream, start=1):
-                data = line.removeprefix(_BOM) if number == 1 else line
-                if data.isspace() or not data:
-                    continue
-                try:
-                    rows.append(_row(data))
-                except _WrongLine as error:
-                    yield from _batch(file, rows, numbers)  # what is wrong with an earlier line comes first
-                    raise CatalogueMalformed(f"{file.name}:{number}: {error}; a line is such as {_SAMPLE}") from error
-                numbers.append(number)
-                if len(rows) == ROWS_AT_ONCE:
-                    yield from _batch(file, rows, numbers)
-                    rows, numbers = [], []
-    except OSError as error:
-        raise CatalogueMalformed(f"{file.name}: can't be read ({error})") from error
+    with reading(file.name), file.path.open("rb") as stream:
+        for number, line in enumerate(stream, start=1):
+            data = line.removeprefix(_BOM) if number == 1 else line
+            if data.isspace() or not data:
+                continue
+            try:
+                rows.append(_row(data))
+            except _WrongLine as error:
+                yield from _batch(file, rows, numbers)  # what is wrong with an earlier line comes first
+                raise CatalogueMalformed(f"{file.name}:{number}: {error}; a line is such as {_SAMPLE}") from error
+            numbers.append(number)
+            if len(rows) == ROWS_AT_ONCE:
+                yield from _batch(file, rows, numbers)
+                rows, numbers = [], []
     yield from _batch(file, rows, numbers)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import mmap
 import re
 from collections.abc import Iterator
 from functools import partial
@@ -14,7 +13,7 @@ import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 
 from embedding_batch.errors import CatalogueMalformed
-from embedding_batch.sources.files import SourceFile
+from embedding_batch.sources.files import SourceFile, reading
 from embedding_batch.sources.rows import ROWS_AT_ONCE, Origin, check_rows, wanted
 
 _BLOCK: Final = 4 << 20
@@ -23,16 +22,16 @@ _FIRST_ROW_OF_CSV: Final = 2
 """The names are row 1, as where people look at it."""
 _QUOTED: Final = re.compile(rb'"(?<![^,\r\n]")[^"]*+(?:""[^"]*+)*+("?)')
 """A cell within quotes, and the quote that closes it, if there is one."""
+_CLOSED: Final = re.compile(rb'[^"]*+(?:""[^"]*+)*+"')
+"""The rest of such a cell."""
 
 
 def read_parquet(file: SourceFile) -> Iterator[pa.RecordBatch]:
     """Read Parquet. Its rows count from 0."""
-    try:
+    with reading(file.name):
         parquet = pq.ParquetFile(file.path)
         columns = wanted(file.name, parquet.schema_arrow.names)
         yield from _checked(file, parquet.iter_batches(batch_size=ROWS_AT_ONCE, columns=columns), first=0)
-    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:  # of a column's name
-        raise CatalogueMalformed(f"{file.name}: can't be read ({error})") from error
 
 
 def read_csv(file: SourceFile) -> Iterator[pa.RecordBatch]:
@@ -40,7 +39,7 @@ def read_csv(file: SourceFile) -> Iterator[pa.RecordBatch]:
 
     The row of names is row 1. Empty lines are skipped and not counted.
     """
-    try:
+    with reading(file.name):
         columns = wanted(file.name, _names(file))
         _check_quotes(file)
         reader = pa_csv.open_csv(
@@ -53,17 +52,23 @@ def read_csv(file: SourceFile) -> Iterator[pa.RecordBatch]:
             ),
         )
         yield from _checked(file, reader, first=_FIRST_ROW_OF_CSV)
-    except (pa.ArrowException, OSError) as error:
-        raise CatalogueMalformed(f"{file.name}: can't be read ({error})") from error
 
 
 def _check_quotes(file: SourceFile) -> None:
     """Raise CatalogueMalformed where quotes aren't closed: Arrow takes all rows behind them for one cell's text."""
-    with file.path.open("rb") as data, mmap.mmap(data.fileno(), 0, access=mmap.ACCESS_READ) as text:
-        for cell in _QUOTED.finditer(text):
-            if not cell[1]:
-                begins = text[cell.start() : cell.start() + 40].decode(errors="replace")
-                raise CatalogueMalformed(f"{file.name}: a quote is never closed, or the file was cut: {begins!r}")
+    opened = b""
+    with file.path.open("rb") as data:
+        while text := b"".join(data.readlines(_BLOCK)):
+            rest = _CLOSED.match(text) if opened else None
+            if opened and not rest:
+                continue
+            opened = b""
+            for cell in _QUOTED.finditer(text, rest.end() if rest else 0):
+                if not cell[1]:
+                    opened = cell[0][:40]
+    if opened:
+        begins = opened.decode(errors="replace")
+        raise CatalogueMalformed(f"{file.name}: a quote is never closed, or the file was cut: {begins!r}")
 
 
 def _checked(file: SourceFile, batches: Iterator[pa.RecordBatch], first: int) -> Iterator[pa.RecordBatch]:

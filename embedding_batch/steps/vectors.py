@@ -21,11 +21,12 @@ import pyarrow.types as kinds
 from numpy.typing import NDArray
 
 from embedding_batch.errors import CatalogueMalformed, VectorsMalformed
-from embedding_batch.sources.files import find_files
+from embedding_batch.sources.files import find_files, reading
 from embedding_batch.sources.rows import check_items, columns_of
 from embedding_batch.steps.build.building import Vectors
 from embedding_batch.steps.listing import MOST_PARTS
 from model_repository.bucket.store import Store
+from model_repository.errors import DeliveryError
 
 COLUMNS: Final = ("id", "category", "vector")
 _TAGS: Final = "tags"
@@ -121,7 +122,7 @@ def _read(where: str, ids: Path | None, open_bucket: Callable[[str], Store], scr
 
 
 def _read_parquet(name: str, source: Path) -> Iterator[_Part]:
-    try:
+    with reading(name):
         file = pq.ParquetFile(source)
         columns = columns_of(name, file.schema_arrow.names, (*COLUMNS, _TAGS), COLUMNS)
         row = 0
@@ -129,8 +130,6 @@ def _read_parquet(name: str, source: Path) -> Iterator[_Part]:
             if batch.num_rows:
                 yield _part(name, row, dict(zip(batch.schema.names, batch.columns, strict=True)))
             row += batch.num_rows
-    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:  # of a column's name
-        raise VectorsMalformed(f"{name}: can't be read ({error})") from error
 
 
 def _part(name: str, first: int, columns: dict[str, pa.Array]) -> _Part:
@@ -165,8 +164,10 @@ def _read_array(name: str, source: Path, ids: Path | None) -> _Part:
 
 def _array(name: str, source: Path) -> NDArray[np.float32]:
     try:
-        with source.open("rb") as file:  # np.load takes archives and pickles, too
+        with reading(name), source.open("rb") as file:  # np.load takes archives and pickles, too
             array = np.lib.format.read_array(file, allow_pickle=False)
+    except DeliveryError:
+        raise
     except Exception as error:  # its head is read by Python's own parser, which raises what it likes
         raise VectorsMalformed(f"{name}: can't be read ({error})") from error
     if array.ndim != 2 or array.dtype.kind not in "fiu" or not array.shape[1]:  # noqa: PLR2004 - rows and columns
@@ -176,10 +177,8 @@ def _array(name: str, source: Path) -> NDArray[np.float32]:
 
 
 def _read_ids(path: Path) -> tuple[list[str], list[str]]:
-    try:
+    with reading(str(path)):
         lines = path.read_text(encoding="utf-8-sig").removesuffix("\n").split("\n")
-    except (OSError, UnicodeDecodeError) as error:
-        raise VectorsMalformed(f"{path}: can't be read ({error})") from error
     pairs = [line.removesuffix("\r").split("\t") for line in lines]
     for number, pair in enumerate(pairs, start=1):
         if len(pair) != 2:  # noqa: PLR2004 - id and category

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from embedding_batch.catalogue import look_at_catalogue
-from embedding_batch.errors import CatalogueMalformed
+from embedding_batch.errors import CatalogueMalformed, CatalogueUnavailable
 from embedding_batch.sources import CATALOGUE_SCHEMA, read_catalogue
 from model_repository.bucket.gcs_store import GcsStore
 from model_repository.errors import BucketMissing, Misconfigured
@@ -199,3 +199,10 @@ def test_an_id_that_stands_twice_in_a_catalogue_is_named(tmp_path: Path) -> None
     given = write(tmp_path / "a.csv", line("b"), line("a"), line("b"))
     with pytest.raises(CatalogueMalformed, match=r"a\.csv: the id 'b' stands twice"):
         look_at_catalogue(["--catalogue", str(given)])
+
+
+@pytest.mark.parametrize("kind", ["jsonl", "csv"])
+def test_a_catalogue_whose_disk_fails_may_be_read_another_time(tmp_path: Path, kind: str) -> None:
+    (tmp_path / f"a.{kind}").symlink_to("/proc/self/mem")  # which answers that there is an input/output error
+    with pytest.raises(CatalogueUnavailable, match=rf"a\.{kind}: can't be read now \(.*Input/output error\)"):
+        read(tmp_path / f"a.{kind}")

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from embedding_batch.errors import ItemsDropped, VectorsMalformed
+from embedding_batch.errors import CatalogueUnavailable, ItemsDropped, VectorsMalformed
 from embedding_batch.main import main
 from embedding_batch.steps.build.building import Vectors
 from embedding_batch.steps.vectors import spool_vectors
@@ -338,3 +338,10 @@ def test_the_word_index_runs_it_with_vectors_that_lie_in_a_bucket(
         ("c1", Engine.FAISS_HNSW, Storage.INT8),
         ("c2", Engine.EXACT, Storage.FLOAT32),
     }
+
+
+def test_vectors_whose_disk_fails_may_be_read_another_time(tmp_path: Path) -> None:
+    (tmp_path / "a.npy").symlink_to("/proc/self/mem")  # which answers that there is an input/output error
+    (tmp_path / "ids.tsv").write_text("a\tc\n")
+    with pytest.raises(CatalogueUnavailable, match=r"a\.npy: can't be read now"):
+        read(tmp_path / "a.npy", tmp_path / "ids.tsv")
