@@ -14,7 +14,7 @@ from model_repository.errors import TransientError
 from notify.deliver import CLAIM, Claimed
 from notify.sinks.sink import LONGEST_PAUSE, SinkBusy, SinkUnavailable
 from tests.memory_store import MemoryStore
-from tests.notify.scene import HOME, Scene
+from tests.notify.scene import HOME, TARGET, Scene
 from tests.notify.slack_server import CHANNEL, TOKEN, SlackServer
 
 STATE = HOME.state_name("slack")
@@ -136,6 +136,9 @@ def test_a_fault_that_lasts_is_one_message_and_says_when_it_is_over(scene: Scene
     scene.look()
     scene.after(minutes=90)
     scene.sweep()
+    scene.store.write(TARGET.incidents_name, b"{", if_generation_match=None)  # which says nothing, not that it is over
+    scene.look()
+    assert "Over" not in slack.messages[0].text
     scene.incidents()
     scene.look()
     message, reminder = slack.messages

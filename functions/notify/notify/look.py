@@ -78,8 +78,11 @@ def _receipt(store: Store, target: Target, generation: int) -> Receipt | None:
         return None
 
 
-def _incidents(store: Store, name: str) -> tuple[Incident, ...]:
+def _incidents(store: Store, name: str) -> tuple[Incident, ...] | None:
+    """What is open; None: nobody can read it, which is no word that all is over."""
     try:
         return parse_incidents(store.read(name, limit=INCIDENTS_LIMIT).data, name)
-    except (ObjectMissing, DocumentMalformed):
+    except ObjectMissing:
         return ()
+    except DocumentMalformed:
+        return None

@@ -38,13 +38,13 @@ class Report:
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What a bucket says of a subject. receipts: by generation. incidents: all that are open."""
+    """What a bucket says of a subject. receipts: by generation. incidents: all that are open; None: nobody knows."""
 
     bucket: str
     subject: Subject
     live: LiveCommitFacts | None = None
     receipts: Mapping[int, Receipt] = field(default_factory=dict)
-    incidents: tuple[Incident, ...] = ()
+    incidents: tuple[Incident, ...] | None = ()
     report: Report | None = None
 
 
@@ -71,7 +71,8 @@ def statements(facts: Facts, state: State, now: datetime, patience: timedelta) -
     """
     words = _Words(facts.bucket, facts.subject)
     yield from _of_commits(words, facts, state, now, patience)
-    yield from _of_incidents(words, facts.incidents, state, now)
+    if facts.incidents is not None:
+        yield from _of_incidents(words, facts.incidents, state, now)
     if facts.report is not None:
         yield from _of_report(words, facts.report, state)
 
@@ -122,7 +123,7 @@ def _of_commits(words: _Words, facts: Facts, state: State, now: datetime, patien
             yield _ended(words, receipt, replaced=True)
     if live is not None:
         ended = facts.receipts.get(live.generation)
-        yield _ended(words, ended) if ended else _waiting(words, live, facts.incidents, now, patience)
+        yield _ended(words, ended) if ended else _waiting(words, live, facts.incidents or (), now, patience)
     known = {f"commit {generation}" for generation in (*facts.receipts, *((live.generation,) if live else ()))}
     for told in state.told:
         if told.key.startswith("commit ") and told.stage is not Stage.DONE and told.key not in known:
