@@ -108,7 +108,7 @@ def _prepare(folder: Path, engine: Engine, storage: Storage, vectors: NDArray[np
     build_index(path, vectors, engine, storage, trees=_TREES, seed=1)
     seconds = time.thread_time() - begun
     index = open_index(path, engine, storage, dimensions=vectors.shape[1], items=len(vectors))
-    narrowest = _TREES * RECALL_AT if engine is Engine.ANNOY else RECALL_AT + RECALL_AT // 2
+    narrowest = _TREES * RECALL_AT if engine is Engine.ANNOY else RECALL_AT
     tuned = tune(index, vectors, queries=_QUERIES, recall=recall, narrowest=narrowest, widest=_TREES * len(vectors))
     return Contestant(engine, storage, index, path.stat().st_size, seconds, tuned)
 

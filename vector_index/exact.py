@@ -63,8 +63,10 @@ class ExactIndex:
         if shown is not None:
             cosines = cosines[shown]
         if count < len(cosines):
-            near = np.argpartition(cosines, len(cosines) - count)[len(cosines) - count :]
-            near.sort()  # of two at the same distance the first comes first
+            least = np.partition(cosines, len(cosines) - count)[len(cosines) - count]
+            near = np.flatnonzero(cosines > least)
+            # of those at the same distance the first ones, in each build the same
+            near = np.sort(np.concatenate([near, np.flatnonzero(cosines == least)[: count - len(near)]]))
         else:
             near = np.arange(len(cosines))
         if shown is not None:

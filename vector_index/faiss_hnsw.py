@@ -58,7 +58,7 @@ class MappedHnsw:
     def nearest(self, vector: Vector, count: int, width: int, visible: Visible | None = None) -> Neighbours:
         """See `interface.VectorIndex`."""
         query = np.asarray(vector, np.float32)
-        return self._search(query / np.linalg.norm(query), count, width, visible)
+        return self._search(query / query.dot(query) ** 0.5, count, width, visible)
 
     def nearest_to(self, position: int, count: int, width: int, visible: Visible | None = None) -> Neighbours:
         """See `interface.VectorIndex`."""
@@ -161,20 +161,22 @@ def _twins(
 def _link_twins(hnsw: Any, twins: NDArray[np.int64]) -> None:  # noqa: ANN401 - faiss has no types
     """Add to a graph of D different vectors others that are the same as some: D + i is the same as twins[i].
 
-    Twins stand in a ring, each with the links of the first; the one that makes room for the ring differs. Added as
-    the others are, many would be linked to each other alone, and a search that came among them found no way out.
+    Twins stand in a ring, each with the links of the first; the one that makes room for the ring differs. They are
+    found in their order, in each build the same ones. Added as the others are, many would be linked to each other
+    alone, and a search that came among them found no way out.
     """
     links, offsets, levels = (faiss.vector_to_array(of) for of in (hnsw.neighbors, hnsw.offsets, hnsw.levels))
     count, wide = len(levels), hnsw.nb_neighbors(0)
     added = links[offsets[twins, np.newaxis] + np.arange(wide, dtype=offsets.dtype)]
-    newest: dict[int, int] = {}
-    for number, twin in enumerate(twins.tolist()):
-        added[number, 0] = newest.get(twin, twin)
-        newest[twin] = count + number
-    for twin, last in newest.items():
+    following: dict[int, int] = {}
+    for number in reversed(range(len(twins))):
+        twin = int(twins[number])
+        added[number, 0] = following.get(twin, twin)
+        following[twin] = count + number
+    for twin, second in following.items():
         its = links[offsets[twin] : offsets[twin] + wide]
         its[1:] = its[:-1].copy()
-        its[0] = last
+        its[0] = second
     ends = offsets[-1] + wide * np.arange(1, len(twins) + 1, dtype=offsets.dtype)
     faiss.copy_array_to_vector(np.concatenate([levels, np.ones(len(twins), levels.dtype)]), hnsw.levels)
     faiss.copy_array_to_vector(np.concatenate([offsets, ends]), hnsw.offsets)

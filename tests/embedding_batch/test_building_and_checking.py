@@ -164,6 +164,10 @@ def test_a_guess_of_the_width_saves_trials_and_finds_the_same(tmp_path: Path, ne
     searched.asked.clear()
     assert tune(searched, vectors, **asked, near=without.width).recall == without.recall
     assert searched.widths() == trials[-2:]
+    searched.asked.clear()
+    enough = asked | {"recall": without.recall.value - 0.005}
+    assert tune(searched, vectors, **enough, near=without.width).recall == without.recall
+    assert searched.widths() == [without.width]
 
 
 def test_recall_is_what_an_exact_search_says_it_is(tmp_path: Path) -> None:

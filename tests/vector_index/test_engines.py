@@ -116,6 +116,19 @@ def test_among_many_vectors_that_are_the_same_all_others_are_found(
     index.close()
 
 
+def test_of_many_that_are_the_same_each_build_finds_the_same_ones(tmp_path: Path, kind: tuple[Engine, Storage]) -> None:
+    vectors, ids = units(600), np.arange(600)
+    order = np.random.default_rng(4).permutation(600)
+    vectors[order[:300]] = vectors[order[0]]
+    kept = np.setdiff1d(ids, [*order[-10:], order[:300].max()])
+    answers = []
+    for name, of in (("before", ids), ("after", kept)):
+        index = made(tmp_path / name, kind, vectors[of])
+        answers.append(of[index.nearest(vectors[order[0]], 10, 60_000).positions].tolist())
+        index.close()
+    assert answers[0] == answers[1]
+
+
 @pytest.mark.parametrize("items", [1, 2])
 def test_a_partition_may_be_tiny(tmp_path: Path, kind: tuple[Engine, Storage], items: int) -> None:
     opened = made(tmp_path / "tiny", kind, units(items))

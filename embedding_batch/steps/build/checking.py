@@ -82,13 +82,13 @@ def check(folder: Path, built: BuiltPartition, model: int | None, *, recall: flo
 
 
 def _widths(built: BuiltPartition) -> tuple[int, int]:
-    """The first that is tried, Annoy's own choice or a little more than is asked for, and that of all items."""
+    """The first that is tried, Annoy's own choice or HNSW's least, and that of all items."""
     items = len(built.content.ids)
     if built.method.engine is Engine.EXACT:
         return 1, 1
     if built.method.engine is Engine.ANNOY:
         return built.method.trees * RECALL_AT, built.method.trees * max(items, RECALL_AT)
-    return RECALL_AT + RECALL_AT // 2, max(items, 2 * RECALL_AT)
+    return RECALL_AT, max(items, RECALL_AT)
 
 
 def _partition(built: BuiltPartition, tuned: Tuned, model: int | None) -> Partition:

@@ -20,6 +20,8 @@ from vector_index import VectorIndex
 RECALL_AT = 10
 _STEP = 1.3
 """From one width that is tried to the next."""
+_LITTLE = 0.01
+"""So much more recall than is asked isn't worth another trial: a step narrower costs about as much."""
 _CHUNK = 64
 """Queries that are compared with all vectors at once."""
 _TIE = 1e-5
@@ -63,7 +65,8 @@ def tune(
 
     vectors: float32[N,D] of length 1, by position. queries: items that are asked about, evenly spread, and as many
     points between them. narrowest, widest: there is one in each step from the first to the last. near: a guess, such as
-    what the build before needed, where to begin: it saves time, and finds the same.
+    what the build before needed, where to begin: it saves time, and finds the same, or a step more where that finds
+    hardly more than is asked.
     """
     asked = _ask(vectors, queries)
     widths = list(_widths(narrowest, widest))
@@ -74,7 +77,7 @@ def tune(
             place += 1
             tried = _try(index, vectors, asked, widths[place])
         return tried
-    while place > 0:
+    while place > 0 and tried.recall.value >= recall + _LITTLE:
         place -= 1
         narrower = _try(index, vectors, asked, widths[place])
         if narrower.recall.value < recall:

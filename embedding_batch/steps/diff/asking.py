@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -19,6 +20,7 @@ from model_repository.comparing.ranking import overlap, rank_biased_overlap
 from model_repository.documents.build_diff import Example
 from model_repository.documents.index_manifest import Partition
 from model_repository.documents.items.item_ids import ItemIds, ItemLookup
+from model_repository.resources.processors import processors
 from vector_index import VectorIndex
 
 NEIGHBORS: Final = 10
@@ -137,15 +139,12 @@ class Asked:
         self, old: Category, new: Category, samples: Sequence[Sample], golden: Mapping[str, NDArray[np.float32]]
     ) -> None:
         """Ask both builds for what is like each of the items, and like each golden picture."""
-        for before, after in samples:
-            item = old.id(before)
-            found = [
-                [each for each in side.nearest(side.vector(place), NEIGHBORS + 1) if each[1] != item][:NEIGHBORS]
-                for side, place in ((old, before), (new, after))
-            ]
-            self.differences.setdefault(new.name, []).append(self._add(item, new.name, found))
-            was, is_now = (near[0][0] if near else np.inf for near in found)
-            self.doubled += is_now < _SAME and was > _TOLD_APART
+        with ThreadPoolExecutor(processors()) as pool:  # engines search without the GIL
+            answers = pool.map(lambda sample: _like_item(old, new, sample), samples)
+            for (before, _), found in zip(samples, answers, strict=True):
+                self.differences.setdefault(new.name, []).append(self._add(old.id(before), new.name, found))
+                was, is_now = (near[0][0] if near else np.inf for near in found)
+                self.doubled += is_now < _SAME and was > _TOLD_APART
         for name, vector in golden.items():
             if len(vector) == old.dimensions:
                 self.golden.append(self._add(f"golden picture {name}", new.name, _completed(vector, old, new)))
@@ -158,6 +157,13 @@ class Asked:
         shared = round(overlap(before, after, NEIGHBORS), 4)
         self.examples.append(Example(item, category, shared, before, after))
         return shared, round(rank_biased_overlap(before, after), 4)
+
+
+def _like_item(old: Category, new: Category, sample: Sample) -> list[list[tuple[float, str, Place]]]:
+    """What each build has nearest to an item that both have, but for itself."""
+    item = old.id(sample[0])
+    nearest = (side.nearest(side.vector(place), NEIGHBORS + 1) for side, place in zip((old, new), sample, strict=True))
+    return [[each for each in answer if each[1] != item][:NEIGHBORS] for answer in nearest]
 
 
 def _completed(vector: _Vector, *sides: Category) -> list[list[tuple[float, str, Place]]]:
