@@ -85,11 +85,12 @@ class FeatureStore:
     ) -> None:
         """cache: a folder of this machine for copies of the parts, shared by all keys and kept between runs.
 
-        scratch: beside it, on the same disk, for what isn't whole yet.
+        scratch: a folder of this run beside it, on the same disk, for what isn't whole yet, and for names of its own
+        of the copies: those in the cache another run deletes, when it has merged them.
         """
         self._store, self._dimensions, self._scratch, self._listener = store, dimensions, scratch, listener
         self._prefix = f"features/{key}/"
-        self._folder = cache / key
+        self._folder, self._own = cache / key, scratch / key
         self._parts: list[Path] = []
         self._verified: set[str] = set()
         self._loaded = False
@@ -97,11 +98,11 @@ class FeatureStore:
 
     def refresh(self) -> None:
         """Have a copy of every part that the bucket has now, and know where each embedding is."""
-        self._folder.mkdir(parents=True, exist_ok=True)
+        self._make_folders()
         for look in range(1, _LOOKS + 1):
             names = {info.name.removeprefix(self._prefix) for info in self._listed()}
             # what this run counted on, and somebody deleted since, is still what its name says
-            names |= {name for name in self._verified if (self._folder / name).exists()}
+            names |= self._verified
             try:
                 with ThreadPoolExecutor(_DOWNLOADS) as pool:
                     copies = list(pool.map(self._copy, sorted(names)))
@@ -110,11 +111,18 @@ class FeatureStore:
                 if look == _LOOKS:
                     raise
         self._parts = [copy for copy in copies if copy is not None]
-        for stale in set(self._folder.iterdir()) - set(self._parts):  # merged into others
-            if _PART.fullmatch(stale.name) and time.time() - stale.stat().st_mtime > _STALE_SECONDS:
-                stale.unlink(missing_ok=True)
+        used = {part.name for part in self._parts}
+        for stale in self._folder.iterdir():  # merged into others
+            if stale.name not in used and _PART.fullmatch(stale.name):
+                with suppress(FileNotFoundError):  # another run deletes them, too
+                    if time.time() - stale.stat().st_mtime > _STALE_SECONDS:
+                        stale.unlink()
         self._where = _find(self._parts)
         self._loaded = True
+
+    def _make_folders(self) -> None:
+        for folder in (self._folder, self._own):
+            folder.mkdir(parents=True, exist_ok=True)
 
     def _listed(self) -> list[ObjectInfo]:
         """The parts in the bucket, and nothing that somebody else left among them, as consoles do with folders."""
@@ -123,18 +131,26 @@ class FeatureStore:
 
     def _copy(self, name: str) -> Path | None:
         """The verified copy of a part; None: what stands in the bucket isn't what its name says."""
-        path = self._folder / name
-        if name in self._verified or (path.exists() and _name_of(path) == name):
+        path, own = self._folder / name, self._own / name
+        if name in self._verified:
+            return own
+        with suppress(OSError):  # there is none, or the disk knows no second names
+            own.hardlink_to(path)
+        if own.exists() and _name_of(own) == name:
             self._verified.add(name)
-            return path
-        partial = self._scratch / name
-        self._store.download(f"{self._prefix}{name}", partial)
-        if _name_of(partial) != name:
-            partial.unlink()
+            return own
+        own.unlink(missing_ok=True)
+        self._store.download(f"{self._prefix}{name}", own)
+        if _name_of(own) != name:
+            own.unlink()
             what = f"{self._prefix}{name}: the embeddings in it are damaged, and made anew; delete that object"
             self._listener(Warned(what))
             return None
-        return partial.replace(path)
+        with suppress(OSError):  # another run was faster, or likewise
+            path.unlink(missing_ok=True)
+            path.hardlink_to(own)
+        self._verified.add(name)
+        return own
 
     @property
     def is_loaded(self) -> bool:
@@ -202,7 +218,7 @@ class FeatureStore:
         gone = {name for name in names if name.startswith(self._prefix)} - standing
         for name in gone:
             with suppress(GenerationConflict):
-                self._store.upload(name, self._folder / name.removeprefix(self._prefix), if_generation_match=0)
+                self._store.upload(name, self._own / name.removeprefix(self._prefix), if_generation_match=0)
         return gone
 
     def merge(self) -> int:
@@ -210,7 +226,7 @@ class FeatureStore:
         small = [info for info in self._listed() if info.size < SMALL_BYTES]
         if len(small) < SMALL_PARTS:
             return 0
-        self._folder.mkdir(parents=True, exist_ok=True)
+        self._make_folders()
         with suppress(ObjectMissing):  # somebody else merges them
             batch: list[Path] = []
             size = 0
@@ -240,6 +256,7 @@ class FeatureStore:
                 self._store.delete(f"{self._prefix}{part.name}")
                 self._verified.discard(part.name)
                 part.unlink(missing_ok=True)
+                (self._folder / part.name).unlink(missing_ok=True)
 
     def _put(self, name: str, partial: Path) -> None:
         target = f"{self._prefix}{name}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import os
 import time
 from collections.abc import Callable
@@ -58,11 +59,12 @@ def told() -> list[Event]:
 
 @pytest.fixture
 def machine(tmp_path: Path, store: MemoryStore, told: list[Event]) -> Open:
-    """Opens the embeddings as a machine of that name does, with its copies of before."""
+    """Opens the embeddings as a run on a machine of that name does, with its copies of before."""
+    runs = itertools.count()
 
     def make(name: str = "one", key: str = KEY, bucket: MemoryStore = store, *, refresh: bool = True) -> FeatureStore:
-        scratch = tmp_path / name / "scratch"
-        scratch.mkdir(parents=True, exist_ok=True)
+        scratch = tmp_path / name / f"run-{next(runs)}"
+        scratch.mkdir(parents=True)
         opened = FeatureStore(bucket, key, D, cache=tmp_path / name / "f", scratch=scratch, listener=told.append)
         if refresh:
             opened.refresh()
@@ -300,4 +302,21 @@ def test_nothing_half_made_is_left_in_the_scratch_folder(
         machine().write(features(name))
     machine().merge()
     machine("two").read(array("x"))
-    assert [*(tmp_path / "one" / "scratch").iterdir(), *(tmp_path / "two" / "scratch").iterdir()] == []
+    left = [path for path in tmp_path.glob("*/run-*/**/*") if path.is_file()]
+    assert all(hashlib.sha256(path.read_bytes()).hexdigest()[:32] == path.stem for path in left)
+
+
+def test_parts_that_another_run_of_this_machine_merges_are_still_read_and_put_back(
+    machine: Open, store: MemoryStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "SMALL_PARTS", 2)
+    monkeypatch.setattr(module, "_STALE_SECONDS", -1)
+    for name in "xyz":
+        machine("one", refresh=False).write(features(name))
+    before = machine("one")
+    counted_on = set(names(store))
+    assert machine("one").merge() == 3
+    machine("one")  # deletes copies of what is gone
+    np.testing.assert_allclose(before.read(array("y", "x")), [unit("y"), unit("x")], atol=1e-3)
+    assert before.put_back(counted_on) == counted_on
+    assert counted_on < set(names(store))
