@@ -229,15 +229,19 @@ class _Related:
         head = f"--{self.boundary}\r\nContent-Type: application/json; charset=UTF-8\r\n\r\n".encode() + metadata
         head += f"\r\n--{self.boundary}\r\nContent-Type: {content_type}\r\n\r\n".encode()
         end = f"\r\n--{self.boundary}--\r\n".encode()
-        self._parts = [BytesIO(head), file, BytesIO(end)]
+        self._parts: list[BinaryIO] = [BytesIO(head), file, BytesIO(end)]
         self.len = len(head) + os.fstat(file.fileno()).st_size + len(end)
 
     def read(self, _size: int = -1) -> bytes:
-        """The next bytes, as many as are sent best at once."""
-        while self._parts:
-            if data := self._parts[0].read(_CHUNK):
+        """The next bytes, as many as are sent best at once; after their end from the beginning.
+
+        The session sends the same body again when it has another token.
+        """
+        for part in self._parts:
+            if data := part.read(_CHUNK):
                 return data
-            del self._parts[0]
+        for part in self._parts:
+            part.seek(0)
         return b""
 
 

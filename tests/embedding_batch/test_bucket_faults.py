@@ -7,12 +7,14 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from google.auth.credentials import Credentials
 
 from embedding_batch.batch import run
 from embedding_batch.config import Config
@@ -112,3 +114,28 @@ def test_a_bucket_that_fails_for_good_ends_a_run_at_any_moment_and_the_next_try_
 
 def _from(first: int, fault: Fault, asked: Asked) -> Fault | None:
     return fault if asked.number >= first else None
+
+
+class Tokens(Credentials):
+    """Gives another token each time."""
+
+    def refresh(self, _request: object) -> None:
+        self.token = f"{self.token}+"
+
+
+def test_a_token_that_is_not_taken_any_more_is_replaced_in_the_midst(
+    bucket: str, proxy: FaultyBucket, tmp_path: Path
+) -> None:
+    store, path = GcsStore(bucket, patience=0.1), tmp_path / "part"
+    path.write_bytes(bytes(range(256)) * 4000)
+    store._client._http.credentials = Tokens()
+    for act in (
+        lambda: store.upload("part", path, if_generation_match=0),
+        lambda: store.write("small", b"x", if_generation_match=0),
+        lambda: store.download("part", tmp_path / "again"),
+        lambda: store.listing(""),
+    ):
+        proxy.begin(lambda asked: 401 if asked.number == 0 else None)
+        act()
+        assert len(proxy.asked) == 2
+    assert (tmp_path / "again").read_bytes() == path.read_bytes()
