@@ -53,7 +53,7 @@ def name_of(question: Question, photo: bytes) -> bytes | None:
 
 
 def fits(question: Question, answer: Answer) -> bool:
-    """Whether something can be the answer to a question: of its kind and length, and with finite numbers alone."""
+    """Whether something can be the answer to a question: of its kind and length, with finite numbers, not all 0."""
     kind, said = answer
     if kind not in _KINDS or len(said) > LONGEST_ANSWER:
         return False
@@ -88,7 +88,10 @@ def _seal(name: bytes, value: bytes) -> bytes:
 
 
 def _is_vector(model: ModelFile, said: bytes) -> bool:
-    return len(said) == 4 * model.dimensions and all(map(math.isfinite, struct.unpack(f"<{model.dimensions}f", said)))
+    if len(said) != 4 * model.dimensions:
+        return False
+    numbers = struct.unpack(f"<{model.dimensions}f", said)
+    return all(map(math.isfinite, numbers)) and any(numbers)
 
 
 def _are_regions(question: Detect, said: bytes) -> bool:

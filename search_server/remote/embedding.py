@@ -23,6 +23,7 @@ from search_server.pictures.messages import (
     PIXELS,
     REGION,
     REGIONS,
+    UNREADABLE,
     VECTOR,
     Answer,
     Detect,
@@ -65,6 +66,10 @@ class _Proved:
     inference: Inference
     input: str
     output: str
+
+
+class _NothingButZeros(Exception):
+    """The vector of a picture has no direction."""
 
 
 class RemoteEmbedding:
@@ -143,6 +148,8 @@ class RemoteEmbedding:
             kind, said = await self._pictures.embed(here, when_there_is_room)
             try:
                 return await self._with_vectors(question, kind, said)
+            except _NothingButZeros:  # not the pool's fault: the same model gives the same here
+                return UNREADABLE, b"the model gave nothing but zeros for the picture"
             except RemoteAway as error:
                 self._note_failure(str(error))
                 return self._away(str(error))
@@ -181,6 +188,8 @@ class RemoteEmbedding:
             numbers = await proved.inference.infer(self._names[model.digest], tensor, proved.output)
         vector = normalised(numbers, model.dimensions, already=model.normalised)
         self._failures = 0
+        if not any(floats(vector)):
+            raise _NothingButZeros
         return vector
 
     def _away(self, why: str) -> Answer:

@@ -125,6 +125,7 @@ def test_what_was_kept_whole_is_an_answer_and_with_any_byte_changed_it_is_none(
         (EMBED, (VECTOR, struct.pack("<4f", 1, 0, 0, 0))),
         (EMBED, (VECTOR, struct.pack("<3f", 1, math.nan, 0))),
         (EMBED, (VECTOR, struct.pack("<3f", 1, math.inf, 0))),
+        (EMBED, (VECTOR, struct.pack("<3f", 0, -0.0, 0))),
         (EMBED, (REGIONS, TWO_REGIONS[1])),
         (replace(DETECT, whole=None), A_VECTOR),
         (DETECT, (REGIONS, TWO_REGIONS[1][:-1])),

@@ -195,6 +195,20 @@ def test_what_is_in_a_photo_is_embedded_there_and_has_the_vectors_that_it_has_he
     run(build, [pool], story)
 
 
+def test_a_photo_for_which_the_model_gives_zeros_is_refused_as_here_and_the_pool_goes_on(
+    good_build: Build, pool: Pool
+) -> None:
+    async def story(pod: Pod) -> None:
+        await pod.proved()
+        for zero in (0.0, -0.0, 1e-60):
+            pool.answer = lambda _, zero=zero: [zero] * DIMENSIONS
+            assert await pod.embed(picture(3)) == (UNREADABLE, b"the model gave nothing but zeros for the picture")
+        pool.answer = pool.right
+        assert (await pod.embed(picture(3)))[0] == VECTOR
+
+    run(good_build, [pool], story)
+
+
 def test_a_pool_that_answers_with_other_vectors_is_never_used(good_build: Build, pool: Pool) -> None:
     pool.answer = lambda tensor: [-number for number in pool.right(tensor)]
 
