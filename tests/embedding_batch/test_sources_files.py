@@ -191,8 +191,18 @@ def test_a_catalogue_is_counted_and_written_as_the_batch_sees_it(tmp_path: Path,
     seen = tmp_path / "elsewhere" / "seen.jsonl"
     seen.parent.mkdir()
     counts = look_at_catalogue(["--catalogue", str(given), "--write", str(seen)])
-    assert counts == {"items": 2, "categories": {"Chairs": 1, "Lamps": 1}}
+    missing = [row["picture"] for row in read(given)]
+    assert counts == {
+        "items": 2,
+        "categories": {"Chairs": 1, "Lamps": 1},
+        "pictures_missing": len(missing),
+        "first": missing,
+    }
     assert read(seen) == read(given)
+    for picture in missing:
+        Path(picture).parent.mkdir(exist_ok=True)
+        Path(picture).write_bytes(b"")
+    assert look_at_catalogue(["--catalogue", str(given)]) == {"items": 2, "categories": {"Chairs": 1, "Lamps": 1}}
 
 
 def test_an_id_that_stands_twice_in_a_catalogue_is_named(tmp_path: Path) -> None:
