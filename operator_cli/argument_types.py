@@ -24,9 +24,10 @@ def moment(text: str) -> datetime:
     """A time; in UTC, unless it says."""
     try:
         found = datetime.fromisoformat(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is no time; write for example 2026-11-24T14:05") from None
-    return found.astimezone(UTC) if found.tzinfo else found.replace(tzinfo=UTC)
+        return found.astimezone(UTC) if found.tzinfo else found.replace(tzinfo=UTC)
+    except (ValueError, OverflowError):
+        example = "2026-11-24T14:05, which is UTC, or 2026-11-24T15:05+01:00"
+        raise argparse.ArgumentTypeError(f"{text!r} is no time; write for example {example}") from None
 
 
 def share(text: str) -> float:
