@@ -59,7 +59,8 @@ def parse_document(data: bytes, name: str, *, limit: int) -> Fields:
 
 def format_document(value: dict[str, Any]) -> bytes:
     """Write a JSON object for people and programs: indented, in the given order, a newline at the end."""
-    return (json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode()
+    text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    return text.encode(errors="backslashreplace")  # as JSON escapes what UTF-8 can't hold, for the reader to judge
 
 
 class Fields:

@@ -14,10 +14,16 @@ def seconds(text: str) -> float:
     except ValueError:
         found = math.nan
     if not 0 < found < math.inf:
-        raise argparse.ArgumentTypeError(
-            f"{text!r} is no number above 0; write for example 60 (--wait alone goes last)"
-        )
+        raise argparse.ArgumentTypeError(f"{text!r} is no number above 0; write for example 60")
     return found
+
+
+def wait(text: str) -> float:
+    """The same of an option that may stand without a number, and then takes what follows for one."""
+    try:
+        return seconds(text)
+    except argparse.ArgumentTypeError as error:
+        raise argparse.ArgumentTypeError(f"{error} (--wait alone goes last)") from None
 
 
 def moment(text: str) -> datetime:

@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from typing import NoReturn, Protocol
 
 from model_repository import CONTRACT, __version__
-from operator_cli.argument_types import count, moment, port, seconds, share
+from model_repository.documents.receipts.address import parse_url
+from operator_cli.argument_types import count, moment, port, seconds, share, wait
 from operator_cli.errors import UsageRefused
 from operator_cli.pruning import KEEP
 
@@ -136,8 +137,8 @@ def _add_compare(command: _Command) -> None:
     )
     compare.add_argument("index")
     _environment(compare)
-    compare.add_argument("--stable", default="", metavar="URL", help="default: where it answers, as status shows")
-    compare.add_argument("--shadow", default="", metavar="URL", help="default: likewise")
+    compare.add_argument("--stable", type=parse_url, metavar="URL", help="default: where it answers, as status shows")
+    compare.add_argument("--shadow", type=parse_url, metavar="URL", help="default: likewise")
     compare.add_argument("--items", type=count, default=100, metavar="N", help="items to ask about (default: 100)")
     compare.add_argument("-k", type=count, default=10, metavar="N", help="neighbours of each (default: 10)")
     compare.add_argument(
@@ -359,7 +360,7 @@ def _record(parser: argparse.ArgumentParser) -> None:
 
 
 def _wait(parser: argparse.ArgumentParser, text: str) -> None:
-    parser.add_argument("--wait", nargs="?", type=seconds, const=0.0, metavar="SECONDS", help=text)
+    parser.add_argument("--wait", nargs="?", type=wait, const=0.0, metavar="SECONDS", help=text)
 
 
 def _webhook(parser: argparse.ArgumentParser) -> None:

@@ -14,7 +14,7 @@ from model_repository.documents.index_manifest import INDEX_MANIFEST_LIMIT, pars
 from model_repository.documents.model_manifest import parse_model_manifest
 from model_repository.documents.receipts.receipt import parse_receipt
 from model_repository.errors import DocumentMalformed
-from model_repository.fields import parse_document
+from model_repository.fields import format_document, parse_document
 from model_repository.names import IndexPrefix, ModelPrefix, Target
 
 TARGET = Target("staging", "home")
@@ -505,3 +505,10 @@ def test_the_largest_manifest_of_braces_ends_in_an_error_too() -> None:
     for data in (b'{"a":' * (INDEX_MANIFEST_LIMIT // 5), b"[" * INDEX_MANIFEST_LIMIT, b"{" * INDEX_MANIFEST_LIMIT):
         with pytest.raises(DocumentMalformed):
             parse_document(data, "x", limit=INDEX_MANIFEST_LIMIT)
+
+
+def test_what_utf_8_can_not_hold_is_written_so_that_a_reader_refuses_it_by_its_field() -> None:
+    data = format_document({"reason": "\udce9"})
+    assert data == b'{\n  "reason": "\\udce9"\n}\n'
+    with pytest.raises(DocumentMalformed, match="reason: expected"):
+        parse_document(data, "c.json", limit=100).text("reason", longest=10)

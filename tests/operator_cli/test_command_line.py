@@ -39,6 +39,7 @@ HANDBOOK = Path(__file__).parents[2] / "docs" / "operations.md"
         ("status", "--repository", "gs://shop/indexes"),
         ("status", "--repository", "gs://"),
         ("promote", "clothing", "--to", "production"),
+        ("compare", "clothing", "--stable", "shop", "--shadow", "http://shop"),
     ],
 )
 def test_wrong_usage_is_one_line_and_64(operator: Operator, argv: tuple[str, ...]) -> None:

@@ -188,3 +188,11 @@ def test_a_hold_does_not_stop_a_promotion_of_what_is_there_already(operator: Ope
 
     assert result.code == 0
     assert "nothing is written" in result.out
+
+
+def test_a_reason_that_is_no_text_is_refused_by_name(operator: Operator) -> None:
+    operator.deployed(operator.build("b1"))
+    before = operator.generation()
+    said = operator("redeploy", "clothing", "--reason", "\udce9t\udce9")  # Latin-1, where UTF-8 is expected
+    assert (said.code, "reason: expected 0 to 1000 printable characters; mend" in said.err) == (64, True)
+    assert operator.generation() == before
