@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -51,6 +52,8 @@ class Receipts:
     on_receipt: Callable[[Receipt], None] = lambda _: None
     notifier: Notifier = field(default_factory=NoNotifier)
     url: str = ""
+    _rejecting: threading.Lock = field(default_factory=threading.Lock)
+    """Of two deliveries at once that are refused, one tells."""
 
     def write(self, receipt: Receipt, live: Object | None = None) -> bool:
         """Write a receipt, unless its commit has one; True if it had none. live: the Deployment, if there is one."""
@@ -129,9 +132,10 @@ class Receipts:
         Told first, as whoever sent it may die before it hears the answer, and finds the receipt when it asks again.
         """
         receipt = plan.rejected(request, str(why), why.code, self.clock.now())
-        if self.store.stat(receipt.target.receipt_name(receipt.generation)) is None:
-            self._tell(Notice.of_receipt(self.store.bucket, receipt), patient=False)
-            self.write(receipt, live)
+        with self._rejecting:
+            if self.store.stat(receipt.target.receipt_name(receipt.generation)) is None:
+                self._tell(Notice.of_receipt(self.store.bucket, receipt), patient=False)
+                self.write(receipt, live)
 
     def tell_stuck(self, index: str, detail: str) -> bool:
         """Tell that the rollout of `index` can't be taken on; True if it was told, or nobody wants to know."""

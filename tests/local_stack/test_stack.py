@@ -13,6 +13,10 @@ from local_stack.delivery import DeliveryPolicy
 from local_stack.processes import ProgramFailed
 from local_stack.pubsub import Message
 from local_stack.stack import LocalStack, StackOptions
+from local_stack.webhook_cluster import LocalCluster
+from model_repository.bucket.gcs_store import GcsStore
+from model_repository.names import IndexPrefix
+from tests import builds
 from tests.running import running_for
 
 
@@ -59,6 +63,31 @@ def test_uploading_a_commit_is_enough_to_hear_what_became_of_it(stack: LocalStac
     receipt = bucket_of(stack).blob(f"deployments/staging/chairs/{blob.generation}.json")
     assert json.loads(receipt.download_as_bytes())["outcome"] == "rejected"
     assert told in stack.notifications()
+
+
+def test_what_the_webhook_refuses_it_tells_itself_and_once(stack: LocalStack, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("STORAGE_EMULATOR_HOST", stack.bucket_url)
+    service = {"apiVersion": "v1", "kind": "Service", "metadata": {"name": "theirs"}}
+    ports = [{"name": "http", "port": 80, "targetPort": "http"}]
+    LocalCluster(stack.cluster.url).create(service | {"spec": {"selector": {"app": "theirs"}, "ports": ports}})
+    prefix = IndexPrefix("theirs", "b1")
+    builds.publish_build(GcsStore(stack.options.bucket), prefix)
+    blob = bucket_of(stack).blob("commits/staging/theirs.json")
+    blob.upload_from_string(json.dumps({"index_prefix": str(prefix)}).encode())
+    generation = str(blob.generation)
+
+    told = stack.wait_for_notification(lambda it: it.get("generation") == generation, 60)
+
+    assert told is not None
+    assert (told["outcome"], told["index"]) == ("rejected", "theirs")
+    assert "Service theirs: isn't managed by indexpush; rename the index" in told["detail"]
+    assert stack.delivery.wait_for(lambda it: it.message.attributes["objectId"] == blob.name and it.acknowledged, 60)
+    receipt = bucket_of(stack).blob(f"deployments/staging/theirs/{generation}.json")
+    assert json.loads(receipt.download_as_bytes())["detail"] == told["detail"]
+    assert stack.delivery.wait_for(
+        lambda it: it.message.attributes["objectId"] == blob.name and it.duplicate and it.acknowledged, 60
+    )
+    assert [it for it in stack.notifications() if it.get("generation") == generation] == [told]
 
 
 def test_a_commit_of_another_environment_is_refused_there(stack: LocalStack) -> None:
