@@ -170,6 +170,13 @@ def test_a_guess_of_the_width_saves_trials_and_finds_the_same(tmp_path: Path, ne
     assert searched.widths() == [without.width]
 
 
+def test_a_width_that_can_not_find_what_is_asked_any_more_is_given_up(tmp_path: Path) -> None:
+    made = built(tmp_path, content("a", 3000), method=Method(trees=2))
+    searched = Counted(made.partitions[0].open(tmp_path))
+    found = tune(searched, made.partitions[0].content.vectors, queries=100, recall=0.9, narrowest=20, widest=6000)
+    assert searched.asked.count(20) < found.recall.queries == searched.asked.count(found.width)
+
+
 def test_recall_is_what_an_exact_search_says_it_is(tmp_path: Path) -> None:
     given = content("a", 900)
     made = built(tmp_path, given, method=Method(trees=2))

@@ -20,10 +20,10 @@ from vector_index import VectorIndex
 RECALL_AT = 10
 _STEP = 1.3
 """From one width that is tried to the next."""
-_LITTLE = 0.01
+_LITTLE = 0.02
 """So much more recall than is asked isn't worth another trial: a step narrower costs about as much."""
 _CHUNK = 64
-"""Queries that are compared with all vectors at once."""
+"""Queries that are asked, or compared with all vectors, at once."""
 _TIE = 1e-5
 """Two similarities closer than this are the same: which of two twins comes tenth is no matter of recall."""
 
@@ -70,17 +70,18 @@ def tune(
     """
     asked = _ask(vectors, queries)
     widths = list(_widths(narrowest, widest))
-    place = min(bisect_left(widths, near), len(widths) - 1)
-    tried = _try(index, vectors, asked, widths[place])
-    if tried.recall.value < recall:
-        while tried.recall.value < recall and place < len(widths) - 1:
+    last = len(widths) - 1
+    place = min(bisect_left(widths, near), last)
+    tried = _try(index, vectors, asked, widths[place], recall if place < last else 0.0)
+    if tried is None:
+        while tried is None:
             place += 1
-            tried = _try(index, vectors, asked, widths[place])
+            tried = _try(index, vectors, asked, widths[place], recall if place < last else 0.0)
         return tried
     while place > 0 and tried.recall.value >= recall + _LITTLE:
         place -= 1
-        narrower = _try(index, vectors, asked, widths[place])
-        if narrower.recall.value < recall:
+        narrower = _try(index, vectors, asked, widths[place], recall)
+        if narrower is None:
             break
         tried = narrower
     return tried
@@ -94,12 +95,21 @@ def _widths(narrowest: int, widest: int) -> Iterator[int]:
     yield widest
 
 
-def _try(index: VectorIndex, vectors: NDArray[np.float32], asked: _Queries, width: int) -> Tuned:
-    begun = time.perf_counter()
-    found = [_search(index, asked, row, width) for row in range(len(asked.vectors))]
-    seconds = time.perf_counter() - begun
-    measured = Recall(RECALL_AT, _recall(vectors, asked, found), len(found))
-    return Tuned(width, measured, float(f"{len(found) / seconds:.3g}"))
+def _try(index: VectorIndex, vectors: NDArray[np.float32], asked: _Queries, width: int, least: float) -> Tuned | None:
+    """Search so widely; None as soon as that can't find `least` of the exact answer any more."""
+    count = len(asked.vectors)
+    right = of = asked.k * count  # what isn't looked for yet counts as found
+    seconds = 0.0
+    for start in range(0, count, _CHUNK):
+        rows = range(start, min(start + _CHUNK, count))
+        begun = time.perf_counter()
+        found = [_search(index, asked, row, width) for row in rows]
+        seconds += time.perf_counter() - begun
+        right -= sum(asked.k - _right(vectors, asked, *each) for each in zip(rows, found, strict=True))
+        if right < least * of:
+            return None
+    measured = Recall(RECALL_AT, right / of if of else 1.0, count)
+    return Tuned(width, measured, float(f"{count / seconds:.3g}"))
 
 
 def _ask(vectors: NDArray[np.float32], count: int) -> _Queries:
@@ -145,14 +155,10 @@ def _search(index: VectorIndex, asked: _Queries, row: int, width: int) -> list[i
     return [other for other in index.nearest_to(item, asked.k + 1, width).positions if other != item][: asked.k]
 
 
-def _recall(vectors: NDArray[np.float32], asked: _Queries, found: list[list[int]]) -> float:
-    if asked.k == 0:
-        return 1.0
-    right = 0
-    for row, positions in enumerate(found):
-        similarities = vectors[positions] @ asked.vectors[row]
-        right += int(np.count_nonzero(similarities >= asked.least[row] - _TIE))
-    return right / (asked.k * len(found))
+def _right(vectors: NDArray[np.float32], asked: _Queries, row: int, found: list[int]) -> int:
+    """How many of what a query found are as near as the exact answer."""
+    similarities = vectors[found] @ asked.vectors[row]
+    return int(np.count_nonzero(similarities >= asked.least[row] - _TIE))
 
 
 def spread(size: int, count: int) -> list[int]:
