@@ -27,6 +27,7 @@ def board(arguments: argparse.Namespace, store: Store, context: Context) -> None
     sign_in = _sign_in(arguments, context)
     own = isinstance(sign_in, OwnMachine)
     host = _OWN if own else arguments.host
+    listener = listen(host, arguments.port)  # before the bucket, which may take long to say nothing
     overview = Overview(store, context.clock, timedelta(hours=arguments.freshness))
     overview.look()  # whoever opens the page sees something at once; what is wrong with the bucket stands there
     served = Board(
@@ -37,7 +38,6 @@ def board(arguments: argparse.Namespace, store: Store, context: Context) -> None
         sign_in=sign_in,
         hosts=(_OWN, "localhost") if own else (),
     )
-    listener = listen(host, arguments.port)
     key = f"/?key={sign_in.secret}" if isinstance(sign_in, OwnMachine) else "/"
     context.say(f"http://{host}:{listener.getsockname()[1]}{key}")
     config = uvicorn.Config(

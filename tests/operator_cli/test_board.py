@@ -575,7 +575,10 @@ def test_options_that_do_not_fit_are_refused(operator: Operator, options: list[s
     assert (said.code, words in said.err) == (64, True), said.err
 
 
-def test_a_port_that_is_taken_is_named(operator: Operator) -> None:
+def test_a_port_that_is_taken_is_named_before_the_bucket_is_asked(
+    operator: Operator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(operator.store, "listing", pytest.fail)
     with socket.create_server(("127.0.0.1", 0)) as taken:
         said = operator("board", "--port", str(taken.getsockname()[1]))
     assert (said.code, "name another" in said.err) == (64, True)
