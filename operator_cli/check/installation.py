@@ -194,8 +194,10 @@ def _notified(web: Web, function: Resource, topics: set[str]) -> Iterator[Findin
 
 
 def _webhook(web: Web, asked: Asked, functions: list[Resource]) -> Iterator[Finding]:
-    named = [asked.webhook] if asked.webhook else [programs.webhook_of(each, asked.environment) for each in functions]
-    for url in sorted({each for each in named if each}):
+    named = {asked.webhook: asked.environment} if asked.webhook else {}
+    for function in () if asked.webhook else functions:
+        named |= programs.webhooks_of(function, asked.environment)
+    for url, environment in sorted(named.items()):
         parts = urlsplit(url)
         where = f"{parts.scheme}://{parts.netloc}/v1/check"
         try:
@@ -214,7 +216,7 @@ def _webhook(web: Web, asked: Asked, functions: list[Resource]) -> Iterator[Find
                 where,
                 answer,
                 bucket=asked.bucket,
-                environment=asked.environment,
+                environment=environment,
                 version=asked.version,
                 contract=asked.contract,
             )

@@ -54,12 +54,17 @@ def account_of(function: Resource) -> str:
     return str(function.get("serviceConfig", {}).get("serviceAccountEmail", ""))
 
 
-def webhook_of(function: Resource, environment: str | None) -> str:
-    """The URL that deploys to the environment; empty: none."""
+def webhooks_of(function: Resource, environment: str | None) -> dict[str, str | None]:
+    """The URLs that deploy to an environment, or (None) to any, each with its own; None: all that have no URL alone."""
     settings = settings_of(function)
-    own = settings.get(f"{_URL}_{environment.upper().replace('-', '_')}", "") if environment else ""
-    url = str(own or settings.get(_URL, ""))
-    return url if urlsplit(url).scheme in {"http", "https"} else ""
+    urls: dict[str, str | None] = {str(settings.get(_URL, "")): environment}
+    own = {name.removeprefix(f"{_URL}_"): str(url) for name, url in settings.items() if name.startswith(f"{_URL}_")}
+    names = {variable.lower().replace("_", "-"): url for variable, url in own.items()}
+    if environment is None:
+        urls |= {url: name for name, url in names.items()}
+    elif environment in names:
+        urls = {names[environment]: environment}
+    return {url: name for url, name in urls.items() if urlsplit(url).scheme in {"http", "https"}}
 
 
 def seconds_of(function: Resource) -> int:
@@ -95,7 +100,7 @@ def judge_function(function: Resource, bucket: str, environment: str | None) -> 
             "CD_WEBHOOK_TOKEN is a plain variable: who may look at the function reads the secret",
             "replace the token (docs/operations.md), and hand it over with --set-secrets",
         )
-    if settings.get("CD_WEBHOOK_AUTH", "none") == "none" and webhook_of(function, environment):
+    if settings.get("CD_WEBHOOK_AUTH", "none") == "none" and webhooks_of(function, environment):
         yield hint(
             name,
             "it calls the webhook without credentials: whoever reaches the webhook may deploy",
@@ -110,7 +115,7 @@ def judge_function(function: Resource, bucket: str, environment: str | None) -> 
             "make it a service account of its own (docs/threat-model.md says what that needs)",
         )
     hears = trigger.get("pubsubTopic", "what a subscription pushes to it")
-    yield ok(name, f"hears of {hears}, and calls {webhook_of(function, environment) or 'nobody'}")
+    yield ok(name, f"hears of {hears}, and calls {', '.join(webhooks_of(function, environment)) or 'nobody'}")
 
 
 def _judge_settings(name: str, function: Resource, environment: str | None) -> Iterator[Finding]:
@@ -122,15 +127,15 @@ def _judge_settings(name: str, function: Resource, environment: str | None) -> I
     except Misconfigured as error:
         yield wrong(name, f"it does nothing with such settings: {error}", "deploy it with others (its README.md)")
         return
-    url = read.webhook_for(environment) if environment else read.webhook_url or next(iter(read.webhook_urls.values()))
-    if not url:
+    if environment and not read.webhook_for(environment):
         yield wrong(
             name,
             f"it knows no webhook of {environment}: nothing is deployed there",
             f"deploy it with {_URL}=<url>, or {_URL}_<ENVIRONMENT> for each",
         )
-    elif urlsplit(url).hostname in _ITSELF:
-        yield wrong(name, f"{url} is the function's own machine: no webhook is there", f"correct {_URL}")
+    for url in webhooks_of(function, environment):
+        if urlsplit(url).hostname in _ITSELF:
+            yield wrong(name, f"{url} is the function's own machine: no webhook is there", f"correct {_URL}")
     sweep = read.limits.sweep_budget / timedelta(seconds=1)
     if (most := seconds_of(function)) <= sweep:
         said = f"it is ended after {most} s, and a sweep may take {sweep:.0f}"

@@ -533,6 +533,19 @@ def test_what_nobody_may_look_at_is_said_and_the_rest_is_looked_at(url: str) -> 
     assert said.code == 77
 
 
+def test_without_an_environment_the_webhook_of_each_is_asked() -> None:
+    table = _well()
+    url = _settings(table).pop("CD_WEBHOOK_URL")
+    _settings(table).update(
+        CD_WEBHOOK_URL_PRODUCTION=url, CD_WEBHOOK_URL_QA_EU="https://qa.example/webhooks/webhook/indexpush"
+    )
+    table["https://qa.example/v1/check"] = _well()[WEBHOOK]
+    found = _check(table, "--output", "json", INDEXPUSH_ENVIRONMENT="").value["findings"]
+    (wrong,) = [each for each in found if each["level"] == "wrong"]
+    assert (wrong["subject"], wrong["text"]) == ("https://qa.example/v1/check", "it deploys production, not qa-eu")
+    assert any(f"calls {url}, https://qa.example/" in each["text"] for each in found)
+
+
 def test_a_webhook_that_is_not_reached_from_here_is_asked_where_one_says() -> None:
     table = _well()
     del table[WEBHOOK]
