@@ -49,9 +49,10 @@ class MemoryStore:
         """See `store.Store.stat`."""
         return self._objects[name][0] if name in self._objects else None
 
-    def listing(self, prefix: str) -> list[ObjectInfo]:
+    def listing(self, prefix: str, *, deep: bool = True) -> list[ObjectInfo]:
         """See `store.Store.listing`."""
-        return [self._objects[name][0] for name in sorted(self._objects) if name.startswith(prefix)]
+        found = [name for name in sorted(self._objects) if name.startswith(prefix)]
+        return [self._objects[name][0] for name in found if deep or "/" not in name.removeprefix(prefix)]
 
     def folders(self, prefix: str) -> list[str]:
         """See `store.Store.folders`."""

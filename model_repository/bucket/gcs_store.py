@@ -125,11 +125,16 @@ class GcsStore:
             blob = self._bucket.get_blob(name, retry=self._retry, timeout=_CONNECT_AND_READ_SECONDS)
             return None if blob is None else _info(blob)
 
-    def listing(self, prefix: str) -> list[ObjectInfo]:
+    def listing(self, prefix: str, *, deep: bool = True) -> list[ObjectInfo]:
         """See `store.Store.listing`."""
         with _errors(prefix, whole=self.bucket):
             blobs = self._client.list_blobs(
-                self._bucket, prefix=prefix, fields=_FIELDS, retry=self._retry, timeout=_CONNECT_AND_READ_SECONDS
+                self._bucket,
+                prefix=prefix,
+                delimiter=None if deep else "/",
+                fields=_FIELDS,
+                retry=self._retry,
+                timeout=_CONNECT_AND_READ_SECONDS,
             )
             return sorted((_info(blob) for blob in blobs), key=lambda info: info.name)
 

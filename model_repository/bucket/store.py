@@ -65,8 +65,8 @@ class Store(Protocol):
         """What the bucket says of the object, or None."""
         ...
 
-    def listing(self, prefix: str) -> list[ObjectInfo]:
-        """Every object whose name begins with `prefix`, by name."""
+    def listing(self, prefix: str, *, deep: bool = True) -> list[ObjectInfo]:
+        """Every object whose name begins with `prefix`, by name. deep: also those in folders below it."""
         ...
 
     def folders(self, prefix: str) -> list[str]:

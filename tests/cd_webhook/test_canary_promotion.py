@@ -103,3 +103,14 @@ def test_a_build_that_is_gone_from_the_bucket_can_still_be_compared_with(scene: 
     scene.store.forget("indexes/home-store/b1/index.json")
     scene.serve(2)
     assert scene.receipt(2).outcome == "served"
+
+
+def test_a_canary_whose_node_is_drained_is_judged_by_the_pod_that_comes_in_its_place(scene: CanaryScene) -> None:
+    scene.commit(2)
+    scene.look(10)
+    scene.cluster._pods[NAME].clear()
+    scene.cluster.fates["2"] = pods.starting
+    scene.look(20)
+    scene.cluster.fates["2"] = pods.ready
+    scene.finish()
+    assert scene.outcomes() == {1: "served", 2: "served"}

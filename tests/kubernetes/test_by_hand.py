@@ -112,7 +112,7 @@ def test_additions_are_drift_and_a_deployment_that_is_being_deleted_is_waited_fo
     )
 
 
-def test_a_field_that_the_api_server_does_not_know_is_refused_for_good(scene: Scene) -> None:
+def test_a_field_that_the_api_server_does_not_know_is_refused_by_name(scene: Scene) -> None:
     cluster = KubernetesCluster(scene.kube.api, NAMESPACE, Log(stream=io.StringIO()))
     assert (cluster.version() or (0, 0)) >= LEAST_KUBERNETES
     service = {"apiVersion": "v1", "kind": "Service", "metadata": {"name": "unknown", "namespace": NAMESPACE}}

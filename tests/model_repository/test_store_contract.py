@@ -194,6 +194,14 @@ def test_a_listing_is_by_name_and_of_the_prefix_alone(store: Store) -> None:
     ]
 
 
+def test_a_listing_may_leave_out_what_is_in_folders_below(store: Store) -> None:
+    for name in ("filters/test/home.json", "filters/test/home/1.json", "filters/test/toys.json"):
+        store.write(name, b"1", if_generation_match=0)
+    found = store.listing("filters/test/", deep=False)
+    assert [info.name for info in found] == ["filters/test/home.json", "filters/test/toys.json"]
+    assert found[0] == store.stat("filters/test/home.json")
+
+
 def test_folders_are_the_next_parts_of_names(store: Store) -> None:
     for name in ("indexes/home/b1/x", "indexes/home/b2/x", "indexes/home/b2/y", "indexes/home/readme"):
         store.write(name, b"1", if_generation_match=0)

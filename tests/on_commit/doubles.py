@@ -40,9 +40,9 @@ class CountingStore(MemoryStore):
         self._met("stat", name)
         return super().stat(name)
 
-    def listing(self, prefix: str) -> list[ObjectInfo]:
+    def listing(self, prefix: str, *, deep: bool = True) -> list[ObjectInfo]:
         self._met("listing", prefix)
-        return super().listing(prefix)
+        return super().listing(prefix, deep=deep)
 
     def write(self, name: str, data: bytes, *, if_generation_match: int | None) -> ObjectInfo:
         self._met("write", name)

@@ -80,11 +80,19 @@ def test_a_sweep_looks_at_filters_without_a_receipt_and_at_no_others(scene: Scen
     assert sorted(map(str, scene.webhook.filters)) == ["production/garden", "staging/home"]
 
 
+def test_a_sweep_looks_at_a_first_filter_that_came_without_data(scene: Scene) -> None:
+    """As somebody uploads one by hand that makes no sense: nothing of it stands in a folder yet."""
+    scene.store.write(HOME.filter_name, b"{", if_generation_match=0)
+    scene.store.write("filters/staging/Not_An_Index.json", b"", if_generation_match=0)
+    scene.sweep()
+    assert scene.webhook.filters == [HOME]
+
+
 def test_a_sweep_goes_on_where_one_environment_s_webhook_can_do_nothing(scene: Scene) -> None:
     hide(scene, HOME)
     hide(scene, GARDEN)
     scene.store.fail = lambda kind, name: (
-        BucketUnavailable("away") if kind == "stat" and name == GARDEN.filter_name else None
+        BucketUnavailable("away") if kind == "listing" and name == "filters/production/" else None
     )
     scene.sweep()
     assert scene.webhook.filters == [HOME]

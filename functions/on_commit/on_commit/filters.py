@@ -54,14 +54,13 @@ class FilterLooker:
         log.info(f"{target.filter_name}: {answer.outcome}", outcome=answer.outcome, detail=answer.detail)
 
     def owed(self, environment: str) -> Iterator[Target]:
-        """Those of an environment whose live filter has no receipt: a listing, and two looks at each index's."""
-        for folder in self.store.folders(f"filters/{environment}/"):
+        """Those of an environment whose live filter has no receipt: a listing, and a look at each one's."""
+        for live in self.store.listing(f"filters/{environment}/", deep=False):
             try:
-                target = Target(environment, folder.split("/")[2])
+                target = Target.from_filter_name(live.name)
             except NameRefused:
                 continue
-            live = self.store.stat(target.filter_name)
-            if live is not None and self.store.stat(target.filter_receipt_name(live.generation)) is None:
+            if self.store.stat(target.filter_receipt_name(live.generation)) is None:
                 yield target
 
     def _note(self, target: Target, found: dict[str, str], log: Log) -> None:

@@ -55,7 +55,7 @@ class Sweeper:
     def sweep(self, log: Log) -> None:
         """Look at what differs. Never raises what may pass: the next sweep comes by itself, and this one is over.
 
-        Two listings of the bucket, one for each environment's filters and two reads for each of those, a read of each
+        Two listings of the bucket, one for each environment's filters and a read for each of those, a read of each
         commit that is older than it should be, one request to each environment's webhook, a check of `SAMPLE` builds,
         and a look for each index whose cluster was last asked for another commit than the live one, and for each filter
         that has no receipt.
