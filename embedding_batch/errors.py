@@ -81,7 +81,7 @@ class ChangeUnexpected(PermanentError):
 
 
 class DiskTrouble(TransientError):
-    """A folder of the batch takes no more, or fails."""
+    """A folder of the batch, or what its answer goes to, takes no more, or fails."""
 
     code: ClassVar[str] = "disk-trouble"
 

@@ -6,16 +6,17 @@ It imports what every command needs; the rest is imported by those that need it:
 from __future__ import annotations
 
 import json
+import os
 import sys
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TextIO
 
 from embedding_batch.command_line.console import Console
 from embedding_batch.command_line.reading import Step, read_command, read_step
 from embedding_batch.config import Config
-from embedding_batch.errors import Defect, said_of
+from embedding_batch.errors import Defect, DiskTrouble, said_of
 from embedding_batch.state.failures import noting
 from embedding_batch.state.folder import RunFolder
 from embedding_batch.state.plan import Plan, open_plan, read_plan
@@ -37,7 +38,7 @@ def main(
     console = Console()
     try:
         console = Console(pause=_pause(environment))
-        answer = _run(arguments, environment, console)
+        _say(_run(arguments, environment, console))
     except (KeyboardInterrupt, Exception) as error:  # noqa: BLE001 - whatever it is, it is one line and a status
         if interrupted() or isinstance(error, KeyboardInterrupt):
             console.line("ERROR", "interrupted; indexpush status shows what is committed", code="interrupted")
@@ -46,8 +47,25 @@ def main(
         return console.stopped(said, **({"stack_trace": traceback.format_exc()} if isinstance(said, Defect) else {}))
     finally:
         console.close()
-    sys.stdout.write(json.dumps(answer) + "\n")
+        for stream in (sys.stdout, sys.stderr):
+            _drop_unwritten(stream)
     return ExitCode.OK
+
+
+def _say(answer: Mapping[str, Any]) -> None:
+    try:
+        sys.stdout.write(json.dumps(answer) + "\n")
+        sys.stdout.flush()
+    except OSError as error:
+        raise DiskTrouble(f"standard output: {error.strerror}; all is done, but for saying so: try again") from error
+
+
+def _drop_unwritten(stream: TextIO) -> None:
+    """Keep Python from ending with a status of its own because what a full disk didn't take is still to be written."""
+    try:
+        stream.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def _pause(environment: Mapping[str, str]) -> float:

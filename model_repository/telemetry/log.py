@@ -54,13 +54,14 @@ class Log:
         self.line("ERROR", message, stack_trace="".join(traceback.format_exception(error)))
 
     def line(self, severity: str, message: str, **fields: object) -> None:
-        """Write one line. severity: DEBUG, INFO, WARNING or ERROR."""
+        """Write one line. severity: DEBUG, INFO, WARNING or ERROR. One that can't be written is lost."""
         now = datetime.now(UTC).isoformat().replace("+00:00", "Z")
         trace = found.fields() if (found := _TRACE.get()) else {}
         line = {"severity": severity, "message": message, "time": now, **trace, **self.fields, **fields}
         stream = self.stream or sys.stderr
-        stream.write(json.dumps(line, default=str) + "\n")  # one write: lines of other threads can't mix in
-        stream.flush()
+        with contextlib.suppress(OSError):  # a full disk, or a pipe that nobody reads
+            stream.write(json.dumps(line, default=str) + "\n")  # one write: lines of other threads can't mix in
+            stream.flush()
 
 
 @dataclass(frozen=True, slots=True)

@@ -224,3 +224,23 @@ def test_a_model_that_no_temporary_folder_takes_is_one_line_that_names_it(
     message = check_said(done.returncode, done.stdout, done.stderr, (64, "misconfigured"))
     assert "No usable temporary directory" in message
     assert "TMPDIR" in message
+
+
+@pytest.mark.parametrize(
+    ("words", "stream", "status"),
+    [
+        (["--catalogue", "."], "stderr", 0),
+        (["--catalogue", "none.csv"], "stderr", 65),
+        (["--catalogue", "."], "stdout", 75),
+    ],
+)
+def test_a_log_or_an_answer_that_nobody_takes_changes_no_status_and_an_answer_may_be_had_again(
+    shop: Shop, words: list[str], stream: str, status: int
+) -> None:
+    with open("/dev/full", "wb") as full:  # noqa: PTH123
+        streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, stream: full}
+        command = [*BATCH, "catalogue", *words]
+        done = subprocess.run(command, cwd=shop.folder, **streams, text=True, timeout=100, check=False)  # type: ignore[call-overload]
+    assert done.returncode == status
+    if stream == "stdout":
+        assert "standard output: No space left" in check_said(status, "", done.stderr, (75, "disk-trouble"))

@@ -87,3 +87,12 @@ def test_a_crash_carries_its_stack() -> None:
     (line,) = lines(stream)
     assert line["severity"] == "ERROR"
     assert "ValueError: invalid literal" in line["stack_trace"]
+
+
+def test_a_line_that_the_disk_does_not_take_stops_nobody() -> None:
+    stream = open("/dev/full", "w", encoding="utf-8")  # noqa: PTH123, SIM115 - closed below, where that fails
+    log = Log(stream=stream)
+    log.error("lost")
+    log.error("lost, too")
+    with pytest.raises(OSError, match="No space left"):
+        stream.close()
