@@ -55,7 +55,7 @@ def account_of(function: Resource) -> str:
 
 
 def webhooks_of(function: Resource, environment: str | None) -> dict[str, str | None]:
-    """The URLs that deploy to an environment, or (None) to any, each with its own; None: all that have no URL alone."""
+    """The URLs that it calls for an environment, or (None) for all; each with whose it is, None: of all others."""
     settings = settings_of(function)
     urls: dict[str, str | None] = {str(settings.get(_URL, "")): environment}
     own = {name.removeprefix(f"{_URL}_"): str(url) for name, url in settings.items() if name.startswith(f"{_URL}_")}
