@@ -8,6 +8,7 @@ Builds made-up items with the batch's own builder, which finds how widely each e
 server. Servers are pinned to as many cores as they have workers, the load generator (wrk, connections kept alive) to
 the others, or to all if none is left. Every peer answers the same question from the same files with the same answer:
 FastAPI as in its tutorial, on uvicorn, and Flask under gunicorn with 16 threads a worker. The loop is one thread.
+uvicorn alone looks nothing up: it always gives the same answer.
 
 Printed are medians: answers a second by the clock, and for each second of CPU that a server's processes had. On a
 machine that others use too, the second figure is the fair one. Ratios are medians of those of each round.
@@ -190,10 +191,11 @@ def servers(data: Path, manifest: IndexManifest, workers: int, *, peers: bool) -
     ours |= {"DRAIN_SECONDS": "0", "TERMINATION_LOG": "/dev/null", "WORKERS": str(workers)}
     found = [Contestant(OURS, engine, workers, (*python, "search_server"), build | ours, port)]
     if peers:
-        port = free_port()
-        uvicorn = ("uvicorn", f"--port={port}", f"--workers={workers}", "--log-level=warning", "--no-access-log")
-        command = (*python, *uvicorn, "benchmarks.search.fastapi_peer:app")
-        found.append(Contestant("FastAPI", engine, workers, command, build, port))
+        for name, app in (("FastAPI", "fastapi_peer"), ("uvicorn alone", "constant_peer")):
+            port = free_port()
+            uvicorn = ("uvicorn", f"--port={port}", f"--workers={workers}", "--log-level=warning", "--no-access-log")
+            command = (*python, *uvicorn, f"benchmarks.search.{app}:app")
+            found.append(Contestant(name, engine, workers, command, build, port))
         port = free_port()
         gunicorn = ("gunicorn", f"--bind=127.0.0.1:{port}", f"--workers={workers}", "--threads=16", "--keep-alive=60")
         command = (*python, *gunicorn, "benchmarks.search.flask_peer:app")
