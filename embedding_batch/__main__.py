@@ -19,6 +19,9 @@ def _interrupt(number: int, _frame: FrameType | None) -> NoReturn:
 
 
 def _main() -> int:
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # closed by whoever began it
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: PTH123, SIM115 - to the end
     # SIGTERM, which ends a pod, interrupts as Ctrl-C does: what isn't whole is deleted; from the first moment on
     for number in (signal.SIGTERM, signal.SIGINT):
         if signal.getsignal(number) is not signal.SIG_IGN:  # as a shell has it for what runs in its background

@@ -244,3 +244,9 @@ def test_a_log_or_an_answer_that_nobody_takes_changes_no_status_and_an_answer_ma
     assert done.returncode == status
     if stream == "stdout":
         assert "standard output: No space left" in check_said(status, "", done.stderr, (75, "disk-trouble"))
+
+
+@pytest.mark.parametrize(("catalogue", "status"), [(".", 0), ("none.csv", 65)])
+def test_streams_that_whoever_began_it_closed_change_no_status(shop: Shop, catalogue: str, status: int) -> None:
+    command = ["sh", "-c", 'exec "$@" >&- 2>&-', "sh", *BATCH, "catalogue", "--catalogue", catalogue]
+    assert subprocess.run(command, cwd=shop.folder, timeout=100, check=False).returncode == status
