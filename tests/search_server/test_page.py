@@ -228,10 +228,12 @@ def test_a_new_generation_is_noticed_without_a_reload(page: Page, good_build: An
     page.goto(first.url)
     expect(page.locator("#live-text")).to_contain_text("1700000000000001")
     first.stop()
+    page.context.set_offline(True)  # whoever asks before it is ready gets a 503
     second = type(first)(good_build.environment(1700000000000002), port=first.port)
     second.start()
     try:
         second.wait_ready()
+        page.context.set_offline(False)
         expect(page.locator("#notice")).to_contain_text("A new index is live: generation 1700000000000002")
         expect(page.locator("#live-text")).to_contain_text("1700000000000002")
     finally:
