@@ -28,6 +28,8 @@ _PER_WIDTH = 16
 _AT_ONCE = 4096
 """Vectors that are compared at once."""
 _DIGEST_BYTES = 16
+_NEXT_TWINS = 8
+"""Of a ring of them, that one is linked to: by one alone, a search that half are hidden from finds too few others."""
 
 QUANTIZERS = {"fp16": faiss.ScalarQuantizer.QT_fp16, "int8": faiss.ScalarQuantizer.QT_8bit}
 """By storage; float32 has none."""
@@ -161,22 +163,24 @@ def _twins(
 def _link_twins(hnsw: Any, twins: NDArray[np.int64]) -> None:  # noqa: ANN401 - faiss has no types
     """Add to a graph of D different vectors others that are the same as some: D + i is the same as twins[i].
 
-    Twins stand in a ring, each with the links of the first; the one that makes room for the ring differs. They are
-    found in their order, in each build the same ones. Added as the others are, many would be linked to each other
-    alone, and a search that came among them found no way out.
+    Twins stand in a ring, each linked to those that follow, and with the links of the first: which of these make room
+    differs. They are found in their order, in each build the same ones. Added as the others are, many would be linked
+    to each other alone, and a search that came among them found no way out.
     """
     links, offsets, levels = (faiss.vector_to_array(of) for of in (hnsw.neighbors, hnsw.offsets, hnsw.levels))
     count, wide = len(levels), hnsw.nb_neighbors(0)
-    added = links[offsets[twins, np.newaxis] + np.arange(wide, dtype=offsets.dtype)]
-    following: dict[int, int] = {}
-    for number in reversed(range(len(twins))):
-        twin = int(twins[number])
-        added[number, 0] = following.get(twin, twin)
-        following[twin] = count + number
-    for twin, second in following.items():
-        its = links[offsets[twin] : offsets[twin] + wide]
-        its[1:] = its[:-1].copy()
-        its[0] = second
+    added = np.full((len(twins), wide), -1, links.dtype)
+    order = np.argsort(twins, kind="stable")
+    for same in np.split(order, np.flatnonzero(np.diff(twins[order])) + 1):
+        start = int(offsets[twins[same[0]]])
+        its = links[start : start + wide]
+        others, near = its[its >= 0], min(_NEXT_TWINS, len(same))
+        ring = np.concatenate([twins[same[:1]], count + same])
+        following = ring[(np.arange(len(ring))[:, np.newaxis] + np.arange(1, near + 1)) % len(ring)]
+        first, last = others[: wide - near], others[near - wide :]
+        its[:] = -1
+        its[:near], its[near : near + len(first)] = following[0], first
+        added[same, :near], added[same, near : near + len(last)] = following[1:], last
     ends = offsets[-1] + wide * np.arange(1, len(twins) + 1, dtype=offsets.dtype)
     faiss.copy_array_to_vector(np.concatenate([levels, np.ones(len(twins), levels.dtype)]), hnsw.levels)
     faiss.copy_array_to_vector(np.concatenate([offsets, ends]), hnsw.offsets)

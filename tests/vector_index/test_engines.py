@@ -13,7 +13,7 @@ import pytest
 from numpy.typing import NDArray
 
 from model_repository.documents.index_manifest import Engine, Storage
-from vector_index import EngineUnfit, IndexFileUnsound, VectorIndex, build_index, open_index
+from vector_index import EngineUnfit, IndexFileUnsound, VectorIndex, Visible, build_index, open_index
 from vector_index.annoy_index import check_annoy
 
 DIMENSIONS, ITEMS = 24, 400
@@ -113,6 +113,21 @@ def test_among_many_vectors_that_are_the_same_all_others_are_found(
     assert index.vector(int(places[-1])) == pytest.approx(vectors[places[0]], abs=OFF[kind[1]])
     all_of_them = index.nearest(vectors[places[0]], same, 60_000).positions
     assert sorted(all_of_them) == sorted(places.tolist())
+    index.close()
+
+
+def test_of_many_that_are_the_same_and_half_hidden_the_others_are_found(
+    tmp_path: Path, kind: tuple[Engine, Storage]
+) -> None:
+    vectors = units(1500)
+    places = np.random.default_rng(4).permutation(1500)[:1000]
+    vectors[places] = vectors[places[0]]
+    index = made(tmp_path / "a.index", kind, vectors)
+    shown = Visible.but_for(np.sort(places)[::2], 1500)
+    width = 60_000 if kind[0] is Engine.ANNOY else 10
+    found = index.nearest(vectors[places[0]], 10, width, shown)
+    assert set(found.positions) <= set(np.sort(places)[1::2].tolist())
+    assert len(set(found.positions)) == 10
     index.close()
 
 
