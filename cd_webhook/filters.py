@@ -12,7 +12,6 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import ClassVar
 
 from cd_webhook.cluster import Cluster, Object
 from cd_webhook.pod_client import Tell, Told, address_of, tell_pod
@@ -37,10 +36,8 @@ _PATIENCE = timedelta(seconds=8)
 _PAUSE_SECONDS = 0.5
 
 
-class FilterNotInForce(TransientError):
+class FilterNotInForce(TransientError, code="filter-not-in-force"):
     """Some pod that serves doesn't confirm the live filter."""
-
-    code: ClassVar[str] = "filter-not-in-force"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-from typing import ClassVar
 
 from model_repository.errors import DeliveryError, Misconfigured, PermanentError, SetupFault, TransientError
 from model_repository.exit_codes import ExitCode
@@ -12,117 +11,76 @@ _NO_PLACE = (PermissionError, FileNotFoundError, FileExistsError, NotADirectoryE
 """Another try finds the same folder; any other trouble with files may pass."""
 
 
-class CatalogueMalformed(PermanentError):
+class CatalogueMalformed(PermanentError, code="catalogue-malformed"):
     """The catalogue can't be read, or isn't what it should be."""
 
-    code: ClassVar[str] = "catalogue-malformed"
 
-
-class CatalogueUnavailable(TransientError):
+class CatalogueUnavailable(TransientError, code="catalogue-unavailable"):
     """BigQuery, or the disk, which has the catalogue or the vectors, doesn't answer, or says that it may pass."""
 
-    code: ClassVar[str] = "catalogue-unavailable"
 
-
-class VectorsMalformed(PermanentError):
+class VectorsMalformed(PermanentError, code="vectors-malformed"):
     """A file of somebody's own vectors can't be read, or isn't what it should be."""
 
-    code: ClassVar[str] = "vectors-malformed"
 
-
-class ModelUnsound(PermanentError):
+class ModelUnsound(PermanentError, code="model-unsound"):
     """Somebody's own model can't be loaded, or doesn't take what is said of it."""
 
-    code: ClassVar[str] = "model-unsound"
 
-
-class TooManyBroken(PermanentError):
+class TooManyBroken(PermanentError, code="too-many-broken"):
     """More pictures can't be read than a careful shop would drop in silence."""
 
-    code: ClassVar[str] = "too-many-broken"
 
-
-class ItemsDropped(PermanentError):
+class ItemsDropped(PermanentError, code="items-dropped"):
     """The new build has far fewer items than the one that serves."""
 
-    code: ClassVar[str] = "items-dropped"
 
-
-class RecallTooLow(PermanentError):
+class RecallTooLow(PermanentError, code="recall-too-low"):
     """In some category too little is found of what an exact search finds."""
 
-    code: ClassVar[str] = "recall-too-low"
 
-
-class IndexUnsound(PermanentError):
+class IndexUnsound(PermanentError, code="index-unsound"):
     """An index file, read back, isn't what was put into it."""
 
-    code: ClassVar[str] = "index-unsound"
 
-
-class NameTaken(PermanentError):
+class NameTaken(PermanentError, code="name-taken"):
     """A build or a model stands under this name with other bytes; what is published is never changed."""
 
-    code: ClassVar[str] = "name-taken"
 
-
-class CommitLost(PermanentError):
+class CommitLost(PermanentError, code="commit-lost", exit_code=ExitCode.CANT_CREATE):
     """Somebody else committed since the run looked; another try of it can't find anything else."""
 
-    code: ClassVar[str] = "commit-lost"
-    exit_code: ClassVar[ExitCode] = ExitCode.CANT_CREATE
 
-
-class ChangeUnexpected(PermanentError):
+class ChangeUnexpected(PermanentError, code="change-unexpected", exit_code=ExitCode.STOPPED):
     """The build differs from what serves more than it may by itself; it is published, and not committed."""
 
-    code: ClassVar[str] = "change-unexpected"
-    exit_code: ClassVar[ExitCode] = ExitCode.STOPPED
 
-
-class DiskTrouble(TransientError):
+class DiskTrouble(TransientError, code="disk-trouble"):
     """A folder of the batch, or what its answer goes to, takes no more, or fails."""
 
-    code: ClassVar[str] = "disk-trouble"
 
-
-class WorkersDied(TransientError):
+class WorkersDied(TransientError, code="workers-died"):
     """Processes that embed pictures die, and not of single pictures."""
 
-    code: ClassVar[str] = "workers-died"
 
-
-class StepMissing(PermanentError):
+class StepMissing(PermanentError, code="step-missing", exit_code=ExitCode.USAGE):
     """A step was run before another that it needs."""
 
-    code: ClassVar[str] = "step-missing"
-    exit_code: ClassVar[ExitCode] = ExitCode.USAGE
 
-
-class StateDamaged(PermanentError):
+class StateDamaged(PermanentError, code="state-damaged"):
     """An object of the batch's own state can't be read, or isn't what its name says."""
 
-    code: ClassVar[str] = "state-damaged"
 
-
-class PipelinesUnavailable(TransientError):
+class PipelinesUnavailable(TransientError, code="pipelines-unavailable"):
     """Kubeflow's API server didn't answer, or answered 408, 429 or 5xx."""
 
-    code: ClassVar[str] = "pipelines-unavailable"
 
-
-class PipelinesRefused(SetupFault):
+class PipelinesRefused(SetupFault, code="pipelines-refused", exit_code=ExitCode.NOT_ALLOWED):
     """Kubeflow's API server answered another 4xx: rights, a token, a namespace, or a pipeline that it doesn't take."""
 
-    code: ClassVar[str] = "pipelines-refused"
-    exit_code: ClassVar[ExitCode] = ExitCode.NOT_ALLOWED
 
-
-class Defect(DeliveryError):
+class Defect(DeliveryError, code="defect", exit_code=ExitCode.SOFTWARE):
     """What nobody thought of."""
-
-    code: ClassVar[str] = "defect"
-    exit_code: ClassVar[ExitCode] = ExitCode.SOFTWARE
 
 
 def said_of(error: Exception) -> DeliveryError:

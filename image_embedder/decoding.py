@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import io
 import warnings
-from typing import ClassVar, Final
+from typing import Final
 
 from PIL import Image, UnidentifiedImageError
 from PIL.JpegImagePlugin import JpegImageFile
@@ -46,10 +46,8 @@ _TURNS: Final = {
 }
 
 
-class PictureUnreadable(PermanentError):
+class PictureUnreadable(PermanentError, code="picture-unreadable"):
     """The bytes are no picture of a known format, are damaged, or would cost too much to decode."""
-
-    code: ClassVar[str] = "picture-unreadable"
 
 
 def decode(data: bytes, shortest: int) -> Image.Image:

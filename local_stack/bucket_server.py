@@ -26,10 +26,8 @@ _MACHINES = {"x86_64": "amd64", "AMD64": "amd64", "aarch64": "arm64", "arm64": "
 _CONFLICT = 409
 
 
-class PlatformUnsupported(PermanentError):
+class PlatformUnsupported(PermanentError, code="platform-unsupported"):
     """The stack can't run on this kind of machine."""
-
-    code = "platform-unsupported"
 
 
 @dataclass(frozen=True, slots=True)

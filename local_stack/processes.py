@@ -22,10 +22,8 @@ _END_WITH_PARENT = Path(__file__).with_name("end_with_parent.py")
 _POLL = 0.02
 
 
-class ProgramFailed(PermanentError):
+class ProgramFailed(PermanentError, code="program-failed"):
     """A program of the stack ended, or did not become ready."""
-
-    code = "program-failed"
 
 
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")

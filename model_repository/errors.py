@@ -18,10 +18,16 @@ class DeliveryError(Exception):
     """Something kept an index from going live. The message names the object and the mend.
 
     code: stable, the same in logs, receipts and termination messages. exit_code: what a command that met it ends with.
+    A kind says them where it is declared, or is as the one that it is of.
     """
 
     code: ClassVar[str] = "delivery-error"
     exit_code: ClassVar[ExitCode] = ExitCode.DATA
+
+    def __init_subclass__(cls, *, code: str | None = None, exit_code: ExitCode | None = None) -> None:
+        super().__init_subclass__()
+        cls.code = cls.code if code is None else code
+        cls.exit_code = cls.exit_code if exit_code is None else exit_code
 
 
 def reason_of(error: BaseException) -> str:
@@ -36,51 +42,36 @@ def reason_of(error: BaseException) -> str:
     return getattr(said, "strerror", None) or str(said) or type(said).__name__
 
 
-class PermanentError(DeliveryError):
+class PermanentError(DeliveryError, code="permanent"):
     """The same input will fail the same way: report it, and don't retry."""
 
-    code: ClassVar[str] = "permanent"
 
-
-class TransientError(DeliveryError):
+class TransientError(DeliveryError, code="transient", exit_code=ExitCode.TRY_AGAIN):
     """Another try may pass: raise it to whoever retries."""
 
-    code: ClassVar[str] = "transient"
-    exit_code: ClassVar[ExitCode] = ExitCode.TRY_AGAIN
 
-
-class SetupFault(TransientError):
+class SetupFault(TransientError, code="setup-fault"):
     """Something around the commit is wrong, not the commit: it passes when somebody mends it."""
 
-    code: ClassVar[str] = "setup-fault"
 
-
-class Misconfigured(PermanentError):
+class Misconfigured(PermanentError, code="misconfigured", exit_code=ExitCode.USAGE):
     """Settings are missing or make no sense. problems: a sentence for each, which names the setting."""
-
-    code: ClassVar[str] = "misconfigured"
-    exit_code: ClassVar[ExitCode] = ExitCode.USAGE
 
     def __init__(self, *problems: str) -> None:
         super().__init__("; ".join(problems))
         self.problems = problems
 
 
-class NameRefused(PermanentError):
+class NameRefused(PermanentError, code="name-refused", exit_code=ExitCode.USAGE):
     """A name that may not be used in a path, a label or a resource name."""
 
-    code: ClassVar[str] = "name-refused"
-    exit_code: ClassVar[ExitCode] = ExitCode.USAGE
 
-
-class DocumentMalformed(PermanentError):
+class DocumentMalformed(PermanentError, code="document-malformed"):
     """A document in the bucket, or a request, isn't what the contract says.
 
     name: of the document. what: is wrong with it. generation: of the object, where the store itself could tell from its
     size; else 0: whoever read it knows.
     """
-
-    code: ClassVar[str] = "document-malformed"
 
     def __init__(self, name: str, what: str, *, generation: int = 0) -> None:
         super().__init__(f"{name}: {what}")
@@ -93,36 +84,26 @@ class DocumentMalformed(PermanentError):
         return DocumentMalformed(self.name, f"{self.what}; {mend}", generation=self.generation)
 
 
-class ObjectMissing(PermanentError):
+class ObjectMissing(PermanentError, code="object-missing", exit_code=ExitCode.NO_INPUT):
     """The bucket has no such object (or no such generation of it)."""
-
-    code: ClassVar[str] = "object-missing"
-    exit_code: ClassVar[ExitCode] = ExitCode.NO_INPUT
 
     def __init__(self, name: str, hint: str = "check the name, or upload it") -> None:
         super().__init__(f"{name}: no such object in the bucket; {hint}")
 
 
-class BucketMissing(SetupFault):
+class BucketMissing(SetupFault, code="bucket-missing", exit_code=ExitCode.UNAVAILABLE):
     """There is no such bucket."""
-
-    code: ClassVar[str] = "bucket-missing"
-    exit_code: ClassVar[ExitCode] = ExitCode.UNAVAILABLE
 
     def __init__(self, bucket: str) -> None:
         super().__init__(f"gs://{bucket}: no such bucket; make the bucket, or correct MODEL_REPOSITORY or --repository")
 
 
-class ModelUnknown(PermanentError):
+class ModelUnknown(PermanentError, code="model-unknown"):
     """index.json names a model that isn't in the bucket, or is another one than it was built with."""
 
-    code: ClassVar[str] = "model-unknown"
 
-
-class BuildIncomplete(PermanentError):
+class BuildIncomplete(PermanentError, code="build-incomplete"):
     """A manifest lists a file that the bucket doesn't have, or has with another size or digest."""
-
-    code: ClassVar[str] = "build-incomplete"
 
     def __init__(self, name: str, expected: str, found: str) -> None:
         super().__init__(
@@ -131,32 +112,21 @@ class BuildIncomplete(PermanentError):
         )
 
 
-class GenerationConflict(PermanentError):
+class GenerationConflict(PermanentError, code="generation-conflict", exit_code=ExitCode.TRY_AGAIN):
     """A write's generation precondition did not hold: somebody else wrote the object first."""
-
-    code: ClassVar[str] = "generation-conflict"
-    exit_code: ClassVar[ExitCode] = ExitCode.TRY_AGAIN
 
     def __init__(self, name: str, expected: int, hint: str = "read it again, then decide anew") -> None:
         wanted = "be absent" if expected == 0 else f"still have generation {expected}"
         super().__init__(f"{name}: should {wanted}, but was written meanwhile; {hint}")
 
 
-class AccessDenied(SetupFault):
+class AccessDenied(SetupFault, code="access-denied", exit_code=ExitCode.NOT_ALLOWED):
     """The bucket answered 401 or 403: a missing grant, one that hasn't spread yet, a perimeter, a limit."""
 
-    code: ClassVar[str] = "access-denied"
-    exit_code: ClassVar[ExitCode] = ExitCode.NOT_ALLOWED
 
-
-class BucketRefused(SetupFault):
+class BucketRefused(SetupFault, code="bucket-refused", exit_code=ExitCode.DATA):
     """The bucket answered another 4xx: the request itself is wrong."""
 
-    code: ClassVar[str] = "bucket-refused"
-    exit_code: ClassVar[ExitCode] = ExitCode.DATA
 
-
-class BucketUnavailable(TransientError):
+class BucketUnavailable(TransientError, code="bucket-unavailable"):
     """The bucket didn't answer, or answered 408, 429 or 5xx."""
-
-    code: ClassVar[str] = "bucket-unavailable"

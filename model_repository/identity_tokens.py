@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any
 from urllib.parse import urlsplit
 
 from google.auth import exceptions
@@ -12,10 +12,8 @@ from google.oauth2 import id_token
 from model_repository.errors import TransientError
 
 
-class NoIdentityToken(TransientError):
+class NoIdentityToken(TransientError, code="no-identity-token"):
     """No token is to be had. may_pass: by itself; else the program doesn't run as a service account."""
-
-    code: ClassVar[str] = "no-identity-token"
 
     def __init__(self, message: str, *, may_pass: bool) -> None:
         super().__init__(message)

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from enum import StrEnum
-from typing import Any, ClassVar, Protocol
+from typing import Any, Protocol
 
 from google.api_core import exceptions as api
 from google.auth import exceptions as auth
@@ -19,16 +19,12 @@ from model_repository.names import IndexPrefix
 _PUBLISH_SECONDS = 15.0
 
 
-class NotifyRefused(SetupFault):
+class NotifyRefused(SetupFault, code="notify-refused"):
     """The topic of NOTIFY_TOPIC doesn't exist, or doesn't let this service account publish."""
 
-    code: ClassVar[str] = "notify-refused"
 
-
-class NotifyUnavailable(TransientError):
+class NotifyUnavailable(TransientError, code="notify-unavailable"):
     """Pub/Sub didn't take the message in time."""
-
-    code: ClassVar[str] = "notify-unavailable"
 
 
 class Event(StrEnum):

@@ -2,49 +2,29 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
-
 from model_repository.errors import PermanentError
 from model_repository.exit_codes import ExitCode
 
 
-class UsageRefused(PermanentError):
+class UsageRefused(PermanentError, code="usage", exit_code=ExitCode.USAGE):
     """The command line doesn't say what is needed."""
 
-    code: ClassVar[str] = "usage"
-    exit_code: ClassVar[ExitCode] = ExitCode.USAGE
 
-
-class BuildMissing(PermanentError):
+class BuildMissing(PermanentError, code="build-missing", exit_code=ExitCode.NO_INPUT):
     """The bucket has no such build, or one without its index.json yet."""
 
-    code: ClassVar[str] = "build-missing"
-    exit_code: ClassVar[ExitCode] = ExitCode.NO_INPUT
 
-
-class CommitMissing(PermanentError):
+class CommitMissing(PermanentError, code="commit-missing", exit_code=ExitCode.NO_INPUT):
     """Nobody ever committed anything for this index in this environment."""
 
-    code: ClassVar[str] = "commit-missing"
-    exit_code: ClassVar[ExitCode] = ExitCode.NO_INPUT
 
-
-class NothingServed(PermanentError):
+class NothingServed(PermanentError, code="nothing-served", exit_code=ExitCode.NO_INPUT):
     """No receipt says that a build served which could be taken."""
 
-    code: ClassVar[str] = "nothing-served"
-    exit_code: ClassVar[ExitCode] = ExitCode.NO_INPUT
 
-
-class CommitOnHold(PermanentError):
+class CommitOnHold(PermanentError, code="commit-on-hold", exit_code=ExitCode.NOT_ALLOWED):
     """Somebody asked that the live commit stays."""
 
-    code: ClassVar[str] = "commit-on-hold"
-    exit_code: ClassVar[ExitCode] = ExitCode.NOT_ALLOWED
 
-
-class PullerMissing(PermanentError):
+class PullerMissing(PermanentError, code="puller-missing", exit_code=ExitCode.UNAVAILABLE):
     """The puller isn't installed beside this command."""
-
-    code: ClassVar[str] = "puller-missing"
-    exit_code: ClassVar[ExitCode] = ExitCode.UNAVAILABLE

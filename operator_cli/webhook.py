@@ -8,7 +8,6 @@ from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
 from http import HTTPStatus
-from typing import ClassVar
 from urllib.parse import urlsplit
 
 from manifests.canary import Canary, parse_canary
@@ -28,10 +27,8 @@ _MOST_PODS = 100_000
 _MOST_SECONDS = 1e9
 
 
-class WebhookSilent(TransientError):
+class WebhookSilent(TransientError, code="webhook-silent"):
     """The webhook doesn't say how the rollouts go."""
-
-    code: ClassVar[str] = "webhook-silent"
 
 
 class SoFar(StrEnum):

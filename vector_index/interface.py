@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import ClassVar, Protocol
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,16 +15,12 @@ from vector_index.visible import Visible
 Vector = Sequence[float] | NDArray[np.float32]
 
 
-class IndexFileUnsound(PermanentError):
+class IndexFileUnsound(PermanentError, code="index-file-unsound"):
     """A file isn't the index that it should be: cut, of another engine, or with another number of vectors."""
 
-    code: ClassVar[str] = "index-file-unsound"
 
-
-class EngineUnfit(PermanentError):
+class EngineUnfit(PermanentError, code="engine-unfit"):
     """An engine as it is installed here doesn't find what it must."""
-
-    code: ClassVar[str] = "engine-unfit"
 
 
 class VectorIndex(Protocol):

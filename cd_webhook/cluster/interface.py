@@ -6,48 +6,38 @@ others, which CLUSTER names (see `connect`); all of them are held to one contrac
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Protocol
+from typing import Any, Protocol
 
 from model_repository.errors import SetupFault, TransientError
 
 Object = dict[str, Any]
 
 
-class Conflict(TransientError):
+class Conflict(TransientError, code="cluster-conflict"):
     """The object is no longer the one that the decision was made on: read it again, then decide anew."""
 
-    code: ClassVar[str] = "cluster-conflict"
 
-
-class ClusterUnavailable(TransientError):
+class ClusterUnavailable(TransientError, code="cluster-unavailable"):
     """The cluster didn't answer, or answered something that is no verdict: that it is busy, or a proxy's page."""
 
-    code: ClassVar[str] = "cluster-unavailable"
 
-
-class ClusterForbids(TransientError):
+class ClusterForbids(TransientError, code="cluster-forbids"):
     """The webhook may not do this (401, 403).
 
     Not the request is wrong but the cluster's set-up, or the cluster is just starting: a commit waits until the Role or
     the quota is mended, and isn't lost.
     """
 
-    code: ClassVar[str] = "cluster-forbids"
 
-
-class BeingDeleted(ClusterUnavailable):
+class BeingDeleted(ClusterUnavailable, code="being-deleted"):
     """Somebody deleted the object, and it is on its way out: what is written to it is lost."""
 
-    code: ClassVar[str] = "being-deleted"
 
-
-class ClusterRefused(SetupFault):
+class ClusterRefused(SetupFault, code="cluster-refused"):
     """The cluster understood, and said no: a policy of its own, or values that make no valid object.
 
     Nothing of that follows from a commit or its build, so it passes when somebody mends it.
     """
-
-    code: ClassVar[str] = "cluster-refused"
 
 
 class Cluster(Protocol):

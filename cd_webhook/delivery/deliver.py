@@ -12,7 +12,6 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
-from typing import ClassVar
 
 from cd_webhook.canary import Canaries, tried_out
 from cd_webhook.cluster import BeingDeleted, Cluster, ClusterRefused, Conflict, Object, name_of, version_of
@@ -59,22 +58,16 @@ _MOST_OWED_BYTES = 96 * 1024
 """Of receipts; they stand in an annotation beside four specs, and Kubernetes takes 256 KiB of those in all."""
 
 
-class ReceiptsOwed(TransientError):
+class ReceiptsOwed(TransientError, code="receipts-owed"):
     """The bucket takes no receipts, so nothing new is taken up that would owe more."""
 
-    code: ClassVar[str] = "receipts-owed"
 
-
-class ValuesFault(SetupFault):
+class ValuesFault(SetupFault, code="values-fault"):
     """The values of the environment, or the templates, make no Deployment."""
 
-    code: ClassVar[str] = "values-fault"
 
-
-class Rejected(PermanentError):
+class Rejected(PermanentError, code="rejected"):
     """The last word on a request: its receipt is written. why: what was wrong, with the code."""
-
-    code: ClassVar[str] = "rejected"
 
     def __init__(self, why: PermanentError) -> None:
         super().__init__(str(why))

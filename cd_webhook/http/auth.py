@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from http import HTTPStatus
-from typing import Any, ClassVar
+from typing import Any
 
 from google.auth import exceptions as google_errors
 from google.auth.transport import requests as google_requests
@@ -29,22 +29,16 @@ Verify = Callable[[str], dict[str, Any]]
 """From an identity token to its claims; raises as google.oauth2.id_token does."""
 
 
-class Unauthenticated(PermanentError):
+class Unauthenticated(PermanentError, code="unauthenticated"):
     """No credentials, or wrong ones."""
 
-    code: ClassVar[str] = "unauthenticated"
 
-
-class NotAllowed(PermanentError):
+class NotAllowed(PermanentError, code="not-allowed"):
     """The caller is known, and may not call."""
 
-    code: ClassVar[str] = "not-allowed"
 
-
-class KeysUnavailable(TransientError):
+class KeysUnavailable(TransientError, code="keys-unavailable"):
     """Google's public keys could not be fetched."""
-
-    code: ClassVar[str] = "keys-unavailable"
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,6 @@ import errno
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import ClassVar
 
 from model_repository.errors import Misconfigured, TransientError
 
@@ -23,10 +22,8 @@ _WRONG_TOO = frozenset({errno.EROFS, errno.EBUSY, errno.ELOOP, errno.ENAMETOOLON
 _BOOT = Path("/proc/sys/kernel/random/boot_id")
 
 
-class DiskTrouble(TransientError):
+class DiskTrouble(TransientError, code="disk-trouble"):
     """The disk is full or fails: another node, or another time, may do."""
-
-    code: ClassVar[str] = "disk-trouble"
 
 
 @contextmanager

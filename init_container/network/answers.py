@@ -12,7 +12,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from http import HTTPStatus
-from typing import ClassVar
 
 from model_repository.errors import (
     AccessDenied,
@@ -35,10 +34,8 @@ REASON_LIMIT = 4096
 _REASON_LENGTH = 300
 
 
-class ObjectReplaced(PermanentError):
+class ObjectReplaced(PermanentError, code="object-replaced"):
     """The object was written again while it was being pulled: builds are immutable, so this one can't be trusted."""
-
-    code: ClassVar[str] = "object-replaced"
 
     def __init__(self, name: str, expected: int) -> None:
         super().__init__(
@@ -46,16 +43,12 @@ class ObjectReplaced(PermanentError):
         )
 
 
-class TokenExpired(SetupFault):
+class TokenExpired(SetupFault, code="token-expired"):
     """The bucket answered 401: a fresh token may do."""
 
-    code: ClassVar[str] = "token-expired"
 
-
-class AnswerMalformed(BucketUnavailable):
+class AnswerMalformed(BucketUnavailable, code="answer-malformed"):
     """The answer isn't what was asked for: something on the way tampers with it."""
-
-    code: ClassVar[str] = "answer-malformed"
 
 
 class Busy(BucketUnavailable):

@@ -13,16 +13,12 @@ from local_stack.cluster.service import Service
 from model_repository.errors import PermanentError
 
 
-class ObjectUnknown(PermanentError):
+class ObjectUnknown(PermanentError, code="object-unknown"):
     """There is no object of that name."""
 
-    code = "object-unknown"
 
-
-class ObjectChanged(PermanentError):
+class ObjectChanged(PermanentError, code="object-changed"):
     """The object isn't the one on which the write was decided."""
-
-    code = "object-changed"
 
 
 class Cluster:

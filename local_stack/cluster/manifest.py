@@ -23,10 +23,8 @@ _FIELD_PATHS = ("metadata.name", "metadata.namespace", "metadata.uid", "spec.nod
 PROBES = ("startupProbe", "readinessProbe", "livenessProbe")
 
 
-class ManifestRefused(PermanentError):
+class ManifestRefused(PermanentError, code="manifest-refused"):
     """A manifest has a field, or a value, that this cluster doesn't understand. field: its path."""
-
-    code = "manifest-refused"
 
     def __init__(self, field: str, why: str) -> None:
         super().__init__(f"{field}: {why}")

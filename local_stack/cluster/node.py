@@ -19,10 +19,8 @@ NODE = "this-machine"
 _LAST = 254
 
 
-class NoPodAddresses(PermanentError):
+class NoPodAddresses(PermanentError, code="no-pod-addresses"):
     """This machine gives pods no addresses of their own."""
-
-    code = "no-pod-addresses"
 
 
 class Node:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
 from http import HTTPStatus
-from typing import Any, ClassVar
+from typing import Any
 from urllib.parse import quote
 
 import requests
@@ -33,16 +33,12 @@ _PICTURE_LIMIT = 32 * 1024 * 1024
 _WORST = 5
 
 
-class ServerUnavailable(TransientError):
+class ServerUnavailable(TransientError, code="server-unavailable"):
     """A server that is to be compared doesn't answer, or not as a search server does."""
 
-    code: ClassVar[str] = "server-unavailable"
 
-
-class NotThisShadow(PermanentError):
+class NotThisShadow(PermanentError, code="not-this-shadow"):
     """What was compared isn't the shadow that the bucket knows: of another environment, or of another commit."""
-
-    code: ClassVar[str] = "not-this-shadow"
 
 
 @dataclass(frozen=True, slots=True)

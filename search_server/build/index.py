@@ -31,10 +31,8 @@ _SAMPLE = 64
 """Ids of each partition that are looked up when a build is opened."""
 
 
-class BuildUnfit(PermanentError):
+class BuildUnfit(PermanentError, code="build-unfit"):
     """The folder doesn't hold the build that was asked for; a retry can't help."""
-
-    code = "build-unfit"
 
 
 class MappedIndex:

@@ -20,10 +20,8 @@ from search_server.build.model import Model
 from search_server.errors import ItemUnknown
 
 
-class ProofFailed(PermanentError):
+class ProofFailed(PermanentError, code="proof-failed"):
     """This build, on this machine, doesn't answer what the batch recorded."""
-
-    code = "proof-failed"
 
 
 @dataclass(frozen=True, slots=True)

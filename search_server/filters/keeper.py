@@ -37,10 +37,8 @@ def masks_file(folder: Path, number: int) -> Path:
     return folder / f"{number}.masks"
 
 
-class FilterUnavailable(TransientError):
+class FilterUnavailable(TransientError, code="filter-unavailable"):
     """The live filter couldn't be fetched, or not all workers have it in force yet; the one before goes on."""
-
-    code = "filter-unavailable"
 
 
 class FilterKeeper:

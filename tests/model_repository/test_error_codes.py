@@ -16,19 +16,16 @@ BASES = {"delivery-error", "permanent", "transient", "setup-fault", "webhook-fau
 
 
 def codes_in(path: Path) -> Iterator[str]:
+    """What classes of errors say their code is: as a keyword of the class, or as an attribute."""
     for node in ast.walk(ast.parse(path.read_text())):
         if not isinstance(node, ast.ClassDef):
             continue
+        said = [keyword.value for keyword in node.keywords if keyword.arg == "code"]
         for statement in node.body:
-            if isinstance(statement, ast.AnnAssign):
-                targets = [statement.target]
-            elif isinstance(statement, ast.Assign):
-                targets = list(statement.targets)  # type: ignore[arg-type] # only names matter
-            else:
-                continue
-            named = any(isinstance(target, ast.Name) and target.id == "code" for target in targets)
-            if named and isinstance(statement.value, ast.Constant) and isinstance(statement.value.value, str):
-                yield statement.value.value
+            match statement:
+                case ast.AnnAssign(target=ast.Name("code"), value=value) | ast.Assign([ast.Name("code")], value):
+                    said += [value] if value else []
+        yield from (value.value for value in said if isinstance(value, ast.Constant) and isinstance(value.value, str))
 
 
 def sources() -> list[Path]:

@@ -2,24 +2,16 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
-
 from model_repository.errors import PermanentError, TransientError
 
 
-class BuildFailed(PermanentError):
+class BuildFailed(PermanentError, code="build-failed"):
     """A program that makes images ended badly, or made what we can't read."""
 
-    code: ClassVar[str] = "build-failed"
 
-
-class NotAsLocked(PermanentError):
+class NotAsLocked(PermanentError, code="not-as-locked"):
     """An image holds other packages than its lock says."""
 
-    code: ClassVar[str] = "not-as-locked"
 
-
-class PushFailed(TransientError):
+class PushFailed(TransientError, code="push-failed"):
     """The registry refused, or didn't answer."""
-
-    code: ClassVar[str] = "push-failed"

@@ -6,7 +6,7 @@ import hashlib
 import importlib.metadata
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, Final
+from typing import Final
 
 from model_repository.errors import Misconfigured
 
@@ -14,10 +14,8 @@ DIMENSIONS: Final = 1280
 """Length of an embedding, the same for every size."""
 
 
-class WeightsMissing(Misconfigured):
+class WeightsMissing(Misconfigured, code="weights-missing"):
     """The package that carries a model's weights isn't installed, or carries others."""
-
-    code: ClassVar[str] = "weights-missing"
 
 
 @dataclass(frozen=True, slots=True)

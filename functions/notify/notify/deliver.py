@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from typing import ClassVar
 
 from model_repository.bucket.store import Store
 from model_repository.clock import Clock
@@ -28,10 +27,8 @@ _STEPS = 6
 """So many are told at once, which is well within a claim; the next look tells the rest."""
 
 
-class Claimed(TransientError):
+class Claimed(TransientError, code="tell-claimed"):
     """Another instance is telling of the same subject, or the sink asked for time: look again later."""
-
-    code: ClassVar[str] = "tell-claimed"
 
 
 @dataclass(frozen=True, slots=True)

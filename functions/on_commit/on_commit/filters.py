@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import ClassVar
 
 from model_repository.bucket.store import Store
 from model_repository.errors import NameRefused, TransientError
@@ -17,10 +16,8 @@ FILTER_WAITS = "filter-waits"
 """The code of the incident: a filter that isn't in force, whatever keeps it."""
 
 
-class FiltersUnsupported(TransientError):
+class FiltersUnsupported(TransientError, code="filters-unsupported"):
     """The CD side of the environment puts no filters in force."""
-
-    code: ClassVar[str] = "filters-unsupported"
 
 
 @dataclass(frozen=True, slots=True)

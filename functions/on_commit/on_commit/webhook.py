@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from http import HTTPStatus
-from typing import Any, ClassVar, Protocol
+from typing import Any, Protocol
 
 import requests
 
@@ -26,40 +26,28 @@ _STATUSES_LIMIT = 64 * 1024 * 1024
 _MAY_PASS = {HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_EARLY, HTTPStatus.TOO_MANY_REQUESTS}
 
 
-class WebhookRefused(PermanentError):
+class WebhookRefused(PermanentError, code="webhook-refused"):
     """The webhook refused this deployment, which is its last word on that commit."""
 
-    code: ClassVar[str] = "webhook-refused"
 
-
-class WebhookNotNow(TransientError):
+class WebhookNotNow(TransientError, code="webhook-not-now"):
     """The webhook can't take up this index now, and said why."""
 
-    code: ClassVar[str] = "webhook-not-now"
 
-
-class WebhookFault(TransientError):
+class WebhookFault(TransientError, code="webhook-fault"):
     """Something is wrong with the way to the webhook, or with it: no index of the environment gets through."""
 
-    code: ClassVar[str] = "webhook-fault"
 
-
-class WebhookUnavailable(WebhookFault):
+class WebhookUnavailable(WebhookFault, code="webhook-unavailable"):
     """The webhook didn't answer, or something before it answered 408, 425, 429 or 5xx."""
 
-    code: ClassVar[str] = "webhook-unavailable"
 
-
-class WebhookSetup(WebhookFault):
+class WebhookSetup(WebhookFault, code="webhook-setup"):
     """The credentials, the address or the release isn't right: the answer is another than a CD webhook gives."""
 
-    code: ClassVar[str] = "webhook-setup"
 
-
-class EnvironmentUnknown(WebhookFault):
+class EnvironmentUnknown(WebhookFault, code="environment-unknown"):
     """No webhook is configured for the environment of a commit."""
-
-    code: ClassVar[str] = "environment-unknown"
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,33 +3,27 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import ClassVar, Protocol
+from typing import Protocol
 
 from model_repository.errors import PermanentError, TransientError
 from notify.decide import Step
 from notify.subject import Subject
 
 
-class SinkRefused(PermanentError):
+class SinkRefused(PermanentError, code="tell-refused"):
     """It will refuse every message until somebody mends what the message names."""
 
-    code: ClassVar[str] = "tell-refused"
 
-
-class SinkBusy(TransientError):
+class SinkBusy(TransientError, code="tell-busy"):
     """It took nothing, and asks for time. seconds: how much."""
-
-    code: ClassVar[str] = "tell-busy"
 
     def __init__(self, message: str, seconds: float) -> None:
         super().__init__(message)
         self.seconds = seconds
 
 
-class SinkUnavailable(TransientError):
+class SinkUnavailable(TransientError, code="tell-unavailable"):
     """It didn't answer: nobody knows whether it took the message."""
-
-    code: ClassVar[str] = "tell-unavailable"
 
 
 class SinkSilent(SinkUnavailable):
