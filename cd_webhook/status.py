@@ -11,7 +11,7 @@ from typing import Any
 from cd_webhook.canary import so_far
 from cd_webhook.cluster import Cluster, Object, name_of
 from cd_webhook.delivery.observed import ends_by
-from cd_webhook.rules.drift import changes, differences
+from cd_webhook.rules.drift import changes
 from cd_webhook.rules.pods import is_ready
 from cd_webhook.rules.rollout import Served, judge, new_pods
 from cd_webhook.state import NEVER, Deployed, Rollout, read_deployed
@@ -80,11 +80,11 @@ def _generation_alone(deployed: Deployed) -> dict[str, Any] | None:
 
 def _drift(deployed: Deployed, spec: Object) -> list[str]:
     """What was changed by hand since the last apply; what the cluster itself made of that apply doesn't count."""
-    if deployed.accepted is not None:
-        # how many pods there are is an autoscaler's where the values don't say; else it is held against those
-        replicas = (deployed.spec or {}).get("replicas", spec.get("replicas"))
-        return changes({**deployed.accepted, "replicas": replicas}, spec)
-    return differences(deployed.spec, spec) if deployed.spec else []
+    if deployed.accepted is None:  # nobody has looked yet
+        return []
+    # how many pods there are is an autoscaler's where the values don't say; else it is held against those
+    replicas = (deployed.spec or {}).get("replicas", spec.get("replicas"))
+    return changes({**deployed.accepted, "replicas": replicas}, spec)
 
 
 def _late_from(live: Object, deployed: Deployed) -> str | None:

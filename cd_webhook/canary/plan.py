@@ -17,7 +17,9 @@ def tried_out(
     before: Deployed, request: DeploymentRequest, trial: Trial, stable: Object | None, now: datetime
 ) -> Deployed:
     """The state when `request` begins with a canary. stable: the spec of the Deployment that it is compared with."""
-    return replace(begun(before, request, trial.spec, now), rollout=Rollout.CANARY, spec=stable, trial=trial)
+    accepted = before.accepted if stable == before.spec else None  # else it is applied anew
+    after = begun(before, request, trial.spec, now)
+    return replace(after, rollout=Rollout.CANARY, spec=stable, trial=trial, accepted=accepted)
 
 
 def promoted(before: Deployed, trial: Trial, figures: CanaryFigures, now: datetime) -> Deployed:

@@ -268,7 +268,7 @@ class Delivery:
         if not is_ours(live):
             return Step(finished=True, sentence=f"Deployment {name} isn't managed by {MANAGER}")
         deployed, now = read_deployed(live), self.clock.now()
-        if deployed.accepted is None and deployed.pending and deployed.rollout is not Rollout.CANARY:
+        if deployed.unaccepted:
             deployed = replace(deployed, accepted=live["spec"])
             live = self._mark(live, deployed)
         watched = self.observed.watched(name, deployed, now)

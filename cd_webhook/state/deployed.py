@@ -82,4 +82,10 @@ class Deployed:
     @property
     def unfinished(self) -> bool:
         """Whether somebody must look at it again."""
-        return self.pending or bool(self.owed) or self.waiting is not None
+        return self.pending or bool(self.owed) or self.waiting is not None or self.unaccepted
+
+    @property
+    def unaccepted(self) -> bool:
+        """Whether nobody has looked yet what the cluster made of `spec`, since that was applied."""
+        known = self.spec is not None and self.rollout not in {Rollout.REWOUND, Rollout.UNKNOWN}
+        return known and self.accepted is None

@@ -1,4 +1,4 @@
-"""What counts as changed by hand, and what Kubernetes does by itself."""
+"""What counts as changed by hand, and when that is known."""
 
 from __future__ import annotations
 
@@ -8,9 +8,14 @@ from typing import Any
 
 import pytest
 
-from cd_webhook.rules.drift import differences
+from cd_webhook.cluster import Object
+from cd_webhook.rules.drift import changes
+from cd_webhook.state import Rollout
+from cd_webhook.status import describe_one
 from manifests.render import render
-from tests.cd_webhook.webhook_scene import request, values
+from tests.cd_webhook import fake_cluster as pods
+from tests.cd_webhook.canary_scene import CANARY
+from tests.cd_webhook.webhook_scene import Scene, request, values
 
 Spec = dict[str, Any]
 
@@ -19,6 +24,11 @@ Spec = dict[str, Any]
 def spec() -> Spec:
     found: Spec = render(request(1), values()).deployment["spec"]
     return found
+
+
+@pytest.fixture
+def scene() -> Scene:
+    return Scene()
 
 
 def live(spec: Spec, change: Callable[[Spec], None]) -> Spec:
@@ -32,33 +42,11 @@ def server(spec: Spec) -> Spec:
     return found
 
 
-def test_what_kubernetes_fills_in_and_rewrites_is_no_drift(spec: Spec) -> None:
-    def as_kubernetes_does(value: Spec) -> None:
-        value.pop("minReadySeconds")
-        pod = value["template"]["spec"]
-        pod |= {"restartPolicy": "Always", "dnsPolicy": "ClusterFirst", "schedulerName": "default-scheduler"}
-        server(value)["resources"]["limits"]["memory"] = "300Mi"
-        server(value)["livenessProbe"] |= {"successThreshold": 1}
-        server(value)["livenessProbe"]["httpGet"]["scheme"] = "HTTP"
-
-    assert differences(spec, live(spec, as_kubernetes_does)) == []
-
-
-def test_another_way_to_write_a_quantity_is_no_drift() -> None:
-    assert differences({"memory": "2048Mi", "cpu": "1000m"}, {"memory": "2Gi", "cpu": "1"}) == []
-    assert differences({"memory": "2048Mi"}, {"memory": "3Gi"}) != []
-
-
-def test_replicas_that_were_never_applied_are_no_drift(spec: Spec) -> None:
-    spec.pop("replicas")
-    assert differences(spec, live(spec, lambda value: value.update(replicas=7))) == []
-
-
 CHANGES: list[tuple[Callable[[Spec], Any], str]] = [
     (lambda s: server(s).update(image="x:2"), "containers[search-server].image: 'indexpush:1' was applied"),
     (lambda s: server(s)["env"].append({"name": "DEBUG", "value": "1"}), "env[DEBUG]: added"),
     (lambda s: server(s)["env"].pop(0), "env[DATA]: was applied, is gone"),
-    (lambda s: s["template"]["spec"]["volumes"][0].update(emptyDir=None, hostPath={"path": "/"}), "volumes[data]"),
+    (lambda s: s["template"]["spec"]["volumes"][0].update(hostPath={"path": "/"}), "volumes[data].hostPath: added"),
     (lambda s: s["template"]["spec"]["volumes"].append({"name": "x", "emptyDir": {}}), "volumes[x]: added"),
     (lambda s: server(s)["securityContext"].update(readOnlyRootFilesystem=False), "readOnlyRootFilesystem: True"),
     (lambda s: server(s)["securityContext"]["capabilities"].update(drop=[]), "drop: ['ALL'] was applied"),
@@ -70,6 +58,44 @@ CHANGES: list[tuple[Callable[[Spec], Any], str]] = [
 
 @pytest.mark.parametrize(("change", "said"), CHANGES, ids=[said for _, said in CHANGES])
 def test_what_a_person_changed_is_drift(change: Callable[[Spec], Any], said: str, spec: Spec) -> None:
-    found = differences(spec, live(spec, change))
+    found = changes(spec, live(spec, change))
     assert len(found) == 1
     assert said in found[0]
+
+
+def drift_by_hand(scene: Scene) -> tuple[list[str], list[str]]:
+    """What is told before somebody changes the image, and after."""
+
+    def change(found: Object) -> None:
+        found["spec"]["template"]["spec"]["containers"][0]["image"] = "mine:2"
+
+    told = []
+    for act in (lambda: None, lambda: scene.cluster.by_hand("home-store", change)):
+        act()
+        status = describe_one(scene.cluster, "test", "home-store")
+        assert status is not None
+        told.append(status["drift"])
+    return told[0], told[1]
+
+
+CHANGED = ["template.spec.containers[search-server].image: 'indexpush:1' was applied, 'mine:2' is there"]
+
+
+def test_drift_is_told_after_an_undo_which_applies_what_served(scene: Scene) -> None:
+    scene.serve(1)
+    scene.cluster.fates["2"] = pods.ended(65)
+    scene.serve(2)
+    assert scene.outcomes() == {1: "served", 2: "undone"}
+    assert scene.deployed().unfinished  # so the next sweep has it looked at
+    scene.delivery.advance("home-store")
+    assert not scene.deployed().unfinished
+    assert drift_by_hand(scene) == ([], CHANGED)
+
+
+def test_drift_is_told_while_a_canary_goes_on(scene: Scene) -> None:
+    scene.serve(1)
+    scene.configure(values(CANARY))
+    scene.deliver(request(2))
+    scene.delivery.advance("home-store")
+    assert scene.deployed().rollout is Rollout.CANARY
+    assert drift_by_hand(scene) == ([], CHANGED)
