@@ -181,14 +181,14 @@ def _check(arguments: argparse.Namespace, context: Context, store: Store, show: 
         raise UsageRefused(f"STORAGE_EMULATOR_HOST is {emulator}: an emulator is no installation; unset it")
     token = context.environ.get("CD_WEBHOOK_TOKEN", "")
     found = check.look(context, store.bucket, _environment(arguments, context), arguments.webhook, token)
-    show(check.for_programs(found), check.for_people(found), check.as_list(found))
+    show(check.for_programs(found), check.for_people(found))
     return check.exit_code(found)
 
 
 def _prune(arguments: argparse.Namespace, context: Context, store: Store, show: _Show) -> int:
     found = prune.prune(store, context.clock, keep=arguments.keep, apply=arguments.apply, said=context.transient)
     context.clear_transient()
-    show(prune.for_programs(found), prune.for_people(found), prune.as_list(found))
+    show(prune.for_programs(found), prune.for_people(found))
     return ExitCode.OK
 
 

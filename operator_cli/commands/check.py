@@ -11,7 +11,6 @@ from model_repository.exit_codes import ExitCode
 from operator_cli.check.finding import Finding, Level
 from operator_cli.check.installation import Asked, check
 from operator_cli.context import Context
-from operator_cli.output.listing import Column, Line, Listing
 
 _ORDER: Final = (Level.WRONG, Level.UNKNOWN, Level.HINT, Level.OK)
 
@@ -29,18 +28,6 @@ def exit_code(found: Sequence[Finding]) -> int:
     if Level.WRONG in levels:
         return 1
     return ExitCode.NOT_ALLOWED if Level.UNKNOWN in levels else ExitCode.OK
-
-
-def as_list(found: Sequence[Finding]) -> Listing:
-    """The same at a terminal. What is well is one line; what isn't has its reason and its mend below it."""
-    columns = (Column("level", verdict=True), Column("what"))
-    lines = [
-        Line((each.level.value, f"{each.subject}: {each.text}"))
-        if each.level is Level.OK
-        else Line((each.level.value, each.subject), tuple(note for note in (each.text, each.mend) if note))
-        for each in found
-    ]
-    return Listing(columns, tuple(lines), for_people(found).rpartition("\n")[2])
 
 
 def for_people(found: Sequence[Finding]) -> str:

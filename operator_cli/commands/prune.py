@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Container, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from itertools import islice
 from typing import Any
@@ -18,7 +18,6 @@ from model_repository.names import IndexPrefix, ModelPrefix, Target, parse_gener
 from model_repository.repository import list_commits, read_build, read_shadow_comparison
 from operator_cli.live import RECEIPTS_READ, read_live, read_receipt_or_none, receipts
 from operator_cli.live import UnreadableReceipt as Unreadable
-from operator_cli.output.listing import Column, Line, Listing
 from operator_cli.pruning import (
     YOUNG,
     Commits,
@@ -253,25 +252,11 @@ def for_programs(found: Pruned) -> dict[str, Any]:
 
 def for_people(found: Pruned) -> str:
     """As text."""
-    lines = [f"{prefix}  {size / 1e6:.1f} MB" for prefix, size in (*found.builds.items(), *found.models.items())]
-    lines += [
-        f"{key}  {_count(its['parts'], 'part')}, {its['bytes'] / 1e6:.1f} MB"
-        for key, its in _of_keys(found.features).items()
-    ]
+    gone = [(str(prefix), size, "") for prefix, size in (*found.builds.items(), *found.models.items())]
+    gone += [(key, its["bytes"], f", {_count(its['parts'], 'part')}") for key, its in _of_keys(found.features).items()]
+    widest = max((len(name) for name, _, _ in gone), default=0)
+    lines = [f"{name:<{widest}}  {f'{size / 1e6:,.1f}':>9} MB{parts}" for name, size, parts in gone]
     return "\n".join([*lines, *_beside(found)])
-
-
-def as_list(found: Pruned) -> Listing:
-    """The same at a terminal."""
-    gone = [Line((str(prefix), _mb(size))) for prefix, size in (*found.builds.items(), *found.models.items())]
-    keys = [Line((key, _mb(its["bytes"]), str(its["parts"]))) for key, its in _of_keys(found.features).items()]
-    lines = [replace(line, cells=(*line.cells, "")[:3]) for line in (*gone, *keys)]
-    columns = (Column("goes"), Column("size", right=True), Column("parts", right=True))
-    return Listing(columns, tuple(lines), "\n".join(_beside(found)))
-
-
-def _mb(size: int) -> str:
-    return f"{size / 1e6:,.1f} MB"
 
 
 def _beside(found: Pruned) -> Iterator[str]:

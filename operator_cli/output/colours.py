@@ -54,8 +54,6 @@ def write_listing(stream: TextIO, listing: Listing) -> None:
         console.print(text, soft_wrap=True)
         for note in notes:
             console.print(f"{'':<{_NOTE}}{note}", soft_wrap=True)
-    if listing.end:
-        console.print(listing.end, soft_wrap=True)
 
 
 def _table(listing: Listing) -> Table:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 GAP = 2
 """Cells between two columns."""
@@ -29,11 +29,10 @@ class Line:
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """A list, and what is said below it."""
+    """A list."""
 
     columns: tuple[Column, ...]
     lines: tuple[Line, ...]
-    end: str = ""
 
 
 def fit(listing: Listing, width: int, measure: Callable[[str], int]) -> Listing:
@@ -59,4 +58,4 @@ def fit(listing: Listing, width: int, measure: Callable[[str], int]) -> Listing:
         moved = (" " * GAP).join(words)
         notes = (moved, *line.notes) if moved else line.notes
         lines.append(Line(tuple(line.cells[place] for place in kept), notes))
-    return replace(listing, columns=tuple(listing.columns[place] for place in kept), lines=tuple(lines))
+    return Listing(tuple(listing.columns[place] for place in kept), tuple(lines))

@@ -11,7 +11,6 @@ import struct
 import subprocess
 import sys
 import termios
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -19,8 +18,7 @@ from rich.cells import cell_len
 
 from local_stack.processes import base_environment
 from model_repository.names import IndexPrefix
-from operator_cli.check.finding import ok, wrong
-from operator_cli.commands import check, prune
+from operator_cli.commands import prune
 from operator_cli.live import UnreadableReceipt
 from operator_cli.output import lists
 from operator_cli.output.colours import write_listing
@@ -140,8 +138,8 @@ def test_columns_begin_at_the_same_cell_whatever_script_a_name_has(monkeypatch: 
 
 
 def test_what_looks_like_markup_is_text(monkeypatch: pytest.MonkeyPatch) -> None:
-    lines = drawn(Listing((Column("what"),), (Line(("[red]a[/red]",), ("[b]:smile:",)),), "[i]end"), monkeypatch)
-    assert lines == ["what", "[red]a[/red]", "    [b]:smile:", "[i]end"]
+    lines = drawn(Listing((Column("what"),), (Line(("[red]a[/red]",), ("[b]:smile:",)),)), monkeypatch)
+    assert lines == ["what", "[red]a[/red]", "    [b]:smile:"]
 
 
 def test_spare_columns_go_below_the_last_first_and_empty_ones_are_not_there() -> None:
@@ -155,35 +153,19 @@ def test_spare_columns_go_below_the_last_first_and_empty_ones_are_not_there() ->
     assert narrowest.lines == (Line(("1234",), ("b 12  c 12", "note")), Line(("5",), ("c 6",)))
 
 
-def test_a_check_shows_each_mend_whole_below_what_is_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
-    mend = f"gcloud storage buckets update gs://shop {'--an-option ' * 8}"
-    found = [wrong("gs://shop", "it has no notification", mend.strip()), ok("indexpush-commits", "a topic")]
-    assert drawn(check.as_list(found), monkeypatch) == [
-        "level  what",
-        "WRONG  gs://shop",
-        "    it has no notification",
-        f"    {mend.strip()}",
-        "ok     indexpush-commits: a topic",
-        "2 things looked at: 1 WRONG, 1 ok",
-    ]
-
-
-def test_prune_lists_what_goes_and_how_large_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_prune_lists_what_goes_and_how_large_it_is() -> None:
     gone = {IndexPrefix("shoes", "b1"): 1_234_500_000, IndexPrefix("shoes", "b2"): 100_000}
     features = {"features/0123/a.parquet": 2_000_000, "features/0123/b.parquet": 500_000}
     hats = {"hats": "commits/production/hats.json"}
     found = prune.Pruned(gone, {}, {"reports/a.json": 900_000}, features, hats, (), unsaid="", applied=False)
-    assert drawn(prune.as_list(found), monkeypatch) == [
-        "goes                    size  parts",
-        "indexes/shoes/b1  1,234.5 MB",
-        "indexes/shoes/b2      0.1 MB",
-        "features/0123         2.5 MB      2",
+    assert prune.for_people(found).splitlines() == [
+        "indexes/shoes/b1    1,234.5 MB",
+        "indexes/shoes/b2        0.1 MB",
+        "features/0123           2.5 MB, 2 parts",
         "hats: nothing goes, because commits/production/hats.json neither serves nor was undone",
         ("would delete 2 builds (1234.6 MB), 0 models (0.0 MB), 2 parts of the features (2.5 MB), 1 record (0.9 MB)"),
         "nothing was deleted; say --apply",
     ]
-    nothing = replace(found, builds={}, features={}, waiting={})
-    assert prune.as_list(nothing).lines == ()
 
 
 def test_what_cannot_be_read_is_named_in_its_line(monkeypatch: pytest.MonkeyPatch) -> None:

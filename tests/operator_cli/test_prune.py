@@ -292,7 +292,7 @@ def test_people_read_what_goes_of_each_kind(later: Operator) -> None:
     run_of(later, "b2", B)
     later.deployed(later.build("b2"))
     said = later("prune").out
-    assert "features/k  1 part, 0.0 MB" in said
+    assert "features/k        0.0 MB, 1 part" in said
     assert "would delete 0 builds (0.0 MB), 0 models (0.0 MB), 1 part of the features (0.0 MB), 4 records" in said
 
 
