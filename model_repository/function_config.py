@@ -52,7 +52,7 @@ class Config:
     webhook_token: str = ""
     notify_topic: str = ""
     project: str = ""
-    limits: Limits = field(default_factory=Limits)
+    limits: Limits = DEFAULTS
 
     @classmethod
     def from_environment(cls, variables: Mapping[str, str]) -> Config:

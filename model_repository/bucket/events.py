@@ -26,7 +26,7 @@ class SweepAsked:
 
 @dataclass(frozen=True, slots=True)
 class OtherEvent:
-    """Neither."""
+    """Nothing to look at, and why."""
 
     why: str
 

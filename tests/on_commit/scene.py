@@ -6,6 +6,7 @@ import io
 import json
 from typing import Any
 
+from model_repository.bucket.events import SweepAsked
 from model_repository.documents.commit import Commit
 from model_repository.documents.index_manifest import IndexManifest
 from model_repository.documents.receipts.receipt import Outcome, Receipt
@@ -13,7 +14,7 @@ from model_repository.function_config import Limits
 from model_repository.names import IndexPrefix, Target
 from model_repository.repository import read_receipt, write_commit
 from model_repository.telemetry.log import Log
-from on_commit.event import CommitUploaded, Event, Sweep
+from on_commit.event import CommitUploaded, Event
 from on_commit.handle import Handler
 from tests import builds
 from tests.fake_clock import FakeClock
@@ -53,7 +54,7 @@ class Scene:
         self.handle(CommitUploaded(target))
 
     def sweep(self) -> None:
-        self.handle(Sweep())
+        self.handle(SweepAsked())
 
     def refusal(self, generation: int, target: Target = HOME) -> Receipt:
         """The receipt of a refused commit, which says the same as the one refusal that was published."""

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
+from model_repository.bucket.events import OtherEvent
 from model_repository.deployment import AnswerOutcome
 from model_repository.digests import sha256_digest
 from model_repository.errors import BucketUnavailable
 from model_repository.repository import list_receipts
-from on_commit.event import Unrelated
 from on_commit.webhook import WebhookAnswer, WebhookUnavailable
 from tests.on_commit.scene import HOME, Scene
 
@@ -110,5 +110,5 @@ def test_a_bucket_that_does_not_answer_makes_the_event_come_again(scene: Scene, 
 
 
 def test_what_is_not_ours_touches_nothing(scene: Scene) -> None:
-    scene.handle(Unrelated("another object"))
+    scene.handle(OtherEvent("another object"))
     assert (scene.store.reads, scene.webhook.asked, scene.notifier.notices) == ([], [], [])

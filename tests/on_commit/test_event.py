@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
+from model_repository.bucket.events import OtherEvent, SweepAsked
 from model_repository.names import Target
-from on_commit.event import CommitUploaded, FilterUploaded, Misnamed, Sweep, Unrelated, read_event
+from on_commit.event import CommitUploaded, FilterUploaded, Misnamed, read_event
 
 STORAGE = {
     "id": "1",
@@ -48,7 +49,7 @@ def test_the_event_of_a_filter_says_look_at_it_and_those_of_its_data_and_receipt
     assert read_event(PUBSUB, notification(objectId=home.filter_name), "a-bucket") == FilterUploaded(home)
     assert read_event(STORAGE, STORAGE_DATA | {"name": home.filter_name}, "a-bucket") == FilterUploaded(home)
     for name in (home.filter_data("sha256:" + "0" * 64), home.filter_receipt_name(7), "filters/staging/", "filters/"):
-        assert isinstance(read_event(PUBSUB, notification(objectId=name), "a-bucket"), Unrelated)
+        assert isinstance(read_event(PUBSUB, notification(objectId=name), "a-bucket"), OtherEvent)
 
 
 @pytest.mark.parametrize("data", [b'{"bucket": "a-buck', None, "text", [], {}, {"bucket": 5, "name": None}])
@@ -58,7 +59,7 @@ def test_a_storage_event_with_damaged_data_is_read_by_its_attributes(data: objec
 
 def test_an_event_of_another_bucket_is_of_no_concern() -> None:
     for found in (read_event(STORAGE, STORAGE_DATA, "other"), read_event(PUBSUB, notification(), "other")):
-        assert isinstance(found, Unrelated)
+        assert isinstance(found, OtherEvent)
         assert "a-bucket" in found.why
         assert "gs://other" in found.why
 
@@ -76,8 +77,8 @@ def test_an_event_of_another_bucket_is_of_no_concern() -> None:
     ],
 )
 def test_other_objects_are_of_no_concern(name: str) -> None:
-    assert isinstance(read_event(STORAGE, STORAGE_DATA | {"name": name} if name else {}, "x" * 5), Unrelated)
-    assert isinstance(read_event(PUBSUB, notification(objectId=name), "a-bucket"), Unrelated)
+    assert isinstance(read_event(STORAGE, STORAGE_DATA | {"name": name} if name else {}, "x" * 5), OtherEvent)
+    assert isinstance(read_event(PUBSUB, notification(objectId=name), "a-bucket"), OtherEvent)
 
 
 @pytest.mark.parametrize(
@@ -99,12 +100,12 @@ def test_a_commit_under_a_name_that_none_may_have_is_said_so(name: str) -> None:
 
 @pytest.mark.parametrize("kind", ["OBJECT_METADATA_UPDATE", "OBJECT_DELETE", "OBJECT_ARCHIVE", ""])
 def test_only_finished_uploads_count(kind: str) -> None:
-    assert isinstance(read_event(PUBSUB, notification(eventType=kind), "a-bucket"), Unrelated)
+    assert isinstance(read_event(PUBSUB, notification(eventType=kind), "a-bucket"), OtherEvent)
 
 
 @pytest.mark.parametrize("attributes", [{"sweep": "true"}, {"sweep": "TRUE", "by": "scheduler"}])
 def test_a_message_may_ask_for_a_sweep(attributes: dict[str, str]) -> None:
-    assert read_event(PUBSUB, {"message": {"attributes": attributes}}, "a-bucket") == Sweep()
+    assert read_event(PUBSUB, {"message": {"attributes": attributes}}, "a-bucket") == SweepAsked()
 
 
 @pytest.mark.parametrize(
@@ -125,9 +126,9 @@ def test_a_message_may_ask_for_a_sweep(attributes: dict[str, str]) -> None:
     ],
 )
 def test_a_message_that_is_anything_else_is_passed_over(data: object) -> None:
-    assert isinstance(read_event(PUBSUB, data, "a-bucket"), Unrelated)
+    assert isinstance(read_event(PUBSUB, data, "a-bucket"), OtherEvent)
 
 
 @pytest.mark.parametrize("kind", ["google.cloud.storage.object.v1.deleted", "com.example.anything", None, 5])
 def test_an_event_of_another_kind_is_passed_over(kind: object) -> None:
-    assert isinstance(read_event(STORAGE | {"type": kind}, STORAGE_DATA, "a-bucket"), Unrelated)
+    assert isinstance(read_event(STORAGE | {"type": kind}, STORAGE_DATA, "a-bucket"), OtherEvent)

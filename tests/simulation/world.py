@@ -21,6 +21,7 @@ from embedding_batch.steps.committing import commit as batch_commit
 from embedding_batch.steps.committing import look as batch_look
 from manifests.metadata import index_of, is_canary
 from manifests.render import Rendered
+from model_repository.bucket.events import SweepAsked
 from model_repository.deployment import DeploymentRequest
 from model_repository.documents.commit import Commit, parse_commit
 from model_repository.documents.receipts.receipt import Outcome
@@ -29,7 +30,7 @@ from model_repository.names import IndexPrefix, Target
 from model_repository.notify import Notice
 from model_repository.repository import read_receipt
 from model_repository.telemetry.log import Log
-from on_commit.event import CommitUploaded, Event, Sweep
+from on_commit.event import CommitUploaded, Event
 from on_commit.handle import Handler
 from operator_cli.context import Context
 from operator_cli.main import main as command
@@ -396,7 +397,7 @@ class World:
         for replica in self.replicas:
             self.after(1.0, lambda replica=replica: self.watcher_sweeps(replica))  # type: ignore[misc]
         for moment in range(1, int(self.ends), 900):
-            self.after(moment, lambda: self.deliver(Sweep(), RETRIES))
+            self.after(moment, lambda: self.deliver(SweepAsked(), RETRIES))
         for _ in range(commits):
             index, moment = self.chance.choice(self.indexes), self.chance.uniform(0, self.ends)
             burst = self.chance.choice((1, 1, 1, 1, 5))
@@ -431,7 +432,7 @@ class World:
         if self.faults.met:
             self._somebody_deletes_what_only_a_restoration_brings_back()
         self.note("one sweep, when all is calm")
-        self.after(0.0, lambda: self.deliver(Sweep(), RETRIES))
+        self.after(0.0, lambda: self.deliver(SweepAsked(), RETRIES))
         self._run_for(4000.0)
 
     def _somebody_deletes_what_only_a_restoration_brings_back(self) -> None:

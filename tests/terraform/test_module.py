@@ -12,11 +12,12 @@ from zipfile import ZipFile
 import pytest
 
 from cd_webhook.config import Config as WebhookConfig
+from model_repository.bucket.events import SweepAsked
 from model_repository.deployment import AuthKind
 from model_repository.function_config import Config as FunctionConfig
 from model_repository.telemetry.spans import spans_wanted
 from notify.config import Config as NotifyConfig
-from on_commit.event import Sweep, read_event
+from on_commit.event import read_event
 from operator_cli.arguments import parse_arguments
 from operator_cli.webhook import Webhook
 from tests.terraform.conftest import SMALLEST, Terraform
@@ -86,7 +87,7 @@ def test_the_sweeps_message_is_one_that_the_function_understands(smallest: dict[
     (job,) = resources(smallest, "google_cloud_scheduler_job").values()
     message = {"attributes": job["pubsub_target"][0]["attributes"], "data": job["pubsub_target"][0]["data"]}
     pushed = {"type": "google.cloud.pubsub.topic.v1.messagePublished"}
-    assert isinstance(read_event(pushed, {"message": message, "subscription": "s"}, "acme-models"), Sweep)
+    assert isinstance(read_event(pushed, {"message": message, "subscription": "s"}, "acme-models"), SweepAsked)
 
 
 def test_function_and_webhook_take_the_variables_that_they_are_given(terraform: Terraform) -> None:

@@ -26,18 +26,6 @@ class FilterUploaded:
 
 
 @dataclass(frozen=True, slots=True)
-class Sweep:
-    """Look at every commit and filter: repairs events that were lost."""
-
-
-@dataclass(frozen=True, slots=True)
-class Unrelated:
-    """Nothing to look at: another object, another bucket, another kind of event."""
-
-    why: str
-
-
-@dataclass(frozen=True, slots=True)
 class Misnamed:
     """Somebody uploaded a commit or a filter under a name that none may have.
 
@@ -48,7 +36,7 @@ class Misnamed:
     error: NameRefused
 
 
-Event = CommitUploaded | FilterUploaded | Sweep | Unrelated | Misnamed
+Event = CommitUploaded | FilterUploaded | SweepAsked | OtherEvent | Misnamed
 
 
 def read_event(attributes: Mapping[str, object], data: object, bucket: str) -> Event:
@@ -57,21 +45,16 @@ def read_event(attributes: Mapping[str, object], data: object, bucket: str) -> E
     Both forms are taken: Cloud Storage's own event, and a Pub/Sub message that carries a bucket's notification. A
     Pub/Sub message with the attribute ``sweep=true`` asks for a sweep.
     """
-    match read_bucket_event(attributes, data):
-        case Uploaded(in_bucket, name):
-            return _of_object(in_bucket, name, bucket)
-        case SweepAsked():
-            return Sweep()
-        case OtherEvent(why):
-            return Unrelated(why)
+    found = read_bucket_event(attributes, data)
+    return _of_object(found.bucket, found.name, bucket) if isinstance(found, Uploaded) else found
 
 
 def _of_object(in_bucket: str, name: str, bucket: str) -> Event:
     if in_bucket != bucket:
-        return Unrelated(f"{name[:200]!r} is in the bucket {in_bucket[:200]!r}, and MODEL_REPOSITORY is gs://{bucket}")
+        return OtherEvent(f"{name[:200]!r} is in the bucket {in_bucket[:200]!r}, and MODEL_REPOSITORY is gs://{bucket}")
     is_filter = name.startswith(FILTERS) and name.count("/") == FILTERS.count("/") + 1  # deeper are data and receipts
     if not (is_filter or name.startswith(COMMITS)) or name.endswith("/"):
-        return Unrelated(f"{name[:200]!r} is no commit, and no filter")
+        return OtherEvent(f"{name[:200]!r} is no commit, and no filter")
     try:
         if is_filter:
             return FilterUploaded(Target.from_filter_name(name))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 
+from model_repository.bucket.events import OtherEvent, SweepAsked
 from model_repository.bucket.store import Store
 from model_repository.clock import Clock
 from model_repository.function_config import DEFAULTS, Limits
@@ -12,7 +13,7 @@ from model_repository.telemetry.log import Log
 from model_repository.telemetry.recorder import Kind
 from model_repository.telemetry.spans import span
 from on_commit.deploy import Deployer
-from on_commit.event import CommitUploaded, Event, FilterUploaded, Misnamed, Sweep, Unrelated
+from on_commit.event import CommitUploaded, Event, FilterUploaded, Misnamed
 from on_commit.filters import FilterLooker
 from on_commit.incidents import Incidents
 from on_commit.sweep import Sweeper
@@ -59,7 +60,7 @@ class Handler:
         Raises `TransientError` when another delivery of the event may do better.
         """
         match event:
-            case Unrelated(why):
+            case OtherEvent(why):
                 log.info(f"passed over: {why}")
             case Misnamed(name, error):
                 self._deployer.misnamed(name, error, log)
@@ -67,6 +68,6 @@ class Handler:
                 self._deployer.look(target, log)
             case FilterUploaded(target):
                 self._filters.look(target, log)
-            case Sweep():
+            case SweepAsked():
                 with span("sweep", Kind.CONSUMER):
                     self._sweeper.sweep(log)
