@@ -6,12 +6,11 @@ templates, with Spinnaker's expressions in the places of what a request decides.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from manifests.render import FILE_SYSTEM_MIB, LOG_MIB, Requested, further_mib, further_seconds, render_objects
-from manifests.templates import PLAIN, render_template
+from manifests.templates import PLAIN, render_template, texts_of
 from manifests.values import Values
 from model_repository.errors import DocumentMalformed, NameRefused
 from model_repository.names import Target
@@ -99,19 +98,7 @@ def _check(values: Values) -> None:
         raise DocumentMalformed(
             name, "canary: the pipeline has none; take it out of the values for Spinnaker, or deploy with cd_webhook"
         )
-    for place, text in _texts(asdict(values)):
+    for place, text in texts_of(asdict(values)):
         # There is no way to write it so that it stays: Spinnaker evaluates what an evaluation gave once more.
         if "${" in text:
             raise DocumentMalformed(name, f"{place}: {text[:80]!r} would be evaluated by Spinnaker; take ${{ out of it")
-
-
-def _texts(value: object, place: str = "") -> Iterator[tuple[str, str]]:
-    if isinstance(value, str):
-        yield place, value
-    elif isinstance(value, Mapping):
-        for key, inner in value.items():
-            yield from _texts(key, f"{place}.{key}")
-            yield from _texts(inner, f"{place}.{key}" if place else str(key))
-    elif isinstance(value, tuple | list):
-        for number, inner in enumerate(value):
-            yield from _texts(inner, f"{place}[{number}]")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import jinja2
@@ -32,6 +32,20 @@ def render_template(template: str, context: Mapping[str, Any]) -> dict[str, Any]
         raise DocumentMalformed(template, "expected one object")
     found: dict[str, Any] = documents[0]
     return found
+
+
+def texts_of(value: object, place: str = "") -> Iterator[tuple[str, str]]:
+    """Every text in a value of mappings and lists, the keys too, and where it stands."""
+    if isinstance(value, str):
+        yield place, value
+    elif isinstance(value, Mapping):
+        for key, inner in value.items():
+            at = f"{place}.{key}" if place else str(key)
+            yield from texts_of(key, at)
+            yield from texts_of(inner, at)
+    elif isinstance(value, tuple | list):
+        for number, inner in enumerate(value):
+            yield from texts_of(inner, f"{place}[{number}]")
 
 
 def _to_json(value: object) -> Markup:

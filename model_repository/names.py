@@ -88,8 +88,10 @@ def parse_bucket_url(url: str) -> str:
 
 
 def _split(path: str, folder: str, form: str) -> tuple[str, str]:
-    parts = path.split("/")
-    if len(parts) != 3 or parts[0] != folder:  # noqa: PLR2004 - folder, name, version
+    """The two parts of a path of that form, which begins with the folder."""
+    ending = ".json" if form.endswith(".json") else ""
+    parts = path.removesuffix(ending).split("/")
+    if len(parts) != 3 or parts[0] != folder or not path.endswith(ending):  # noqa: PLR2004 - folder, name, version
         raise NameRefused(f"{path[:200]!r}: expected {form}")
     return parts[1], parts[2]
 
@@ -165,10 +167,7 @@ class Target:
     @classmethod
     def from_commit_name(cls, name: str) -> Target:
         """Read ``commits/<environment>/<index>.json``, or raise `NameRefused`."""
-        parts = name.split("/")
-        if len(parts) != 3 or parts[0] != "commits" or not parts[2].endswith(".json"):  # noqa: PLR2004
-            raise NameRefused(f"{name[:200]!r}: expected commits/<environment>/<index>.json")
-        return cls(parts[1], parts[2].removesuffix(".json"))
+        return cls(*_split(name, "commits", "commits/<environment>/<index>.json"))
 
     def __str__(self) -> str:
         return f"{self.environment}/{self.index}"
@@ -221,10 +220,7 @@ class Target:
     @classmethod
     def from_filter_name(cls, name: str) -> Target:
         """Read ``filters/<environment>/<index>.json``, or raise `NameRefused`."""
-        parts = name.split("/")
-        if len(parts) != 3 or parts[0] != "filters" or not parts[2].endswith(".json"):  # noqa: PLR2004
-            raise NameRefused(f"{name[:200]!r}: expected filters/<environment>/<index>.json")
-        return cls(parts[1], parts[2].removesuffix(".json"))
+        return cls(*_split(name, "filters", "filters/<environment>/<index>.json"))
 
     @property
     def filter_name(self) -> str:

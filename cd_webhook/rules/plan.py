@@ -17,7 +17,7 @@ from cd_webhook.state import Deployed, Rollout, format_deployed, seal
 from manifests.metadata import STATE
 from model_repository.deployment import DeploymentRequest
 from model_repository.documents.receipts.canary_figures import CanaryFigures
-from model_repository.documents.receipts.receipt import Outcome, Receipt
+from model_repository.documents.receipts.receipt import Outcome, Receipt, printable
 from model_repository.names import Target
 
 
@@ -202,16 +202,11 @@ def _receipt(
         generation=request.generation,
         outcome=outcome,
         index_prefix=request.index_prefix,
-        detail=_printable(detail),
+        detail=printable(detail)[:4000],
         started=time[0],
         finished=time[1],
         code=code,
-        by=_printable(request.by)[:1000],
-        reason=_printable(request.reason)[:1000],
+        by=printable(request.by)[:1000],
+        reason=printable(request.reason)[:1000],
         canary=canary,
     )
-
-
-def _printable(text: str) -> str:
-    """The text on one line, without what a terminal would act on."""
-    return "".join(character if character.isprintable() else " " for character in text)[:4000]

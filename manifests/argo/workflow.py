@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from manifests.argo.values import EACH, STEPS, BatchValues
 from manifests.metadata import BUILD, batch_labels
 from manifests.render import LOG_MIB
-from manifests.templates import render_template
+from manifests.templates import render_template, texts_of
 from model_repository.errors import DocumentMalformed
 from model_repository.names import Target
 
@@ -42,7 +42,7 @@ def workflow_objects(target: Target, bucket: str, values: BatchValues) -> list[d
     Both have the index's name: each environment has a namespace of its own for its batches.
     Raises `DocumentMalformed` for values that Argo would evaluate.
     """
-    for place, text in _texts(asdict(values)):
+    for place, text in texts_of(asdict(values)):
         if "{{" in text:
             raise DocumentMalformed(
                 place, f"{text[:80]!r} would be evaluated by Argo; take the double braces out of it"
@@ -79,15 +79,3 @@ def _step(step: str, target: Target, values: BatchValues) -> _Step:
         node_selector={**values.node_selector, **own.node_selector},
         tolerations=(*values.tolerations, *own.tolerations),
     )
-
-
-def _texts(value: object, place: str = "") -> Iterator[tuple[str, str]]:
-    if isinstance(value, str):
-        yield place, value
-    elif isinstance(value, Mapping):
-        for key, inner in value.items():
-            yield from _texts(key, place)
-            yield from _texts(inner, f"{place}.{key}" if place else str(key))
-    elif isinstance(value, tuple):
-        for number, inner in enumerate(value):
-            yield from _texts(inner, f"{place}[{number}]")

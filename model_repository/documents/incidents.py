@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
+from model_repository.documents.receipts.receipt import printable
 from model_repository.fields import format_document, format_moment, parse_document
 
 INCIDENTS_LIMIT = 64 * 1024
@@ -53,7 +54,7 @@ def observe(
     after = [incident for incident in before if not looked_for(incident.code)]
     lasting: list[Incident] = []
     for code, detail in found.items():
-        incident = replace(known.get(code, Incident(code, "", now)), detail=_printable(detail))
+        incident = replace(known.get(code, Incident(code, "", now)), detail=printable(detail)[:1000])
         if not incident.told:
             # not later than now: a clock that was ahead when it was met must not keep people from being told
             since = min(incident.since, now)
@@ -85,7 +86,3 @@ def format_incidents(incidents: tuple[Incident, ...]) -> bytes:
         for each in incidents
     ]
     return format_document({"schema_version": _SCHEMA, "incidents": values})
-
-
-def _printable(text: str) -> str:
-    return "".join(character if character.isprintable() else " " for character in text)[:1000]

@@ -7,17 +7,16 @@ unreadable. What is no receipt's name they pass over.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 from urllib.parse import urlsplit
 
+from model_repository.documents.receipts.receipt import format_head, open_receipt
 from model_repository.errors import NameRefused
-from model_repository.fields import format_document, parse_document
+from model_repository.fields import format_document
 from model_repository.names import Target
 
 ADDRESS_LIMIT = 4096
 """Most bytes of an address."""
 
-_SCHEMA = 1
 _LONGEST = 500
 _INDEX = "{index}"
 
@@ -65,11 +64,7 @@ def url_of(urls: str, index: str) -> str:
 
 def parse_address(data: bytes, target: Target, generation: int) -> Address:
     """Read what stands at `target.address_name(generation)`; raises `DocumentMalformed`."""
-    fields = parse_document(data, target.address_name(generation), limit=ADDRESS_LIMIT)
-    fields.schema_version(_SCHEMA)
-    stated = (fields.text("environment"), fields.text("index"), fields.whole("generation"))
-    if stated != (target.environment, target.index, generation):
-        fields.refuse("says it belongs elsewhere; an address must stand where it says")
+    fields = open_receipt(data, target.address_name(generation), target, generation, ADDRESS_LIMIT)
     address = Address(
         target,
         generation,
@@ -82,11 +77,5 @@ def parse_address(data: bytes, target: Target, generation: int) -> Address:
 
 def format_address(address: Address) -> bytes:
     """Write an address: parse(format(x)) == x."""
-    value: dict[str, Any] = {
-        "schema_version": _SCHEMA,
-        "environment": address.target.environment,
-        "index": address.target.index,
-        "generation": address.generation,
-        "inside": address.inside,
-    }
+    value = format_head(address.target, address.generation) | {"inside": address.inside}
     return format_document(value | ({"outside": address.outside} if address.outside else {}))

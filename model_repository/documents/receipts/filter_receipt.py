@@ -5,9 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
-from typing import Any
 
-from model_repository.documents.receipts.receipt import RECEIPT_SCHEMA, open_receipt, printable
+from model_repository.documents.receipts.receipt import format_head, open_receipt, printable
 from model_repository.fields import format_document, format_moment
 from model_repository.names import Target
 
@@ -67,11 +66,7 @@ def parse_filter_receipt(data: bytes, target: Target, generation: int) -> Filter
 
 def format_filter_receipt(receipt: FilterReceipt) -> bytes:
     """Write a receipt: parse(format(x)) == x."""
-    value: dict[str, Any] = {
-        "schema_version": RECEIPT_SCHEMA,
-        "environment": receipt.target.environment,
-        "index": receipt.target.index,
-        "generation": receipt.generation,
+    value = format_head(receipt.target, receipt.generation) | {
         "outcome": receipt.outcome.value,
         "hidden": receipt.hidden,
         "pods": receipt.pods,

@@ -78,25 +78,29 @@ def parse_receipt(data: bytes, target: Target, generation: int) -> Receipt:
     return receipt
 
 
-def open_receipt(data: bytes, name: str, target: Target, generation: int) -> Fields:
-    """Read what every receipt says of where it belongs, and return the rest; raises `DocumentMalformed`."""
-    fields = parse_document(data, name, limit=RECEIPT_LIMIT)
+def open_receipt(data: bytes, name: str, target: Target, generation: int, limit: int = RECEIPT_LIMIT) -> Fields:
+    """Read what every such document says of where it belongs, and return the rest; raises `DocumentMalformed`."""
+    fields = parse_document(data, name, limit=limit)
     fields.schema_version(RECEIPT_SCHEMA)
     stated = (fields.text("environment"), fields.text("index"), fields.whole("generation"))
     if stated != (target.environment, target.index, generation):
-        fields.refuse("says it belongs elsewhere; a receipt must stand where it says")
+        fields.refuse("says it belongs elsewhere; it must stand where it says")
     return fields
+
+
+def format_head(target: Target, generation: int) -> dict[str, Any]:
+    """Write what every such document has first."""
+    return {
+        "schema_version": RECEIPT_SCHEMA,
+        "environment": target.environment,
+        "index": target.index,
+        "generation": generation,
+    }
 
 
 def format_receipt(receipt: Receipt) -> bytes:
     """Write a receipt: parse(format(x)) == x."""
-    value: dict[str, Any] = {
-        "schema_version": RECEIPT_SCHEMA,
-        "environment": receipt.target.environment,
-        "index": receipt.target.index,
-        "generation": receipt.generation,
-        "outcome": receipt.outcome.value,
-    }
+    value = format_head(receipt.target, receipt.generation) | {"outcome": receipt.outcome.value}
     if receipt.index_prefix is not None:
         value["index_prefix"] = str(receipt.index_prefix)
     value |= {

@@ -7,14 +7,13 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-from model_repository.documents.receipts.receipt import printable
-from model_repository.fields import Fields, format_document, format_moment, parse_document
+from model_repository.documents.receipts.receipt import format_head, open_receipt, printable
+from model_repository.fields import Fields, format_document, format_moment
 from model_repository.names import IndexPrefix, Target
 
 COMPARISON_LIMIT = 64 * 1024
 """Most bytes of a comparison."""
 
-_SCHEMA = 1
 _MOST_ASKED = 10**9
 _MOST_MS = 1e9
 _WORST = 20
@@ -92,11 +91,7 @@ class ShadowComparison:
 
 def parse_shadow_comparison(data: bytes, target: Target, generation: int) -> ShadowComparison:
     """Read what stands at `target.comparison_name(generation)`; raises `DocumentMalformed`."""
-    fields = parse_document(data, target.comparison_name(generation), limit=COMPARISON_LIMIT)
-    fields.schema_version(_SCHEMA)
-    stated = (fields.text("environment"), fields.text("index"), fields.whole("generation"))
-    if stated != (target.environment, target.index, generation):
-        fields.refuse("says it belongs elsewhere; a comparison must stand where it says")
+    fields = open_receipt(data, target.comparison_name(generation), target, generation, COMPARISON_LIMIT)
     comparison = ShadowComparison(
         target=target,
         generation=generation,
@@ -153,13 +148,8 @@ def _share(fields: Fields, field: str) -> float:
 
 def format_shadow_comparison(comparison: ShadowComparison) -> bytes:
     """Write a comparison: parse(format(x)) == x."""
-    value: dict[str, Any] = {
-        "schema_version": _SCHEMA,
-        "environment": comparison.target.environment,
-        "index": comparison.target.index,
-        "generation": comparison.generation,
-    }
-    return format_document(value | describe_comparison(comparison))
+    head = format_head(comparison.target, comparison.generation)
+    return format_document(head | describe_comparison(comparison))
 
 
 def describe_comparison(comparison: ShadowComparison) -> dict[str, Any]:
