@@ -16,7 +16,6 @@ from itertools import count
 from typing import Any
 
 import grpc
-from google.protobuf import empty_pb2
 from google.pubsub_v1 import types
 
 
@@ -50,12 +49,6 @@ class Topics:
                 return False
             self._messages[topic] = []
             return True
-
-    def delete(self, topic: str) -> bool:
-        """Remove a topic with its messages; False if there is none."""
-        with self._changed:
-            self._receivers.pop(topic, None)
-            return self._messages.pop(topic, None) is not None
 
     def exists(self, topic: str) -> bool:
         """Whether there is such a topic."""
@@ -131,8 +124,6 @@ class _Publisher:
             {
                 "CreateTopic": _method(self._create_topic, types.Topic, types.Topic.serialize),
                 "GetTopic": _method(self._get_topic, types.GetTopicRequest, types.Topic.serialize),
-                "ListTopics": _method(self._list_topics, types.ListTopicsRequest, types.ListTopicsResponse.serialize),
-                "DeleteTopic": _method(self._delete_topic, types.DeleteTopicRequest, empty_pb2.Empty.SerializeToString),
                 "Publish": _method(self._publish, types.PublishRequest, types.PublishResponse.serialize),
             },
         )
@@ -145,15 +136,6 @@ class _Publisher:
     def _get_topic(self, request: Any, context: Any) -> Any:  # noqa: ANN401
         self._check_known(request.topic, context)
         return types.Topic(name=request.topic)
-
-    def _list_topics(self, request: Any, _context: Any) -> Any:  # noqa: ANN401
-        names = [name for name in self._topics.names() if name.startswith(f"{request.project}/topics/")]
-        return types.ListTopicsResponse(topics=[types.Topic(name=name) for name in names])
-
-    def _delete_topic(self, request: Any, context: Any) -> Any:  # noqa: ANN401
-        self._check_known(request.topic, context)
-        self._topics.delete(request.topic)
-        return empty_pb2.Empty()
 
     def _publish(self, request: Any, context: Any) -> Any:  # noqa: ANN401
         self._check_known(request.topic, context)

@@ -20,10 +20,10 @@ from pathlib import Path
 from typing import Any, Self
 
 from local_stack import bucket_server, function_host
-from local_stack.cluster_client import ClusterClient
 from local_stack.delivery import DeliveryPolicy, PushDelivery
 from local_stack.processes import Program, ProgramFailed, RunningProgram, base_environment, free_port
 from local_stack.pubsub import Message, PubSubServer, Topics, topic_name
+from local_stack.webhook_cluster import LocalCluster
 
 _PROJECT = "local"
 _COMMITS, _NOTIFY = "commits", "notify"
@@ -83,7 +83,7 @@ class LocalStack:
         self._pubsub = PubSubServer(self.topics)
         self._token = secrets.token_hex(16)
         self._running: list[RunningProgram] = []
-        self.cluster = ClusterClient(self._url("cluster"))
+        self.cluster = LocalCluster(self._url("cluster"))
         self.delivery = PushDelivery(
             f"{self._url('function')}/",
             f"projects/{_PROJECT}/subscriptions/on-commit",
@@ -115,7 +115,7 @@ class LocalStack:
 
     def service_url(self, index: str) -> str | None:
         """Where the index answers queries, or None before its first commit."""
-        return self.cluster.service_url(index)
+        return self.cluster.url(index)
 
     def variables(self) -> dict[str, str]:
         """The environment that points a batch, the CLI or Google's clients at this stack."""

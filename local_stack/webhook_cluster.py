@@ -1,6 +1,7 @@
 """The local stack's cluster of process pods as the CD webhook sees a cluster, over its HTTP interface.
 
-For one machine and one webhook, which loads it by ``CLUSTER=local_stack.webhook_cluster:connect``.
+For one machine and one webhook, which loads it by ``CLUSTER=local_stack.webhook_cluster:connect``; and for the stack
+itself, which looks at it the same way.
 """
 
 from __future__ import annotations
@@ -129,6 +130,15 @@ class LocalCluster:
         found = self._call("GET", f"/changes?{query}", timeout=timeout_s)
         self._seen = found["resourceVersion"]
         return frozenset(found["deployments"])
+
+    def events(self, deployment: str) -> list[Object]:
+        """What happened to a Deployment's pods, oldest first; no part of `cluster.Cluster`.
+
+        Each has time (seconds since the epoch), pod, reason (PodCreated, Started, Ended, Ready, Killing, Gone) and,
+        where it is about one, container and exitCode.
+        """
+        items: list[Object] = self._call("GET", f"/events?{urlencode({'deployment': deployment})}")["items"]
+        return items
 
     def _call_or_none(self, method: str, path: str, *, timeout: float = 0.0) -> Object | None:
         try:

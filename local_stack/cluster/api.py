@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 
 from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.responses import JSONResponse, PlainTextResponse, Response
+from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from local_stack.cluster.cluster import Cluster, ObjectChanged, ObjectUnknown
@@ -58,10 +58,6 @@ def application(cluster: Cluster) -> Starlette:
             return JSONResponse(read_manifest(manifest))
         return JSONResponse(await cluster.apply(manifest, _version(request)))
 
-    async def logs(request: Request) -> Response:
-        path = cluster.log_file(_name(request), request.query_params.get("container"))
-        return PlainTextResponse(path.read_text(errors="replace"))
-
     def events(request: Request) -> Json:
         wanted = request.query_params.get("deployment")
         return {"items": [one for one in cluster.node.events if wanted in (None, one["deployment"])]}
@@ -79,7 +75,6 @@ def application(cluster: Cluster) -> Starlette:
             Route("/deployments/{name}", delete, methods=["DELETE"]),
             Route("/changes", changes),
             Route("/apply", apply, methods=["PATCH"]),
-            Route("/pods/{name}/logs", logs),
         ],
         exception_handlers=dict.fromkeys(_STATUSES, _refuse),
     )

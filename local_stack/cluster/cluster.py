@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from pathlib import Path
 
 from local_stack.cluster.deployment import Deployment
 from local_stack.cluster.manifest import Json, ManifestRefused, read_manifest
@@ -107,13 +106,6 @@ class Cluster:
 
         await self.node.until(lambda: self._closing or bool(changed()), timeout)
         return max([since, *(int(live.version) for live in self.deployments.values())]), changed()
-
-    def log_file(self, pod: str, container: str | None) -> Path:
-        """The log of a container, by default of the pod's last one, also if the pod is gone; raises `ObjectUnknown`."""
-        found = sorted(self.node.logs.glob(f"{pod}_{container or '*'}.log"), key=lambda path: path.stat().st_ctime)
-        if not found or "/" in pod:
-            raise ObjectUnknown(f'pods "{pod}" not found, or it has no container {container!r}')
-        return found[-1]
 
 
 def _check_version(name: str, live: Deployment | Service | None, expected: str | None) -> None:
