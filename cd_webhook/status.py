@@ -17,8 +17,9 @@ from cd_webhook.rules.rollout import Served, judge, new_pods
 from cd_webhook.state import NEVER, Deployed, Rollout, read_deployed
 from manifests.metadata import COMMIT_GENERATION, INDEX_PREFIX, INSTANCE, canary_name, deployment_selector, is_canary
 from model_repository.deployment import DeploymentRequest
-from model_repository.documents.receipts.canary_figures import CanaryFigures, format_canary_figures
+from model_repository.documents.receipts.canary_figures import CanaryFigures
 from model_repository.fields import format_moment
+from model_repository.records import written
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,7 +159,7 @@ def _comparison(index: str, deployed: Deployed, showing: Showing) -> dict[str, A
     if deployed.trial is None:
         figures = deployed.figures  # of one that was promoted, and rolls out
         said = {"so_far": "promoted", "why": "", "seconds_left": 0.0}
-        return said | {"figures": format_canary_figures(figures)} if figures else None
+        return said | {"figures": written(figures)} if figures else None
     figures, rules = showing(index, deployed.generation), deployed.trial.rules
     if figures is None:
         return None
@@ -168,7 +169,7 @@ def _comparison(index: str, deployed: Deployed, showing: Showing) -> dict[str, A
         "why": why,
         "seconds_left": round(max(rules.seconds - figures.seconds, 0.0), 1),
         "rules": rules.to_json(),
-        "figures": format_canary_figures(figures),
+        "figures": written(figures),
     }
 
 

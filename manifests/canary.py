@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import copy
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Annotated, Any
 
 from manifests.metadata import CANARY_TRACK, TRACK, canary_name, deployment_selector
 from model_repository.fields import Fields
+from model_repository.records import Bound, Share, read
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,11 +21,11 @@ class Canary:
     latency_floor_ms: answers faster than this, in milliseconds, are fast enough whatever the ratio.
     """
 
-    replicas: int = 1
-    seconds: int = 60
-    max_error_rate: float = 0.01
-    max_latency_ratio: float = 2.0
-    latency_floor_ms: float = 20.0
+    replicas: Annotated[int, Bound(1, 100)] = 1
+    seconds: Annotated[int, Bound(1, 3600)] = 60
+    max_error_rate: Share = 0.01
+    max_latency_ratio: Annotated[float, Bound(1, 1000)] = 2.0
+    latency_floor_ms: Annotated[float, Bound(0, 60_000)] = 20.0
 
     def to_json(self) -> dict[str, Any]:
         """What `parse_canary` reads."""
@@ -33,16 +34,7 @@ class Canary:
 
 def parse_canary(fields: Fields) -> Canary:
     """Read the `canary` of an environment's values; what is left out has its default. Raises `DocumentMalformed`."""
-    usual = Canary()
-    canary = Canary(
-        replicas=fields.whole("replicas", least=1, most=100, default=usual.replicas),
-        seconds=fields.whole("seconds", least=1, most=3600, default=usual.seconds),
-        max_error_rate=fields.number("max_error_rate", least=0, most=1, default=usual.max_error_rate),
-        max_latency_ratio=fields.number("max_latency_ratio", least=1, most=1000, default=usual.max_latency_ratio),
-        latency_floor_ms=fields.number("latency_floor_ms", least=0, most=60_000, default=usual.latency_floor_ms),
-    )
-    fields.done()
-    return canary
+    return read(Canary, fields)
 
 
 def canary_of(deployment: dict[str, Any], replicas: int) -> dict[str, Any]:

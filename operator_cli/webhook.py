@@ -13,11 +13,12 @@ from urllib.parse import urlsplit
 from manifests.canary import Canary, parse_canary
 from model_repository.deployment import AuthKind
 from model_repository.documents.receipts.address import parse_url
-from model_repository.documents.receipts.canary_figures import CanaryFigures, parse_canary_figures
+from model_repository.documents.receipts.canary_figures import CanaryFigures
 from model_repository.documents.receipts.receipt import printable
 from model_repository.errors import DocumentMalformed, NameRefused, TransientError, reason_of
 from model_repository.fields import Fields, parse_document
 from model_repository.names import Target, parse_generation
+from model_repository.records import read
 from operator_cli.errors import UsageRefused
 
 _SECONDS = 5.0
@@ -189,7 +190,7 @@ def _parse_comparison(rollout: Fields) -> Comparison | None:
             so_far=fields.choice("so_far", SoFar),
             why=printable(str(fields.take("why", ""))),
             seconds_left=_seconds(fields, "seconds_left"),
-            figures=parse_canary_figures(fields.object("figures")),
+            figures=read(CanaryFigures, fields.object("figures")),
             rules=parse_canary(fields.object("rules")) if fields.has("rules") else None,
         )
     return None

@@ -13,15 +13,13 @@ from cd_webhook.state.deployed import NEVER, Deployed, Rollout, Trial
 from manifests.canary import Canary, parse_canary
 from manifests.metadata import COMMIT_GENERATION, PREFIX, STATE, build_annotations
 from model_repository.deployment import DeploymentRequest
-from model_repository.documents.receipts.canary_figures import (
-    CanaryFigures,
-    format_canary_figures,
-    parse_canary_figures,
-)
+from model_repository.documents.receipts.canary_figures import CanaryFigures
 from model_repository.documents.receipts.receipt import Receipt, format_receipt, parse_receipt
 from model_repository.errors import PermanentError
 from model_repository.fields import Fields, format_moment
 from model_repository.names import Target, parse_generation
+from model_repository.records import read as read_record
+from model_repository.records import written
 
 T = TypeVar("T")
 
@@ -135,7 +133,7 @@ def format_deployed(deployed: Deployed) -> dict[str, str]:
         RECEIPTS_OWED: format_receipts(deployed.owed),
         CANARY: _compact(trial.rules.to_json() if trial else None),
         CANARY_SPEC: _compact(trial.spec if trial else None),
-        CANARY_FIGURES: _compact(format_canary_figures(deployed.figures) if deployed.figures else None),
+        CANARY_FIGURES: _compact(written(deployed.figures) if deployed.figures else None),
         PROMOTED: _format_moment(deployed.promoted or NEVER),
         DISPLACED: "true" if deployed.displaced else "",
         WAITING: _format_request(deployed.waiting),
@@ -209,7 +207,7 @@ def _parse_canary(text: str) -> Canary:
 
 
 def _parse_figures(text: str) -> CanaryFigures:
-    return parse_canary_figures(Fields(_parse_object(text), "the canary's figures"))
+    return read_record(CanaryFigures, Fields(_parse_object(text), "the canary's figures"))
 
 
 def _parse_receipts(text: str) -> tuple[Receipt, ...]:

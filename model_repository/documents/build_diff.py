@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
-from typing import Any
+from typing import Annotated
 
-from model_repository.fields import Fields, format_document, format_moment, parse_document
+from model_repository.fields import format_document, parse_document
 from model_repository.names import IndexPrefix
+from model_repository.records import Bound, Share, read, written
 
 DIFF_LIMIT = 64 * 1024 * 1024
 """Most bytes of a diff."""
 _SCHEMA = 1
-_MANY = 100_000
+_MOST = Bound(entries=100_000)
 _LONG_URI = 2000
 _FASTEST = 1e9
+
+Category = Annotated[str, Bound(longest=100)]
 
 
 class Gate(StrEnum):
@@ -41,7 +44,7 @@ class Stop:
     """A gate that a build doesn't pass. detail: what was found, what is allowed, and by which option."""
 
     gate: Gate
-    detail: str
+    detail: Annotated[str, Bound(longest=_LONG_URI)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,8 +55,8 @@ class Alike:
     """
 
     asked: int
-    overlap: float
-    rank_biased_overlap: float
+    overlap: Share
+    rank_biased_overlap: Share
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,8 +64,8 @@ class SideOfCategory:
     """A category in one of the two builds. items: 0 where it isn't in it. recall, queries_per_second: None: unknown."""
 
     items: int
-    recall: float | None = None
-    queries_per_second: float | None = None
+    recall: Share | None = None
+    queries_per_second: Annotated[float, Bound(0, _FASTEST)] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,15 +75,15 @@ class CategoryDiff:
     compared: items whose vectors in both builds were; changed: of these, that have another one.
     """
 
-    category: str
+    category: Category
     before: SideOfCategory
     after: SideOfCategory
     gone: int
     new: int
     moved: int
     alike: Alike
-    compared: int = 0
-    changed: int = 0
+    compared: int
+    changed: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,10 +100,10 @@ class Example:
     """An item, or a golden picture, whose neighbours changed most: their ids in either build, nearest first."""
 
     item: str
-    category: str
-    overlap: float
-    before: tuple[str, ...]
-    after: tuple[str, ...]
+    category: Category
+    overlap: Share
+    before: Annotated[tuple[str, ...], Bound(entries=100)]
+    after: Annotated[tuple[str, ...], Bound(entries=100)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,18 +122,18 @@ class BuildDiff:
     created: datetime
     models_before: tuple[str, ...]
     models_after: tuple[str, ...]
-    categories: tuple[CategoryDiff, ...]
+    categories: Annotated[tuple[CategoryDiff, ...], _MOST]
     items: Alike
     changed: int
     swapped: int
     golden: Alike
-    examples: tuple[Example, ...]
-    pictures: Mapping[str, str]
-    stops: tuple[Stop, ...] = ()
-    expected: tuple[Gate, ...] = ()
-    compared: int = 0
-    doubled: int = 0
-    tags: tuple[TagDiff, ...] = ()
+    examples: Annotated[tuple[Example, ...], _MOST]
+    pictures: Annotated[Mapping[str, str], _MOST]
+    stops: Annotated[tuple[Stop, ...], Bound(entries=100)]
+    expected: tuple[Gate, ...]
+    compared: int
+    doubled: int
+    tags: Annotated[tuple[TagDiff, ...], _MOST]
 
     @property
     def unexpected(self) -> tuple[Stop, ...]:
@@ -168,105 +171,10 @@ def parse_build_diff(data: bytes, prefix: IndexPrefix) -> BuildDiff:
     fields.schema_version(_SCHEMA)
     if fields.parsed("build", IndexPrefix.parse) != prefix:
         fields.refuse("is of another build; a diff must stand where it says")
-    diff = BuildDiff(
-        prefix=prefix,
-        against=fields.parsed("against", IndexPrefix.parse),
-        created=fields.moment("created"),
-        models_before=fields.texts("models_before"),
-        models_after=fields.texts("models_after"),
-        categories=tuple(_category(each) for each in fields.objects("categories", most=_MANY)),
-        items=_alike(fields.object("items")),
-        changed=fields.whole("changed"),
-        swapped=fields.whole("swapped"),
-        golden=_alike(fields.object("golden")),
-        examples=tuple(_example(each) for each in fields.objects("examples", most=_MANY)),
-        pictures=fields.strings("pictures", most=_MANY),
-        stops=tuple(_stop(each) for each in fields.objects("stops", most=100)),
-        expected=tuple(Gate(name) for name in fields.texts("expected") if name in set(Gate)),
-        compared=fields.whole("compared"),
-        doubled=fields.whole("doubled"),
-        tags=tuple(_tag(each) for each in fields.objects("tags", most=_MANY)),
-    )
-    fields.done()
-    return diff
+    expected = tuple(Gate(name) for name in fields.texts("expected") if name in set(Gate))
+    return read(BuildDiff, fields, prefix=prefix, expected=expected)
 
 
 def format_build_diff(diff: BuildDiff) -> bytes:
     """Write a diff: parse(format(x)) == x."""
-    said = asdict(diff)
-    del said["prefix"]
-    return format_document(
-        {
-            "schema_version": _SCHEMA,
-            "build": str(diff.prefix),
-            **said,
-            "against": str(diff.against),
-            "created": format_moment(diff.created),
-            "categories": [_without_none(each) for each in said["categories"]],
-        }
-    )
-
-
-def _without_none(category: dict[str, Any]) -> dict[str, Any]:
-    sides = {side: {k: v for k, v in category[side].items() if v is not None} for side in ("before", "after")}
-    return {**category, **sides}
-
-
-def _category(fields: Fields) -> CategoryDiff:
-    found = CategoryDiff(
-        fields.text("category", longest=100),
-        _side(fields.object("before")),
-        _side(fields.object("after")),
-        fields.whole("gone"),
-        fields.whole("new"),
-        fields.whole("moved"),
-        _alike(fields.object("alike")),
-        fields.whole("compared"),
-        fields.whole("changed"),
-    )
-    fields.done()
-    return found
-
-
-def _tag(fields: Fields) -> TagDiff:
-    found = TagDiff(fields.text("name"), fields.whole("before"), fields.whole("after"))
-    fields.done()
-    return found
-
-
-def _side(fields: Fields) -> SideOfCategory:
-    side = SideOfCategory(
-        fields.whole("items"),
-        fields.number("recall", least=0.0, most=1.0) if fields.has("recall") else None,
-        fields.number("queries_per_second", least=0.0, most=_FASTEST) if fields.has("queries_per_second") else None,
-    )
-    fields.done()
-    return side
-
-
-def _alike(fields: Fields) -> Alike:
-    alike = Alike(
-        fields.whole("asked"),
-        fields.number("overlap", least=0.0, most=1.0),
-        fields.number("rank_biased_overlap", least=0.0, most=1.0),
-    )
-    fields.done()
-    return alike
-
-
-def _example(fields: Fields) -> Example:
-    example = Example(
-        fields.text("item"),
-        fields.text("category", longest=100),
-        fields.number("overlap", least=0.0, most=1.0),
-        fields.texts("before", most=100),
-        fields.texts("after", most=100),
-    )
-    fields.done()
-    return example
-
-
-def _stop(fields: Fields) -> Stop:
-    stop = Stop(fields.choice("gate", Gate), fields.text("detail", longest=_LONG_URI))
-    fields.done()
-    return stop
+    return format_document({"schema_version": _SCHEMA, "build": str(diff.prefix), **written(diff, "prefix")})

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any
+from typing import Annotated
 
 from model_repository.fields import format_document, parse_document
 from model_repository.names import IndexPrefix, Target
+from model_repository.records import Bound, read, written
 
 COMMIT_LIMIT = 64 * 1024
 """Most bytes of a commit object."""
@@ -28,8 +29,8 @@ class Commit:
     """
 
     index_prefix: IndexPrefix
-    by: str = ""
-    reason: str = ""
+    by: Annotated[str, Bound(longest=200)] = ""
+    reason: Annotated[str, Bound(longest=REASON_LIMIT)] = ""
     hold: bool = False
 
 
@@ -52,13 +53,7 @@ def parse_commit(data: bytes, target: Target) -> Commit:
     Raises `DocumentMalformed`, also when the commit names a build of another index.
     """
     fields = parse_document(data, target.commit_name, limit=COMMIT_LIMIT)
-    commit = Commit(
-        index_prefix=fields.parsed("index_prefix", IndexPrefix.parse),
-        by=fields.text("by", longest=200, default=""),
-        reason=fields.text("reason", longest=REASON_LIMIT, default=""),
-        hold=fields.flag("hold", default=False),
-    )
-    fields.done()
+    commit = read(Commit, fields)
     if not target.takes(commit.index_prefix):
         fields.refuse(
             f"index_prefix: {commit.index_prefix} is a build of another index than {target.index!r}; "
@@ -69,8 +64,4 @@ def parse_commit(data: bytes, target: Target) -> Commit:
 
 def format_commit(commit: Commit) -> bytes:
     """Write a commit; fields at their defaults are left out, as a person would."""
-    value: dict[str, Any] = {"index_prefix": str(commit.index_prefix)}
-    value |= {key: text for key, text in (("by", commit.by), ("reason", commit.reason)) if text}
-    if commit.hold:
-        value["hold"] = True
-    return format_document(value)
+    return format_document(written(commit))

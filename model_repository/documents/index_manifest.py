@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from functools import partial
-from typing import Any
+from typing import Annotated, Any
 
 from model_repository.digests import check_sha256
 from model_repository.documents.files import File, check_used, format_files, parse_files
 from model_repository.fields import Fields, format_document, format_moment, parse_document
 from model_repository.names import IndexPrefix, ModelPrefix, check_file, check_label, check_name
+from model_repository.records import Bound, Share, read, written
 
 INDEX_MANIFEST_LIMIT = 16 * 1024 * 1024
 """Most bytes of an index.json."""
@@ -29,6 +30,11 @@ _WIDEST = 2**31 - 1
 _MOST_ITEMS = 2**31 - 1
 _FLOAT = 4
 """Bytes of a number."""
+
+Category = Annotated[str, Bound(longest=100)]
+Digest = Annotated[str, Bound(parse=check_sha256)]
+Dimensions = Annotated[int, Bound(1, _DIMENSIONS)]
+FileName = Annotated[str, Bound(parse=check_file)]
 
 
 class Engine(StrEnum):
@@ -60,8 +66,8 @@ class ModelReference:
     """
 
     prefix: ModelPrefix
-    digest: str
-    dimensions: int
+    digest: Digest
+    dimensions: Dimensions
     files: tuple[File, ...]
 
 
@@ -74,10 +80,10 @@ class DetectorReference:
     """
 
     prefix: ModelPrefix
-    digest: str
+    digest: Digest
     files: tuple[File, ...]
-    categories: Mapping[str, str]
-    least_score: float
+    categories: Annotated[Mapping[str, str], Bound(entries=_MANY)]
+    least_score: Share
 
     def classes_of(self, category: str) -> frozenset[str]:
         """The classes whose things belong to a category."""
@@ -91,9 +97,9 @@ class Recall:
     at: the k of recall@k. value: 0 to 1. queries: how many were asked.
     """
 
-    at: int
-    value: float
-    queries: int
+    at: Annotated[int, Bound(1, 1000)]
+    value: Share
+    queries: Annotated[int, Bound(1)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,19 +116,19 @@ class Partition:
         in the order of the partitions, and leave nothing out.
     """
 
-    category: str
-    file: str
-    ids: str
-    items: int
+    category: Category
+    file: FileName
+    ids: FileName
+    items: Annotated[int, Bound(1, _MOST_ITEMS)]
     engine: Engine
     storage: Storage
-    dimensions: int
+    dimensions: Dimensions
     metric: str
     model: int | None
-    width: int
+    width: Annotated[int, Bound(1, _WIDEST)]
     recall: Recall
-    queries_per_second: float | None = None
-    first: int = 0
+    queries_per_second: Annotated[float, Bound(0, 1e9)] | None = None
+    first: Annotated[int, Bound(0, _MOST_ITEMS)] = 0
 
     def width_for(self, neighbors: int) -> int:
         """How widely to look for so many: as widely as was measured for each, and no less for fewer of them."""
@@ -144,18 +150,18 @@ class GoldenQuery:
         included, nearest first, looking as widely as the partition says; angular distances, sqrt(2 - 2 cos).
     """
 
-    category: str
-    item: str
-    neighbors: tuple[str, ...]
-    distances: tuple[float, ...]
+    category: Category
+    item: Annotated[str, Bound(longest=500)]
+    neighbors: Annotated[tuple[str, ...], Bound(entries=1000, longest=500)]
+    distances: Annotated[tuple[float, ...], Bound(entries=1000)]
 
 
 @dataclass(frozen=True, slots=True)
 class TagsReference:
     """What items are tagged with. file: see `item_tags`. names: of its tags, ascending."""
 
-    file: str
-    names: tuple[str, ...]
+    file: FileName
+    names: Annotated[tuple[str, ...], Bound(entries=_MANY, longest=40)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -250,21 +256,11 @@ def _parse_earlier(fields: Fields) -> _Parts:
     """Schema 1: one model, and Annoy with as many trees for each partition, which looks at candidates of each."""
     model = _parse_model(fields.object("model"))
     dimensions, metric = fields.whole("dimensions", least=1, most=_DIMENSIONS), fields.text("metric")
-    trees, recall = fields.whole("trees", least=1, most=100_000), _parse_recall(fields.object("recall"))
-    partitions = []
-    for entry in fields.objects("partitions", most=_MANY):
-        partition = Partition(
-            *_parse_content(entry),
-            engine=Engine.ANNOY,
-            storage=Storage.FLOAT32,
-            dimensions=dimensions,
-            metric=metric,
-            model=0,
-            width=trees * recall.at,
-            recall=recall,
-        )
-        entry.done()
-        partitions.append(partition)
+    trees, recall = fields.whole("trees", least=1, most=100_000), read(Recall, fields.object("recall"))
+    same: dict[str, Any] = {"engine": Engine.ANNOY, "storage": Storage.FLOAT32, "dimensions": dimensions}
+    same |= {"metric": metric, "model": 0, "width": trees * recall.at, "recall": recall}
+    same |= {"queries_per_second": None, "first": 0}
+    partitions = [read(Partition, entry, **same) for entry in fields.objects("partitions", most=_MANY)]
     if len({partition.category for partition in partitions}) != len(partitions):
         fields.refuse("partitions: a category stands twice")
     return (model,), tuple(partitions)
@@ -276,46 +272,16 @@ def _parse_parts(fields: Fields) -> _Parts:
         fields.refuse("models: a model stands twice")
     partitions = []
     for entry in fields.objects("partitions", most=_MANY):
-        partition = Partition(
-            *_parse_content(entry),
-            engine=entry.choice("engine", Engine),
-            storage=entry.choice("storage", Storage),
-            dimensions=entry.whole("dimensions", least=1, most=_DIMENSIONS),
-            metric=entry.text("metric"),
-            model=entry.whole("model", most=len(models) - 1) if entry.has("model") else None,
-            width=entry.whole("width", least=1, most=_WIDEST),
-            recall=_parse_recall(entry.object("recall")),
-            queries_per_second=_parse_rate(entry),
-            first=entry.whole("first", most=_MOST_ITEMS) if entry.has("first") else 0,
-        )
-        entry.done()
+        model = entry.whole("model", most=len(models) - 1) if entry.has("model") else None
+        partition = read(Partition, entry, model=model)
         if not partition.storage.suits(partition.engine):
             entry.refuse(f"{partition.engine} can't keep vectors as {partition.storage}", "storage")
         partitions.append(partition)
     return models, tuple(partitions)
 
 
-def _parse_content(entry: Fields) -> tuple[str, str, str, int]:
-    return (
-        entry.text("category", longest=100),
-        entry.parsed("file", check_file),
-        entry.parsed("ids", check_file),
-        entry.whole("items", least=1, most=_MOST_ITEMS),
-    )
-
-
-def _parse_rate(entry: Fields) -> float | None:
-    return entry.number("queries_per_second", least=0.0, most=1e9) if entry.has("queries_per_second") else None
-
-
 def _parse_model(fields: Fields) -> ModelReference:
-    reference = ModelReference(
-        prefix=fields.parsed("prefix", ModelPrefix.parse),
-        digest=fields.parsed("digest", check_sha256),
-        dimensions=fields.whole("dimensions", least=1, most=_DIMENSIONS),
-        files=parse_files(fields),
-    )
-    fields.done()
+    reference = read(ModelReference, fields, files=parse_files(fields))
     if "model.json" not in {file.name for file in reference.files}:
         fields.refuse("files: model.json is missing")
     return reference
@@ -325,14 +291,7 @@ def _parse_detector(fields: Fields) -> DetectorReference | None:
     if not fields.has("detector"):
         return None
     fields = fields.object("detector")
-    reference = DetectorReference(
-        prefix=fields.parsed("prefix", ModelPrefix.parse),
-        digest=fields.parsed("digest", check_sha256),
-        files=parse_files(fields),
-        categories=fields.strings("categories", most=_MANY),
-        least_score=fields.number("least_score", least=0.0, most=1.0),
-    )
-    fields.done()
+    reference = read(DetectorReference, fields, files=parse_files(fields))
     if "model.json" not in {file.name for file in reference.files}:
         fields.refuse("files: model.json is missing")
     if not reference.categories:
@@ -344,32 +303,15 @@ def _parse_tags(fields: Fields) -> TagsReference | None:
     if not fields.has("tags"):
         return None
     fields = fields.object("tags")
-    reference = TagsReference(fields.parsed("file", check_file), fields.texts("names", most=_MANY, longest=40))
-    fields.done()
+    reference = read(TagsReference, fields)
     if not reference.names:
         fields.refuse("names: at least one is needed")
     return reference
 
 
-def _parse_recall(fields: Fields) -> Recall:
-    recall = Recall(
-        at=fields.whole("at", least=1, most=1000),
-        value=fields.number("value", least=0.0, most=1.0),
-        queries=fields.whole("queries", least=1),
-    )
-    fields.done()
-    return recall
-
-
 def _parse_golden(fields: Fields) -> Iterator[GoldenQuery]:
     for entry in fields.objects("golden_queries", most=_MANY):
-        golden = GoldenQuery(
-            category=entry.text("category", longest=100),
-            item=entry.text("item", longest=500),
-            neighbors=entry.texts("neighbors", most=1000, longest=500),
-            distances=entry.numbers("distances", most=1000),
-        )
-        entry.done()
+        golden = read(GoldenQuery, entry)
         if len(golden.neighbors) != len(golden.distances) or not golden.neighbors:
             entry.refuse("neighbors and distances must be of one length, at least 1")
         yield golden
@@ -429,7 +371,7 @@ def _check_detector(manifest: IndexManifest, detector: DetectorReference, fields
 def format_index_manifest(manifest: IndexManifest) -> bytes:
     """Write an index.json: parse(format(x)) == x when the files are in order."""
     detector = {} if manifest.detector is None else {"detector": format_detector(manifest.detector)}
-    tags = {} if manifest.tags is None else {"tags": asdict(manifest.tags)}
+    tags = {} if manifest.tags is None else {"tags": written(manifest.tags)}
     return format_document(
         {
             "schema_version": _SCHEMA,
@@ -446,10 +388,10 @@ def format_index_manifest(manifest: IndexManifest) -> bytes:
                 for model in manifest.models
             ],
             **detector,
-            "partitions": [format_partition(partition) for partition in manifest.partitions],
+            "partitions": [written(partition) for partition in manifest.partitions],
             "lookup": manifest.lookup,
             **tags,
-            "golden_queries": [asdict(golden) for golden in manifest.golden_queries],
+            "golden_queries": [written(golden) for golden in manifest.golden_queries],
             "files": format_files(manifest.files),
         }
     )
@@ -464,11 +406,3 @@ def format_detector(detector: DetectorReference) -> dict[str, Any]:
         "categories": dict(sorted(detector.categories.items())),
         "least_score": detector.least_score,
     }
-
-
-def format_partition(partition: Partition) -> dict[str, Any]:
-    """Write what an index.json says of a partition."""
-    said = asdict(partition)
-    if not partition.first:  # a build without shared files is read by releases that know none
-        del said["first"]
-    return {name: value for name, value in said.items() if value is not None}

@@ -66,7 +66,9 @@ def _counted(before: IndexManifest, after: IndexManifest, store: Store) -> Build
     was, is_now = (tuple(sorted(f"{one.prefix} {one.digest}" for one in each.references)) for each in (before, after))
     categories = category_diffs(before, after, shared, {}, {})
     prefixes = (after.prefix, before.prefix)
-    return BuildDiff(*prefixes, after.created, was, is_now, categories, _NOTHING, 0, 0, _NOTHING, (), {})
+    return BuildDiff(
+        *prefixes, after.created, was, is_now, categories, _NOTHING, 0, 0, _NOTHING, (), {}, (), (), 0, 0, ()
+    )
 
 
 def _lookup(store: Store, manifest: IndexManifest) -> ItemLookup:

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
-from model_repository.documents.receipts.canary_figures import format_canary_figures
 from model_repository.documents.receipts.receipt import Receipt
 from model_repository.documents.receipts.shadow_comparison import describe_comparison
 from model_repository.fields import format_moment
 from model_repository.names import IndexPrefix, Target
+from model_repository.records import written
 from model_repository.repository import CommitObject
 from operator_cli.commands.builds import BuildRow
 from operator_cli.commands.changes import Change
@@ -115,7 +115,7 @@ def comparison(found: Comparison) -> dict[str, Any]:
         "why": found.why,
         "seconds_left": found.seconds_left,
         "rules": found.rules.to_json() if found.rules else None,
-        "figures": format_canary_figures(found.figures),
+        "figures": written(found.figures),
     }
 
 
@@ -171,7 +171,7 @@ def _receipt(receipt: Receipt | UnreadableReceipt) -> dict[str, Any]:
         "finished": format_moment(receipt.finished),
         "by": receipt.by,
         "reason": receipt.reason,
-        "canary": format_canary_figures(receipt.canary) if receipt.canary else None,
+        "canary": written(receipt.canary) if receipt.canary else None,
     }
 
 

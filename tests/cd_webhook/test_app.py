@@ -22,9 +22,10 @@ from cd_webhook.http.auth import Checks, KeysUnavailable, NotAllowed, Unauthenti
 from cd_webhook.state import Rollout
 from cd_webhook.telemetry.metrics import Metrics
 from model_repository import CONTRACT, __version__
-from model_repository.documents.receipts.canary_figures import parse_canary_figures
+from model_repository.documents.receipts.canary_figures import CanaryFigures
 from model_repository.errors import DeliveryError, DocumentMalformed
 from model_repository.fields import Fields
+from model_repository.records import read
 from model_repository.repository import write_filter
 from tests.cd_webhook import fake_cluster as pods
 from tests.cd_webhook.canary_scene import serving
@@ -271,7 +272,7 @@ def test_what_a_canary_shows_is_told_while_it_runs_and_until_its_rollout_has_end
     assert said["why"].startswith("95 % of its answers came within 30.0 ms, of the stable pods' within 4.0 ms")
     assert (figures["canary"]["p95_ms"], figures["stable"]["p95_ms"]) == (30.0, 4.0)
     assert figures["canary"]["probes"] == figures["stable"]["probes"] > 40
-    assert parse_canary_figures(Fields(figures, "figures")) == scene.delivery.canaries.figures("home-store", 2)
+    assert read(CanaryFigures, Fields(figures, "figures")) == scene.delivery.canaries.figures("home-store", 2)
 
     scene.pods.behaviours["3"] = Behaviour(callers=100, callers_failed=0)
     scene.commit(3)

@@ -102,7 +102,7 @@ def applied(state: State, steps: list[Step]) -> State:
 
 @given(st.lists(STATEMENTS, max_size=8))
 def test_whoever_looks_again_at_once_has_nothing_to_tell(found: list[Statement]) -> None:
-    state = State()
+    state = State(())
     for each in found:
         state = applied(state, decide(state, [each], NOW))
         assert decide(state, [each], NOW) == []
@@ -110,7 +110,7 @@ def test_whoever_looks_again_at_once_has_nothing_to_tell(found: list[Statement])
 
 @given(st.lists(STATEMENTS, max_size=4), st.integers(0, 3))
 def test_whoever_is_stopped_between_two_steps_goes_on_with_the_rest(found: list[Statement], stop: int) -> None:
-    state = State()
+    state = State(())
     for each in found:
         steps = decide(state, [each], NOW)
         half = applied(state, steps[:stop])

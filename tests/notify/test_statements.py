@@ -23,7 +23,7 @@ HOME, TARGET = Subject("staging", "home"), Target("staging", "home")
 LIVE = LiveCommitFacts(5, Commit(IndexPrefix("home", "b1")), NOW)
 
 
-def texts(facts: Facts, state: State = State()) -> list[str]:  # noqa: B008 - frozen
+def texts(facts: Facts, state: State = State(())) -> list[str]:  # noqa: B008 - frozen
     return [each.text for each in statements(facts, state, NOW + timedelta(hours=1), timedelta(minutes=30))]
 
 
@@ -76,7 +76,7 @@ def test_a_commit_that_nobody_can_read_is_named_so() -> None:
 
 def test_a_commit_that_was_replaced_before_it_was_heard_of_makes_no_message() -> None:
     receipt = builds.receipt(4, TARGET, outcome=Outcome.UNDONE)
-    (old, _live) = statements(Facts("a-bucket", HOME, LIVE, {4: receipt}), State(), NOW, timedelta(minutes=30))
+    (old, _live) = statements(Facts("a-bucket", HOME, LIVE, {4: receipt}), State(()), NOW, timedelta(minutes=30))
     assert not old.first
 
 

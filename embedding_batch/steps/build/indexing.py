@@ -20,8 +20,8 @@ from embedding_batch.steps.guards import guard_recall
 from embedding_batch.steps.publish.publishing import check_readable
 from embedding_batch.steps.publish.uploading import describe, upload_files
 from model_repository.documents.files import format_files
-from model_repository.documents.index_manifest import format_partition
 from model_repository.errors import DocumentMalformed, ObjectMissing
+from model_repository.records import written
 from model_repository.repository import read_build
 
 
@@ -95,7 +95,7 @@ def index_part(
         guard_recall(checked[-1].partition, limits)
     files = describe({name: scratch / name for name in (built[0].file, built[0].ids)})
     said = {
-        "partitions": [format_partition(one.partition) for one in checked],
+        "partitions": [written(one.partition) for one in checked],
         "golden_queries": [asdict(golden) for one in checked for golden in one.golden_queries],
         "files": format_files(files),
     }

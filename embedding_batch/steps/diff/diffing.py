@@ -170,6 +170,9 @@ def _found(before: IndexManifest, after: IndexManifest, shared: Shared, asked: A
         golden=_mean(asked.golden),
         examples=tuple(each for each in worst if each.overlap < 1),
         pictures={},
+        stops=(),
+        expected=(),
+        tags=(),
         compared=sum(compared for compared, _ in asked.looks.values()),
         doubled=asked.doubled,
     )

@@ -95,7 +95,7 @@ class Teller:
         try:
             stored = self.store.read(name, limit=STATE_LIMIT)
         except ObjectMissing:
-            return State(), 0
+            return State(()), 0
         try:
             return self._by_its_clock(parse_state(stored.data, name), name), stored.generation
         except DocumentMalformed as error:  # by hand, or of a newer release: nothing is told twice for that

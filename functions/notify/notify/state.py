@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
-from typing import Any
+from typing import Annotated
 
-from model_repository.fields import format_document, format_moment, parse_document
+from model_repository.fields import format_document, parse_document
+from model_repository.records import Bound, read, written
 
 STATE_LIMIT = 1024 * 1024
 """Most bytes of a record: 40 messages, and what escapes add to them."""
@@ -16,7 +17,6 @@ TEXT_LIMIT = 3000
 """Most characters of a message: Slack shows so many in one piece."""
 
 _SCHEMA = 1
-_MOST = 100
 
 
 class Stage(StrEnum):
@@ -40,7 +40,7 @@ class Told:
 
     key: str
     message: str
-    text: str
+    text: Annotated[str, Bound(parse=str)]
     stage: Stage
     since: datetime
     at: datetime
@@ -56,7 +56,7 @@ class State:
     unsure_since: an instance began then to tell something, and nobody knows yet whether that arrived.
     """
 
-    told: tuple[Told, ...] = field(default=())
+    told: Annotated[tuple[Told, ...], Bound(entries=100)]
     busy_until: datetime | None = None
     unsure_since: datetime | None = None
 
@@ -69,48 +69,9 @@ def parse_state(data: bytes, name: str) -> State:
     """Read a record; raises `DocumentMalformed`."""
     fields = parse_document(data, name, limit=STATE_LIMIT)
     fields.schema_version(_SCHEMA)
-    told = []
-    for each in fields.objects("told", most=_MOST):
-        told.append(
-            Told(
-                key=each.text("key"),
-                message=each.text("message"),
-                text=str(each.take("text")),
-                stage=each.choice("stage", Stage),
-                since=each.moment("since"),
-                at=each.moment("at"),
-                repeats=each.whole("repeats"),
-                repeated=each.moment("repeated"),
-            )
-        )
-        each.done()
-    state = State(
-        told=tuple(told),
-        busy_until=fields.moment("busy_until") if fields.has("busy_until") else None,
-        unsure_since=fields.moment("unsure_since") if fields.has("unsure_since") else None,
-    )
-    fields.done()
-    return state
+    return read(State, fields)
 
 
 def format_state(state: State) -> bytes:
     """Write a record: parse(format(x)) == x."""
-    told = [
-        {
-            "key": each.key,
-            "message": each.message,
-            "text": each.text,
-            "stage": each.stage.value,
-            "since": format_moment(each.since),
-            "at": format_moment(each.at),
-            "repeats": each.repeats,
-            "repeated": format_moment(each.repeated),
-        }
-        for each in state.told
-    ]
-    value: dict[str, Any] = {"schema_version": _SCHEMA, "told": told}
-    if state.busy_until is not None:
-        value["busy_until"] = format_moment(state.busy_until)
-    if state.unsure_since is not None:
-        value["unsure_since"] = format_moment(state.unsure_since)
-    return format_document(value)
+    return format_document({"schema_version": _SCHEMA, **written(state)})

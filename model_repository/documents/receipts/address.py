@@ -7,31 +7,20 @@ unreadable. What is no receipt's name they pass over.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
 from urllib.parse import urlsplit
 
 from model_repository.documents.receipts.receipt import format_head, open_receipt
 from model_repository.errors import NameRefused
 from model_repository.fields import format_document
 from model_repository.names import Target
+from model_repository.records import Bound, read, written
 
 ADDRESS_LIMIT = 4096
 """Most bytes of an address."""
 
 _LONGEST = 500
 _INDEX = "{index}"
-
-
-@dataclass(frozen=True, slots=True)
-class Address:
-    """Where the build of the commit of `target` with `generation` answers.
-
-    inside: the URL from within the cluster. outside: for callers elsewhere; empty: none is known.
-    """
-
-    target: Target
-    generation: int
-    inside: str
-    outside: str = ""
 
 
 def parse_url(text: str) -> str:
@@ -47,6 +36,22 @@ def parse_url(text: str) -> str:
     if parts.scheme not in {"http", "https"} or not named or "@" in parts.netloc:
         raise refused
     return text
+
+
+Url = Annotated[str, Bound(parse=parse_url)]
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Where the build of the commit of `target` with `generation` answers.
+
+    inside: the URL from within the cluster. outside: for callers elsewhere; empty: none is known.
+    """
+
+    target: Target
+    generation: int
+    inside: Url
+    outside: Url = ""
 
 
 def parse_url_of_indexes(text: str) -> str:
@@ -65,17 +70,9 @@ def url_of(urls: str, index: str) -> str:
 def parse_address(data: bytes, target: Target, generation: int) -> Address:
     """Read what stands at `target.address_name(generation)`; raises `DocumentMalformed`."""
     fields = open_receipt(data, target.address_name(generation), target, generation, ADDRESS_LIMIT)
-    address = Address(
-        target,
-        generation,
-        inside=fields.parsed("inside", parse_url),
-        outside=fields.parsed("outside", parse_url) if fields.has("outside") else "",
-    )
-    fields.done()
-    return address
+    return read(Address, fields, target=target, generation=generation)
 
 
 def format_address(address: Address) -> bytes:
     """Write an address: parse(format(x)) == x."""
-    value = format_head(address.target, address.generation) | {"inside": address.inside}
-    return format_document(value | ({"outside": address.outside} if address.outside else {}))
+    return format_document(format_head(address.target, address.generation) | written(address, "target", "generation"))

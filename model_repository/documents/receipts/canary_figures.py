@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
+from typing import Annotated
 
-from model_repository.fields import Fields
+from model_repository.records import Bound
 
-_MOST_MS = 1e9
+Milliseconds = Annotated[float, Bound(0, 1e9)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,10 +22,10 @@ class TrackFigures:
     pods: int
     probes: int
     probes_failed: int
-    p95_ms: float | None
+    p95_ms: Milliseconds | None
     requests: int
     errors: int
-    mean_ms: float | None
+    mean_ms: Milliseconds | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,47 +37,8 @@ class CanaryFigures:
     """
 
     promoted: bool
-    seconds: float
+    seconds: Annotated[float, Bound(0, 1e9)]
     wrong_answers: int
     restarts: int
     canary: TrackFigures
     stable: TrackFigures
-
-
-def parse_canary_figures(fields: Fields) -> CanaryFigures:
-    """Read what `format_canary_figures` wrote; raises `DocumentMalformed`."""
-    figures = CanaryFigures(
-        promoted=fields.flag("promoted", default=False),
-        seconds=fields.number("seconds", least=0, most=_MOST_MS),
-        wrong_answers=fields.whole("wrong_answers"),
-        restarts=fields.whole("restarts"),
-        canary=_parse_track(fields.object("canary")),
-        stable=_parse_track(fields.object("stable")),
-    )
-    fields.done()
-    return figures
-
-
-def format_canary_figures(figures: CanaryFigures) -> dict[str, Any]:
-    """The figures as JSON; what is None is left out."""
-    value = asdict(figures)
-    for track in ("canary", "stable"):
-        value[track] = {key: found for key, found in value[track].items() if found is not None}
-    return value
-
-
-def _parse_track(fields: Fields) -> TrackFigures:
-    def milliseconds(field: str) -> float | None:
-        return fields.number(field, least=0, most=_MOST_MS) if fields.has(field) else None
-
-    figures = TrackFigures(
-        pods=fields.whole("pods"),
-        probes=fields.whole("probes"),
-        probes_failed=fields.whole("probes_failed"),
-        p95_ms=milliseconds("p95_ms"),
-        requests=fields.whole("requests"),
-        errors=fields.whole("errors"),
-        mean_ms=milliseconds("mean_ms"),
-    )
-    fields.done()
-    return figures

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
 
 from model_repository.documents.receipts.receipt import format_head, open_receipt, printable
-from model_repository.fields import format_document, format_moment
+from model_repository.fields import format_document
 from model_repository.names import Target
+from model_repository.records import read, written
 
 
 class FilterOutcome(StrEnum):
@@ -47,33 +48,11 @@ class FilterReceipt:
 def parse_filter_receipt(data: bytes, target: Target, generation: int) -> FilterReceipt:
     """Read a receipt that stands at `target.filter_receipt_name(generation)`; raises `DocumentMalformed`."""
     fields = open_receipt(data, target.filter_receipt_name(generation), target, generation)
-    receipt = FilterReceipt(
-        target=target,
-        generation=generation,
-        outcome=fields.choice("outcome", FilterOutcome),
-        hidden=fields.whole("hidden"),
-        pods=fields.whole("pods"),
-        detail=fields.text("detail", longest=10_000, default=""),
-        started=fields.moment("started"),
-        finished=fields.moment("finished"),
-        code=fields.text("code", default=""),
-        by=fields.text("by", default=""),
-        reason=fields.text("reason", default=""),
-    )
-    fields.done()
-    return receipt
+    detail = fields.text("detail", longest=10_000, default="")
+    return read(FilterReceipt, fields, target=target, generation=generation, detail=detail)
 
 
 def format_filter_receipt(receipt: FilterReceipt) -> bytes:
     """Write a receipt: parse(format(x)) == x."""
-    value = format_head(receipt.target, receipt.generation) | {
-        "outcome": receipt.outcome.value,
-        "hidden": receipt.hidden,
-        "pods": receipt.pods,
-        "detail": printable(receipt.detail),
-        "started": format_moment(receipt.started),
-        "finished": format_moment(receipt.finished),
-    }
-    return format_document(
-        value | {k: v for k, v in (("code", receipt.code), ("by", receipt.by), ("reason", receipt.reason)) if v}
-    )
+    said = replace(receipt, detail=printable(receipt.detail))
+    return format_document(format_head(receipt.target, receipt.generation) | written(said, "target", "generation"))

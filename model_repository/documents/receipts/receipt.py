@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-from model_repository.documents.receipts.canary_figures import (
-    CanaryFigures,
-    format_canary_figures,
-    parse_canary_figures,
-)
-from model_repository.fields import Fields, format_document, format_moment, parse_document
+from model_repository.documents.receipts.canary_figures import CanaryFigures
+from model_repository.fields import Fields, format_document, parse_document
 from model_repository.names import IndexPrefix, Target
+from model_repository.records import read, written
 
 RECEIPT_LIMIT = 64 * 1024
 """Most bytes of a receipt."""
@@ -61,21 +58,8 @@ class Receipt:
 def parse_receipt(data: bytes, target: Target, generation: int) -> Receipt:
     """Read a receipt that stands at `target.receipt_name(generation)`; raises `DocumentMalformed`."""
     fields = open_receipt(data, target.receipt_name(generation), target, generation)
-    receipt = Receipt(
-        target=target,
-        generation=generation,
-        outcome=fields.choice("outcome", Outcome),
-        index_prefix=fields.parsed("index_prefix", IndexPrefix.parse) if fields.has("index_prefix") else None,
-        detail=fields.text("detail", longest=10_000, default=""),
-        started=fields.moment("started"),
-        finished=fields.moment("finished"),
-        code=fields.text("code", default=""),
-        by=fields.text("by", default=""),
-        reason=fields.text("reason", default=""),
-        canary=parse_canary_figures(fields.object("canary")) if fields.has("canary") else None,
-    )
-    fields.done()
-    return receipt
+    detail = fields.text("detail", longest=10_000, default="")
+    return read(Receipt, fields, target=target, generation=generation, detail=detail)
 
 
 def open_receipt(data: bytes, name: str, target: Target, generation: int, limit: int = RECEIPT_LIMIT) -> Fields:
@@ -100,18 +84,8 @@ def format_head(target: Target, generation: int) -> dict[str, Any]:
 
 def format_receipt(receipt: Receipt) -> bytes:
     """Write a receipt: parse(format(x)) == x."""
-    value = format_head(receipt.target, receipt.generation) | {"outcome": receipt.outcome.value}
-    if receipt.index_prefix is not None:
-        value["index_prefix"] = str(receipt.index_prefix)
-    value |= {
-        "detail": printable(receipt.detail),
-        "started": format_moment(receipt.started),
-        "finished": format_moment(receipt.finished),
-    }
-    value |= {k: v for k, v in (("code", receipt.code), ("by", receipt.by), ("reason", receipt.reason)) if v}
-    if receipt.canary is not None:
-        value["canary"] = format_canary_figures(receipt.canary)
-    return format_document(value)
+    said = replace(receipt, detail=printable(receipt.detail))
+    return format_document(format_head(receipt.target, receipt.generation) | written(said, "target", "generation"))
 
 
 def printable(text: str) -> str:

@@ -5,19 +5,19 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
-from typing import Any
+from typing import Annotated, Any
 
-from model_repository.documents.receipts.receipt import format_head, open_receipt, printable
-from model_repository.fields import Fields, format_document, format_moment
+from model_repository.documents.receipts.canary_figures import Milliseconds
+from model_repository.documents.receipts.receipt import format_head, open_receipt
+from model_repository.fields import format_document
 from model_repository.names import IndexPrefix, Target
+from model_repository.records import Bound, Share, read, written
 
 COMPARISON_LIMIT = 64 * 1024
 """Most bytes of a comparison."""
 
 _MOST_ASKED = 10**9
-_MOST_MS = 1e9
-_WORST = 20
-_LONG = 1000
+Asked = Annotated[int, Bound(0, _MOST_ASKED)]
 
 
 class Questions(StrEnum):
@@ -33,8 +33,8 @@ class Questions(StrEnum):
 class Latency:
     """Of the answers of one of the two, in milliseconds: the median, and what 95 % came within."""
 
-    p50_ms: float
-    p95_ms: float
+    p50_ms: Milliseconds
+    p95_ms: Milliseconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,8 +42,8 @@ class Difference:
     """Of the answers to one question. question: an item's id, or a picture's name."""
 
     question: str
-    overlap: float
-    rank_biased_overlap: float
+    overlap: Share
+    rank_biased_overlap: Share
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,14 +56,14 @@ class AnswersCompared:
     """
 
     questions: Questions
-    k: int
-    asked: int
-    missing: int
-    overlap: float
-    rank_biased_overlap: float
+    k: Annotated[int, Bound(1, _MOST_ASKED)]
+    asked: Asked
+    missing: Asked
+    overlap: Share
+    rank_biased_overlap: Share
     stable: Latency | None
     shadow: Latency | None
-    worst: tuple[Difference, ...] = ()
+    worst: Annotated[tuple[Difference, ...], Bound(entries=20)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,8 +79,8 @@ class ShadowComparison:
     shadow: IndexPrefix
     stable: IndexPrefix
     finished: datetime
-    answers: tuple[AnswersCompared, ...]
-    least_overlap: float = 0.0
+    answers: Annotated[tuple[AnswersCompared, ...], Bound(entries=len(Questions))]
+    least_overlap: Share
     by: str = ""
 
     @property
@@ -92,58 +92,11 @@ class ShadowComparison:
 def parse_shadow_comparison(data: bytes, target: Target, generation: int) -> ShadowComparison:
     """Read what stands at `target.comparison_name(generation)`; raises `DocumentMalformed`."""
     fields = open_receipt(data, target.comparison_name(generation), target, generation, COMPARISON_LIMIT)
-    comparison = ShadowComparison(
-        target=target,
-        generation=generation,
-        shadow=fields.parsed("shadow", IndexPrefix.parse),
-        stable=fields.parsed("stable", IndexPrefix.parse),
-        finished=fields.moment("finished"),
-        answers=tuple(_parse_answers(each) for each in fields.objects("answers", most=len(Questions))),
-        least_overlap=_share(fields, "least_overlap"),
-        by=fields.text("by", default=""),
-    )
+    comparison = read(ShadowComparison, fields, target=target, generation=generation)
     for prefix in (comparison.shadow, comparison.stable):
         if not target.is_shadow_of(prefix):
             fields.refuse(f"{prefix} is no build that {target} could be compared by")
-    fields.done()
     return comparison
-
-
-def _parse_answers(fields: Fields) -> AnswersCompared:
-    answers = AnswersCompared(
-        questions=fields.choice("questions", Questions),
-        k=fields.whole("k", least=1, most=_MOST_ASKED),
-        asked=fields.whole("asked", most=_MOST_ASKED),
-        missing=fields.whole("missing", most=_MOST_ASKED),
-        overlap=_share(fields, "overlap"),
-        rank_biased_overlap=_share(fields, "rank_biased_overlap"),
-        stable=_parse_latency(fields, "stable"),
-        shadow=_parse_latency(fields, "shadow"),
-        worst=tuple(_parse_difference(each) for each in fields.objects("worst", most=_WORST)),
-    )
-    fields.done()
-    return answers
-
-
-def _parse_latency(fields: Fields, field: str) -> Latency | None:
-    if not fields.has(field):
-        return None
-    inner = fields.object(field)
-    latency = Latency(*(inner.number(name, least=0, most=_MOST_MS) for name in ("p50_ms", "p95_ms")))
-    inner.done()
-    return latency
-
-
-def _parse_difference(fields: Fields) -> Difference:
-    difference = Difference(
-        fields.text("question", longest=_LONG), _share(fields, "overlap"), _share(fields, "rank_biased_overlap")
-    )
-    fields.done()
-    return difference
-
-
-def _share(fields: Fields, field: str) -> float:
-    return fields.number(field, least=0, most=1)
 
 
 def format_shadow_comparison(comparison: ShadowComparison) -> bytes:
@@ -154,29 +107,4 @@ def format_shadow_comparison(comparison: ShadowComparison) -> bytes:
 
 def describe_comparison(comparison: ShadowComparison) -> dict[str, Any]:
     """What a comparison found, as JSON: all but what its place says."""
-    value: dict[str, Any] = {
-        "shadow": str(comparison.shadow),
-        "stable": str(comparison.stable),
-        "finished": format_moment(comparison.finished),
-        "answers": [_describe_answers(each) for each in comparison.answers],
-        "least_overlap": comparison.least_overlap,
-    }
-    return value | ({"by": printable(comparison.by)} if comparison.by else {})
-
-
-def _describe_answers(answers: AnswersCompared) -> dict[str, Any]:
-    value: dict[str, Any] = {
-        "questions": answers.questions.value,
-        "k": answers.k,
-        "asked": answers.asked,
-        "missing": answers.missing,
-        "overlap": answers.overlap,
-        "rank_biased_overlap": answers.rank_biased_overlap,
-    }
-    sides = {"stable": answers.stable, "shadow": answers.shadow}
-    value |= {name: {"p50_ms": it.p50_ms, "p95_ms": it.p95_ms} for name, it in sides.items() if it is not None}
-    worst = [
-        {"question": each.question, "overlap": each.overlap, "rank_biased_overlap": each.rank_biased_overlap}
-        for each in answers.worst
-    ]
-    return value | {"worst": worst}
+    return written(comparison, "target", "generation")
