@@ -1,7 +1,10 @@
-"""Google's identity tokens for the service account that a program runs as: by them the CD webhook knows who calls."""
+"""Google's identity tokens: of the service account that a program runs as, and what one that somebody shows says."""
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
+from http import HTTPStatus
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -47,3 +50,47 @@ def audience_of(url: str) -> str:
     """Whom a token is for that is shown at a webhook's `url`: its origin."""
     parts = urlsplit(url)
     return f"{parts.scheme}://{parts.netloc}"
+
+
+_SKEW_SECONDS = 10
+"""How far the sender's clock and ours may be apart."""
+_KEYS_SECONDS = 300.0
+"""Google says hours, and publishes a new key well before it signs with it."""
+_FETCH_SECONDS = 10.0
+
+Verify = Callable[[str], dict[str, Any]]
+"""From a signed token to its claims; raises as google.oauth2.id_token does: ValueError or GoogleAuthError."""
+
+
+def verify_for(
+    audience: str,
+    request: Callable[..., Any] | None = None,
+    *,
+    keys_url: str = "",
+    clock: Callable[[], float] = time.monotonic,
+) -> Verify:
+    """Verifies tokens for `audience`, with Google's public keys.
+
+    request: fetches them (a google.auth.transport.Request). keys_url: where they are; empty: those of identity tokens,
+    whose issuer is checked, too. Keys are kept for `_KEYS_SECONDS`, so no stranger can make us ask Google for each
+    request of theirs.
+    """
+    request = request or Request()
+    fetched: tuple[float, Any] | None = None
+
+    def keys(url: str, method: str) -> Any:  # noqa: ANN401 - Google's response
+        nonlocal fetched
+        if fetched is None or clock() - fetched[0] > _KEYS_SECONDS:
+            response = request(url, method=method, timeout=_FETCH_SECONDS)
+            if response.status != HTTPStatus.OK:
+                return response
+            fetched = (clock(), response)
+        return fetched[1]
+
+    def verify(token: str) -> dict[str, Any]:
+        where = {"certs_url": keys_url} if keys_url else {}
+        by: Any = id_token.verify_token if keys_url else id_token.verify_oauth2_token
+        claims: dict[str, Any] = by(token, keys, audience, clock_skew_in_seconds=_SKEW_SECONDS, **where)
+        return claims
+
+    return verify

@@ -3,30 +3,18 @@
 from __future__ import annotations
 
 import hmac
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from http import HTTPStatus
-from typing import Any
 
 from google.auth import exceptions as google_errors
-from google.auth.transport import requests as google_requests
-from google.oauth2 import id_token
 
 from cd_webhook.config import Config
 from model_repository.deployment import AuthKind
 from model_repository.errors import PermanentError, TransientError
-
-_SKEW_SECONDS = 10
-"""How far the sender's clock and ours may be apart."""
-_KEYS_SECONDS = 300.0
-"""Google says hours, and publishes a new key well before it signs with it."""
-_FETCH_SECONDS = 10.0
+from model_repository.identity_tokens import Verify, verify_for
 
 Check = Callable[[str], str]
 """From the Authorization header to the caller's name; raises one of the errors below."""
-Verify = Callable[[str], dict[str, Any]]
-"""From an identity token to its claims; raises as google.oauth2.id_token does."""
 
 
 class Unauthenticated(PermanentError, code="unauthenticated"):
@@ -60,7 +48,7 @@ def make_checks(config: Config, verify: Verify | None = None) -> Checks:
         return Checks.same(lambda _: "anyone")
     if config.auth is AuthKind.BEARER:
         return Checks.same(bearer_check(config.token, config.previous_token))
-    verify = verify or verify_for(config.audience, google_requests.Request())
+    verify = verify or verify_for(config.audience)
     return Checks(google_check(verify, config.callers), google_check(verify, config.callers | config.readers))
 
 
@@ -95,31 +83,6 @@ def google_check(verify: Verify, callers: frozenset[str]) -> Check:
         return caller
 
     return check
-
-
-def verify_for(audience: str, request: Callable[..., Any], clock: Callable[[], float] = time.monotonic) -> Verify:
-    """Verifies tokens for `audience`, with Google's public keys fetched by `request` (a google.auth.transport.Request).
-
-    Keys are kept for `_KEYS_SECONDS`, so no stranger can make us ask Google for each request of theirs.
-    """
-    fetched: tuple[float, Any] | None = None
-
-    def keys(url: str, method: str) -> Any:  # noqa: ANN401 - Google's response
-        nonlocal fetched
-        if fetched is None or clock() - fetched[0] > _KEYS_SECONDS:
-            response = request(url, method=method, timeout=_FETCH_SECONDS)
-            if response.status != HTTPStatus.OK:
-                return response
-            fetched = (clock(), response)
-        return fetched[1]
-
-    def verify(token: str) -> dict[str, Any]:
-        claims: dict[str, Any] = id_token.verify_oauth2_token(  # type: ignore[no-untyped-call]
-            token, keys, audience, clock_skew_in_seconds=_SKEW_SECONDS
-        )
-        return claims
-
-    return verify
 
 
 def _token(header: str) -> str:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import hmac
 import secrets
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -15,8 +14,6 @@ _CERTIFICATES = "https://www.gstatic.com/iap/verify/public_key"
 _ISSUER = "https://cloud.google.com/iap"
 _ASSERTION = "x-goog-iap-jwt-assertion"
 _COOKIE = "indexpush-board"
-_KEEP_SECONDS, _LOOK_AGAIN_SECONDS = 3600.0, 30.0
-"""Google's keys rotate slowly. One that isn't known is looked for anew, and not for each of many that aren't."""
 
 
 class SignInNeeded(Exception):
@@ -87,59 +84,27 @@ class Iap:
     https://cloud.google.com/iap/docs/signed-headers-howto
     """
 
-    def __init__(self, audience: str, fetch_keys: Callable[[], Mapping[str, str]] | None = None) -> None:
-        """audience: ``/projects/<number>/...``, as IAP shows it. fetch_keys: PEM by key id; default: Google's."""
-        self._audience = audience
-        self._fetch = fetch_keys or _google_keys
-        self._keys: Mapping[str, str] = {}
-        self._fetched = -_KEEP_SECONDS
+    def __init__(self, audience: str, request: Callable[..., Any] | None = None) -> None:
+        """audience: ``/projects/<number>/...``, as IAP shows it. request: fetches Google's keys; see `verify_for`."""
+        from model_repository.identity_tokens import verify_for  # noqa: PLC0415 - only this sign-in needs it
+
+        self._verify = verify_for(audience, request, keys_url=_CERTIFICATES)
 
     def reader(self, request: Request) -> None:
         """See `SignIn`."""
 
     def writer(self, request: Request) -> str:
         """See `SignIn`."""
+        from google.auth.exceptions import GoogleAuthError  # noqa: PLC0415 - only this sign-in needs it
+
         assertion = request.headers.get(_ASSERTION)
         if not assertion:
             raise SignInNeeded("you didn't come through the sign-in: open the board's own address")
         try:
-            claims = self._claims(assertion)
-        except ValueError as error:  # google.auth's errors are its
+            claims = self._verify(assertion)
+        except (ValueError, GoogleAuthError) as error:
             raise SignInNeeded(f"your sign-in can't be verified; reload the page to sign in anew ({error})") from None
         email = claims.get("email")
         if claims.get("iss") != _ISSUER or not isinstance(email, str) or not email:
             raise SignInNeeded("your sign-in is not one of IAP; reload the page to sign in anew")
         return email
-
-    def _claims(self, assertion: str) -> Mapping[str, Any]:
-        from google.auth import exceptions, jwt  # noqa: PLC0415 - only this sign-in needs it
-
-        try:
-            header = jwt.decode_header(assertion)  # type: ignore[no-untyped-call]
-            if not isinstance(header, dict) or header.get("alg") != "ES256":
-                raise ValueError("it isn't signed with ES256")
-            keys = self._keys_with(header.get("kid"))
-            claims: Mapping[str, Any] = jwt.decode(assertion, certs=keys, audience=self._audience)  # type: ignore[no-untyped-call]
-        except exceptions.GoogleAuthError as error:
-            raise ValueError(str(error)) from None
-        return claims
-
-    def _keys_with(self, key: object) -> Mapping[str, str]:
-        age = time.monotonic() - self._fetched
-        if age > _KEEP_SECONDS or (key not in self._keys and age > _LOOK_AGAIN_SECONDS):
-            self._keys, self._fetched = self._fetch(), time.monotonic()
-        if key not in self._keys:
-            raise ValueError("it is signed with a key that isn't Google's")
-        return self._keys
-
-
-def _google_keys() -> Mapping[str, str]:
-    import requests  # noqa: PLC0415 - it comes with Google's client
-
-    try:
-        answer = requests.get(_CERTIFICATES, timeout=5)
-        answer.raise_for_status()
-        keys: Mapping[str, str] = answer.json()
-    except requests.RequestException as error:
-        raise ValueError(f"Google's keys can't be fetched: {error}") from None
-    return keys

@@ -24,8 +24,8 @@ from cd_webhook.http.auth import (
     bearer_check,
     google_check,
     make_checks,
-    verify_for,
 )
+from model_repository.identity_tokens import verify_for
 
 AUDIENCE = "https://webhook.example"
 CALLER = "function@acme.iam.gserviceaccount.com"
@@ -112,7 +112,7 @@ def google() -> Google:
 
 
 def identity_check(google: Google, clock: Callable[[], float] = time.monotonic) -> Callable[[str], str]:
-    return google_check(verify_for(AUDIENCE, google, clock), frozenset({CALLER}))
+    return google_check(verify_for(AUDIENCE, google, clock=clock), frozenset({CALLER}))
 
 
 @pytest.mark.parametrize("times", [(0, 3600), (5, 3600), (-3600, -5)])

@@ -14,6 +14,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
 from typing import Any
 
 import httpx
@@ -438,14 +439,16 @@ class Google:
         self.fetched = 0
         self._keys = {"one": ec.generate_private_key(ec.SECP256R1())}
 
-    def keys(self) -> dict[str, str]:
+    def __call__(self, url: str, **_: Any) -> Any:
+        assert url == "https://www.gstatic.com/iap/verify/public_key"
         self.fetched += 1
-        return {
+        keys = {
             name: key.public_key()
             .public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
             .decode()
             for name, key in self._keys.items()
         }
+        return SimpleNamespace(status=200, data=json.dumps(keys).encode())
 
     def assertion(self, *, key: str = "one", stranger: bool = False, age: int = 0, **claims: Any) -> str:
         now = int(time.time()) - age
@@ -473,7 +476,7 @@ def google() -> Google:
 @pytest.fixture
 def behind_iap(operator: Operator, google: Google) -> Iterator[Running]:
     shop(operator)
-    with running(operator, Iap(AUDIENCE, google.keys), hosts=()) as board:
+    with running(operator, Iap(AUDIENCE, google), hosts=()) as board:
         yield board
 
 
