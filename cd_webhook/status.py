@@ -17,7 +17,7 @@ from cd_webhook.rules.rollout import Served, judge, new_pods
 from cd_webhook.state import NEVER, Deployed, Rollout, read_deployed
 from manifests.metadata import COMMIT_GENERATION, INDEX_PREFIX, INSTANCE, canary_name, deployment_selector, is_canary
 from model_repository.deployment import DeploymentRequest
-from model_repository.documents.receipts.canary_figures import CanaryFigures
+from model_repository.documents.receipts.canary_figures import CanaryFigures, SoFar
 from model_repository.fields import format_moment
 from model_repository.records import written
 
@@ -158,7 +158,7 @@ def _comparison(index: str, deployed: Deployed, showing: Showing) -> dict[str, A
     """What a canary shows beside the stable pods, by which rules, and what is left of its time; None: nothing yet."""
     if deployed.trial is None:
         figures = deployed.figures  # of one that was promoted, and rolls out
-        said = {"so_far": "promoted", "why": "", "seconds_left": 0.0}
+        said = {"so_far": SoFar.PROMOTED.value, "why": "", "seconds_left": 0.0}
         return said | {"figures": written(figures)} if figures else None
     figures, rules = showing(index, deployed.generation), deployed.trial.rules
     if figures is None:

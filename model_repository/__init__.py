@@ -3,7 +3,7 @@
 Start reading at `names` (the layout of the bucket), then `documents` (what stands there), and `repository`, which reads
 and writes them through the store of a `bucket`; `builds` says whether a build is whole, `comparing` how two of them
 differ, `deployment` what is asked of the CD side. Beside them stands what every program has: `environment`, `errors`,
-`exit_codes`, `fields`, `telemetry`, `clock`.
+`exit_codes`, `fields`, `records`, `telemetry`, `clock`.
 
 Everything but `bucket.gcs_store`, `telemetry.open_telemetry` and what functions alone take (`cloud_function`) is the
 standard library alone, so that every deployable can carry it.

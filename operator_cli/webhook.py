@@ -6,14 +6,13 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from enum import StrEnum
 from http import HTTPStatus
 from urllib.parse import urlsplit
 
 from manifests.canary import Canary, parse_canary
 from model_repository.deployment import AuthKind
 from model_repository.documents.receipts.address import parse_url
-from model_repository.documents.receipts.canary_figures import CanaryFigures
+from model_repository.documents.receipts.canary_figures import CanaryFigures, SoFar
 from model_repository.documents.receipts.receipt import printable
 from model_repository.errors import DocumentMalformed, NameRefused, TransientError, reason_of
 from model_repository.fields import Fields, parse_document
@@ -30,16 +29,6 @@ _MOST_SECONDS = 1e9
 
 class WebhookSilent(TransientError, code="webhook-silent"):
     """The webhook doesn't say how the rollouts go."""
-
-
-class SoFar(StrEnum):
-    """How a canary does beside the live pods."""
-
-    NO_WORSE = "no-worse"
-    WORSE = "worse"
-    TOO_FEW_ANSWERS = "too-few-answers"
-    PROMOTED = "promoted"
-    """It did no worse to the end, and its build rolls out."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,12 +9,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from datetime import timedelta
-from enum import StrEnum
 
 from cd_webhook.rules.rollout import Failed
 from cd_webhook.state import Trial
 from manifests.canary import Canary
-from model_repository.documents.receipts.canary_figures import CanaryFigures, TrackFigures
+from model_repository.documents.receipts.canary_figures import CanaryFigures, SoFar, TrackFigures
 
 LEAST_SAMPLES = 40
 """Fewer answers judge nothing: a 95th percentile would rest on less than two of them, one failure would be 2.5 %."""
@@ -51,14 +50,6 @@ class Passed:
 
 
 Judgement = Watching | Aborted | Passed
-
-
-class SoFar(StrEnum):
-    """How a canary that is still compared does."""
-
-    NO_WORSE = "no-worse"
-    WORSE = "worse"
-    TOO_FEW_ANSWERS = "too-few-answers"
 
 
 def judge_canary(figures: CanaryFigures, rules: Canary) -> Judgement:

@@ -1,7 +1,7 @@
 """The place where a build appears: whole, by one rename, or not at all.
 
 <parent>/.<name>.partial/   being filled, locked by the pull that fills it, kept for the next one if it is killed
-<parent>/<name>/            index/, model/ and .pull.json, which says that all of it was verified, and since which boot
+<parent>/<name>/            index/, models/ and .pull.json, which says that all of it was verified, and since which boot
 """
 
 from __future__ import annotations

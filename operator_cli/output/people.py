@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 
 from model_repository.documents.incidents import Incident
 from model_repository.documents.receipts.address import Address
-from model_repository.documents.receipts.canary_figures import CanaryFigures, TrackFigures
+from model_repository.documents.receipts.canary_figures import CanaryFigures, SoFar, TrackFigures
 from model_repository.documents.receipts.receipt import Receipt
 from model_repository.documents.receipts.shadow_comparison import AnswersCompared
 from model_repository.names import SHADOW, Target
@@ -17,7 +17,7 @@ from operator_cli.commands.changes import Change
 from operator_cli.commands.status import TargetStatus
 from operator_cli.commands.waiting import Verdict
 from operator_cli.live import UnreadableReceipt
-from operator_cli.webhook import Comparison, Said, SoFar
+from operator_cli.webhook import Comparison, Said
 
 WHY_IGNORED = "its name isn't commits/<environment>/<index>.json, so nobody acts on it: move it, or delete it"
 

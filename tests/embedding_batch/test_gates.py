@@ -15,7 +15,7 @@ from model_repository.names import IndexPrefix
 
 NOW = datetime(2026, 11, 27, tzinfo=UTC)
 CATEGORY = CategoryDiff(
-    "c0", SideOfCategory(1000, 0.99), SideOfCategory(1000, 0.99), 0, 0, 0, Alike(1000, 0.95, 0.9), 5000
+    "c0", SideOfCategory(1000, 0.99), SideOfCategory(1000, 0.99), 0, 0, 0, Alike(1000, 0.95, 0.9), 5000, 0
 )
 SAME = BuildDiff(
     prefix=IndexPrefix("shop", "b2"),
@@ -30,7 +30,10 @@ SAME = BuildDiff(
     golden=Alike(3, 1.0, 1.0),
     examples=(),
     pictures={},
+    stops=(),
+    expected=(),
     compared=5000,
+    doubled=0,
     tags=(TagDiff("brand", 1000, 1000), TagDiff("sale", 19, 0)),
 )
 

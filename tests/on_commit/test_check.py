@@ -33,17 +33,15 @@ def test_all_is_well_when_everything_answers(well: dict[str, str], webhook_serve
     assert [method for method, *_ in webhook_server.requests] == ["GET"]
 
 
-def test_everything_that_is_wrong_is_said_at_once(
-    well: dict[str, str], refusals: Topics, webhook_server: WebhookServer
-) -> None:
-    refusals.delete(TOPIC)
+def test_everything_that_is_wrong_is_said_at_once(well: dict[str, str], webhook_server: WebhookServer) -> None:
     webhook_server.status = 404
-    found = wrong(well | {"MODEL_REPOSITORY": "gs://no-such-bucket", "CD_WEBHOOK_URL_STAGING": "http://127.0.0.1:1/"})
+    gone = {"MODEL_REPOSITORY": "gs://no-such-bucket", "NOTIFY_TOPIC": f"{TOPIC}-gone"}
+    found = wrong(well | gone | {"CD_WEBHOOK_URL_STAGING": "http://127.0.0.1:1/"})
     assert len(found) == 4
     assert "gs://no-such-bucket: no such bucket" in found[0]
     assert "correct CD_WEBHOOK_URL" in found[1]
     assert "of staging (http://127.0.0.1:1/) does not answer" in found[2]
-    assert f"NOTIFY_TOPIC {TOPIC}: there is no such topic" in found[3]
+    assert f"NOTIFY_TOPIC {TOPIC}-gone: there is no such topic" in found[3]
 
 
 def test_an_environment_that_says_nothing_is_told_what_is_needed() -> None:

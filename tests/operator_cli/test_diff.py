@@ -37,7 +37,7 @@ FOUND = BuildDiff(
         CategoryDiff(
             "bags", SideOfCategory(100, 0.99, 900.0), SideOfCategory(90, 0.98), 11, 1, 0, Alike(20, 0.8, 0.7), 90, 3
         ),
-        CategoryDiff("hats", SideOfCategory(50, 1.0), SideOfCategory(0), 50, 0, 0, Alike(0, 1.0, 1.0)),
+        CategoryDiff("hats", SideOfCategory(50, 1.0), SideOfCategory(0), 50, 0, 0, Alike(0, 1.0, 1.0), 0, 0),
     ),
     items=Alike(20, 0.8, 0.7),
     changed=3,

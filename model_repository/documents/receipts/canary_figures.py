@@ -1,13 +1,24 @@
-"""What a canary showed beside the stable pods: part of a receipt."""
+"""What a canary showed beside the stable pods: part of a receipt, and, while it goes on, of what the webhook says."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Annotated
 
 from model_repository.records import Bound
 
 Milliseconds = Annotated[float, Bound(0, 1e9)]
+
+
+class SoFar(StrEnum):
+    """How a canary does beside the live pods."""
+
+    NO_WORSE = "no-worse"
+    WORSE = "worse"
+    TOO_FEW_ANSWERS = "too-few-answers"
+    PROMOTED = "promoted"
+    """It did no worse to the end, and its build rolls out."""
 
 
 @dataclass(frozen=True, slots=True)
