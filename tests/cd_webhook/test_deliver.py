@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import itertools
 from datetime import timedelta
@@ -12,14 +11,14 @@ import pytest
 
 from cd_webhook.cluster import ClusterRefused, ClusterUnavailable, Object
 from cd_webhook.cluster.api import error_of
-from cd_webhook.delivery.deliver import ReceiptsOwed, Rejected, ValuesFault
+from cd_webhook.delivery.deliver import Rejected, ValuesFault
 from cd_webhook.state import Rollout, seal
 from cd_webhook.state.annotations import LAST_GOOD, LAST_GOOD_MANIFEST, MANIFEST, ROLLOUT
 from manifests import metadata as marks
 from manifests.metadata import STATE
 from model_repository.deployment import AnswerOutcome
-from model_repository.errors import BucketUnavailable, DocumentMalformed
-from model_repository.notify import NotifyRefused, NotifyUnavailable
+from model_repository.errors import DocumentMalformed
+from model_repository.notify import NotifyUnavailable
 from tests.cd_webhook import fake_cluster as pods
 from tests.cd_webhook import webhook_scene as scenes
 from tests.cd_webhook.webhook_scene import Scene, request
@@ -448,97 +447,6 @@ def test_a_first_commit_that_serves_with_some_of_its_pods_goes_on_until_all_do()
     scene.cluster.fates["1"] = pods.ready
     scene.look_until_finished()
     assert scene.outcomes() == {1: "served"}
-
-
-def test_people_are_told_once_of_what_was_undone(scene: Scene) -> None:
-    scene.serve(1)
-    scene.cluster.fates["2"] = pods.ended(65, "shuffled ids")
-    scene.serve(2)
-    scene.delivery.deliver(request(2))
-    scene.look_until_finished()
-    (notice,) = scene.notifier.notices
-    assert notice.attributes() == {
-        "outcome": "undone", "code": "pod-refused-data", "environment": "test", "index": "home-store",
-    }  # fmt: skip
-    assert "shuffled ids" in notice.detail
-
-
-def test_while_nobody_can_be_told_the_receipt_stays_owed_and_is_told_later(scene: Scene) -> None:
-    scene.serve(1)
-    scene.cluster.fates["2"] = pods.ended(65)
-    scene.notifier.failure = NotifyUnavailable("down")
-    with pytest.raises(NotifyUnavailable):
-        scene.serve(2)
-    assert scene.outcomes() == {1: "served", 2: "undone"}
-    scene.notifier.failure = None
-    scene.look_until_finished()
-    assert [notice.generation for notice in scene.notifier.notices] == [2]
-
-
-def test_a_topic_that_goes_on_refusing_keeps_nothing_away(scene: Scene) -> None:
-    scene.serve(1)
-    scene.cluster.fates["2"] = pods.ended(65)
-    scene.notifier.failure = NotifyRefused("no such topic")
-    with pytest.raises(NotifyRefused):  # a grant that hasn't spread yet
-        scene.serve(2)
-    assert scene.outcomes() == {1: "served", 2: "undone"}
-    scene.clock.moment += timedelta(minutes=5)
-    scene.look_until_finished()
-    assert scene.deployed().owed == ()
-
-
-def test_nothing_new_is_taken_up_while_the_bucket_takes_no_receipts(
-    scene: Scene, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def down(name: str, _: bytes, **__: object) -> None:
-        raise BucketUnavailable(f"{name}: down")
-
-    monkeypatch.setattr(scene.store, "write", down)
-    for generation in range(1, 51):
-        scene.deliver(request(generation))
-        with contextlib.suppress(BucketUnavailable):
-            scene.look_until_finished()
-    with pytest.raises(ReceiptsOwed, match="owes 50 receipts that the bucket doesn't take; let the webhook write"):
-        scene.deliver(request(51))
-    monkeypatch.undo()
-    scene.look_until_finished()
-    scene.serve(51)
-    assert len(scene.outcomes()) == 51
-
-
-def test_however_long_the_reasons_are_nothing_is_rejected_because_receipts_are_owed(
-    scene: Scene, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def down(name: str, *_: object, **__: object) -> None:
-        raise BucketUnavailable(name)
-
-    monkeypatch.setattr(scene.store, "write", down)
-    with pytest.raises(ReceiptsOwed, match="let the webhook write"):  # noqa: PT012 - whichever is one too many
-        for generation in range(1, 52):
-            scene.deliver(dataclasses.replace(request(generation), by="\u732b" * 1000, reason="\u732b" * 1000))
-            with contextlib.suppress(BucketUnavailable):
-                scene.look_until_finished()
-    monkeypatch.undo()
-    scene.look_until_finished()
-    assert set(scene.outcomes().values()) == {"served"}
-
-
-def test_what_is_refused_when_its_turn_comes_is_told(scene: Scene) -> None:
-    scene.serve(1)
-    starting(scene, 2, 3)
-    for generation in (2, 3, 4):
-        scene.deliver(request(generation))
-    assert scene.deployed().waiting == request(4)
-    scene.cluster.others["Service", "home-store"]["metadata"]["labels"] = {"app": "theirs"}
-    scene.cluster.fates["3"] = pods.ready
-    scene.notifier.failure = NotifyUnavailable("not now")
-    with pytest.raises(NotifyUnavailable):
-        scene.look_until_finished()
-    scene.notifier.failure = None
-    scene.look_until_finished()
-    assert scene.outcomes() == {4: "rejected", 3: "served", 2: "superseded", 1: "served"}
-    (notice,) = scene.notifier.notices
-    assert (notice.event, notice.generation, notice.code) == ("rejected", 4, "document-malformed")
 
 
 @pytest.mark.parametrize("gone", [(LAST_GOOD_MANIFEST,), (LAST_GOOD, LAST_GOOD_MANIFEST)], ids=["manifest", "both"])
