@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import http.client
 import threading
-import urllib.request
 from dataclasses import dataclass
 
 import pytest
@@ -58,8 +57,8 @@ def test_a_deployment_becomes_ready_and_its_service_answers(cluster: Client) -> 
     assert init["state"]["terminated"]["exitCode"] == 0
     folder = cluster.folder / "state" / "pods" / pod["metadata"]["name"] / "volumes" / "data"
     assert (folder / "current" / "index").read_text() == "x"
-    request = f"{cluster.url}/pods/{pod['metadata']['name']}/logs"
-    assert urllib.request.urlopen(request).read().decode() == f"serving 1 {folder}/current\n"
+    said = cluster.folder / "state" / "logs" / f"{pod['metadata']['name']}_{pod['spec']['containers'][0]['name']}.log"
+    assert said.read_text() == f"serving 1 {folder}/current\n"
 
 
 def test_a_rolling_update_fails_no_request(cluster: Client) -> None:
