@@ -242,7 +242,7 @@ def _template() -> dict[str, tuple[ObjectInfo, bytes]]:
     for number in range(OLD):
         prefix = IndexPrefix(INDEX, f"b{number}")
         builds.publish_build(store, prefix, model)
-        compared = ShadowComparison(PRODUCTION.shadow, number + 1, prefix, prefix, store.written, ())
+        compared = ShadowComparison(PRODUCTION.shadow, number + 1, prefix, prefix, store.written, (), 0.0)
         write_shadow_comparison(store, compared)
     return {info.name: (info, store.read(info.name, limit=2**20).data) for info in store.listing("")}
 

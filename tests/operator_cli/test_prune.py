@@ -144,7 +144,7 @@ def test_how_a_shadow_compared_goes_with_the_build(later: Operator) -> None:
     shadow = later.target.shadow
     for generation, build in ((11, "b1"), (12, "b2")):
         prefix = IndexPrefix("clothing", build)
-        compared = ShadowComparison(shadow, generation, prefix, prefix, later.clock.now(), ())
+        compared = ShadowComparison(shadow, generation, prefix, prefix, later.clock.now(), (), 0.0)
         write_shadow_comparison(later.store, compared)
     later.store.write(f"{shadow.comparisons_prefix}14.json", b"{", if_generation_match=0)
     assert pruned(later, "--apply")["records"] == 1
