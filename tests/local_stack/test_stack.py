@@ -13,7 +13,6 @@ from local_stack.delivery import DeliveryPolicy
 from local_stack.processes import ProgramFailed
 from local_stack.pubsub import Message
 from local_stack.stack import LocalStack, StackOptions
-from local_stack.webhook_cluster import LocalCluster
 from model_repository.bucket.gcs_store import GcsStore
 from model_repository.names import IndexPrefix
 from tests import builds
@@ -47,7 +46,6 @@ def test_all_parts_answer_once_it_is_started(stack: LocalStack) -> None:
     assert stack.service_url("chairs") is None
     assert stack.cluster.deployment("chairs") is None
     assert stack.cluster.pods("chairs") == []
-    assert stack.cluster.logs("nobody") == ""
 
 
 def test_uploading_a_commit_is_enough_to_hear_what_became_of_it(stack: LocalStack) -> None:
@@ -69,7 +67,7 @@ def test_what_the_webhook_refuses_it_tells_itself_and_once(stack: LocalStack, mo
     monkeypatch.setenv("STORAGE_EMULATOR_HOST", stack.bucket_url)
     service = {"apiVersion": "v1", "kind": "Service", "metadata": {"name": "theirs"}}
     ports = [{"name": "http", "port": 80, "targetPort": "http"}]
-    LocalCluster(stack.cluster.url).create(service | {"spec": {"selector": {"app": "theirs"}, "ports": ports}})
+    stack.cluster.create(service | {"spec": {"selector": {"app": "theirs"}, "ports": ports}})
     prefix = IndexPrefix("theirs", "b1")
     builds.publish_build(GcsStore(stack.options.bucket), prefix)
     blob = bucket_of(stack).blob("commits/staging/theirs.json")
