@@ -6,6 +6,7 @@ lost, late, doubled and reordered, a cluster, a notifier, clocks that differ, pe
 that leaves a process it may fail, fail after it took effect, stall while others act, or be the process's last.
 
 ``python -m tests.simulation --seeds 200`` runs more of them; ``--seed 17 --story`` tells one, a line for each event.
-`world` holds the actors, `outside` what stands around them, `faults` what befalls a call, `invariants` what must hold,
-`bugs` the planted ones that these must find.
+`world` holds time and what truly happened, `course` what will happen, `people` who acts besides, `replica` a webhook,
+`outside` and `cluster` what stands around them, `faults` what befalls a call, `invariants` what must hold, `bugs` the
+planted ones that these must find.
 """

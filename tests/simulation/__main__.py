@@ -29,10 +29,12 @@ def main() -> int:
     seeds = range(options.first, options.first + options.seeds)
     begun = time.monotonic()
     with ProcessPoolExecutor(options.processes) as pool:
-        results = list(pool.map(partial(run, events=options.events, indexes=options.indexes), seeds, chunksize=4))
-    for result in results:
-        if result.broken:
-            sys.stdout.write(f"seed {result.seed}: {result.broken}\n")
+        results = []
+        for result in pool.map(partial(run, events=options.events, indexes=options.indexes), seeds):
+            results.append(result)
+            if result.broken:
+                sys.stdout.write(f"seed {result.seed}: {result.broken}\n")
+                sys.stdout.flush()
     events, commits, faults = (sum(getattr(r, f) for r in results) for f in ("steps", "commits", "faults"))
     broken = sum(bool(result.broken) for result in results)
     seconds = time.monotonic() - begun

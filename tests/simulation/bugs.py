@@ -9,26 +9,33 @@ from datetime import datetime
 from typing import Any
 from unittest.mock import patch
 
-from cd_webhook.cluster import Object, name_of, version_of
+from cd_webhook.cluster import ClusterRefused, Conflict, Object, name_of, version_of
 from cd_webhook.delivery import deliver
+from cd_webhook.delivery.deliver import Delivery, DeliveryResult
 from cd_webhook.delivery.receipts import Receipts
 from cd_webhook.rules import decide as rules
-from cd_webhook.rules import plan
+from cd_webhook.rules import plan, rollout
 from cd_webhook.rules.decide import AlreadyDeployed, Decision, Situation, Superseded
-from cd_webhook.rules.rollout import Failed
+from cd_webhook.rules.pods import condition
+from cd_webhook.rules.rollout import Failed, Verdict
 from cd_webhook.state import Deployed, changed, read_deployed
 from embedding_batch.steps import committing
+from manifests.metadata import build_annotations
 from model_repository.bucket.store import StoredObject
-from model_repository.deployment import DeploymentRequest
+from model_repository.deployment import AnswerOutcome, DeploymentRequest
 from model_repository.documents.receipts.receipt import Outcome, Receipt
+from model_repository.errors import DocumentMalformed
 from model_repository.names import Target
 from model_repository.notify import NoNotifier
 from model_repository.telemetry.log import Log
 from on_commit import deploy, webhook
 from on_commit.deploy import Deployer
+from on_commit.filters import FilterLooker
 from on_commit.sweep import Sweeper
 from on_commit.webhook import HttpAnswer, WebhookRefused
-from tests.simulation.outside import Bucket, Cluster
+from tests import builds
+from tests.simulation.cluster import Cluster
+from tests.simulation.outside import Bucket
 
 Bug = Callable[[], Any]
 """Makes a context in which the bug is there."""
@@ -141,9 +148,9 @@ def _a_hold_is_not_seen() -> Any:
             return found
         return replace(found, live=replace(found.live, commit=replace(found.live.commit, hold=False)))
 
-    from tests.simulation import world  # noqa: PLC0415 - it took the name over
+    from tests.simulation import people  # noqa: PLC0415 - it took the name over
 
-    return patch.object(world, "batch_look", look)
+    return patch.object(people, "batch_look", look)
 
 
 def _nothing_is_restored() -> Any:
@@ -178,6 +185,64 @@ def _a_superseded_commit_says_it_served() -> Any:
     return patch.object(plan, "superseded", superseded)
 
 
+def _a_clusters_policy_is_a_verdict() -> Any:
+    inner = Delivery._act
+
+    def act(*arguments: Any) -> DeliveryResult:
+        try:
+            return inner(*arguments)
+        except ClusterRefused as error:
+            raise DocumentMalformed("the Deployment", str(error)) from error
+
+    return patch.object(Delivery, "_act", act)
+
+
+def _a_full_quota_is_a_verdict() -> Any:
+    inner = rollout.judge
+
+    def judge(deployment: Object, *arguments: Any, **options: Any) -> Verdict:
+        full = condition(deployment.get("status") or {}, "ReplicaFailure", "True")
+        return Failed("quota", "full") if full else inner(deployment, *arguments, **options)
+
+    return patch.object(deliver, "judge", judge)
+
+
+def _a_scale_by_hand_is_lost() -> Any:
+    return patch.object(plan, "as_scaled", lambda spec, *_: spec)
+
+
+def _a_conflict_counts_as_done() -> Any:
+    inner = Delivery._deliver_once
+
+    def once(self: Delivery, request: DeploymentRequest) -> DeliveryResult:
+        try:
+            return inner(self, request)
+        except Conflict:
+            return DeliveryResult(AnswerOutcome.ACCEPTED, "others wrote")
+
+    return patch.object(Delivery, "_deliver_once", once)
+
+
+def _what_somebody_restarts_is_given_up() -> Any:
+    inner = rollout.judge
+
+    def judge(deployment: Object, *arguments: Any, **options: Any) -> Verdict:
+        edited = set(deployment["spec"]["template"]["metadata"]["annotations"]) - set(
+            build_annotations(builds.request())
+        )
+        return Failed("edited", "by hand") if edited else inner(deployment, *arguments, **options)
+
+    return patch.object(deliver, "judge", judge)
+
+
+def _a_sweep_passes_over_filters() -> Any:
+    return patch.object(FilterLooker, "owed", lambda *_: ())
+
+
+def _a_shadow_stays_when_its_commit_is_gone() -> Any:
+    return patch.object(Sweeper, "_withdraw", lambda *_: None)
+
+
 BUGS: dict[str, Bug] = {
     "generations are compared by size": _generations_are_compared_by_size,
     "the live commit is not read": _the_live_commit_is_not_read,
@@ -195,6 +260,13 @@ BUGS: dict[str, Bug] = {
     "the event's commit in place of the live one": _the_events_commit_in_place_of_the_live_one,
     "builds are not checked": _builds_are_not_checked,
     "a superseded commit says that it served": _a_superseded_commit_says_it_served,
+    "a cluster's policy is a verdict": _a_clusters_policy_is_a_verdict,
+    "a full quota is a verdict": _a_full_quota_is_a_verdict,
+    "a scale by hand is lost": _a_scale_by_hand_is_lost,
+    "a conflict counts as done": _a_conflict_counts_as_done,
+    "what somebody restarts is given up": _what_somebody_restarts_is_given_up,
+    "a sweep passes over filters": _a_sweep_passes_over_filters,
+    "a shadow stays when its commit is gone": _a_shadow_stays_when_its_commit_is_gone,
 }
 
 

@@ -20,10 +20,14 @@ class Death(BaseException):
 
 @dataclass(frozen=True, slots=True)
 class Errors:
-    """What a dependency's failure looks like to its caller: for a moment, and as a fault of the set-up."""
+    """What a dependency's failure looks like to its caller: for a moment, and as a fault of the set-up.
+
+    others: what else it says for a moment, such as 409.
+    """
 
     passing: Callable[[str], Exception]
     setup: Callable[[str], Exception]
+    others: tuple[Callable[[str], Exception], ...] = ()
 
 
 class Faults:
@@ -36,8 +40,18 @@ class Faults:
         self.deaths = 0
         self.outages: dict[tuple[str, str], float] = {}
         """By caller and dependency: until when every call fails as a fault of the set-up does."""
+        self.policy: frozenset[str] = frozenset()
+        self.policy_ends = 0.0
+        """Until when the cluster refuses these kinds of writes, whatever is in them."""
+        self.storm_ends = 0.0
+        """Until when others write to Deployments all the time."""
         self._chance = chance
         self._stall = stall
+
+    def stop(self) -> None:
+        """From now on nothing goes wrong."""
+        self.rate, self.outages = 0.0, {}
+        self.policy_ends = self.storm_ends = 0.0
 
     def pass_on(  # noqa: PLR0917 - one call
         self, who: str, what: str, name: str, now: float, errors: Errors, act: Callable[[], T]
@@ -57,7 +71,7 @@ class Faults:
             self._stall()
             return act()
         if kind == "fails":
-            raise errors.passing(f"{what}: {name}: 503")
+            raise self._chance.choice((errors.passing, *errors.others))(f"{what}: {name}: not now")
         if kind == "denied":
             raise errors.setup(f"{what}: {name}: 403")
         if kind == "dies":

@@ -7,13 +7,15 @@ from collections import Counter
 from cd_webhook.cluster import Object
 from cd_webhook.state import Rollout, read_deployed
 from manifests.metadata import is_canary
+from model_repository.documents.receipts.filter_receipt import FilterOutcome
 from model_repository.documents.receipts.receipt import Outcome, Receipt
 from model_repository.errors import ObjectMissing
-from model_repository.names import Target
+from model_repository.names import SHADOW, Target
 from model_repository.notify import Event
-from model_repository.repository import list_receipts, read_receipt
+from model_repository.repository import list_receipts, read_filter_receipt, read_receipt
 from tests.simulation.outside import live_generation
-from tests.simulation.world import ENVIRONMENT, Upload, World
+from tests.simulation.replica import ENVIRONMENT
+from tests.simulation.world import Upload, World
 
 
 class Broken(AssertionError):
@@ -63,6 +65,9 @@ def at_the_end(world: World) -> None:
     after_a_step(world)
     no_hold_is_overridden(world)
     for index in world.indexes:
+        _the_live_filter_is_in_force_or_a_receipt_says_why_not(world, index)
+        _what_somebody_scaled_stays_so(world, index)
+    for index in sorted(world.uploads):
         uploads = world.uploads[index]
         receipts = _receipts(world, index)
         for generation, receipt in receipts.items():
@@ -70,6 +75,8 @@ def at_the_end(world: World) -> None:
         _every_refusal_was_told(world, index, receipts)
         live = live_generation(world.bucket, Target(ENVIRONMENT, index).commit_name)
         if live is None:
+            if index.endswith(SHADOW) and world.cluster.deployment(index) is not None:
+                raise Broken(f"{index}: a shadow without a commit is still there")
             continue
         upload = next(each for each in uploads if each.generation == live)
         _the_live_commit_serves_or_a_receipt_says_why_not(world, index, upload, receipts)
@@ -93,8 +100,8 @@ def _a_receipt_is_true(world: World, index: str, generation: int, receipt: Recei
     kind = upload.kind
     deleted = index in world.disturbed
     true = {
-        Outcome.SERVED: kind in {"good", "incomplete"},
-        Outcome.UNDONE: kind in {"bad", "starting"} or deleted,
+        Outcome.SERVED: kind in {"good", "slow", "incomplete"},
+        Outcome.UNDONE: kind in {"bad", "starting"} or deleted or receipt.code in world.excused[index],
         Outcome.REJECTED: kind in {"incomplete", "unreadable"} or deleted,
         Outcome.SUPERSEDED: at < len(world.uploads[index]) - 1 or deleted,
     }
@@ -104,6 +111,33 @@ def _a_receipt_is_true(world: World, index: str, generation: int, receipt: Recei
         raise Broken(f"{index}: commit {generation} served, and its receipt says {receipt.outcome}: {receipt.detail}")
     if not true[receipt.outcome]:
         raise Broken(f"{index}: commit {generation} ({kind}): the receipt says {receipt.outcome}: {receipt.detail}")
+
+
+def _the_live_filter_is_in_force_or_a_receipt_says_why_not(world: World, index: str) -> None:
+    target = Target(ENVIRONMENT, index)
+    live = live_generation(world.bucket, target.filter_name)
+    if live is None:
+        return
+    try:
+        receipt = read_filter_receipt(world.bucket, target, live)
+    except ObjectMissing:
+        raise Broken(f"{index}: the live filter {live} has no receipt") from None
+    if receipt.outcome is FilterOutcome.SUPERSEDED:
+        raise Broken(f"{index}: the live filter {live} has a receipt that says superseded")
+    if (receipt.outcome is FilterOutcome.REJECTED) is (world.bucket.read(target.filter_name, limit=10**6).data != b"{"):
+        raise Broken(f"{index}: the live filter {live} has a receipt that says {receipt.outcome}: {receipt.detail}")
+    if receipt.outcome is FilterOutcome.APPLIED and world.cluster.hiding(index) - {live}:
+        raise Broken(
+            f"{index}: the live filter {live} is applied, and pods have {world.cluster.hiding(index)} in force"
+        )
+
+
+def _what_somebody_scaled_stays_so(world: World, index: str) -> None:
+    live, wanted = world.cluster.deployment(index), world.scaled.get(index)
+    if live is None or wanted is None or (read_deployed(live).spec or {}).get("replicas") == 0:
+        return  # of what was stopped, since nothing of it ever served, nobody knows it
+    if live["spec"]["replicas"] != wanted:
+        raise Broken(f"{index}: was scaled to {wanted}, and has {live['spec']['replicas']}")
 
 
 def _every_refusal_was_told(world: World, index: str, receipts: dict[int, Receipt]) -> None:

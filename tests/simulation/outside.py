@@ -1,4 +1,4 @@
-"""What stands around the parts, behind the interfaces of the real ones: bucket, cluster, notifier, webhook, clock."""
+"""What stands around the parts, behind the interfaces of the real ones: bucket, notifier, webhook, clock."""
 
 from __future__ import annotations
 
@@ -9,10 +9,9 @@ from http import HTTPStatus
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from cd_webhook.cluster import ClusterForbids, ClusterUnavailable, Object
+from cd_webhook.filters import Filters
 from cd_webhook.http.app import refusal
 from cd_webhook.status import describe_all
-from manifests import metadata as marks
 from model_repository.bucket.store import ObjectInfo, StoredObject
 from model_repository.deployment import DeploymentRequest, parse_payload
 from model_repository.errors import AccessDenied, BucketUnavailable, DeliveryError, ObjectMissing
@@ -28,18 +27,17 @@ from on_commit.webhook import (
     failure,
     read_answer,
 )
-from tests.cd_webhook.fake_cluster import FakeCluster
 from tests.memory_store import MemoryStore
 from tests.simulation.faults import Death, Errors
 
 if TYPE_CHECKING:
+    from tests.simulation.replica import Replica
     from tests.simulation.world import World
 
 T = TypeVar("T")
 START = datetime(2026, 11, 21, tzinfo=UTC)
 
 BUCKET = Errors(BucketUnavailable, AccessDenied)
-CLUSTER = Errors(ClusterUnavailable, ClusterForbids)
 NOTIFIER = Errors(NotifyUnavailable, NotifyRefused)
 WEBHOOK = Errors(WebhookUnavailable, WebhookSetup)
 _URL = "https://cd/webhooks/webhook/indexpush"
@@ -56,7 +54,12 @@ class Clock:
         return START + timedelta(seconds=self._world.time + self._skew)
 
     def sleep(self, seconds: float) -> None:
-        """No time passes within an event."""
+        """No time passes within an event, but where somebody waits for what others do."""
+
+    def waits(self, seconds: float) -> None:
+        """Sleep, and let others act meanwhile."""
+        self._world.others_act()
+        self._world.time += seconds
 
 
 class TrueBucket(MemoryStore):
@@ -96,8 +99,8 @@ class Bucket:
     def stat(self, name: str) -> ObjectInfo | None:
         return self._call(name, lambda: self._world.bucket.stat(name))
 
-    def listing(self, prefix: str) -> list[ObjectInfo]:
-        return self._call(prefix, lambda: self._world.bucket.listing(prefix))
+    def listing(self, prefix: str, *, deep: bool = True) -> list[ObjectInfo]:
+        return self._call(prefix, lambda: self._world.bucket.listing(prefix, deep=deep))
 
     def folders(self, prefix: str) -> list[str]:
         return self._call(prefix, lambda: self._world.bucket.folders(prefix))
@@ -108,60 +111,8 @@ class Bucket:
     def upload(self, name: str, path: Path, *, if_generation_match: int | None) -> ObjectInfo:
         return self.write(name, path.read_bytes(), if_generation_match=if_generation_match)
 
-
-class TrueCluster(FakeCluster):
-    """The cluster itself. on_store: hears of each Deployment that was written, with what it was before."""
-
-    def __init__(self, on_store: Callable[[str, Object | None, Object], None]) -> None:
-        super().__init__(alive=False)
-        self._on_store = on_store
-        self._known: dict[str, Object] = {}
-
-    def _store(self, value: Object) -> Object:
-        name = value["metadata"]["name"]
-        found = super()._store(value)
-        self._on_store(name, self._known.get(name), found)
-        self._known[name] = found
-        return found
-
-    def delete(self, value: Object) -> None:
-        super().delete(value)
-        if value["metadata"]["name"] not in self._deployments:
-            self._known.pop(value["metadata"]["name"], None)
-
-    def ready(self, index: str) -> list[int]:
-        """The generations of an index's ready pods."""
-        found = [pod for pod in self._pods.get(index, []) if _is_ready(pod)]
-        return [int(pod["metadata"]["annotations"][marks.COMMIT_GENERATION]) for pod in found]
-
-
-def _is_ready(pod: Object) -> bool:
-    return any(each["type"] == "Ready" and each["status"] == "True" for each in pod["status"].get("conditions", []))
-
-
-class Cluster:
-    """The cluster as the process `who` sees it."""
-
-    def __init__(self, world: World, who: str) -> None:
-        self._world = world
-        self._who = who
-
-    def __getattr__(self, method: str) -> Any:
-        inner = getattr(self._world.cluster, method)
-
-        def call(*arguments: Any, **options: Any) -> Any:
-            world, name = self._world, f"{method} {_subject(arguments)}"
-            return world.faults.pass_on(
-                self._who, "cluster", name, world.time, CLUSTER, lambda: inner(*arguments, **options)
-            )
-
-        return call
-
-
-def _subject(arguments: tuple[Any, ...]) -> str:
-    if not arguments:
-        return ""
-    return str(arguments[0]["metadata"]["name"] if isinstance(arguments[0], dict) else arguments[0])
+    def delete(self, name: str) -> None:
+        self._call(name, lambda: self._world.bucket.delete(name))
 
 
 class Notifier:
@@ -193,10 +144,16 @@ class Webhook:
         return read_answer(_URL, answer)
 
     def apply_filter(self, target: Target) -> FilterAnswer | None:
-        raise AssertionError(f"{target}: nobody uploads filters here")
+        answer = self._call(target.filter_name, lambda: self._asked(lambda to: _filtered(to.filters, target)))
+        if answer.status != HTTPStatus.OK:
+            raise failure(_URL, answer)
+        return FilterAnswer(answer.text("outcome"), answer.text("detail"))
 
     def withdraw(self, target: Target) -> str:
-        raise AssertionError(f"{target}: nobody has shadows here")
+        answer = self._call(str(target), lambda: self._asked(lambda to: {"detail": to.delivery.withdraw(target.index)}))
+        if answer.status != HTTPStatus.OK:
+            raise failure(_URL, answer)
+        return answer.text("detail")
 
     def statuses(self, environment: str) -> dict[str, IndexStatus] | None:
         return self._call("statuses", lambda: self._get(environment))
@@ -205,19 +162,26 @@ class Webhook:
         return self._world.faults.pass_on(self._who, "webhook", name, self._world.time, WEBHOOK, act)
 
     def _post(self, body: bytes) -> HttpAnswer:
+        return self._asked(lambda replica: self._deliver(replica, body))
+
+    def _deliver(self, replica: Replica, body: bytes) -> dict[str, Any]:
+        request = parse_payload(body)
+        self._world.note(f"{replica.name} is asked for {request.index_prefix} as {request.generation}")
+        result = replica.delivery.deliver(request)
+        self._world.watch(replica, request.target.index)
+        return {"eventProcessed": True, "outcome": result.outcome.value, "detail": result.detail}
+
+    def _asked(self, does: Callable[[Replica], dict[str, Any]]) -> HttpAnswer:
+        """What some replica answers to a request."""
         replica = self._world.some_replica()
         try:
-            request = parse_payload(body)
-            self._world.note(f"{replica.name} is asked for {request.index_prefix} as {request.generation}")
-            result = replica.delivery.deliver(request)
-            self._world.watch(replica, request.target.index)
+            return HttpAnswer(200, does(replica))
         except DeliveryError as error:
             status, said = refusal(error)
             return HttpAnswer(int(status), said)
         except Death:
             replica.die()
             raise WebhookUnavailable("the connection broke") from None
-        return HttpAnswer(200, {"eventProcessed": True, "outcome": result.outcome.value, "detail": result.detail})
 
     def _get(self, environment: str) -> dict[str, IndexStatus]:
         replica = self._world.some_replica()
@@ -229,6 +193,11 @@ class Webhook:
             replica.die()
             raise WebhookUnavailable("the connection broke") from None
         return read_statuses(json.loads(json.dumps({"deployments": found})), environment)
+
+
+def _filtered(filters: Filters, target: Target) -> dict[str, Any]:
+    receipt = filters.apply(target.index)
+    return {"outcome": receipt.outcome.value, "detail": receipt.detail} if receipt else {"outcome": "none"}
 
 
 def live_generation(bucket: MemoryStore, name: str) -> int | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from tests.simulation.course import begin, calm_down
 from tests.simulation.invariants import Broken, after_a_step, at_the_end
 from tests.simulation.world import World
 
@@ -23,12 +24,12 @@ class Result:
 def run(seed: int, *, events: int = 1000, indexes: int | None = None, story: bool = False) -> Result:
     """Run the world of `seed` for about so many events."""
     world = World(seed, indexes=indexes, story=story)
-    world.begin(commits=max(3, events // 40))
+    begin(world, commits=max(3, events // 40))
     broken = ""
     try:
         while world.time < world.ends and world.steps < events and world.step():
             after_a_step(world)
-        world.calm_down()
+        calm_down(world)
         at_the_end(world)
     except Broken as error:
         broken = str(error)
