@@ -284,4 +284,6 @@ class World:
         if not is_canary(name) and deployed.rollout is Rollout.SERVED:
             self.revisions[name].append(after)
             self.went_live[name].add(deployed.generation)
+        if deployed.rollout is Rollout.UNDONE and (deployed.spec or {}).get("replicas") == 0:
+            self.scaled.pop(name, None)  # stopped, since nothing of it ever served: how many pods it had is forgotten
         self._tick_in(2.0)
