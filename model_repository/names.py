@@ -83,7 +83,7 @@ def parse_bucket_url(url: str) -> str:
     """Read ``gs://<bucket>`` (a slash at the end is fine): the bucket's name. Raises `NameRefused`."""
     name = url.removeprefix("gs://").removesuffix("/")
     if not url.startswith("gs://") or not _BUCKET.fullmatch(name):
-        raise NameRefused(f"{url[:200]!r}: expected gs://<bucket>, without a path")
+        raise NameRefused(f"{url[:200]!r}: expected gs://<bucket>, 3 characters or more, without a path")
     return name
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from model_repository.errors import PermanentError
+from model_repository.errors import PermanentError, TransientError
 from model_repository.exit_codes import ExitCode
 
 
@@ -28,3 +28,7 @@ class CommitOnHold(PermanentError, code="commit-on-hold", exit_code=ExitCode.NOT
 
 class PullerMissing(PermanentError, code="puller-missing", exit_code=ExitCode.UNAVAILABLE):
     """The puller isn't installed beside this command."""
+
+
+class AnswerUnwritten(TransientError, code="answer-unwritten"):
+    """What standard output goes to takes no more."""

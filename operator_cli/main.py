@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 import traceback
 from collections.abc import Sequence
@@ -50,7 +49,8 @@ def main(argv: Sequence[str] | None = None, context: Context | None = None) -> i
     try:
         arguments = parse_arguments(argv)
         if arguments.command == "completion":
-            context.stdout.write(completion(arguments.shell))
+            with context.answering():
+                context.stdout.write(completion(arguments.shell))
             return ExitCode.OK
         return _run(arguments, context)
     except DeliveryError as error:
@@ -58,8 +58,7 @@ def main(argv: Sequence[str] | None = None, context: Context | None = None) -> i
     except KeyboardInterrupt:
         message = "interrupted; indexpush status shows what stands in the bucket"
         return _fail(context, argv, ExitCode.INTERRUPTED, "interrupted", message)
-    except BrokenPipeError:  # `indexpush history | head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except BrokenPipeError:
         return ExitCode.OK
     except Exception as error:  # noqa: BLE001 - a defect: shown whole, with a status of its own
         traceback.print_exc(file=context.stderr)

@@ -53,7 +53,7 @@ def test_all_that_is_wrong_is_said_at_once_and_by_name() -> None:
     with pytest.raises(Misconfigured) as caught:
         read.done()
     assert caught.value.problems == (
-        "MODEL_REPOSITORY: 'home': expected gs://<bucket>, without a path",
+        "MODEL_REPOSITORY: 'home': expected gs://<bucket>, 3 characters or more, without a path",
         "PORT is 'http': expected a whole number from 1 to 65535",
         "SHARE is 'nan': expected a number from 0 to 1",
         "COLOUR is 'green': expected one of red, blue",
