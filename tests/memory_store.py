@@ -84,6 +84,9 @@ class MemoryStore:
         """See `store.Store.upload`."""
         return self.write(name, path.read_bytes(), if_generation_match=if_generation_match)
 
-    def delete(self, name: str) -> None:
+    def delete(self, name: str, *, if_generation_match: int | None = None) -> None:
         """See `store.Store.delete`."""
+        there = self.stat(name)
+        if there is not None and if_generation_match not in (None, there.generation):
+            raise GenerationConflict(name, if_generation_match)
         self._objects.pop(name, None)

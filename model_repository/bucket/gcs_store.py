@@ -220,10 +220,12 @@ class GcsStore:
             datetime.fromisoformat(stands["updated"]),
         )
 
-    def delete(self, name: str) -> None:
+    def delete(self, name: str, *, if_generation_match: int | None = None) -> None:
         """See `store.Store.delete`."""
-        with suppress(ObjectMissing), _errors(name):
-            self._bucket.delete_blob(name, retry=self._retry, timeout=_CONNECT_AND_READ_SECONDS)
+        with suppress(ObjectMissing), _errors(name, if_generation_match):
+            self._bucket.delete_blob(
+                name, if_generation_match=if_generation_match, retry=self._retry, timeout=_CONNECT_AND_READ_SECONDS
+            )
 
 
 class _Related:

@@ -84,6 +84,9 @@ class Store(Protocol):
         """Write an object from a file, without holding it in memory. Otherwise as `write`."""
         ...
 
-    def delete(self, name: str) -> None:
-        """Delete an object; one that isn't there is as good as deleted."""
+    def delete(self, name: str, *, if_generation_match: int | None = None) -> None:
+        """Delete an object; one that isn't there is as good as deleted. if_generation_match: that one alone.
+
+        Raises `GenerationConflict`.
+        """
         ...

@@ -88,14 +88,18 @@ def shadow(store: Store, target: Target, build: str, options: Options) -> Change
 def end_shadow(store: Store, target: Target, *, release: bool, dry_run: bool) -> Live:
     """Delete the commit of the shadow of `target`, whose pods the next sweep ends; returns what stood there.
 
-    release: even if it is on hold. dry_run: only look. Raises `CommitMissing` if there is none, and `CommitOnHold`.
+    release: even if it is on hold. dry_run: only look. Raises `CommitMissing` if there is none, `CommitOnHold`, and
+    `GenerationConflict` if somebody committed another one meanwhile, which stays.
     """
     live = read_live(store, target.shadow)
     if live.generation == 0:
         raise shadow_missing(target)
     _respect_hold(live, Options(by="", release=release))
     if not dry_run:
-        store.delete(target.shadow.commit_name)
+        try:
+            store.delete(live.target.commit_name, if_generation_match=live.generation)
+        except GenerationConflict:
+            raise _overtaken(live.target, live.generation, read_live(store, live.target)) from None
     return live
 
 

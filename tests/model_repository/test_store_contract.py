@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 from io import BytesIO
 from pathlib import Path
 from typing import Any, NoReturn
+from urllib.parse import urlsplit
 
 import google_crc32c
 import pytest
@@ -163,6 +164,36 @@ def test_a_deleted_object_is_gone_and_may_be_deleted_again(store: Store) -> None
     for _ in range(2):
         store.delete("features/key/part")
         assert store.stat("features/key/part") is None
+
+
+def test_of_an_object_only_the_generation_that_is_named_is_deleted() -> None:
+    store = MemoryStore("a-bucket")  # the bucket server of the tests deletes whatever is there
+    first = store.write("c.json", b"1", if_generation_match=0)
+    second = store.write("c.json", b"2", if_generation_match=first.generation)
+    with pytest.raises(GenerationConflict, match=r"^c\.json: "):
+        store.delete("c.json", if_generation_match=first.generation)
+    assert store.stat("c.json") == second
+    for _ in range(2):
+        store.delete("c.json", if_generation_match=second.generation)
+        assert store.stat("c.json") is None
+
+
+def test_the_bucket_is_asked_to_delete_the_generation_that_is_named_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("STORAGE_EMULATOR_HOST", "http://127.0.0.1:1")
+    asked = []
+
+    def refuse(_: requests.Session, method: str, url: str, **__: object) -> requests.Response:
+        asked.append((method, urlsplit(url).query))
+        refused = requests.Response()
+        refused.status_code, refused.raw, refused.request = 412, BytesIO(), requests.Request(method, url).prepare()
+        return refused
+
+    monkeypatch.setattr(requests.Session, "request", refuse)
+    with pytest.raises(GenerationConflict, match=r"^c\.json: should still have generation 17"):
+        GcsStore("home").delete("c.json", if_generation_match=17)
+    [(method, query)] = asked
+    assert method == "DELETE"
+    assert "ifGenerationMatch=17" in query.split("&")
 
 
 def test_reading_what_is_not_there_names_it(store: Store) -> None:

@@ -199,14 +199,14 @@ class World(MemoryStore):
         self._meanwhile()
         return super().listing(prefix)
 
-    def delete(self, name: str) -> None:
+    def delete(self, name: str, *, if_generation_match: int | None = None) -> None:
         """See `store.Store.delete`; notes embeddings that go though a batch counts on them."""
         if name in self.parts:
             others = frozenset[int]().union(*(its for other, its in self.parts.items() if other != name))
             only = self.parts[name] - others
             self.lost = self.lost or next((f"{name} is gone, and {why}" for why in self._wanted(only)), "")
             del self.parts[name]
-        super().delete(name)
+        super().delete(name, if_generation_match=if_generation_match)
         self._meanwhile()
 
     def _wanted(self, pictures: frozenset[int]) -> Iterator[str]:

@@ -197,7 +197,7 @@ class World(MemoryStore):
             self.seen = Seen({target: commit.index_prefix for target, commit in self.live.items()}, rolling)
         return super().listing(prefix)
 
-    def delete(self, name: str) -> None:
+    def delete(self, name: str, *, if_generation_match: int | None = None) -> None:
         """See `store.Store.delete`; notes a build that goes though somebody may want it."""
         self._meanwhile(self._commit)
         if name.startswith("indexes/") and (why := self._wanted(IndexPrefix.parse(name.rpartition("/")[0]))):
@@ -207,7 +207,7 @@ class World(MemoryStore):
             compared = read_shadow_comparison(self, PRODUCTION.shadow, generation).shadow
             if self.is_whole(compared):
                 self.lost = self.lost or f"{name} is gone, and {compared} is there"
-        super().delete(name)
+        super().delete(name, if_generation_match=if_generation_match)
         self._meanwhile(self.happen)
 
     def _wanted(self, prefix: IndexPrefix) -> str:

@@ -8,13 +8,15 @@ from typing import Any
 
 import pytest
 
+from model_repository.documents.commit import Commit
 from model_repository.documents.receipts.address import Address
 from model_repository.documents.receipts.receipt import Outcome
 from model_repository.documents.receipts.shadow_comparison import describe_comparison, parse_shadow_comparison
 from model_repository.errors import DocumentMalformed, ObjectMissing
 from model_repository.names import IndexPrefix, Target
-from model_repository.repository import read_shadow_comparison, write_address, write_receipt
+from model_repository.repository import read_shadow_comparison, write_address, write_commit, write_receipt
 from tests import builds
+from tests.memory_store import MemoryStore
 from tests.operator_cli.conftest import Operator
 from tests.search_server.conftest import PREFIX, make_build
 from tests.search_server.vector_builds import make_vector_build
@@ -32,6 +34,21 @@ def test_a_shadow_is_a_commit_beside_the_index_which_is_not_touched(operator: Op
     assert (said["action"], said["index"], said["index_prefix"]) == ("shadow", "clothing-shadow", str(b2))
     assert operator.live(SHADOW) == {"index_prefix": str(b2), "by": "ada", "reason": "v2"}
     assert operator.generation() == before
+
+
+def test_a_shadow_that_somebody_committed_meanwhile_is_not_ended() -> None:
+    class Overtaken(MemoryStore):
+        def delete(self, name: str, *, if_generation_match: int | None = None) -> None:
+            write_commit(self, SHADOW, Commit(IndexPrefix("clothing", "b3"), by="bob"), if_generation_match=None)
+            super().delete(name, if_generation_match=if_generation_match)
+
+    operator = Operator(Overtaken("shop"))
+    operator.build("b2")
+    operator("shadow", "clothing", "b2")
+    said = operator("shadow", "clothing", "--off")
+    assert said.code == 75
+    assert "it is now indexes/clothing/b3 (by bob)" in said.err
+    assert operator.live(SHADOW)["by"] == "bob"
 
 
 def test_what_the_shadow_serves_is_said_and_it_is_a_row_of_its_own(operator: Operator) -> None:

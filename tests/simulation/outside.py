@@ -111,8 +111,8 @@ class Bucket:
     def upload(self, name: str, path: Path, *, if_generation_match: int | None) -> ObjectInfo:
         return self.write(name, path.read_bytes(), if_generation_match=if_generation_match)
 
-    def delete(self, name: str) -> None:
-        self._call(name, lambda: self._world.bucket.delete(name))
+    def delete(self, name: str, *, if_generation_match: int | None = None) -> None:
+        self._call(name, lambda: self._world.bucket.delete(name, if_generation_match=if_generation_match))
 
 
 class Notifier:
