@@ -41,6 +41,7 @@ from search_server.remote.inference import (
     Inference,
     RemoteAway,
     RemoteModel,
+    RemoteNotFinite,
     RemoteUnfit,
     Tensor,
     floats,
@@ -152,6 +153,9 @@ class RemoteEmbedding:
                 return UNREADABLE, b"the model gave nothing but zeros for the picture"
             except RemoteAway as error:
                 self._note_failure(str(error))
+                return self._away(str(error))
+            except RemoteNotFinite as error:  # the picture's fault or the pool's: its golden images tell, soon
+                self._look.set()
                 return self._away(str(error))
             except RemoteUnfit as error:
                 self._distrust(str(error))

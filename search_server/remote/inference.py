@@ -25,6 +25,10 @@ class RemoteUnfit(Exception):
     """What answers isn't what is asked for; its words say what is."""
 
 
+class RemoteNotFinite(RemoteUnfit):
+    """The numbers of an answer are none: a picture may do that to a model of 16 bits."""
+
+
 @dataclass(frozen=True, slots=True)
 class RemoteModel:
     """A model as the pool calls it. version: may be empty."""
@@ -82,7 +86,7 @@ class Inference(Protocol):
 def normalised(numbers: Sequence[float], dimensions: int, *, already: bool) -> bytes:
     """Return a vector as little-endian float32, of length 1. already: whether its model made it so.
 
-    Raises `RemoteUnfit` if it has other dimensions, or numbers that are none.
+    Raises `RemoteUnfit` if it has other dimensions, and `RemoteNotFinite` where numbers are none.
     """
     if len(numbers) != dimensions:
         raise RemoteUnfit(f"answered {len(numbers)} numbers; the model has {dimensions} dimensions")
@@ -90,9 +94,9 @@ def normalised(numbers: Sequence[float], dimensions: int, *, already: bool) -> b
     try:
         vector = struct.pack(f"<{dimensions}f", *(number / length for number in numbers))
     except (OverflowError, struct.error, TypeError):
-        raise RemoteUnfit("answered numbers that are no float32") from None
+        raise RemoteNotFinite("answered numbers that are no float32") from None
     if not all(map(math.isfinite, numbers)):
-        raise RemoteUnfit("answered no finite numbers")
+        raise RemoteNotFinite("answered no finite numbers")
     return vector
 
 
