@@ -44,7 +44,7 @@ def check(variables: Mapping[str, str], log: Log) -> Iterator[Checked]:
             yield Checked("values", f"namespace {values.namespace}, image {values.image}")
     if config.bucket:
         yield _tried("bucket", lambda: _bucket(config.bucket))
-    if config.notify_topic:
+    if config.notify_topic or values:
         yield _tried("topic", lambda: _topic(config.notify_topic))
     if values is None:
         return
@@ -98,6 +98,8 @@ def _bucket(bucket: str) -> str:
 
 
 def _topic(topic: str) -> str:
+    if not topic:
+        return "NOTIFY_TOPIC isn't set: what is refused or undone is told by log and receipt alone"
     PubSubNotifier(topic).check()
     return topic
 

@@ -27,7 +27,8 @@ class Config:
     token: for `bearer`; previous_token: the one before it, good as well while it is set; may be empty.
     audience, callers, readers: for `google-id-token`: who the token must be for, and the e-mail addresses of the
         service accounts that may have deployments made, and of those that may only look.
-    notify_topic: ``projects/<project>/topics/<topic>``; empty: rollouts that are undone or stuck are told by log alone.
+    notify_topic: ``projects/<project>/topics/<topic>``; empty: what is refused, undone or stuck is told by log and
+        receipt alone.
     project: of the traces that log lines link to; may be empty.
     revision: the commit that this webhook's image is made of; empty: nobody says.
     freshness: the longest that what serves may be of age, for whoever watches metrics; None: nobody said.

@@ -52,9 +52,10 @@ def test_check_says_what_is_misconfigured(
     (tmp_path / "staging.yaml").write_text("namespace: n\nimage: i\nservice_account: s\nreplicas: 1\n")
     environment = {**LEAST, "ENVIRONMENTS": str(tmp_path), "CLUSTER": "local_stack.webhook_cluster:connect"}
     assert main(["--check"], environment) == 64
-    values, bucket, cluster = capsys.readouterr().out.splitlines()
+    values, bucket, topic, cluster = capsys.readouterr().out.splitlines()
     assert values == "ok     values: namespace n, image i"
     assert bucket.startswith("WRONG  bucket: gs://acme: no valid credentials")
+    assert topic == ("ok     topic: NOTIFY_TOPIC isn't set: what is refused or undone is told by log and receipt alone")
     assert cluster.startswith("WRONG  cluster: LOCAL_CLUSTER_URL is not set")
 
 
