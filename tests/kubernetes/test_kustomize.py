@@ -70,7 +70,8 @@ def test_an_overlay_is_applied_and_other_values_are_new_pods_of_the_webhook(scen
     checked = kube.kubectl(
         "-n", NAMESPACE, "exec", f"deployment/{WEBHOOK}", "--", "python", "-m", "cd_webhook", "--check"
     )
-    assert [line.split()[0] for line in checked.splitlines()] == ["ok"] * 5, checked
+    named = ["values", "bucket", "topic", "cluster", "rights", "manifests"]
+    assert [line.split()[:2] for line in checked.splitlines()] == [["ok", f"{name}:"] for name in named], checked
     assert f"namespace {NAMESPACE}" in checked
 
     values = overlay / "staging.yaml"
