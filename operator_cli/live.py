@@ -140,7 +140,8 @@ def newest_diffs(store: Store, index: str = "") -> dict[str, ObjectInfo]:
 def stopped(store: Store, live: Live, since: datetime | None, newest: ObjectInfo | None) -> BuildDiff | None:
     """How the newest build differs, if gates keep it from taking the live one's place and nobody decided since.
 
-    since: when the live commit was uploaded. newest: of the index, of `newest_diffs`. None: no build waits for anybody.
+    since: when the live commit was uploaded. newest: of the index, of `newest_diffs`. None: no build waits for anybody,
+    or the batch commits to another environment.
     """
     if live.commit is None or live.commit.hold or newest is None or since is None:
         return None
@@ -152,7 +153,8 @@ def stopped(store: Store, live: Live, since: datetime | None, newest: ObjectInfo
         found = parse_build_diff(store.read(newest.name, limit=DIFF_LIMIT).data, prefix)
     except (NameRefused, ObjectMissing, DocumentMalformed):
         return None
-    return found if found.unexpected and found.against == live.commit.index_prefix else None
+    here = found.environments is None or live.target.environment in found.environments
+    return found if here and found.unexpected and found.against == live.commit.index_prefix else None
 
 
 def receipts(store: Store, target: Target) -> Iterator[Receipt | UnreadableReceipt]:

@@ -114,7 +114,8 @@ class BuildDiff:
     swapped: have that which another item had, or another one has theirs. items: that were asked about, which are some
     of those; doubled: nothing tells them from another item now, and something did. golden: the answers to golden
     pictures. pictures: where those of the examples are, by id. tags: of either build, by name.
-    stops: the gates that it doesn't pass, of which `expected` were announced.
+    stops: the gates that it doesn't pass, of which `expected` were announced. environments: that it was to be
+    committed to, one or none; None: a batch of a release before this doesn't say.
     """
 
     prefix: IndexPrefix
@@ -134,6 +135,7 @@ class BuildDiff:
     compared: int
     doubled: int
     tags: Annotated[tuple[TagDiff, ...], _MOST]
+    environments: tuple[str, ...] | None = None
 
     @property
     def unexpected(self) -> tuple[Stop, ...]:

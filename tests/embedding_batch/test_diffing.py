@@ -92,6 +92,9 @@ def test_the_last_word_on_a_stopped_build_says_why_and_how_it_goes_live_anyway(
     assert (report["outcome"], report["against"]) == ("stopped", "indexes/shop/b1")
     assert (report["stops"][0]["gate"], report["errors"][0]["code"]) == ("categories", "change-unexpected")
     assert [stop.gate for stop in diff_of(shop).unexpected] == [Gate.CATEGORIES]
+    assert diff_of(shop).environments == ("production",)
+    shop.batch("b3", vectors=worse, method=HNSW, commits=False)
+    assert diff_of(shop, "b3").environments == ()
 
 
 def test_tags_that_are_lost_stop_a_build_for_searches_that_ask_for_them_would_fail(

@@ -283,3 +283,16 @@ def test_a_build_that_was_stopped_waits_where_what_it_would_replace_is_committed
     assert "indexpush commit clothing b3 --environment production" in said
     operator("redeploy", "clothing", "--reason", "b2 stays")
     assert "waits for a person" not in operator("status", "clothing").out
+
+
+@pytest.mark.parametrize("environments", [("staging",), ()])
+def test_a_build_that_was_stopped_waits_where_the_batch_commits_and_not_where_people_promote(
+    operator: Operator, environments: tuple[str, ...]
+) -> None:
+    b2, b3 = operator.build("b2"), operator.build("b3")
+    for name in ("staging", "production"):
+        operator.deployed(b2, target=Target(name, "clothing"))
+    upload(operator, replace(FOUND, prefix=b3, against=b2, environments=environments))
+    del operator.environ["INDEXPUSH_ENVIRONMENT"]
+    found = operator("status", "--output", "json").value["targets"]
+    assert [each["environment"] for each in found if each["stopped"]] == list(environments)

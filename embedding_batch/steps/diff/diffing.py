@@ -96,6 +96,7 @@ def _compare(run: Run, live: IndexPrefix) -> BuildDiff:
         before = read_build(run.store, live).manifest
     found = compare_builds(run.store, before, after, run.scratch)
     found = replace(found, pictures=_pictures(run, found), expected=config.gates.expected)
+    found = replace(found, environments=(config.target.environment,) if config.commits else ())
     found = replace(found, stops=judge(found, config.gates, config.limits.most_dropped))
     data = format_build_diff(found)
     parse_build_diff(data, config.prefix)
