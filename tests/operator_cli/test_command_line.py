@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import re
+import tomllib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +17,8 @@ if TYPE_CHECKING:
 
     from tests.operator_cli.conftest import Operator
 
-HANDBOOK = Path(__file__).parents[2] / "docs" / "operations.md"
+ROOT = Path(__file__).parents[2]
+HANDBOOK = ROOT / "docs" / "operations.md"
 
 
 @pytest.mark.parametrize(
@@ -134,3 +136,12 @@ def test_commits_are_signed_with_the_gcloud_account_or_user_and_host(tmp_path: P
     (tmp_path / ".config/gcloud/configurations/config_work").write_text("[core]\naccount = ada@example.org\n")
     assert default_signature({"HOME": str(tmp_path)}) == "ada@example.org"
     assert default_signature({"HOME": str(tmp_path), "CLOUDSDK_CORE_ACCOUNT": "bot@example.org"}) == "bot@example.org"
+
+
+@pytest.mark.parametrize("lock", ["operator_cli", "local_stack"])
+def test_wherever_the_command_is_installed_is_all_that_it_imports(lock: str) -> None:
+    """The demo's environment is what docs/install.md runs it from."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    needed = {re.split(r"[<>=!\[ ]", each)[0] for each in project["dependencies"]}
+    locked = re.findall(r"^([^ =]+)==", (ROOT / f"requirements/{lock}.txt").read_text(encoding="utf-8"), re.MULTILINE)
+    assert needed - set(locked) == set()
