@@ -136,6 +136,7 @@ resource "google_cloudfunctions2_function" "function" {
 
   depends_on = [
     google_project_iam_member.builder_logs,
+    google_project_iam_member.builder_source,
     google_artifact_registry_repository_iam_member.builder,
     google_storage_bucket_iam_member.builder,
     google_secret_manager_secret_iam_member.notify,
@@ -172,11 +173,25 @@ resource "google_secret_manager_secret_iam_member" "collector" {
   depends_on = [google_service_account.account]
 }
 
-# What builds the functions' images: it reads their source, writes images and logs.
+# What builds the functions' images: it reads their source, which Cloud Run functions copies into a bucket of its own first, writes
+# images and logs.
 resource "google_project_iam_member" "builder_logs" {
   project = var.project.id
   role    = "roles/logging.logWriter"
   member  = "serviceAccount:${local.accounts.builder}"
+
+  depends_on = [google_service_account.account]
+}
+
+resource "google_project_iam_member" "builder_source" {
+  project = var.project.id
+  role    = "roles/storage.objectViewer"
+  member  = "serviceAccount:${local.accounts.builder}"
+
+  condition {
+    title      = "the functions' source"
+    expression = "resource.name.startsWith(\"projects/_/buckets/gcf-v2-sources-${var.project.number}-${var.region}/\")"
+  }
 
   depends_on = [google_service_account.account]
 }
