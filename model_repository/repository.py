@@ -88,14 +88,14 @@ def read_hidden(store: Store, live: LiveFilter) -> array[int]:
 def write_filter(store: Store, target: Target, items: Iterable[str], *, by: str = "", reason: str = "") -> LiveFilter:
     """Hide exactly these items of `target`, whatever was hidden before: the data first, then what names them.
 
-    Raises what the store does, and `DocumentMalformed` before anything is written that nobody could read.
+    Data that are there are written again: what is old, and nothing names, may be about to be pruned. Raises what the
+    store does, and `DocumentMalformed` before anything is written that nobody could read.
     """
     one, data = make_filter(items, by=by, reason=reason)
     document = format_item_filter(one)
     parse_item_filter(document, target)
     decode_hidden(data, one, target.filter_data(one.sha256))
-    with suppress(GenerationConflict):  # it is named by its bytes
-        store.write(target.filter_data(one.sha256), data, if_generation_match=0)
+    store.write(target.filter_data(one.sha256), data, if_generation_match=None)
     info = store.write(target.filter_name, document, if_generation_match=None)
     return LiveFilter(target, info.generation, one)
 

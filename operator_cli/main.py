@@ -25,7 +25,7 @@ from operator_cli.commands.waiting import Verdict, wait_for_receipt
 from operator_cli.context import Context
 from operator_cli.errors import UsageRefused
 from operator_cli.live import address_or_none, commit_missing, served, shadow_missing
-from operator_cli.output import lists, people, programs
+from operator_cli.output import lists, people, programs, pruned
 from operator_cli.output.listing import Listing
 from operator_cli.signature import default_signature
 from operator_cli.webhook import Webhook, ask_all
@@ -187,7 +187,7 @@ def _check(arguments: argparse.Namespace, context: Context, store: Store, show: 
 def _prune(arguments: argparse.Namespace, context: Context, store: Store, show: _Show) -> int:
     found = prune.prune(store, context.clock, keep=arguments.keep, apply=arguments.apply, said=context.transient)
     context.clear_transient()
-    show(prune.for_programs(found), prune.for_people(found))
+    show(pruned.for_programs(found), pruned.for_people(found))
     return ExitCode.OK
 
 

@@ -1,5 +1,5 @@
 # Who may do what in the Model Repository: docs/threat-model.md in code. Everybody here reads all of it; what they may create,
-# replace or delete is below the prefixes that stand here, by a condition each.
+# replace or delete is below the prefixes that stand here, by a condition each; what follows a * is how names end.
 
 locals {
   batch = "serviceAccount:${local.accounts.batch}"
@@ -31,7 +31,7 @@ locals {
     } if name == "notify" },
     { for name, account in local.accounts : name => {
       member = "serviceAccount:${account}", create = [], replace = []
-      delete = ["indexes/", "models/", "catalogues/", "shards/", "features/", "diffs/", "reports/", "comparisons/"]
+      delete = ["indexes/", "models/", "catalogues/", "shards/", "features/", "diffs/", "reports/", "comparisons/", "filters/*.hidden"]
     } if name == "prune" },
   )
 
@@ -59,8 +59,10 @@ resource "google_storage_bucket_iam_member" "writes" {
   member   = each.value.member
 
   condition {
-    title      = each.value.prefix
-    expression = "resource.name.startsWith(\"projects/_/buckets/${var.bucket}/objects/${each.value.prefix}\")"
+    title = each.value.prefix
+    expression = join(" && ", [for part, text in split("*", each.value.prefix) :
+      part == 0 ? "resource.name.startsWith(\"projects/_/buckets/${var.bucket}/objects/${text}\")" : "resource.name.endsWith(\"${text}\")"
+    ])
   }
 
   depends_on = [google_service_account.account, google_container_cluster.search, google_project_iam_custom_role.delete]

@@ -13,9 +13,16 @@ from typing import Any
 from model_repository.bucket.store import ObjectInfo, Store
 from model_repository.clock import Clock
 from model_repository.documents.receipts.receipt import Outcome, Receipt
-from model_repository.errors import DocumentMalformed, NameRefused, ObjectMissing
+from model_repository.errors import DocumentMalformed, GenerationConflict, NameRefused, ObjectMissing
 from model_repository.names import IndexPrefix, ModelPrefix, Target, parse_generation
-from model_repository.repository import list_commits, read_build, read_shadow_comparison
+from model_repository.repository import (
+    FILTERS,
+    list_commits,
+    read_build,
+    read_last_good_filter,
+    read_live_filter,
+    read_shadow_comparison,
+)
 from operator_cli.live import RECEIPTS_READ, read_live, read_receipt_or_none, receipts
 from operator_cli.live import UnreadableReceipt as Unreadable
 from operator_cli.pruning import (
@@ -28,7 +35,6 @@ from operator_cli.pruning import (
     judge_features,
     judge_models,
     judge_records,
-    key_of,
     served_builds,
 )
 from operator_cli.reach import FEATURES, Begun, Unsaid, features_reached, runs_begun
@@ -39,7 +45,7 @@ _RECORDS = ("shards/", "catalogues/", "reports/", "diffs/")
 
 @dataclass(frozen=True, slots=True)
 class Pruned:
-    """What goes, or would go. builds, models, records, features: with the bytes of each, the last two by object.
+    """What goes, or would go, with the bytes of each: records, filters (lists of hidden items) and features by object.
 
     waiting: indexes of which nothing goes, and the commit that neither serves nor was undone. overtaken: builds that
     stay because somebody committed meanwhile. unsaid: why nothing goes of the features, or nothing more; empty: it did.
@@ -49,6 +55,7 @@ class Pruned:
     builds: dict[IndexPrefix, int]
     models: dict[ModelPrefix, int]
     records: dict[str, int]
+    filters: dict[str, int]
     features: dict[str, int]
     waiting: dict[str, str]
     overtaken: tuple[IndexPrefix, ...]
@@ -94,6 +101,7 @@ def prune(store: Store, clock: Clock, *, keep: int, apply: bool, said: Callable[
         {prefix: builds[prefix].size for prefix in sorted(gone)},
         {model: models[model].size for model in unused},
         records,
+        _filters(store, now, apply=apply, said=said),
         features,
         dict(verdict.waiting),
         tuple(overtaken),
@@ -180,6 +188,38 @@ def _comparisons(
                         yield info.name, info.size
 
 
+def _filters(store: Store, now: datetime, *, apply: bool, said: Callable[[str], None]) -> dict[str, int]:
+    """Lists of hidden items that go, with their bytes: what filters named once.
+
+    What is live or was in force last names the others; of an index where either can't be read nothing goes. Who hides
+    the same again writes it again, so that it is young, and has another generation.
+    """
+    gone: dict[str, int] = {}
+    for folder in (folder for environment in store.folders(FILTERS) for folder in store.folders(environment)):
+        lists = (info for info in store.listing(folder) if info.name.endswith(".hidden"))
+        found = [info for info in lists if now - info.updated >= YOUNG]
+        with suppress(NameRefused, DocumentMalformed):
+            named = _named(store, folder) if found else set()
+            for info in found:
+                if info.name in (_named(store, folder) if apply else named):
+                    continue
+                with suppress(GenerationConflict):
+                    if apply:
+                        store.delete(info.name, if_generation_match=info.generation)
+                        said(info.name)
+                    gone[info.name] = info.size
+    return gone
+
+
+def _named(store: Store, folder: str) -> set[str]:
+    """The lists that the filters of an index name."""
+    target, names = Target(*folder.split("/")[1:3]), set()
+    for read in (read_live_filter, read_last_good_filter):
+        with suppress(ObjectMissing):
+            names.add(read(store, target).data)
+    return names
+
+
 def _features(
     store: Store, records: Mapping[str, int], now: datetime, *, apply: bool, said: Callable[[str], None]
 ) -> tuple[dict[str, int], str]:
@@ -216,77 +256,3 @@ def _delete(store: Store, folder: str, manifest: str) -> None:
     store.delete(manifest)
     for info in store.listing(folder):
         store.delete(info.name)
-
-
-def _bytes(found: Pruned) -> dict[str, int]:
-    kinds: dict[str, Mapping[Any, int]] = {
-        "builds": found.builds, "models": found.models, "records": found.records, "features": found.features
-    }  # fmt: skip
-    return {kind: sum(sizes.values()) for kind, sizes in kinds.items()}
-
-
-def _of_keys(features: Mapping[str, int]) -> dict[str, dict[str, int]]:
-    """By what made them: a key may have hundreds of parts."""
-    found: dict[str, dict[str, int]] = defaultdict(lambda: {"parts": 0, "bytes": 0})
-    for name, size in features.items():
-        found[key_of(name)]["parts"] += 1
-        found[key_of(name)]["bytes"] += size
-    return dict(found)
-
-
-def for_programs(found: Pruned) -> dict[str, Any]:
-    """As JSON."""
-    return {
-        "applied": found.applied,
-        "builds": {str(prefix): size for prefix, size in found.builds.items()},
-        "models": {str(prefix): size for prefix, size in found.models.items()},
-        "records": len(found.records),
-        "features": _of_keys(found.features),
-        "bytes": sum(_bytes(found).values()),
-        "bytes_of": _bytes(found),
-        "waiting": found.waiting,
-        "overtaken": [str(prefix) for prefix in found.overtaken],
-        "features_wait": found.unsaid,
-    }
-
-
-def for_people(found: Pruned) -> str:
-    """As text."""
-    gone = [(str(prefix), size, "") for prefix, size in (*found.builds.items(), *found.models.items())]
-    gone += [(key, its["bytes"], f", {_count(its['parts'], 'part')}") for key, its in _of_keys(found.features).items()]
-    widest = max((len(name) for name, _, _ in gone), default=0)
-    lines = [f"{name:<{widest}}  {f'{size / 1e6:,.1f}':>9} MB{parts}" for name, size, parts in gone]
-    return "\n".join([*lines, *_beside(found)])
-
-
-def _beside(found: Pruned) -> Iterator[str]:
-    """What stays although it is old, how much goes, and how to have it go."""
-    for index, commit in found.waiting.items():
-        yield f"{index}: nothing goes, because {commit} neither serves nor was undone"
-    for prefix in found.overtaken:
-        yield f"{prefix}: stays, because somebody committed it meanwhile"
-    if found.unsaid:
-        yield f"{FEATURES}: nothing{' more' if found.features else ''} goes, because {found.unsaid}"
-    if not any((found.builds, found.models, found.records, found.features)):
-        yield "nothing goes"
-        return
-    kinds = (
-        ("build", len(found.builds)),
-        ("model", len(found.models)),
-        ("part of the features", len(found.features)),
-        ("record", len(found.records)),
-    )
-    of = _bytes(found)
-    sizes = (of["builds"], of["models"], of["features"], of["records"])
-    counted = (
-        f"{_count(number, kind)} ({size / 1e6:.1f} MB)" for (kind, number), size in zip(kinds, sizes, strict=True)
-    )
-    yield f"{'deleted' if found.applied else 'would delete'} {', '.join(counted)}"
-    if not found.applied:
-        yield "nothing was deleted; say --apply"
-
-
-def _count(number: int, what: str) -> str:
-    """With the plural of the first word, as `part of the features` has it."""
-    noun, space, rest = what.partition(" ")
-    return f"{number} {noun}{'' if number == 1 else 's'}{space}{rest}"

@@ -11,7 +11,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import cache, lru_cache, partial
@@ -21,10 +21,21 @@ from unittest.mock import patch
 from model_repository import repository
 from model_repository.bucket.store import ObjectInfo, StoredObject
 from model_repository.documents.commit import Commit
+from model_repository.documents.items.item_filter import LiveFilter, format_item_filter, make_filter
 from model_repository.documents.receipts.receipt import Outcome
 from model_repository.documents.receipts.shadow_comparison import ShadowComparison
+from model_repository.errors import GenerationConflict, ObjectMissing
 from model_repository.names import IndexPrefix, ModelPrefix, Target, parse_generation
-from model_repository.repository import read_shadow_comparison, write_commit, write_receipt, write_shadow_comparison
+from model_repository.repository import (
+    keep_last_good_filter,
+    read_last_good_filter,
+    read_live_filter,
+    read_shadow_comparison,
+    write_commit,
+    write_filter,
+    write_receipt,
+    write_shadow_comparison,
+)
 from operator_cli import live
 from operator_cli.commands import prune as command
 from operator_cli.commands.prune import prune
@@ -37,6 +48,8 @@ PRODUCTION, STAGING = Target("production", INDEX), Target("staging", INDEX)
 TARGETS: Final = (STAGING, PRODUCTION, PRODUCTION.shadow)
 OLD: Final = 8
 """Builds that stand there from the first, for three days."""
+HIDDEN: Final = 4
+"""Items, of which each was hidden in either environment, three days ago."""
 BEGINS: Final = datetime(2026, 11, 27, tzinfo=builds.NOW.tzinfo)
 PRUNES: Final = 2
 _MEANWHILE: Final = 0.1
@@ -104,7 +117,18 @@ class World(MemoryStore):
     def happen(self) -> None:
         """Let somebody do something, or a rollout go on."""
         self.events += 1
-        self.dice.choices((self._commit, self._roll, self._settle, self._upload), (6, 5, 3, 1))[0]()
+        happens = (self._commit, self._roll, self._settle, self._upload, self._hide)
+        self.dice.choices(happens, (6, 5, 3, 1, 2))[0]()
+
+    def _hide(self) -> None:
+        """Something else is hidden, or what was hidden before; or all pods have what is."""
+        target = self.dice.choice((STAGING, PRODUCTION))
+        if self.dice.random() < 0.6:
+            write_filter(self, target, [f"item-{self.dice.randrange(HIDDEN)}"])
+        elif target.filter_name in self._objects:
+            noted = self.stat(target.last_good_filter_name)
+            replacing = noted.generation if noted else 0
+            keep_last_good_filter(self, read_live_filter(self, target), replacing=replacing)
 
     def _commit(self) -> None:
         target = self.dice.choice(TARGETS)
@@ -207,8 +231,19 @@ class World(MemoryStore):
             compared = read_shadow_comparison(self, PRODUCTION.shadow, generation).shadow
             if self.is_whole(compared):
                 self.lost = self.lost or f"{name} is gone, and {compared} is there"
+        if name.endswith(".hidden"):
+            self._meanwhile(self._hide)
         super().delete(name, if_generation_match=if_generation_match)
+        if name.endswith(".hidden") and self._names(name):
+            self.lost = self.lost or f"{name} is gone, and a filter names it"
         self._meanwhile(self.happen)
+
+    def _names(self, hidden: str) -> bool:
+        """Whether a filter names the list."""
+        digest = f"sha256:{hidden.rpartition('/')[2].removesuffix('.hidden')}".encode()
+        target = Target(*hidden.split("/")[1:3])
+        filters = (target.filter_name, target.last_good_filter_name)
+        return any(digest in self._objects[name][1] for name in filters if name in self._objects)
 
     def _wanted(self, prefix: IndexPrefix) -> str:
         for target in TARGETS:
@@ -244,6 +279,9 @@ def _template() -> dict[str, tuple[ObjectInfo, bytes]]:
         builds.publish_build(store, prefix, model)
         compared = ShadowComparison(PRODUCTION.shadow, number + 1, prefix, prefix, store.written, (), 0.0)
         write_shadow_comparison(store, compared)
+    for target in (STAGING, PRODUCTION):
+        for number in range(HIDDEN):
+            write_filter(store, target, [f"item-{number}"])
     return {info.name: (info, store.read(info.name, limit=2**20).data) for info in store.listing("")}
 
 
@@ -321,6 +359,27 @@ def _what_was_undone_served() -> Any:
     return patch.object(command, "served_builds", served_builds)
 
 
+def _filters_name(named: Callable[[World, str], set[str]]) -> Any:
+    return patch.object(command, "_named", named)
+
+
+def _named_by(store: World, folder: str, read: Callable[[World, Target], LiveFilter]) -> set[str]:
+    try:
+        return {read(store, Target(*folder.split("/")[1:3])).data}
+    except ObjectMissing:
+        return set()
+
+
+def _data_are_written_once() -> Any:
+    def writing(store: World, target: Target, items: list[str]) -> None:
+        one, data = make_filter(items)
+        with suppress(GenerationConflict):
+            MemoryStore.write(store, target.filter_data(one.sha256), data, if_generation_match=0)
+        MemoryStore.write(store, target.filter_name, format_item_filter(one), if_generation_match=None)
+
+    return patch(f"{__name__}.write_filter", writing)
+
+
 def _comparisons_go_before_their_builds() -> Any:
     inner = command._comparisons
     return patch.object(command, "_comparisons", lambda store, _, verdict, now: inner(store, [], verdict, now))
@@ -342,6 +401,13 @@ FAULTS: Final[dict[str, Fault]] = {
     "one less is kept than was asked for": _one_less_is_kept,
     "a build that was undone counts as one that served": _what_was_undone_served,
     "what a shadow showed goes before its build": _comparisons_go_before_their_builds,
+    "what the live filter names isn't kept": partial(
+        _filters_name, lambda store, folder: _named_by(store, folder, read_last_good_filter)
+    ),
+    "what the filter that was in force last names isn't kept": partial(
+        _filters_name, lambda store, folder: _named_by(store, folder, read_live_filter)
+    ),
+    "what is hidden again isn't written again": _data_are_written_once,
 }  # fmt: skip
 
 

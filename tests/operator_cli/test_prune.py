@@ -10,10 +10,11 @@ from typing import Any
 
 import pytest
 
+from model_repository.documents.items.item_filter import format_item_filter
 from model_repository.documents.receipts.receipt import Outcome
 from model_repository.documents.receipts.shadow_comparison import ShadowComparison
 from model_repository.names import IndexPrefix, ModelPrefix, Target
-from model_repository.repository import write_shadow_comparison
+from model_repository.repository import keep_last_good_filter, write_filter, write_shadow_comparison
 from operator_cli.pruning import Folder, judge_models
 from tests.operator_cli import features_simulation, prune_simulation
 from tests.operator_cli.conftest import Operator
@@ -151,6 +152,71 @@ def test_how_a_shadow_compared_goes_with_the_build(later: Operator) -> None:
     assert [info.name for info in later.store.listing("comparisons/")] == [
         shadow.comparison_name(generation) for generation in (12, 14)
     ]
+
+
+# --- filters
+
+
+def hidden_in(operator: Operator) -> set[str]:
+    return {info.name for info in operator.store.listing("filters/") if info.name.endswith(".hidden")}
+
+
+def test_lists_of_hidden_items_stay_while_a_filter_that_is_live_or_was_in_force_last_names_them(
+    later: Operator,
+) -> None:
+    staging = Target("staging", "clothing")
+    first, good, live = (write_filter(later.store, later.target, [item]) for item in "abc")
+    other = write_filter(later.store, staging, ["a"])
+    keep_last_good_filter(later.store, good, replacing=0)
+    later.store.write(first.data.replace(".hidden", ".json"), b"no list", if_generation_match=0)
+    found = pruned(later)
+    assert (found["filters"], found["bytes_of"]["filters"], hidden_in(later)) == (
+        1, first.filter.size, {first.data, good.data, live.data, other.data}
+    )  # fmt: skip
+    assert "1 list of hidden items (0.0 MB)" in later("prune").out
+    assert pruned(later, "--apply")["filters"] == 1
+    assert hidden_in(later) == {good.data, live.data, other.data}
+    assert later.store.stat(first.data.replace(".hidden", ".json")) is not None
+    later.store.delete(staging.filter_name)  # nothing is hidden there any more
+    assert pruned(later, "--apply")["filters"] == 1
+    assert hidden_in(later) == {good.data, live.data}
+
+
+def test_young_lists_of_hidden_items_stay_and_those_of_an_index_whose_filter_makes_no_sense(operator: Operator) -> None:
+    old, live = (write_filter(operator.store, operator.target, [item]) for item in "ab")
+    assert pruned(operator, "--apply")["filters"] == 0
+    operator.clock.moment = datetime.now(UTC) + LATER
+    for name in (operator.target.last_good_filter_name, operator.target.filter_name):
+        operator.store.write(name, b"{", if_generation_match=None)
+        assert pruned(operator, "--apply")["filters"] == 0
+        operator.store.delete(name)
+    assert hidden_in(operator) == {old.data, live.data}
+    assert pruned(operator, "--apply")["filters"] == 2
+
+
+@pytest.mark.parametrize("when", ["it was judged", "it is deleted"])
+def test_a_list_that_is_hidden_again_meanwhile_stays(later: Operator, when: str) -> None:
+    """By who writes it again, and by who only names it again."""
+    once, _ = (write_filter(later.store, later.target, [item]) for item in "ab")
+    delete, read = later.store.delete, later.store.read
+    asked = 0
+
+    def reading(name: str, *, limit: int) -> Any:
+        nonlocal asked
+        found = read(name, limit=limit)
+        asked += name == later.target.filter_name
+        if when == "it was judged" and name == later.target.filter_name and asked == 1:
+            later.store.write(name, format_item_filter(once.filter), if_generation_match=None)
+        return found
+
+    def deleting(name: str, *, if_generation_match: int | None = None) -> None:
+        if when == "it is deleted" and name == once.data:
+            write_filter(later.store, later.target, ["a"])
+        delete(name, if_generation_match=if_generation_match)
+
+    later.store.read, later.store.delete = reading, deleting  # type: ignore[method-assign]
+    pruned(later, "--apply")
+    assert once.data in hidden_in(later)
 
 
 # --- features

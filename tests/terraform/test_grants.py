@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -80,6 +81,12 @@ def everywhere(project: str = "acme-search", bucket: str = "acme-models") -> set
         Grant(builder, READ, f"storage_bucket {bucket}-functions"),
         Grant(builder, "roles/artifactregistry.writer", "artifact_registry_repository indexpush-functions"),
         Grant(builder, "roles/logging.logWriter", f"project {project}"),
+        Grant(
+            builder,
+            READ,  # Cloud Run functions copies the source there, whoever's bucket it was in
+            f"project {project}",
+            'resource.name.startsWith("projects/_/buckets/gcf-v2-sources-123456789012-europe-west4/")',
+        ),
     }
 
 
@@ -106,6 +113,10 @@ PRODUCTION = {
     *below(who=account("prune"), role=READ),
     *below("indexes/", "models/", "catalogues/", "shards/", "features/", who=account("prune"), role=DELETE),
     *below("diffs/", "reports/", "comparisons/", who=account("prune"), role=DELETE),
+    *(
+        replace(each, condition=f'{each.condition} && resource.name.endsWith(".hidden")')  # and no filter
+        for each in below("filters/", who=account("prune"), role=DELETE)
+    ),
     Grant(account("scheduler"), INVOKE, "cloud_run_v2_job indexpush-prune"),
     *function("notify", "notices"),
     *below(who=account("notify"), role=READ),
