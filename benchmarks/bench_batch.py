@@ -1,6 +1,7 @@
 """Pictures through a model: the batch's processes against the same work with nothing around it.
 
-    python -m benchmarks.bench_batch [--device cpu|cuda|stand-in] [--photos 800] [--workers N] [--rounds 9]
+    python -m benchmarks.bench_batch [--device cpu|cuda|stand-in] [--decode cpu|gpu] [--photos 800] [--workers N]
+                                     [--rounds 9]
 
 Photos of 400 x 534 are tiled from the demo's catalogue. In rounds that alternate, these go through them, each with as
 many processes:
@@ -10,6 +11,8 @@ many processes:
     decoding   the same, and no network
     network    the same, over pictures that were decoded beforehand (cuda: one process, whole batches)
     threads    what the batch did before: one process, as many threads, one session
+    codec      --decode gpu: the device's decoder alone, whole batches (stand-in: its part on the CPU)
+    squares    the same, and resized into the network's batches
 
 Starting processes is no part of it: bare ones say when they are ready; ours are timed once they all work, over as many
 photos, to the last vector. Ratios are by round, then the median of them and their range. CPU is that of all processes
@@ -32,6 +35,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -45,6 +49,7 @@ from PIL import Image
 
 from embedding_batch.embedding import Device, embed_pictures
 from embedding_batch.embedding.batches import BATCH, BATCHES, embed_in_batches
+from embedding_batch.embedding.on_device import DeviceDecoder, embed_decoded_there
 from embedding_batch.embedding.processes import TASKS_A_WORKER
 from embedding_batch.steps.publish.models import LocalModel, local_model
 from image_embedder import Embedder, preprocess
@@ -70,7 +75,12 @@ class StandIn(Embedder):
     def embed(self, batch: NDArray[Any]) -> NDArray[np.float32]:
         """Wait as one does for a device."""
         time.sleep(_H100_SECONDS)
-        return np.zeros((len(batch), 1280), np.float32)
+        return np.ones((len(batch), 1280), np.float32)
+
+    def embed_there(self, batch: Any, count: int) -> NDArray[np.float32]:  # noqa: ANN401 - onnxruntime's
+        """Likewise."""
+        del batch
+        return self.embed(np.empty(count))
 
 
 @dataclass
@@ -86,21 +96,28 @@ def main() -> None:
     """Print a table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", choices=("cpu", "cuda", "stand-in"), default="cpu")
+    parser.add_argument("--decode", choices=("cpu", "gpu"), default="cpu")
     parser.add_argument("--photos", type=int, default=800)
     parser.add_argument("--workers", type=int, default=processors())
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--model", default="efficientnet-lite0")
     options = parser.parse_args()
+    if options.decode == "gpu" and options.device == "cpu":
+        parser.error("--decode gpu: needs --device cuda, or stand-in")
     photos = list(_photos(options.photos))
     with tempfile.TemporaryDirectory(prefix="bench-batch-") as folder:
         model = local_model(options.model, Path(folder))
-        contestants = _contestants(options.device, photos, model, Path(folder) / "photos", options.workers)
+        folder_of_photos = Path(folder) / "photos"
+        if options.decode == "gpu":
+            contestants = _decoded_there(options.device, photos, model, options.workers)
+        else:
+            contestants = _contestants(options.device, photos, model, folder_of_photos, options.workers)
         for _ in range(options.rounds):
             for contestant in contestants:
                 contestant.seconds.append(contestant.run())
     size = statistics.mean(map(len, photos)) / 1000
     print(f"{len(photos)} photos of {_PHOTO[0]} x {_PHOTO[1]}, {size:.0f} kB each; {options.workers} workers;", end=" ")
-    print(f"{options.rounds} rounds; {options.model} on {options.device}\n")
+    print(f"{options.rounds} rounds; {options.model} on {options.device}; decoded on {options.decode}\n")
     print("| | photos/s | CPU ms a photo | ours, of its photos/s | ours, of its photos/CPU s |")
     print("|---|---|---|---|---|")
     for one in contestants:
@@ -143,6 +160,25 @@ def _contestants(device: str, photos: list[bytes], model: LocalModel, folder: Pa
     network = Contestant("network", bare("network"))
     threads = Contestant("threads", lambda: _timed(lambda: _threads(model, photos, workers)))
     return [Contestant("ours", ours), Contestant("bare", bare("embed")), decoding, network, threads]
+
+
+def _decoded_there(device: str, photos: list[bytes], model: LocalModel, workers: int) -> list[Contestant]:
+    there = Device.CUDA if device == "cuda" else Device.CPU
+    embedder = StandIn() if device == "stand-in" else Embedder(model.path, threads=1, device=there)
+    decoder = DeviceDecoder(model.takes, there, threads=workers)
+    memory, _ = decoder.decode(photos[:BATCH])
+    embedder.embed_there(memory, BATCH)
+
+    def ours() -> Seconds:
+        source = islice(enumerate(cycle(photos)), len(photos))
+        found = embed_decoded_there(source, model.takes, embedder, decoder, workers=workers)
+        return _timed(lambda: deque(found, maxlen=0))
+
+    batches = [photos[start : start + BATCH] for start in range(0, len(photos), BATCH)]
+    codec = Contestant("codec", lambda: _timed(lambda: deque(map(decoder.images, batches), maxlen=0)))
+    squares = Contestant("squares", lambda: _timed(lambda: deque(map(decoder.decode, batches), maxlen=0)))
+    network = Contestant("network", lambda: _timed(lambda: [embedder.embed_there(memory, BATCH) for _ in batches]))
+    return [Contestant("ours", ours), codec, squares, network]
 
 
 def _steady(results: Iterable[tuple[int, NDArray[np.float32] | str]], warm: int) -> Seconds:

@@ -24,6 +24,7 @@ Model = str | ModelPrefix
 
 DEVICES = ("cpu", "cuda")
 """By the names of `image_embedder.Device`, which costs more than a command line may."""
+DECODES = ("cpu", "gpu")
 FRESH_SECONDS = 24 * 3600.0
 SHARD_PICTURES = 4096
 """What a step that is killed loses at most."""
@@ -46,7 +47,7 @@ class Config:
     model: what embeds; method: how vectors are indexed; models, methods: of the categories that have one of their own.
     detector: what finds the thing of an item's category in its picture; regions: the category of each class of it that
         has one; least_score: of a region. None: all of a picture is embedded.
-    workers: cores to use. device: what embeds.
+    workers: cores to use. device: what embeds; decode: what decodes plain JPEGs.
     fresh_seconds: how long a picture elsewhere that has no version counts as unchanged.
     shard_pictures: most of a shard. part_items: most of a partition; a category with more has several. exact_items:
         most of a category that is searched exactly, in files that it shares with others; 0: none is.
@@ -75,6 +76,7 @@ class Config:
     methods: Mapping[str, Method] = field(default_factory=dict)
     workers: int = 1
     device: str = DEVICES[0]
+    decode: str = DECODES[0]
     politeness: Politeness = DEFAULT_POLITENESS
     fresh_seconds: float = FRESH_SECONDS
     shard_pictures: int = SHARD_PICTURES

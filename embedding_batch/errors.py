@@ -27,6 +27,10 @@ class ModelUnsound(PermanentError, code="model-unsound"):
     """Somebody's own model can't be loaded, or doesn't take what is said of it."""
 
 
+class DecodeDiffers(PermanentError, code="decode-differs"):
+    """What a device decodes gives other embeddings than what the search server decodes."""
+
+
 class TooManyBroken(PermanentError, code="too-many-broken"):
     """More pictures can't be read than a careful shop would drop in silence."""
 

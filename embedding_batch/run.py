@@ -10,11 +10,12 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from embedding_batch.config import Config, Model
+from embedding_batch.config import DECODES, Config, Model
 from embedding_batch.events import Listener, Progress, StepEnded
 from embedding_batch.state.folder import RunFolder
 from model_repository.bucket.store import Store
 from model_repository.documents.index_manifest import ModelReference
+from model_repository.documents.model_manifest import BY_PILLOW
 
 if TYPE_CHECKING:
     from embedding_batch.state.features import FeatureStore
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 
 PRECISION = "fp32"
 """Of the network's numbers, on every device."""
+
+BY_NVJPEG = "nvjpeg"
 
 OpenBucket = Callable[[str], Store]
 """By the bucket's name."""
@@ -61,6 +64,11 @@ class Run:
         seconds = time.perf_counter() - started
         self.seconds[step] = self.seconds.get(step, 0.0) + seconds
         self.listener(StepEnded(step, seconds, "; ".join(details)))
+
+    @property
+    def decode(self) -> str:
+        """What decodes plain JPEGs, as documents name it."""
+        return BY_PILLOW if self.config.decode == DECODES[0] else BY_NVJPEG
 
     def bucket(self, name: str) -> Store:
         """A bucket by its name, which may be the model repository."""
@@ -104,6 +112,8 @@ class Run:
         from embedding_batch.state.features import FeatureStore  # noqa: PLC0415 - likewise
 
         key = f"{model.features_key}-{self.config.device}-{PRECISION}"
+        if self.decode != BY_PILLOW:
+            key += f"-{self.decode}"
         if classes and (detector := self.detector()) is not None:
             key += f"-cut-{detector.features_key(classes)}"
         if key not in self._features:

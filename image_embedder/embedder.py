@@ -36,13 +36,15 @@ _PROVIDERS: dict[Device, tuple[str, dict[str, str]]] = {
     Device.CUDA: ("CUDAExecutionProvider", {"cudnn_conv_algo_search": "HEURISTIC", "use_tf32": "0"}),
 }
 
+_NUMBERS = {"tensor(float)": np.float32, "tensor(uint8)": np.uint8}
+
 
 class InputRefused(Exception):
     """A model takes, or gives, something else than is said of it."""
 
 
-def open_session(path: Path, *, threads: int, device: Device = Device.CPU) -> onnxruntime.InferenceSession:
-    """Open an ONNX file. threads: cores that one call may use.
+def open_session(model: Path | bytes, *, threads: int, device: Device = Device.CPU) -> onnxruntime.InferenceSession:
+    """Open an ONNX file, or what is in one. threads: cores that one call may use.
 
     Raises Misconfigured where the device can't be had: no other is taken in its place. Raises whatever onnxruntime does
     for a file that it can't load; its exceptions have no common base.
@@ -60,7 +62,8 @@ def open_session(path: Path, *, threads: int, device: Device = Device.CPU) -> on
     options.inter_op_num_threads = 1
     # Threads that spin while they wait take the cores from whoever else is on the machine.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    session = onnxruntime.InferenceSession(str(path), options, providers=[provider])
+    source = model if isinstance(model, bytes) else str(model)
+    session = onnxruntime.InferenceSession(source, options, providers=[provider])
     # onnxruntime goes on with the CPU where it can't load CUDA's libraries, and says so only in its own log.
     if provider[0] not in session.get_providers():
         raise Misconfigured(
@@ -95,7 +98,18 @@ class Embedder:
 
     def embed(self, batch: NDArray[Any]) -> NDArray[np.float32]:
         """Return the embeddings, float32[N,D], of N preprocessed pictures."""
-        embeddings: NDArray[np.float32] = self._session.run([self._output], {self._input: batch})[0]
+        return self._of_length_1(self._session.run([self._output], {self._input: batch})[0])
+
+    def embed_there(self, batch: onnxruntime.OrtValue, count: int) -> NDArray[np.float32]:
+        """Return the embeddings, float32[count,D], of the first preprocessed pictures in the device's memory."""
+        bound = self._session.io_binding()
+        kind = _NUMBERS[batch.data_type()]
+        bound.bind_input(self._input, self.device.value, 0, kind, [count, *batch.shape()[1:]], batch.data_ptr())
+        bound.bind_output(self._output)
+        self._session.run_with_iobinding(bound)
+        return self._of_length_1(bound.copy_outputs_to_cpu()[0])
+
+    def _of_length_1(self, embeddings: NDArray[np.float32]) -> NDArray[np.float32]:
         if not self._normalised:
             embeddings = embeddings / np.maximum(np.linalg.norm(embeddings, axis=1, keepdims=True), _LEAST_LENGTH)
         return embeddings

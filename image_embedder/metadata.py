@@ -18,6 +18,10 @@ _ADOBE: Final = 0xEE
 """Of all application segments the one that says what the colours are."""
 _APPLICATION: Final = range(0xE0, 0xF0)
 _COMMENT: Final = 0xFE
+_BASELINE: Final = (0xC0, 0xC1)
+_FRAME: Final = struct.Struct(">BHHB")
+_HARMLESS: Final = frozenset({0xC4, 0xDB, 0xDD, 0xE0, 0xE2, _COMMENT})
+"""Huffman's and quantisation's tables, the restart interval, JFIF, ICC profiles."""
 
 
 def without_metadata(data: bytes) -> bytes | None:
@@ -43,6 +47,26 @@ def jpeg_scans(data: bytes) -> int:
     start = next((start for marker, start, _ in _jpeg_segments(data) if marker == _START_OF_SCAN), 0)
     end = data.find(_END, start)  # behind it may be more pictures, and films
     return data.count(bytes((0xFF, _START_OF_SCAN)), start, None if end < 0 else end)
+
+
+def plain_jpeg_size(data: bytes) -> tuple[int, int] | None:
+    """Return width and height of a JPEG that any decoder reads alike, else None.
+
+    Baseline, in 8 bits, grey or YCbCr, and with nothing before its pixels but JFIF's own segment, a profile, comments
+    and tables: no EXIF data that may turn it, no Adobe segment that may say that its colours are others.
+    """
+    if not data.startswith(_JPEG):
+        return None
+    size = None
+    for marker, start, end in _jpeg_segments(data):
+        if marker in _BASELINE:
+            depth, height, width, components = _FRAME.unpack_from(data.ljust(start + 10), start + 4)
+            size = (width, height) if depth == 8 and components in (1, 3) else None  # noqa: PLR2004
+        elif marker == _START_OF_SCAN:
+            return size if size is not None and 0 not in size else None
+        elif not (marker in _HARMLESS and end <= len(data)):
+            return None
+    return None
 
 
 def webp_size(data: bytes) -> tuple[int, int] | None:

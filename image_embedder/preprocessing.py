@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image
 
 from image_embedder.decoding import decode
 from model_repository.documents.model_manifest import Layout, ModelInput, PixelType, Resize
@@ -31,7 +32,7 @@ def preprocess(data: bytes, wanted: ModelInput) -> Pixels:
 
 def preprocess_decoded(upright: Image.Image, wanted: ModelInput) -> Pixels:
     """Return a picture that is decoded already, or a part of one, as `preprocess` does."""
-    pixels = np.asarray(_SQUARES[wanted.resize](upright, wanted.size))
+    pixels = np.asarray(_square(upright, wanted.resize, wanted.size))
     if wanted.layout is Layout.NCHW:
         pixels = pixels.transpose(2, 0, 1)
     if wanted.dtype is PixelType.UINT8:
@@ -50,37 +51,46 @@ def preprocessed_shape(wanted: ModelInput) -> tuple[int, int, int]:
     return (3, edge, edge) if wanted.layout is Layout.NCHW else (edge, edge, 3)
 
 
-def _area(picture: Image.Image, size: int) -> Image.Image:
-    """Resize to a square whose edge stands for the geometric mean of width and height.
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """How a picture becomes a square: the box of it that is resized, to which size, and where that is laid on white.
 
-    So of a photo that isn't square as much is cut off along as white is added across. Measured on photos simulated from
-    770 products (3:4 to 16:9 with the product anywhere, and cut tightly around it; on white and on colours): it finds
-    the product again first in 96.5 % of the photos, the middle square alone in 95.2 %, padding alone in 94.5 %,
-    squashing in 94.5 %. Of a square picture nothing is lost by any of them.
+    box: left, top, right, bottom, in the picture's pixels, with parts of them. size, corner: in the square's.
     """
-    edge = math.sqrt(picture.width * picture.height)
-    kept = min(picture.width, edge), min(picture.height, edge)
-    left, top = (picture.width - kept[0]) / 2, (picture.height - kept[1]) / 2
-    box = (left, top, left + kept[0], top + kept[1])
-    width, height = (max(1, round(size * side / edge)) for side in kept)
-    resized = picture.resize((width, height), Image.Resampling.BICUBIC, box=box, reducing_gap=3.0)
-    if resized.size == (size, size):
+
+    box: tuple[float, float, float, float]
+    size: tuple[int, int]
+    corner: tuple[int, int]
+
+
+def placement(width: int, height: int, resize: Resize, edge: int) -> Placement:
+    """Return how a picture of so many pixels becomes a square of edge x edge.
+
+    Resize.AREA: the square's edge stands for the geometric mean of width and height. So of a photo that isn't square as
+    much is cut off along as white is added across. Measured on photos simulated from 770 products (3:4 to 16:9 with the
+    product anywhere, and cut tightly around it; on white and on colours): it finds the product again first in 96.5 % of
+    the photos, the middle square alone in 95.2 %, padding alone in 94.5 %, squashing in 94.5 %. Of a square picture
+    nothing is lost by any of them.
+    """
+    if resize is Resize.SQUARE:
+        return Placement((0, 0, width, height), (edge, edge), (0, 0))
+    of_edge = {Resize.AREA: math.sqrt(width * height), Resize.CROP: min(width, height), Resize.PAD: max(width, height)}
+    across = min(width, of_edge[resize]), min(height, of_edge[resize])
+    left, top = (width - across[0]) / 2, (height - across[1]) / 2
+    size = max(1, round(edge * across[0] / of_edge[resize])), max(1, round(edge * across[1] / of_edge[resize]))
+    whole = round if resize is Resize.PAD else math.floor  # as Pillow's own `ImageOps.pad` does
+    corner = whole((edge - size[0]) / 2), whole((edge - size[1]) / 2)
+    return Placement((left, top, left + across[0], top + across[1]), size, corner)
+
+
+_REDUCING_GAPS: Final = {Resize.AREA: 3.0, Resize.SQUARE: 3.0, Resize.CROP: None, Resize.PAD: None}
+
+
+def _square(picture: Image.Image, resize: Resize, edge: int) -> Image.Image:
+    placed = placement(*picture.size, resize, edge)
+    resized = picture.resize(placed.size, Image.Resampling.BICUBIC, box=placed.box, reducing_gap=_REDUCING_GAPS[resize])
+    if resized.size == (edge, edge):
         return resized
-    square = Image.new("RGB", (size, size), "white")
-    square.paste(resized, ((size - width) // 2, (size - height) // 2))
+    square = Image.new("RGB", (edge, edge), "white")
+    square.paste(resized, placed.corner)
     return square
-
-
-def _squeezed(picture: Image.Image, size: int) -> Image.Image:
-    return picture.resize((size, size), Image.Resampling.BICUBIC, reducing_gap=3.0)
-
-
-def _cropped(picture: Image.Image, size: int) -> Image.Image:
-    return ImageOps.fit(picture, (size, size), Image.Resampling.BICUBIC)
-
-
-def _padded(picture: Image.Image, size: int) -> Image.Image:
-    return ImageOps.pad(picture, (size, size), Image.Resampling.BICUBIC, color="white")
-
-
-_SQUARES = {Resize.AREA: _area, Resize.SQUARE: _squeezed, Resize.CROP: _cropped, Resize.PAD: _padded}

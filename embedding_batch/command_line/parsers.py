@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from embedding_batch.config import (
+    DECODES,
     DEFAULT_POLITENESS,
     DEVICES,
     EXACT_ITEMS,
@@ -128,6 +129,12 @@ def _add_pictures(parser: Parser) -> None:
     )
     add("--least-score", type=share, default=LEAST_SCORE, help="of a region (%(default)s)")
     add("--device", choices=DEVICES, default=DEVICES[0], help="what embeds (%(default)s)")
+    add(
+        "--decode",
+        choices=DECODES,
+        default=DECODES[0],
+        help="what decodes JPEGs; gpu: --device cuda does (%(default)s)",
+    )
     add(
         "--fresh",
         type=hours,

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from embedding_batch.command_line.parsers import EVERYTHING, GATE_OPTIONS, OTHER_WORDS, WORDS, run_parser, step_parser
-from embedding_batch.config import DEFAULT_MODEL, DEFAULT_POLITENESS, Config, read_model
+from embedding_batch.config import DECODES, DEFAULT_MODEL, DEFAULT_POLITENESS, DEVICES, Config, read_model
 from embedding_batch.method import Method
 from embedding_batch.pictures.politeness import Politeness
 from embedding_batch.steps.diff.gates import DEFAULT_GATES, Gates
@@ -139,6 +139,7 @@ def _config(options: argparse.Namespace, environment: Mapping[str, str]) -> Conf
             models=models,
             **_detector(options),
             device=options.device,
+            decode=_decode(options),
             politeness=_politeness(options),
             fresh_seconds=options.fresh * 3600,
             shard_pictures=options.shard_pictures,
@@ -178,6 +179,15 @@ def _detector(options: argparse.Namespace) -> dict[str, Any]:
     if not regions:
         raise Misconfigured("--detector: name the category of at least one of its classes: --region CLASS=CATEGORY")
     return {"detector": prefix, "regions": regions, "least_score": options.least_score}
+
+
+def _decode(options: argparse.Namespace) -> str:
+    decode = getattr(options, "decode", DECODES[0])  # the plan of a run that an earlier release began has none
+    if decode != DECODES[0] and options.device == DEVICES[0]:
+        raise Misconfigured("--decode gpu: needs --device cuda, which embeds what it has decoded")
+    if decode != DECODES[0] and options.detector:
+        raise Misconfigured("--decode gpu: a detector looks at pictures on the CPU; leave out --decode, or --detector")
+    return decode
 
 
 def _politeness(options: argparse.Namespace) -> Politeness:

@@ -1,7 +1,7 @@
 """Pictures through a model on all cores: by processes, on the CPU or on a CUDA device.
 
 `embed_pictures` is the door. `processes.py` runs any work in processes of which each may die; `worker.py` is what such
-a process runs; `single.py` and `batches.py` are the two ways to a vector.
+a process runs; `single.py` and `batches.py` are the two ways to a vector. `on_device.py` has the device decode, too.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ def embed_pictures(
     *,
     workers: int,
     device: Device = Device.CPU,
+    decodes: bool = False,
     cutting: Cutting | None = None,
 ) -> Iterator[tuple[K, NDArray[np.float32] | str]]:
     """Return for each picture, in any order, its key with its embedding, float32[D], or why it has none.
@@ -39,6 +40,8 @@ def embed_pictures(
     started as the pictures become more. Each has 75 MB of its own with EfficientNet-Lite0, 36 MB where it only decodes;
     for a device all share 384 pictures as the model takes them; see docs/benchmarks/batch.md.
 
+    decodes: whether the device decodes plain JPEGs, too (see `on_device`); of those up to 256 more are under way, and
+    their vectors come last.
     cutting: what is embedded of a picture, found by the workers on the CPU; None: all of it.
 
     On the CPU a picture is alone in its network call, so its vector doesn't depend on its neighbours. On a device it is
@@ -53,4 +56,9 @@ def embed_pictures(
     if device is Device.CPU:
         return embed_one_by_one(pictures, model, workers=workers, cutting=cutting)
     embedder = Embedder(model.path, threads=1, normalised=model.normalised, device=device)
-    return embed_in_batches(pictures, model.takes, embedder, workers=workers, cutting=cutting)
+    if not decodes:
+        return embed_in_batches(pictures, model.takes, embedder, workers=workers, cutting=cutting)
+    from embedding_batch.embedding.on_device import DeviceDecoder, embed_decoded_there  # noqa: PLC0415 - it has nvimgcodec
+
+    decoder = DeviceDecoder(model.takes, device, threads=workers)
+    return embed_decoded_there(pictures, model.takes, embedder, decoder, workers=workers)

@@ -8,6 +8,7 @@ from typing import Any, Final
 
 import pyarrow as pa
 
+from embedding_batch.config import DECODES
 from embedding_batch.run import Run
 from embedding_batch.state.folder import RunFolder
 from embedding_batch.steps.committing import Serving
@@ -29,6 +30,8 @@ def made_of(options: Mapping[str, Any], models: Iterable[Mapping[str, Any]], ite
     items: those that are indexed, by id. Two names that differ may still be of one build, and never the other way.
     """
     how = {"models": list(models)} | {name: options.get(name) for name in _OPTIONS}
+    if (decode := options.get("decode", DECODES[0])) != DECODES[0]:  # an earlier release's runs have no word of it
+        how["decode"] = decode
     digest = hashlib.sha256(format_document(how))
     category = items["category"].cast(pa.string())  # a dictionary's order is of no account
     plain = items.set_column(items.schema.get_field_index("category"), "category", category).combine_chunks()

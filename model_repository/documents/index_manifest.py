@@ -12,6 +12,7 @@ from typing import Annotated, Any
 
 from model_repository.digests import check_sha256
 from model_repository.documents.files import File, check_used, format_files, parse_files
+from model_repository.documents.model_manifest import BY_PILLOW, ON_CPU
 from model_repository.fields import Fields, format_document, format_moment, parse_document
 from model_repository.names import IndexPrefix, ModelPrefix, check_file, check_label, check_name
 from model_repository.records import Bound, Share, read, written
@@ -63,12 +64,15 @@ class ModelReference:
 
     digest: sha256 of the bytes of model.json. dimensions: of what it makes, as model.json says.
     files: every object of the model's folder, model.json included.
+    device, decode: what made the items' vectors: ``cpu`` or ``cuda``; ``pillow``, or ``nvjpeg`` where that decoded.
     """
 
     prefix: ModelPrefix
     digest: Digest
     dimensions: Dimensions
     files: tuple[File, ...]
+    device: Annotated[str, Bound(longest=40)] = ON_CPU
+    decode: Annotated[str, Bound(longest=40)] = BY_PILLOW
 
 
 @dataclass(frozen=True, slots=True)
@@ -378,15 +382,7 @@ def format_index_manifest(manifest: IndexManifest) -> bytes:
             "index": manifest.prefix.index,
             "build": manifest.prefix.build,
             "created": format_moment(manifest.created),
-            "models": [
-                {
-                    "prefix": str(model.prefix),
-                    "digest": model.digest,
-                    "dimensions": model.dimensions,
-                    "files": format_files(model.files),
-                }
-                for model in manifest.models
-            ],
+            "models": [written(model, "files") | {"files": format_files(model.files)} for model in manifest.models],
             **detector,
             "partitions": [written(partition) for partition in manifest.partitions],
             "lookup": manifest.lookup,
@@ -399,10 +395,5 @@ def format_index_manifest(manifest: IndexManifest) -> bytes:
 
 def format_detector(detector: DetectorReference) -> dict[str, Any]:
     """Write what an index.json says of its detector."""
-    return {
-        "prefix": str(detector.prefix),
-        "digest": detector.digest,
-        "files": format_files(detector.files),
-        "categories": dict(sorted(detector.categories.items())),
-        "least_score": detector.least_score,
-    }
+    its = {"files": format_files(detector.files), "categories": dict(sorted(detector.categories.items()))}
+    return written(detector, *its) | its

@@ -25,6 +25,8 @@ DETECTOR = "detector"
 _KINDS = (EMBEDDER, DETECTOR)
 _CHANNELS = 3
 _LARGEST_NUMBER = 1e6
+ON_CPU, BY_PILLOW = "cpu", "pillow"
+"""What makes golden images' embeddings, as every server does."""
 LEAST_COSINE = 0.999
 """Between a golden image's embedding and the recorded one, where nothing else is said: machines round differently."""
 
@@ -97,6 +99,7 @@ class ModelManifest:
     dimensions: length of an embedding. normalised: whether the model itself makes them of length 1; else whoever runs
         it does.
     least_cosine: between a golden image's embedding and the recorded one, for the two to be the same.
+    device, decode: what made the recorded ones.
     files: every file of the folder but model.json itself.
     """
 
@@ -110,6 +113,8 @@ class ModelManifest:
     files: tuple[File, ...]
     normalised: bool = True
     least_cosine: float = LEAST_COSINE
+    device: str = ON_CPU
+    decode: str = BY_PILLOW
 
 
 def parse_model_manifest(data: bytes, prefix: ModelPrefix) -> ModelManifest:
@@ -127,6 +132,8 @@ def parse_model_manifest(data: bytes, prefix: ModelPrefix) -> ModelManifest:
         least_cosine=least_cosine,
         golden_images=tuple(_parse_golden(fields)),
         files=parse_files(fields),
+        device=fields.text("device", longest=40, default=ON_CPU),
+        decode=fields.text("decode", longest=40, default=BY_PILLOW),
     )
     used = [name for golden in manifest.golden_images for name in (golden.image, golden.embedding)]
     close_model_document(fields, manifest.runtime, manifest.files, [manifest.file, *used])
@@ -226,6 +233,8 @@ def format_model_manifest(manifest: ModelManifest) -> bytes:
             "input": asdict(manifest.input),
             "output": {"dimensions": manifest.dimensions, "normalised": manifest.normalised},
             "least_cosine": manifest.least_cosine,
+            "device": manifest.device,
+            "decode": manifest.decode,
             "golden_images": [asdict(golden) for golden in manifest.golden_images],
             "files": format_files(manifest.files),
         }

@@ -105,7 +105,7 @@ def _publish_models(run: Run, models: Sequence[Mapping[str, Any]]) -> list[Model
         references.append(reference)
     for place, local, one in new:  # every document was read before the first upload
         references[place] = publish_model(run.store, local, one)
-    return references
+    return [replace(reference, device=run.config.device, decode=run.decode) for reference in references]
 
 
 def _golden(run: Run, categories: Sequence[str]) -> list[bytes]:
