@@ -89,16 +89,19 @@ class DeviceDecoder:
         self._batches.rotate()
         batch, row, there = self._batches[0], 0, []
         images = self.images(list(pictures))
+        used = []  # memory that is let go of may be given to the next picture before the device is done with it
         self._binding.synchronize_inputs()  # the codec has a stream of its own
         for image in images:
             there.append(image is not None)
             if image is not None:
-                self._resize(image, batch.data_ptr() + row * int(np.prod(self._shape)) * self._type.itemsize)
+                address = batch.data_ptr() + row * int(np.prod(self._shape)) * self._type.itemsize
+                used.append(self._resize(image, address))
                 row += 1
         self._binding.synchronize_outputs()
         return batch, there
 
-    def _resize(self, image: Any, address: int) -> None:  # noqa: ANN401 - nvimgcodec's
+    def _resize(self, image: Any, address: int) -> tuple[Any, Any]:  # noqa: ANN401 - nvimgcodec's
+        """Begin it; returns the weights, which the device still reads."""
         height, width, _ = image.shape
         placed = placement(width, height, self._takes.resize, self._takes.size)
         left, top, right, bottom = placed.box
@@ -111,6 +114,7 @@ class DeviceDecoder:
         bound.bind_ortvalue_input("down", down)
         bound.bind_output("pixels", self._device.value, 0, self._type, (1, *self._shape), address)
         self._graph.run_with_iobinding(bound, self._options)
+        return across, down
 
     def _weights(self, side: int, start: float, end: float, size: int, corner: int) -> Any:  # noqa: ANN401 - OrtValue
         weights = np.zeros((self._takes.size, side), np.float32)
