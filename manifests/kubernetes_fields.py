@@ -15,7 +15,7 @@ from model_repository.fields import REQUIRED, Fields
 DNS_LABEL = re.compile(r"[a-z0-9](?:[-a-z0-9]{0,61}[a-z0-9])?", re.ASCII)
 DNS_NAME = re.compile(r"[a-z0-9](?:[-a-z0-9.]{0,251}[a-z0-9])?", re.ASCII)
 IMAGE = re.compile(r"[a-z0-9][A-Za-z0-9._/:@-]{0,499}", re.ASCII)
-CPU = re.compile(r"[1-9][0-9]{0,3}|[1-9][0-9]{0,5}m", re.ASCII)
+_CPU = re.compile(r"[1-9][0-9]{0,3}|[1-9][0-9]{0,5}m", re.ASCII)
 _ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
 _LABEL_KEY = re.compile(r"(?:[a-z0-9](?:[-a-z0-9.]{0,251}[a-z0-9])?/)?[A-Za-z0-9](?:[-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?")
 _LABEL_VALUE = re.compile(r"(?:[A-Za-z0-9](?:[-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?)?", re.ASCII)
@@ -47,6 +47,13 @@ class KubernetesFields(Fields):
     def matching_or_none(self, field: str, form: re.Pattern[str]) -> str | None:
         """Read a string of that form that may be absent."""
         return self.matching(field, form) if self.has(field) else None
+
+    def cpu(self, field: str, *, default: str = REQUIRED) -> str:
+        """Read a quantity of cores."""
+        cores = self.text(field, default=default)
+        if not _CPU.fullmatch(cores):
+            self.refuse(f"{cores[:80]!r} is no number of cores; use '4' or '500m'", field)
+        return cores
 
     def one_of(self, field: str, *choices: str) -> str:
         """Read one of `choices`; the first is the default."""
@@ -103,13 +110,23 @@ class KubernetesFields(Fields):
 
     def variables(self, variables: Mapping[str, str], set_by_template: AbstractSet[str]) -> Mapping[str, str]:
         """Read `env`, variables of containers, and `pass_env`, the names of those to be taken from `variables`."""
-        env, passed = self.strings("env", default={}), self.texts("pass_env", most=50, default=())
+        env, passed = self.env(), self.texts("pass_env", most=50, default=())
         for name in (*env, *passed):
-            if not _ENV_NAME.fullmatch(name):
-                self.refuse(f"{name[:80]!r} can't name a variable", "env")
+            self._check_variable(name)
             if name in set_by_template:
                 self.refuse(f"{name} is set by the template", "env")
         return {**{name: variables[name] for name in passed if name in variables}, **env}
+
+    def env(self) -> Mapping[str, str]:
+        """Read `env`, variables of containers."""
+        env = self.strings("env", default={})
+        for name in env:
+            self._check_variable(name)
+        return env
+
+    def _check_variable(self, name: str) -> None:
+        if not _ENV_NAME.fullmatch(name):
+            self.refuse(f"{name[:80]!r} can't name a variable", "env")
 
 
 def read_fields(text: str, name: str) -> KubernetesFields:

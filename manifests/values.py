@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from manifests.canary import Canary, parse_canary
-from manifests.kubernetes_fields import CPU, DNS_LABEL, DNS_NAME, IMAGE, KubernetesFields, read_fields, read_file
+from manifests.kubernetes_fields import DNS_LABEL, DNS_NAME, IMAGE, KubernetesFields, read_fields, read_file
 from manifests.pod_patch import PodPatch, parse_pod_patch
 from model_repository.documents.receipts.address import parse_url_of_indexes
 from model_repository.errors import Misconfigured
@@ -105,8 +105,8 @@ def parse_values(text: str, name: str, environment: str, variables: Mapping[str,
     fields = read_fields(text, name)
     if "replicas" not in fields.named:
         fields.refuse("field 'replicas' is missing; a number, or null if an autoscaler owns them")
-    cpu = fields.matching("cpu", CPU, default="250m")
-    cpu_limit = fields.matching_or_none("cpu_limit", CPU)
+    cpu = fields.cpu("cpu", default="250m")
+    cpu_limit = fields.cpu("cpu_limit") if fields.has("cpu_limit") else None
     values = Values(
         environment=environment,
         namespace=fields.matching("namespace", DNS_LABEL),
@@ -118,8 +118,8 @@ def parse_values(text: str, name: str, environment: str, variables: Mapping[str,
         revision_history_limit=fields.whole("revision_history_limit", least=1, most=50, default=5),
         cpu=cpu,
         cpu_limit=cpu_limit,
-        pull_cpu=fields.matching("pull_cpu", CPU, default="250m"),
-        pull_cpu_limit=fields.matching_or_none("pull_cpu_limit", CPU),
+        pull_cpu=fields.cpu("pull_cpu", default="250m"),
+        pull_cpu_limit=fields.cpu("pull_cpu_limit") if fields.has("pull_cpu_limit") else None,
         workers=fields.whole("workers", least=1, most=_MOST_WORKERS, default=_cpus(cpu_limit or cpu)),
         pre_stop_seconds=fields.whole("pre_stop_seconds", least=1, most=120, default=5),
         drain_seconds=fields.whole("drain_seconds", most=600, default=5),

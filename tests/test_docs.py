@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from embedding_batch.kubeflow.values import STEPS
+from manifests.argo.values import STEPS
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = sorted(

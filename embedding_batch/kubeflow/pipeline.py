@@ -24,11 +24,10 @@ from kfp import compiler, components, dsl
 
 from embedding_batch.kubeflow.container import REFUSED
 from embedding_batch.kubeflow.values import PipelineValues
+from manifests.argo.values import EACH
 from model_repository.errors import Misconfigured
 from model_repository.names import Target
 
-EACH: Final = {"fetch": "shard", "embed": "shard", "build": "part"}
-"""Of what a step has a task each; other steps have one."""
 COUNTED: Final = {"list": "shards", "collect": "parts"}
 """Steps that say how many there are of what."""
 OUTCOME: Final = "Output"

@@ -5,35 +5,18 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
-
-import yaml
+from typing import Final
 
 from embedding_batch.kubeflow.cron import with_seconds
-from model_repository.errors import DocumentMalformed, Misconfigured
-from model_repository.fields import Fields
+from manifests.argo.values import STEPS, USUAL
+from manifests.kubernetes_fields import KubernetesFields, read_fields, read_file
+from model_repository.errors import Misconfigured
 
-STEPS: Final = ("list", "fetch", "embed", "collect", "build", "publish", "diff", "commit", "report")
 MOST_AT_ONCE: Final = 10
 """Some backends take no larger bound of a loop."""
-_USUAL: Final[Mapping[str, tuple[str, int, int]]] = {
-    "list": ("1", 2048, 1),
-    "fetch": ("1", 1024, 1),
-    "embed": ("4", 4096, 4),
-    "collect": ("1", 2048, 1),
-    "build": ("2", 6144, 4),
-    "publish": ("1", 2048, 1),
-    "diff": ("1", 4096, 1),
-    "commit": ("100m", 256, 1),
-    "report": ("500m", 1024, 1),
-}
-"""Cores, memory in MiB, and containers at once, where the values don't say; as on Argo."""
-_CPU: Final = re.compile(r"[1-9][0-9]{0,3}|[1-9][0-9]{0,5}m", re.ASCII)
-_VARIABLE: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
 _OURS: Final = ("--index", "--environment", "--repository", "--build", "--shard", "--part")
 _WEEK: Final = 7 * 86_400
 
@@ -82,18 +65,16 @@ class PipelineValues:
 def load_values(file: Path) -> PipelineValues:
     """Read a file of values; raises Misconfigured where there is none, DocumentMalformed naming the field."""
     try:
-        return parse_values(file.read_text(encoding="utf-8"), str(file))
+        return parse_values(read_file(file), str(file))
     except OSError as error:
         raise Misconfigured(
             f"--values: {file}: {error.strerror}; embedding_batch/kubeflow/example.yaml is an example"
         ) from None
-    except UnicodeDecodeError as error:
-        raise DocumentMalformed(str(file), f"not UTF-8 (byte {error.start})") from None
 
 
 def parse_values(text: str, name: str) -> PipelineValues:
     """Read values from YAML; raises DocumentMalformed, also for a field it doesn't know."""
-    fields = Fields(_yaml(text, name), name)
+    fields = read_fields(text, name)
     steps = fields.object("steps", default={})
     try:
         schedule = with_seconds(fields.text("schedule")) if fields.has("schedule") else None
@@ -107,7 +88,7 @@ def parse_values(text: str, name: str) -> PipelineValues:
         retries=fields.whole("retries", most=20, default=3),
         retry_seconds=fields.whole("retry_seconds", least=1, most=3600, default=20),
         options=_options(fields),
-        env=_env(fields),
+        env=fields.env(),
         steps={step: _step(step, steps.object(step, default={})) for step in STEPS},
     )
     steps.done()
@@ -115,12 +96,12 @@ def parse_values(text: str, name: str) -> PipelineValues:
     return values
 
 
-def _step(step: str, fields: Fields) -> StepValues:
-    usual_cpu, memory_mib, at_once = _USUAL[step]
-    cpu = _cpu(fields, "cpu", usual_cpu)
+def _step(step: str, fields: KubernetesFields) -> StepValues:
+    usual_cpu, memory_mib, _, at_once = USUAL[step]
+    cpu = fields.cpu("cpu", default=usual_cpu)
     values = StepValues(
         cpu=cpu,
-        cpu_limit=_cpu(fields, "cpu_limit", cpu),
+        cpu_limit=fields.cpu("cpu_limit", default=cpu),
         memory_mib=fields.whole("memory_mib", least=32, most=4 * 1024 * 1024, default=memory_mib),
         gpu=fields.whole("gpu", most=16, default=0),
         at_once=fields.whole("at_once", least=1, most=MOST_AT_ONCE, default=at_once),
@@ -132,14 +113,7 @@ def _step(step: str, fields: Fields) -> StepValues:
     return values
 
 
-def _cpu(fields: Fields, field: str, default: str) -> str:
-    found = fields.text(field, default=default)
-    if not _CPU.fullmatch(found):
-        fields.refuse(f"{found[:40]!r} is no number of cores; use '4' or '500m'", field)
-    return found
-
-
-def _options(fields: Fields) -> tuple[str, ...]:
+def _options(fields: KubernetesFields) -> tuple[str, ...]:
     options = fields.texts("options", most=200, longest=2000, default=())
     for option in options:
         if option.partition("=")[0] in _OURS:
@@ -149,31 +123,3 @@ def _options(fields: Fields) -> tuple[str, ...]:
                 f"{option[:80]!r} would be filled in by Kubeflow; take the double braces out of it", "options"
             )
     return options
-
-
-def _env(fields: Fields) -> Mapping[str, str]:
-    env = fields.strings("env", default={})
-    for name in env:
-        if not _VARIABLE.fullmatch(name):
-            fields.refuse(f"{name[:80]!r} can't name a variable", "env")
-    return env
-
-
-class _Loader(yaml.SafeLoader):
-    """YAML's safe types, and every key once."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:  # noqa: FBT001, FBT002 - PyYAML's own signature
-        keys = [key.value for key, _ in node.value]
-        if twice := next((key for key in keys if keys.count(key) > 1), None):
-            raise yaml.constructor.ConstructorError(None, None, f"key {twice!r} stands twice", node.start_mark)
-        return super().construct_mapping(node, deep)
-
-
-def _yaml(text: str, name: str) -> object:
-    try:
-        return yaml.load(text, Loader=_Loader)  # noqa: S506 - it is a SafeLoader
-    except yaml.MarkedYAMLError as error:
-        place = f" (line {error.problem_mark.line + 1})" if error.problem_mark else ""
-        raise DocumentMalformed(name, f"not YAML: {error.problem}{place}") from None
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise DocumentMalformed(name, f"not YAML: {error}") from None

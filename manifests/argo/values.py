@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from manifests.kubernetes_fields import CPU, DNS_LABEL, DNS_NAME, IMAGE, KubernetesFields, read_fields, read_file
+from manifests.kubernetes_fields import DNS_LABEL, DNS_NAME, IMAGE, KubernetesFields, read_fields, read_file
 from model_repository.errors import Misconfigured
 
 _SCHEDULE = re.compile(r"(?:[-0-9A-Za-z*/,]+ ){4}[-0-9A-Za-z*/,]+", re.ASCII)
@@ -80,7 +80,7 @@ class BatchValues:
     steps: Mapping[str, StepValues]
 
 
-_USUAL: Mapping[str, tuple[str, int, int, int]] = {
+USUAL: Mapping[str, tuple[str, int, int, int]] = {
     "list": ("1", 2048, 8192, 1),
     "fetch": ("1", 1024, 4096, 1),
     "embed": ("4", 4096, 8192, 4),
@@ -92,7 +92,7 @@ _USUAL: Mapping[str, tuple[str, int, int, int]] = {
     "report": ("500m", 1024, 1024, 1),
 }
 """Every step in its order: cores, memory and disk in MiB, and pods at once, where the values don't say."""
-STEPS = tuple(_USUAL)
+STEPS = tuple(USUAL)
 EACH: Mapping[str, str] = {"fetch": "shard", "embed": "shard", "build": "part"}
 """Of what a step has a pod each; other steps have one pod."""
 
@@ -145,11 +145,11 @@ def parse_batch_values(text: str, name: str, variables: Mapping[str, str]) -> Ba
 
 
 def _step(step: str, fields: KubernetesFields) -> StepValues:
-    usual_cpu, memory_mib, disk_mib, at_once = _USUAL[step]
-    cpu = fields.matching("cpu", CPU, default=usual_cpu)
+    usual_cpu, memory_mib, disk_mib, at_once = USUAL[step]
+    cpu = fields.cpu("cpu", default=usual_cpu)
     values = StepValues(
         cpu=cpu,
-        cpu_limit=fields.matching("cpu_limit", CPU, default=cpu),
+        cpu_limit=fields.cpu("cpu_limit", default=cpu),
         memory_mib=fields.whole("memory_mib", least=32, most=_MOST_MIB, default=memory_mib),
         disk_mib=fields.whole("disk_mib", least=64, most=_MOST_MIB, default=disk_mib),
         gpu=fields.whole("gpu", most=16, default=0),

@@ -19,7 +19,8 @@ from kfp.local.subprocess_task_handler import SubprocessTaskHandler
 
 from embedding_batch.command_line.reading import read_command, read_step
 from embedding_batch.kubeflow.pipeline import EACH, batch_pipeline, compile_pipeline
-from embedding_batch.kubeflow.values import STEPS, load_values, parse_values
+from embedding_batch.kubeflow.values import load_values, parse_values
+from manifests.argo.values import STEPS
 from model_repository.bucket.gcs_store import GcsStore
 from model_repository.errors import ObjectMissing
 from model_repository.names import Target
