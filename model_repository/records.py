@@ -3,6 +3,7 @@
 A field may be text, a whole number, a number, true or false, a time, one of an enumeration, a name with a `parse` of
 its own, a record, a mapping of texts, or a tuple of texts, numbers or records; `Bound` says of what size. A field that
 may be None, or has a default, may be absent, and what is so is left out where it is written: parse(format(x)) == x.
+A record that has a `check` is asked, once its fields are read, whether they make sense together.
 """
 
 from __future__ import annotations
@@ -49,7 +50,10 @@ def read(kind: type[T], fields: Fields, **known: object) -> T:
     """
     values = {name: reader(fields, name) for name, reader in _readers(cast("Any", kind)).items() if name not in known}
     fields.done()
-    return kind(**known, **values)
+    record = kind(**known, **values)
+    if check := getattr(record, "check", None):
+        check(fields)
+    return record
 
 
 def written(record: Any, *known: str) -> dict[str, Any]:  # noqa: ANN401 - a dataclass of any kind

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from datetime import datetime
+from typing import Annotated
 
-from model_repository.documents.files import File, format_files, parse_files
+from model_repository.documents.files import FileName, Files, format_files
 from model_repository.documents.model_manifest import (
     DETECTOR,
     EARLIER,
+    GOLDEN_IMAGES,
     ModelInput,
     Resize,
     close_model_document,
@@ -19,13 +20,12 @@ from model_repository.documents.model_manifest import (
     parse_kind,
 )
 from model_repository.fields import Fields, format_document
-from model_repository.names import ModelPrefix, check_file
+from model_repository.names import ModelPrefix
+from model_repository.records import Bound, Share, read, written
 
 LEAST_OVERLAP = 0.9
 """Of a golden image's region and the recorded one, where nothing else is said: machines round differently."""
 
-_CLASSES = 10_000
-_REGIONS = 100
 _BOX = 4
 
 
@@ -36,9 +36,14 @@ class GoldenRegion:
     name: of the class. score: 0 to 1.
     """
 
-    box: tuple[float, ...]
-    name: str
-    score: float
+    box: Annotated[tuple[float, ...], Bound(entries=_BOX)]
+    name: Annotated[str, Bound(longest=100)]
+    score: Share
+
+    def check(self, fields: Fields) -> None:
+        """Refuse a box that is no part of a picture."""
+        if len(self.box) != _BOX or not _is_inside(self.box):
+            fields.refuse("expected left, top, right, bottom, from 0 to 1, with something between them", "box")
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,8 +53,8 @@ class GoldenDetection:
     image: file name of an encoded picture. regions: those that are clear; others may be found, too.
     """
 
-    image: str
-    regions: tuple[GoldenRegion, ...]
+    image: FileName
+    regions: Annotated[tuple[GoldenRegion, ...], Bound(entries=100)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,11 +71,11 @@ class DetectorManifest:
     prefix: ModelPrefix
     created: datetime
     runtime: str
-    file: str
+    file: FileName
     input: ModelInput
-    classes: tuple[str, ...]
-    golden_images: tuple[GoldenDetection, ...]
-    files: tuple[File, ...]
+    classes: Annotated[tuple[str, ...], Bound(entries=10_000, longest=100)]
+    golden_images: Annotated[tuple[GoldenDetection, ...], Bound(entries=GOLDEN_IMAGES)]
+    files: Files
     least_overlap: float = LEAST_OVERLAP
 
 
@@ -80,17 +85,8 @@ def parse_detector_manifest(data: bytes, prefix: ModelPrefix) -> DetectorManifes
     if schema == EARLIER:
         fields.refuse(f"schema_version {schema} has no detectors")
     parse_kind(fields, DETECTOR)
-    manifest = DetectorManifest(
-        prefix=prefix,
-        created=fields.moment("created"),
-        runtime=fields.text("runtime"),
-        file=fields.parsed("file", check_file),
-        input=parse_input(fields.object("input")),
-        classes=fields.texts("classes", most=_CLASSES, longest=100),
-        golden_images=tuple(_parse_golden(fields)),
-        files=parse_files(fields),
-        least_overlap=fields.number("least_overlap", least=0.0, most=1.0),
-    )
+    takes, least_overlap = parse_input(fields.object("input")), fields.number("least_overlap", least=0.0, most=1.0)
+    manifest = read(DetectorManifest, fields, prefix=prefix, input=takes, least_overlap=least_overlap)
     close_model_document(
         fields, manifest.runtime, manifest.files, [manifest.file, *(golden.image for golden in manifest.golden_images)]
     )
@@ -102,25 +98,6 @@ def parse_detector_manifest(data: bytes, prefix: ModelPrefix) -> DetectorManifes
         if strangers := {region.name for region in golden.regions} - set(manifest.classes):
             fields.refuse(f"golden_images: {min(strangers)!r} is none of the classes")
     return manifest
-
-
-def _parse_golden(fields: Fields) -> Iterator[GoldenDetection]:
-    for entry in fields.objects("golden_images", most=100):
-        yield GoldenDetection(entry.parsed("image", check_file), tuple(_parse_regions(entry)))
-        entry.done()
-
-
-def _parse_regions(fields: Fields) -> Iterator[GoldenRegion]:
-    for entry in fields.objects("regions", most=_REGIONS):
-        region = GoldenRegion(
-            box=entry.numbers("box", most=_BOX),
-            name=entry.text("name", longest=100),
-            score=entry.number("score", least=0.0, most=1.0),
-        )
-        entry.done()
-        if len(region.box) != _BOX or not _is_inside(region.box):
-            entry.refuse("expected left, top, right, bottom, from 0 to 1, with something between them", "box")
-        yield region
 
 
 def _is_inside(box: tuple[float, ...]) -> bool:
@@ -138,7 +115,7 @@ def format_detector_manifest(manifest: DetectorManifest) -> bytes:
             "input": asdict(manifest.input),
             "classes": list(manifest.classes),
             "least_overlap": manifest.least_overlap,
-            "golden_images": [asdict(golden) for golden in manifest.golden_images],
+            "golden_images": [written(golden) for golden in manifest.golden_images],
             "files": format_files(manifest.files),
         }
     )

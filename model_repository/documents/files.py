@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 from model_repository.bucket.store import ObjectInfo
 from model_repository.digests import check_crc32c
 from model_repository.errors import BuildIncomplete, NameRefused
 from model_repository.fields import Fields
 from model_repository.names import check_file
+from model_repository.records import Bound, written
 
 FILES_LIMIT = 20_000
 """Most files of one build or model."""
@@ -20,6 +21,10 @@ SIZE_LIMIT = 5 * 1024**4
 
 BLOCK_BYTES = 32 * 1024 * 1024
 """Files longer than this may have a crc32c for each block of so many bytes, the last one shorter."""
+
+
+FileName = Annotated[str, Bound(parse=check_file)]
+"""Relative to the folder of a build or a model."""
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -32,48 +37,44 @@ class File:
     blocks: the crc32c of each BLOCK_BYTES in turn, or none: then one wrong byte costs the whole file once more.
     """
 
-    name: str
-    size: int
-    crc32c: str
-    blocks: tuple[str, ...] = ()
+    name: FileName
+    size: Annotated[int, Bound(0, SIZE_LIMIT)]
+    crc32c: Annotated[str, Bound(parse=check_crc32c)]
+    blocks: Annotated[tuple[str, ...], Bound(entries=SIZE_LIMIT // BLOCK_BYTES, longest=8)] = ()
+
+    def check(self, fields: Fields) -> None:
+        """Refuse sums of blocks that aren't those of such a file."""
+        if self.blocks and (self.size <= BLOCK_BYTES or len(self.blocks) != -(-self.size // BLOCK_BYTES)):
+            fields.refuse(f"blocks: expected a crc32c for each {BLOCK_BYTES} bytes, of a file of more than that")
+        for block in self.blocks:
+            try:
+                check_crc32c(block)
+            except NameRefused as error:
+                fields.refuse(f"blocks: {error}")
 
 
-def parse_files(fields: Fields, field: str = "files") -> tuple[File, ...]:
-    """Read a list of files; names must be unique and none may be a folder of another."""
-    files = []
-    for entry in fields.objects(field, most=FILES_LIMIT):
-        name = entry.parsed("name", check_file)
-        size = entry.whole("size", most=SIZE_LIMIT)
-        files.append(File(name, size, entry.parsed("crc32c", check_crc32c), _parse_blocks(entry, size)))
-        entry.done()
-    names = {file.name for file in files}
+Files = Annotated[tuple[File, ...], Bound(entries=FILES_LIMIT)]
+"""What a manifest lists; see `check_listed`."""
+
+
+def check_listed(fields: Fields, files: Iterable[File], *needed: str) -> None:
+    """Refuse a list in which a name stands twice, or is a folder of another, or one that is needed is missing."""
+    listed = [file.name for file in files]
+    names = set(listed)
     folders = {
         "/".join(parts[:depth]) for parts in (name.split("/") for name in names) for depth in range(1, len(parts))
     }
-    if len(names) != len(files):
-        fields.refuse(f"{field}: a name stands twice")
+    if len(names) != len(listed):
+        fields.refuse("files: a name stands twice")
     if clash := names & folders:
-        fields.refuse(f"{field}: {min(clash)!r} is both a file and a folder")
-    return tuple(files)
-
-
-def _parse_blocks(entry: Fields, size: int) -> tuple[str, ...]:
-    if not entry.has("blocks"):
-        return ()
-    count = -(-size // BLOCK_BYTES)
-    blocks = entry.texts("blocks", most=count, longest=8)
-    if len(blocks) != count or count < 2:  # noqa: PLR2004 - a single block is the file
-        entry.refuse(f"blocks: expected a crc32c for each {BLOCK_BYTES} bytes, of a file of more than that")
-    for block in blocks:
-        try:
-            check_crc32c(block)
-        except NameRefused as error:
-            entry.refuse(f"blocks: {error}")
-    return blocks
+        fields.refuse(f"files: {min(clash)!r} is both a file and a folder")
+    if missing := set(needed) - names:
+        fields.refuse(f"files: {min(missing)} is missing")
 
 
 def check_used(fields: Fields, files: Iterable[File], used: Iterable[str], *, itself: str) -> None:
-    """Refuse a manifest that uses a file without listing it, or lists `itself`."""
+    """Refuse a manifest that uses a file without listing it, or lists `itself`, or names that can't be together."""
+    check_listed(fields, files)
     listed = {file.name for file in files}
     if missing := set(used) - listed:
         fields.refuse(f"{min(missing)!r} is used but not listed in files")
@@ -83,11 +84,7 @@ def check_used(fields: Fields, files: Iterable[File], used: Iterable[str], *, it
 
 def format_files(files: Iterable[File]) -> list[dict[str, Any]]:
     """Write a list of files, by name."""
-    return [
-        {"name": file.name, "size": file.size, "crc32c": file.crc32c}
-        | ({"blocks": list(file.blocks)} if file.blocks else {})
-        for file in sorted(files)
-    ]
+    return [written(file) for file in sorted(files)]
 
 
 def check_files(prefix: str, files: Iterable[File], found: Iterable[ObjectInfo]) -> None:

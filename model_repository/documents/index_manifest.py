@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -11,10 +11,10 @@ from functools import partial
 from typing import Annotated, Any
 
 from model_repository.digests import check_sha256
-from model_repository.documents.files import File, check_used, format_files, parse_files
+from model_repository.documents.files import FileName, Files, check_listed, check_used, format_files
 from model_repository.documents.model_manifest import BY_PILLOW, ON_CPU
 from model_repository.fields import Fields, format_document, format_moment, parse_document
-from model_repository.names import IndexPrefix, ModelPrefix, check_file, check_label, check_name
+from model_repository.names import IndexPrefix, ModelPrefix, check_label, check_name
 from model_repository.records import Bound, Share, read, written
 
 INDEX_MANIFEST_LIMIT = 16 * 1024 * 1024
@@ -35,7 +35,6 @@ _FLOAT = 4
 Category = Annotated[str, Bound(longest=100)]
 Digest = Annotated[str, Bound(parse=check_sha256)]
 Dimensions = Annotated[int, Bound(1, _DIMENSIONS)]
-FileName = Annotated[str, Bound(parse=check_file)]
 
 
 class Engine(StrEnum):
@@ -70,9 +69,13 @@ class ModelReference:
     prefix: ModelPrefix
     digest: Digest
     dimensions: Dimensions
-    files: tuple[File, ...]
+    files: Files
     device: Annotated[str, Bound(longest=40)] = ON_CPU
     decode: Annotated[str, Bound(longest=40)] = BY_PILLOW
+
+    def check(self, fields: Fields) -> None:
+        """Refuse one without its model.json."""
+        check_listed(fields, self.files, "model.json")
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,9 +88,15 @@ class DetectorReference:
 
     prefix: ModelPrefix
     digest: Digest
-    files: tuple[File, ...]
+    files: Files
     categories: Annotated[Mapping[str, str], Bound(entries=_MANY)]
     least_score: Share
+
+    def check(self, fields: Fields) -> None:
+        """Refuse one without its model.json, or that finds nothing."""
+        check_listed(fields, self.files, "model.json")
+        if not self.categories:
+            fields.refuse("categories: at least one class needs one")
 
     def classes_of(self, category: str) -> frozenset[str]:
         """The classes whose things belong to a category."""
@@ -134,6 +143,11 @@ class Partition:
     queries_per_second: Annotated[float, Bound(0, 1e9)] | None = None
     first: Annotated[int, Bound(0, _MOST_ITEMS)] = 0
 
+    def check(self, fields: Fields) -> None:
+        """Refuse vectors that the engine can't keep."""
+        if not self.storage.suits(self.engine):
+            fields.refuse(f"{self.engine} can't keep vectors as {self.storage}", "storage")
+
     def width_for(self, neighbors: int) -> int:
         """How widely to look for so many: as widely as was measured for each, and no less for fewer of them."""
         return -(-self.width * max(neighbors, self.recall.at) // self.recall.at)
@@ -159,6 +173,11 @@ class GoldenQuery:
     neighbors: Annotated[tuple[str, ...], Bound(entries=1000, longest=500)]
     distances: Annotated[tuple[float, ...], Bound(entries=1000)]
 
+    def check(self, fields: Fields) -> None:
+        """Refuse an answer that is none."""
+        if len(self.neighbors) != len(self.distances) or not self.neighbors:
+            fields.refuse("neighbors and distances must be of one length, at least 1")
+
 
 @dataclass(frozen=True, slots=True)
 class TagsReference:
@@ -166,6 +185,11 @@ class TagsReference:
 
     file: FileName
     names: Annotated[tuple[str, ...], Bound(entries=_MANY, longest=40)]
+
+    def check(self, fields: Fields) -> None:
+        """Refuse tags that nothing has."""
+        if not self.names:
+            fields.refuse("names: at least one is needed")
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,11 +204,11 @@ class IndexManifest:
 
     prefix: IndexPrefix
     created: datetime
-    models: tuple[ModelReference, ...]
-    lookup: str
-    partitions: tuple[Partition, ...]
-    golden_queries: tuple[GoldenQuery, ...]
-    files: tuple[File, ...]
+    models: Annotated[tuple[ModelReference, ...], Bound(entries=_MODELS)]
+    lookup: FileName
+    partitions: Annotated[tuple[Partition, ...], Bound(entries=_MANY)]
+    golden_queries: Annotated[tuple[GoldenQuery, ...], Bound(entries=_MANY)]
+    files: Files
     detector: DetectorReference | None = None
     tags: TagsReference | None = None
 
@@ -235,30 +259,18 @@ def parse_index_manifest(data: bytes, prefix: IndexPrefix) -> IndexManifest:
     )
     if stated != prefix:
         fields.refuse(f"says it is {stated}; a build must stand where its manifest says")
-    created = fields.moment("created")
-    models, partitions = _parse_earlier(fields) if schema == _EARLIER else _parse_parts(fields)
-    manifest = IndexManifest(
-        prefix=prefix,
-        created=created,
-        models=models,
-        lookup=fields.parsed("lookup", check_file),
-        partitions=partitions,
-        golden_queries=tuple(_parse_golden(fields)),
-        files=parse_files(fields),
-        detector=_parse_detector(fields) if schema == _SCHEMA else None,
-        tags=_parse_tags(fields) if schema == _SCHEMA else None,
-    )
-    fields.done()
+    earlier = _parse_earlier(fields) if schema == _EARLIER else {}
+    manifest = read(IndexManifest, fields, prefix=prefix, **earlier)
     _check_consistent(manifest, fields)
     return manifest
 
 
-_Parts = tuple[tuple[ModelReference, ...], tuple[Partition, ...]]
+def _parse_earlier(fields: Fields) -> dict[str, Any]:
+    """What schema 1 says otherwise: one model, and Annoy with as many trees for each partition.
 
-
-def _parse_earlier(fields: Fields) -> _Parts:
-    """Schema 1: one model, and Annoy with as many trees for each partition, which looks at candidates of each."""
-    model = _parse_model(fields.object("model"))
+    Annoy looks at candidates of each tree.
+    """
+    model = read(ModelReference, fields.object("model"))
     dimensions, metric = fields.whole("dimensions", least=1, most=_DIMENSIONS), fields.text("metric")
     trees, recall = fields.whole("trees", least=1, most=100_000), read(Recall, fields.object("recall"))
     same: dict[str, Any] = {"engine": Engine.ANNOY, "storage": Storage.FLOAT32, "dimensions": dimensions}
@@ -267,74 +279,11 @@ def _parse_earlier(fields: Fields) -> _Parts:
     partitions = [read(Partition, entry, **same) for entry in fields.objects("partitions", most=_MANY)]
     if len({partition.category for partition in partitions}) != len(partitions):
         fields.refuse("partitions: a category stands twice")
-    return (model,), tuple(partitions)
-
-
-def _parse_parts(fields: Fields) -> _Parts:
-    models = tuple(_parse_model(entry) for entry in fields.objects("models", most=_MODELS))
-    if len({model.prefix for model in models}) != len(models):
-        fields.refuse("models: a model stands twice")
-    partitions = []
-    for entry in fields.objects("partitions", most=_MANY):
-        model = entry.whole("model", most=len(models) - 1) if entry.has("model") else None
-        partition = read(Partition, entry, model=model)
-        if not partition.storage.suits(partition.engine):
-            entry.refuse(f"{partition.engine} can't keep vectors as {partition.storage}", "storage")
-        partitions.append(partition)
-    return models, tuple(partitions)
-
-
-def _parse_model(fields: Fields) -> ModelReference:
-    reference = read(ModelReference, fields, files=parse_files(fields))
-    if "model.json" not in {file.name for file in reference.files}:
-        fields.refuse("files: model.json is missing")
-    return reference
-
-
-def _parse_detector(fields: Fields) -> DetectorReference | None:
-    if not fields.has("detector"):
-        return None
-    fields = fields.object("detector")
-    reference = read(DetectorReference, fields, files=parse_files(fields))
-    if "model.json" not in {file.name for file in reference.files}:
-        fields.refuse("files: model.json is missing")
-    if not reference.categories:
-        fields.refuse("categories: at least one class needs one")
-    return reference
-
-
-def _parse_tags(fields: Fields) -> TagsReference | None:
-    if not fields.has("tags"):
-        return None
-    fields = fields.object("tags")
-    reference = read(TagsReference, fields)
-    if not reference.names:
-        fields.refuse("names: at least one is needed")
-    return reference
-
-
-def _parse_golden(fields: Fields) -> Iterator[GoldenQuery]:
-    for entry in fields.objects("golden_queries", most=_MANY):
-        golden = read(GoldenQuery, entry)
-        if len(golden.neighbors) != len(golden.distances) or not golden.neighbors:
-            entry.refuse("neighbors and distances must be of one length, at least 1")
-        yield golden
+    return {"models": (model,), "partitions": tuple(partitions), "detector": None, "tags": None}
 
 
 def _check_consistent(manifest: IndexManifest, fields: Fields) -> None:
-    if not manifest.partitions:
-        fields.refuse("partitions: at least one is needed")
-    for partition in manifest.partitions:
-        if partition.metric not in _METRICS:
-            fields.refuse(f"metric {partition.metric!r}; this release knows {', '.join(_METRICS)}")
-        model = None if partition.model is None else manifest.models[partition.model]
-        if model is not None and partition.dimensions != model.dimensions:
-            fields.refuse(
-                f"vectors of {partition.dimensions} dimensions, but {model.prefix} makes {model.dimensions}: "
-                "build the index again with that model"
-            )
-    if len({partition.recall.at for partition in manifest.partitions}) != 1:
-        fields.refuse("partitions: recall.at must be the same for all")
+    _check_partitions(manifest, fields)
     categories = {partition.category for partition in manifest.partitions}
     if strangers := {golden.category for golden in manifest.golden_queries} - categories:
         fields.refuse(f"golden_queries: no partition has the category {min(strangers)!r}")
@@ -345,6 +294,27 @@ def _check_consistent(manifest: IndexManifest, fields: Fields) -> None:
     if len(set(used)) != len(used):
         fields.refuse("partitions: a file is used twice")
     check_used(fields, manifest.files, used, itself="index.json")
+
+
+def _check_partitions(manifest: IndexManifest, fields: Fields) -> None:
+    if not manifest.partitions:
+        fields.refuse("partitions: at least one is needed")
+    models = len(manifest.models)
+    if len({model.prefix for model in manifest.models}) != models:
+        fields.refuse("models: a model stands twice")
+    for place, partition in enumerate(manifest.partitions):
+        if partition.model is not None and partition.model >= models:
+            fields.refuse(f"partitions[{place}].model: expected 0 to {models - 1}, found {partition.model}")
+        if partition.metric not in _METRICS:
+            fields.refuse(f"metric {partition.metric!r}; this release knows {', '.join(_METRICS)}")
+        model = None if partition.model is None else manifest.models[partition.model]
+        if model is not None and partition.dimensions != model.dimensions:
+            fields.refuse(
+                f"vectors of {partition.dimensions} dimensions, but {model.prefix} makes {model.dimensions}: "
+                "build the index again with that model"
+            )
+    if len({partition.recall.at for partition in manifest.partitions}) != 1:
+        fields.refuse("partitions: recall.at must be the same for all")
 
 
 def _used(manifest: IndexManifest, fields: Fields) -> list[str]:

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from enum import StrEnum
 from functools import partial
-from typing import Any
+from typing import Annotated, Any
 
-from model_repository.documents.files import File, check_used, format_files, parse_files
+from model_repository.documents.files import File, FileName, Files, check_used, format_files
 from model_repository.fields import Fields, format_document, format_moment, parse_document
-from model_repository.names import ModelPrefix, check_file, check_name
+from model_repository.names import ModelPrefix, check_name
+from model_repository.records import Bound, read, written
 
 MODEL_MANIFEST_LIMIT = 4 * 1024 * 1024
 """Most bytes of a model.json."""
@@ -23,6 +23,8 @@ _RUNTIMES = ("onnx",)
 EMBEDDER = "embedder"
 DETECTOR = "detector"
 _KINDS = (EMBEDDER, DETECTOR)
+GOLDEN_IMAGES = 100
+"""The most that a model may have."""
 _CHANNELS = 3
 _LARGEST_NUMBER = 1e6
 ON_CPU, BY_PILLOW = "cpu", "pillow"
@@ -86,8 +88,8 @@ class GoldenImage:
     embedding: file name of its vector, little-endian float32, `dimensions` long.
     """
 
-    image: str
-    embedding: str
+    image: FileName
+    embedding: FileName
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,35 +108,22 @@ class ModelManifest:
     prefix: ModelPrefix
     created: datetime
     runtime: str
-    file: str
+    file: FileName
     input: ModelInput
     dimensions: int
-    golden_images: tuple[GoldenImage, ...]
-    files: tuple[File, ...]
+    golden_images: Annotated[tuple[GoldenImage, ...], Bound(entries=GOLDEN_IMAGES)]
+    files: Files
     normalised: bool = True
     least_cosine: float = LEAST_COSINE
-    device: str = ON_CPU
-    decode: str = BY_PILLOW
+    device: Annotated[str, Bound(longest=40)] = ON_CPU
+    decode: Annotated[str, Bound(longest=40)] = BY_PILLOW
 
 
 def parse_model_manifest(data: bytes, prefix: ModelPrefix) -> ModelManifest:
     """Read the model.json that stands below `prefix`; raises `DocumentMalformed`."""
     fields, schema = open_model_document(data, prefix)
-    takes, gives, least_cosine = _parse_earlier(fields) if schema == EARLIER else _parse_present(fields)
-    manifest = ModelManifest(
-        prefix=prefix,
-        created=fields.moment("created"),
-        runtime=fields.text("runtime"),
-        file=fields.parsed("file", check_file),
-        input=takes,
-        dimensions=gives[0],
-        normalised=gives[1],
-        least_cosine=least_cosine,
-        golden_images=tuple(_parse_golden(fields)),
-        files=parse_files(fields),
-        device=fields.text("device", longest=40, default=ON_CPU),
-        decode=fields.text("decode", longest=40, default=BY_PILLOW),
-    )
+    known = _parse_earlier(fields) if schema == EARLIER else _parse_present(fields)
+    manifest = read(ModelManifest, fields, prefix=prefix, **known)
     used = [name for golden in manifest.golden_images for name in (golden.image, golden.embedding)]
     close_model_document(fields, manifest.runtime, manifest.files, [manifest.file, *used])
     return manifest
@@ -156,8 +145,7 @@ def open_model_document(data: bytes, prefix: ModelPrefix) -> tuple[Fields, int]:
 
 
 def close_model_document(fields: Fields, runtime: str, files: tuple[File, ...], used: list[str]) -> None:
-    """Refuse what nobody read, a runtime that nobody knows, and a file that is used and not listed."""
-    fields.done()
+    """Refuse a runtime that nobody knows, and a file that is used and not listed."""
     if runtime not in _RUNTIMES:
         fields.refuse(f"runtime {runtime!r}; this release knows {', '.join(_RUNTIMES)}")
     check_used(fields, files, used, itself="model.json")
@@ -171,22 +159,19 @@ def parse_kind(fields: Fields, wanted: str) -> None:
         fields.refuse(f"is {kind!r}; what is needed here is of kind {wanted!r}", "kind")
 
 
-_Parts = tuple[ModelInput, tuple[int, bool], float]
-"""Input, dimensions and whether they are normalised, least cosine."""
-
-
-def _parse_earlier(fields: Fields) -> _Parts:
+def _parse_earlier(fields: Fields) -> dict[str, Any]:
     """Schema 1: float32 of 0 to 255 in, vectors of length 1 out."""
-    size, dimensions = _parse_size(fields, "input_size"), _parse_dimensions(fields)
-    return ModelInput(size), (dimensions, True), LEAST_COSINE
+    takes = ModelInput(_parse_size(fields, "input_size"))
+    return {"input": takes, "dimensions": _parse_dimensions(fields), "normalised": True, "least_cosine": LEAST_COSINE}
 
 
-def _parse_present(fields: Fields) -> _Parts:
+def _parse_present(fields: Fields) -> dict[str, Any]:
     parse_kind(fields, EMBEDDER)
     output = fields.object("output")
-    gives = _parse_dimensions(output), output.flag("normalised")
+    gives = {"dimensions": _parse_dimensions(output), "normalised": output.flag("normalised")}
     output.done()
-    return parse_input(fields.object("input")), gives, fields.number("least_cosine", least=-1.0, most=1.0)
+    least_cosine = fields.number("least_cosine", least=-1.0, most=1.0)
+    return {"input": parse_input(fields.object("input")), "least_cosine": least_cosine, **gives}
 
 
 def _parse_size(fields: Fields, field: str) -> int:
@@ -217,12 +202,6 @@ def parse_input(fields: Fields) -> ModelInput:
     return found
 
 
-def _parse_golden(fields: Fields) -> Iterator[GoldenImage]:
-    for entry in fields.objects("golden_images", most=100):
-        yield GoldenImage(entry.parsed("image", check_file), entry.parsed("embedding", check_file))
-        entry.done()
-
-
 def format_model_manifest(manifest: ModelManifest) -> bytes:
     """Write a model.json: parse(format(x)) == x when the files are in order."""
     return format_document(
@@ -235,7 +214,7 @@ def format_model_manifest(manifest: ModelManifest) -> bytes:
             "least_cosine": manifest.least_cosine,
             "device": manifest.device,
             "decode": manifest.decode,
-            "golden_images": [asdict(golden) for golden in manifest.golden_images],
+            "golden_images": [written(golden) for golden in manifest.golden_images],
             "files": format_files(manifest.files),
         }
     )
