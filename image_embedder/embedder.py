@@ -122,14 +122,16 @@ class Embedder:
         """Embed an empty picture; return D. Raises `InputRefused` if the model doesn't take what `wanted` says."""
         shape = preprocessed_shape(wanted)
         try:
-            found = self.embed(np.zeros((1, *shape), wanted.dtype))
+            found = np.asarray(self._session.run([self._output], {self._input: np.zeros((1, *shape), wanted.dtype)})[0])
         except Exception as error:  # onnxruntime has a dozen exceptions of its own, none with a common base
             takes, reason = self._session.get_inputs()[0], str(error).splitlines()[0]
             raise InputRefused(
                 f"the model takes {takes.type} of {takes.shape}, not {wanted.dtype} of {['N', *shape]}: {reason}"
             ) from error
-        if found.ndim != 2 or found.dtype != np.float32:  # noqa: PLR2004 - pictures and numbers
-            raise InputRefused(f"the model gives {found.dtype} of {list(found.shape)}: float32 of [N, D] is needed")
+        if found.ndim != 2 or len(found) != 1 or not found.size or found.dtype != np.float32:  # noqa: PLR2004 - [N, D]
+            raise InputRefused(
+                f"the model gives {found.dtype} of {list(found.shape)} for one picture: float32 of [N, D] is needed"
+            )
         return int(found.shape[1])
 
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import pyarrow as pa
@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from embedding_batch.errors import CatalogueMalformed, VectorsMalformed
 from embedding_batch.sources.files import find_files, reading
-from embedding_batch.sources.rows import check_items, columns_of
+from embedding_batch.sources.rows import ROWS_AT_ONCE, check_items, columns_of
 from embedding_batch.steps.build.building import Vectors
 from embedding_batch.steps.listing import MOST_PARTS
 from model_repository.bucket.store import Store
@@ -69,8 +69,6 @@ def spool_vectors(where: str, ids: Path | None, open_bucket: Callable[[str], Sto
     dimensions = 0
     for part in _read(where, ids, open_bucket, folder):
         name, vectors = part.file, part.vectors
-        if len(part.ids) != len(vectors):
-            raise VectorsMalformed(f"{name}: has {len(vectors)} rows, --ids has {len(part.ids)} lines")
         if dimensions and vectors.shape[1] != dimensions:
             raise VectorsMalformed(f"{name}: vectors of {vectors.shape[1]} numbers, those before it have {dimensions}")
         dimensions = vectors.shape[1]
@@ -112,13 +110,13 @@ def _read(where: str, ids: Path | None, open_bucket: Callable[[str], Store], scr
         found = True
         try:
             if file.name.endswith(".npy"):
-                yield _read_array(file.name, file.path, ids)
+                yield from _read_array(file.name, file.path, ids)
             else:
                 yield from _read_parquet(file.name, file.path)
         except CatalogueMalformed as error:  # what its rows say of items is a catalogue's
             raise VectorsMalformed(str(error)) from error
     if not found:
-        raise VectorsMalformed(f"{where}: no such file")
+        raise VectorsMalformed(f"{where}: no such file; name a Parquet or .npy file or a pattern, here or gs://")
 
 
 def _read_parquet(name: str, source: Path) -> Iterator[_Part]:
@@ -139,6 +137,8 @@ def _part(name: str, first: int, columns: dict[str, pa.Array]) -> _Part:
 
 
 def _matrix(name: str, first: int, column: pa.Array) -> NDArray[np.float32]:
+    if isinstance(column, pa.ExtensionArray):  # as tensors come
+        column = column.storage
     is_list = kinds.is_list(column.type) or kinds.is_large_list(column.type) or kinds.is_fixed_size_list(column.type)
     kind = column.type.value_type if is_list else column.type
     if not is_list or not (kinds.is_floating(kind) or kinds.is_integer(kind) or kinds.is_decimal(kind)):
@@ -146,34 +146,41 @@ def _matrix(name: str, first: int, column: pa.Array) -> NDArray[np.float32]:
     lengths = pc.list_value_length(column).fill_null(0).to_numpy(zero_copy_only=False)
     holes = pc.list_parent_indices(column).filter(pc.is_null(pc.list_flatten(column))).to_numpy()
     if lengths[0] and not len(holes) and np.all(lengths == lengths[0]):
-        numbers = column.flatten().cast(pa.float32()).to_numpy(zero_copy_only=False)
+        numbers = column.flatten().cast(pa.float32(), safe=False).to_numpy(zero_copy_only=False)
         return np.asarray(numbers).reshape(-1, lengths[0])
     odd = np.flatnonzero((lengths != lengths[0]) | (lengths == 0))
     row = first + min((*odd[:1], *holes[:1]))
     raise VectorsMalformed(f"{name}: row {row}: the vectors aren't all of one length, or numbers are missing")
 
 
-def _read_array(name: str, source: Path, ids: Path | None) -> _Part:
+def _read_array(name: str, source: Path, ids: Path | None) -> Iterator[_Part]:
     if ids is None:
         raise VectorsMalformed(f"{name}: --ids: an array has no ids; name a file of lines: id, tab, category")
     items, categories = _read_ids(ids)
     columns = {"id": pa.array(items, pa.string()), "category": pa.array(categories, pa.string())}
     check_items(columns, str(ids), lambda row: f"{ids}:{row + 1}")
-    return _Part(name, 0, items, categories, [None] * len(items), _array(name, source))
+    array = _array(name, source)
+    if len(items) != len(array):
+        raise VectorsMalformed(f"{name}: has {len(array)} rows, --ids has {len(items)} lines")
+    for start in range(0, len(items), ROWS_AT_ONCE):
+        rows = slice(start, start + ROWS_AT_ONCE)
+        with np.errstate(over="ignore"):  # what is too large is infinite then, and refused with its row
+            vectors = np.asarray(array[rows], np.float32)
+        yield _Part(name, start, items[rows], categories[rows], [None] * len(vectors), vectors)
 
 
-def _array(name: str, source: Path) -> NDArray[np.float32]:
+def _array(name: str, source: Path) -> NDArray[Any]:
+    """Numbers in rows and columns, which stay on the disk."""
     try:
-        with reading(name), source.open("rb") as file:  # np.load takes archives and pickles, too
-            array = np.lib.format.read_array(file, allow_pickle=False)
+        with reading(name):  # np.load takes archives and pickles, too
+            array = np.lib.format.open_memmap(source, "r")
     except DeliveryError:
         raise
     except Exception as error:  # its head is read by Python's own parser, which raises what it likes
         raise VectorsMalformed(f"{name}: can't be read ({error})") from error
     if array.ndim != 2 or array.dtype.kind not in "fiu" or not array.shape[1]:  # noqa: PLR2004 - rows and columns
         raise VectorsMalformed(f"{name}: expected numbers in rows and columns, found {array.dtype} of {array.shape}")
-    with np.errstate(over="ignore"):  # what is too large is infinite then, and refused with its row
-        return np.asarray(array, np.float32)
+    return array
 
 
 def _read_ids(path: Path) -> tuple[list[str], list[str]]:

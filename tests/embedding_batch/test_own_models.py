@@ -199,6 +199,31 @@ def test_a_model_whose_vectors_are_not_what_it_says_is_refused_before_any_upload
     assert said == f"--golden: {shop.folder / 'chair-1.jpg'}: the model gave nothing but zeros for the picture"
 
 
+@pytest.mark.parametrize("normalised", [True, False])
+@pytest.mark.parametrize(
+    ("operation", "inputs", "gives"),
+    [
+        ("Reshape", ["embedding", "shape"], "float32 of [4, 12]"),
+        ("Slice", ["embedding", "zero", "zero", "one"], "float32 of [1, 0]"),
+        ("SequenceConstruct", ["embedding"], "float32 of [1, 1, 48]"),
+    ],
+)
+def test_a_model_that_gives_a_picture_anything_but_one_vector_is_refused(
+    tmp_path: Path, operation: str, inputs: list[str], gives: str, *, normalised: bool
+) -> None:
+    path = changed(tmp_path / "changed.onnx", helper.make_node(operation, inputs, ["changed"]))
+    model = onnx.load(path)
+    for name, numbers in (("shape", [-1, 12]), ("zero", [0]), ("one", [1])):
+        model.graph.initializer.append(onnx.numpy_helper.from_array(np.array(numbers), name))
+    kind = helper.make_tensor_type_proto(TensorProto.FLOAT, None)
+    kind = helper.make_sequence_type_proto(kind) if operation == "SequenceConstruct" else kind
+    model.graph.output[0].type.CopyFrom(kind)
+    onnx.save(model, path)
+    with pytest.raises(ModelUnsound) as caught:
+        own_model(path, "cells", "", ModelInput(SIZE), normalised=normalised, least_cosine=0.999)
+    assert f"gives {gives} for one picture" in str(caught.value)
+
+
 def test_a_model_that_needs_a_file_beside_it_is_refused_before_any_upload(
     shop: Shop, new_bucket: Callable[[], str], tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import tempfile
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+import embedding_batch.steps.vectors
 from embedding_batch.errors import CatalogueUnavailable, ItemsDropped, VectorsMalformed
 from embedding_batch.main import main
 from embedding_batch.steps.build.building import Vectors
@@ -76,6 +78,7 @@ EXPECTED = [
         pa.large_list(pa.float32()),
         pa.list_(pa.float16(), 2),
         pa.list_(pa.float32(), 2),
+        pa.fixed_shape_tensor(pa.float32(), [2]),
     ],
     ids=str,
 )
@@ -94,6 +97,13 @@ def test_whole_numbers_may_be_ids_and_dictionaries_categories(tmp_path: Path) ->
     made = made.set_column(1, "category", made["category"].dictionary_encode())
     pq.write_table(made, tmp_path / "a.parquet")
     assert [ids for _, ids, _ in read(tmp_path / "a.parquet")] == [("12", "7")]
+
+
+def test_whole_numbers_of_any_size_may_be_a_vector(tmp_path: Path) -> None:
+    rows = [("a", "chairs", [3 * 2**60, -(2**62)])]
+    assert read(parquet(tmp_path / "a.parquet", rows, pa.list_(pa.int64()))) == [
+        ("chairs", ("a",), [pytest.approx([0.6, -0.8])])
+    ]
 
 
 def test_a_pattern_names_many_files(tmp_path: Path) -> None:
@@ -236,6 +246,20 @@ def test_an_array_of_any_order_and_byte_order_is_read_and_one_that_is_too_large_
     (tmp_path / "ids.tsv").write_text("a\tchairs\n\tchairs\nc\tchairs\n")
     with pytest.raises(VectorsMalformed, match=r"ids\.tsv:2: 'id' should be"):
         read(tmp_path / "a.npy", tmp_path / "ids.tsv")
+
+
+def test_of_an_array_a_part_of_its_rows_is_in_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows, dimensions = 4000, 2048
+    monkeypatch.setattr(embedding_batch.steps.vectors, "ROWS_AT_ONCE", 100)
+    np.save(tmp_path / "a.npy", np.ones((rows, dimensions), np.float32))
+    (tmp_path / "ids.tsv").write_text("".join(f"{row:04}\tchairs\n" for row in range(rows)))
+    tracemalloc.start()
+    (chairs,) = spool_vectors(str(tmp_path / "a.npy"), tmp_path / "ids.tsv", nowhere, tmp_path)
+    most = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert most < rows * dimensions * 4 / 2
+    assert chairs.ids == [f"{row:04}" for row in range(rows)]
+    assert chairs.path.stat().st_size == rows * dimensions * 4
 
 
 def test_an_array_that_does_not_fit_its_ids_is_refused(tmp_path: Path) -> None:
