@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from embedding_batch.config import (
     DECODES,
@@ -43,7 +43,11 @@ EVERYTHING = "everything"
 
 
 class Parser(argparse.ArgumentParser):
-    """One whose failures are one line."""
+    """One whose failures are one line, and whose options are written out: values of a team are searched for ours."""
+
+    def __init__(self, **how: Any) -> None:  # noqa: ANN401 - as argparse has it
+        """Take what argparse takes."""
+        super().__init__(**how, allow_abbrev=False)
 
     def error(self, message: str) -> NoReturn:
         """Raise instead of printing the usage: a failure is one line."""

@@ -7,11 +7,12 @@ from collections.abc import Iterator
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import Final
+from typing import Final, NoReturn
 
 import pyarrow as pa
 
 from embedding_batch.errors import CatalogueMalformed
+from embedding_batch.sources.files import reading
 from embedding_batch.sources.rows import ROWS_AT_ONCE, Origin, check_rows, is_utf_8
 
 SUFFIXES: Final = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
@@ -50,9 +51,20 @@ def _named(folder: Path, paths: list[Path], row: int) -> str:
 
 
 def _pictures(folder: Path) -> Iterator[Path]:
-    for here, folders, names in os.walk(folder):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        inner = Path(here).relative_to(folder)
-        for name in names:
-            if not name.startswith(".") and Path(name).suffix.lower() in SUFFIXES:
-                yield inner / name
+    with reading(str(folder)):
+        for here, folders, names in os.walk(folder, onerror=_raise, followlinks=True):
+            folders[:] = sorted(name for name in folders if not name.startswith(".") and not _holds(here, name))
+            inner = Path(here).relative_to(folder)
+            for name in names:
+                if not name.startswith(".") and Path(name).suffix.lower() in SUFFIXES:
+                    yield inner / name
+
+
+def _holds(here: str, name: str) -> bool:
+    """Whether what a link in a folder leads to has that folder in it, which would be found in it again for ever."""
+    return Path(here).resolve().is_relative_to(Path(here, name).resolve())
+
+
+def _raise(error: OSError) -> NoReturn:
+    """A folder that can't be looked into isn't passed over: its items would be gone without a word."""
+    raise error

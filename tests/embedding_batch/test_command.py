@@ -363,6 +363,12 @@ def test_numbers_out_of_range_are_refused(wrong: Sequence[str]) -> None:
         read_command((*LEAST, *wrong), {"MODEL_REPOSITORY": "gs://bucket"}, NOW)
 
 
+@pytest.mark.parametrize("short", ["--inde=other", "--env=staging", "--repo=gs://theirs", "--buil=b2", "--expect"])
+def test_an_option_is_written_out_since_values_are_searched_for_those_that_are_not_theirs(short: str) -> None:
+    with pytest.raises(Misconfigured, match=f"unrecognized arguments: {short}"):
+        read_command((*LEAST, short), {"MODEL_REPOSITORY": "gs://bucket"}, NOW)
+
+
 def test_an_option_that_is_missing_is_status_64_and_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--check"], {}) == 64
     said = capsys.readouterr()

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import gzip
+import os
 import re
 import sys
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -159,6 +162,36 @@ def test_folders_are_categories_and_the_pictures_in_them_items(tmp_path: Path) -
     ]
     write(tmp_path / "catalogue.jsonl", line("a"))  # who wrote a list means it
     assert [row["id"] for row in read(tmp_path)] == ["a"]
+
+
+def test_links_to_folders_are_followed_but_not_to_those_that_they_stand_in(tmp_path: Path) -> None:
+    (tmp_path / "elsewhere/kids").mkdir(parents=True)
+    (tmp_path / "elsewhere/kids/moon.jpg").touch()
+    (tmp_path / "shop").mkdir()
+    (tmp_path / "shop/lamps").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "elsewhere/all").symlink_to(tmp_path)
+    (tmp_path / "elsewhere/again").symlink_to("../elsewhere/kids/..")
+    assert [row["id"] for row in read(tmp_path / "shop")] == ["lamps/kids/moon"]
+
+
+def test_a_folder_that_can_not_be_looked_into_loses_no_category_without_a_word(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("chairs/oak.jpg", "lamps/moon.jpg"):
+        (tmp_path / name).parent.mkdir()
+        (tmp_path / name).touch()
+    look = os.scandir
+
+    def denied(path: str) -> Any:
+        if path.endswith("/lamps"):
+            raise PermissionError(errno.EACCES, "Permission denied", path)
+        return look(path)
+
+    monkeypatch.setattr(os, "scandir", denied)
+    with pytest.raises(
+        CatalogueMalformed, match=rf"can't be read \(\[Errno 13\] Permission denied: '{tmp_path}/lamps'"
+    ):
+        read(tmp_path)
 
 
 def test_a_picture_in_no_categorys_folder_is_named(tmp_path: Path) -> None:
