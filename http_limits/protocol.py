@@ -13,10 +13,12 @@ import asyncio
 import heapq
 import itertools
 import time
+from collections import deque
 from enum import Enum, auto
 from typing import Any, Protocol, cast
 
 import httptools
+from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
@@ -58,6 +60,13 @@ class Application(Protocol):
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 _UNSENT_BYTES = 16 * 1024
 """An answer of which more is left to send blocks its connection: no further one is begun, and it counts as held."""
+_HEAD_END = b"\r\n\r\n"
+_HEAD_BYTES = 4 * 1024
+"""A head that takes less belongs to what a connection has anyway, and isn't counted."""
+_FIELD_BYTES, _TARGET_COPIES = 128, 6
+"""What a field of a head takes besides its bytes; a target is kept whole, in parts, and as text of four bytes each."""
+_QUEUED_BYTES = 3 * 1024
+"""What a request takes, besides its bytes, that came before the one before it was answered."""
 _ORDER = itertools.count()
 """What came before what, where the clock says the same of both."""
 _LEAVING_SHARE = 64
@@ -115,6 +124,21 @@ class _HalfClosing:
             self._transport.write_eof()
 
 
+class _Flow(FlowControl):
+    """A connection's, which reads nothing while requests wait that came before: whoever sends many at once sent them.
+
+    uvicorn would read on whenever one of them is answered, or asks for its body, and that has come if another has.
+    """
+
+    def __init__(self, transport: asyncio.Transport, waiting: deque[Any]) -> None:
+        super().__init__(transport)
+        self._waiting = waiting
+
+    def resume_reading(self) -> None:
+        if self.read_paused and not self._waiting:
+            super().resume_reading()
+
+
 class BoundedProtocol(HttpToolsProtocol):
     """One client's connection. `tick` must be called every second or so: `keep_time` does it."""
 
@@ -134,21 +158,24 @@ class BoundedProtocol(HttpToolsProtocol):
         self._asked = self._finished = False
         self._refused = self._ended = False
         self._head_bytes = self._body_bytes = self._length = 0
+        self._head_held = 0
         self._progress = self._unfinished_bytes = 0
         self._answered: RequestResponseCycle | None = None
         self._held = self._application.held
-        self._bodies: dict[RequestResponseCycle, int] = {}
+        self._requests: dict[RequestResponseCycle, int] = {}
         self._unsent = 0
         super().connection_made(cast("asyncio.Transport", self._half_closing))
+        self.flow = _Flow(self.transport, self.pipeline)
         if len(self.connections) > self._limits.connections:
             self._make_room()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Forget the connection, and at once what it holds: cycles would keep it until a collection."""
         super().connection_lost(exc)
-        self._held.used -= sum(self._bodies.values()) + self._unsent
-        self._bodies.clear()
+        self._held.used -= sum(self._requests.values()) + self._unsent
+        self._requests.clear()
         self._unsent = 0
+        self._hold_head(0)
         self.pipeline.clear()
         self.cycle = self.scope = self._answered = None  # type: ignore[assignment]
 
@@ -156,19 +183,35 @@ class BoundedProtocol(HttpToolsProtocol):
         """Read on, as long as the client may say more."""
         if self._refused or self.transport.is_closing():
             return
-        progress = self._progress
+        progress, order, self._read_bodies = self._progress, self._order, 0
         try:
             self._parse(data)
         except httptools.HttpParserError:
             self.send_400_response("Invalid HTTP request received.")
-            return
+        else:
+            count = len(data)
+            if self._stage is _Stage.HEAD and self._order != order:  # it began behind what else came
+                count -= max(data.rfind(_HEAD_END) + len(_HEAD_END), self._read_bodies)
+            self._bound_unfinished(count, progress)
+        if self._refused:
+            self._hold_head(0)
+            if self.headers:  # all that came is parsed
+                self.headers.clear()
+
+    def _bound_unfinished(self, count: int, progress: int) -> None:
+        """Refuse what goes on for too long. count: bytes of it that came; progress: as it was before them."""
+        limits = self._limits
         if self._stage is _Stage.HEAD:
-            self._head_bytes += len(data)
-            if self._head_bytes > self._limits.head_bytes:
+            self._head_bytes += count
+            if (size := self._head_bytes + len(self.headers) * _FIELD_BYTES) > _HEAD_BYTES:
+                self._hold_head(size)
+            if self._head_bytes > limits.head_bytes or len(self.headers) > limits.fields:
                 self._refuse_head()
+            elif self._head_held and not self._held.fits(0):
+                self._refuse_for_now()
         elif self._stage is _Stage.BODY:  # neither a chunk's extension nor a trailer may go on for ever
-            self._unfinished_bytes = len(data) + (self._unfinished_bytes if progress == self._progress else 0)
-            if progress == self._progress and self._unfinished_bytes > self._limits.head_bytes:
+            self._unfinished_bytes = count + (self._unfinished_bytes if progress == self._progress else 0)
+            if progress == self._progress and self._unfinished_bytes > limits.head_bytes:
                 self._refuse_head()
 
     def _parse(self, data: bytes) -> None:
@@ -244,20 +287,31 @@ class BoundedProtocol(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         """Refuse what can be refused before the body comes; let the application begin with the rest."""
         self._head_bytes = 0
+        if self._head_held:
+            self._hold_head(0)
         if self._asks_for_another_protocol():
             return
         self._enter(_Stage.BODY)
         if self._refused:
             return
+        limits, target, count = self._limits, len(self.url), len(self.headers)
         fields = sum(len(name) + len(value) for name, value in self.headers)  # all may have come in one read
-        if len(self.url) > self._limits.target_bytes or fields > self._limits.head_bytes:
+        if target > limits.target_bytes or fields > limits.head_bytes or count > limits.fields:
             self._refuse_head()
-        elif self._length > self._limits.body_bytes:
+            return
+        size = fields + count * _FIELD_BYTES + target * _TARGET_COPIES
+        if self._busy:
+            size += _QUEUED_BYTES
+        elif size <= _HEAD_BYTES:
+            size = 0
+        if self._length > limits.body_bytes:
             self._refuse_body()
-        elif self._length and not self._held.fits(self._length):
+        elif (self._length or size) and not self._held.fits(self._length + size):
             self._refuse_for_now()
         else:
             super().on_headers_complete()
+            if size:
+                self._hold(size)
 
     def on_chunk_header(self) -> None:
         """Note that a chunk begins."""
@@ -267,14 +321,14 @@ class BoundedProtocol(HttpToolsProtocol):
         """Read a part of the body, chunked or not."""
         self._progress += 1
         self._body_bytes += len(body)
+        self._read_bodies += len(body)
         if self._body_bytes > self._limits.body_bytes:
             self._refuse_body()
         elif not self._refused and not self.cycle.response_complete:
             if not self._held.fits(len(body)):
                 self._refuse_for_now()
                 return
-            self._held.used += len(body)
-            self._bodies[self.cycle] = self._bodies.get(self.cycle, 0) + len(body)
+            self._hold(len(body))
             super().on_body(body)
 
     def on_message_complete(self) -> None:
@@ -295,13 +349,13 @@ class BoundedProtocol(HttpToolsProtocol):
         """Begin with the next request, or wait for one; the client's time begins anew."""
         self.server_state.total_requests += 1
         self._finished = True
-        self._forget_body(self._answered)
+        self._forget_request(self._answered)
         self._half_closing.flush()
         self._note_time()
         if not self.transport.is_closing():
-            self.flow.resume_reading()
             if self.pipeline:
                 self._start_asgi_task(*self.pipeline.pop())
+            self.flow.resume_reading()
 
     def send_400_response(self, msg: str) -> None:
         """Answer what isn't HTTP."""
@@ -309,7 +363,8 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def _refuse_head(self) -> None:
         limits = self._limits
-        self._refuse(HeadTooLarge(f"a head may have {limits.head_bytes} bytes, its target {limits.target_bytes}"))
+        of = f"{limits.head_bytes} bytes and {limits.fields} fields, its target {limits.target_bytes} bytes"
+        self._refuse(HeadTooLarge(f"a head may have {of}"))
 
     def _refuse_body(self) -> None:
         self._refuse(BodyTooLarge(f"a body may have {self._limits.body_bytes} bytes"))
@@ -334,7 +389,7 @@ class BoundedProtocol(HttpToolsProtocol):
             mine.disconnected = True  # nobody waits for what the application says now
             mine.message_event.set()
             mine.body = bytearray()
-            self._forget_body(mine)
+            self._forget_request(mine)
             if mine.response_started:
                 self.transport.close()
                 return
@@ -346,9 +401,19 @@ class BoundedProtocol(HttpToolsProtocol):
 
     # what it holds
 
-    def _forget_body(self, cycle: RequestResponseCycle | None) -> None:
-        if self._bodies and cycle is not None:
-            self._held.used -= self._bodies.pop(cycle, 0)
+    def _forget_request(self, cycle: RequestResponseCycle | None) -> None:
+        if self._requests and cycle is not None:
+            self._held.used -= self._requests.pop(cycle, 0)
+
+    def _hold(self, count: int) -> None:
+        """So many bytes more of the request that was begun last, until it is answered."""
+        self._held.used += count
+        self._requests[self.cycle] = self._requests.get(self.cycle, 0) + count
+
+    def _hold_head(self, count: int) -> None:
+        """So many bytes of a head that isn't whole yet."""
+        self._held.used += count - self._head_held
+        self._head_held = count
 
     def _forget_unsent(self) -> None:
         self._held.used -= self._unsent

@@ -58,6 +58,8 @@ _ITEM_SHORTEST = len(_ITEM_HEAD) + 1 + len(_ITEM_TAIL)
 _FIND_NEIGHBORS = "find-neighbors"
 _VERTEX_PATH = re.compile(rb"/v1(beta1)?/projects/[^/]+/locations/[^/]+/indexEndpoints/[^/]+:findNeighbors")
 _CLOSE = (b"connection", b"close")
+_KNOWN_QUERY = 200
+"""Bytes of the longest query that is read once and then known: there are thousands of them."""
 
 Message = dict[str, Any]
 
@@ -124,8 +126,9 @@ class SearchApplication:
         self._own.items = index.manifest.items
 
     def _know_tags(self, names: tuple[str, ...]) -> None:
+        self._parse_search = partial(parse_search, limits=self.limits, tags=names)
         # callers ask in the same few ways again and again
-        self._parse_search = lru_cache(maxsize=4096)(partial(parse_search, limits=self.limits, tags=names))
+        self._known_search = lru_cache(maxsize=4096)(self._parse_search)
         self._parse_photo_query = partial(parse_photo_query, limits=self.limits, tags=names)
 
     def drain(self) -> None:
@@ -233,7 +236,8 @@ class SearchApplication:
         opened = self._open()
         index = opened.index
         validity = self._validity(index)
-        search = self._parse_search(request.query)
+        query = request.query
+        search = self._known_search(query) if len(query) <= _KNOWN_QUERY else self._parse_search(query)
         item = parse_item(request.path[len(_ITEM_HEAD) : -len(_ITEM_TAIL)])
         home, position = index.place(item)
         partitions: Sequence[Partition] = index.comparable(home, search.category)

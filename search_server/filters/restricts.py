@@ -22,6 +22,8 @@ _PER_MASK = 15_000.0
 _KEPT_BYTES = 16 * 1024 * 1024
 """Of masks that are kept, those asked for last; a mask of a million items has 125 kB, and as much again at most for the
 positions of what is left, where that is little."""
+_ASKED_BYTES = 16 * 1024
+"""Of what is asked for, with the longest of which a mask is kept: a caller may write a hundred values of its own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +45,11 @@ class Restriction:
         """All that it names."""
         return chain(*self.allowed, self.denied)
 
+    @property
+    def bytes(self) -> int:
+        """What it takes, at most, in four bytes a character."""
+        return sum(100 + 4 * len(tag) for tag in self.tags) + 150 * len(self.without)
+
 
 ANYTHING = Restriction()
 
@@ -59,7 +66,7 @@ class Restricts:
         self._bounds: list[int] = [0, *accumulate(sizes)]
         self._kept: OrderedDict[Restriction, Visibles] = OrderedDict()
         self._masks: Masks | None = None
-        self._most = max(1, _KEPT_BYTES // (self._bounds[-1] // 4 + 200 * len(sizes)))
+        self._most = max(1, _KEPT_BYTES // (self._bounds[-1] // 4 + 200 * len(sizes) + _ASKED_BYTES))
 
     def cost(self, restriction: Restriction) -> float:
         """What `visible` takes, as numbers that are compared: see `build.partitions.Partition.cost`."""
@@ -87,8 +94,8 @@ class Restricts:
         )
 
     def keep(self, restriction: Restriction, masks: Masks, visible: Visibles) -> None:
-        """Keep what `visible` gave, unless other masks are in force by now."""
-        if self._masks is masks:
+        """Keep what `visible` gave, unless other masks are in force by now, or it was asked for at too great length."""
+        if self._masks is masks and restriction.bytes <= _ASKED_BYTES:
             self._kept[restriction] = visible
             while len(self._kept) > self._most:
                 self._kept.popitem(last=False)

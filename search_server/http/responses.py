@@ -124,6 +124,6 @@ def _category(category: str) -> bytes:
     return orjson.dumps(category)
 
 
-@lru_cache(maxsize=2_000)
+@lru_cache(maxsize=64)  # of a thousand neighbours it has 50 KB
 def _form(count: int) -> bytes:
     return b"[" + b",".join([b'{"id":"%b","category":%b,"score":%b,"distance":%b}'] * count) + b"]"

@@ -31,18 +31,23 @@ LIMITS = ConnectionLimits(
 
 
 class Echo:
-    """Answers with what it was asked: at once, or below /later when it is let."""
+    """Answers with what it was asked: at once, or below /later when it is let.
+
+    waiting: how many requests of its connection waited when each was begun with.
+    """
 
     limits = LIMITS
 
     def __init__(self) -> None:
         self.asked: list[str] = []
+        self.waiting: list[int] = []
         self.let = asyncio.Event()
         self.draining = False
         self.now = 0.0
         self.held = ByteBudget(LIMITS.held_bytes)
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        self.waiting.append(len(scope["extensions"]["connection"].pipeline))
         self.asked.append(f"{scope['method']} {scope['raw_path'].decode()}")
         body = b""
         while True:

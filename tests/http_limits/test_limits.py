@@ -38,6 +38,8 @@ def test_a_client_that_asks_first_is_told_to_continue_or_not_to() -> None:
         (post("/", b"5dc\r\n" + b"x" * 1500, CHUNKED), (413, b"body-too-large")),
         (get("/" + "x" * 300), (431, b"head-too-large")),
         (b"GET / HTTP/1.1\r\nhost: x\r\nlong: " + b"x" * 1100, (431, b"head-too-large")),
+        (b"GET / HTTP/1.1\r\n" + b"a: b\r\n" * 110, (431, b"head-too-large")),
+        (b"GET / HTTP/1.1\r\n" + b"a: b\r\n" * 101 + b"\r\n", (431, b"head-too-large")),
         (b"NONSENSE\r\n\r\n", (400, b"request-malformed")),
         (b"GET / HTTP/1.1\r\nhost: x\r\ncontent-length: -1\r\n\r\n", (400, b"request-malformed")),
         (post("/", b"0\r\n\r\n", "content-length: 4", CHUNKED), (400, b"request-malformed")),
@@ -45,7 +47,20 @@ def test_a_client_that_asks_first_is_told_to_continue_or_not_to() -> None:
         (b"\x16\x03\x01\x02\x00\x01\x00\x01", (400, b"request-malformed")),
         (post("/", b"0\r\n" + b"trailer: x\r\n" * 100, CHUNKED), (431, b"head-too-large")),
     ],
-    ids=["length", "chunks", "target", "head", "nonsense", "negative", "smuggling", "connect", "tls", "trailers"],
+    ids=[
+        "length",
+        "chunks",
+        "target",
+        "head",
+        "fields",
+        "all fields",
+        "nonsense",
+        "negative",
+        "smuggling",
+        "connect",
+        "tls",
+        "trailers",
+    ],
 )
 def test_what_cannot_be_read_is_refused_and_the_connection_ends(sent: bytes, expected: tuple[int, bytes]) -> None:
     async def scenario(server: Server) -> None:
@@ -278,6 +293,84 @@ def test_what_a_client_that_went_away_had_sent_is_no_longer_held() -> None:
         await server.until(lambda: server.echo.held.used == 900)
         wire.writer.close()
         await server.until(lambda: server.echo.held.used == 0)
+
+    run(scenario)
+
+
+@pytest.mark.parametrize("before", [get("/e") * 200, post("/e", b"x" * 900) * 3], ids=["heads", "bodies"])
+def test_of_what_comes_at_once_only_the_unfinished_head_counts_as_such(before: bytes) -> None:
+    async def scenario(server: Server) -> None:
+        wire = await server.connect()
+        await wire.send(before + get("/last")[:-2])
+        for _ in range(before.count(b"HTTP/1.1")):
+            assert (await wire.answer())[0] == 200
+        await wire.send(b"\r\n")
+        assert (await wire.answer())[1] == b"/last "
+
+    run(scenario)
+
+
+@pytest.mark.parametrize("end", [b"", b"content-length: 9\r\n\r\nx"], ids=["a head", "a body"])
+def test_what_many_short_fields_take_is_held_until_its_client_goes(end: bytes) -> None:
+    async def scenario(server: Server) -> None:
+        wire = await server.connect()
+        await wire.send(b"POST /e HTTP/1.1\r\n" + b"a: b\r\n" * 90 + end)
+        await server.until(lambda: server.echo.held.used > 90 * 100)
+        wire.writer.close()
+        await server.until(lambda: server.echo.held.used == 0)
+
+    run(scenario)
+
+
+def test_heads_beyond_the_budget_are_refused_and_those_of_most_clients_are_not() -> None:
+    async def scenario(server: Server) -> None:
+        server.echo.held.most = 15_000
+        first, second, third = [await server.connect() for _ in range(3)]
+        await first.send(b"GET /e HTTP/1.1\r\n" + b"a: b\r\n" * 90)
+        await server.until(lambda: server.echo.held.used > 0)
+        await second.send(b"GET /e HTTP/1.1\r\n" + b"a: b\r\n" * 90)
+        assert await second.answer() == (503, b"overloaded", True)
+        await third.send(b"GET /polite HTTP/1.1\r\n", b"host: x\r\n\r\n", pause=0.01)
+        assert (await third.answer())[1] == b"/polite "
+        await first.send(b"\r\n")
+        assert (await first.answer())[1] == b"/e "
+        second.writer.close()
+        await server.until(lambda: server.echo.held.used == 0)
+
+    run(scenario)
+
+
+def test_requests_sent_together_beyond_the_budget_are_not_read_and_those_before_are_answered() -> None:
+    async def scenario(server: Server) -> None:
+        server.echo.held.most = 100_000
+        wire = await server.connect()
+        await wire.send(get("/later") + get("/e") * 1000)
+        await server.until(lambda: bool(server.connections[0].pipeline))
+        assert 50_000 < server.echo.held.used <= server.echo.held.most
+        server.echo.let.set()
+        ends = False
+        while not ends:
+            status, _, ends = await wire.answer()
+            assert status == 200
+        await server.until(lambda: server.echo.held.used == 0)
+
+    run(scenario)
+
+
+def test_no_more_requests_are_read_while_some_that_were_sent_together_wait() -> None:
+    async def scenario(server: Server) -> None:
+        server.echo.held.most = 2**30
+        wire = await server.connect()
+        sending = asyncio.create_task(wire.send(get("/later") + get("/e") * 20_000))
+        await server.began()
+        server.echo.let.set()
+        for _ in range(20_001):
+            assert (await wire.answer())[0] == 200
+        await sending
+        before = 0
+        for waiting in server.echo.waiting:
+            assert before <= 1 or waiting == before - 1
+            before = waiting
 
     run(scenario)
 

@@ -15,6 +15,7 @@ from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from urllib.parse import quote
 
 import httpx
 import pytest
@@ -99,6 +100,27 @@ def test_posts_that_are_never_finished_take_no_more_than_the_budget_and_the_rest
         assert post(server.port, bytes(body)) == b"HTTP/1.1 503 Service Unavailable"
         assert plain_http.get(f"{server.url}/v1/items/chair-1/similar").status_code == 200
     until(lambda: post(server.port, bytes(1000)) == b"HTTP/1.1 400 Bad Request")
+
+
+def test_what_callers_write_at_length_is_not_kept_for_the_next_who_asks_the_same(tmp_path: Path, start: Start) -> None:
+    server = start(make_vector_build(tmp_path, {"all": 50}, 8, tags={"all-1": ["brand=acme"]}) | {"WORKERS": "1"})
+    long = "\N{GRINNING FACE}" + "x" * 900
+    with plain_http.Client(base_url=server.url) as client:
+
+        def ask(number: int) -> None:
+            query = f"category={quote(long)}{'x' * 6000}{number}"
+            assert client.get(f"/v1/items/all-1/similar?{query}").status_code == 400
+            brands = {"namespace": "brand", "allowList": [f"{long}{number}-{n}" for n in range(50)]}
+            datapoint = {"datapointId": "all-1", "restricts": [brands]}
+            asked = client.post("/v1/findNeighbors", json={"queries": [{"datapoint": datapoint}]})
+            assert asked.json()["nearestNeighbors"] == [{"id": "all-1", "neighbors": []}]
+
+        for number in range(20):
+            ask(number)
+        before = memory_mib(server)
+        for number in range(20, 300):
+            ask(number)
+    assert memory_mib(server) - before < 20  # what was asked has 65 MB
 
 
 @pytest.fixture(scope="module")
