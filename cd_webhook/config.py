@@ -10,9 +10,9 @@ from pathlib import Path
 
 from manifests.values import FOLDER
 from model_repository.deployment import AuthKind
-from model_repository.environment import Environment
 from model_repository.errors import Misconfigured
 from model_repository.names import check_label
+from model_repository.programs.environment import Environment
 
 _LEAST_TOKEN = 16
 """Characters; shorter ones are guessed."""

@@ -23,9 +23,9 @@ from embedding_batch.state.plan import Plan, open_plan, read_plan
 from embedding_batch.state.scratch import scratch
 from embedding_batch.step import step
 from model_repository.bucket.gcs_store import GcsStore
-from model_repository.environment import Environment
 from model_repository.exit_codes import ExitCode
 from model_repository.names import parse_bucket_url
+from model_repository.programs.environment import Environment
 
 
 def main(

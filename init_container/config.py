@@ -8,8 +8,8 @@ from pathlib import Path
 from urllib.parse import SplitResult, urlsplit
 
 from model_repository.digests import check_sha256
-from model_repository.environment import Environment
 from model_repository.names import IndexPrefix
+from model_repository.programs.environment import Environment
 
 GOOGLE = "https://storage.googleapis.com"
 LEAST_DEADLINE = 60.0

@@ -28,10 +28,10 @@ from model_repository.documents.items.item_filter import (
     parse_item_filter,
     parse_last_good_filter,
 )
-from model_repository.environment import Environment
 from model_repository.errors import BucketUnavailable, DeliveryError, DocumentMalformed, ObjectMissing, TransientError
 from model_repository.exit_codes import ExitCode
 from model_repository.names import Target
+from model_repository.programs.environment import Environment
 from model_repository.telemetry.log import Log
 
 _OR_LAST_GOOD = "--or-last-good"

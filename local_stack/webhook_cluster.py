@@ -18,7 +18,7 @@ from urllib.parse import quote, urlencode
 
 from cd_webhook.cluster import ClusterRefused, ClusterUnavailable, Conflict, Object, name_of
 from local_stack.cluster.service import ADDRESS
-from model_repository.environment import Environment
+from model_repository.programs.environment import Environment
 from model_repository.telemetry.log import Log
 
 _TIMEOUT_SECONDS = 10.0

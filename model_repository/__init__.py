@@ -2,11 +2,11 @@
 
 Start reading at `names` (the layout of the bucket), then `documents` (what stands there), and `repository`, which reads
 and writes them through the store of a `bucket`; `builds` says whether a build is whole, `comparing` how two of them
-differ, `deployment` what is asked of the CD side. Beside them stands what every program has: `environment`, `errors`,
+differ, `deployment` what is asked of the CD side. Beside them stands what every program has: `programs`, `errors`,
 `exit_codes`, `fields`, `records`, `telemetry`, `clock`.
 
-Everything but `bucket.gcs_store`, `telemetry.open_telemetry` and what functions alone take (`cloud_function`) is the
-standard library alone, so that every deployable can carry it.
+Everything but `bucket.gcs_store`, `telemetry.open_telemetry` and what functions alone take (`programs.cloud_function`)
+is the standard library alone, so that every deployable can carry it.
 """
 
 __version__ = "0.1.0"

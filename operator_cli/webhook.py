@@ -100,7 +100,7 @@ class Webhook:
             raise UsageRefused(f"--webhook {error}") from None
         if environ.get("CD_WEBHOOK_AUTH") == AuthKind.GOOGLE_ID_TOKEN:
             # takes a while to import, and only those who ask by it pay for it (docs/operations.md)
-            from model_repository.identity_tokens import IdentityTokens  # noqa: PLC0415
+            from model_repository.programs.identity_tokens import IdentityTokens  # noqa: PLC0415
 
             return cls(url, tokens=IdentityTokens())
         return cls(url, environ.get("CD_WEBHOOK_TOKEN", ""))

@@ -10,8 +10,8 @@ from urllib.parse import urlsplit
 
 from http_limits.limits import ConnectionLimits
 from model_repository.digests import check_sha256
-from model_repository.environment import Environment
 from model_repository.names import IndexPrefix, Target, parse_generation
+from model_repository.programs.environment import Environment
 from model_repository.resources.processors import processors
 from model_repository.resources.serving import CONNECTIONS, HELD_BYTES, JSON_BYTES
 from model_repository.telemetry.spans import TRACEPARENT, spans_wanted

@@ -14,8 +14,8 @@ from cd_webhook.cluster.feed import ChangeFeed
 from cd_webhook.cluster.interface import ClusterRefused, Conflict, Object, name_of, version_of
 from cd_webhook.cluster.managed_fields import taken_over
 from manifests.metadata import MANAGED_BY, MANAGER, deployment_selector
-from model_repository.environment import Environment
 from model_repository.fields import format_moment
+from model_repository.programs.environment import Environment
 from model_repository.telemetry.log import Log
 
 _PAGE = "250"

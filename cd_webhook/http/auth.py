@@ -11,7 +11,7 @@ from google.auth import exceptions as google_errors
 from cd_webhook.config import Config
 from model_repository.deployment import AuthKind
 from model_repository.errors import PermanentError, TransientError
-from model_repository.identity_tokens import Verify, verify_for
+from model_repository.programs.identity_tokens import Verify, verify_for
 
 Check = Callable[[str], str]
 """From the Authorization header to the caller's name; raises one of the errors below."""

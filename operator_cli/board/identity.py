@@ -86,7 +86,7 @@ class Iap:
 
     def __init__(self, audience: str, request: Callable[..., Any] | None = None) -> None:
         """audience: ``/projects/<number>/...``, as IAP shows it. request: fetches Google's keys; see `verify_for`."""
-        from model_repository.identity_tokens import verify_for  # noqa: PLC0415 - only this sign-in needs it
+        from model_repository.programs.identity_tokens import verify_for  # noqa: PLC0415 - only this sign-in needs it
 
         self._verify = verify_for(audience, request, keys_url=_CERTIFICATES)
 

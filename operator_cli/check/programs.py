@@ -14,7 +14,7 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from model_repository.errors import Misconfigured
-from model_repository.function_config import Config
+from model_repository.programs.function_config import Config
 from operator_cli.check.finding import Finding, Resource, hint, ok, unknown, wrong
 
 _DEFAULT_ACCOUNT: Final = "-compute@developer.gserviceaccount.com"

@@ -25,7 +25,7 @@ from cd_webhook.http.auth import (
     google_check,
     make_checks,
 )
-from model_repository.identity_tokens import verify_for
+from model_repository.programs.identity_tokens import verify_for
 
 AUDIENCE = "https://webhook.example"
 CALLER = "function@acme.iam.gserviceaccount.com"

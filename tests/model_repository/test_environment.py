@@ -6,10 +6,10 @@ from enum import StrEnum
 
 import pytest
 
-from model_repository.environment import Environment
 from model_repository.errors import Misconfigured
 from model_repository.exit_codes import ExitCode
 from model_repository.names import check_name
+from model_repository.programs.environment import Environment
 
 
 class Colour(StrEnum):

@@ -10,8 +10,8 @@ from model_repository.bucket.events import SweepAsked
 from model_repository.documents.commit import Commit
 from model_repository.documents.index_manifest import IndexManifest
 from model_repository.documents.receipts.receipt import Outcome, Receipt
-from model_repository.function_config import Limits
 from model_repository.names import IndexPrefix, Target
+from model_repository.programs.function_config import Limits
 from model_repository.repository import read_receipt, write_commit
 from model_repository.telemetry.log import Log
 from on_commit.event import CommitUploaded, Event

@@ -6,7 +6,7 @@ import pytest
 
 from model_repository.deployment import AuthKind
 from model_repository.errors import Misconfigured
-from model_repository.function_config import Config
+from model_repository.programs.function_config import Config
 
 ENOUGH = {"MODEL_REPOSITORY": "gs://a-bucket", "CD_WEBHOOK_URL": "http://cd.internal:8080/webhooks/webhook/indexpush"}
 

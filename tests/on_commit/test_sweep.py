@@ -11,8 +11,8 @@ from model_repository.deployment import AnswerOutcome
 from model_repository.documents.commit import LONGEST_HOLD, Commit
 from model_repository.documents.receipts.receipt import Outcome
 from model_repository.errors import BucketUnavailable
-from model_repository.function_config import Limits
 from model_repository.names import IndexPrefix, Target
+from model_repository.programs.function_config import Limits
 from model_repository.repository import write_commit, write_receipt
 from on_commit.compare import IndexStatus
 from on_commit.sweep import BREAKER

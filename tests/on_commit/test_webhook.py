@@ -10,9 +10,9 @@ import pytest
 from google.auth import exceptions
 
 from model_repository.deployment import AnswerOutcome, AuthKind
-from model_repository.function_config import Config
-from model_repository.identity_tokens import IdentityTokens
 from model_repository.names import IndexPrefix, Target
+from model_repository.programs.function_config import Config
+from model_repository.programs.identity_tokens import IdentityTokens
 from model_repository.telemetry.log import tracing
 from on_commit import webhook as webhook_module
 from on_commit.compare import IndexStatus

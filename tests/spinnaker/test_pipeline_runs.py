@@ -10,8 +10,8 @@ import pytest
 
 from manifests.metadata import COMMIT_GENERATION, INDEX_PREFIX
 from model_repository.deployment import AnswerOutcome, DeploymentRequest
-from model_repository.function_config import Config
 from model_repository.names import Target
+from model_repository.programs.function_config import Config
 from on_commit.webhook import HttpWebhook, WebhookAnswer
 from tests.spinnaker.echo_stand_in import triggered
 from tests.spinnaker.spinnaker_scene import (

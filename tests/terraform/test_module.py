@@ -14,7 +14,7 @@ import pytest
 from cd_webhook.config import Config as WebhookConfig
 from model_repository.bucket.events import SweepAsked
 from model_repository.deployment import AuthKind
-from model_repository.function_config import Config as FunctionConfig
+from model_repository.programs.function_config import Config as FunctionConfig
 from model_repository.telemetry.spans import spans_wanted
 from notify.config import Config as NotifyConfig
 from on_commit.event import read_event

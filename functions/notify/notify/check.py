@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 
 from model_repository.bucket.store import Store
-from model_repository.cloud_function import found, look_at_bucket
 from model_repository.errors import Misconfigured
+from model_repository.programs.cloud_function import found, look_at_bucket
 from notify.config import Config
 from notify.sinks.slack import Slack
 

@@ -9,9 +9,9 @@ from datetime import timedelta
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from model_repository.environment import Environment
 from model_repository.errors import Misconfigured, NameRefused
 from model_repository.names import check_label
+from model_repository.programs.environment import Environment
 
 _CHANNEL = "SLACK_CHANNEL"
 _CHANNEL_ID = re.compile(r"[CG][A-Z0-9]{7,}", re.ASCII)

@@ -8,8 +8,8 @@ from collections.abc import Mapping, Sequence
 from model_repository.bucket.gcs_store import GcsStore
 from model_repository.bucket.store import Store
 from model_repository.clock import SystemClock
-from model_repository.cloud_function import check_main, configured, one_event
 from model_repository.exit_codes import ExitCode
+from model_repository.programs.cloud_function import check_main, configured, one_event
 from notify.check import check
 from notify.config import Config
 from notify.event import read_event

@@ -9,10 +9,10 @@ from http import HTTPStatus
 import requests
 
 from model_repository.bucket.store import Store
-from model_repository.cloud_function import found, look_at_bucket
 from model_repository.errors import Misconfigured
-from model_repository.function_config import Config
 from model_repository.notify import PubSubNotifier
+from model_repository.programs.cloud_function import found, look_at_bucket
+from model_repository.programs.function_config import Config
 from on_commit.webhook import HttpAnswer, HttpWebhook, WebhookUnavailable, failure
 
 _SECONDS = (5.0, 10.0)

@@ -7,8 +7,8 @@ import random
 from model_repository.bucket.events import OtherEvent, SweepAsked
 from model_repository.bucket.store import Store
 from model_repository.clock import Clock
-from model_repository.function_config import DEFAULTS, Limits
 from model_repository.notify import Notifier
+from model_repository.programs.function_config import DEFAULTS, Limits
 from model_repository.telemetry.log import Log
 from model_repository.telemetry.recorder import Kind
 from model_repository.telemetry.spans import span

@@ -8,10 +8,10 @@ from collections.abc import Mapping, Sequence
 from model_repository.bucket.gcs_store import GcsStore
 from model_repository.bucket.store import Store
 from model_repository.clock import SystemClock
-from model_repository.cloud_function import check_main, configured, one_event
 from model_repository.exit_codes import ExitCode
-from model_repository.function_config import Config
 from model_repository.notify import NoNotifier, PubSubNotifier
+from model_repository.programs.cloud_function import check_main, configured, one_event
+from model_repository.programs.function_config import Config
 from model_repository.telemetry.log import Log
 from model_repository.telemetry.spans import flush_spans, record_spans
 from on_commit.check import check

@@ -12,9 +12,9 @@ import requests
 
 from model_repository.deployment import AnswerOutcome, AuthKind, DeploymentRequest
 from model_repository.errors import DocumentMalformed, PermanentError, TransientError
-from model_repository.function_config import Config
-from model_repository.identity_tokens import IdentityTokens, NoIdentityToken, audience_of
 from model_repository.names import Target
+from model_repository.programs.function_config import Config
+from model_repository.programs.identity_tokens import IdentityTokens, NoIdentityToken, audience_of
 from model_repository.telemetry.log import trace_headers
 from model_repository.telemetry.recorder import Kind
 from model_repository.telemetry.spans import note, span, traceparent

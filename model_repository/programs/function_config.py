@@ -8,9 +8,9 @@ from datetime import timedelta
 from urllib.parse import urlsplit
 
 from model_repository.deployment import AuthKind
-from model_repository.environment import Environment
 from model_repository.errors import NameRefused
 from model_repository.names import check_label
+from model_repository.programs.environment import Environment
 
 _URL = "CD_WEBHOOK_URL"
 _FRESHNESS = "FRESHNESS_SECONDS_"
