@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 
 from cd_webhook.cluster import Cluster, ClusterRefused, load_connect
@@ -11,7 +12,7 @@ from manifests.render import Rendered, render
 from manifests.values import Values, load_values
 from model_repository.bucket.gcs_store import GcsStore
 from model_repository.deployment import DeploymentRequest, Footprint
-from model_repository.errors import DeliveryError
+from model_repository.errors import DeliveryError, GenerationConflict
 from model_repository.names import IndexPrefix, Target
 from model_repository.notify import PubSubNotifier
 from model_repository.telemetry.log import Log
@@ -43,7 +44,7 @@ def check(variables: Mapping[str, str], log: Log) -> Iterator[Checked]:
         else:
             yield Checked("values", f"namespace {values.namespace}, image {values.image}")
     if config.bucket:
-        yield _tried("bucket", lambda: _bucket(config.bucket))
+        yield _tried("bucket", lambda: _bucket(config.bucket, config.environment))
     if config.notify_topic or values:
         yield _tried("topic", lambda: _topic(config.notify_topic))
     if values is None:
@@ -92,8 +93,14 @@ def _tried(what: str, look: Callable[[], str]) -> Checked:
         return Checked(what, str(error), ok=False)
 
 
-def _bucket(bucket: str) -> str:
-    found = GcsStore(bucket, patience=5.0).folders("commits/")
+def _bucket(bucket: str, environment: str) -> str:
+    store = GcsStore(bucket, patience=5.0)
+    found = store.folders("commits/")
+    if environment:
+        target = Target(environment, "indexpush-check")
+        for name in (target.receipt_name(1), target.last_good_filter_name):
+            with suppress(GenerationConflict):  # it may: that it is no generation that ever was is all that stops it
+                store.write(name, b"", if_generation_match=1)
     return f"{len(found)} environments have commits in gs://{bucket}"
 
 

@@ -130,6 +130,7 @@ def assemble(config: Config, variables: Mapping[str, str], log: Log) -> Dependen
         metrics,
         lambda: list(check(variables, log)),
         config.revision,
+        f"{values.namespace}/{values.service_account}",
     )
 
 

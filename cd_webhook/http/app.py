@@ -48,7 +48,7 @@ class Dependencies:
 
     project: of the traces that log lines link to; may be empty. may: who calls. checks: tries the set-up, see
     `check.check`.
-    revision: the commit that this is made of; may be empty.
+    revision: the commit that this is made of; may be empty. pods: their namespace and service account, by a slash.
     """
 
     project: str
@@ -59,6 +59,7 @@ class Dependencies:
     metrics: Metrics
     checks: Callable[[], list[Checked]]
     revision: str = ""
+    pods: str = ""
 
 
 def create_app(given: Dependencies) -> Starlette:
@@ -222,7 +223,12 @@ class _Door:
         self._check(request, self._given.may.look)
         it = self._delivery
         checks = [{"what": each.what, "ok": each.ok, "text": each.text} for each in self._given.checks()]
-        said = {"version": __version__, "revision": self._given.revision, "contract": CONTRACT}
+        said = {
+            "version": __version__,
+            "revision": self._given.revision,
+            "contract": CONTRACT,
+            "pods": self._given.pods,
+        }
         return JSONResponse(said | {"environment": it.environment, "bucket": it.store.bucket, "checks": checks})
 
     def _failure(self, request: Request, error: DeliveryError) -> JSONResponse:

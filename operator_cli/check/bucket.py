@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from contextlib import suppress
+from datetime import datetime
 from typing import Final
 
 from operator_cli.check.finding import Finding, Resource, hint, ok, wrong
@@ -30,8 +32,12 @@ _WRITES: Final = (
     "roles/storage.legacyBucketWriter",
 )
 _REPLACES: Final = _WRITES[:3]
+_READS: Final = ("roles/storage.objectViewer", "roles/storage.legacyObjectReader", *_REPLACES)
+_OBJECTS: Final = "projects/_/buckets/{}/objects/"
+"""How conditions name what is in a bucket: https://cloud.google.com/iam/docs/conditions-resource-attributes"""
+_POOL: Final = ".svc.id.goog"
 _FUNCTION: Final = (
-    ("read it", "", ("roles/storage.objectViewer", "roles/storage.legacyObjectReader", *_REPLACES)),
+    ("read it", "", _READS),
     ("create receipts below deployments/", "deployments/", ("roles/storage.objectCreator", *_REPLACES)),
     ("note faults below incidents/", "incidents/", tuple(reversed(_REPLACES))),
 )
@@ -157,7 +163,7 @@ def _conditions(condition: Resource) -> str:
     return ", ".join(kept) or "no condition"
 
 
-def judge_grants(bucket: Resource, policy: Resource, accounts: dict[str, str]) -> Iterator[Finding]:
+def judge_grants(bucket: Resource, policy: Resource, accounts: dict[str, str], now: datetime) -> Iterator[Finding]:
     """Who may do what. accounts: of functions, by the name of the function."""
     name = f"gs://{bucket.get('name')}"
     bindings = policy.get("bindings", [])
@@ -177,10 +183,10 @@ def judge_grants(bucket: Resource, policy: Resource, accounts: dict[str, str]) -
                     "grant it on the prefixes that it needs (docs/threat-model.md)",
                 )
     for program, account in accounts.items():
-        member = f"serviceAccount:{account}"
+        member, objects = f"serviceAccount:{account}", _OBJECTS.format(bucket.get("name"))
         for what, folder, roles in _FUNCTION:
-            if not any(_allows(each, member, roles, folder) for each in bindings):
-                below = f'resource.name.startsWith("projects/_/buckets/{bucket.get("name")}/objects/{folder}")'
+            if not any(_allows(each, (member,), roles, f"{objects}{folder}", now) for each in bindings):
+                below = f'resource.name.startsWith("{objects}{folder}")'
                 where = f" --condition='title={folder},expression={below}'" if folder else ""
                 yield wrong(
                     name,
@@ -194,9 +200,36 @@ def judge_grants(bucket: Resource, policy: Resource, accounts: dict[str, str]) -
     )
 
 
-def _allows(binding: Resource, member: str, roles: tuple[str, ...], folder: str) -> bool:
-    """Whether a binding allows it, or may: what a role of somebody's own allows, and other conditions, aren't seen."""
+def judge_pods(name: str, policy: Resource, pods: str, now: datetime) -> Iterator[Finding]:
+    """Whether they may read the bucket. name: the bucket's. pods: their namespace and service account, by a slash."""
+    namespace, _, account = pods.partition("/")
+    subject = f"/subject/ns/{namespace}/sa/{account}"
+    ends = (f"{_POOL}{subject}", f"{_POOL}[{namespace}/{account}]", f"{_POOL}/namespace/{namespace}")
+    if not any(_allows(each, ends, _READS, _OBJECTS.format(name), now) for each in policy.get("bindings", [])):
+        yield hint(
+            f"gs://{name}",
+            f"no grant of its own lets the pods read it (service account {account} of namespace {namespace}): unless "
+            "that stands for a Google service account, or the project grants it, no new pod becomes ready",
+            f"gcloud storage buckets add-iam-policy-binding gs://{name} --role={_READS[0]} --member=principal://"
+            f"iam.googleapis.com/projects/<number>/locations/global/workloadIdentityPools/<project>{_POOL}{subject}",
+        )
+
+
+def _allows(binding: Resource, members: tuple[str, ...], roles: tuple[str, ...], objects: str, now: datetime) -> bool:
+    """Whether a binding allows it, or may: what a role of somebody's own allows, and other conditions, aren't seen.
+
+    members: how the names of any of them end. objects: how the names of all begin that it is about.
+    """
     role, expression = str(binding.get("role", "")), str(binding.get("condition", {}).get("expression", ""))
-    prefixes = re.findall(r"/objects/([^'\"]*)['\"]", expression) or [""]
+    prefixes = re.findall(r"['\"](projects/[^'\"]*/objects/[^'\"]*)['\"]", expression) or [""]
     known = role in roles or role.startswith(("projects/", "organizations/"))
-    return known and member in binding.get("members", []) and any(folder.startswith(each) for each in prefixes)
+    theirs = any(member.endswith(members) for member in binding.get("members", []))
+    return known and theirs and any(objects.startswith(each) for each in prefixes) and not _over(expression, now)
+
+
+def _over(expression: str, now: datetime) -> bool:
+    """Whether the time is over until which a condition holds."""
+    until = re.search(r"request\.time\s*<=?\s*timestamp\(['\"]([^'\"]+)['\"]\)", expression)
+    with suppress(ValueError, TypeError):  # no time, or without its zone
+        return until is not None and datetime.fromisoformat(until[1]) < now
+    return False

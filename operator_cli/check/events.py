@@ -13,6 +13,9 @@ from operator_cli.check.finding import Finding, Resource, hint, ok, wrong
 
 FINALIZE: Final = "OBJECT_FINALIZE"
 _TOPIC: Final = "//pubsub.googleapis.com/"
+_TRIES: Final = 20
+"""Of one message at least, before it is put aside: two hours."""
+_KEPT: Final = 24 * 3600
 _PUBLISHES: Final = ("roles/pubsub.publisher", "roles/pubsub.editor", "roles/pubsub.admin", "roles/owner")
 
 
@@ -99,8 +102,10 @@ def judge_publisher(topic: str, policy: Resource, agent: str) -> Iterator[Findin
         )
 
 
-def judge_subscription(subscription: Resource, seconds: int) -> Iterator[Finding]:
+def judge_subscription(subscription: Resource, seconds: int, urls: tuple[str, ...]) -> Iterator[Finding]:
     """Whether a function gets what is pushed to it. seconds: for so long the function may work on one message.
+
+    urls: where the function answers, without a slash at the end.
 
     The fields are those of https://cloud.google.com/pubsub/docs/reference/rest/v1/projects.subscriptions.
     """
@@ -126,6 +131,24 @@ def judge_subscription(subscription: Resource, seconds: int) -> Iterator[Finding
             "it shows no identity: a function that answers nobody without credentials refuses each push",
             f"gcloud pubsub subscriptions update {short} --push-endpoint={push.get('pushEndpoint')} "
             "--push-auth-service-account=<account with roles/run.invoker>",
+        )
+    elif (audience := str(push["oidcToken"].get("audience", ""))) and audience.rstrip("/") not in urls:
+        yield wrong(
+            name,
+            f"its token is for {audience!r}, which the function isn't: each push is refused",
+            f"gcloud pubsub subscriptions update {short} --push-auth-token-audience={urls[0]}",
+        )
+    if (tries := int(subscription.get("deadLetterPolicy", {}).get("maxDeliveryAttempts", _TRIES))) < _TRIES:
+        yield hint(
+            name,
+            f"it puts aside what failed {tries} times: where a webhook is away for longer, the next sweep finds it",
+            f"gcloud pubsub subscriptions update {short} --max-delivery-attempts=100",
+        )
+    if (kept := int(str(subscription.get("messageRetentionDuration", "604800s")).split("s")[0].split(".")[0])) < _KEPT:
+        yield hint(
+            name,
+            f"it keeps what isn't delivered for {kept} s: what a longer outage leaves, the next sweep finds",
+            f"gcloud pubsub subscriptions update {short} --message-retention-duration=7d",
         )
     if (most := int(subscription.get("ackDeadlineSeconds", 10))) < seconds:
         yield hint(

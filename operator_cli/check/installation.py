@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import datetime
 from typing import TypeVar
 from urllib.parse import quote, urlsplit
 
@@ -23,6 +24,7 @@ class Asked:
 
     environment: None: nothing that is of one alone. webhook: where it is reached from here; empty: where the function
     reaches it. token: of the webhook; may be empty. version, contract: this command's.
+    now: a grant may be over.
     """
 
     bucket: str
@@ -31,6 +33,7 @@ class Asked:
     token: str
     version: str
     contract: int
+    now: datetime
 
 
 class _Unseen(Exception):
@@ -69,16 +72,19 @@ def check(web: Web, asked: Asked) -> Iterator[Finding]:
     except _Unseen as unseen:
         yield unseen.finding
     accounts = {programs.short(each): programs.account_of(each) for each in functions}
+    policy: Resource | None = None
     try:
         policy = _seen(
             f"grants on gs://{asked.bucket}",
             "storage.buckets.getIamPolicy",
             lambda: web.google(f"{STORAGE}/b/{name}/iam?optionsRequestedPolicyVersion=3"),
         )
-        yield from buckets.judge_grants(bucket, policy, accounts)
+        yield from buckets.judge_grants(bucket, policy, accounts, asked.now)
     except _Unseen as unseen:
         yield unseen.finding
-    yield from _webhook(web, asked, functions)
+    for answer in (yield from _webhook(web, asked, functions)):
+        if policy is not None and "pods" in answer:
+            yield from buckets.judge_pods(asked.bucket, policy, str(answer["pods"]), asked.now)
 
 
 def _folder(asked: Asked) -> str:
@@ -125,7 +131,8 @@ def _functions(web: Web, asked: Asked, topics: set[str]) -> Generator[Finding, N
         yield from programs.judge_function(function, asked.bucket, asked.environment)
         yield from _door(web, function)
         for subscription in pushed.get(programs.url_of(function), []):
-            yield from events.judge_subscription(subscription, programs.seconds_of(function))
+            urls = programs.url_of(function), str(function.get("url", "")).rstrip("/")
+            yield from events.judge_subscription(subscription, programs.seconds_of(function), urls)
         yield from _notified(web, function, topics)
         yield from _schedules(web, project, str(function.get("name")).split("/")[3], topics)
     return found
@@ -193,7 +200,9 @@ def _notified(web: Web, function: Resource, topics: set[str]) -> Iterator[Findin
             yield hint(topic, "nobody hears of refusals that are told there", "subscribe, or deploy a function")
 
 
-def _webhook(web: Web, asked: Asked, functions: list[Resource]) -> Iterator[Finding]:
+def _webhook(web: Web, asked: Asked, functions: list[Resource]) -> Generator[Finding, None, list[Resource]]:
+    """Judge what webhooks say of themselves; returns that."""
+    said: list[Resource] = []
     named = {asked.webhook: asked.environment} if asked.webhook else {}
     for function in () if asked.webhook else functions:
         named |= programs.webhooks_of(function, asked.environment)
@@ -210,6 +219,7 @@ def _webhook(web: Web, asked: Asked, functions: list[Resource]) -> Iterator[Find
             )
             continue
         if "checks" in answer:
+            said.append(answer)
             if not asked.webhook:
                 yield from programs.judge_path(url)
             yield from programs.judge_webhook(
@@ -222,3 +232,4 @@ def _webhook(web: Web, asked: Asked, functions: list[Resource]) -> Iterator[Find
             )
         else:
             yield programs.judge_refusal(where, status)
+    return said

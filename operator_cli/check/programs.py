@@ -20,6 +20,8 @@ from operator_cli.check.finding import Finding, Resource, hint, ok, unknown, wro
 _DEFAULT_ACCOUNT: Final = "-compute@developer.gserviceaccount.com"
 _URL: Final = "CD_WEBHOOK_URL"
 _ENTRY: Final = "on_commit"
+_OFTEN: Final = re.compile(r"\S+ (\*|\*/1)( \*){3}|every (\d+ (minutes|mins)|1 hours)")
+"""Schedules that begin at least once an hour."""
 _ITSELF: Final = ("localhost", "127.0.0.1", "::1")
 
 
@@ -87,7 +89,7 @@ def judge_function(function: Resource, bucket: str, environment: str | None) -> 
             "it isn't retried: a commit whose event met a hiccup is not deployed before the next sweep",
             "deploy it with --retry",
         )
-    if settings.get("MODEL_REPOSITORY") != f"gs://{bucket}":
+    if str(settings.get("MODEL_REPOSITORY")).removesuffix("/") != f"gs://{bucket}":
         yield wrong(
             name,
             f"its MODEL_REPOSITORY is {settings.get('MODEL_REPOSITORY')!r}: it passes over what is told of gs://{bucket}",
@@ -173,8 +175,7 @@ def judge_schedules(jobs: list[Resource], topics: set[str], location: str) -> It
         yield wrong(f"schedules in {location}", text, create)
     for job in sweeps:
         yield from _judge_job(job, "sweeps")
-        hours = str(job.get("schedule", "")).split()[1:2]
-        if hours and hours[0][0].isdigit():
+        if not _OFTEN.fullmatch(str(job.get("schedule"))):
             yield hint(
                 short(job),
                 f"it sweeps at {job['schedule']}: what a lost event leaves waits that long, and after two hours "

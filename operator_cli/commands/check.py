@@ -17,7 +17,7 @@ _ORDER: Final = (Level.WRONG, Level.UNKNOWN, Level.HINT, Level.OK)
 
 def look(context: Context, bucket: str, environment: str | None, webhook: str, token: str) -> list[Finding]:
     """Look at everything; the worst comes first. Raises as `installation.check`."""
-    asked = Asked(bucket, environment, webhook, token, __version__, CONTRACT)
+    asked = Asked(bucket, environment, webhook, token, __version__, CONTRACT, context.clock.now())
     found = list(check(context.web(), asked))
     return sorted(found, key=lambda each: _ORDER.index(each.level))
 

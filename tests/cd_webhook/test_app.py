@@ -61,6 +61,7 @@ class Stage:
             Metrics("test", scene.clock, seconds=lambda: scene.clock.now().timestamp()),
             lambda: [Checked("bucket", "gone", ok=False)],
             "0123abcd",
+            "search/indexpush-search",
         )
         self.app = create_app(dependencies)
         self.client = TestClient(self.app)
@@ -443,5 +444,6 @@ def test_it_says_what_it_finds_of_its_own_set_up_to_whoever_may_call() -> None:
     assert answer.status_code == 200
     said = answer.json()
     assert said["checks"] == [{"what": "bucket", "ok": False, "text": "gone"}]
+    assert said["pods"] == "search/indexpush-search"
     assert (said["environment"], said["bucket"]) == ("test", stage.scene.store.bucket)
     assert (said["version"], said["revision"], said["contract"]) == (__version__, "0123abcd", CONTRACT)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -10,8 +11,10 @@ from cd_webhook.cluster import ClusterRefused, Object, load_connect
 from cd_webhook.config import Config
 from cd_webhook.main import main
 from local_stack import webhook_cluster
+from model_repository.bucket.gcs_store import GcsStore
+from model_repository.bucket.store import ObjectInfo
 from model_repository.deployment import AuthKind
-from model_repository.errors import Misconfigured
+from model_repository.errors import AccessDenied, Misconfigured
 from model_repository.telemetry.log import Log
 from tests.cd_webhook.fake_cluster import FakeCluster
 
@@ -89,6 +92,30 @@ def test_check_asks_the_cluster_whether_it_would_take_what_the_values_make(
 
     monkeypatch.setattr(FakeCluster, "validate", refuse)
     assert checked(tmp_path, capsys, "")["WRONG manifests"] == "Deployment: unknown field"
+
+
+def test_check_says_whether_receipts_can_be_written_and_writes_none(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], new_bucket: Callable[[], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bucket = new_bucket()
+    (tmp_path / "staging.yaml").write_text("namespace: n\nimage: i\nservice_account: s\nreplicas: 1\n")
+    environment = {**LEAST, "MODEL_REPOSITORY": f"gs://{bucket}", "ENVIRONMENTS": str(tmp_path)}
+    environment |= {"CLUSTER": "tests.cd_webhook.idle_cluster:connect"}
+    assert main(["--check"], environment) == 0, capsys.readouterr().out
+    assert f"ok     bucket: 0 environments have commits in gs://{bucket}" in capsys.readouterr().out
+    assert GcsStore(bucket).listing("") == []
+    write, asked = GcsStore.write, list[str]()
+
+    def denied(self: GcsStore, name: str, data: bytes, *, if_generation_match: int | None) -> ObjectInfo:
+        asked.append(name)
+        if name.startswith("filters/staging/"):
+            raise AccessDenied(f"{name}: denied")
+        return write(self, name, data, if_generation_match=if_generation_match)
+
+    monkeypatch.setattr(GcsStore, "write", denied)
+    assert main(["--check"], environment) == 64
+    assert "WRONG  bucket: filters/staging/indexpush-check/last-good.json: denied" in capsys.readouterr().out
+    assert asked[0] == "deployments/staging/indexpush-check/1.json"
 
 
 @pytest.mark.usefixtures("no_bucket")

@@ -36,6 +36,10 @@ FUNCTIONS = "https://cloudfunctions.googleapis.com/v2/projects/acme/locations/-/
 JOBS = "https://cloudscheduler.googleapis.com/v1/projects/acme/locations/europe-west4/jobs"
 DOOR = "https://on-commit-x.a.run.app"
 WEBHOOK = "https://cd.example/v1/check"
+PODS = (
+    "principal://iam.googleapis.com/projects/42/locations/global/workloadIdentityPools/acme.svc.id.goog"
+    "/subject/ns/search/sa/indexpush-search"
+)
 FUNCTION_ACCOUNT = "on-commit@acme.iam.gserviceaccount.com"
 
 
@@ -83,7 +87,7 @@ def _well() -> dict[str, Any]:
             "bindings": [
                 {
                     "role": "roles/storage.objectViewer",
-                    "members": [f"serviceAccount:{FUNCTION_ACCOUNT}", "serviceAccount:pods@acme.example"],
+                    "members": [f"serviceAccount:{FUNCTION_ACCOUNT}", PODS],
                 },
                 _grant("objectUser", "batch@acme.example", "indexes/"),
                 _grant("objectCreator", FUNCTION_ACCOUNT, "deployments/"),
@@ -145,6 +149,7 @@ def _well() -> dict[str, Any]:
                 "contract": CONTRACT,
                 "environment": "production",
                 "bucket": "shop",
+                "pods": "search/indexpush-search",
                 "checks": [
                     {"what": "cluster", "ok": True, "text": "2 indexes deployed, Kubernetes 1.34"},
                     {"what": "rights", "ok": True, "text": "those of the Role, in search"},
@@ -203,7 +208,7 @@ def test_of_an_installation_that_is_well_nothing_is_to_be_mended() -> None:
             {
                 "role": "roles/storage.objectUser",
                 "members": [f"serviceAccount:{FUNCTION_ACCOUNT}"],
-                "condition": {"expression": "request.time < timestamp('2030-01-01T00:00:00Z')"},
+                "condition": {"expression": "request.time < timestamp('2126-01-01T00:00:00Z')"},
             }
         ],
     ],
@@ -213,6 +218,28 @@ def test_what_a_role_of_somebodys_own_or_another_condition_allows_is_no_fault(gr
     table[GRANTS]["bindings"] = grants
     said = _check(table, "--output", "json")
     assert [each for each in said.value["findings"] if each["level"] == "wrong"] == []
+
+
+@pytest.mark.parametrize(
+    "plant",
+    [
+        lambda it: _settings(it).update(MODEL_REPOSITORY="gs://shop/"),
+        lambda it: it[JOBS]["jobs"][0].update(schedule="every 15 minutes"),
+        lambda it: it[JOBS]["jobs"][0].update(schedule="0,30 */1 * * *"),
+        lambda it: it[WEBHOOK][1].pop("pods"),  # as releases before this one answer
+        lambda it: it[GRANTS]["bindings"][0]["members"].__setitem__(
+            1, "serviceAccount:acme.svc.id.goog[search/indexpush-search]"
+        ),
+        lambda it: it[GRANTS]["bindings"][0]["members"].__setitem__(
+            1, PODS.replace("principal:", "principalSet:").replace("/subject/ns/search/sa/", "/namespace/search#")[:-17]
+        ),
+    ],
+)
+def test_what_is_only_said_otherwise_is_no_fault(plant: Callable[[dict[str, Any]], object]) -> None:
+    table = _well()
+    plant(table)
+    said = _check(table, "--output", "json")
+    assert {each["level"] for each in said.value["findings"]} == {"ok"}, said.out
 
 
 def _function(table: dict[str, Any]) -> dict[str, Any]:
@@ -385,6 +412,28 @@ WRONG: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
         ),
         "may not create receipts below deployments/",
     ),
+    "a condition of another bucket": (
+        lambda it: it[GRANTS]["bindings"][2]["condition"].update(
+            expression='resource.name.startsWith("projects/_/buckets/shpo/objects/deployments/")'
+        ),
+        "may not create receipts below deployments/",
+    ),
+    "a condition that names the project": (
+        lambda it: it[GRANTS]["bindings"][3]["condition"].update(
+            expression='resource.name.startsWith("projects/acme/buckets/shop/objects/incidents/")'
+        ),
+        "may not note faults below incidents/",
+    ),
+    "a grant that is over": (
+        lambda it: it[GRANTS]["bindings"][2]["condition"].update(
+            expression='request.time < timestamp("2020-01-01T00:00:00Z")'
+        ),
+        "may not create receipts below deployments/",
+    ),
+    "a push with somebody else's audience": (
+        _subscription(pushConfig={"pushEndpoint": DOOR, "oidcToken": {"audience": "https://old-x.a.run.app"}}),
+        "its token is for 'https://old-x.a.run.app'",
+    ),
     "the function may note no faults": (
         lambda it: it[GRANTS]["bindings"][3].update(role="roles/storage.objectCreator"),
         "may not note faults below incidents/",
@@ -469,6 +518,31 @@ HINTS: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
     "a message that comes again while it is worked on": (
         _subscription(ackDeadlineSeconds=10),
         "it delivers again after 10 s, and the function may work for 540",
+    ),
+    "a sweep four times a day": (
+        lambda it: it[JOBS]["jobs"][0].update(schedule="0 */6 * * *"),
+        "it sweeps at 0 */6 * * *",
+    ),
+    "a sweep on Mondays": (lambda it: it[JOBS]["jobs"][0].update(schedule="*/15 * * * 1"), "sweeps at */15 * * * 1"),
+    "a sweep in App Engine's words": (
+        lambda it: it[JOBS]["jobs"][0].update(schedule="every 24 hours"),
+        "it sweeps at every 24 hours",
+    ),
+    "five tries": (
+        _subscription(deadLetterPolicy={"maxDeliveryAttempts": 5}),
+        "it puts aside what failed 5 times",
+    ),
+    "ten minutes": (
+        _subscription(messageRetentionDuration="600s"),
+        "it keeps what isn't delivered for 600 s",
+    ),
+    "pods that nothing lets read": (
+        lambda it: it[GRANTS]["bindings"][0]["members"].remove(PODS),
+        "lets the pods read it (service account indexpush-search of namespace search)",
+    ),
+    "pods of another namespace may read": (
+        lambda it: it[GRANTS]["bindings"][0]["members"].__setitem__(1, PODS.replace("/ns/search", "/ns/research")),
+        "lets the pods read it",
     ),
     "no soft delete": (lambda it: it[BUCKET].pop("softDeletePolicy"), "soft delete is off"),
     "a cold bucket": (lambda it: it[BUCKET].update(storageClass="COLDLINE"), "its class is COLDLINE"),
