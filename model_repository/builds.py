@@ -49,15 +49,21 @@ def check_build(store: Store, prefix: IndexPrefix) -> Build:
     return build
 
 
-def served_last(store: Store, target: Target) -> tuple[LiveCommit, Build] | None:
+def served_last(
+    store: Store, target: Target, *, before: int = 0, but: IndexPrefix | None = None
+) -> tuple[LiveCommit, Build] | None:
     """The commit that a receipt says served last, of those whose build is whole still; None: nothing is left.
 
+    before: only of those whose receipts were written before this commit's, if it has one. but: not this build.
     Reads `MOST_RESTORED` receipts at most. Raises what may pass.
     """
-    for generation in list_receipts(store, target)[:MOST_RESTORED]:
+    generations = list_receipts(store, target)
+    if before in generations:
+        generations = generations[generations.index(before) + 1 :]
+    for generation in generations[:MOST_RESTORED]:
         try:
             receipt = read_receipt(store, target, generation)
-            if receipt.outcome is Outcome.SERVED and receipt.index_prefix is not None:
+            if receipt.outcome is Outcome.SERVED and receipt.index_prefix not in {None, but}:
                 build = check_build(store, receipt.index_prefix)
                 return LiveCommit(target, generation, Commit(receipt.index_prefix, receipt.by, receipt.reason)), build
         except PermanentError:  # a receipt that nobody understands, a build that is gone: the one before it, then

@@ -116,7 +116,10 @@ class Cluster(Protocol):
         ...
 
     def note(self, deployment: Object, reason: str, message: str, *, warning: bool) -> None:
-        """Have `kubectl describe` of the Deployment, as it was read, say so for an hour; reason: in CamelCase."""
+        """Have `kubectl describe` of the Deployment, as it was read, say so for an hour; reason: in CamelCase.
+
+        What was said is said once, however often it is noted.
+        """
         ...
 
     def wait_for_changes(self, timeout_s: float) -> frozenset[str] | None:

@@ -14,6 +14,7 @@ from cd_webhook.cluster.feed import ChangeFeed
 from cd_webhook.cluster.interface import ClusterRefused, Conflict, Object, name_of, version_of
 from cd_webhook.cluster.managed_fields import taken_over
 from manifests.metadata import MANAGED_BY, MANAGER, deployment_selector
+from model_repository.digests import sha256_digest
 from model_repository.fields import format_moment
 from model_repository.programs.environment import Environment
 from model_repository.telemetry.log import Log
@@ -192,13 +193,14 @@ class KubernetesCluster:
             self._api.delete(f"{self._deployments}/{name_of(value)}", options)
 
     def note(self, deployment: Object, reason: str, message: str, *, warning: bool) -> None:
-        """See `cluster.Cluster.note`: an Event, which Kubernetes keeps for an hour."""
+        """See `cluster.Cluster.note`: an Event, which Kubernetes keeps for an hour; what is said names it."""
         metadata, now = deployment["metadata"], format_moment(datetime.now(UTC).replace(microsecond=0))
+        name = sha256_digest(f"{metadata['uid']} {reason} {message}".encode())[-16:]
         about = {"apiVersion": "apps/v1", "kind": "Deployment", "name": metadata["name"], "uid": metadata["uid"]}
         event = {
             "apiVersion": "v1",
             "kind": "Event",
-            "metadata": {"generateName": f"{metadata['name']}.", "namespace": metadata["namespace"]},
+            "metadata": {"name": f"{metadata['name']}.{name}", "namespace": metadata["namespace"]},
             "involvedObject": {**about, "namespace": metadata["namespace"]},
             "reason": reason,
             "message": message[:_EVENT_MESSAGE],
@@ -208,7 +210,8 @@ class KubernetesCluster:
             "lastTimestamp": now,
             "count": 1,
         }
-        self._api.post(self._events, event, fieldManager=MANAGER)
+        with suppress(Conflict):  # it was told
+            self._api.post(self._events, event, fieldManager=MANAGER)
 
     def wait_for_changes(self, timeout_s: float) -> frozenset[str] | None:
         """See `cluster.Cluster.wait_for_changes`."""

@@ -283,7 +283,14 @@ class Delivery:
         self.observed.looked(name)
         if step.finished:
             self.observed.forget(name)
-        self.receipts.settle(live)
+        try:
+            self.receipts.settle(live)
+        except Conflict:
+            raise
+        except DeliveryError:  # what can't be written or told yet keeps nothing waiting
+            if (taken_up := self._take_up(live)) is None:
+                raise
+            return taken_up
         return self._take_up(live) or step
 
     def _advance(self, live: Object, deployed: Deployed, watched: timedelta, now: datetime) -> tuple[Object, Step]:
@@ -316,21 +323,24 @@ class Delivery:
             # Pods serve, and what they served with isn't known: to stop them would be worse than to leave them.
             why = "what serves stays as it is, for nothing says what served before; commit a good build"
             return self._mark(live, plan.given_up(deployed, failed, why, deployed.figures, now))
-        state = plan.undone(deployed, live, failed, now)
         if deployed.last_good is None and deployed.waiting is None:
-            state = replace(state, waiting=self._restoring(name_of(live), plan.newest_of(deployed)))
-        after = plan.deployment_of(live, state)
+            deployed = replace(deployed, waiting=self._restoring(name_of(live), plan.newest_of(deployed)))
+        after = plan.deployment_of(live, plan.undone(deployed, live, failed, now))
         if deployed.last_good_spec is not None:
             after["spec"] = plan.as_scaled(after["spec"], deployed, live)
         return self._apply(after, live)
 
     def _restoring(self, index: str, failed: DeploymentRequest) -> DeploymentRequest | None:
-        """The request for what served before the Deployment was lost, in place of `failed`; None: nothing did."""
-        found = served_last(self.store, Target(self.environment, index))
+        """The request for what served before the Deployment was lost, in place of `failed`; None: nothing did.
+
+        One that served once may fail now, too: then it is what served before that, so each is tried once.
+        """
+        target = Target(self.environment, index)
+        found = served_last(self.store, target, before=failed.generation, but=failed.index_prefix)
         if found is None:
             return None
         request = DeploymentRequest.of(*found, bucket=self.store.bucket)
-        return replace(request, restores=failed.generation, traceparent=failed.traceparent)
+        return replace(request, restores=failed.restores or failed.generation, traceparent=failed.traceparent)
 
     def _take_up(self, live: Object) -> Step | None:
         """Deliver what waits, once nothing goes on any more; None: nothing does, or not yet."""

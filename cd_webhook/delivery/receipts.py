@@ -20,7 +20,7 @@ from model_repository.documents.receipts.receipt import Outcome, Receipt
 from model_repository.errors import DeliveryError, PermanentError
 from model_repository.names import Target
 from model_repository.notify import Event, NoNotifier, Notice, Notifier, NotifyRefused
-from model_repository.repository import write_address, write_receipt
+from model_repository.repository import read_receipt, write_address, write_receipt
 from model_repository.telemetry.log import Log
 
 _NOTIFY_PATIENCE = timedelta(minutes=5)
@@ -56,21 +56,31 @@ class Receipts:
     """Of two deliveries at once that are refused, one tells."""
 
     def write(self, receipt: Receipt, live: Object | None = None) -> bool:
-        """Write a receipt, unless its commit has one; True if it had none. live: the Deployment, if there is one."""
+        """Write a receipt, unless its commit has one; True if it is this one that stands. live: the Deployment, if any.
+
+        Whoever was killed after writing it writes it again: then it stands, and whoever was to hear of it still may.
+        """
         if receipt.outcome is Outcome.SERVED:
             self._say_where(receipt)
         wrote = write_receipt(self.store, receipt)
+        stands = wrote or self._is_there(receipt)
+        if stands and live is not None:
+            self._note(receipt, live)
         if wrote:
             self.on_receipt(receipt)
-            if live is not None:
-                self._note(receipt, live)
             self.log.info(
                 f"receipt: {receipt.outcome.value}: {receipt.detail}",
                 index=receipt.target.index,
                 generation=str(receipt.generation),
                 outcome=receipt.outcome.value,
             )
-        return wrote
+        return stands
+
+    def _is_there(self, receipt: Receipt) -> bool:
+        try:
+            return read_receipt(self.store, receipt.target, receipt.generation) == receipt
+        except PermanentError:
+            return False
 
     def _say_where(self, receipt: Receipt) -> None:
         """Write where the index answers, before anybody hears that it serves; a failure holds nothing up."""
@@ -98,14 +108,17 @@ class Receipts:
     def settle(self, live: Object) -> None:
         """Write the receipts that the Deployment owes, tell of what was undone, then forget them there.
 
+        All are written before anybody is told: a topic that doesn't answer keeps no receipt from the bucket. What isn't
+        the first word on its commit, such as the end of a restoration, is told by whoever finds that in the bucket.
+
         Raises `Conflict` if others wrote first. Not forgotten, then: the next step writes them again, and the bucket
         keeps the first; whoever dies between telling and forgetting tells twice, not never.
         """
         deployed = read_deployed(live)
         owed = deployed.owed
-        for receipt in owed:
-            if self.write(receipt, live):
-                record_rollout(receipt, deployed.traces.get(receipt.generation, ""))
+        standing = [receipt for receipt in owed if self.write(receipt, live)]
+        for receipt in standing:
+            record_rollout(receipt, deployed.traces.get(receipt.generation, ""))
             if receipt.outcome is Outcome.UNDONE:
                 patient = self.clock.now() - receipt.finished < _NOTIFY_PATIENCE
                 self._tell(Notice.of_receipt(self.store.bucket, receipt), patient=patient)

@@ -82,8 +82,12 @@ def undone(before: Deployed, live: Object, failed: Failed, now: datetime) -> Dep
     if good and spec:
         aftermath = serves_on(good, live)
     else:
-        spec = {**(before.spec or live["spec"]), "replicas": 0}
-        aftermath = "nothing served before, so no pod runs now; commit a good build"
+        spec, then = {**(before.spec or live["spec"]), "replicas": 0}, before.waiting
+        aftermath = (
+            f"no pod of it runs now, and {then.index_prefix} (commit {then.generation}) is taken up"
+            if then
+            else "nothing served before, so no pod runs now; commit a good build"
+        )
     return replace(given_up(before, failed, aftermath, before.figures, now), spec=spec, accepted=None)
 
 

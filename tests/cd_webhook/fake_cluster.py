@@ -182,7 +182,8 @@ class FakeCluster:
                 self._changed.notify_all()
 
     def note(self, deployment: Object, reason: str, message: str, *, warning: bool) -> None:
-        self.notes.append((deployment["metadata"]["name"], reason, message, warning))
+        said = (deployment["metadata"]["name"], reason, message, warning)
+        self.notes += [] if said in self.notes else [said]
 
     def wait_for_changes(self, timeout_s: float) -> frozenset[str] | None:
         with self._changed:

@@ -18,7 +18,9 @@ from manifests import metadata as marks
 from manifests.metadata import STATE
 from model_repository.deployment import AnswerOutcome
 from model_repository.errors import DocumentMalformed
+from model_repository.names import IndexPrefix
 from model_repository.notify import NotifyUnavailable
+from tests import builds
 from tests.cd_webhook import fake_cluster as pods
 from tests.cd_webhook import webhook_scene as scenes
 from tests.cd_webhook.webhook_scene import Scene, request
@@ -354,6 +356,40 @@ def test_what_served_last_is_restored_while_the_live_commit_cannot_be_deployed(s
     assert scene.delivery.deliver(restoring).outcome is AnswerOutcome.ALREADY_DEPLOYED
     scene.serve(3)
     assert template_generation(scene) == "3"
+
+
+def test_what_served_once_and_fails_when_it_is_deployed_again_gives_way_to_what_served_before_it(scene: Scene) -> None:
+    model = builds.publish_model(scene.store)
+    for generation in (1, 2, 3):
+        builds.publish_build(scene.store, IndexPrefix("home-store", f"b{generation}"), model)
+        scene.serve(generation)
+    for generation in (2, 3, 4):
+        scene.cluster.fates[str(generation)] = pods.ended(65, "no release of now reads it")
+    live = scene.cluster.deployment("home-store")
+    assert live is not None
+    scene.cluster.delete(live)
+    scene.serve(4)
+    assert template_generation(scene) == "1"
+    assert scene.deployed().rollout is Rollout.SERVED
+    assert scene.outcomes() == {1: "served", 2: "served", 3: "served", 4: "undone"}
+    assert scene.receipt(4).detail.endswith("no pod of it runs now, and indexes/home-store/b3 (commit 3) is taken up")
+    assert [notice.generation for notice in scene.notifier.notices] == [4]  # the others' receipts say that they served
+
+
+def test_where_nothing_that_served_can_serve_again_each_is_tried_once(scene: Scene) -> None:
+    model = builds.publish_model(scene.store)
+    for generation in (1, 2):
+        builds.publish_build(scene.store, IndexPrefix("home-store", f"b{generation}"), model)
+        scene.serve(generation)
+        scene.cluster.fates[str(generation)] = pods.ended(65, "no release of now reads it")
+    live = scene.cluster.deployment("home-store")
+    assert live is not None
+    scene.cluster.delete(live)
+    scene.delivery.deliver(request(2))
+    scene.look_until_finished()
+    assert scene.deployed().rollout is Rollout.UNDONE
+    assert scene.deployed().generation == 1
+    assert "nothing served before" in scene.deployed().detail
 
 
 def test_a_commit_that_was_deleted_is_superseded_by_nothing(scene: Scene) -> None:

@@ -211,6 +211,10 @@ def test_an_event_is_about_the_deployment_that_was_read_and_fits_what_kubernetes
     assert (event["involvedObject"]["name"], event["involvedObject"]["uid"]) == ("shop", "u-1")
     assert (event["type"], event["reason"], event["count"]) == ("Warning", "IndexUndone", 1)
     assert len(event["message"]) <= 1024
+    server.cluster().note(deployment, "IndexUndone", "x" * 5000, warning=True)
+    assert server.patches[-1][2]["metadata"] == event["metadata"]  # so Kubernetes has one
+    server.cluster().note(deployment, "IndexUndone", "x" * 4999, warning=True)
+    assert server.patches[-1][2]["metadata"] != event["metadata"]
 
 
 def test_the_rights_that_are_looked_for_are_the_roles() -> None:

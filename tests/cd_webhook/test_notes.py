@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from model_repository.errors import TransientError
 from tests.cd_webhook import fake_cluster as pods
 from tests.cd_webhook.webhook_scene import Scene, request
@@ -18,6 +20,25 @@ def test_each_verdict_is_told_once_of_the_deployment_with_the_pods_own_reason() 
     assert "the index is malformed" in scene.cluster.notes[1][2]
     scene.look_until_finished()
     assert len(scene.cluster.notes) == 2
+
+
+def test_a_webhook_that_dies_between_receipt_and_event_leaves_the_event_to_the_next_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Died(BaseException):
+        pass
+
+    def dies(*_: object, **__: object) -> None:
+        raise Died
+
+    scene = Scene()
+    with monkeypatch.context() as meanwhile:
+        meanwhile.setattr(scene.cluster, "note", dies)
+        with pytest.raises(Died):
+            scene.serve(1)
+    assert scene.outcomes() == {1: "served"}
+    scene.look_until_finished(scene.webhook())
+    assert [reason for _, reason, _, _ in scene.cluster.notes] == ["IndexServed"]
 
 
 def test_a_cluster_that_takes_no_events_changes_no_verdict() -> None:

@@ -45,6 +45,22 @@ def test_while_nobody_can_be_told_the_receipt_stays_owed_and_is_told_later(scene
     assert [notice.generation for notice in scene.notifier.notices] == [2]
 
 
+def test_a_topic_that_does_not_answer_keeps_no_receipt_away_and_no_commit_that_waits(scene: Scene) -> None:
+    scene.serve(1)
+    scene.cluster.fates |= {"2": pods.starting, "3": pods.ended(65)}
+    for generation in (2, 3, 4):
+        scene.deliver(request(generation))
+    scene.notifier.failure = NotifyUnavailable("down")
+    for _ in range(20):
+        with contextlib.suppress(NotifyUnavailable):
+            scene.delivery.advance("home-store")
+    assert scene.outcomes() == {1: "served", 2: "superseded", 3: "undone", 4: "served"}
+    scene.notifier.failure = None
+    scene.look_until_finished()
+    assert [notice.generation for notice in scene.notifier.notices] == [3]
+    assert scene.deployed().owed == ()
+
+
 def test_a_topic_that_goes_on_refusing_keeps_nothing_away(scene: Scene) -> None:
     scene.serve(1)
     scene.cluster.fates["2"] = pods.ended(65)
