@@ -105,7 +105,10 @@ class Canaries:
         if comparison and comparison.generation != request.generation:
             comparison = None
         figures = comparison.figures if comparison else None
-        if watched > limit(trial):
+        passed = figures is not None and isinstance(judge_canary(figures, trial.rules), Passed)
+        if (
+            watched > limit(trial) and not passed
+        ):  # one that passed, and that a policy keeps from its promotion, is judged
             return undecided(figures)
         name = canary_name(index)
         canary = self._cluster.deployment(name)

@@ -6,6 +6,7 @@ import dataclasses
 
 import pytest
 
+from cd_webhook.cluster import ClusterRefused, Object
 from cd_webhook.state import Rollout
 from model_repository.repository import keep_last_good_filter, write_filter
 from tests.cd_webhook import fake_cluster as pods
@@ -43,6 +44,26 @@ def test_a_good_build_is_promoted_and_its_receipt_has_the_figures(scene: CanaryS
     assert receipt.canary.canary.p95_ms == receipt.canary.stable.p95_ms == 4.0
     assert receipt.canary.canary.requests > 200
     assert scene.deployed().last_good == scene.request(2)
+
+
+def test_a_promotion_that_the_cluster_refuses_for_long_counts_against_no_canary(
+    scene: CanaryScene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    apply = scene.cluster.apply
+
+    def refuse_deployments(value: Object, *, resource_version: str | None) -> Object:
+        if value["kind"] == "Deployment":
+            raise ClusterRefused("422: a policy says no")
+        return apply(value, resource_version=resource_version)
+
+    scene.commit(2)
+    with monkeypatch.context() as meanwhile:
+        meanwhile.setattr(scene.cluster, "apply", refuse_deployments)
+        for _ in range(1000):
+            assert not scene.delivery.advance("home-store").finished
+            scene.pass_seconds(0.5)
+    scene.finish()
+    assert scene.receipt(2).outcome == "served"
 
 
 def test_what_a_filter_hides_is_no_wrong_answer_of_a_canary(scene: CanaryScene) -> None:

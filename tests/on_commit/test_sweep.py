@@ -327,3 +327,58 @@ def test_a_shadow_with_its_commit_is_looked_at_as_any_index_and_never_stale(scen
     scene.sweep()
     assert scene.webhook.withdrawn == []
     assert [(asked.target, asked.generation) for asked in scene.webhook.asked] == [(HOME.shadow, generation)]
+
+
+def served(scene: Scene, **generations: int) -> None:
+    """Builds, and receipts that say that commits of them served."""
+    for build, generation in generations.items():
+        scene.publish(build)
+        write_receipt(scene.store, builds.receipt(generation, index_prefix=IndexPrefix("home", build)))
+
+
+@pytest.mark.parametrize("how", ["rewound by hand (kubectl rollout undo)", "pod refused the build; b1 serves on"])
+def test_a_commit_whose_receipt_says_served_and_that_was_taken_back_since_is_told_of(scene: Scene, how: str) -> None:
+    """The first receipt stands: only the cluster knows better, after a rewind or a loss."""
+    served(scene, b1=5, b2=scene.commit("b2"))
+    live = scene.store.stat(HOME.commit_name)
+    assert live is not None
+    scene.webhook.states = {HOME: state("home", live.generation, taken_back=how)}
+    for _ in range(3):
+        scene.sweep()
+    (notice,) = scene.notifier.notices
+    assert notice.code == "served-commit-lost"
+    assert notice.detail == f"commit {live.generation} served once, and does no more: {how}"
+    scene.webhook.states = {HOME: state("home", live.generation, late_from=builds.NOW + timedelta(hours=1))}
+    scene.sweep()  # somebody has it deployed again: nobody knows yet
+    assert len(scene.notifier.notices) == 1
+    scene.webhook.states = {HOME: state("home", live.generation)}
+    scene.sweep()
+    assert [(each.event.value, each.code) for each in scene.notifier.notices[1:]] == [("over", "served-commit-lost")]
+
+
+def test_a_commit_that_was_undone_and_left_what_served_is_told_by_its_receipt_alone(scene: Scene) -> None:
+    scene.publish("b1")
+    live = scene.commit("b2")
+    write_receipt(scene.store, builds.receipt(live, outcome=Outcome.UNDONE))
+    for serving in (IndexPrefix("home", "b1"), None):  # the first commit ever left nothing
+        scene.webhook.states = {HOME: IndexStatus("home", live, serving, service=True, taken_back="bad")}
+        scene.sweep()
+    assert scene.notifier.notices == []
+    assert scene.webhook.asked == []
+
+
+def test_where_nothing_serves_since_a_restoration_failed_it_is_tried_again_and_told_once(scene: Scene) -> None:
+    served(scene, b1=5, b2=6)
+    live = scene.commit("b3")
+    write_receipt(scene.store, builds.receipt(live, outcome=Outcome.UNDONE))
+    stopped = IndexStatus("home", 5, None, service=True, taken_back="not ready within 60 s")
+    scene.webhook.states = {HOME: stopped}
+    for _ in range(3):
+        scene.sweep()
+    assert [(asked.generation, asked.restores) for asked in scene.webhook.asked] == [(6, live)] * 3
+    (notice,) = scene.notifier.notices
+    assert notice.code == "served-commit-lost"
+    assert "nothing of home serves, and what served last is tried again: not ready within 60 s" in notice.detail
+    scene.webhook.states = {HOME: state("home", 6)}
+    scene.sweep()
+    assert [(each.event.value, each.code) for each in scene.notifier.notices[1:]] == [("over", "served-commit-lost")]

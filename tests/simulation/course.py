@@ -9,8 +9,9 @@ from functools import partial
 from model_repository.bucket.events import SweepAsked
 from model_repository.documents.receipts.receipt import Outcome
 from model_repository.errors import DocumentMalformed, ObjectMissing
-from model_repository.names import Target
-from model_repository.repository import read_receipt
+from model_repository.names import IndexPrefix, Target
+from model_repository.repository import list_receipts, read_receipt
+from tests.cd_webhook import fake_cluster as pods
 from tests.simulation.outside import live_generation
 from tests.simulation.replica import ENVIRONMENT
 from tests.simulation.world import RETRIES, World
@@ -89,4 +90,19 @@ def _somebody_deletes_what_only_a_restoration_brings_back(world: World) -> None:
                 # no excuse for a receipt: all are written by now, so the index isn't among those that are disturbed
                 world.scaled.pop(index, None)
                 world.cluster.delete(live)
+                _what_served_last_fails_now(world, target)
                 return
+
+
+def _what_served_last_fails_now(world: World, target: Target) -> None:
+    """Of two builds that served and are whole, the newer one: no release of now reads it."""
+    served: dict[IndexPrefix, int] = {}
+    for generation in list_receipts(world.bucket, target):
+        receipt = read_receipt(world.bucket, target, generation)
+        prefix = receipt.index_prefix
+        if receipt.outcome is Outcome.SERVED and prefix is not None and world.bucket.stat(prefix.manifest):
+            served.setdefault(prefix, generation)
+    if len(served) > 1:
+        newest = str(next(iter(served.values())))
+        world.note(f"what served last fails now: {newest}")
+        world.cluster.fates[newest] = pods.ended(65, "no release of now reads it")

@@ -7,12 +7,14 @@ from collections import Counter
 from cd_webhook.cluster import Object
 from cd_webhook.state import Rollout, read_deployed
 from manifests.metadata import is_canary
+from model_repository.documents.incidents import INCIDENTS_LIMIT, parse_incidents
 from model_repository.documents.receipts.filter_receipt import FilterOutcome
 from model_repository.documents.receipts.receipt import Outcome, Receipt
 from model_repository.errors import ObjectMissing
 from model_repository.names import SHADOW, Target
 from model_repository.notify import Event
 from model_repository.repository import list_receipts, read_filter_receipt, read_receipt
+from on_commit.compare import COMMIT_LOST
 from tests.simulation.outside import live_generation
 from tests.simulation.replica import ENVIRONMENT
 from tests.simulation.world import Upload, World
@@ -183,6 +185,7 @@ def _the_live_commit_serves_or_a_receipt_says_why_not(
             and not _was_restored(world, index, upload, ready, set(whole))
         ):
             raise Broken(f"{what} has a receipt that says served, and the ready pods are of {ready}")
+        _it_is_known_if_it_serves_no_more(world, index, what)
         return
     if receipt.outcome is Outcome.SUPERSEDED:
         raise Broken(f"{what} has a receipt that says superseded: {receipt.detail}")
@@ -192,6 +195,18 @@ def _the_live_commit_serves_or_a_receipt_says_why_not(
         raise Broken(f"{what} is {receipt.outcome}, {len(whole)} whole builds served before, and no pod is ready")
     if not ready <= set(served):
         raise Broken(f"{what} is {receipt.outcome}, and the ready pods are of {ready}, which never served")
+
+
+def _it_is_known_if_it_serves_no_more(world: World, index: str, what: str) -> None:
+    if read_deployed(world.cluster.deployment(index)).rollout not in {Rollout.UNDONE, Rollout.REWOUND}:
+        return
+    name = Target(ENVIRONMENT, index).incidents_name
+    try:
+        known = parse_incidents(world.bucket.read(name, limit=INCIDENTS_LIMIT).data, name)
+    except ObjectMissing:
+        known = ()
+    if COMMIT_LOST not in {each.code for each in known}:
+        raise Broken(f"{what} has a receipt that says served, it was taken back since, and no incident says so")
 
 
 def _build_of(world: World, index: str, generation: int) -> str:

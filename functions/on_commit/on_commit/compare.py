@@ -30,7 +30,7 @@ class IndexStatus:
 
     generation: of the commit that it was last asked for; None: nobody knows. serving: the build that its pods should
     have; None likewise. service: its Service is there. late_from: a rollout that goes on then should have ended.
-    shadow: it serves beside an index.
+    shadow: it serves beside an index. taken_back: how that commit was undone, or taken back by hand; empty: it wasn't.
     """
 
     index: str
@@ -39,6 +39,7 @@ class IndexStatus:
     service: bool
     late_from: datetime | None = None
     shadow: bool = False
+    taken_back: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,13 +47,17 @@ class Compared:
     """What is to be done about an index.
 
     look: its live commit is to be looked at. gone: the cluster has nothing of it. withdraw: it is a shadow that nobody
-    wants any more.
+    wants any more. pending: a rollout goes on.
+    taken_back: how what it was last asked for was taken back. stopped: so that no pod of it runs.
     findings: what a person should know, by code.
     """
 
     look: bool = False
     gone: bool = False
     withdraw: bool = False
+    pending: bool = False
+    taken_back: str = ""
+    stopped: bool = False
     findings: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -79,7 +84,13 @@ def compare(committed: int | None, status: IndexStatus | None, now: datetime) ->
             f"the rollout of {status.index} should have ended at {status.late_from:%Y-%m-%d %H:%M} UTC; "
             "see the webhook's log and GET /v1/deployments"
         )
-    return Compared(look=committed is not None and status.generation != committed, findings=findings)
+    return Compared(
+        look=committed is not None and (status.generation != committed or bool(status.taken_back)),
+        pending=status.late_from is not None,
+        taken_back=status.taken_back,
+        stopped=bool(status.taken_back) and status.serving is None,
+        findings=findings,
+    )
 
 
 def read_statuses(value: Mapping[str, Any], environment: str) -> dict[str, IndexStatus]:
@@ -101,6 +112,7 @@ def _read_status(fields: Fields) -> IndexStatus:
         service=bool(fields.take("service", True)),  # noqa: FBT003 - a webhook that doesn't say
         late_from=_parsed(datetime.fromisoformat, late),
         shadow=fields.take("shadow", False) is True,  # noqa: FBT003 - a webhook of before shadows
+        taken_back=str(fields.take("detail", "") or rollout) if rollout in {"undone", "rewound"} else "",
     )
 
 

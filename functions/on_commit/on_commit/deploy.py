@@ -23,7 +23,7 @@ from model_repository.repository import (
 from model_repository.telemetry.log import Log
 from model_repository.telemetry.recorder import Kind
 from model_repository.telemetry.spans import note, note_failure, span
-from on_commit.compare import COMMIT_LOST, FINDINGS
+from on_commit.compare import COMMIT_LOST, FINDINGS, Compared
 from on_commit.filters import FILTER_WAITS
 from on_commit.incidents import Incidents
 from on_commit.webhook import Webhook, WebhookAnswer, WebhookFault, WebhookRefused
@@ -42,10 +42,11 @@ class Deployer:
         self._clock = clock
         self._incidents = incidents
 
-    def look(self, target: Target, log: Log, *, gone: bool = False) -> dict[str, str]:
+    def look(self, target: Target, log: Log, seen: Compared | None = None) -> dict[str, str]:
         """Have the live commit of `target` deployed, or refuse it, or leave it: it was refused before.
 
-        gone: the cluster has nothing of it. What served last is restored then, where the live commit failed.
+        seen: how the cluster differs, where a sweep looked. If it has nothing of it, or no pod since all that it was
+        asked for was taken back, what served last is restored, where the live commit failed.
 
         Returns when there is nothing left to do: what a sweep tells of, by code. Raises `TransientError` when another
         look may do better; that it lasts is noted. Eight reads of the bucket while all is well and the build has one
@@ -54,7 +55,7 @@ class Deployer:
         log = log.bind(environment=target.environment, index=target.index)
         try:
             with span("commit", Kind.CONSUMER, index=target.index, environment=target.environment):
-                found = self._look(target, log, gone=gone)
+                found = self._look(target, log, seen or Compared())
         except WebhookFault as fault:
             self._incidents.of_environment(target.environment, {fault.code: str(fault)}, log)
             raise
@@ -70,7 +71,7 @@ class Deployer:
         log.error(f"refused: {said}", code=error.code, commit=name)
         self._tell(Notice(Told.REJECTED, self._store.bucket, name, error.code, said), log)
 
-    def _look(self, target: Target, log: Log, *, gone: bool) -> dict[str, str]:
+    def _look(self, target: Target, log: Log, seen: Compared) -> dict[str, str]:
         found = self._read(target)
         if found is None:
             log.info(f"{target.commit_name} is gone: nothing to deploy, and what serves goes on serving")
@@ -83,14 +84,18 @@ class Deployer:
         if ended:
             log.info(f"{target} commit {found.generation} was {before}: it is not tried again")
         refused = None if ended else self._deploy(target, found, log)
-        if gone and (ended or refused is not None):
-            if (why := self._restore(target, found.generation, log)) is not None:
-                return {COMMIT_LOST: f"what served last can't be restored: {why}"}
-        elif gone and before is Outcome.SERVED:
+        if (seen.gone or seen.stopped) and (ended or refused is not None):
+            if lost := self._restore(target, found.generation, seen, log):
+                return {COMMIT_LOST: lost}
+        elif seen.gone and before is Outcome.SERVED:
             self._tell_gone(target, f"commit {found.generation} is deployed again", log)
-        if refused is None or before is not Outcome.SERVED:
+        if before is not Outcome.SERVED:  # its own receipt says what became of it
             return {}
-        return {COMMIT_LOST: f"commit {found.generation} served once, and can't be deployed again: {refused}"}
+        if refused is not None:
+            return {COMMIT_LOST: f"commit {found.generation} served once, and can't be deployed again: {refused}"}
+        if seen.taken_back:
+            return {COMMIT_LOST: f"commit {found.generation} served once, and does no more: {seen.taken_back}"}
+        return {}
 
     def _parse(self, target: Target, found: StoredObject | DocumentMalformed) -> Commit:
         try:
@@ -154,27 +159,29 @@ class Deployer:
         log.info(f"not asked for: {detail}", outcome=str(Outcome.SUPERSEDED))
         return True
 
-    def _restore(self, target: Target, live_generation: int, log: Log) -> WebhookRefused | None:
-        """Ask for the build that served last, since the cluster has nothing and the live commit can't be deployed.
+    def _restore(self, target: Target, live_generation: int, seen: Compared, log: Log) -> str:
+        """Ask for the build that served last, since the cluster runs nothing and the live commit can't be deployed.
 
-        Returns why the webhook doesn't take it, if it refuses.
+        Returns why nothing serves, if the webhook refuses that, or it was tried before; else nothing.
         """
         found = served_last(self._store, target)
         if found is None:
             log.error(f"{target}: nothing is left that served and could be restored; commit a good build")
-            return None
+            return ""
         live, build = found
         request = replace(DeploymentRequest.of(live, build, bucket=self._store.bucket), restores=live_generation)
         try:
             answer = self._webhook.send(request)
         except WebhookRefused as error:
-            return error
+            return f"what served last can't be restored: {error}"
         _log_answer(live, answer, log)
+        if seen.stopped:
+            return f"nothing of {target.index} serves, and what served last is tried again: {seen.taken_back}"
         if answer.said is not AnswerOutcome.ACCEPTED:  # somebody was quicker, and tells
-            return None
+            return ""
         how = f"its live commit can't be deployed, and {live.commit.index_prefix}, which served last, is restored"
         self._tell_gone(target, how, log)
-        return None
+        return ""
 
     def _tell_gone(self, target: Target, how: str, log: Log) -> None:
         said = f"the Deployment of {target.index} was gone; {how}"

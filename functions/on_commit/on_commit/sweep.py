@@ -74,7 +74,8 @@ class Sweeper:
             mine = {target: found for target, found in targets.items() if target.environment == environment}
             compared = self._compare(environment, mine, statuses)
             for target, seen in compared.items():
-                self._note(target, seen.findings, COMPARED if seen.look else COMPARED | LOOKED_FOR, noted, log)
+                codes = COMPARED if seen.look or seen.pending else COMPARED | LOOKED_FOR
+                self._note(target, seen.findings, codes, noted, log)
             waiting |= {target: seen for target, seen in compared.items() if seen.look}
             serving += [(Target(environment, name), status) for name, status in (statuses or {}).items()]
             self._withdraw([target for target, seen in compared.items() if seen.withdraw], log)
@@ -157,7 +158,7 @@ class Sweeper:
                 break
             looked += 1
             try:
-                found = self.deployer.look(target, log, gone=waiting[target].gone)
+                found = self.deployer.look(target, log, waiting[target])
                 self._note(target, found, LOOKED_FOR, noted, log)
                 failures[target.environment] = 0
             except TransientError as error:
