@@ -20,10 +20,11 @@ _BLOCK: Final = 4 << 20
 """Bytes of CSV that become a batch."""
 _FIRST_ROW_OF_CSV: Final = 2
 """The names are row 1, as where people look at it."""
-_QUOTED: Final = re.compile(rb'"(?<![^,\r\n]")[^"]*+(?:""[^"]*+)*+("?)')
-"""A cell within quotes, and the quote that closes it, if there is one."""
-_CLOSED: Final = re.compile(rb'[^"]*+(?:""[^"]*+)*+"')
-"""The rest of such a cell."""
+_QUOTED: Final = re.compile(rb'"(?<![^,\r\n]")[^"]*+(?:""[^"]*+)*+("?)([^,\r\n]?)')
+"""A cell within quotes, the quote that closes it, if there is one, and what stands where the cell should end."""
+_CLOSED: Final = re.compile(rb'[^"]*+(?:""[^"]*+)*+"([^,\r\n]?)')
+"""The rest of such a cell, and the same."""
+_GOES_ON: Final = "a cell goes on behind the quote that closes it; double a quote within it (in Spark: escape='\"')"
 
 
 def read_parquet(file: SourceFile) -> Iterator[pa.RecordBatch]:
@@ -55,20 +56,30 @@ def read_csv(file: SourceFile) -> Iterator[pa.RecordBatch]:
 
 
 def _check_quotes(file: SourceFile) -> None:
-    """Raise CatalogueMalformed where quotes aren't closed: Arrow takes all rows behind them for one cell's text."""
+    """Raise CatalogueMalformed where quotes aren't closed, or their cell goes on: Arrow takes rows behind for its text.
+
+    Spark's quotes are such, unless it is told to double them: it puts a backslash before one.
+    """
     opened = b""
     with file.path.open("rb") as data:
         while text := b"".join(data.readlines(_BLOCK)):
             rest = _CLOSED.match(text) if opened else None
             if opened and not rest:
                 continue
+            if rest and rest[1]:
+                raise _misquoted(file, _GOES_ON, opened)
             opened = b""
             for cell in _QUOTED.finditer(text, rest.end() if rest else 0):
+                if cell[2]:
+                    raise _misquoted(file, _GOES_ON, cell[0])
                 if not cell[1]:
-                    opened = cell[0][:40]
+                    opened = cell[0]
     if opened:
-        begins = opened.decode(errors="replace")
-        raise CatalogueMalformed(f"{file.name}: a quote is never closed, or the file was cut: {begins!r}")
+        raise _misquoted(file, "a quote is never closed, or the file was cut", opened)
+
+
+def _misquoted(file: SourceFile, what: str, cell: bytes) -> CatalogueMalformed:
+    return CatalogueMalformed(f"{file.name}: {what}: {cell[:40].decode(errors='replace')!r}")
 
 
 def _checked(file: SourceFile, batches: Iterator[pa.RecordBatch], first: int) -> Iterator[pa.RecordBatch]:

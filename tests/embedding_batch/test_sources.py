@@ -350,6 +350,14 @@ def test_csv_that_ends_within_quotes_loses_no_item_without_a_word(tmp_path: Path
     assert [(row["category"], row["picture"]) for row in read(tmp_path / "a.csv")] == [('c"d', f'{tmp_path}/x,"y".jpg')]
 
 
+@pytest.mark.parametrize("far", [0, 5 << 20])
+def test_csv_with_quotes_that_are_not_doubled_loses_no_item_without_a_word(tmp_path: Path, far: int) -> None:
+    rows = [f'a,c,x.jpg,"{"y" * far}\n5\\""', 'b,c,y.jpg,"6\\" wide"', "c,c,z.jpg,narrow"]
+    (tmp_path / "a.csv").write_text("\n".join(["id,category,picture,name", *rows, ""]))
+    with pytest.raises(CatalogueMalformed, match=r"a\.csv: a cell goes on behind the quote that closes it; double a"):
+        read(tmp_path / "a.csv")
+
+
 def test_a_row_of_csv_with_too_few_cells_is_refused(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text("id,category,picture\na,c,a.jpg\nb,c\n")
     with pytest.raises(CatalogueMalformed, match=r"a\.csv: can't be read \(.*Row #3: Expected 3 columns, got 2"):
