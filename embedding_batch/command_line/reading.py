@@ -9,10 +9,18 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
-from embedding_batch.command_line.parsers import EVERYTHING, GATE_OPTIONS, OTHER_WORDS, WORDS, run_parser, step_parser
+from embedding_batch.command_line.parsers import (
+    EVERYTHING,
+    GATE_OPTIONS,
+    OTHER_WORDS,
+    WORDS,
+    bounded,
+    run_parser,
+    step_parser,
+)
 from embedding_batch.config import DECODES, DEFAULT_MODEL, DEFAULT_POLITENESS, DEVICES, Config, read_model
 from embedding_batch.method import Method
-from embedding_batch.pictures.politeness import Politeness
+from embedding_batch.pictures.politeness import EXPECTED_BYTES, Politeness
 from embedding_batch.steps.diff.gates import DEFAULT_GATES, Gates
 from embedding_batch.steps.guards import Limits
 from model_repository.documents.build_diff import Gate
@@ -195,16 +203,29 @@ def _politeness(options: argparse.Namespace) -> Politeness:
     for text in options.host_rate:
         host, _, rate = text.rpartition("=")
         try:
-            rates[host.lower()] = float(rate)
-        except ValueError:
-            raise Misconfigured(f"--host-rate: expected N or HOST=N, found {text!r}") from None
+            rates[host and _host(host)] = bounded(float, 1e-6, 1e6)(rate)
+        except (ValueError, argparse.ArgumentTypeError):
+            wanted = "expected N or HOST=N, such as cdn.example=2, without a scheme, port or path"
+            raise Misconfigured(f"--host-rate: {wanted}, found {text!r}") from None
+    own = DEFAULT_POLITENESS
     return Politeness(
-        requests_a_second=rates.pop("", DEFAULT_POLITENESS.requests_a_second),
+        requests_a_second=rates.pop("", own.requests_a_second),
         rates=rates,
         connections_a_host=options.host_connections,
         connections=options.connections,
+        bytes_in_flight=max(own.bytes_in_flight, options.connections * EXPECTED_BYTES + own.most_bytes),
         robots=not options.ignore_robots,
     )
+
+
+def _host(name: str) -> str:
+    """The host as its requests are counted; raises ValueError for what is none alone: its rate would never hold."""
+    from embedding_batch.pictures.answers import host_of, parse_url  # noqa: PLC0415 - for this alone: docs/benchmarks/start-up.md
+
+    url = parse_url(f"http://{name}/")
+    if url is None or url.explicit_port is not None or not set(name).isdisjoint("/?#@*"):
+        raise ValueError(name)
+    return host_of(url)
 
 
 def _methods(options: argparse.Namespace) -> tuple[Method, dict[str, Method]]:

@@ -369,6 +369,34 @@ def test_an_option_is_written_out_since_values_are_searched_for_those_that_are_n
         read_command((*LEAST, short), {"MODEL_REPOSITORY": "gs://bucket"}, NOW)
 
 
+@pytest.mark.parametrize(
+    ("said", "host"),
+    [
+        ("CDN.example", "cdn.example"),
+        ("cdn.example.", "cdn.example"),
+        ("xn--bcher-kva.example", "bücher.example"),
+        ("[::1]", "::1"),
+        ("127.0.0.1", "127.0.0.1"),
+    ],
+)
+def test_a_host_s_rate_holds_for_it_however_it_is_written(said: str, host: str) -> None:
+    read = read_command((*LEAST, "--host-rate", f"{said}=2"), {"MODEL_REPOSITORY": "gs://bucket"}, NOW)
+    assert (read.politeness.rate(host), read.politeness.rate("another.example")) == (2, 10)
+
+
+@pytest.mark.parametrize(
+    "said", ["https://cdn.example", "cdn.example:8080", "cdn.example/a", "*.example", "me@cdn.example", "::1"]
+)
+def test_a_rate_that_would_hold_for_no_host_is_refused(said: str) -> None:
+    with pytest.raises(Misconfigured, match=f"--host-rate: expected N or HOST=N, .* found '{re.escape(said)}=2'"):
+        read_command((*LEAST, "--host-rate", f"{said}=2"), {"MODEL_REPOSITORY": "gs://bucket"}, NOW)
+
+
+def test_many_connections_bring_the_bytes_that_they_need() -> None:
+    read = read_command((*LEAST, "--connections", "1000"), {"MODEL_REPOSITORY": "gs://bucket"}, NOW)
+    assert (read.politeness.connections, read.politeness.bytes_in_flight) == (1000, 1032 * 2**20)
+
+
 def test_an_option_that_is_missing_is_status_64_and_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--check"], {}) == 64
     said = capsys.readouterr()
