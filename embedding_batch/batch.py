@@ -8,7 +8,6 @@ run goes on, with at most a shard's or a part's work done again.
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -37,9 +36,6 @@ from embedding_batch.steps.unchanged import is_unchanged, unchanged
 from embedding_batch.steps.vectors import spool_vectors
 from model_repository.bucket.gcs_store import GcsStore
 from model_repository.bucket.store import Store
-
-_SWITCH_SECONDS = 0.0005
-"""Annoy takes vectors while it holds the GIL: who searches another part meanwhile waits so long for each answer."""
 
 
 def run(
@@ -96,7 +92,6 @@ def _index_pictures(run: Run) -> None:
 def _side_by_side(run: Run, sizes: list[int], build: Callable[[int], dict[str, Any]]) -> list[dict[str, Any]]:
     """Build all parts, on all cores: the engines release the GIL. The largest first: the last one to end is small."""
     records: dict[int, dict[str, Any]] = {}
-    sys.setswitchinterval(_SWITCH_SECONDS)
     with run.timed("build") as details, ThreadPoolExecutor(run.config.workers) as pool:
         run.progress("build", 0, len(sizes))
         order = sorted(range(len(sizes)), key=lambda number: -sizes[number])

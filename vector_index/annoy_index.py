@@ -6,6 +6,8 @@ crashes the process on it; so sizes are looked at before it is asked to, and the
 
 from __future__ import annotations
 
+import os
+import shutil
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -20,9 +22,6 @@ from vector_index.neighbours import Neighbours
 from vector_index.visible import Visible, nearest_of
 
 _METRIC: Final = "angular"
-_NODE_HEAD = 12
-"""Bytes of a node of the angular metric before its vector: one int32 count, two int32 children."""
-
 _PROBES = 6
 """Vectors, one along each axis, that Annoy must find before it is trusted with more."""
 _SPARE = 8
@@ -33,6 +32,14 @@ _LEAF_SPARE = 2
 """A leaf names as many vectors as its node has room for numbers: its two children, and a vector's."""
 
 _Search = Callable[..., tuple[list[int], list[float]]]
+
+
+def _node(dimensions: int) -> np.dtype[np.void]:
+    """A node of the angular metric: the first of them, in a file as in memory, are the items, in their order.
+
+    square: of the vector's length; where an inner node has its first child.
+    """
+    return np.dtype([("items", "<i4"), ("square", "<f4"), ("child", "<i4"), ("vector", "<f4", (dimensions,))])
 
 
 @cache
@@ -61,8 +68,8 @@ class MappedAnnoy:
     def __init__(self, path: Path, dimensions: int, items: int) -> None:
         """Map the file; raises `IndexFileUnsound`, `EngineUnfit`."""
         check_annoy()
-        size, node = path.stat().st_size, _NODE_HEAD + 4 * dimensions
-        if size % node or size < node * items:
+        size, node = path.stat().st_size, _node(dimensions)
+        if size % node.itemsize or size < node.itemsize * items:
             raise IndexFileUnsound(f"{path.name}: {size} bytes can't hold {items} vectors of {dimensions}")
         self._annoy = AnnoyIndex(dimensions, _METRIC)
         try:
@@ -72,9 +79,7 @@ class MappedAnnoy:
         self._items = int(self._annoy.get_n_items())
         if self._items != items:
             raise IndexFileUnsound(f"{path.name}: has {self._items} items, index.json says {items}")
-        # of its nodes the first are the items, in their order
-        nodes = np.memmap(path, np.float32, "r", shape=(items, node // 4))
-        self._vectors = nodes[:, _NODE_HEAD // 4 :]
+        self._vectors = np.memmap(path, node, "r", shape=items)["vector"]
         self._widest = items * self._annoy.get_n_trees() * 4
 
     def __len__(self) -> int:
@@ -151,9 +156,25 @@ def build_annoy(path: Path, vectors: NDArray[np.float32], *, trees: int, seed: i
         trees = 1
     index = AnnoyIndex(vectors.shape[1], _METRIC)
     index.set_seed(seed)
-    for position, vector in enumerate(vectors):
-        index.add_item(position, memoryview(vector))  # read several times faster than the array itself
-    # more than one job gives other bytes each time; the partitions are what is built side by side
-    if not index.build(trees, n_jobs=1) or not index.save(str(path)):
-        raise IndexFileUnsound(f"{path.name}: Annoy could not build it")
-    index.unload()
+    memory = os.memfd_create("annoy")  # not the file itself: on a full disk, who writes into a mapping of it is killed
+    try:
+        # so is who may not write files of that size: more than Annoy ever needs, of which nothing is taken yet
+        os.ftruncate(memory, 3 * (trees + 1) * vectors.shape[0] * _node(vectors.shape[1]).itemsize)
+        name = f"/proc/self/fd/{memory}"
+        index.on_disk_build(name)
+        _add_items(index, name, vectors)
+        # more than one job gives other bytes each time; the partitions are what is built side by side
+        if not index.build(trees, n_jobs=1):
+            raise IndexFileUnsound(f"{path.name}: Annoy could not build it")
+        index.unload()
+        shutil.copyfile(name, path)
+    finally:
+        os.close(memory)
+
+
+def _add_items(index: AnnoyIndex, name: str, vectors: NDArray[np.float32]) -> None:
+    """Write all into the file that the index is built in: Annoy's own `add_item` reads a number at a time."""
+    items, dimensions = vectors.shape
+    index.add_item(items - 1, [0.0] * dimensions)
+    nodes = np.memmap(name, _node(dimensions), "r+", shape=items)
+    nodes["items"], nodes["square"], nodes["vector"] = 1, np.vecdot(vectors, vectors), vectors

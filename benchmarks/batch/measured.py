@@ -96,5 +96,5 @@ def _memory(pid: int) -> tuple[int, int]:
     except OSError:
         return 0, 0
     found = {name: int(value.split()[0]) for name, _, value in (line.partition(":") for line in text.splitlines())
-             if name in ("VmRSS", "RssAnon")}  # fmt: skip
-    return found.get("RssAnon", 0), found.get("VmRSS", 0)
+             if name in ("VmRSS", "RssAnon", "RssShmem")}  # fmt: skip
+    return found.get("RssAnon", 0) + found.get("RssShmem", 0), found.get("VmRSS", 0)

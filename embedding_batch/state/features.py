@@ -189,7 +189,7 @@ class FeatureStore:
             with _mapped(self._parts[number]) as file:
                 for batch, asked in _runs(wanted, rows // ROWS):
                     vectors[asked] = self._batch(file, batch)[rows[asked] - batch * ROWS]
-        lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+        lengths = np.sqrt(np.vecdot(vectors, vectors))[:, np.newaxis]  # np.linalg.norm squares a copy of all
         if not np.all(np.abs(lengths - 1) <= _TOLERANCE):
             raise StateDamaged(f"{self._prefix}: some embeddings don't have the length 1; delete what stands there")
         vectors /= lengths

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from annoy import AnnoyIndex
 from numpy.typing import NDArray
 
 from model_repository.documents.index_manifest import Engine, Storage
@@ -225,6 +226,22 @@ def test_vectors_that_fit_into_one_leaf_have_one_tree_and_every_neighbour_is_fou
         index.close()
     made(tmp_path / "more.index", kind, more).close()
     assert (tmp_path / "more.index").stat().st_size > 10 * (12 + 4 * DIMENSIONS) + (tmp_path / "1.index").stat().st_size
+
+
+def test_annoy_has_the_vectors_as_if_it_had_taken_one_after_another(tmp_path: Path) -> None:
+    vectors = units(ITEMS)
+    one_by_one = AnnoyIndex(DIMENSIONS, "angular")
+    one_by_one.set_seed(1)
+    for position, vector in enumerate(vectors):
+        one_by_one.add_item(position, vector.tolist())
+    one_by_one.build(10, n_jobs=1)
+    one_by_one.save(str(tmp_path / "one by one"))
+    build_index(tmp_path / "together", vectors, Engine.ANNOY, Storage.FLOAT32, trees=10, seed=1)
+    node = (-1, 3 + DIMENSIONS)
+    theirs, ours = (np.fromfile(tmp_path / name, "<f4").reshape(node) for name in ("one by one", "together"))
+    assert ours[:ITEMS, 1] == pytest.approx(theirs[:ITEMS, 1], abs=1e-6)  # a sum, in another order
+    ours[:ITEMS, 1] = theirs[:ITEMS, 1]
+    assert ours.tobytes() == theirs.tobytes()
 
 
 class FindsNothing:
