@@ -55,6 +55,11 @@ def build_missing(store: Store, prefix: IndexPrefix) -> BuildMissing:
     return BuildMissing(sentence(f"{prefix}: no such build", near_names(prefix.build, others), _newest(others)))
 
 
+def other_builds(store: Store, index: str, than: IndexPrefix | None) -> str:
+    """The newest builds of an index but for one, in words; empty: there are none."""
+    return _newest([build for build in _folders(store, f"indexes/{index}/") if than is None or build != than.build])
+
+
 def index_missing(store: Store, index: str) -> BuildMissing:
     """The error for an index without builds. Raises `BucketMissing`."""
     indexes = _folders(store, "indexes/")

@@ -13,7 +13,7 @@ from model_repository.errors import DocumentMalformed, GenerationConflict, NameR
 from model_repository.mistyped import new_environment
 from model_repository.names import IndexPrefix, Target
 from model_repository.repository import read_build, write_commit
-from operator_cli.builds import parse_build, whole_build
+from operator_cli.builds import other_builds, parse_build, whole_build
 from operator_cli.commands.rollback import pick_rollback
 from operator_cli.errors import CommitOnHold, NothingServed
 from operator_cli.live import (
@@ -143,6 +143,7 @@ def rollback(store: Store, target: Target, build: str | None, options: Options) 
             recent_receipts(store, target),
             live_created=_created(store, live),
             check=lambda prefix: whole_build(store, prefix),
+            others=lambda: other_builds(store, target.index, live.commit.index_prefix if live.commit else None),
         )
         manifest = pick.manifest
         notes = (*(f"passed over: {what}" for what in pick.passed_over), f"picked {manifest.prefix}: {pick.why}")

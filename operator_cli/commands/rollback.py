@@ -9,6 +9,7 @@ from datetime import datetime
 from model_repository.documents.index_manifest import IndexManifest
 from model_repository.documents.receipts.receipt import Outcome, Receipt
 from model_repository.errors import PermanentError
+from model_repository.mistyped import sentence
 from model_repository.names import IndexPrefix
 from operator_cli.errors import NothingServed
 from operator_cli.live import RECEIPTS_READ, Live
@@ -35,6 +36,7 @@ def pick_rollback(
     *,
     live_created: datetime | None,
     check: Callable[[IndexPrefix], IndexManifest],
+    others: Callable[[], str],
 ) -> Pick:
     """The build that served last before the live one.
 
@@ -44,7 +46,7 @@ def pick_rollback(
 
     outcome: of the live commit, None while it is waiting. receipts: of its target, newest first. live_created: when
     the live build was made, None if nobody knows. check: gives the manifest of a whole build, or raises
-    `PermanentError`. Raises `NothingServed`.
+    `PermanentError`. others: says which builds there are besides the live one. Raises `NothingServed`.
     """
     left = live.commit.index_prefix if live.commit else None
     passed_over: list[str] = []
@@ -68,7 +70,7 @@ def pick_rollback(
             passed_over.append(f"{prefix} is newer than the live build")
             continue
         return Pick(manifest, _why(live, outcome, receipt, served_on=served_on and not passed_over), tuple(passed_over))
-    raise NothingServed(_nothing(live, passed_over))
+    raise NothingServed(sentence(_nothing(live, passed_over), others()))
 
 
 def _why(live: Live, outcome: Outcome | None, receipt: Receipt, *, served_on: bool) -> str:

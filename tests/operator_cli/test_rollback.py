@@ -130,7 +130,7 @@ def test_without_receipts_a_target_must_be_named(operator: Operator) -> None:
     result = operator("rollback", "clothing")
 
     assert result.code == 66
-    assert "indexpush rollback clothing --to <build> --environment production" in result.err
+    assert "indexpush rollback clothing --to <build> --environment production; newest by name: b2, b1" in result.err
     assert operator.generation() == before
 
 
