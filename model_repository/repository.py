@@ -37,7 +37,7 @@ from model_repository.documents.receipts.shadow_comparison import (
     format_shadow_comparison,
     parse_shadow_comparison,
 )
-from model_repository.errors import GenerationConflict, NameRefused
+from model_repository.errors import BucketUnavailable, GenerationConflict, NameRefused
 from model_repository.names import IndexPrefix, ModelPrefix, Target, parse_generation
 
 COMMITS = "commits/"
@@ -149,7 +149,9 @@ def write_receipt(store: Store, receipt: Receipt) -> bool:
     parse_receipt(data, receipt.target, receipt.generation)
     try:
         store.write(name, data, if_generation_match=0)
-    except GenerationConflict:
+    except GenerationConflict as error:
+        if store.stat(name) is None:  # whoever answered 412 meant something else
+            raise BucketUnavailable(f"{name}: wasn't written, and none is there; it may pass") from error
         return False
     return True
 

@@ -310,7 +310,7 @@ def _errors(name: str, if_generation_match: int | None = None, *, whole: str = "
     except api.GoogleAPICallError as error:
         if whole and error.code == HTTPStatus.NOT_FOUND:
             raise BucketMissing(whole) from error
-        raise _by_status(name, error.code, if_generation_match or 0) from error
+        raise _by_status(name, error.code, if_generation_match) from error
     except (auth.DefaultCredentialsError, auth.RefreshError) as error:
         if may_pass(error):
             raise _unavailable(name, error) from error
@@ -331,19 +331,19 @@ def may_pass(error: auth.GoogleAuthError) -> bool:
 
 def _unavailable(name: str, error: BaseException) -> DeliveryError:
     if isinstance(error, api.GoogleAPICallError):
-        return _by_status(name, error.code, 0)
+        return _by_status(name, error.code, None)
     if isinstance(error, InvalidResponse):  # of an upload by the client
-        return _by_status(name, error.response.status_code, 0)
+        return _by_status(name, error.response.status_code, None)
     asked = getattr(error, "request", None)
     where = urlsplit(asked.url).netloc if asked is not None else "the bucket"
     return BucketUnavailable(f"{name}: no answer from {where} ({reason_of(error)}); it may pass")
 
 
-def _by_status(name: str, code: int | None, if_generation_match: int) -> DeliveryError:
+def _by_status(name: str, code: int | None, if_generation_match: int | None) -> DeliveryError:
     match code:
         case 404:
             return ObjectMissing(name)
-        case 412:
+        case 412 if if_generation_match is not None:  # to a request without a condition, it is a proxy's or a policy's
             return GenerationConflict(name, if_generation_match)
         case 401 | 403:
             return AccessDenied(f"{name}: the bucket answered {code}; grant the account that this runs as access")

@@ -9,7 +9,7 @@ from datetime import timedelta
 import pytest
 
 from cd_webhook.delivery.deliver import ReceiptsOwed
-from model_repository.errors import BucketUnavailable
+from model_repository.errors import BucketUnavailable, GenerationConflict
 from model_repository.notify import NotifyRefused, NotifyUnavailable
 from tests.cd_webhook import fake_cluster as pods
 from tests.cd_webhook.webhook_scene import Scene, request
@@ -71,6 +71,20 @@ def test_a_topic_that_goes_on_refusing_keeps_nothing_away(scene: Scene) -> None:
     scene.clock.moment += timedelta(minutes=5)
     scene.look_until_finished()
     assert scene.deployed().owed == ()
+
+
+def test_a_receipt_that_was_not_written_and_is_not_there_stays_owed(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(name: str, _: bytes, **__: object) -> None:
+        raise GenerationConflict(name, 0)  # as a proxy's or a policy's 412 is read
+
+    with monkeypatch.context() as meanwhile:
+        meanwhile.setattr(scene.store, "write", refuse)
+        with pytest.raises(BucketUnavailable, match="wasn't written, and none is there"):
+            scene.serve(1)
+    scene.look_until_finished()
+    assert scene.outcomes() == {1: "served"}
 
 
 def test_nothing_new_is_taken_up_while_the_bucket_takes_no_receipts(

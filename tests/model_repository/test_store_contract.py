@@ -23,6 +23,7 @@ from model_repository.digests import format_crc32c, parse_crc32c
 from model_repository.errors import (
     AccessDenied,
     BucketMissing,
+    BucketRefused,
     BucketUnavailable,
     DocumentMalformed,
     GenerationConflict,
@@ -347,6 +348,32 @@ def test_a_bucket_that_is_busy_says_so_whatever_it_is_asked(monkeypatch: pytest.
         with pytest.raises(BucketUnavailable) as caught:
             act()
         assert str(caught.value) == "c.json: the bucket answered 503; it may pass"
+
+
+def test_a_condition_that_nobody_made_is_no_conflict_but_a_fault_of_the_set_up(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A policy of the organisation, or a proxy, answers 412 too: a commit whose build is read then isn't refused."""
+    monkeypatch.setenv("STORAGE_EMULATOR_HOST", "http://127.0.0.1:1")
+    store = GcsStore("home", patience=0.1)
+    refused = requests.Response()
+    refused.status_code, refused.raw, refused.request = 412, BytesIO(), requests.Request("GET", "http://h/").prepare()
+    assert refused.content == b""  # read once, so that it can be answered again
+    monkeypatch.setattr(requests.Session, "request", lambda *_, **__: refused)
+    tries: list[Callable[[], object]] = [
+        lambda: store.read("x", limit=10),
+        lambda: store.download("x", tmp_path / "x"),
+        lambda: store.stat("x"),
+        lambda: store.listing("x/"),
+        lambda: store.folders("x/"),
+        lambda: store.write("x", b"1", if_generation_match=None),
+        lambda: store.delete("x"),
+    ]
+    for attempt in tries:
+        with pytest.raises(BucketRefused, match="the bucket answered 412"):
+            attempt()
+    with pytest.raises(GenerationConflict):
+        store.write("x", b"1", if_generation_match=0)
 
 
 def test_a_page_in_place_of_the_bucket_may_be_gone_later(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

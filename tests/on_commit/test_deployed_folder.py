@@ -113,7 +113,7 @@ def test_a_build_that_is_not_whole_is_acknowledged_reported_and_receipted(functi
     function.store.write("indexes/sofas/b1/0.annoy", b"cut", if_generation_match=None)
     generation = function.commit("sofas")
     assert function.storage_event("commits/staging/sofas.json") == 200
-    assert function.webhook.requests == []
+    assert [asked[:2] for asked in function.webhook.requests] == [("GET", "/v1/deployments")]
     receipt = read_receipt(function.store, Target("staging", "sofas"), generation)
     assert (receipt.outcome, receipt.code) == (Outcome.REJECTED, "build-incomplete")
     refusal = function.refusals.wait_for(TOPIC, lambda message: message.attributes["index"] == "sofas", 60)

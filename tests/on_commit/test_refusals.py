@@ -11,6 +11,7 @@ from model_repository.documents.receipts.receipt import Outcome
 from model_repository.errors import BucketUnavailable, ObjectMissing
 from model_repository.notify import NotifyRefused, NotifyUnavailable
 from model_repository.repository import list_receipts, read_receipt, write_receipt
+from on_commit.compare import IndexStatus
 from on_commit.event import read_event
 from on_commit.webhook import WebhookRefused
 from tests import builds
@@ -101,6 +102,21 @@ def test_a_missing_file_is_refused(scene: Scene) -> None:
     assert "items.lookup: the manifest says 31 bytes, the bucket has no such object" in (
         scene.refusal(generation).detail
     )
+
+
+def test_a_build_that_loses_a_file_while_it_rolls_out_is_the_webhooks_to_judge(scene: Scene) -> None:
+    """Its pods may have it already: an event that comes twice must not say rejected of what serves."""
+    scene.publish()
+    generation = scene.commit()
+    scene.look()
+    scene.webhook.states = {HOME: IndexStatus("home", generation, None, service=True)}
+    scene.store.delete("indexes/home/b1/items.lookup")
+    scene.look()
+    assert list_receipts(scene.store, HOME) == []
+    assert scene.notifier.notices == []
+    scene.webhook.states = {}
+    scene.look()
+    assert scene.refusal(generation).code == "build-incomplete"
 
 
 def test_a_build_whose_model_lost_a_file_is_refused_at_once(scene: Scene) -> None:

@@ -136,11 +136,23 @@ class Deployer:
                 return None
             answer = self._webhook.send(DeploymentRequest.of(live, build, bucket=self._store.bucket))
         except PermanentError as error:
+            if (
+                commit is not None
+                and not isinstance(error, WebhookRefused)
+                and self._rolls_out(target, found.generation)
+            ):
+                log.warning(f"it was taken up, and since then: {error}", code=error.code)
+                return None
             receipt = self._receipt(Outcome.REJECTED, target, found.generation, commit, started, error)
             self._refuse(receipt, log)
             return error
         _log_answer(live, answer, log)
         return None
+
+    def _rolls_out(self, target: Target, generation: int) -> bool:
+        """Whether the cluster was asked for that commit, when its build was whole: it may serve yet."""
+        status = (self._webhook.statuses(target.environment) or {}).get(target.index)
+        return status is not None and status.generation == generation
 
     def _replaced(self, live: LiveCommit, started: datetime, log: Log) -> bool:
         """Whether another commit stands there by now: that one's event follows, and this one's receipt says so.
