@@ -14,7 +14,6 @@ from cd_webhook.cluster.api import error_of
 from cd_webhook.delivery.deliver import Rejected, ValuesFault
 from cd_webhook.state import Rollout, seal
 from cd_webhook.state.annotations import LAST_GOOD, LAST_GOOD_MANIFEST, MANIFEST, ROLLOUT
-from manifests import metadata as marks
 from manifests.metadata import STATE
 from model_repository.deployment import AnswerOutcome
 from model_repository.errors import DocumentMalformed
@@ -23,18 +22,12 @@ from model_repository.notify import NotifyUnavailable
 from tests import builds
 from tests.cd_webhook import fake_cluster as pods
 from tests.cd_webhook import webhook_scene as scenes
-from tests.cd_webhook.webhook_scene import Scene, request
+from tests.cd_webhook.webhook_scene import Scene, refuse, request, template_generation
 
 
 @pytest.fixture
 def scene() -> Scene:
     return Scene()
-
-
-def template_generation(scene: Scene) -> str:
-    live = scene.cluster.deployment("home-store")
-    assert live is not None
-    return str(live["spec"]["template"]["metadata"]["annotations"][marks.COMMIT_GENERATION])
 
 
 def test_a_commit_goes_live_and_gets_one_receipt(scene: Scene) -> None:
@@ -88,87 +81,6 @@ def test_the_same_build_committed_again_rolls_out_again(scene: Scene) -> None:
     scene.deliver(request(2, build="b1"))
     scene.look_until_finished()
     assert template_generation(scene) == "2"
-
-
-def test_a_bad_build_is_undone_to_the_last_good_one_whose_pods_never_stopped(scene: Scene) -> None:
-    scene.serve(1)
-    good = scene.cluster.deployment("home-store")
-    scene.cluster.fates["2"] = pods.ended(65, "golden query 3 answers otherwise", container="search-server")
-    scene.deliver(request(2))
-    scene.look_until_finished()
-    live = scene.cluster.deployment("home-store")
-    assert good is not None
-    assert live is not None
-    assert live["spec"] == good["spec"]
-    assert live["metadata"]["annotations"][marks.COMMIT_GENERATION] == "2"
-    assert scene.deployed().rollout is Rollout.UNDONE
-    receipt = scene.receipt(2)
-    assert (receipt.outcome, receipt.code) == ("undone", "pod-refused-data")
-    assert "golden query 3 answers otherwise" in receipt.detail
-    assert "indexes/home-store/b1 (commit 1) serves on" in receipt.detail
-    assert scene.cluster.most_old_pods_stopped == 0
-
-
-def test_an_undone_commit_is_not_tried_again_and_the_next_good_one_goes_live(scene: Scene) -> None:
-    scene.serve(1)
-    scene.cluster.fates["2"] = pods.ended(65)
-    scene.serve(2)
-    assert scene.deliver(request(2)).detail.startswith("commit 2: undone: pod home-store-")
-    scene.serve(3)
-    assert scene.outcomes() == {3: "served", 2: "undone", 1: "served"}
-    assert scene.deployed().last_good == request(3)
-
-
-def test_two_bad_builds_in_a_row_are_both_undone_to_the_good_one(scene: Scene) -> None:
-    scene.serve(1)
-    scene.cluster.fates |= {"2": pods.ended(65), "3": pods.ended(65)}
-    scene.serve(2)
-    scene.serve(3)
-    assert template_generation(scene) == "1"
-    assert scene.outcomes() == {3: "undone", 2: "undone", 1: "served"}
-
-
-def test_a_bad_build_in_progress_that_a_worse_one_replaces_still_ends_at_the_good_one(scene: Scene) -> None:
-    scene.serve(1)
-    scene.cluster.fates |= {"2": pods.starting, "3": pods.ended(65)}
-    scene.deliver(request(2))
-    scene.serve(3)
-    assert template_generation(scene) == "1"
-    assert scene.outcomes() == {3: "undone", 2: "superseded", 1: "served"}
-
-
-def test_an_undo_also_takes_back_the_image_that_the_values_brought(scene: Scene) -> None:
-    scene.serve(1)
-    scene.configure(scenes.values(scenes.VALUES.replace("indexpush:1", "indexpush:missing")))
-    scene.cluster.fates["2"] = pods.waiting("InvalidImageName")
-    scene.serve(2)
-    live = scene.cluster.deployment("home-store")
-    assert live is not None
-    assert live["spec"]["template"]["spec"]["containers"][0]["image"] == "indexpush:1"
-
-
-def test_when_the_first_commit_ever_fails_its_pods_are_stopped(scene: Scene) -> None:
-    scene.cluster.fates["1"] = pods.ended(65, "bad")
-    scene.serve(1)
-    live = scene.cluster.deployment("home-store")
-    assert live is not None
-    assert live["spec"]["replicas"] == 0
-    assert scene.receipt(1).detail.endswith("nothing served before, so no pod runs now; commit a good build")
-    scene.serve(2)
-    assert scene.outcomes() == {2: "served", 1: "undone"}
-
-
-def test_a_rollout_that_passes_its_deadline_is_undone(scene: Scene) -> None:
-    scene.serve(1)
-    scene.cluster.fates["2"] = pods.unschedulable("no node has the memory")
-    scene.deliver(request(2))
-    for _ in range(3):
-        assert not scene.delivery.advance("home-store").finished
-        scene.clock.moment += timedelta(seconds=51)
-    scene.look_until_finished()
-    assert scene.receipt(2).code == "deadline-exceeded"
-    assert "no node has the memory" in scene.receipt(2).detail
-    assert (scene.receipt(2).finished - scene.receipt(2).started).total_seconds() == 153
 
 
 def test_replicas_that_an_autoscaler_owns_are_kept(scene: Scene) -> None:
@@ -227,10 +139,6 @@ def test_values_that_make_no_deployment_are_no_verdict_on_the_commit(scene: Scen
     assert (scene.outcomes(), scene.cluster.deployments()) == ({}, [])
     scene.configure(good)
     scene.serve(1)
-
-
-def refuse(*_: object, **__: object) -> Object:
-    raise ClusterRefused("admission webhook says no")
 
 
 @pytest.mark.parametrize("method", ["create", "apply"])
@@ -409,37 +317,6 @@ def test_state_that_a_newer_release_wrote_does_not_keep_the_commit_from_being_de
     scene.cluster.by_hand("home-store", newer)
     assert scene.deployed().rollout is Rollout.UNKNOWN
     scene.deliver(request(2))
-    scene.look_until_finished()
-    assert scene.outcomes() == {1: "served", 2: "served"}
-
-
-def test_an_undo_that_the_cluster_refuses_is_tried_until_it_takes_it(
-    scene: Scene, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    scene.serve(1)
-    scene.cluster.fates["2"] = pods.ended(65, "shuffled ids")
-    scene.deliver(request(2))
-    with monkeypatch.context() as meanwhile:
-        meanwhile.setattr(scene.cluster, "apply", refuse)
-        for _ in range(3):
-            assert not scene.delivery.advance("home-store").finished
-    assert scene.outcomes() == {1: "served"}
-    scene.look_until_finished()
-    assert scene.outcomes() == {1: "served", 2: "undone"}
-    assert template_generation(scene) == "1"
-
-
-def test_what_serves_after_all_while_the_cluster_refuses_its_undo_served(
-    scene: Scene, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    scene.serve(1)
-    scene.cluster.fates["2"] = pods.starting
-    scene.deliver(request(2))
-    monkeypatch.setattr(scene.cluster, "apply", refuse)
-    for _ in range(6):
-        scene.clock.moment += timedelta(seconds=50)
-        assert not scene.delivery.advance("home-store").finished
-    scene.cluster.fates["2"] = pods.ready
     scene.look_until_finished()
     assert scene.outcomes() == {1: "served", 2: "served"}
 

@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import cast
 
 from cd_webhook.canary import Canaries
-from cd_webhook.cluster import Cluster
+from cd_webhook.cluster import Cluster, ClusterRefused, Object
 from cd_webhook.delivery.deliver import Delivery, DeliveryResult
 from cd_webhook.delivery.receipts import Receipts
 from cd_webhook.state import Deployed, read_deployed
+from manifests import metadata as marks
 from manifests.render import Rendered, render
 from manifests.values import Values, parse_values
 from model_repository.bucket.store import ObjectInfo, Store, StoredObject
@@ -177,3 +178,13 @@ class Scene:
 
     def outcomes(self) -> dict[int, str]:
         return {g: self.receipt(g).outcome.value for g in list_receipts(self.store, TARGET)}
+
+
+def template_generation(scene: Scene) -> str:
+    live = scene.cluster.deployment("home-store")
+    assert live is not None
+    return str(live["spec"]["template"]["metadata"]["annotations"][marks.COMMIT_GENERATION])
+
+
+def refuse(*_: object, **__: object) -> Object:
+    raise ClusterRefused("admission webhook says no")

@@ -14,10 +14,11 @@ import pytest
 
 from embedding_batch.batch import run
 from embedding_batch.config import Config
-from embedding_batch.events import Event
+from embedding_batch.events import Event, StepEnded
 from embedding_batch.steps.build.building import Method
 from model_repository.bucket.store import ObjectInfo
 from model_repository.documents.index_manifest import IndexManifest
+from model_repository.documents.items.item_ids import ItemIds
 from model_repository.names import IndexPrefix, Target
 from model_repository.repository import read_build
 from tests.conftest import HOME_STORE
@@ -25,13 +26,21 @@ from tests.embedding_batch.picture_host import PictureHost, hosting
 from tests.memory_store import MemoryStore
 
 NOW = datetime(2026, 11, 21, 12, 0, tzinfo=UTC)
+TARGET = Target("production", "shop")
+B1, B2 = IndexPrefix("shop", "b1"), IndexPrefix("shop", "b2")
+CHAIRS = tuple(f"chair-{number}" for number in range(1, 7))
 PRODUCTS = (
-    *(f"chair-{number}" for number in range(1, 7)),
+    *CHAIRS,
     *(f"lamp-{number}" for number in range(1, 5)),
     *(f"bed-{number}" for number in range(1, 5)),
     "washbasin-1",
 )
 """Four categories, one of them with a single item."""
+
+
+def lines(text: str) -> list[dict[str, object]]:
+    """The JSON objects that a program printed, one a line."""
+    return [json.loads(line) for line in text.splitlines()]
 
 
 class RecordingStore(MemoryStore):
@@ -76,8 +85,29 @@ class Shop:
         config = replace(self.config, prefix=IndexPrefix(self.config.target.index, build), **changes)
         return run(config, self.store, NOW, self.events.append)
 
+    @property
+    def last_detail(self) -> str:
+        """What the step that ended last said."""
+        return [event.detail for event in self.events if isinstance(event, StepEnded)][-1]
+
     def manifest(self, build: str = "b1") -> IndexManifest:
         return read_build(self.store, IndexPrefix(self.config.target.index, build)).manifest
+
+
+def items_of(shop: Shop, prefix: IndexPrefix) -> set[str]:
+    manifest = read_build(shop.store, prefix).manifest
+    files = (shop.store.read(f"{prefix}/{partition.ids}", limit=2**20).data for partition in manifest.partitions)
+    return {item for data in files for item in ItemIds(data, "ids")}
+
+
+def pull(shop: Shop, manifest: IndexManifest, folder: Path) -> None:
+    """What the puller does for a pod."""
+    models = [model.prefix for model in manifest.models]
+    for name, prefix in (("index", manifest.prefix), *((str(model), model) for model in models)):
+        for stored in shop.store.listing(f"{prefix}/"):
+            path = folder / name / stored.name.removeprefix(f"{prefix}/")
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(shop.store.read(stored.name, limit=2**30).data)
 
 
 @pytest.fixture
@@ -94,8 +124,8 @@ def new_shop(tmp_path: Path, cache: Path) -> Callable[[], Shop]:
         config = Config(
             repository="gs://memory",
             catalogue=str(folder),
-            target=Target("production", "shop"),
-            prefix=IndexPrefix("shop", "b1"),
+            target=TARGET,
+            prefix=B1,
             cache=own,
             method=Method(trees=5),
             workers=2,

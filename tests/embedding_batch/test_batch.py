@@ -4,51 +4,27 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 from collections.abc import Callable
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
-from embedding_batch.command_line.reading import read_command
-from embedding_batch.errors import CommitLost, ItemsDropped, NameTaken, RecallTooLow, TooManyBroken
+from embedding_batch.errors import ItemsDropped, NameTaken, RecallTooLow, TooManyBroken
 from embedding_batch.events import Progress, StepEnded, Warned
 from embedding_batch.steps.guards import Limits
-from model_repository.bucket.store import ObjectInfo
-from model_repository.documents.commit import Commit
 from model_repository.documents.files import check_files
-from model_repository.documents.index_manifest import IndexManifest
 from model_repository.documents.items.item_ids import ItemIds, ItemLookup
-from model_repository.documents.receipts.receipt import Outcome, format_receipt
-from model_repository.errors import (
-    BucketUnavailable,
-    BuildIncomplete,
-    DeliveryError,
-    DocumentMalformed,
-    GenerationConflict,
-)
-from model_repository.names import IndexPrefix, Target
-from model_repository.repository import read_build, read_live_commit, write_commit
+from model_repository.errors import BuildIncomplete, DocumentMalformed
+from model_repository.names import IndexPrefix
+from model_repository.repository import read_build, read_live_commit
 from model_repository.telemetry.log import Log
 from search_server.build import open_and_prove
-from tests import builds
-from tests.embedding_batch.conftest import PRODUCTS
+from tests.embedding_batch.conftest import B1, B2, CHAIRS, PRODUCTS, TARGET, items_of, pull
 from tests.pictures import embed_here
 
 if TYPE_CHECKING:
     from tests.embedding_batch.conftest import Shop
-
-B1, B2 = IndexPrefix("shop", "b1"), IndexPrefix("shop", "b2")
-TARGET = Target("production", "shop")
-CHAIRS = tuple(f"chair-{number}" for number in range(1, 7))
-
-
-def items_of(shop: Shop, prefix: IndexPrefix) -> set[str]:
-    manifest = read_build(shop.store, prefix).manifest
-    files = (shop.store.read(f"{prefix}/{partition.ids}", limit=2**20).data for partition in manifest.partitions)
-    return {item for data in files for item in ItemIds(data, "ids")}
 
 
 def but_for_speed(objects: dict[str, bytes]) -> dict[str, bytes]:
@@ -65,20 +41,6 @@ def nothing_is_live(shop: Shop, prefix: IndexPrefix = B1) -> bool:
     names = shop.store.bytes_by_name
     documents = {prefix.manifest, TARGET.commit_name} | {name for name in names if name.endswith("/model.json")}
     return not documents & names.keys()
-
-
-def last_detail(shop: Shop) -> str:
-    return [event.detail for event in shop.events if isinstance(event, StepEnded)][-1]
-
-
-def pull(shop: Shop, manifest: IndexManifest, folder: Path) -> None:
-    """What the puller does for a pod."""
-    models = [model.prefix for model in manifest.models]
-    for name, prefix in (("index", manifest.prefix), *((str(model), model) for model in models)):
-        for stored in shop.store.listing(f"{prefix}/"):
-            path = folder / name / stored.name.removeprefix(f"{prefix}/")
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(shop.store.read(stored.name, limit=2**30).data)
 
 
 def test_a_first_run_publishes_a_whole_build_and_commits_it(shop: Shop) -> None:
@@ -231,129 +193,6 @@ def test_a_catalogue_that_lost_many_items_is_not_committed(shop: Shop) -> None:
     assert read_live_commit(shop.store, TARGET).commit.index_prefix == IndexPrefix("shop", "b3")
 
 
-def test_a_commit_on_hold_is_left_alone_while_builds_go_on_being_published(shop: Shop) -> None:
-    shop.batch("b1")
-    held = write_commit(shop.store, TARGET, Commit(B1, "ann", "b2 is bad", hold=True), if_generation_match=None)
-    report = shop.batch("b2")
-    said = {"outcome": "held", "generation": held.generation, "held_by": "ann", "held_because": "b2 is bad"}
-    assert said.items() <= report.items()
-    assert f"none: generation {held.generation} is on hold by ann (b2 is bad)" in last_detail(shop)
-    assert read_live_commit(shop.store, TARGET) == held
-    assert shop.store.stat(B2.manifest) is not None
-
-
-def test_a_run_may_publish_without_committing(shop: Shop) -> None:
-    report = shop.batch(commits=False)
-    assert (report["outcome"], report["generation"]) == ("published", None)
-    assert last_detail(shop) == "none asked for"
-    assert shop.store.stat(B1.manifest) is not None
-    assert shop.store.stat(TARGET.commit_name) is None
-
-
-def test_whoever_commits_while_the_batch_runs_wins(shop: Shop) -> None:
-    shop.batch("b1")
-
-    def commit_meanwhile(event: object) -> None:
-        if isinstance(event, StepEnded) and event.step == "publish":
-            write_commit(shop.store, TARGET, Commit(B1, "ann", "a rollback"), if_generation_match=None)
-
-    shop.events = type("Listening", (list,), {"append": staticmethod(commit_meanwhile)})()
-    for _ in range(2):  # another try can't end otherwise
-        with pytest.raises(CommitLost, match=rf"{B1} was committed by ann \(a rollback\).*{B2} is published and not"):
-            shop.batch("b2")
-    assert read_live_commit(shop.store, TARGET).commit.by == "ann"
-    report = json.loads(shop.store.read("reports/shop/b2.json", limit=2**20).data)
-    (error,) = report["errors"]
-    assert (report["outcome"], error["step"], error["code"]) == ("failed", "commit", "commit-lost")
-    assert "committed by ann" in error["message"]
-
-
-@pytest.mark.parametrize("left", [b"not a commit", b""])
-def test_a_commit_that_became_unreadable_or_was_deleted_while_the_batch_ran_is_a_conflict_too(
-    shop: Shop, left: bytes
-) -> None:
-    shop.batch("b1")
-
-    def meddle(event: object) -> None:
-        if isinstance(event, StepEnded) and event.step == "publish":
-            shop.store.write(TARGET.commit_name, left, if_generation_match=None)
-            if not left:
-                shop.store.delete(TARGET.commit_name)
-
-    shop.events = type("Listening", (list,), {"append": staticmethod(meddle)})()
-    with pytest.raises(CommitLost, match="indexes/shop/b2 is published"):
-        shop.batch("b2")
-
-
-@pytest.mark.parametrize("arrives", [True, False])
-@pytest.mark.parametrize(
-    "told", [GenerationConflict("commits/production/shop.json", 0), BucketUnavailable("no answer")]
-)
-def test_a_commit_whose_answer_got_lost_is_known_again(shop: Shop, told: DeliveryError, *, arrives: bool) -> None:
-    shop.batch("b1")
-    write = shop.store.write
-
-    def lose_the_answer(name: str, data: bytes, *, if_generation_match: int | None) -> ObjectInfo:
-        if name != TARGET.commit_name:
-            return write(name, data, if_generation_match=if_generation_match)
-        if arrives:
-            write(name, data, if_generation_match=if_generation_match)
-        raise told
-
-    shop.store.write = lose_the_answer  # type: ignore[method-assign]
-    if arrives:
-        assert shop.batch("b2")["generation"] == read_live_commit(shop.store, TARGET).generation
-    else:
-        with pytest.raises(type(told)):
-            shop.batch("b2")
-
-
-@pytest.mark.parametrize("place", [0, 0.2, 0.4, 0.6, 0.8, 0.9])
-def test_a_run_that_dies_while_it_writes_leaves_no_index_json_and_goes_on_where_it_stood(
-    shop: Shop, new_shop: Callable[[], Shop], place: float
-) -> None:
-    other = new_shop()
-    other.batch()
-    whole = [name for name, _ in other.store.writes]
-    writes = int(place * whole.index(B1.manifest))
-    shop.store.breaks_after = writes
-    with pytest.raises(KeyboardInterrupt):
-        shop.batch()
-    assert len(shop.store.writes) == writes
-    assert shop.store.stat(B1.manifest) is None
-    assert shop.store.stat(TARGET.commit_name) is None
-    records = {name for name, _ in shop.store.writes if name.endswith(".json") and name.startswith("shards/")}
-    shop.store.breaks_after = None
-    assert shop.batch()["generation"] == read_live_commit(shop.store, TARGET).generation
-    check_files(str(B1), shop.manifest().files, shop.store.listing(str(B1)))
-    again = [name for name, _ in shop.store.writes[writes:]]
-    assert not records & set(again), "a step that was done is not done again"
-    assert not any(path.is_dir() for path in (shop.config.cache / "scratch").iterdir())
-
-
-@pytest.mark.parametrize("after", ["index.json", "commit.json"])
-def test_a_run_that_dies_in_its_last_steps_commits_once(shop: Shop, after: str) -> None:
-    write = shop.store.write
-
-    def die(name: str, data: bytes, *, if_generation_match: int | None) -> ObjectInfo:
-        if name == {"index.json": TARGET.commit_name, "commit.json": "shards/shop/b1/commit.json"}[after]:
-            raise KeyboardInterrupt
-        return write(name, data, if_generation_match=if_generation_match)
-
-    shop.store.write = die  # type: ignore[method-assign]
-    with pytest.raises(KeyboardInterrupt):
-        shop.batch()
-    before = [name for name, _ in shop.store.writes]
-    shop.store.write = write  # type: ignore[method-assign]
-    report = shop.batch()
-    assert report["generation"] == read_live_commit(shop.store, TARGET).generation
-    assert report["outcome"] == "committed"
-    names = [name for name, _ in shop.store.writes]
-    assert names.count(TARGET.commit_name) == 1
-    assert B1.manifest in before
-    assert names.count(B1.manifest) == 1
-
-
 @pytest.mark.parametrize(
     "picture",
     [
@@ -405,14 +244,6 @@ def test_a_build_that_is_done_is_never_made_again(shop: Shop) -> None:
     assert shop.store.bytes_by_name == before
 
 
-def test_a_run_that_committed_and_died_before_its_report_is_reported_by_its_next_try(shop: Shop) -> None:
-    done = shop.batch("b1")
-    shop.store.write("reports/shop/b1.json", b'{"outcome": "failed"}', if_generation_match=None)  # of the try before
-    assert shop.batch("b1") == done
-    shop.store.delete("reports/shop/b1.json")
-    assert shop.batch("b1") == done == json.loads(shop.store.read("reports/shop/b1.json", limit=2**20).data)
-
-
 def test_a_build_that_was_begun_with_other_options_is_not_gone_on_with_and_they_are_named(shop: Shop) -> None:
     shop.store.breaks_after = 8
     with pytest.raises(KeyboardInterrupt):
@@ -432,32 +263,6 @@ def test_other_bytes_under_the_name_of_a_build_are_never_replaced(shop: Shop) ->
     assert shop.store.stat(TARGET.commit_name) is None
 
 
-def test_a_committed_build_that_cannot_be_read_is_replaced(shop: Shop) -> None:
-    write_commit(shop.store, TARGET, Commit(IndexPrefix("shop", "gone")), if_generation_match=0)
-    assert shop.batch()["generation"] == read_live_commit(shop.store, TARGET).generation
-    assert any("indexes/shop/gone" in event.message for event in shop.events if isinstance(event, Warned))
-
-
-def test_a_first_commit_to_an_environment_tells_of_the_others_for_it_may_be_mistyped(shop: Shop) -> None:
-    other = Target("prodution", TARGET.index)  # which the batch has mistaken for another one
-    assert shop.batch()["generation"]
-    assert [event for event in shop.events if isinstance(event, Warned)] == []
-    shop.store.delete(TARGET.commit_name)
-    write_commit(shop.store, other, Commit(IndexPrefix("shop", "gone")), if_generation_match=0)
-    assert shop.batch("b2", options={"always": True})["generation"]
-    (warning,) = [event.message for event in shop.events if isinstance(event, Warned)]
-    assert warning.startswith(f"nothing was committed in {TARGET.environment!r} before")
-    assert warning.endswith("there are the environments prodution")
-
-
-def test_a_commit_that_makes_no_sense_is_not_replaced_for_it_might_say_hold(shop: Shop) -> None:
-    shop.store.write(TARGET.commit_name, b'{"index_prefix": "indexes/shop/b0", "hodl": true}', if_generation_match=0)
-    with pytest.raises(DocumentMalformed, match="hodl"):
-        shop.batch()
-    assert shop.store.bytes_by_name[TARGET.commit_name].endswith(b'"hodl": true}')
-    assert shop.store.stat(B1.manifest) is None
-
-
 def test_a_model_that_lost_a_file_is_not_built_upon(shop: Shop) -> None:
     shop.batch("b1")
     shop.store.delete(f"{shop.manifest().models[0].prefix}/model.onnx")
@@ -475,64 +280,3 @@ def test_every_step_tells_how_far_it_is_and_when_it_ends(shop: Shop) -> None:
         told = [event for event in shop.events if isinstance(event, Progress) and event.step == step]
         assert (told[0].done, told[-1].done, {event.total for event in told}) == (0, total, {total})
         assert [event.done for event in told] == sorted(event.done for event in told)
-
-
-# an unchanged catalogue
-
-
-def receive(shop: Shop, outcome: Outcome, index_prefix: IndexPrefix = B1) -> None:
-    """Let the CD side have said what became of the commit."""
-    live = read_live_commit(shop.store, TARGET)
-    receipt = builds.receipt(live.generation, TARGET, index_prefix=index_prefix, outcome=outcome)
-    shop.store.write(TARGET.receipt_name(live.generation), format_receipt(receipt), if_generation_match=0)
-
-
-def test_an_unchanged_catalogue_that_serves_makes_no_build_and_no_commit(shop: Shop) -> None:
-    shop.batch()
-    receive(shop, Outcome.SERVED)
-    before = read_live_commit(shop.store, TARGET)
-    report = shop.batch("b2", unchanged_too=False)
-    assert (report["outcome"], report["generation"], report["serves"]) == ("unchanged", before.generation, str(B1))
-    assert read_live_commit(shop.store, TARGET) == before
-    assert not list(shop.store.listing(f"{B2}/"))
-    assert "nothing to build: shop serves just this already" in last_detail(shop)
-
-
-def other_picture(shop: Shop) -> None:
-    shutil.copy(shop.folder / "chair-2.jpg", shop.folder / "chair-1.jpg")
-
-
-def other_category(shop: Shop) -> None:
-    path = shop.folder / "catalogue.jsonl"
-    path.write_text(path.read_text().replace("Bathroom", "Bedroom"))
-
-
-@pytest.mark.parametrize("change", [lambda shop: shop.sells(PRODUCTS[1:]), other_picture, other_category])
-def test_whatever_changes_is_built(shop: Shop, change: Callable[[Shop], None]) -> None:
-    shop.batch()
-    receive(shop, Outcome.SERVED)
-    change(shop)
-    assert shop.batch("b2", unchanged_too=False)["outcome"] == "committed"
-
-
-def test_with_other_options_the_same_items_are_another_build(shop: Shop) -> None:
-    shop.batch()
-    receive(shop, Outcome.SERVED)
-    options = {**shop.config.options, "engine": ["faiss-hnsw"]}
-    assert shop.batch("b2", unchanged_too=False, options=options)["outcome"] == "committed"
-
-
-@pytest.mark.parametrize("outcome", [None, Outcome.UNDONE])
-def test_what_did_not_go_live_is_tried_again(shop: Shop, outcome: Outcome | None) -> None:
-    shop.batch()
-    if outcome:
-        receive(shop, outcome)
-    assert shop.batch("b2", unchanged_too=False)["outcome"] == "committed"
-
-
-def test_who_names_a_build_or_asks_for_it_gets_it() -> None:
-    words = ["--catalogue", "shop", "--index", "shop", "--environment", "production", "--repository", "gs://models"]
-    now = datetime(2026, 11, 21, tzinfo=UTC)
-    asked = [read_command(["run", *words, *more], {}, now) for more in ([], ["--always"], ["--build", "b2"])]
-    assert [config.unchanged_too for config in asked] == [False, True, True]
-    assert asked[0].options == asked[1].options

@@ -23,9 +23,8 @@ from model_repository.bucket.gcs_store import GcsStore
 from model_repository.documents.files import check_files
 from model_repository.errors import AccessDenied, BucketUnavailable
 from model_repository.repository import read_build, read_live_commit
-from tests.embedding_batch.conftest import NOW
+from tests.embedding_batch.conftest import CHAIRS, NOW
 from tests.embedding_batch.faulty_bucket import Asked, Fault, FaultyBucket, faulty_bucket
-from tests.embedding_batch.test_batch import CHAIRS
 
 if TYPE_CHECKING:
     from tests.embedding_batch.conftest import Shop

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from model_repository.bucket.gcs_store import GcsStore
-from tests.embedding_batch.test_batch import CHAIRS
+from tests.embedding_batch.conftest import CHAIRS
 from tests.embedding_batch.test_own_models import cells
 
 if TYPE_CHECKING:

@@ -23,8 +23,7 @@ from model_repository.names import IndexPrefix, ModelPrefix
 from model_repository.repository import read_build, read_model_manifest
 from model_repository.telemetry.log import Log
 from search_server.build import open_and_prove
-from tests.embedding_batch.test_batch import pull
-from tests.embedding_batch.test_command import NOW
+from tests.embedding_batch.conftest import NOW, pull
 from tests.pictures import embed_here
 
 if TYPE_CHECKING:

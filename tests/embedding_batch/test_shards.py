@@ -16,9 +16,8 @@ from model_repository.names import IndexPrefix, ModelPrefix
 from model_repository.repository import read_build
 from model_repository.telemetry.log import Log
 from search_server.build import open_and_prove
-from tests.embedding_batch.conftest import NOW, PRODUCTS
+from tests.embedding_batch.conftest import CHAIRS, NOW, PRODUCTS, pull
 from tests.embedding_batch.one_step import ANY, catalogue, category, do, shard
-from tests.embedding_batch.test_batch import CHAIRS, pull
 from tests.embedding_batch.test_own_models import SIZE, cells
 from tests.pictures import embed_here
 

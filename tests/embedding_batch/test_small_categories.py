@@ -24,7 +24,7 @@ from model_repository.telemetry.log import Log
 from search_server.build import open_and_prove
 from search_server.build.index import MappedIndex
 from search_server.filters.restricts import Restriction
-from tests.embedding_batch.test_batch import pull
+from tests.embedding_batch.conftest import pull
 from tests.pictures import embed_here
 
 if TYPE_CHECKING:

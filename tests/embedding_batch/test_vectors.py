@@ -25,7 +25,7 @@ from model_repository.names import IndexPrefix, Target
 from model_repository.repository import read_build, read_live_commit
 from model_repository.telemetry.log import Log
 from search_server.build import open_and_prove
-from tests.embedding_batch.test_batch import pull
+from tests.embedding_batch.conftest import pull
 from tests.memory_store import MemoryStore
 from tests.pictures import embed_here
 

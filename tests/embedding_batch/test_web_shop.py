@@ -20,9 +20,9 @@ from model_repository.documents.model_manifest import parse_model_manifest
 from model_repository.names import IndexPrefix
 from model_repository.repository import read_build
 from tests.conftest import HOME_STORE
+from tests.embedding_batch.conftest import CHAIRS, items_of
 from tests.embedding_batch.one_step import ANY, STALE, catalogue, do
 from tests.embedding_batch.picture_host import PictureHost, hosting, status
-from tests.embedding_batch.test_batch import CHAIRS, items_of
 
 if TYPE_CHECKING:
     from tests.embedding_batch.conftest import Shop

@@ -65,3 +65,12 @@ def puller(bucket: FaultyBucket, build: Build, processes: str, tmp_path: Path) -
         "PROCESSES": processes,
     }
     return Puller(tmp_path / "data", settings)
+
+
+@pytest.fixture
+def tls_puller(tls_bucket: FaultyBucket, authority: tuple[Path, Path], build: Build, puller: Puller) -> Puller:
+    """A puller of `build` over TLS, from a bucket that wants the token ``fresh``."""
+    for name, data in build.objects.items():
+        tls_bucket.put(name, data)
+    settings = {name: value for name, value in puller.settings.items() if name != "STORAGE_EMULATOR_HOST"}
+    return Puller(puller.folder, {**settings, "STORAGE_ENDPOINT": tls_bucket.url, "SSL_CERT_FILE": str(authority[0])})

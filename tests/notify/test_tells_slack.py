@@ -2,20 +2,14 @@
 
 from __future__ import annotations
 
-import threading
 from datetime import timedelta
 
 import pytest
 
-from model_repository.bucket.store import ObjectInfo
 from model_repository.documents.incidents import Incident
 from model_repository.documents.receipts.receipt import Outcome
-from model_repository.errors import TransientError
-from notify.deliver import CLAIM, Claimed
-from notify.sinks.sink import LONGEST_PAUSE, SinkBusy, SinkUnavailable
-from tests.memory_store import MemoryStore
 from tests.notify.scene import HOME, TARGET, Scene
-from tests.notify.slack_server import CHANNEL, TOKEN, SlackServer
+from tests.notify.slack_server import SlackServer
 
 STATE = HOME.state_name("slack")
 
@@ -216,132 +210,6 @@ def test_a_commit_waits_in_words_while_a_fault_is_known(scene: Scene, slack: Sla
     assert slack.posted[0].text.endswith("Waiting: it doesn't answer")
 
 
-def test_an_answer_that_was_lost_makes_no_second_message(scene: Scene, slack: SlackServer) -> None:
-    scene.commit()
-    for number in range(5):  # others talk there too: the message isn't on the newest page
-        slack.call("chat.postMessage", TOKEN, {"channel": CHANNEL, "text": f"chat {number}"})
-    slack.lost = {"chat.postMessage"}
-    with pytest.raises(SinkUnavailable):
-        scene.look()
-    slack.lost = set()
-    for number in range(5):
-        slack.call("chat.postMessage", TOKEN, {"channel": CHANNEL, "text": f"chat {number}"})
-    with pytest.raises(Claimed):  # it may be on its way still
-        scene.look()
-    scene.after(minutes=1)
-    scene.look()
-    ours = [message for message in slack.messages if message.metadata]
-    assert len(ours) == 1
-    scene.receipt(scene.commit("b2"), Outcome.UNDONE)
-    scene.look()
-    assert len(slack.posted) == 12
-
-
-def test_the_alarm_of_an_answer_that_was_lost_is_given_once(scene: Scene, slack: SlackServer) -> None:
-    generation = scene.commit()
-    scene.look()
-    scene.receipt(generation, Outcome.UNDONE, detail="no")
-    slack.lost = {"chat.postMessage"}
-    with pytest.raises(SinkUnavailable):
-        scene.look()
-    slack.lost = set()
-    scene.after(minutes=1)
-    scene.look()
-    assert len(slack.replies) == 1
-    assert "Undone" in slack.posted[0].text
-
-
-@pytest.mark.parametrize("ahead", [timedelta(0), timedelta(hours=2), timedelta(hours=20), -timedelta(hours=2)])
-def test_an_instance_that_dies_after_posting_leaves_a_message_that_the_next_one_finds(
-    scene: Scene, slack: SlackServer, ahead: timedelta
-) -> None:
-    """Whatever its clock says: nobody waits for that, and nothing is told twice."""
-
-    class Killed(BaseException):
-        pass
-
-    class Dying(MemoryStore):
-        """Forwards to the scene's bucket until what was told is to be written down."""
-
-        writes = 0
-
-        def write(self, name: str, data: bytes, *, if_generation_match: int | None) -> ObjectInfo:
-            self.writes += 1
-            if self.writes > 1:
-                raise Killed
-            return scene.store.write(name, data, if_generation_match=if_generation_match)
-
-    dying = Dying("a-bucket")
-    generation = scene.commit()
-    dying._objects = scene.store._objects
-    scene.ahead = ahead
-    with pytest.raises(Killed):
-        scene.look(dying)
-    assert len(slack.posted) == 1
-    if not ahead:
-        with pytest.raises(Claimed):
-            scene.look()
-    scene.ahead = timedelta(0)
-    scene.after(seconds=(LONGEST_PAUSE if ahead else CLAIM.total_seconds()) + 1)
-    scene.receipt(generation)
-    scene.look()
-    scene.look()
-    assert [message.text.endswith("Served after 7 s.") for message in slack.messages] == [True]
-
-
-@pytest.mark.parametrize("instances", [2, 8])
-def test_instances_that_hear_of_one_commit_at_once_post_one_message(
-    scene: Scene, slack: SlackServer, instances: int
-) -> None:
-    class Together(MemoryStore):
-        """A bucket in which all instances have read the record before one writes it."""
-
-        def write(self, name: str, data: bytes, *, if_generation_match: int | None) -> ObjectInfo:
-            if if_generation_match == 0:
-                everyone.wait()
-            with lock:
-                return scene.store.write(name, data, if_generation_match=if_generation_match)
-
-    everyone, lock = threading.Barrier(instances), threading.Lock()
-    together = Together("a-bucket")
-    generation = scene.commit()
-    together._objects = scene.store._objects
-    told: list[str] = []
-
-    def instance() -> None:
-        try:
-            scene.look(together)
-            told.append("told")
-        except Claimed:
-            told.append("claimed")
-
-    threads = [threading.Thread(target=instance) for _ in range(instances)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert sorted(told) == ["claimed"] * (instances - 1) + ["told"]
-    scene.receipt(generation)
-    scene.look()
-    assert len(slack.messages) == 1
-
-
-def test_what_was_in_doubt_stays_so_while_slack_refuses(scene: Scene, slack: SlackServer) -> None:
-    scene.commit()
-    slack.lost = {"chat.postMessage"}
-    with pytest.raises(SinkUnavailable):
-        scene.look()
-    slack.lost = set()
-    slack.refuse("missing_scope", "conversations.history")
-    for _ in range(2):
-        scene.after(minutes=1)
-        scene.look()
-    assert "missing_scope" in scene.lines()[-1]["message"]
-    slack.answer = lambda _: None
-    scene.sweep()
-    assert len(slack.messages) == 1
-
-
 def test_a_commit_that_another_one_overtook_is_told_of_to_its_end(scene: Scene, slack: SlackServer) -> None:
     first = scene.commit("b1")
     scene.look()
@@ -354,70 +222,6 @@ def test_a_commit_that_another_one_overtook_is_told_of_to_its_end(scene: Scene, 
         "Superseded: a newer commit came",
         "Served after 7 s.",
     ]
-
-
-def test_slack_that_asks_for_time_gets_it(scene: Scene, slack: SlackServer) -> None:
-    generation = scene.commit()
-    slack.answer = lambda _: (429, {"Retry-After": "90"}, {"ok": False, "error": "ratelimited"})
-    with pytest.raises(SinkBusy, match="90 s"):
-        scene.look()
-    scene.after(seconds=60)
-    with pytest.raises(Claimed):
-        scene.look()
-    assert slack.calls == ["chat.postMessage"]
-    slack.answer = lambda _: None
-    scene.receipt(generation)
-    scene.after(seconds=31)
-    scene.look()
-    assert slack.calls == ["chat.postMessage"] * 2  # and nothing was looked for: nothing was in doubt
-    assert len(slack.messages) == 1
-
-
-@pytest.mark.parametrize(
-    ("error", "mend"),
-    [
-        ("channel_not_found", "SLACK_CHANNEL must be a channel's ID"),
-        ("not_in_channel", "/invite it"),
-        ("is_archived", "unarchive the channel"),
-        ("invalid_auth", "secret of SLACK_TOKEN"),
-        ("token_revoked", "secret of SLACK_TOKEN"),
-        ("missing_scope", "chat:write, channels:history"),
-    ],
-)
-def test_what_slack_refuses_for_good_is_acknowledged_named_and_told_once_it_is_mended(
-    scene: Scene, slack: SlackServer, error: str, mend: str
-) -> None:
-    scene.commit()
-    slack.refuse(error)
-    scene.look()
-    line = scene.lines()[-1]
-    assert (line["severity"], line["code"]) == ("ERROR", "tell-refused")
-    assert error in line["message"]
-    assert mend in line["message"]
-    slack.answer = lambda _: None
-    scene.sweep()
-    assert len(slack.messages) == 1
-
-
-@pytest.mark.parametrize("error", ["internal_error", "fatal_error", "service_unavailable", "something_new"])
-def test_what_slack_says_of_itself_may_pass(scene: Scene, slack: SlackServer, error: str) -> None:
-    scene.commit()
-    slack.refuse(error)
-    with pytest.raises(TransientError, match=error):
-        scene.look()
-
-
-def test_a_wrong_token_and_a_wrong_channel_are_found_by_the_server_itself(scene: Scene, slack: SlackServer) -> None:
-    scene.commit()
-    scene.token = "xoxb-another"
-    scene.look()
-    scene.token, scene.channel = TOKEN, "C0000NONE"
-    scene.look()
-    assert ["invalid_auth" in scene.lines()[0]["message"], "channel_not_found" in scene.lines()[1]["message"]] == [
-        True,
-        True,
-    ]
-    assert slack.messages == []
 
 
 def test_a_message_that_somebody_deleted_is_left_alone(scene: Scene, slack: SlackServer) -> None:
@@ -445,70 +249,6 @@ def test_the_record_does_not_grow_for_ever(scene: Scene, slack: SlackServer) -> 
         scene.look()
     assert len(slack.messages) == 60
     assert len(scene.store.read(STATE, limit=10**6).data) < 100_000
-
-
-def test_a_channel_that_was_given_up_keeps_nothing_from_being_told_in_the_other(
-    scene: Scene, slack: SlackServer
-) -> None:
-    undone = scene.commit("b1")
-    scene.receipt(undone, Outcome.UNDONE, detail="no")
-    scene.look()
-    waits = scene.commit("b2")
-    scene.look()
-    slack.channels = {CHANNEL: "is_archived", "C0ANOTHER": ""}
-    scene.channel = "C0ANOTHER"
-    scene.receipt(waits, Outcome.UNDONE, detail="neither")
-    scene.look()
-    scene.receipt(scene.commit("b3"))
-    scene.look()
-    told = [message for message in slack.posted if message.channel == "C0ANOTHER"]
-    assert ["neither" in told[0].text, "Served" in told[1].text] == [True, True]  # who must be called is called here
-    assert told[0].text.endswith("No longer live.")
-    assert len(told) == 2
-    assert scene.lines()[-1]["severity"] == "INFO"
-
-
-def test_a_sweep_leaves_alone_whoever_asks_for_time_or_does_not_answer(scene: Scene, slack: SlackServer) -> None:
-    for number in range(5):
-        data = f'{{"index_prefix": "indexes/i{number}/b1"}}'.encode()
-        scene.store.write(f"commits/staging/i{number}.json", data, if_generation_match=0)
-    slack.answer = lambda _: (429, {"Retry-After": "60"}, {"ok": False, "error": "ratelimited"})
-    scene.sweep()
-    assert slack.calls == ["chat.postMessage"]
-    slack.answer, slack.lost = lambda _: None, {"chat.postMessage"}
-    scene.after(minutes=2)
-    scene.sweep()
-    assert slack.calls == ["chat.postMessage"] * 2
-    slack.lost = set()
-    scene.after(minutes=2)
-    scene.sweep()
-    assert len(slack.messages) == 5
-
-
-@pytest.mark.parametrize(
-    "answer",
-    [
-        b'HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\n{"ok": tr',
-        b"BOOM\r\n\r\n",
-        b"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nContent-Length: 8\r\n\r\n<secret>",
-        b"HTTP/1.1 502 Bad\r\nContent-Length: 0\r\n\r\n",
-        b"HTTP/1.1 302 Found\r\nLocation: http://127.0.0.1:1/\r\nContent-Length: 0\r\n\r\n",
-        b'HTTP/1.1 200 OK\r\nContent-Length: 12\r\n\r\n{"ok": true}',
-        b'HTTP/1.1 429 No\r\nRetry-After: 99999999999999\r\nContent-Length: 13\r\n\r\n{"ok": false}',
-    ],
-)
-def test_what_is_no_answer_of_slack_may_pass_and_is_not_repeated_in_the_log(
-    scene: Scene, slack: SlackServer, answer: bytes
-) -> None:
-    scene.commit()
-    slack.broken = answer
-    with pytest.raises(TransientError) as raised:
-        scene.look()
-    assert "secret" not in str(raised.value)
-    slack.broken = b""
-    scene.after(hours=1, seconds=1)
-    scene.look()
-    assert len(slack.messages) == 1
 
 
 def test_a_fault_whose_words_change_all_the_time_is_told_again_all_the_same(scene: Scene, slack: SlackServer) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Any
 
 import httpx
 import uvicorn
@@ -79,3 +81,10 @@ def shop(operator: Operator) -> dict[str, int]:
         bad, Outcome.UNDONE, target=toys, detail="2 of 3 pods crashed: out of memory", code="rollout-failed"
     )
     return {"clothing": clothing, "toys": broken}
+
+
+def events(answer: httpx.Response) -> Iterator[dict[str, Any]]:
+    """What the board tells a page that watches."""
+    for line in answer.iter_lines():
+        if line.startswith("data: "):
+            yield json.loads(line.removeprefix("data: "))

@@ -11,17 +11,12 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
-from types import SimpleNamespace
 from typing import Any
 
 import httpx
 import pytest
-from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from google.auth import crypt, jwt
 from starlette.types import ASGIApp, Message, Receive
 
 from model_repository.bucket.gcs_store import GcsStore
@@ -31,15 +26,13 @@ from model_repository.errors import BucketUnavailable
 from model_repository.fields import format_moment
 from model_repository.names import Target
 from operator_cli.board.app import Board, application
-from operator_cli.board.identity import Iap, OwnMachine, ReadOnly
+from operator_cli.board.identity import OwnMachine, ReadOnly
 from operator_cli.board.overview import Overview
 from operator_cli.board.rollouts import Rollouts
 from tests import builds, plain_http
 from tests.memory_store import MemoryStore
-from tests.operator_cli.board_scene import FRESHNESS, Running, running, shop
+from tests.operator_cli.board_scene import FRESHNESS, Running, events, running, shop
 from tests.operator_cli.conftest import Operator
-
-AUDIENCE = "/projects/1/global/backendServices/2"
 
 
 @pytest.fixture
@@ -178,12 +171,6 @@ def test_a_bucket_that_does_not_answer_is_said_and_what_was_known_stays() -> Non
     store.away = False
     assert overview.look()
     assert overview.problem == ""
-
-
-def events(answer: httpx.Response) -> Iterator[dict[str, Any]]:
-    for line in answer.iter_lines():
-        if line.startswith("data: "):
-            yield json.loads(line.removeprefix("data: "))
 
 
 def test_rows_come_by_themselves_all_at_first_and_then_those_that_change(operator: Operator, board: Running) -> None:
@@ -429,101 +416,6 @@ def test_without_a_sign_in_people_may_look_and_change_nothing(operator: Operator
     assert str(operator.generation()) == seen
 
 
-# --- behind IAP
-
-
-class Google:
-    """Signs as IAP does, with keys of its own. fetched: how often they were asked for."""
-
-    def __init__(self) -> None:
-        self.fetched = 0
-        self._keys = {"one": ec.generate_private_key(ec.SECP256R1())}
-
-    def __call__(self, url: str, **_: Any) -> Any:
-        assert url == "https://www.gstatic.com/iap/verify/public_key"
-        self.fetched += 1
-        keys = {
-            name: key.public_key()
-            .public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
-            .decode()
-            for name, key in self._keys.items()
-        }
-        return SimpleNamespace(status=200, data=json.dumps(keys).encode())
-
-    def assertion(self, *, key: str = "one", stranger: bool = False, age: int = 0, **claims: Any) -> str:
-        now = int(time.time()) - age
-        private = ec.generate_private_key(ec.SECP256R1()) if stranger else self._keys["one"]
-        pem = private.private_bytes(
-            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-        )
-        said = {
-            "iss": "https://cloud.google.com/iap",
-            "aud": AUDIENCE,
-            "email": "ada@example.com",
-            "sub": "accounts.google.com:1",
-            "iat": now,
-            "exp": now + 600,
-        }
-        signer = crypt.EsSigner.from_string(pem, key)
-        return bytes(jwt.encode(signer, said | claims)).decode()  # type: ignore[no-untyped-call]
-
-
-@pytest.fixture
-def google() -> Google:
-    return Google()
-
-
-@pytest.fixture
-def behind_iap(operator: Operator, google: Google) -> Iterator[Running]:
-    shop(operator)
-    with running(operator, Iap(AUDIENCE, google), hosts=()) as board:
-        yield board
-
-
-def asserted(operator: Operator, board: Running, assertion: str) -> httpx.Response:
-    body = {"environment": "production", "index": "clothing", "action": "redeploy", "reason": "x"}
-    body |= {"seen": str(operator.generation())}
-    headers = {"origin": board.url, "x-goog-iap-jwt-assertion": assertion}
-    return board.client.post("/api/changes", json=body, headers=headers)
-
-
-def test_behind_iap_a_change_is_made_as_the_person_whom_google_names(
-    operator: Operator, behind_iap: Running, google: Google
-) -> None:
-    for _ in range(3):
-        assert asserted(operator, behind_iap, google.assertion()).status_code == 200
-    assert operator.live()["by"] == "ada@example.com"
-    assert google.fetched == 1
-
-
-def test_an_assertion_that_is_not_googles_changes_nothing(
-    operator: Operator, behind_iap: Running, google: Google
-) -> None:
-    seen = str(operator.generation())
-    unsigned = ".".join(google.assertion().split(".")[:2]) + "."
-    for bad in (
-        "",
-        "nonsense",
-        "a.b.c",
-        unsigned,
-        google.assertion(stranger=True),
-        google.assertion(key="two"),
-        google.assertion(age=3600),
-        google.assertion(aud="/projects/1/global/backendServices/3"),
-        google.assertion(iss="https://accounts.google.com"),
-        google.assertion(email=""),
-    ):
-        answer = asserted(operator, behind_iap, bad)
-        assert (answer.status_code, answer.json()["error"]["code"]) == (401, "sign-in-needed"), bad
-    assert str(operator.generation()) == seen
-    assert google.fetched <= 2  # keys that nobody knows aren't looked for again and again
-
-
-def test_an_expired_sign_in_says_to_reload(operator: Operator, behind_iap: Running, google: Google) -> None:
-    message = asserted(operator, behind_iap, google.assertion(age=3600)).json()["error"]["message"]
-    assert "reload the page" in message
-
-
 def test_now_is_told_so_that_ages_are_right_on_machines_whose_clocks_are_not(
     operator: Operator, board: Running
 ) -> None:
@@ -568,7 +460,7 @@ def test_the_command_serves_what_stands_in_a_real_bucket_until_it_is_interrupted
     [
         (["--host", "0.0.0.0"], "other machines need a sign-in"),
         (["--sign-in", "iap"], "say --audience"),
-        (["--audience", AUDIENCE], "--audience is for"),
+        (["--audience", "/projects/1/global/backendServices/2"], "--audience is for"),
         (["--port", "65536"], "no port"),
         (["--freshness", "0"], "no number"),
     ],

@@ -24,9 +24,8 @@ from operator_cli.board.overview import Row
 from operator_cli.board.rollouts import Rollouts
 from operator_cli.webhook import Webhook, WebhookSilent
 from tests import builds
-from tests.operator_cli.board_scene import running
+from tests.operator_cli.board_scene import events, running
 from tests.operator_cli.conftest import Operator
-from tests.operator_cli.test_board import events
 from tests.operator_cli.webhook_server import TOKEN, Answers, answering, comparison, rollout
 
 
