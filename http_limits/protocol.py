@@ -1,10 +1,7 @@
 """uvicorn's HTTP/1.1 protocol, with bounds on what one client may cost.
 
 uvicorn reads requests and writes answers. It leaves to others what a pod must not: how large and how slow a request may
-be, how long a client may take to read its answer, and how a connection ends. That is here, and nothing else.
-
-A connection is closed as RFC 9112, section 9.6, asks: we end our side, then read on until the client has ended its own.
-To close at once with bytes unread would make the kernel send a reset, which can destroy an answer on its way.
+be, how long a client may take to read its answer, and how a connection ends. That is here and in `transport`.
 """
 
 from __future__ import annotations
@@ -13,12 +10,10 @@ import asyncio
 import heapq
 import itertools
 import time
-from collections import deque
 from enum import Enum, auto
 from typing import Any, Protocol, cast
 
 import httptools
-from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
@@ -33,19 +28,15 @@ from http_limits.refusals import (
     RequestTooSlow,
     Response,
 )
+from http_limits.transport import CONTINUE, Flow, HalfClosing, Time
 
 _TICK_SECONDS = 1.0
 _SETTLE_SECONDS = 0.05
 
 
-class Application(Protocol):
-    """What a connection asks of the application behind it, besides ASGI.
+class Application(Time, Protocol):
+    """What a connection asks of the application behind it, besides ASGI. held: what all connections hold."""
 
-    now: seconds that only grow, as of the last tick: exact enough for patience, and free.
-    held: what all connections hold.
-    """
-
-    now: float
     held: ByteBudget
 
     @property
@@ -57,9 +48,6 @@ class Application(Protocol):
         """The answer to what was no whole request."""
 
 
-_CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
-_UNSENT_BYTES = 16 * 1024
-"""An answer of which more is left to send blocks its connection: no further one is begun, and it counts as held."""
 _HEAD_END = b"\r\n\r\n"
 _HEAD_BYTES = 4 * 1024
 """A head that takes less belongs to what a connection has anyway, and isn't counted."""
@@ -71,8 +59,6 @@ _ORDER = itertools.count()
 """What came before what, where the clock says the same of both."""
 _LEAVING_SHARE = 64
 """Where there are too many connections, so large a part of the idle ones goes at once: looking for them takes time."""
-
-
 _IN_ASCII = "What isn't ASCII in a path or a query must be percent-encoded, as UTF-8."
 
 
@@ -84,66 +70,11 @@ class _Stage(Enum):
     BODY = auto()
 
 
-class _HalfClosing:
-    """A transport whose `close` ends our side alone; `closing_since` tells since when.
-
-    An answer's head waits for its body, which uvicorn writes right after it: one system call and one segment.
-    """
-
-    def __init__(self, transport: asyncio.Transport, application: Application) -> None:
-        self._transport = transport
-        self._application = application
-        self.closing_since: float | None = None
-        self._head = b""
-        self.abort = transport.abort
-        self.pause_reading, self.resume_reading = transport.pause_reading, transport.resume_reading
-        self.get_extra_info = transport.get_extra_info
-        self.unsent = transport.get_write_buffer_size
-        transport.set_write_buffer_limits(_UNSENT_BYTES)
-
-    def write(self, data: bytes) -> None:
-        if not self._head and data.startswith(b"HTTP/1.1 ") and not data.startswith(_CONTINUE):
-            self._head = data
-        else:
-            self._transport.write(self._head + data)
-            self._head = b""
-
-    def flush(self) -> None:
-        if self._head:  # an answer to HEAD, or one without a body
-            self._transport.write(self._head)
-            self._head = b""
-
-    def is_closing(self) -> bool:
-        return self.closing_since is not None or self._transport.is_closing()
-
-    def close(self) -> None:
-        if not self.is_closing():
-            self.flush()
-            self.closing_since = self._application.now
-            self._transport.resume_reading()
-            self._transport.write_eof()
-
-
-class _Flow(FlowControl):
-    """A connection's, which reads nothing while requests wait that came before: whoever sends many at once sent them.
-
-    uvicorn would read on whenever one of them is answered, or asks for its body, and that has come if another has.
-    """
-
-    def __init__(self, transport: asyncio.Transport, waiting: deque[Any]) -> None:
-        super().__init__(transport)
-        self._waiting = waiting
-
-    def resume_reading(self) -> None:
-        if self.read_paused and not self._waiting:
-            super().resume_reading()
-
-
 class BoundedProtocol(HttpToolsProtocol):
     """One client's connection. `tick` must be called every second or so: `keep_time` does it."""
 
     _application: Application
-    _half_closing: _HalfClosing
+    _half_closing: HalfClosing
 
     # what the event loop calls
 
@@ -151,7 +82,7 @@ class BoundedProtocol(HttpToolsProtocol):
         """Take the connection; where there are too many, in place of one that nobody would miss."""
         self._application = cast("Application", self.app)
         self._limits = self._application.limits
-        self._half_closing = _HalfClosing(cast("asyncio.Transport", transport), self._application)
+        self._half_closing = HalfClosing(cast("asyncio.Transport", transport), self._application)
         self._stage = _Stage.BETWEEN
         self._note_time()
         self._blocked_since: float | None = None
@@ -165,7 +96,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self._requests: dict[RequestResponseCycle, int] = {}
         self._unsent = 0
         super().connection_made(cast("asyncio.Transport", self._half_closing))
-        self.flow = _Flow(self.transport, self.pipeline)
+        self.flow = Flow(self.transport, self.pipeline)
         if len(self.connections) > self._limits.connections:
             self._make_room()
 
@@ -493,7 +424,7 @@ class BoundedProtocol(HttpToolsProtocol):
         """Tell a client that ended its side that we are at it: if it has closed, the kernel says so next time."""
         answered = self._answered
         if self._ended and answered and not answered.response_started and answered.scope["http_version"] == "1.1":
-            self.transport.write(_CONTINUE)
+            self.transport.write(CONTINUE)
 
 
 def connections_of(state: ServerState) -> list[BoundedProtocol]:
