@@ -1,9 +1,9 @@
-"""Bad builds, made from a good one: each is wrong in exactly one way."""
+"""Bad builds and commits, made from a good one: each is wrong in exactly one way."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import google_crc32c
@@ -11,6 +11,7 @@ import google_crc32c
 from model_repository.bucket.store import Store
 from model_repository.digests import format_crc32c, sha256_digest
 from model_repository.documents.items.item_ids import ItemIds, encode_item_ids, encode_item_lookup
+from model_repository.documents.receipts.receipt import Outcome
 from model_repository.names import IndexPrefix
 
 Manifest = dict[str, Any]
@@ -86,3 +87,24 @@ def model_of_other_dimensions(store: Store, good: IndexPrefix) -> Manifest:
         "dimensions": dimensions,
         "files": entries,
     }
+
+
+def bad_commits(store: Store, good: IndexPrefix) -> Iterator[tuple[str, bytes, Outcome, str]]:
+    """Commits that may not go live: what is wrong, the commit's bytes, and outcome and code of their receipt."""
+
+    def bad(name: str, change: Callable[[Manifest, Files], None]) -> bytes:
+        return commit_of(copy_build(store, good, IndexPrefix(good.index, name), change))
+
+    rejected, undone = Outcome.REJECTED, Outcome.UNDONE
+    yield "a truncated file", bad("truncated", truncate_vectors), rejected, "build-incomplete"
+    yield "a wrong crc32c", bad("wrong-crc32c", state_wrong_crc32c), rejected, "build-incomplete"
+    other = refer_to(model_of_other_dimensions(store, good))
+    yield "a model of other dimensions", bad("other-model", other), rejected, "document-malformed"
+    yield "a build that isn't there", commit_of(IndexPrefix(good.index, "nowhere")), rejected, "object-missing"
+    yield "a commit that is not JSON", b"indexes/home-store/latest\n", rejected, "document-malformed"
+    yield "item ids shuffled, digests right", bad("shuffled", shuffle_item_ids), undone, "pod-refused-data"
+
+
+def commit_of(prefix: IndexPrefix) -> bytes:
+    """The commit of a build."""
+    return json.dumps({"index_prefix": str(prefix)}).encode()

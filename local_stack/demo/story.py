@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import statistics
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -17,11 +16,11 @@ import pyarrow.parquet as pq
 from local_stack.demo import checks, sabotage
 from local_stack.demo.client import Client, Traffic
 from local_stack.demo.console import Console
-from local_stack.demo.evaluation import evaluate, histogram_neighbors
 from local_stack.demo.programs import run_batch, run_indexpush
 from local_stack.demo.search import Search
+from local_stack.demo.searching import Searching
 from local_stack.demo.shop.products import Product, catalogue_lines, kinds, pictures, product_ids
-from local_stack.demo.shop.things import ROOM, THINGS, published_detector, room_photo
+from local_stack.demo.shop.things import published_detector, room_photo
 from local_stack.demo.timeline import stages
 from local_stack.processes import ProgramFailed
 from local_stack.stack import LocalStack
@@ -159,11 +158,12 @@ class Story:
     def search(self) -> None:
         """Items, pictures and vectors find what they should, and better than colours would."""
         with self.console.step(4, "search by item, by picture, by vector; and how good it is"):
-            labels = kinds(self.days[0])
-            self._search_each_way(self._an_item)
-            self._search_the_room(labels)
+            searching = Searching(self._search, self.console, self.products, kinds(self.days[0]))
+            searching.each_way(self._an_item)
+            if self.detector:
+                searching.in_a_room(self.room)
             if self.ours:
-                self._measure(labels)
+                searching.measure()
 
     @property
     def _an_item(self) -> str:
@@ -171,53 +171,6 @@ class Story:
         today, labels = set(product_ids(self.days[1])), kinds(self.days[0])
         both = [item for item in product_ids(self.days[0]) if item in today]
         return next((item for item in both if labels.get(item) == "chair"), both[0])
-
-    def _measure(self, labels: Mapping[str, str]) -> None:
-        """How often the nearest products are of the same kind, beside what colours alone find."""
-        pictures = {item: Path(self.products[item]["picture"]) for item in labels}
-        with self.console.bar() as advance:
-            asked = iter(range(1, len(labels) + 1))
-            search = self._search
-
-            def nearest(name: str) -> list[str]:
-                advance("asking", next(asked), len(labels))
-                return [neighbor["id"] for neighbor in search.similar(name, 200)]
-
-            model = evaluate(labels, nearest)
-        histogram = evaluate(labels, histogram_neighbors(pictures))
-        for name, found in (("embeddings", model), ("colour histogram", histogram)):
-            self.console.note(
-                f"{name:16} precision@1 {found.precision_at_1:.2f}, precision@5 {found.precision_at_5:.2f} "
-                f"(over {found.queries} products whose names say what they are)"
-            )
-        checks.beats_histogram(model, histogram)
-
-    def _search_each_way(self, item: str) -> None:
-        search, product = self._search, self.products[item]
-        k = min(5, search.status()["items"] - 1)
-        by_item = search.similar(item, k)
-        checks.answered(by_item, k, "item")
-        by_vector = search.by_vector(search.vector(item), k)
-        checks.answered(by_vector, k, "vector")
-        checks.found_itself(by_vector, item, "vector")
-        found = {"item": by_item, "vector": by_vector}
-        if product["picture"].startswith("/"):
-            picture = Path(product["picture"]).read_bytes()
-            found["picture"] = search.by_picture(picture, k, product["category"])
-            checks.found_itself(found["picture"], item, "picture")
-        for way, neighbors in found.items():
-            answer = ", ".join(f"{neighbor['id']} {neighbor['score']:.2f}" for neighbor in neighbors)
-            self.console.note(f"by {way:8} {item}: {answer}")
-
-    def _search_the_room(self, labels: Mapping[str, str]) -> None:
-        if not self.detector:
-            return
-        regions = self._search.things_in(self.room.read_bytes(), 3)
-        self.console.note(f"in a photo of a room with {', '.join(ROOM)}:")
-        for region in regions:
-            near = ", ".join(f"{neighbor['id']} {neighbor['score']:.2f}" for neighbor in region["neighbors"])
-            self.console.note(f"    a thing of {region['category']} ({region['score']:.2f}): {near}")
-        checks.found_things(regions, THINGS, labels)
 
     # 5 and 6
 
@@ -350,26 +303,11 @@ class Story:
         with self.console.step(8, "bad builds and commits never go live; the old index goes on answering"):
             serving = int(self._search.status()["generation"])
             with self._asking() as client:
-                for title, commit, outcome, code in self._bad_commits():
+                for title, commit, outcome, code in sabotage.bad_commits(self.store, self.builds[0]):
                     self._refused(title, commit, outcome, code)
             checks.was_uninterrupted(client.traffic)
             checks.stayed(client.traffic, serving)
             self.console.note(f"{client.traffic.requests} requests meanwhile, none failed, all of generation {serving}")
-
-    def _bad_commits(self) -> Iterator[tuple[str, bytes, Outcome, str]]:
-        good = self.builds[0]
-
-        def bad(name: str, change: Callable[[sabotage.Manifest, sabotage.Files], None]) -> bytes:
-            return _commit(sabotage.copy_build(self.store, good, IndexPrefix(INDEX, name), change))
-
-        rejected, undone = Outcome.REJECTED, Outcome.UNDONE
-        yield "a truncated file", bad("truncated", sabotage.truncate_vectors), rejected, "build-incomplete"
-        yield "a wrong crc32c", bad("wrong-crc32c", sabotage.state_wrong_crc32c), rejected, "build-incomplete"
-        other = sabotage.refer_to(sabotage.model_of_other_dimensions(self.store, good))
-        yield "a model of other dimensions", bad("other-model", other), rejected, "document-malformed"
-        yield "a build that isn't there", _commit(IndexPrefix(INDEX, "nowhere")), rejected, "object-missing"
-        yield "a commit that is not JSON", b"indexes/home-store/latest\n", rejected, "document-malformed"
-        yield "item ids shuffled, digests right", bad("shuffled", sabotage.shuffle_item_ids), undone, "pod-refused-data"
 
     def _refused(self, title: str, commit: bytes, outcome: Outcome, code: str) -> None:
         began = time.monotonic()
@@ -388,7 +326,7 @@ class Story:
     def recover(self) -> None:
         """Commit a good build again, so that what the demo leaves behind is in order."""
         generation = self.store.write(
-            self.target.commit_name, _commit(self.builds[-1]), if_generation_match=None
+            self.target.commit_name, sabotage.commit_of(self.builds[-1]), if_generation_match=None
         ).generation
         receipt = self._receipt(generation)
         self._first_answer(generation)
@@ -420,7 +358,3 @@ class Story:
             if time.monotonic() > deadline:
                 raise checks.Misbehaved(f"waited {_PATIENCE_SECONDS:.0f} s for {what}; see {self.stack.logs}")
             time.sleep(_POLL_SECONDS)
-
-
-def _commit(prefix: IndexPrefix) -> bytes:
-    return json.dumps({"index_prefix": str(prefix)}).encode()
