@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Iterable
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -117,12 +116,7 @@ def read_last_good_filter(store: Store, target: Target) -> LiveFilter:
 
 def write_filter_receipt(store: Store, receipt: FilterReceipt) -> bool:
     """Write a filter's receipt, unless it has one; True if it had none."""
-    name = receipt.target.filter_receipt_name(receipt.generation)
-    try:
-        store.write(name, format_filter_receipt(receipt), if_generation_match=0)
-    except GenerationConflict:
-        return False
-    return True
+    return _write_once(store, receipt.target.filter_receipt_name(receipt.generation), format_filter_receipt(receipt))
 
 
 def read_filter_receipt(store: Store, target: Target, generation: int) -> FilterReceipt:
@@ -145,8 +139,12 @@ def read_detector_manifest(store: Store, prefix: ModelPrefix) -> tuple[DetectorM
 
 def write_receipt(store: Store, receipt: Receipt) -> bool:
     """Write a receipt unless there is one: True if this call wrote it. The first one stands."""
-    name, data = receipt.target.receipt_name(receipt.generation), format_receipt(receipt)
+    data = format_receipt(receipt)
     parse_receipt(data, receipt.target, receipt.generation)
+    return _write_once(store, receipt.target.receipt_name(receipt.generation), data)
+
+
+def _write_once(store: Store, name: str, data: bytes) -> bool:
     try:
         store.write(name, data, if_generation_match=0)
     except GenerationConflict as error:
@@ -164,10 +162,9 @@ def read_receipt(store: Store, target: Target, generation: int) -> Receipt:
 
 def write_address(store: Store, address: Address) -> None:
     """Write where a commit's build answers, unless that stands there."""
-    name, data = address.target.address_name(address.generation), format_address(address)
+    data = format_address(address)
     parse_address(data, address.target, address.generation)
-    with suppress(GenerationConflict):
-        store.write(name, data, if_generation_match=0)
+    _write_once(store, address.target.address_name(address.generation), data)
 
 
 def read_address(store: Store, target: Target, generation: int) -> Address:
