@@ -22,7 +22,7 @@ def listen(host: str, port: int, backlog: int = BACKLOG) -> socket.socket:
     return _bounded(socket.create_server((host, port), family=_family(host), backlog=backlog))
 
 
-def share_port(host: str, port: int, count: int, backlog: int = BACKLOG) -> list[socket.socket]:
+def share_port(host: str, port: int, count: int, backlog: int) -> list[socket.socket]:
     """So many listening sockets of one port, among which the kernel distributes who connects.
 
     Raises OSError if the port is taken: also by somebody who would share it.

@@ -19,11 +19,10 @@ def deployed(functions: Path, name: str, folder: Path) -> Path:
     return folder
 
 
-def program(
-    folder: Path, port: int, log: Path, environment: Mapping[str, str], *, target: str = "on_commit"
-) -> Program:
-    """The function `target` of `folder`/main.py, taking CloudEvents on 127.0.0.1:`port`."""
-    command = [sys.executable, "-m", "functions_framework", "--target", target, "--source", str(folder / "main.py")]
+def program(folder: Path, port: int, log: Path, environment: Mapping[str, str]) -> Program:
+    """The function on_commit of `folder`/main.py, taking CloudEvents on 127.0.0.1:`port`."""
+    source = str(folder / "main.py")
+    command = [sys.executable, "-m", "functions_framework", "--target", "on_commit", "--source", source]
     command += ["--signature-type", "cloudevent", "--host", "127.0.0.1", "--port", str(port)]
     return Program(
         name="function",

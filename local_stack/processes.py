@@ -26,6 +26,7 @@ class ProgramFailed(PermanentError, code="program-failed"):
     """A program of the stack ended, or did not become ready."""
 
 
+_START_SECONDS = 30.0
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
@@ -88,14 +89,14 @@ class RunningProgram:
         if end is not None:
             raise ProgramFailed(f"{self.program.name} {end}; {self._last_words()}")
 
-    def wait_ready(self, within: float = 30.0) -> None:
-        """Return when `ready_url` answers well. Raises `ProgramFailed` after `within` seconds, or if it ends."""
-        deadline = time.monotonic() + within
+    def wait_ready(self) -> None:
+        """Return when `ready_url` answers well. Raises `ProgramFailed` after half a minute, or if it ends."""
+        deadline = time.monotonic() + _START_SECONDS
         while status_of(self.program.ready_url) != self.program.ready_status:
             self.check()
             if time.monotonic() > deadline:
                 raise ProgramFailed(
-                    f"{self.program.name} did not answer at {self.program.ready_url} within {within:.0f} s; "
+                    f"{self.program.name} did not answer at {self.program.ready_url} within {_START_SECONDS:.0f} s; "
                     f"{self._last_words()}"
                 )
             time.sleep(_POLL)
@@ -136,10 +137,10 @@ def kill_session(leader: int) -> None:
         return
 
 
-def status_of(url: str, timeout: float = 1.0) -> int:
+def status_of(url: str) -> int:
     """The HTTP status that a GET gets; 0 without an answer."""
     try:
-        with _DIRECT.open(url, timeout=timeout) as response:
+        with _DIRECT.open(url, timeout=1.0) as response:
             return int(response.status)
     except urllib.error.HTTPError as error:
         with error:
@@ -151,15 +152,15 @@ def status_of(url: str, timeout: float = 1.0) -> int:
 _DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 
-def free_port(host: str = "127.0.0.1") -> int:
-    """A TCP port that, for a minute, the system gives to none but a server (one with SO_REUSEADDR, as all have it).
+def free_port() -> int:
+    """A TCP port of 127.0.0.1 that, for a minute, the system gives to none but a server: all have SO_REUSEADDR.
 
     One that was merely free a moment ago may be another program's before ours has started. A connection that its
     server closed first keeps the port: https://github.com/Yelp/ephemeral-port-reserve.
     """
-    with socket.create_server((host, 0)) as server:
+    with socket.create_server(("127.0.0.1", 0)) as server:
         port = int(server.getsockname()[1])
-        with socket.create_connection((host, port)):
+        with socket.create_connection(("127.0.0.1", port)):
             server.accept()[0].close()
     return port
 

@@ -140,9 +140,9 @@ class LocalCluster:
         items: list[Object] = self._call("GET", f"/events?{urlencode({'deployment': deployment})}")["items"]
         return items
 
-    def _call_or_none(self, method: str, path: str, *, timeout: float = 0.0) -> Object | None:
+    def _call_or_none(self, method: str, path: str) -> Object | None:
         try:
-            return self._call(method, path, timeout=timeout)
+            return self._call(method, path)
         except _Missing:
             return None
 

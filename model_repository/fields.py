@@ -133,9 +133,9 @@ class Fields:
             self.refuse(f"expected {least} to {most}, found {value}", field)
         return value
 
-    def number(self, field: str, *, least: float, most: float, default: float = REQUIRED) -> float:
+    def number(self, field: str, *, least: float, most: float) -> float:
         """Read a number between `least` and `most`."""
-        value: float = self._typed(field, int | float, "a number", default)  # type: ignore[arg-type] # isinstance takes a union
+        value: float = self._typed(field, int | float, "a number", REQUIRED)  # type: ignore[arg-type] # isinstance takes a union
         if not least <= value <= most:  # NaN is refused before, infinity here
             self.refuse(f"expected {least} to {most}, found {value}", field)
         return float(value)

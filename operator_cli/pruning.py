@@ -84,14 +84,18 @@ def judge_builds(
 
 
 def judge_models(
-    models: Mapping[ModelPrefix, Folder], used: Iterable[ModelPrefix], *, now: datetime, young: timedelta = MODELS_YOUNG
+    models: Mapping[ModelPrefix, Folder], used: Iterable[ModelPrefix], *, now: datetime
 ) -> tuple[ModelPrefix, ...]:
     """Say which models go. used: by builds that stay. The version of each name that was written last stays, too."""
     newest: dict[str, ModelPrefix] = {}
     for prefix, folder in models.items():
         if prefix.model not in newest or folder.written > models[newest[prefix.model]].written:
             newest[prefix.model] = prefix
-    stay = {*used, *newest.values(), *(prefix for prefix, folder in models.items() if now - folder.written < young)}
+    stay = {
+        *used,
+        *newest.values(),
+        *(prefix for prefix, folder in models.items() if now - folder.written < MODELS_YOUNG),
+    }
     return tuple(sorted(prefix for prefix in models if prefix not in stay))
 
 
@@ -112,9 +116,7 @@ def last_written(records: Mapping[str, Record]) -> dict[str, datetime]:
     return {name: newest[record.build] for name, record in records.items()}
 
 
-def judge_records(
-    records: Mapping[str, Record], builds: Iterable[IndexPrefix], *, now: datetime, young: timedelta = YOUNG
-) -> tuple[str, ...]:
+def judge_records(records: Mapping[str, Record], builds: Iterable[IndexPrefix], *, now: datetime) -> tuple[str, ...]:
     """Say which objects of the batch go: those of builds that are gone, and neither young nor the newest of their kind.
 
     records: by name, of one kind and index. builds: that stay. A run goes on for as long as it writes anything, and so
@@ -124,7 +126,7 @@ def judge_records(
     newest = max(records.values(), key=lambda record: record.written, default=None)
     staying = {*builds, *([newest.build] if newest is not None else [])}
     return tuple(
-        sorted(name for name, record in records.items() if record.build not in staying and now - written[name] >= young)
+        sorted(name for name, record in records.items() if record.build not in staying and now - written[name] >= YOUNG)
     )
 
 

@@ -35,7 +35,7 @@ def _question(query: GoldenQuery) -> Question:
     return Question(f"/v1/items/{quote(query.item, safe='')}/similar?{parameters}", expected)
 
 
-def is_right(question: Question, body: bytes, hidden: AbstractSet[str] = frozenset()) -> bool:
+def is_right(question: Question, body: bytes, hidden: AbstractSet[str]) -> bool:
     """Whether an answer is the recorded one, or a better one.
 
     A server looks at more candidates than the batch did, so at each place it may find something nearer, and nothing

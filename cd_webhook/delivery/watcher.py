@@ -134,7 +134,6 @@ class Watcher:
         self._delivery = delivery
         self._cluster = delivery.cluster
         self._log = delivery.log
-        self._sweep_seconds = sweep_seconds
         self._on_sweep = on_sweep
         self._stopped = threading.Event()
         self._swept = threading.Event()

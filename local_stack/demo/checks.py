@@ -14,8 +14,8 @@ from model_repository.documents.receipts.receipt import Outcome, Receipt
 
 _CLOCKS = 0.5
 """Seconds by which the moments that several programs note may overlap."""
-
-
+_LEAST = 50
+"""Requests of a client that is to notice nothing."""
 _SAME = 1e-4
 """Between two scores, of one picture."""
 
@@ -95,9 +95,11 @@ def beats_histogram(model: Evaluation, histogram: Evaluation) -> None:
     )
 
 
-def was_uninterrupted(traffic: Traffic, least: int = 50) -> None:
+def was_uninterrupted(traffic: Traffic) -> None:
     """The client asked all the time and no request failed or mixed generations."""
-    _expect(traffic.requests >= least, f"the client made {traffic.requests} requests; fewer than {least} show nothing")
+    _expect(
+        traffic.requests >= _LEAST, f"the client made {traffic.requests} requests; fewer than {_LEAST} show nothing"
+    )
     _expect(
         not traffic.failures,
         f"{len(traffic.failures)} of {traffic.requests} requests failed; the first: {traffic.failures[:1]}",

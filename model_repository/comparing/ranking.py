@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-PERSISTENCE = 0.9
+_PERSISTENCE = 0.9
 """The weight of a place, of the one before it: the first ten have 86 % of all."""
 
 
@@ -15,11 +15,11 @@ def overlap(one: Sequence[str], other: Sequence[str], at: int) -> float:
     return len(first & second) / longest if longest else 1.0
 
 
-def rank_biased_overlap(one: Sequence[str], other: Sequence[str], persistence: float = PERSISTENCE) -> float:
+def rank_biased_overlap(one: Sequence[str], other: Sequence[str]) -> float:
     """The extrapolated rank-biased overlap, 0 to 1, of two rankings without repetitions.
 
     Webber, Moffat and Zobel, "A similarity measure for indefinite rankings", ACM TOIS 28(4), 2010, equation 23: at each
-    depth the agreement of the two prefixes, weighted by persistence ** depth, what follows the shorter being taken to
+    depth the agreement of the two prefixes, weighted by _PERSISTENCE ** depth, what follows the shorter being taken to
     agree as much as what was seen. 1 for two that are empty.
     """
     depth = min(len(one), len(other))
@@ -32,5 +32,5 @@ def rank_biased_overlap(one: Sequence[str], other: Sequence[str], persistence: f
         seen_one.add(one[place])
         seen_other.add(other[place])
         common += (one[place] in seen_other) + (other[place] in seen_one) - (one[place] == other[place])
-        weighted += common / (place + 1) * persistence ** (place + 1)
-    return common / depth * persistence**depth + (1 - persistence) / persistence * weighted
+        weighted += common / (place + 1) * _PERSISTENCE ** (place + 1)
+    return common / depth * _PERSISTENCE**depth + (1 - _PERSISTENCE) / _PERSISTENCE * weighted

@@ -78,11 +78,11 @@ class Environment:
         """The name of the bucket that a ``gs://<bucket>`` URL names."""
         return self.parsed(name, parse_bucket_url, "gs://<bucket>, without a path")
 
-    def topic(self, name: str = "NOTIFY_TOPIC") -> str:
-        """The name of a Pub/Sub topic, or an empty string."""
-        text = self.text(name)
+    def topic(self) -> str:
+        """The Pub/Sub topic that NOTIFY_TOPIC names, or an empty string."""
+        text = self.text("NOTIFY_TOPIC")
         if text and not _TOPIC.fullmatch(text):
-            self.expected(name, "projects/<project>/topics/<topic>")
+            self.expected("NOTIFY_TOPIC", "projects/<project>/topics/<topic>")
         return text
 
     def number(self, name: str, default: float, *, least: float, most: float) -> float:

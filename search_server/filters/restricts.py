@@ -51,8 +51,6 @@ class Restriction:
         return sum(100 + 4 * len(tag) for tag in self.tags) + 150 * len(self.without)
 
 
-ANYTHING = Restriction()
-
 Visibles = tuple[Visible | None, ...]
 
 

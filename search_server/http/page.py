@@ -34,7 +34,7 @@ class PageFile:
         return response(200, self.body, *self.headers)
 
 
-def read_page(item_image_url: str, item_names_url: str = "") -> dict[bytes, PageFile]:
+def read_page(item_image_url: str, item_names_url: str) -> dict[bytes, PageFile]:
     """All files of the page by path; pictures and names may come from the origins of these, and from nowhere else."""
     policy = content_security_policy(item_image_url, item_names_url).encode()
     page = {}
@@ -55,7 +55,7 @@ def read_page(item_image_url: str, item_names_url: str = "") -> dict[bytes, Page
     return page
 
 
-def content_security_policy(item_image_url: str, item_names_url: str = "") -> str:
+def content_security_policy(item_image_url: str, item_names_url: str) -> str:
     """Scripts, styles and requests from this server alone; pictures and names also from the origins of these."""
     pictures, names = _origin(item_image_url), _origin(item_names_url)
     return (

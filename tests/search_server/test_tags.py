@@ -16,7 +16,7 @@ import pytest
 from model_repository.documents.index_manifest import Engine, Storage
 from search_server.build.partitions import Partition
 from search_server.filters.masks import Masks
-from search_server.filters.restricts import ANYTHING, Restriction, Restricts
+from search_server.filters.restricts import Restriction, Restricts
 from tests import builds, plain_http
 from tests.search_server.vector_builds import make_vector_build
 from vector_index import Visible
@@ -154,7 +154,7 @@ def test_what_a_filter_hides_no_tag_brings_back() -> None:
     assert (first and list(first.positions), second and list(second.positions)) == ([2], [1, 2])
     denied = restricts.visible(Restriction(denied=("brand=acme",)), hidden)
     assert [one and list(one.positions) for one in denied] == [[1], [0, 3]]
-    assert not ANYTHING
+    assert not Restriction()
 
 
 def test_masks_are_kept_until_another_filter_is_in_force_and_no_more_of_them_than_there_is_room_for() -> None:
