@@ -21,13 +21,14 @@ from array import array
 from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
+from typing import Annotated, Any
 
 from model_repository.digests import check_sha256, sha256_digest
 from model_repository.documents.items.item_ids import hash_item
 from model_repository.errors import DocumentMalformed
 from model_repository.fields import Fields, format_document, parse_document
 from model_repository.names import Target
+from model_repository.records import Bound, read, written
 
 FILTER_LIMIT = 64 * 1024
 """Most bytes of a filter object."""
@@ -48,10 +49,10 @@ class ItemFilter:
     hidden: how many items. sha256: of the data, as ``sha256:<64 hex digits>``. by, reason: for people; may be empty.
     """
 
-    hidden: int
-    sha256: str
-    by: str = ""
-    reason: str = ""
+    hidden: Annotated[int, Bound(0, HIDDEN_LIMIT)]
+    sha256: Annotated[str, Bound(parse=check_sha256)]
+    by: Annotated[str, Bound(longest=200)] = ""
+    reason: Annotated[str, Bound(longest=1000)] = ""
 
     @property
     def size(self) -> int:
@@ -75,28 +76,18 @@ class LiveFilter:
 
 def parse_item_filter(data: bytes, target: Target) -> ItemFilter:
     """Read the filter object of `target`; raises `DocumentMalformed`."""
-    fields = parse_document(data, target.filter_name, limit=FILTER_LIMIT)
-    found = _read(fields)
-    fields.done()
-    return found
+    return _read(parse_document(data, target.filter_name, limit=FILTER_LIMIT))
 
 
 def parse_last_good_filter(data: bytes, target: Target) -> LiveFilter:
     """Read what stands at `target.last_good_filter_name`; raises `DocumentMalformed`."""
     fields = parse_document(data, target.last_good_filter_name, limit=FILTER_LIMIT)
-    found = LiveFilter(target, fields.whole("generation", least=1), _read(fields))
-    fields.done()
-    return found
+    return LiveFilter(target, fields.whole("generation", least=1), _read(fields))
 
 
 def _read(fields: Fields) -> ItemFilter:
     fields.schema_version(_SCHEMA)
-    return ItemFilter(
-        hidden=fields.whole("hidden", least=0, most=HIDDEN_LIMIT),
-        sha256=fields.parsed("sha256", check_sha256),
-        by=fields.text("by", longest=200, default=""),
-        reason=fields.text("reason", longest=1000, default=""),
-    )
+    return read(ItemFilter, fields)
 
 
 def format_item_filter(item_filter: ItemFilter) -> bytes:
@@ -110,8 +101,7 @@ def format_last_good_filter(live: LiveFilter) -> bytes:
 
 
 def _written(item_filter: ItemFilter) -> dict[str, Any]:
-    value: dict[str, Any] = {"schema_version": _SCHEMA, "hidden": item_filter.hidden, "sha256": item_filter.sha256}
-    return value | {key: text for key, text in (("by", item_filter.by), ("reason", item_filter.reason)) if text}
+    return {"schema_version": _SCHEMA, **written(item_filter)}
 
 
 def make_filter(items: Iterable[str], *, by: str = "", reason: str = "") -> tuple[ItemFilter, bytes]:
