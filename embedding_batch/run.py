@@ -14,8 +14,8 @@ from embedding_batch.config import DECODES, Config, Model
 from embedding_batch.events import Listener, Progress, StepEnded
 from embedding_batch.state.folder import RunFolder
 from model_repository.bucket.store import Store
-from model_repository.documents.index_manifest import ModelReference
 from model_repository.documents.model_manifest import BY_PILLOW
+from model_repository.documents.references import ModelReference
 
 if TYPE_CHECKING:
     from embedding_batch.state.features import FeatureStore

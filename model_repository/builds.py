@@ -8,8 +8,9 @@ from typing import TypeVar
 from model_repository.bucket.store import Store
 from model_repository.documents.commit import Commit, LiveCommit
 from model_repository.documents.files import check_files
-from model_repository.documents.index_manifest import Build, DetectorReference, IndexManifest, ModelReference
+from model_repository.documents.index_manifest import Build, IndexManifest
 from model_repository.documents.receipts.receipt import Outcome
+from model_repository.documents.references import DetectorReference, ModelReference
 from model_repository.errors import DocumentMalformed, ModelUnknown, ObjectMissing, PermanentError
 from model_repository.names import IndexPrefix, ModelPrefix, Target
 from model_repository.repository import (

@@ -20,10 +20,8 @@ from model_repository.digests import format_crc32c, sha256_digest
 from model_repository.documents.detector_manifest import DetectorManifest, format_detector_manifest
 from model_repository.documents.files import BLOCK_BYTES, File
 from model_repository.documents.index_manifest import (
-    DetectorReference,
     Engine,
     IndexManifest,
-    ModelReference,
     Partition,
     Recall,
     Storage,
@@ -31,6 +29,7 @@ from model_repository.documents.index_manifest import (
 )
 from model_repository.documents.model_manifest import ModelInput, ModelManifest, Resize, format_model_manifest
 from model_repository.documents.receipts.receipt import Outcome, Receipt
+from model_repository.documents.references import DetectorReference, ModelReference
 from model_repository.names import IndexPrefix, ModelPrefix, Target
 
 NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)

@@ -17,13 +17,9 @@ from annoy import AnnoyIndex
 
 from model_repository.digests import format_crc32c
 from model_repository.documents.files import File
-from model_repository.documents.index_manifest import (
-    GoldenQuery,
-    ModelReference,
-    Partition,
-    format_index_manifest,
-)
+from model_repository.documents.index_manifest import GoldenQuery, Partition, format_index_manifest
 from model_repository.documents.items.item_ids import encode_item_ids, encode_item_lookup
+from model_repository.documents.references import ModelReference
 from model_repository.names import IndexPrefix
 from tests.builds import index_manifest, partition
 

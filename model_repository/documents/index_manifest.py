@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from functools import partial
 from typing import Annotated, Any
 
-from model_repository.digests import check_sha256
-from model_repository.documents.files import FileName, Files, check_listed, check_used, format_files
-from model_repository.documents.model_manifest import BY_PILLOW, ON_CPU
+from model_repository.documents.files import FileName, Files, check_used, format_files
+from model_repository.documents.references import (
+    MOST_DIMENSIONS,
+    DetectorReference,
+    Dimensions,
+    ModelReference,
+    TagsReference,
+    format_detector,
+)
 from model_repository.fields import Fields, format_document, format_moment, parse_document
-from model_repository.names import IndexPrefix, ModelPrefix, check_label, check_name
+from model_repository.names import IndexPrefix, check_label, check_name
 from model_repository.records import Bound, Share, read, written
 
 INDEX_MANIFEST_LIMIT = 16 * 1024 * 1024
@@ -26,15 +32,12 @@ _EARLIER = 1
 _METRICS = ("angular",)
 _MANY = 10_000
 _MODELS = 100
-_DIMENSIONS = 65536
 _WIDEST = 2**31 - 1
 _MOST_ITEMS = 2**31 - 1
 _FLOAT = 4
 """Bytes of a number."""
 
 Category = Annotated[str, Bound(longest=100)]
-Digest = Annotated[str, Bound(parse=check_sha256)]
-Dimensions = Annotated[int, Bound(1, _DIMENSIONS)]
 
 
 class Engine(StrEnum):
@@ -55,52 +58,6 @@ class Storage(StrEnum):
     def suits(self, engine: Engine) -> bool:
         """Whether the engine can keep them so."""
         return self is Storage.FLOAT32 or engine is Engine.FAISS_HNSW
-
-
-@dataclass(frozen=True, slots=True)
-class ModelReference:
-    """A model that a build was made with, complete: whoever holds index.json can check and pull it.
-
-    digest: sha256 of the bytes of model.json. dimensions: of what it makes, as model.json says.
-    files: every object of the model's folder, model.json included.
-    device, decode: what made the items' vectors: ``cpu`` or ``cuda``; ``pillow``, or ``nvjpeg`` where that decoded.
-    """
-
-    prefix: ModelPrefix
-    digest: Digest
-    dimensions: Dimensions
-    files: Files
-    device: Annotated[str, Bound(longest=40)] = ON_CPU
-    decode: Annotated[str, Bound(longest=40)] = BY_PILLOW
-
-    def check(self, fields: Fields) -> None:
-        """Refuse one without its model.json."""
-        check_listed(fields, self.files, "model.json")
-
-
-@dataclass(frozen=True, slots=True)
-class DetectorReference:
-    """The detector that pictures were cut with, complete, as a model is.
-
-    digest, files: see `ModelReference`. categories: the category of the index that things of a class belong to, for
-    each class of the detector that has one. least_score: of a region, 0 to 1, to be taken for such a thing.
-    """
-
-    prefix: ModelPrefix
-    digest: Digest
-    files: Files
-    categories: Annotated[Mapping[str, str], Bound(entries=_MANY)]
-    least_score: Share
-
-    def check(self, fields: Fields) -> None:
-        """Refuse one without its model.json, or that finds nothing."""
-        check_listed(fields, self.files, "model.json")
-        if not self.categories:
-            fields.refuse("categories: at least one class needs one")
-
-    def classes_of(self, category: str) -> frozenset[str]:
-        """The classes whose things belong to a category."""
-        return frozenset(name for name, its in self.categories.items() if its == category)
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,19 +134,6 @@ class GoldenQuery:
         """Refuse an answer that is none."""
         if len(self.neighbors) != len(self.distances) or not self.neighbors:
             fields.refuse("neighbors and distances must be of one length, at least 1")
-
-
-@dataclass(frozen=True, slots=True)
-class TagsReference:
-    """What items are tagged with. file: see `item_tags`. names: of its tags, ascending."""
-
-    file: FileName
-    names: Annotated[tuple[str, ...], Bound(entries=_MANY, longest=40)]
-
-    def check(self, fields: Fields) -> None:
-        """Refuse tags that nothing has."""
-        if not self.names:
-            fields.refuse("names: at least one is needed")
 
 
 @dataclass(frozen=True, slots=True)
@@ -271,7 +215,7 @@ def _parse_earlier(fields: Fields) -> dict[str, Any]:
     Annoy looks at candidates of each tree.
     """
     model = read(ModelReference, fields.object("model"))
-    dimensions, metric = fields.whole("dimensions", least=1, most=_DIMENSIONS), fields.text("metric")
+    dimensions, metric = fields.whole("dimensions", least=1, most=MOST_DIMENSIONS), fields.text("metric")
     trees, recall = fields.whole("trees", least=1, most=100_000), read(Recall, fields.object("recall"))
     same: dict[str, Any] = {"engine": Engine.ANNOY, "storage": Storage.FLOAT32, "dimensions": dimensions}
     same |= {"metric": metric, "model": 0, "width": trees * recall.at, "recall": recall}
@@ -361,9 +305,3 @@ def format_index_manifest(manifest: IndexManifest) -> bytes:
             "files": format_files(manifest.files),
         }
     )
-
-
-def format_detector(detector: DetectorReference) -> dict[str, Any]:
-    """Write what an index.json says of its detector."""
-    its = {"files": format_files(detector.files), "categories": dict(sorted(detector.categories.items()))}
-    return written(detector, *its) | its

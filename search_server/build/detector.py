@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from model_repository.documents.detector_manifest import DetectorManifest, GoldenDetection, parse_detector_manifest
-from model_repository.documents.index_manifest import DetectorReference
+from model_repository.documents.references import DetectorReference
 from search_server.build.index import MappedIndex, check_sizes, read_document
 from search_server.build.prove import ProofFailed
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from model_repository.documents.index_manifest import ModelReference
 from model_repository.documents.model_manifest import ModelInput, ModelManifest, parse_model_manifest
+from model_repository.documents.references import ModelReference
 from search_server.build.index import check_sizes, read_document
 
 

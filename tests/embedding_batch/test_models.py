@@ -14,8 +14,8 @@ import pytest
 from embedding_batch.errors import NameTaken
 from embedding_batch.steps.publish.models import LocalModel, local_model, new_model, publish_model, published_model
 from image_embedder import Embedder, preprocess
-from model_repository.documents.index_manifest import ModelReference
 from model_repository.documents.model_manifest import ModelInput
+from model_repository.documents.references import ModelReference
 from model_repository.errors import BuildIncomplete, DocumentMalformed
 from model_repository.names import ModelPrefix
 from model_repository.repository import read_model_manifest

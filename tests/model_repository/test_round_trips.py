@@ -24,11 +24,9 @@ from model_repository.documents.detector_manifest import (
 from model_repository.documents.files import BLOCK_BYTES, SIZE_LIMIT, File
 from model_repository.documents.index_manifest import (
     Build,
-    DetectorReference,
     Engine,
     GoldenQuery,
     IndexManifest,
-    ModelReference,
     Partition,
     Recall,
     Storage,
@@ -71,6 +69,7 @@ from model_repository.documents.receipts.shadow_comparison import (
     format_shadow_comparison,
     parse_shadow_comparison,
 )
+from model_repository.documents.references import DetectorReference, ModelReference
 from model_repository.errors import DocumentMalformed
 from model_repository.names import IndexPrefix, ModelPrefix, Target
 

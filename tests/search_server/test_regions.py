@@ -30,8 +30,8 @@ from model_repository.documents.detector_manifest import (
     GoldenRegion,
     format_detector_manifest,
 )
-from model_repository.documents.index_manifest import DetectorReference
 from model_repository.documents.model_manifest import GoldenImage, ModelInput, Resize, format_model_manifest
+from model_repository.documents.references import DetectorReference
 from model_repository.names import ModelPrefix
 from model_repository.resources.pictures import picture_process_bytes
 from model_repository.telemetry.log import Log

@@ -23,8 +23,8 @@ from model_repository.documents.detector_manifest import (
     parse_detector_manifest,
 )
 from model_repository.documents.files import check_files
-from model_repository.documents.index_manifest import DetectorReference
 from model_repository.documents.model_manifest import MODEL_MANIFEST_LIMIT, ModelInput
+from model_repository.documents.references import DetectorReference
 from model_repository.errors import Misconfigured
 from model_repository.names import ModelPrefix
 

@@ -24,7 +24,6 @@ from model_repository.bucket.store import Store
 from model_repository.digests import sha256_digest
 from model_repository.documents.detector_manifest import DetectorManifest
 from model_repository.documents.files import check_files
-from model_repository.documents.index_manifest import ModelReference
 from model_repository.documents.model_manifest import (
     LEAST_COSINE,
     MODEL_MANIFEST_LIMIT,
@@ -34,6 +33,7 @@ from model_repository.documents.model_manifest import (
     format_model_manifest,
     parse_model_manifest,
 )
+from model_repository.documents.references import ModelReference
 from model_repository.errors import BuildIncomplete, DocumentMalformed, ObjectMissing
 from model_repository.names import ModelPrefix
 from tools.make_model import make_model

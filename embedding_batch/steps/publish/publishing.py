@@ -20,14 +20,9 @@ from embedding_batch.steps.publish.tagging import encode_tags
 from embedding_batch.steps.publish.uploading import describe, upload_files, upload_manifest
 from image_embedder import PictureUnreadable
 from model_repository.documents.files import File
-from model_repository.documents.index_manifest import (
-    IndexManifest,
-    ModelReference,
-    TagsReference,
-    format_index_manifest,
-    parse_index_manifest,
-)
+from model_repository.documents.index_manifest import IndexManifest, format_index_manifest, parse_index_manifest
 from model_repository.documents.items.item_ids import ItemLookup, encode_item_lookup
+from model_repository.documents.references import ModelReference, TagsReference
 from model_repository.fields import format_document
 from model_repository.repository import read_build
 

@@ -10,8 +10,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from embedding_batch.errors import CatalogueMalformed
-from model_repository.documents.index_manifest import TagsReference
 from model_repository.documents.items.item_tags import TAGS_LIMIT, ItemTags, encode_item_tags, parse_tag, tag_name
+from model_repository.documents.references import TagsReference
 from model_repository.errors import NameRefused
 
 TAGS_FILE: Final = "items.tags"
