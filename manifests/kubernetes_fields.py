@@ -8,6 +8,7 @@ from collections.abc import Set as AbstractSet
 from pathlib import Path
 from typing import Any, ClassVar
 
+from manifests.metadata import PREFIX
 from manifests.yaml_documents import parse_yaml
 from model_repository.errors import DocumentMalformed
 from model_repository.fields import REQUIRED, Fields
@@ -19,7 +20,7 @@ _CPU = re.compile(r"[1-9][0-9]{0,3}|[1-9][0-9]{0,5}m", re.ASCII)
 _ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
 _LABEL_KEY = re.compile(r"(?:[a-z0-9](?:[-a-z0-9.]{0,251}[a-z0-9])?/)?[A-Za-z0-9](?:[-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?")
 _LABEL_VALUE = re.compile(r"(?:[A-Za-z0-9](?:[-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?)?", re.ASCII)
-OURS = ("app.kubernetes.io/", "indexpush.dev/")
+OURS = ("app.kubernetes.io/", PREFIX)
 """How the labels begin that templates set."""
 
 
@@ -90,7 +91,7 @@ class KubernetesFields(Fields):
         """Read annotations that stand beside those of the templates."""
         found = self.annotations(field)
         for key in found:
-            if key.startswith("indexpush.dev/"):
+            if key.startswith(PREFIX):
                 self.refuse(f"{key!r} is set by the template", field)
         return found
 

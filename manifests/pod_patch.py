@@ -14,6 +14,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from manifests.kubernetes_fields import OURS, KubernetesFields
+from manifests.metadata import PREFIX
 from model_repository.errors import DocumentMalformed
 
 PodPatch = Mapping[str, Any]
@@ -168,7 +169,7 @@ def _reaches_for_ours(path: _Path, added: Any, taken: set[str], set_by_template:
         case "labels":
             return path[-1].startswith(OURS)
         case "annotations":
-            return path[-1].startswith("indexpush.dev/")
+            return path[-1].startswith(PREFIX)
         case "env":
             return path[-1] in set_by_template
         case "volumeMounts":
