@@ -20,13 +20,13 @@ from model_repository.errors import PermanentError
 
 _END_WITH_PARENT = Path(__file__).with_name("end_with_parent.py")
 _POLL = 0.02
+_START_SECONDS = 30.0
 
 
 class ProgramFailed(PermanentError, code="program-failed"):
     """A program of the stack ended, or did not become ready."""
 
 
-_START_SECONDS = 30.0
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
