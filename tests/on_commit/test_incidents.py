@@ -70,6 +70,37 @@ def test_a_fault_that_was_met_by_a_clock_ahead_of_ours_is_told_when_it_lasts(sce
     assert told(scene) == [("fault", "webhook-setup", "")]
 
 
+def test_a_fault_of_the_bucket_is_over_once_a_look_gets_past_it_whatever_is_wrong_with_the_webhook(
+    scene: Scene,
+) -> None:
+    scene.publish()
+    scene.commit()
+    scene.store.fail = lambda _, name: AccessDenied("403") if name.startswith("indexes/") else None
+    look(scene)
+    scene.clock.sleep(300)
+    look(scene)
+    scene.store.fail = lambda _kind, _name: None
+    scene.webhook.failure = EnvironmentUnknown("no CD webhook is configured")
+    look(scene)
+    assert told(scene) == [("fault", "access-denied", "home"), ("over", "access-denied", "home")]
+
+
+def test_a_fault_of_the_webhook_is_not_over_because_the_bucket_does_not_answer(scene: Scene) -> None:
+    scene.publish()
+    scene.commit()
+    scene.webhook.failure = WebhookNotNow("503")
+    look(scene)
+    scene.clock.sleep(300)
+    look(scene)
+    scene.store.fail = lambda _, name: BucketUnavailable("503") if name.startswith("indexes/") else None
+    look(scene)
+    assert told(scene) == [("fault", "webhook-not-now", "home")]
+    scene.store.fail = lambda _kind, _name: None
+    scene.webhook.failure = None
+    scene.look()
+    assert told(scene)[1:] == [("over", "webhook-not-now", "home")]
+
+
 def test_what_could_not_be_told_is_told_by_the_next_look(scene: Scene) -> None:
     scene.publish()
     scene.commit()

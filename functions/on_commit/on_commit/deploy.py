@@ -26,7 +26,7 @@ from model_repository.telemetry.spans import note, note_failure, span
 from on_commit.compare import COMMIT_LOST, FINDINGS, Compared
 from on_commit.filters import FILTER_WAITS
 from on_commit.incidents import Incidents
-from on_commit.webhook import Webhook, WebhookAnswer, WebhookFault, WebhookRefused
+from on_commit.webhook import Webhook, WebhookAnswer, WebhookFault, WebhookNotNow, WebhookRefused
 
 DEPLOYMENT_GONE = "deployment-gone"
 
@@ -58,9 +58,11 @@ class Deployer:
                 found = self._look(target, log, seen or Compared())
         except WebhookFault as fault:
             self._incidents.of_environment(target.environment, {fault.code: str(fault)}, log)
+            self._incidents.of_index(target, {}, _is_before_webhook, log)
             raise
         except TransientError as fault:
-            self._incidents.of_index(target, {fault.code: str(fault)}, _is_fault, log)
+            looked_for = _is_fault if isinstance(fault, WebhookNotNow) else _is_before_webhook
+            self._incidents.of_index(target, {fault.code: str(fault)}, looked_for, log)
             raise
         self._incidents.of_index(target, {}, _is_fault, log)
         return found
@@ -262,3 +264,8 @@ def _log_answer(live: LiveCommit, answer: WebhookAnswer, log: Log) -> None:
 def _is_fault(code: str) -> bool:
     """Whether it is something that a look at one index may meet; the others are a sweep's to find."""
     return code not in FINDINGS and code != FILTER_WAITS
+
+
+def _is_before_webhook(code: str) -> bool:
+    """Whether a look meets it before it asks the webhook: who ends sooner, or finds nobody there, knows no other."""
+    return _is_fault(code) and code != WebhookNotNow.code
