@@ -22,11 +22,6 @@ from tests.cd_webhook.canary_scene import NAME, serving
 from tests.cd_webhook.webhook_scene import Scene, request
 
 
-@pytest.fixture
-def scene() -> Scene:
-    return Scene()
-
-
 def live_of(scene: Scene, name: str = "home-store") -> Object:
     live = scene.cluster.deployment(name)
     assert live is not None

@@ -25,11 +25,6 @@ from tests.cd_webhook import webhook_scene as scenes
 from tests.cd_webhook.webhook_scene import Scene, refuse, request, template_generation
 
 
-@pytest.fixture
-def scene() -> Scene:
-    return Scene()
-
-
 def test_a_commit_goes_live_and_gets_one_receipt(scene: Scene) -> None:
     answer = scene.deliver(request(1))
     assert (answer.outcome, answer.detail) == (

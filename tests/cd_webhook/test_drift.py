@@ -26,11 +26,6 @@ def spec() -> Spec:
     return found
 
 
-@pytest.fixture
-def scene() -> Scene:
-    return Scene()
-
-
 def live(spec: Spec, change: Callable[[Spec], None]) -> Spec:
     value = copy.deepcopy(spec)
     change(value)

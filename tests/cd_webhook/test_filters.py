@@ -50,11 +50,6 @@ class MovingClock(FakeClock):
 
 
 @pytest.fixture
-def scene() -> Scene:
-    return Scene()
-
-
-@pytest.fixture
 def pods() -> Pods:
     return Pods()
 

@@ -15,11 +15,6 @@ from tests.cd_webhook import fake_cluster as pods
 from tests.cd_webhook.webhook_scene import Scene, request
 
 
-@pytest.fixture
-def scene() -> Scene:
-    return Scene()
-
-
 def test_people_are_told_once_of_what_was_undone(scene: Scene) -> None:
     scene.serve(1)
     scene.cluster.fates["2"] = pods.ended(65, "shuffled ids")

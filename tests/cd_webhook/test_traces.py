@@ -17,8 +17,8 @@ from model_repository.telemetry.log import Log, tracing
 from model_repository.telemetry.open_telemetry import SdkRecorder
 from tests.cd_webhook import canary_scene as canary
 from tests.cd_webhook import fake_cluster as pods
+from tests.cd_webhook.app_scene import URL, Stage
 from tests.cd_webhook.canary_scene import CanaryScene
-from tests.cd_webhook.test_app import URL, Stage
 from tests.cd_webhook.webhook_scene import TARGET, Scene, request
 
 

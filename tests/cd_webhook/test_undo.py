@@ -13,11 +13,6 @@ from tests.cd_webhook import webhook_scene as scenes
 from tests.cd_webhook.webhook_scene import Scene, refuse, request, template_generation
 
 
-@pytest.fixture
-def scene() -> Scene:
-    return Scene()
-
-
 def test_a_bad_build_is_undone_to_the_last_good_one_whose_pods_never_stopped(scene: Scene) -> None:
     scene.serve(1)
     good = scene.cluster.deployment("home-store")

@@ -31,7 +31,7 @@ def test_a_demo_whose_step_misbehaves_ends_with_status_1_and_keeps_its_logs(
     work = tmp_path_factory.mktemp("demo")
     command = [sys.executable, "-m", "local_stack.demo", "--once", "--catalogue", str(shop_of_one_picture)]
     environment = {**os.environ, "TMPDIR": str(work)}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=110, check=False)
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=500, check=False)
     assert done.returncode == 1, done.stdout
     assert "failed:" in done.stdout
     assert "the logs are in" in done.stdout
