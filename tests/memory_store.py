@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import sys
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -44,6 +45,10 @@ class MemoryStore:
         if name not in self._objects:
             raise ObjectMissing(name)
         path.write_bytes(self._objects[name][1])
+
+    def read_range(self, name: str, start: int, size: int) -> bytes:
+        """See `store.Store.read_range`."""
+        return self.read(name, limit=sys.maxsize).data[start : start + size]
 
     def stat(self, name: str) -> ObjectInfo | None:
         """See `store.Store.stat`."""

@@ -1,48 +1,56 @@
 """Embeddings of pictures, kept in the bucket from run to run: a picture is embedded once for each model.
 
-``features/<key>/<digest>.arrow``: immutable parts, Arrow IPC files that aren't compressed. The key names all that an
-embedding depends on but the picture; the digest is of the part's bytes, by which damage is known: a part that isn't
-what its name says counts as absent.
+``features/<key>/<digest>-<rows>-<crc32c>.vectors``: immutable parts. The key names all that an embedding depends on but
+the picture. A part is a head, and then its embeddings, float16[rows, dimensions], little-endian. The head is
 
-    image_sha256  fixed_size_binary[32]
-    embedding     fixed_size_list<float16>[dimensions]
+    sha256 of each row's picture     32 bytes each
+    sha256 of each block             32 bytes each; a block is BLOCK_ROWS rows, the last one what is left of them
 
-Half precision: 3,000,000 pictures of 512 dimensions take 3.2 GB, and cosines change by less than 0.001. Whoever reads
-has a copy of the parts on its disk, mapped: a row is read without those beside it, so that many small categories cost
-no more than a few large ones. In memory is only where each embedding is: 40 bytes for each picture.
+The digest is that of the head, which by that names all bytes: `list` fetches heads alone, a build the blocks with its
+pictures, and each is verified whenever it is read. The crc32c is that of all bytes, which a listing says, too: a part
+that isn't what its name says is seen there, and counts as absent. A machine keeps what it fetched where it stands in
+the part, in a file with holes; what isn't what the head says there is fetched again.
+
+Half precision: 3,000,000 pictures of 512 dimensions take 3.2 GB, and cosines change by less than 0.001. In memory is
+only where each embedding is: 72 bytes for each picture.
 """
 
 from __future__ import annotations
 
 import hashlib
-import io
+import os
 import re
+import threading
 import time
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, Self
 
+import google_crc32c
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
 from embedding_batch.errors import StateDamaged
 from embedding_batch.events import Listener, Warned
-from embedding_batch.steps.publish.uploading import describe
 from model_repository.bucket.store import ObjectInfo, Store
-from model_repository.errors import GenerationConflict, ObjectMissing
+from model_repository.digests import format_crc32c
+from model_repository.errors import BucketUnavailable, GenerationConflict, ObjectMissing
 
-SUFFIX = ".arrow"
-DIGEST = "image_sha256"
-EMBEDDING = "embedding"
 DIGEST_BYTES = 32
 
-_PART = re.compile(rf"[0-9a-f]{{32}}{re.escape(SUFFIX)}")
+_SUFFIX = ".vectors"
+_PART = re.compile(r"[0-9a-f]{32}-[1-9][0-9]{0,9}-[0-9a-f]{8}\.vectors", re.ASCII)
+_OLD = re.compile(r"[0-9a-f]{32}\.arrow", re.ASCII)
+"""Parts of earlier releases: Arrow IPC files of image_sha256 and embedding, named by the sha256 of all bytes."""
 
-ROWS = 4096
-"""Of a record batch."""
+BLOCK_ROWS = 256
+"""256 KB of 512 dimensions: what is fetched for one row, and verified."""
+_BLOCKS_AT_ONCE = 32
+"""Blocks that follow each other are asked for together."""
 
 SMALL_BYTES = 32 * 1024 * 1024
 """A part with fewer is small; SMALL_PARTS of them are merged into ones of about MOST_BYTES."""
@@ -60,6 +68,10 @@ _TOLERANCE = 0.02
 Digests = NDArray[np.bytes_]
 
 
+class _NotAsNamed(BucketUnavailable):
+    """The bucket says that a part is what its name says, and the bytes that came aren't."""
+
+
 @dataclass(frozen=True, slots=True)
 class Features:
     """Embeddings by picture. digests[i]: sha256 of the picture of row i; vectors: float16[N,D]."""
@@ -69,12 +81,40 @@ class Features:
 
 
 @dataclass(frozen=True, slots=True)
+class _Part:
+    """A part whose head was read. sums: sha256 of each block. digests: S32[rows]."""
+
+    name: str
+    digests: Digests
+    sums: tuple[bytes, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class _Where:
     """Where each embedding is. digests: S32[N], ascending; part, row: int32[N]."""
 
-    digests: Digests
-    part: NDArray[np.int32]
-    row: NDArray[np.int32]
+    parts: tuple[_Part, ...] = ()
+    digests: Digests = field(default_factory=lambda: np.empty(0, "S32"))
+    part: NDArray[np.int32] = field(default_factory=lambda: np.empty(0, np.int32))
+    row: NDArray[np.int32] = field(default_factory=lambda: np.empty(0, np.int32))
+
+    @classmethod
+    def of(cls, parts: Sequence[_Part]) -> Self:
+        """Of a picture that stands in several parts, the first of them."""
+        if not parts:
+            return cls()
+        together = np.concatenate([part.digests for part in parts])
+        numbers = np.repeat(np.arange(len(parts), dtype=np.int32), [len(part.digests) for part in parts])
+        rows = np.concatenate([np.arange(len(part.digests), dtype=np.int32) for part in parts])
+        order = np.argsort(together, kind="stable")
+        return cls(tuple(parts), together[order], numbers[order], rows[order])
+
+    def places(self, digests: Digests) -> NDArray[np.intp]:
+        """Where pictures stand here; -1: they don't."""
+        places = np.searchsorted(self.digests, digests)
+        found = places < len(self.digests)
+        found[found] = self.digests[places[found]] == digests[found]
+        return np.where(found, places, -1)
 
 
 class FeatureStore:
@@ -85,72 +125,109 @@ class FeatureStore:
     ) -> None:
         """cache: a folder of this machine for copies of the parts, shared by all keys and kept between runs.
 
-        scratch: a folder of this run beside it, on the same disk, for what isn't whole yet, and for names of its own
-        of the copies: those in the cache another run deletes, when it has merged them.
+        scratch: a folder of this run beside it, on the same disk, for what isn't whole yet.
         """
-        self._store, self._dimensions, self._scratch, self._listener = store, dimensions, scratch, listener
+        self._store, self._scratch, self._listener = store, scratch, listener
+        self._dimensions, self._row_bytes = dimensions, 2 * dimensions
         self._prefix = f"features/{key}/"
-        self._folder, self._own = cache / key, scratch / key
-        self._parts: list[Path] = []
-        self._verified: set[str] = set()
+        self._folder = cache / key
+        self._looking = threading.Lock()
         self._loaded = False
-        self._where = _Where(np.empty(0, "S32"), np.empty(0, np.int32), np.empty(0, np.int32))
+        self._where = _Where()
 
-    def refresh(self) -> None:
-        """Have a copy of every part that the bucket has now, and know where each embedding is."""
-        self._make_folders()
-        for look in range(1, _LOOKS + 1):
-            names = {info.name.removeprefix(self._prefix) for info in self._listed()}
-            # what this run counted on, and somebody deleted since, is still what its name says
-            names |= self._verified
-            try:
-                with ThreadPoolExecutor(_DOWNLOADS) as pool:
-                    copies = list(pool.map(self._copy, sorted(names)))
-                break
-            except ObjectMissing:
-                if look == _LOOKS:
-                    raise
-        self._parts = [copy for copy in copies if copy is not None]
-        used = {part.name for part in self._parts}
-        for stale in self._folder.iterdir():  # merged into others
-            if stale.name not in used and _PART.fullmatch(stale.name):
-                with suppress(FileNotFoundError):  # another run deletes them, too
-                    if time.time() - stale.stat().st_mtime > _STALE_SECONDS:
-                        stale.unlink()
-        self._where = _find(self._parts)
-        self._loaded = True
+    def refresh(self, *, anew: bool = False) -> None:
+        """Know where each embedding is, by the heads of the parts that the bucket has now.
 
-    def _make_folders(self) -> None:
-        for folder in (self._folder, self._own):
-            folder.mkdir(parents=True, exist_ok=True)
+        anew: not by those, too, that this run knew and somebody deleted since: what this machine has of them still is
+        what their names say.
+        """
+        self._folder.mkdir(parents=True, exist_ok=True)
+        with self._looking:
+            before = () if anew else self._where.parts
+            for look in range(1, _LOOKS + 1):
+                try:
+                    parts = self._heads(self._listed(), before)
+                    break
+                except (ObjectMissing, _NotAsNamed):
+                    if look == _LOOKS:
+                        raise
+            used = {part.name for part in parts}
+            for stale in self._folder.iterdir():  # merged into others
+                if stale.name not in used and (_PART.fullmatch(stale.name) or _OLD.fullmatch(stale.name)):
+                    with suppress(FileNotFoundError):  # another run deletes them, too
+                        if time.time() - stale.stat().st_mtime > _STALE_SECONDS:
+                            stale.unlink()
+            self._where = _Where.of(parts)
+            self._loaded = True
 
     def _listed(self) -> list[ObjectInfo]:
         """The parts in the bucket, and nothing that somebody else left among them, as consoles do with folders."""
         infos = self._store.listing(self._prefix)
-        return [info for info in infos if _PART.fullmatch(info.name.removeprefix(self._prefix))]
+        if old := [info.name for info in infos if _OLD.fullmatch(info.name.removeprefix(self._prefix))]:
+            for name in old:
+                with suppress(ObjectMissing):  # another run was faster
+                    self._rewrite(name)
+            infos = self._store.listing(self._prefix)
+        parts = [info for info in infos if _PART.fullmatch(info.name.removeprefix(self._prefix))]
+        for info in parts:
+            if not self._is_as_named(info):
+                self._warn_of(info.name)
+        return [info for info in parts if self._is_as_named(info)]
 
-    def _copy(self, name: str) -> Path | None:
-        """The verified copy of a part; None: what stands in the bucket isn't what its name says."""
-        path, own = self._folder / name, self._own / name
-        if name in self._verified:
-            return own
-        with suppress(OSError):  # there is none, or the disk knows no second names
-            own.hardlink_to(path)
-        if own.exists() and _name_of(own) == name:
-            self._verified.add(name)
-            return own
-        own.unlink(missing_ok=True)
-        self._store.download(f"{self._prefix}{name}", own)
-        if _name_of(own) != name:
-            own.unlink()
-            what = f"{self._prefix}{name}: the embeddings in it are damaged, and made anew; delete that object"
-            self._listener(Warned(what))
-            return None
-        with suppress(OSError):  # another run was faster, or likewise
-            path.unlink(missing_ok=True)
-            path.hardlink_to(own)
-        self._verified.add(name)
-        return own
+    def _is_as_named(self, info: ObjectInfo) -> bool:
+        _, rows, crc32c = _said_by(info.name)
+        return (info.size, info.crc32c) == (_head_bytes(rows) + rows * self._row_bytes, crc32c)
+
+    def _warn_of(self, name: str) -> None:
+        self._listener(Warned(f"{name}: the embeddings in it are damaged, and made anew; delete that object"))
+
+    def _rewrite(self, old: str) -> None:
+        """Replace a part that an earlier release wrote."""
+        path = self._scratch / "old.arrow"
+        self._store.download(old, path)
+        with path.open("rb") as file:
+            named = hashlib.file_digest(file, "sha256").hexdigest()[:32]
+        if f"{self._prefix}{named}.arrow" != old:
+            self._warn_of(old)
+            return
+        with pa.memory_map(str(path)) as source:
+            table = pa.ipc.open_file(source).read_all()
+            numbers = table["embedding"].combine_chunks().flatten().to_numpy()
+            self.write(Features(tuple(table["image_sha256"].to_pylist()), numbers.reshape(-1, self._dimensions)))
+        path.unlink()
+        self._store.delete(old)
+
+    def _heads(self, infos: Sequence[ObjectInfo], before: Sequence[_Part]) -> list[_Part]:
+        """The parts that are listed, then those from before that aren't."""
+        known = {part.name: part for part in before}
+        names = [info.name.removeprefix(self._prefix) for info in infos]
+        with ThreadPoolExecutor(_DOWNLOADS) as pool:
+            parts = list(pool.map(lambda name: known.pop(name, None) or self._head(name), names))
+        return parts + list(known.values())
+
+    def _head(self, name: str) -> _Part:
+        digest, rows, _ = _said_by(name)
+        head = self._piece(name, 0, _head_bytes(rows), lambda data: hashlib.sha256(data).hexdigest()[:32] == digest)
+        digests = np.frombuffer(head, "S32")
+        sums = range(rows * DIGEST_BYTES, len(head), DIGEST_BYTES)
+        return _Part(name, digests[:rows], tuple(head[start : start + DIGEST_BYTES] for start in sums))
+
+    def _piece(self, name: str, start: int, size: int, is_sound: Callable[[bytes], bool]) -> bytes:
+        """Bytes of a part, verified: those that this machine has, or else those that the bucket has."""
+        copy = self._folder / name
+        with suppress(FileNotFoundError), copy.open("rb") as file:
+            file.seek(start)
+            data = file.read(size)
+            if is_sound(data):
+                return data
+        data = self._store.read_range(f"{self._prefix}{name}", start, size)
+        if not is_sound(data):
+            what = "the bytes that came aren't those that it is named by; it may pass, and else delete that object"
+            raise _NotAsNamed(f"{self._prefix}{name}: {what}: its pictures are embedded anew")
+        with os.fdopen(os.open(copy, os.O_WRONLY | os.O_CREAT, 0o666), "wb") as file:  # not cut, as by open("wb")
+            file.seek(start)
+            file.write(data)
+        return data
 
     @property
     def is_loaded(self) -> bool:
@@ -159,171 +236,153 @@ class FeatureStore:
 
     def has(self, digests: Digests) -> NDArray[np.bool_]:
         """Which of the pictures, S32[N], have an embedding."""
-        return self._places(digests) >= 0
+        return self._where.places(digests) >= 0
 
     def parts_of(self, digests: Digests) -> set[str]:
         """The objects that have the embeddings of pictures, S32[N], as far as they have one."""
-        places = self._places(digests)
-        return {f"{self._prefix}{self._parts[part].name}" for part in np.unique(self._where.part[places[places >= 0]])}
+        places = self._where.places(digests)
+        numbers = np.unique(self._where.part[places[places >= 0]])
+        return {f"{self._prefix}{self._where.parts[number].name}" for number in numbers}
 
-    def _places(self, digests: Digests) -> NDArray[np.intp]:
-        known = self._where.digests
-        places = np.searchsorted(known, digests)
-        found = places < len(known)
-        found[found] = known[places[found]] == digests[found]
-        return np.where(found, places, -1)
+    def are_there(self, names: Collection[str]) -> bool:
+        """Whether the bucket still has those of these objects that are of this key."""
+        standing = {info.name for info in self._store.listing(self._prefix)}
+        return standing.issuperset(name for name in names if name.startswith(self._prefix))
 
     def read(self, digests: Digests) -> NDArray[np.float32]:
-        """Return the embeddings of pictures, float32[N,D] of length 1; a few thousand at a time are held besides.
+        """Return the embeddings of pictures, float32[N,D] of length 1; some 64 MB are held besides.
 
-        Raises StateDamaged for a picture that has none, or one that isn't of length 1.
+        Raises StateDamaged for a picture that has none, or one that isn't of length 1, and what the store does.
         """
-        places = self._places(digests)
-        if len(missing := np.flatnonzero(places < 0)):
-            digest = bytes(digests[missing[0]]).ljust(DIGEST_BYTES, b"\0").hex()  # numpy cuts zero bytes off
-            raise StateDamaged(f"{self._prefix}: lacks the embedding of the picture {digest}; run the batch again")
         vectors = np.empty((len(digests), self._dimensions), np.float32)
-        parts, rows = self._where.part[places], self._where.row[places]
-        order = np.lexsort((rows, parts))
-        for number, wanted in _runs(order, parts):
-            with _mapped(self._parts[number]) as file:
-                for batch, asked in _runs(wanted, rows // ROWS):
-                    vectors[asked] = self._batch(file, batch)[rows[asked] - batch * ROWS]
+        for look in range(1, _LOOKS + 1):
+            try:
+                self._fill(vectors, digests)
+                break
+            except (ObjectMissing, _NotAsNamed):  # merged into others since, or deleted, or damaged on its way
+                if look == _LOOKS:
+                    raise
+                self.refresh(anew=True)
         lengths = np.sqrt(np.vecdot(vectors, vectors))[:, np.newaxis]  # np.linalg.norm squares a copy of all
         if not np.all(np.abs(lengths - 1) <= _TOLERANCE):
             raise StateDamaged(f"{self._prefix}: some embeddings don't have the length 1; delete what stands there")
         vectors /= lengths
         return vectors
 
-    def _batch(self, file: pa.ipc.RecordBatchFileReader, number: int) -> NDArray[np.float16]:
-        numbers = file.get_batch(number).column(EMBEDDING).flatten()
-        return np.asarray(numbers.to_numpy()).reshape(-1, self._dimensions)
+    def _fill(self, vectors: NDArray[Any], digests: Digests) -> None:
+        where = self._where
+        places = where.places(digests)
+        if len(missing := np.flatnonzero(places < 0)):
+            digest = bytes(digests[missing[0]]).ljust(DIGEST_BYTES, b"\0").hex()  # numpy cuts zero bytes off
+            raise StateDamaged(f"{self._prefix}: lacks the embedding of the picture {digest}; run the batch again")
+        parts, rows = where.part[places], where.row[places]
+        order = np.lexsort((rows, parts))
+
+        def fill(number: int, asked: NDArray[np.intp]) -> None:
+            first = int(rows[asked[0]]) // BLOCK_ROWS
+            found = self._blocks(where.parts[number], first, int(rows[asked[-1]]) // BLOCK_ROWS + 1)
+            vectors[asked] = found[rows[asked] - first * BLOCK_ROWS]
+
+        with ThreadPoolExecutor(_DOWNLOADS) as pool:
+            for _ in pool.map(lambda stretch: fill(*stretch), _stretches(order, parts, rows // BLOCK_ROWS)):
+                pass
+
+    def _blocks(self, part: _Part, start: int, end: int) -> NDArray[np.float16]:
+        """The rows of blocks that follow each other."""
+        size, sums = BLOCK_ROWS * self._row_bytes, part.sums[start:end]
+
+        def are_sound(data: bytes) -> bool:
+            pieces = (data[number * size : (number + 1) * size] for number in range(len(sums)))
+            return all(hashlib.sha256(piece).digest() == named for piece, named in zip(pieces, sums, strict=True))
+
+        rows = len(part.digests)
+        of_rows = min(end * BLOCK_ROWS, rows) - start * BLOCK_ROWS
+        begin = _head_bytes(rows) + start * size
+        data = self._piece(part.name, begin, of_rows * self._row_bytes, are_sound)
+        return np.frombuffer(data, "<f2").reshape(-1, self._dimensions)
 
     def write(self, features: Features) -> str:
         """Keep some embeddings as one more part; returns its object's name."""
-        stream = io.BytesIO()
-        with pa.ipc.new_file(stream, self._schema) as writer:
-            writer.write_table(self._table(features.digests, features.vectors), ROWS)
-        data = stream.getvalue()
-        name = f"{hashlib.sha256(data).hexdigest()[:32]}{SUFFIX}"
+        vectors = np.ascontiguousarray(features.vectors, "<f2")
+        blocks = [vectors[start : start + BLOCK_ROWS] for start in range(0, len(vectors), BLOCK_ROWS)]
+        head = b"".join((*features.digests, *(hashlib.sha256(block.tobytes()).digest() for block in blocks)))
+        checksum = google_crc32c.Checksum(head)
+        partial = self._scratch / "part"
+        with partial.open("wb") as file:
+            file.write(head)
+            for block in blocks:
+                data = block.tobytes()
+                checksum.update(data)
+                file.write(data)
+        digest = hashlib.sha256(head).hexdigest()[:32]
+        name = f"{digest}-{len(vectors)}-{checksum.hexdigest().decode()}{_SUFFIX}"
+        target = f"{self._prefix}{name}"
+        try:
+            self._store.upload(target, partial, if_generation_match=0)
+        except GenerationConflict:  # the same, since it is named by its bytes; or damaged
+            standing = self._store.stat(target)
+            if standing is None or not self._is_as_named(standing):
+                generation = 0 if standing is None else standing.generation
+                with suppress(GenerationConflict):  # another run was faster
+                    self._store.upload(target, partial, if_generation_match=generation)
         self._folder.mkdir(parents=True, exist_ok=True)
-        partial = self._scratch / name
-        partial.write_bytes(data)
-        self._put(name, partial)
-        return f"{self._prefix}{name}"
-
-    def put_back(self, names: Collection[str]) -> set[str]:
-        """Put back those of these objects that somebody deleted since `refresh`, from the copies here; returns them."""
-        standing = {info.name for info in self._store.listing(self._prefix)}
-        gone = {name for name in names if name.startswith(self._prefix)} - standing
-        for name in gone:
-            with suppress(GenerationConflict):
-                self._store.upload(name, self._own / name.removeprefix(self._prefix), if_generation_match=0)
-        return gone
+        partial.replace(self._folder / name)
+        return target
 
     def merge(self) -> int:
         """Merge small parts, when there are many; returns how many went into others."""
         small = [info for info in self._listed() if info.size < SMALL_BYTES]
         if len(small) < SMALL_PARTS:
             return 0
-        self._make_folders()
+        self._folder.mkdir(parents=True, exist_ok=True)
         with suppress(ObjectMissing):  # somebody else merges them
-            batch: list[Path] = []
-            size = 0
+            batch: list[ObjectInfo] = []
             for info in small:
-                copy = self._copy(info.name.removeprefix(self._prefix))
-                if copy is not None:
-                    batch.append(copy)
-                    size += info.size
-                if size >= MOST_BYTES:
+                batch.append(info)
+                if sum(one.size for one in batch) >= MOST_BYTES:
                     self._merge(batch)
-                    batch, size = [], 0
+                    batch = []
             if len(batch) > 1:
                 self._merge(batch)
         return len(small)
 
-    def _merge(self, parts: Sequence[Path]) -> None:
-        partial = self._scratch / f"merged{SUFFIX}"
-        with ExitStack() as stack, pa.ipc.new_file(str(partial), self._schema) as writer:
-            files = [stack.enter_context(_mapped(part)) for part in parts]
-            whole = pa.Table.from_batches([batch for file in files for batch in _batches(file)], self._schema)
-            for start in range(0, whole.num_rows, ROWS):  # all but the last have ROWS: `read` finds a row by its number
-                writer.write_table(whole.slice(start, ROWS).combine_chunks(), ROWS)
-        merged = _name_of(partial)
-        self._put(merged, partial)
+    def _merge(self, infos: Sequence[ObjectInfo]) -> None:
+        parts = self._heads(infos, ())
+        vectors = np.empty((sum(len(part.digests) for part in parts), self._dimensions), np.float16)
+        start = 0
         for part in parts:
-            if part.name != merged:
-                self._store.delete(f"{self._prefix}{part.name}")
-                self._verified.discard(part.name)
-                part.unlink(missing_ok=True)
+            for first in range(0, len(part.sums), _BLOCKS_AT_ONCE):
+                found = self._blocks(part, first, min(first + _BLOCKS_AT_ONCE, len(part.sums)))
+                vectors[start : start + len(found)] = found
+                start += len(found)
+        digests = tuple(bytes(digest).ljust(DIGEST_BYTES, b"\0") for part in parts for digest in part.digests)
+        merged = self.write(Features(digests, vectors))
+        for part in parts:
+            name = f"{self._prefix}{part.name}"
+            if name != merged:
+                self._store.delete(name)
                 (self._folder / part.name).unlink(missing_ok=True)
 
-    def _put(self, name: str, partial: Path) -> None:
-        target = f"{self._prefix}{name}"
-        try:
-            self._store.upload(target, partial, if_generation_match=0)
-        except GenerationConflict:  # the same, since it is named by its bytes; or damaged
-            standing, (own,) = self._store.stat(target), describe({name: partial})
-            if standing is not None and (standing.size, standing.crc32c) != (own.size, own.crc32c):
-                self._store.upload(target, partial, if_generation_match=standing.generation)
-        partial.replace(self._folder / name)
 
-    @property
-    def _schema(self) -> pa.Schema:
-        return pa.schema(
-            [
-                pa.field(DIGEST, pa.binary(DIGEST_BYTES), nullable=False),
-                pa.field(EMBEDDING, pa.list_(pa.float16(), self._dimensions), nullable=False),
-            ]
-        )
-
-    def _table(self, digests: Sequence[bytes], vectors: NDArray[np.float16]) -> pa.Table:
-        numbers = pa.array(np.ascontiguousarray(vectors, np.float16).ravel(), pa.float16())
-        columns = [
-            pa.array(digests, pa.binary(DIGEST_BYTES)),
-            pa.FixedSizeListArray.from_arrays(numbers, self._dimensions),
-        ]
-        return pa.table(columns, self._schema)
+def _said_by(name: str) -> tuple[str, int, str]:
+    """What the name of a part says: digest of its head, rows, and crc32c as the bucket writes it."""
+    digest, rows, crc32c = name.rpartition("/")[2].removesuffix(_SUFFIX).split("-")
+    return digest, int(rows), format_crc32c(int(crc32c, 16))
 
 
-def _name_of(path: Path) -> str:
-    with path.open("rb") as file:
-        return f"{hashlib.file_digest(file, 'sha256').hexdigest()[:32]}{SUFFIX}"
+def _head_bytes(rows: int) -> int:
+    return DIGEST_BYTES * (rows + -(-rows // BLOCK_ROWS))
 
 
-@contextmanager
-def _mapped(path: Path) -> Iterator[pa.ipc.RecordBatchFileReader]:
-    with pa.memory_map(str(path)) as source:
-        yield pa.ipc.open_file(source)
-
-
-def _batches(file: pa.ipc.RecordBatchFileReader) -> Iterator[pa.RecordBatch]:
-    return (file.get_batch(number) for number in range(file.num_record_batches))
-
-
-def _find(parts: Sequence[Path]) -> _Where:
-    digests = [_digests(part) for part in parts]
-    if not digests:
-        return _Where(np.empty(0, "S32"), np.empty(0, np.int32), np.empty(0, np.int32))
-    together = np.concatenate(digests)
-    numbers = np.repeat(np.arange(len(parts), dtype=np.int32), [len(of) for of in digests])
-    rows = np.concatenate([np.arange(len(of), dtype=np.int32) for of in digests])
-    order = np.argsort(together, kind="stable")
-    return _Where(together[order], numbers[order], rows[order])
-
-
-def _digests(part: Path) -> Digests:
-    with _mapped(part) as file:
-        found = [fixed_bytes(pa.chunked_array([batch.column(DIGEST)])) for batch in _batches(file)]
-        return np.concatenate(found) if found else np.empty(0, "S32")  # a copy: what is mapped may be merged away
-
-
-def _runs(order: NDArray[np.intp], keys: NDArray[np.int32]) -> Iterator[tuple[int, NDArray[np.intp]]]:
-    """The stretches of `order` whose key is the same: (key, that stretch)."""
+def _stretches(
+    order: NDArray[np.intp], parts: NDArray[np.int32], blocks: NDArray[np.int32]
+) -> Iterator[tuple[int, NDArray[np.intp]]]:
+    """What to read at once: (part, which of the rows), those in blocks that follow each other; not too many."""
     if len(order):
-        of = keys[order]
-        for stretch in np.split(order, np.flatnonzero(np.diff(of)) + 1):
-            yield int(keys[stretch[0]]), stretch
+        part, block = parts[order], blocks[order]
+        ends = (np.diff(part) != 0) | (np.diff(block) > 1) | (np.diff(block // _BLOCKS_AT_ONCE) != 0)
+        for asked in np.split(order, np.flatnonzero(ends) + 1):
+            yield int(parts[asked[0]]), asked
 
 
 def fixed_bytes(column: pa.ChunkedArray) -> Digests:

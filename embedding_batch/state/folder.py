@@ -3,7 +3,7 @@
 shards/<index>/<build>/                 what its steps leave for each other
 catalogues/<index>/<build>.parquet      the list of items, when all is known of it
 pictures/<sha256>                       pictures from the web
-features/<key>/<part>.arrow             see `features`
+features/<key>/<part>.vectors           see `features`
 reports/<index>/<build>.json, .html     for people
 """
 

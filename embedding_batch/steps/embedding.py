@@ -66,8 +66,9 @@ def embed_shard(run: Run, number: int) -> dict[str, Any]:
         run.progress("embed", of_shard, of_shard)
         _prove(model, proofs, vectors)
         if vectors:
-            # by their names, whichever was ready first: the same pictures give the same part
-            digests = tuple(sorted(vectors))
+            # in the shard's order, whichever was ready first: the same shard gives the same part, and those of a
+            # category stand together for whoever builds it
+            digests = tuple(digest for digest in wanted if digest in vectors)
             parts.add(features.write(Features(digests, np.stack([vectors[digest] for digest in digests]))))
         details.append(f"{len(vectors)} embedded, {len(faults)} can't be")
     return {"embedded": len(vectors), "faults": faults, "features": sorted(parts)}

@@ -18,10 +18,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from embedding_batch.events import Warned
 from embedding_batch.run import Run
 from embedding_batch.sources import read_catalogue
-from embedding_batch.state.features import fixed_bytes
+from embedding_batch.state.features import FeatureStore, fixed_bytes
 from embedding_batch.state.items import KNOWN, REMOTE, SHARD_SCHEMA, gather_items, mask
 from embedding_batch.state.tables import read_table, write_table
 from embedding_batch.steps.committing import look
@@ -66,16 +65,17 @@ def list_items(run: Run) -> dict[str, Any]:
         prefixes = dict.fromkeys(model["prefix"] for model in models)  # one may be given whole pictures, and parts
         details.append(", ".join(prefixes) + (f"; pictures cut by {config.detector}" if config.detector else ""))
     with run.timed("changes") as details:
-        parts: set[str] = set()
-        shards = list(_shards(run, items, models, parts))
-        for number, (_, shard) in enumerate(shards):
-            write_table(run.store, folder.table("shard", number), shard, run.scratch)
         write_table(run.store, folder.listed, items, run.scratch)
+        parts: set[str] = set()
+        while True:
+            shards = list(_shards(run, items, models, parts))
+            for number, (_, shard) in enumerate(shards):
+                write_table(run.store, folder.table("shard", number), shard, run.scratch)
+            # prune's last look may have been before this run began, and its deletion after; and others merge parts
+            if all(_features(run, model).are_there(parts) for model in models):
+                break
+            parts.clear()
         pictures = sum(shard.num_rows for _, shard in shards)
-        for model in models:  # prune's last look may have been before this run began, and its deletion after
-            features = run.features(run.model(run.config.model_named(model["name"]))[0], model["classes"])
-            for gone in sorted(features.put_back(parts)):
-                run.listener(Warned(f"{gone}: was deleted while this run counted on it, and is put back"))
         details.append(f"{pictures} pictures to look at, in {len(shards)} shards")
     return {
         "items": items.num_rows,
@@ -205,6 +205,10 @@ def _models(run: Run, categories: Iterable[str]) -> list[dict[str, Any]]:
     return list(found.values())
 
 
+def _features(run: Run, model: dict[str, Any]) -> FeatureStore:
+    return run.features(run.model(run.config.model_named(model["name"]))[0], model["classes"])
+
+
 def _shards(
     run: Run, items: pa.Table, models: Iterable[dict[str, Any]], parts: set[str]
 ) -> Iterator[tuple[int, pa.Table]]:
@@ -216,9 +220,8 @@ def _shards(
     stale = _is_stale(items, run.config.fresh_seconds)
     to_look = mask(pc.is_null(sha256)) | stale
     for place, model in enumerate(models):
-        local, _ = run.model(run.config.model_named(model["name"]))
-        features = run.features(local, model["classes"])
-        features.refresh()
+        features = _features(run, model)
+        features.refresh(anew=True)
         of_model = mask(pc.is_in(items["category"].cast(pa.string()), value_set=pa.array(model["categories"])))
         rows = np.flatnonzero(of_model)
         digests = fixed_bytes(sha256.take(pa.array(rows)))

@@ -91,14 +91,14 @@ class GcsStore:
             return StoredObject(name, generation, _unpacked(name, bytes(data), limit, generation))
 
     @contextmanager
-    def _get(self, name: str) -> Iterator[requests.Response]:
+    def _get(self, name: str, **headers: str) -> Iterator[requests.Response]:
         # Blob.download_as_bytes hides the generation that the answer names, and asking for it apart could tear. As the
         # bytes are stored: what says that it is gzip and isn't would else be an answer 503 for ever.
         session = self._client._http  # noqa: SLF001 - the client's own authorised session
         host = self._client._connection.API_BASE_URL  # noqa: SLF001 - honours STORAGE_EMULATOR_HOST
         url = f"{host}/download/storage/v1/b/{self.bucket}/o/{quote(name, safe='')}"
-        with session.get(url, params={"alt": "media"}, headers=_AS_STORED, **_STREAMED) as answer:
-            if answer.status_code != HTTPStatus.OK:
+        with session.get(url, params={"alt": "media"}, headers=_AS_STORED | headers, **_STREAMED) as answer:
+            if answer.status_code != (HTTPStatus.PARTIAL_CONTENT if headers else HTTPStatus.OK):
                 raise api.from_http_status(answer.status_code, f"GET {name}")
             if _GENERATION not in answer.headers:
                 raise requests.ConnectionError(
@@ -118,6 +118,19 @@ class GcsStore:
                 file.write(chunk)
                 checksum.update(chunk)
             _check_intact(name, checksum, answer.headers)
+
+    def read_range(self, name: str, start: int, size: int) -> bytes:
+        """See `store.Store.read_range`."""
+        with _errors(name):
+            found: bytes = self._retry(self._read_range)(name, f"bytes={start}-{start + size - 1}")
+            return found
+
+    def _read_range(self, name: str, asked: str) -> bytes:
+        try:
+            with self._get(name, Range=asked) as answer:
+                return b"".join(answer.raw.stream(_CHUNK, decode_content=False))
+        except api.RequestRangeNotSatisfiable:  # it ends before
+            return b""
 
     def stat(self, name: str) -> ObjectInfo | None:
         """See `store.Store.stat`."""

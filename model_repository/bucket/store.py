@@ -61,6 +61,13 @@ class Store(Protocol):
         """
         ...
 
+    def read_range(self, name: str, start: int, size: int) -> bytes:
+        """Read `size` bytes of an object from the one at `start` on; fewer where it ends before. Nothing verifies them.
+
+        Raises `ObjectMissing`.
+        """
+        ...
+
     def stat(self, name: str) -> ObjectInfo | None:
         """What the bucket says of the object, or None."""
         ...

@@ -29,15 +29,19 @@ class Asked:
 
 @dataclass
 class FaultyBucket:
-    """url: to reach it by. fault: of a request; None: it is passed on. asked: all requests, in their order."""
+    """url: to reach it by. fault: of a request; None: it is passed on. asked: all requests, in their order.
+
+    answered: path and bytes of each answer that was passed on.
+    """
 
     url: str
     fault: Callable[[Asked], Fault | None] = lambda _: None
     asked: list[Asked] = field(default_factory=list)
+    answered: list[tuple[str, int]] = field(default_factory=list)
 
     def begin(self, fault: Callable[[Asked], Fault | None] = lambda _: None) -> None:
         """Forget what was asked, and go on with these faults."""
-        self.asked, self.fault = [], fault
+        self.asked, self.answered, self.fault = [], [], fault
 
 
 @contextmanager
@@ -104,6 +108,7 @@ class _Handler(BaseHTTPRequestHandler):
         answer = connection.getresponse()
         data = answer.read()
         connection.close()
+        self.server.bucket.answered.append((self.path, len(data)))
         if fault == "lost":
             self.close_connection = True
         else:

@@ -71,13 +71,13 @@ def test_a_run_goes_on_when_the_features_that_it_counts_on_are_deleted(shop: Sho
     refresh = FeatureStore.refresh
     looks = 0
 
-    def deleted_in_between(self: FeatureStore) -> None:
+    def deleted_in_between(self: FeatureStore, **how: Any) -> None:
         nonlocal looks
         looks += 1
         if looks == 2:
             for info in shop.store.listing("features/"):
                 shop.store.delete(info.name)
-        refresh(self)
+        refresh(self, **how)
 
     monkeypatch.setattr(FeatureStore, "refresh", deleted_in_between)
     report = shop.batch("b2", limits=ANY)
@@ -85,7 +85,7 @@ def test_a_run_goes_on_when_the_features_that_it_counts_on_are_deleted(shop: Sho
     assert shop.batch("b3")["embedded"] > 0
 
 
-def test_a_part_that_goes_while_a_run_makes_its_list_is_put_back_for_the_steps_that_follow(
+def test_what_goes_while_a_run_makes_its_list_is_embedded_again_for_the_steps_that_follow(
     shop: Shop, monkeypatch: Any
 ) -> None:
     shop.batch("b1")
@@ -100,7 +100,10 @@ def test_a_part_that_goes_while_a_run_makes_its_list_is_put_back_for_the_steps_t
 
     with monkeypatch.context() as meanwhile:
         meanwhile.setattr(FeatureStore, "parts_of", deleted_in_between)
-        do(shop, "list", build="b2")
+        listed = do(shop, "list", build="b2")
+    assert (listed["features"], listed["shards"], listed["pictures"]) == ([], 1, len(PRODUCTS))
+    do(shop, "fetch", 0, build="b2")
+    do(shop, "embed", 0, build="b2")
     assert {info.name for info in shop.store.listing("features/")} == before
     do(shop, "collect", build="b2")
     do(shop, "build", 0, build="b2")

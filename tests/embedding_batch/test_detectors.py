@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-import pyarrow as pa
 import pytest
 
 from embedding_batch.command_line.reading import read_command
@@ -18,6 +17,7 @@ from embedding_batch.embedding import Cutting, embed_pictures
 from embedding_batch.embedding.batches import embed_in_batches
 from embedding_batch.errors import ModelUnsound, NameTaken
 from embedding_batch.main import main
+from embedding_batch.state.features import FeatureStore
 from embedding_batch.steps.diff.gates import Gates
 from embedding_batch.steps.publish.detectors import publish_detector
 from embedding_batch.steps.publish.models import local_model
@@ -68,13 +68,14 @@ def vector(shop: Shop, item: str, box: Box | None) -> np.ndarray:
 
 def embedded(shop: Shop, item: str) -> dict[bool, np.ndarray]:
     """What the bucket has of an item's picture: of all of it (False), and of a part (True)."""
-    digest = hashlib.sha256((shop.folder / f"{item}.jpg").read_bytes()).digest()
+    digest = np.array([hashlib.sha256((shop.folder / f"{item}.jpg").read_bytes()).digest()], "S32")
+    dimensions, cache = local_model("efficientnet-lite0", shop.config.model_cache).dimensions, shop.config.feature_cache
     found = {}
-    for name in (info.name for info in shop.store.listing("features/")):
-        table = pa.ipc.open_file(pa.BufferReader(shop.store.read(name, limit=2**30).data)).read_all()
-        for row in table.to_pylist():
-            if row["image_sha256"] == digest:
-                found["-cut-" in name] = np.array(row["embedding"], np.float32)
+    for key in {info.name.split("/")[1] for info in shop.store.listing("features/")}:
+        features = FeatureStore(shop.store, key, dimensions, cache=cache, scratch=cache, listener=lambda _: None)
+        features.refresh()
+        if features.has(digest).all():
+            found["-cut-" in key] = features.read(digest)[0]
     return found
 
 

@@ -160,6 +160,22 @@ def test_an_object_is_downloaded_into_a_file(store: Store, tmp_path: Path) -> No
         store.download("features/key/nothing", tmp_path / "nothing")
 
 
+def test_a_stretch_of_an_object_is_read_as_far_as_there_is_one(store: Store) -> None:
+    data = bytes(range(256)) * 5000
+    store.write("features/key/part", data, if_generation_match=0)
+    for start, size in (
+        (0, 1),
+        (1000, 300_000),
+        (0, len(data)),
+        (len(data) - 3, 3),
+        (len(data) - 3, 9),
+        (len(data), 1),
+    ):
+        assert store.read_range("features/key/part", start, size) == data[start : start + size]
+    with pytest.raises(ObjectMissing, match="features/key/nothing"):
+        store.read_range("features/key/nothing", 0, 1)
+
+
 def test_a_deleted_object_is_gone_and_may_be_deleted_again(store: Store) -> None:
     store.write("features/key/part", b"1", if_generation_match=0)
     for _ in range(2):
