@@ -6,6 +6,7 @@ import hashlib
 import io
 import itertools
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from urllib.parse import unquote
 
@@ -17,7 +18,7 @@ from embedding_batch.errors import StateDamaged
 from embedding_batch.events import Event, Warned
 from embedding_batch.state.features import BLOCK_ROWS, Features, FeatureStore
 from model_repository.bucket.gcs_store import GcsStore
-from model_repository.bucket.store import Store
+from model_repository.bucket.store import ObjectInfo, Store
 from model_repository.errors import BucketUnavailable
 from tests.embedding_batch.faulty_bucket import faulty_bucket
 from tests.memory_store import MemoryStore
@@ -212,3 +213,56 @@ def test_what_is_deleted_before_it_was_fetched_is_said_and_what_was_merged_is_fo
     store.delete(store.listing("features/")[0].name)
     with pytest.raises(StateDamaged, match=r"lacks the embedding .* run the batch again"):
         other.read(array(some[0]))
+
+
+class Mortal(MemoryStore):
+    """A bucket whose run is killed once it changed so much."""
+
+    changes = -1
+
+    def write(self, name: str, data: bytes, *, if_generation_match: int | None) -> ObjectInfo:
+        """See `store.Store.write`."""
+        self._may_change()
+        return super().write(name, data, if_generation_match=if_generation_match)
+
+    def delete(self, name: str, *, if_generation_match: int | None = None) -> None:
+        """See `store.Store.delete`."""
+        self._may_change()
+        super().delete(name, if_generation_match=if_generation_match)
+
+    def _may_change(self) -> None:
+        if self.changes == 0:
+            raise KeyboardInterrupt
+        self.changes -= 1
+
+
+def test_whenever_a_run_dies_that_rewrites_or_merges_the_next_one_has_all_of_it(
+    machine: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("embedding_batch.state.features.SMALL_PARTS", 3)
+    some = [features(number * ROWS, ROWS) for number in range(4)]
+
+    def ends_with(kills_after: int) -> tuple[bool, dict[str, int]]:
+        store = Mortal()
+        for each in some[:2]:
+            write_as_before(store, each)
+        for each in some[2:]:
+            machine(store).write(each)
+        store.changes = kills_after
+        died = True
+        with suppress(KeyboardInterrupt):
+            refreshed(machine(store)).merge()
+            died = False
+        store.changes = -1
+        pod = refreshed(machine(store))
+        pod.merge()
+        for reader in (pod, refreshed(machine(store))):
+            found = reader.read(np.concatenate([array(each) for each in some]))
+            np.testing.assert_allclose(found, np.concatenate([each.vectors for each in some]), atol=2e-3)
+        return died, {info.name: info.size for info in store.listing("features/")}
+
+    _, whole = ends_with(-1)
+    assert [info.split("-")[-2] for info in whole] == [str(4 * ROWS)]
+    ended = [ends_with(kills_after) for kills_after in range(10)]
+    assert [died for died, _ in ended] == [True] * 9 + [False]
+    assert max(sum(parts.values()) for _, parts in ended) <= 2 * sum(whole.values())
