@@ -29,6 +29,7 @@ from embedding_batch.steps.build.indexing import index_part, said_of, shares_of,
 from embedding_batch.steps.build.parts import plan_parts
 from embedding_batch.steps.committing import Serving, look
 from embedding_batch.steps.guards import guard_items
+from embedding_batch.steps.listing import warn_of_strangers
 from embedding_batch.steps.publish.publishing import publish_build, published
 from embedding_batch.steps.publish.tagging import check_tags, encode_tags
 from embedding_batch.steps.reporting import is_reported, report
@@ -122,6 +123,7 @@ def _index_vectors(run: Run) -> None:
         details.append(f"{items} vectors of {spooled[0].dimensions} numbers")
         guard_items(items, serving.items, config.limits)
         by_category = {one.category: one for one in spooled}
+        warn_of_strangers(run, by_category)
         sizes = {category: len(one.ids) for category, one in by_category.items()}
         parts = plan_parts(sizes, dict.fromkeys(sizes), config)
         pieces = [piece for part in parts for piece in part.pieces]

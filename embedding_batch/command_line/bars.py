@@ -20,7 +20,7 @@ from rich.text import Text
 def bars(stream: TextIO) -> Progress:
     """For a terminal; a step's bar has to be added."""
     columns = TextColumn("{task.description:8}"), BarColumn(), MofNCompleteColumn(), _Rate(), TimeRemainingColumn()
-    return Progress(*columns, console=Console(file=stream))
+    return Progress(*columns, console=Console(file=stream, emoji=False))
 
 
 class _Rate(ProgressColumn):

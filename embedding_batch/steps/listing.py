@@ -57,6 +57,7 @@ def list_items(run: Run) -> dict[str, Any]:
         batches = read_catalogue(config.catalogue, query=config.query, open_bucket=run.bucket, scratch=run.scratch)
         items = gather_items(map(_with_versions, batches), config.catalogue, MOST_PARTS)
         check_tags(items["tags"], config.catalogue)
+        warn_of_strangers(run, items["category"].unique().to_pylist())
         items, changes = _with_yesterday(run, items)
         items = _with_fetched(run, items)
         details.append(f"{items.num_rows} items, {changes.came} came, {changes.went} went, {changes.changed} changed")
@@ -89,6 +90,16 @@ def list_items(run: Run) -> dict[str, Any]:
         "features": sorted(parts),
         "serving": serving.said(),
     }
+
+
+def warn_of_strangers(run: Run, categories: Iterable[str]) -> None:
+    """Say which categories options name that no item has: of a name that is mistyped the right one has the default."""
+    config = run.config
+    strangers = {*config.models, *config.methods, *config.regions.values()}.difference(categories)
+    for stranger in sorted(strangers):
+        run.listener(
+            Warned(f"no item is of the category {stranger!r}, which --model, --engine, --storage or --region names")
+        )
 
 
 def _with_versions(batch: pa.RecordBatch) -> pa.RecordBatch:

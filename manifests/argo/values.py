@@ -13,7 +13,17 @@ from pathlib import Path
 from manifests.kubernetes_fields import DNS_LABEL, DNS_NAME, IMAGE, KubernetesFields, read_fields, read_file
 from model_repository.errors import Misconfigured
 
-_SCHEDULE = re.compile(r"(?:[-0-9A-Za-z*/,]+ ){4}[-0-9A-Za-z*/,]+", re.ASCII)
+_MONTHS, _DAYS = "JAN|FEB|MAR|APR|MAY|JUN|JUL|AUG|SEP|OCT|NOV|DEC", "SUN|MON|TUE|WED|THU|FRI|SAT"
+_CRON = ("[0-5]?[0-9]", "[01]?[0-9]|2[0-3]", "0?[1-9]|[12][0-9]|3[01]", f"0?[1-9]|1[0-2]|{_MONTHS}", f"0?[0-6]|{_DAYS}")
+"""What each field counts for Argo: Sunday is 0 alone. A schedule that it can't read never runs, and nobody is told."""
+
+
+def _times(one: str) -> str:
+    some = rf"(?:\*|(?:{one})(?:-(?:{one}))?)(?:/[1-9][0-9]?)?"
+    return f"{some}(?:,{some})*"
+
+
+_SCHEDULE = re.compile(" ".join(map(_times, _CRON)), re.ASCII | re.IGNORECASE)
 _TIMEZONE = re.compile(r"[A-Za-z0-9_+-]+(?:/[A-Za-z0-9_+-]+)*", re.ASCII)
 _DAY, _WEEK = 86_400, 7 * 86_400
 _MOST_MIB = 4 * 1024 * 1024

@@ -398,11 +398,11 @@ def test_at_a_terminal_a_person_sees_a_bar_and_plain_words() -> None:
     stream = Terminal()
     log = Console(stream)
     log(Progress("embed", 1, 2))
-    log(Warned("chair-1: skipped"))
+    log(Warned("chair:heart:[red]1: skipped"))
     log(StepEnded("embed", 1.234, "2 embedded"))
     log.close()
     assert re.search(r"embed.*1/2", stream.getvalue())
-    assert "WARNING: chair-1: skipped" in stream.getvalue()
+    assert "WARNING: chair:heart:[red]1: skipped" in stream.getvalue()
     assert "embed: 2 embedded (1.234 s)" in stream.getvalue()
 
 

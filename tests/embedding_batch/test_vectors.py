@@ -16,7 +16,9 @@ import pytest
 
 import embedding_batch.steps.vectors
 from embedding_batch.errors import CatalogueUnavailable, ItemsDropped, VectorsMalformed
+from embedding_batch.events import Warned
 from embedding_batch.main import main
+from embedding_batch.method import Method
 from embedding_batch.steps.build.building import Vectors
 from embedding_batch.steps.vectors import spool_vectors
 from model_repository.bucket.gcs_store import GcsStore
@@ -306,6 +308,18 @@ def test_vectors_become_an_index_without_a_model_that_a_server_proves_and_that_i
         path.write_bytes(shop.store.read(stored.name, limit=2**30).data)
     index, models = open_and_prove(tmp_path / "pod", B1, read_build(shop.store, B1).digest, embed_here, Log())
     assert (len(index.listed(None, None, 100)), models) == (90, ())
+
+
+def test_a_category_that_only_options_name_is_told(shop: Shop, tmp_path: Path) -> None:
+    told = "no item is of the category 'c7', which --model, --engine, --storage or --region names"
+    for pictures in ({}, {"vectors": products(tmp_path / "a.parquet", 90)}):
+        shop.events.clear()
+        named = (
+            "c7",
+            "c0" if pictures else json.loads((shop.folder / "catalogue.jsonl").open().readline())["category"],
+        )
+        shop.batch("b2" if pictures else "b1", methods=dict.fromkeys(named, Method()), commits=False, **pictures)
+        assert [event.message for event in shop.events if isinstance(event, Warned)] == [told]
 
 
 def test_vectors_of_a_large_category_become_several_partitions_that_a_server_answers_from_as_one(

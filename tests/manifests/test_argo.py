@@ -145,6 +145,14 @@ def test_without_a_schedule_there_is_no_cron_workflow() -> None:
     assert [one["kind"] for one in workflow_objects(TARGET, "acme-models", parsed(LEAST))] == ["WorkflowTemplate"]
 
 
+@pytest.mark.parametrize(
+    "schedule",
+    ["17 * * * *", "*/5 0-6,22 1,15 */3 mon-Fri", "0/15 9-17/2 * jan,DEC 0", "05 03 31 12 SUN", "59 23 1 1 6"],
+)
+def test_any_schedule_that_argo_reads_is_taken(schedule: str) -> None:
+    assert parsed(f"{LEAST}schedule: '{schedule}'").schedule == schedule
+
+
 def test_a_schedule_never_runs_two_at_once() -> None:
     template, cron = workflow_objects(TARGET, "acme-models", values_of("argo-everything"))
     assert cron["spec"]["concurrencyPolicy"] == "Forbid"
@@ -164,6 +172,13 @@ def test_a_schedule_never_runs_two_at_once() -> None:
         ("options: [--build=x]", "options: --build is set by the template"),
         ("schedule: 0 0 3 * * *", "schedule: '0 0 3 * * *' doesn't have the form"),
         ("schedule: '@hourly'", "schedule: '@hourly' doesn't have the form"),
+        ("schedule: 60 3 * * *", "schedule: '60 3 * * *' doesn't have the form"),
+        ("schedule: 0 24 * * *", "schedule: '0 24 * * *' doesn't have the form"),
+        ("schedule: 0 3 0 * *", "schedule: '0 3 0 * *' doesn't have the form"),
+        ("schedule: 0 3 * 13 *", "schedule: '0 3 * 13 *' doesn't have the form"),
+        ("schedule: 0 3 * * 7", "schedule: '0 3 * * 7' doesn't have the form"),
+        ("schedule: 0 3 * * FRY", "schedule: '0 3 * * FRY' doesn't have the form"),
+        ("schedule: '*/0 * * * *'", "schedule: '*/0 * * * *' doesn't have the form"),
         ("env: {TMPDIR: /tmp}", "env: TMPDIR is set by the template"),
         ("retries: 21", "retries: expected 0 to 20"),
     ],
