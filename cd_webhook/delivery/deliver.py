@@ -35,7 +35,8 @@ from cd_webhook.rules.decide import (
 )
 from cd_webhook.rules.pods import is_ready
 from cd_webhook.rules.rollout import Failed, Progressing, Served, judge, new_pods
-from cd_webhook.state import Deployed, Rollout, Trial, changed, format_receipts, read_deployed
+from cd_webhook.state import Deployed, Rollout, Trial, changed, format_receipts, marks, read_deployed
+from cd_webhook.state.annotations import RECEIPTS_OWED
 from cd_webhook.telemetry import spans
 from manifests.metadata import MANAGER, is_ours
 from manifests.render import Rendered
@@ -43,6 +44,7 @@ from model_repository.bucket.store import Store
 from model_repository.builds import served_last
 from model_repository.clock import Clock
 from model_repository.deployment import AnswerOutcome, DeploymentRequest
+from model_repository.documents.receipts.receipt import Receipt
 from model_repository.errors import DeliveryError, DocumentMalformed, PermanentError, SetupFault, TransientError
 from model_repository.names import Target
 from model_repository.telemetry.log import Log
@@ -155,7 +157,7 @@ class Delivery:
                 return DeliveryResult(AnswerOutcome.ALREADY_DEPLOYED, how)
             case Superseded(by):
                 receipt = plan.superseded(request, by, started=now, now=now)
-                self.receipts.write(receipt, live)
+                self._supersede(receipt, live, before)
                 return DeliveryResult(AnswerOutcome.SUPERSEDED, receipt.detail)
             case Wait(behind):
                 self._mark(_existing(live), plan.kept_waiting(before, request, now))
@@ -182,6 +184,14 @@ class Delivery:
         return DeliveryResult(
             AnswerOutcome.ACCEPTED, f"rolling out {request.index_prefix} as commit {request.generation}"
         )
+
+    def _supersede(self, receipt: Receipt, live: Object | None, before: Deployed) -> None:
+        """Write the receipt once nobody can take that commit up any more: whoever would writes at this version."""
+        if live is None or before.rollout is Rollout.REWOUND:
+            self.receipts.write(receipt, live)
+        elif self.store.stat(receipt.target.receipt_name(receipt.generation)) is None:
+            owed = marks(live, {RECEIPTS_OWED: format_receipts((*before.owed, receipt))})
+            self.receipts.settle(self.cluster.mark(name_of(live), owed, resource_version=version_of(live)))
 
     def _roll_out(
         self, request: DeploymentRequest, live: Object | None, before: Deployed, situation: Situation
@@ -365,7 +375,7 @@ class Delivery:
 def _affordable(decision: Decision, before: Deployed, target: Target) -> Decision:
     """The decision; raises `ReceiptsOwed` if it would owe more receipts than the Deployment has room for."""
     full = len(before.owed) >= _MOST_OWED or len(format_receipts(before.owed).encode()) >= _MOST_OWED_BYTES
-    if full and isinstance(decision, Deploy | TryOut | TakeBack | Wait):
+    if full and isinstance(decision, Deploy | TryOut | TakeBack | Wait | Superseded):
         raise ReceiptsOwed(
             f"Deployment {target.index} owes {len(before.owed)} receipts that the bucket doesn't take; "
             "let the webhook write under deployments/, and this commit is taken up"

@@ -15,6 +15,7 @@ from cd_webhook.delivery.deliver import Rejected, ValuesFault
 from cd_webhook.state import Rollout, seal
 from cd_webhook.state.annotations import LAST_GOOD, LAST_GOOD_MANIFEST, MANIFEST, ROLLOUT
 from manifests.metadata import STATE
+from model_repository.bucket.store import ObjectInfo
 from model_repository.deployment import AnswerOutcome
 from model_repository.errors import DocumentMalformed
 from model_repository.names import IndexPrefix
@@ -53,6 +54,48 @@ def test_a_late_delivery_is_superseded_and_says_by_what(scene: Scene) -> None:
     assert scene.delivery.deliver(request(1)).outcome is AnswerOutcome.SUPERSEDED
     assert template_generation(scene) == "2"
     assert scene.receipt(1).detail == "commit 2 of test/home-store is the live one now and is taken up instead"
+
+
+def test_a_stalled_delivery_does_not_call_superseded_what_another_webhook_took_up_meanwhile(scene: Scene) -> None:
+    scene.serve(1)
+    scene.store.commit(scenes.TARGET, 2)
+
+    class Stalls(scenes.SharedStore):
+        """Before it reads the live commit, another webhook takes this one up, and a newer one comes."""
+
+        def stat(self, name: str) -> ObjectInfo | None:
+            if name == scenes.TARGET.commit_name and scene.deployed().generation == 1:
+                scene.delivery.deliver(request(2))
+                scene.store.commit(scenes.TARGET, 3)
+            return scene.store.stat(name)
+
+    store = Stalls()
+    store._store = scene.store._store
+    assert scene.webhook(store=store).deliver(request(2)).outcome is AnswerOutcome.ALREADY_DEPLOYED
+    scene.look_until_finished()
+    assert scene.outcomes() == {1: "served", 2: "served"}
+
+
+def test_what_was_superseded_is_not_taken_up_by_whoever_read_the_live_commit_before(scene: Scene) -> None:
+    scene.serve(1)
+    scene.store.commit(scenes.TARGET, 2)
+
+    class Stalls(scenes.SharedStore):
+        """After reading the live commit, a newer one comes, and another webhook says what became of this one."""
+
+        def stat(self, name: str) -> ObjectInfo | None:
+            found = scene.store.stat(name)
+            if name == scenes.TARGET.commit_name and 2 not in scene.outcomes():
+                scene.store.commit(scenes.TARGET, 3)
+                assert scene.delivery.deliver(request(2)).outcome is AnswerOutcome.SUPERSEDED
+            return found
+
+    store = Stalls()
+    store._store = scene.store._store
+    scene.webhook(store=store).deliver(request(2))
+    scene.look_until_finished()
+    assert scene.outcomes() == {1: "served", 2: "superseded"}
+    assert template_generation(scene) == "1"
 
 
 def test_a_late_duplicate_of_what_served_once_keeps_its_first_receipt(scene: Scene) -> None:
