@@ -18,6 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from embedding_batch.events import Warned
 from embedding_batch.run import Run
 from embedding_batch.sources import read_catalogue
 from embedding_batch.state.features import FeatureStore, fixed_bytes
