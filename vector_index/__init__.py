@@ -6,7 +6,7 @@ stand behind one interface, `VectorIndex`: Annoy, HNSW as faiss has it, and exac
 
 from vector_index.engines import PartitionFiles, build_index, open_index
 from vector_index.exact import ExactIndex
-from vector_index.interface import EngineUnfit, IndexFileUnsound, Vector, VectorIndex
+from vector_index.interface import EngineUnfit, IndexFileUnsound, TakesLonger, Vector, VectorIndex
 from vector_index.neighbours import Neighbours
 from vector_index.visible import Visible
 
@@ -16,6 +16,7 @@ __all__ = [
     "IndexFileUnsound",
     "Neighbours",
     "PartitionFiles",
+    "TakesLonger",
     "Vector",
     "VectorIndex",
     "Visible",

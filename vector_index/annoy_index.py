@@ -6,6 +6,7 @@ crashes the process on it; so sizes are looked at before it is asked to, and the
 
 from __future__ import annotations
 
+import math
 import os
 import shutil
 from collections.abc import Callable
@@ -17,7 +18,7 @@ import numpy as np
 from annoy import AnnoyIndex
 from numpy.typing import NDArray
 
-from vector_index.interface import EngineUnfit, IndexFileUnsound, Vector
+from vector_index.interface import EngineUnfit, IndexFileUnsound, TakesLonger, Vector
 from vector_index.neighbours import Neighbours
 from vector_index.visible import Visible, nearest_of
 
@@ -86,25 +87,30 @@ class MappedAnnoy:
         """See `interface.VectorIndex`."""
         return self._items
 
-    def nearest(self, vector: Vector, count: int, width: int, visible: Visible | None = None) -> Neighbours:
+    def nearest(
+        self, vector: Vector, count: int, width: int, visible: Visible | None = None, patience: float = math.inf
+    ) -> Neighbours:
         """See `interface.VectorIndex`."""
         if visible is None:
             return self._search(self._annoy.get_nns_by_vector, vector, count, width)
-        return self._search_visible(self._annoy.get_nns_by_vector, vector, count, width, visible)
+        return self._search_visible(vector, count, width, visible, patience)
 
-    def nearest_to(self, position: int, count: int, width: int, visible: Visible | None = None) -> Neighbours:
+    def nearest_to(
+        self, position: int, count: int, width: int, visible: Visible | None = None, patience: float = math.inf
+    ) -> Neighbours:
         """See `interface.VectorIndex`."""
         if visible is None:
             return self._search(self._annoy.get_nns_by_item, position, count, width)
-        return self._search_visible(self._annoy.get_nns_by_item, position, count, width, visible)
+        return self._search_visible(position, count, width, visible, patience)
 
     def _search_visible(
-        self, search: _Search, to: int | Vector, count: int, width: int, visible: Visible
+        self, to: int | Vector, count: int, width: int, visible: Visible, patience: float
     ) -> Neighbours:
         """Annoy knows no filter: it is asked for more, and those that are hidden are left out."""
         count = min(count, visible.count)
         if count == 0:
             return Neighbours([], [])
+        search = self._annoy.get_nns_by_item if isinstance(to, int) else self._annoy.get_nns_by_vector
         wider, more = int(width / visible.share), int(count / visible.share) + _SPARE
         while wider < visible.count:
             found = self._search(search, to, more, wider)
@@ -112,6 +118,8 @@ class MappedAnnoy:
             if len(kept) == count:
                 return Neighbours([position for position, _ in kept], [distance for _, distance in kept])
             more, wider = 2 * more, 2 * wider
+            if min(wider, visible.count) > patience:
+                raise TakesLonger
         query = self._annoy.get_item_vector(to) if isinstance(to, int) else to
         return self._compared(np.asarray(query, np.float32), count, visible)
 

@@ -13,6 +13,7 @@ Several partitions may be stretches of rows of one file: an index of thousands o
 
 from __future__ import annotations
 
+import math
 import struct
 from pathlib import Path
 from typing import Final
@@ -45,15 +46,19 @@ class ExactIndex:
         """See `interface.VectorIndex`."""
         return len(self._vectors)
 
-    def nearest(self, vector: Vector, count: int, width: int, visible: Visible | None = None) -> Neighbours:
+    def nearest(
+        self, vector: Vector, count: int, width: int, visible: Visible | None = None, patience: float = math.inf
+    ) -> Neighbours:
         """See `interface.VectorIndex`."""
-        del width
+        del width, patience
         query = np.asarray(vector, np.float32)
         return self._search(query / np.linalg.norm(query), count, visible)
 
-    def nearest_to(self, position: int, count: int, width: int, visible: Visible | None = None) -> Neighbours:
+    def nearest_to(
+        self, position: int, count: int, width: int, visible: Visible | None = None, patience: float = math.inf
+    ) -> Neighbours:
         """See `interface.VectorIndex`."""
-        del width
+        del width, patience
         return self._search(self._vectors[position], count, visible)
 
     def _search(self, query: NDArray[np.float32], count: int, visible: Visible | None) -> Neighbours:

@@ -7,6 +7,7 @@ the Euclidean distance that the graph is searched by is the angular one, sqrt(2 
 from __future__ import annotations
 
 import hashlib
+import math
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ import faiss
 import numpy as np
 from numpy.typing import NDArray
 
-from vector_index.interface import IndexFileUnsound, Vector
+from vector_index.interface import IndexFileUnsound, TakesLonger, Vector
 from vector_index.neighbours import Neighbours
 from vector_index.visible import Visible, nearest_of
 
@@ -25,6 +26,8 @@ _CONSTRUCTION_WIDTH = 100
 _WIDEST = 65536
 _PER_WIDTH = 16
 """Vectors that a search compares for one of its width, about."""
+_WIDER = 16
+"""Times as wide as before a search is at most, where it found none that may be found."""
 _AT_ONCE = 4096
 """Vectors that are compared at once."""
 _DIGEST_BYTES = 16
@@ -57,39 +60,65 @@ class MappedHnsw:
         """See `interface.VectorIndex`."""
         return int(self._index.ntotal)
 
-    def nearest(self, vector: Vector, count: int, width: int, visible: Visible | None = None) -> Neighbours:
+    def nearest(
+        self, vector: Vector, count: int, width: int, visible: Visible | None = None, patience: float = math.inf
+    ) -> Neighbours:
         """See `interface.VectorIndex`."""
         query = np.asarray(vector, np.float32)
-        return self._search(query / query.dot(query) ** 0.5, count, width, visible)
+        return self._search(query / query.dot(query) ** 0.5, count, width, visible, patience)
 
-    def nearest_to(self, position: int, count: int, width: int, visible: Visible | None = None) -> Neighbours:
+    def nearest_to(
+        self, position: int, count: int, width: int, visible: Visible | None = None, patience: float = math.inf
+    ) -> Neighbours:
         """See `interface.VectorIndex`."""
-        return self._search(self._index.reconstruct(position), count, width, visible)
+        return self._search(self._index.reconstruct(position), count, width, visible, patience)
 
-    def _search(self, query: NDArray[np.float32], count: int, width: int, visible: Visible | None) -> Neighbours:
+    def _search(
+        self, query: NDArray[np.float32], count: int, width: int, visible: Visible | None, patience: float
+    ) -> Neighbours:
         _one_thread()
-        selector = None
         if visible is not None:
-            count = min(count, visible.count)
-            if count == 0:
-                return Neighbours([], [])
-            width = max(width, count)
-            width = int(width / visible.share)
-            if visible.count <= width * _PER_WIDTH:
-                return self._compared(query, count, visible)
-            selector = faiss.IDSelectorBitmap(visible.size, faiss.swig_ptr(visible.bits))
+            return self._search_visible(query, count, width, visible, patience)
         count = min(count, len(self))
-        row = query.reshape(1, -1)
         while True:
-            wide = max(width, count)
-            parameters = _parameters(wide) if selector is None else _new_parameters(wide, selector)
-            distances, positions = self._index.search(row, count, params=parameters)
-            if positions[0, -1] >= 0:
-                return Neighbours(positions[0].tolist(), np.sqrt(distances[0]).tolist())
+            positions, distances = self._found(query, count, max(width, count))
+            if positions[-1] >= 0:
+                return Neighbours(positions.tolist(), np.sqrt(distances).tolist())
             if width >= _WIDEST:
-                found = positions[0] >= 0  # -1, at the end: the graph led to no more
-                return Neighbours(positions[0][found].tolist(), np.sqrt(distances[0][found]).tolist())
+                found = positions >= 0  # -1, at the end: the graph led to no more
+                return Neighbours(positions[found].tolist(), np.sqrt(distances[found]).tolist())
             width *= 4
+
+    def _search_visible(
+        self, query: NDArray[np.float32], count: int, width: int, visible: Visible, patience: float
+    ) -> Neighbours:
+        """Of the nearest those that may be found, and of more where those are too few.
+
+        faiss with a selector goes on no longer for those that it leaves out: among many that are hidden it gives up,
+        and what it gives is whatever it came by.
+        """
+        count = min(count, visible.count)
+        if count == 0:
+            return Neighbours([], [])
+        width = max(width, count)
+        wide = int(width / visible.share)
+        while visible.count > wide * _PER_WIDTH:
+            positions, distances = self._found(query, wide, wide)
+            shown = np.flatnonzero(visible.among(positions))
+            if len(shown) >= count:
+                shown = shown[:count]
+                return Neighbours(positions[shown].tolist(), np.sqrt(distances[shown]).tolist())
+            wide = min(_WIDER * wide, max(2 * wide, wide * width // max(1, len(shown))))
+            if min(visible.count, wide * _PER_WIDTH) > patience:
+                raise TakesLonger
+        return self._compared(query, count, visible)
+
+    def _found(
+        self, query: NDArray[np.float32], count: int, width: int
+    ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        """Positions, -1 where there are no more, and squared distances of the nearest."""
+        distances, positions = self._index.search(query.reshape(1, -1), count, params=_parameters(width))
+        return positions[0], distances[0]
 
     def _compared(self, query: NDArray[np.float32], count: int, visible: Visible) -> Neighbours:
         """Exactly, by comparing all that may be found."""
@@ -196,12 +225,9 @@ def _storage_of(index: Any) -> str | None:  # noqa: ANN401 - faiss has no types
     return next((storage for storage, quantizer in QUANTIZERS.items() if quantizer == kind), None)
 
 
-def _new_parameters(width: int, selector: Any = None) -> Any:  # noqa: ANN401 - faiss has no types
-    return faiss.SearchParametersHNSW(efSearch=width, sel=selector)
-
-
-_parameters = lru_cache(maxsize=1024)(_new_parameters)
-"""Without a selector they are only read, and making them takes a twentieth of a search."""
+@lru_cache(maxsize=1024)  # they are only read, and making them takes a twentieth of a search
+def _parameters(width: int) -> Any:  # noqa: ANN401 - faiss has no types
+    return faiss.SearchParametersHNSW(efSearch=width)
 
 
 def _one_thread() -> None:

@@ -70,6 +70,11 @@ class Visible:
     def __contains__(self, position: int) -> bool:
         return bool(self.bits[position >> 3] >> (position & 7) & 1)
 
+    def among(self, positions: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """bool[N]: which of these, int64[N], may be found; one below 0 is none."""
+        shown: NDArray[np.bool_] = (self.bits[positions >> 3] >> (positions & 7) & 1).astype(bool) & (positions >= 0)
+        return shown
+
     @property
     def share(self) -> float:
         """Of all positions."""

@@ -6,6 +6,7 @@ rows; whoever asks for all of them searches all rows of a file at once, a `Block
 
 from __future__ import annotations
 
+import math
 import mmap
 from bisect import bisect_right
 from collections.abc import Iterable, Sequence
@@ -108,19 +109,20 @@ class Partition:
                 compared = min(compared, self.visible.count)
         return _OVERHEAD + compared * promise.dimensions + min(k, promise.items) * _PER_NEIGHBOR
 
-    def nearest(self, to: int | Vector, k: int) -> Neighbors:
+    def nearest(self, to: int | Vector, k: int, patience: float = math.inf) -> Neighbors:
         """The `k` nearest to the item at a position, without itself, or to a vector; fewer only if there are fewer.
 
-        Only those that may be found; the item itself need not be.
+        Only those that may be found; the item itself need not be. patience: what it may cost where more are hidden near
+        by than elsewhere; above it `TakesLonger` is raised.
         """
-        width, visible = self.promise.width_for(k), self.visible
+        width, visible, patience = self.promise.width_for(k), self.visible, patience / self.promise.dimensions
         if isinstance(to, int):
-            positions, distances = self.vectors.nearest_to(to, k + 1, width, visible)
+            positions, distances = self.vectors.nearest_to(to, k + 1, width, visible, patience)
             if to in positions:
                 own = positions.index(to)
                 del positions[own], distances[own]
         else:
-            positions, distances = self.vectors.nearest(to, k, width, visible)
+            positions, distances = self.vectors.nearest(to, k, width, visible, patience)
         positions = positions[:k]
         return Neighbors(distances[:k], self.ids.at(positions), self.categories_of(positions))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 
@@ -10,7 +11,7 @@ from search_server.build.partitions import Neighbors, Partition, merged, query_o
 from search_server.config import Limits
 from search_server.filters.restricts import Restriction
 from search_server.queries.turns import LongWork, Turns
-from vector_index import Vector
+from vector_index import TakesLonger, Vector
 
 SHORT = 2e6
 """Cost of what is done in one turn on the event loop: about a millisecond."""
@@ -60,7 +61,10 @@ class Searches:
         index = self._index
         cost = index.cost(partitions, k)
         if cost <= SHORT:
-            return await self.turns.take(lambda: index.similar(home, position, k, partitions), gone)
+            try:
+                return await self.turns.take(lambda: index.similar(home, position, k, partitions, SHORT), gone)
+            except TakesLonger:
+                cost = SHORT  # and what is more is counted when it is done
         self.long.check(cost)
         with self.long.under_way(cost, begun=False):
             query = query_of(home.vectors.vector(position), partitions)
@@ -69,7 +73,7 @@ class Searches:
                 here = each.position_of(home, position)
                 return query if here is None else here
 
-            return await self._in_pieces(to, k, partitions, gone)
+            return await self._in_pieces(to, k, partitions, gone, begun=False)
 
     async def nearest(
         self, vector: Sequence[float], k: int, partitions: Sequence[Partition], gone: Gone, *, begun: bool = False
@@ -78,11 +82,14 @@ class Searches:
         index = self._index
         cost = index.cost(partitions, k)
         if cost <= SHORT:
-            return await self.turns.take(lambda: index.nearest(vector, k, partitions), gone)
+            try:
+                return await self.turns.take(lambda: index.nearest(vector, k, partitions, SHORT), gone)
+            except TakesLonger:
+                cost = SHORT  # and what is more is counted when it is done
         self.long.check(cost)
         with self.long.under_way(cost, begun=begun):
             query = query_of(vector, partitions)
-            return await self._in_pieces(lambda _: query, k, partitions, gone)
+            return await self._in_pieces(lambda _: query, k, partitions, gone, begun=begun)
 
     async def _in_pieces(
         self,
@@ -90,17 +97,33 @@ class Searches:
         k: int,
         partitions: Sequence[Partition],
         gone: Gone,
+        *,
+        begun: bool,
     ) -> Neighbors:
         best = Neighbors([], [], [])
         for piece in _pieces(partitions, k):
             work = partial(_search, piece, to, k, best)
-            long = len(piece) == 1 and piece[0].cost(k) > _LONG
-            best = await (self.long.do(work, gone) if long else self.turns.take(work, gone))
+            if len(piece) > 1 or piece[0].cost(k) <= _LONG:
+                try:
+                    best = await self.turns.take(partial(work, SHORT), gone)
+                    continue
+                except TakesLonger:
+                    more = sum(float(each.promise.items * each.promise.dimensions) for each in piece)
+            else:
+                more = 0.0
+            with self.long.under_way(more, begun=begun or not more):
+                best = await self.long.do(work, gone)
         return best
 
 
-def _search(piece: Sequence[Partition], to: Callable[[Partition], int | Vector], k: int, best: Neighbors) -> Neighbors:
-    return merged([best, *(each.nearest(to(each), k) for each in piece)], k)
+def _search(
+    piece: Sequence[Partition],
+    to: Callable[[Partition], int | Vector],
+    k: int,
+    best: Neighbors,
+    patience: float = math.inf,
+) -> Neighbors:
+    return merged([best, *(each.nearest(to(each), k, patience) for each in piece)], k)
 
 
 def _pieces(partitions: Sequence[Partition], k: int) -> Iterator[Sequence[Partition]]:

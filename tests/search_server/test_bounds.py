@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import gc
 import json
+import math
 import select
 import socket
+import threading
 import time
 import weakref
 from collections.abc import Callable
@@ -21,18 +23,22 @@ import httpx
 import pytest
 
 from http_limits.refusals import Overloaded, RequestMalformed
+from model_repository.documents.index_manifest import Engine
 from model_repository.resources.serving import HELD_BYTES
 from model_repository.telemetry.log import Log
 from search_server.app import SearchApplication
-from search_server.build.index import open_index
-from search_server.config import Config
+from search_server.build.index import MappedIndex, open_index
+from search_server.build.partitions import Partition
+from search_server.config import Config, Limits
 from search_server.errors import ParameterRefused
 from search_server.http.requests import ClientGone
 from search_server.processes.pod import PodState
+from search_server.queries.searches import Searches
 from search_server.queries.turns import LongWork, Turns
-from tests import plain_http
+from tests import builds, plain_http
 from tests.search_server.test_supervisor import metric, until
 from tests.search_server.vector_builds import make_vector_build
+from vector_index import Neighbours, TakesLonger
 
 Start = Callable[..., Any]
 
@@ -299,6 +305,41 @@ def test_no_long_work_is_begun_while_much_is_under_way_and_what_was_begun_goes_o
             assert await long.do(lambda: 3, lambda: False) == 3
             with pytest.raises(ClientGone):
                 await long.do(lambda: 3, lambda: True)
+
+    asyncio.run(main())
+
+
+def test_a_short_search_that_takes_longer_beside_what_is_hidden_is_made_by_the_thread_and_counts() -> None:
+    threads: list[str] = []
+
+    class Crowded:
+        """Vectors of which many are hidden where somebody asks."""
+
+        def nearest(self, vector: Any, count: int, width: int, visible: Any, patience: float) -> Neighbours:
+            del vector, count, width, visible
+            threads.append(threading.current_thread().name)
+            if patience < math.inf:
+                raise TakesLonger
+            return Neighbours([3], [0.5])
+
+    promise = builds.partition(items=1_000_000, dimensions=512, engine=Engine.FAISS_HNSW, width=15)
+    ids = SimpleNamespace(at=lambda positions: [b"chair-%d" % position for position in positions])
+    partition = Partition(0, promise, Crowded(), ids)  # type: ignore[arg-type]
+    index = MappedIndex(builds.index_manifest(partitions=(promise,)), "", [partition], None, None)  # type: ignore[arg-type]
+
+    async def main() -> None:
+        searches = Searches(index, Limits())
+        asked = partial(searches.nearest, [1.0] * 512, 10, index.blocks, lambda: False)
+        assert (await asked()).ids == [b"chair-3"]
+        assert threads[0] == threading.main_thread().name
+        assert threads[-1].startswith("search")
+        assert searches.long.cost == 0
+        searches.long.cost = 7.9e9  # a few such searches are under way
+        await asked()
+        searches.long.cost = 8e9
+        with pytest.raises(Overloaded):
+            await asked()
+        await asked(begun=True)
 
     asyncio.run(main())
 

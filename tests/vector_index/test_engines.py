@@ -6,6 +6,7 @@ import multiprocessing
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ from annoy import AnnoyIndex
 from numpy.typing import NDArray
 
 from model_repository.documents.index_manifest import Engine, Storage
-from vector_index import EngineUnfit, IndexFileUnsound, VectorIndex, Visible, build_index, open_index
+from vector_index import EngineUnfit, IndexFileUnsound, TakesLonger, VectorIndex, Visible, build_index, open_index
 from vector_index.annoy_index import check_annoy
 
 DIMENSIONS, ITEMS = 24, 400
@@ -129,6 +130,43 @@ def test_of_many_that_are_the_same_and_half_hidden_the_others_are_found(
     found = index.nearest(vectors[places[0]], 10, width, shown)
     assert set(found.positions) <= set(np.sort(places)[1::2].tolist())
     assert len(set(found.positions)) == 10
+    index.close()
+
+
+def test_beside_many_that_are_the_same_and_hidden_the_nearest_of_what_is_left_are_found(
+    tmp_path: Path, kind: tuple[Engine, Storage]
+) -> None:
+    vectors = units(4000)
+    places = np.random.default_rng(4).permutation(4000)[:2000]
+    vectors[places] = vectors[places[0]]
+    index = made(tmp_path / "a.index", kind, vectors)
+    width = 8000 if kind[0] is Engine.ANNOY else 15
+    stored = np.array([index.vector(position) for position in range(4000)])
+    for left in (0, 5, 20):
+        shown = Visible.but_for(places[left:], 4000)
+        found = index.nearest(vectors[places[0]], 10, width, shown)
+        away = np.linalg.norm(stored - vectors[places[0]], axis=1)
+        away[places[left:]] = np.inf
+        assert all(position in shown for position in found.positions)
+        assert found.distances == pytest.approx(np.sort(away)[:10], abs=1e-3)
+    index.close()
+
+
+def test_a_search_among_what_is_hidden_ends_where_it_would_take_longer_than_it_may(
+    tmp_path: Path, kind: tuple[Engine, Storage]
+) -> None:
+    vectors = units(4000)
+    vectors[:2000] = vectors[0]
+    index, shown = made(tmp_path / "a.index", kind, vectors), Visible.but_for(np.arange(2000), 4000)
+    width = 200 if kind[0] is Engine.ANNOY else 15
+    for asked in (partial(index.nearest, vectors[0]), partial(index.nearest_to, 0)):
+        if kind[0] is Engine.EXACT:  # it takes as long whatever is hidden
+            assert len(asked(10, width, shown, 500).positions) == 10
+        else:
+            with pytest.raises(TakesLonger):
+                asked(10, width, shown, 500)
+        assert len(asked(10, width, shown).positions) == 10
+    assert len(index.nearest(vectors[3000], 10, width, shown, 500).positions) == 10
     index.close()
 
 
