@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import islice
+from typing import Final
 
 from model_repository.bucket.store import ObjectInfo, Store
 from model_repository.documents.build_diff import BuildDiff
@@ -31,6 +33,9 @@ from operator_cli.live import (
     served,
     stopped,
 )
+
+_AT_ONCE: Final = 8
+"""Targets that are read at a time: of each some seven objects, one after another."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +101,8 @@ def status(store: Store, environment: str | None, index: str | None) -> list[Tar
     if not wanted and commits and (environment is not None or index is not None):
         raise nothing_committed(environment, index, commits)
     diffs = newest_diffs(store, index or "")
-    return [listed(store, found, found.target, diffs) if found.target else found for found in wanted]
+    with ThreadPoolExecutor(_AT_ONCE) as pool:
+        return list(pool.map(lambda it: listed(store, it, it.target, diffs) if it.target else it, wanted))
 
 
 def listed(store: Store, found: CommitObject, target: Target, diffs: Mapping[str, ObjectInfo]) -> TargetStatus:

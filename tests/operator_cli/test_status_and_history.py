@@ -1,8 +1,9 @@
 from __future__ import annotations
 
+import threading
 from dataclasses import replace
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -296,3 +297,19 @@ def test_a_build_that_was_stopped_waits_where_the_batch_commits_and_not_where_pe
     del operator.environ["INDEXPUSH_ENVIRONMENT"]
     found = operator("status", "--output", "json").value["targets"]
     assert [each["environment"] for each in found if each["stopped"]] == list(environments)
+
+
+def test_many_targets_are_read_some_at_a_time(operator: Operator) -> None:
+    for name in ("production", "staging", "fair"):
+        operator.commit(operator.build("b1"), target=Target(name, "clothing"))
+    read, together = operator.store.read, threading.Barrier(3)
+
+    def reading(name: str, *, limit: int) -> Any:
+        if name.startswith("commits/"):
+            together.wait(60)  # for the two others
+        return read(name, limit=limit)
+
+    operator.store.read = reading  # type: ignore[method-assign]
+    del operator.environ["INDEXPUSH_ENVIRONMENT"]
+    found = operator("status", "--output", "json").value["targets"]
+    assert [each["environment"] for each in found] == ["fair", "production", "staging"]
