@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import partial
-from typing import Any
+from typing import Annotated, Any
 
 from model_repository.digests import check_sha256
 from model_repository.documents.commit import LiveCommit
@@ -19,6 +19,7 @@ from model_repository.documents.index_manifest import Build, IndexManifest
 from model_repository.errors import NameRefused
 from model_repository.fields import Fields, parse_document
 from model_repository.names import IndexPrefix, ModelPrefix, Target, check_bucket, check_label, parse_generation
+from model_repository.records import Bound, read, read_among
 from model_repository.resources.pictures import MODEL_COPIES, picture_process_bytes
 from model_repository.resources.serving import elsewhere_bytes, further_worker_bytes, server_bytes, traces_bytes
 from model_repository.telemetry.log import Trace, parse_traceparent
@@ -62,6 +63,17 @@ class AnswerOutcome(StrEnum):
     REJECTED = "rejected"
 
 
+def _parse_count(text: str) -> int:
+    if not (text.isascii() and text.isdigit()) or len(text) > _COUNT_DIGITS or int(text) == 0:
+        raise NameRefused(f"{text[:40]!r}: expected a positive whole number")
+    return int(text)
+
+
+Count = Annotated[int, Bound(parse=_parse_count)]
+Generation = Annotated[int, Bound(parse=parse_generation)]
+Text = Annotated[str, Bound(longest=_TEXT_LIMIT)]
+
+
 @dataclass(frozen=True, slots=True)
 class Footprint:
     """What a pod that serves a build needs; computed from index.json, not configured by hand.
@@ -71,10 +83,10 @@ class Footprint:
     embed take; a pod whose photos are embedded elsewhere needs ELSEWHERE_MIB in its place.
     """
 
-    memory_mib: int
-    volume_mib: int
-    deadline_seconds: int
-    model_mib: int = 0
+    memory_mib: Count
+    volume_mib: Count
+    deadline_seconds: Count
+    model_mib: Count = 0
 
 
 def footprint(manifest: IndexManifest) -> Footprint:
@@ -105,16 +117,16 @@ class DeploymentRequest:
     """
 
     target: Target
-    generation: int
-    bucket: str
+    generation: Generation
+    bucket: Annotated[str, Bound(parse=check_bucket)]
     index_prefix: IndexPrefix
-    index_generation: int
-    index_digest: str
+    index_generation: Generation
+    index_digest: Annotated[str, Bound(parse=check_sha256)]
     models: tuple[ModelPrefix, ...]
     footprint: Footprint
-    by: str = ""
-    reason: str = ""
-    restores: int | None = None
+    by: Text = ""
+    reason: Text = ""
+    restores: Generation | None = None
     traceparent: str = ""
 
     @classmethod
@@ -179,30 +191,13 @@ class DeploymentRequest:
     def from_parameters(cls, parameters: Mapping[str, str]) -> DeploymentRequest:
         """Read what `to_parameters` wrote; raises `DocumentMalformed` naming the parameter."""
         fields = Fields(dict(parameters), "parameters")
-        request = cls(
-            target=Target(
-                fields.parsed("environment", partial(check_label, "environment")),
-                fields.parsed("index", partial(check_label, "index")),
-            ),
-            generation=fields.parsed("generation", parse_generation),
-            bucket=fields.parsed("bucket", check_bucket),
-            index_prefix=fields.parsed("index_prefix", IndexPrefix.parse),
-            index_generation=fields.parsed("index_generation", parse_generation),
-            index_digest=fields.parsed("index_digest", check_sha256),
-            models=fields.parsed("models", _models) if fields.has("models") else (),
-            footprint=Footprint(
-                memory_mib=fields.parsed("memory_mib", _count),
-                volume_mib=fields.parsed("volume_mib", _count),
-                deadline_seconds=fields.parsed("deadline_seconds", _count),
-                model_mib=fields.parsed("model_mib", _count) if fields.has("model_mib") else 0,
-            ),
-            by=fields.text("by", longest=_TEXT_LIMIT, default=""),
-            reason=fields.text("reason", longest=_TEXT_LIMIT, default=""),
-            restores=fields.parsed("restores", parse_generation) if fields.has("restores") else None,
-            traceparent=fields.text("traceparent", default=""),
-        )
         fields.ignore("model_prefix", "model_digest")  # of a function, or on a Deployment, of the first release
-        fields.done()
+        target = Target(
+            fields.parsed("environment", partial(check_label, "environment")),
+            fields.parsed("index", partial(check_label, "index")),
+        )
+        models = fields.parsed("models", _models) if fields.has("models") else ()
+        request = read(cls, fields, target=target, models=models, footprint=read_among(Footprint, fields))
         if not request.target.takes(request.index_prefix):
             fields.refuse(f"{request.index_prefix} is a build of another index than {request.target.index!r}")
         return request
@@ -235,9 +230,3 @@ def _inert(text: str) -> str:
 
 def _models(text: str) -> tuple[ModelPrefix, ...]:
     return tuple(ModelPrefix.parse(prefix) for prefix in text.split(",")) if text else ()
-
-
-def _count(text: str) -> int:
-    if not (text.isascii() and text.isdigit()) or len(text) > _COUNT_DIGITS or int(text) == 0:
-        raise NameRefused(f"{text[:40]!r}: expected a positive whole number")
-    return int(text)

@@ -48,12 +48,17 @@ def read(kind: type[T], fields: Fields, **known: object) -> T:
 
     Raises what `Fields` does.
     """
-    values = {name: reader(fields, name) for name, reader in _readers(cast("Any", kind)).items() if name not in known}
+    record = read_among(kind, fields, **known)
     fields.done()
-    record = kind(**known, **values)
     if check := getattr(record, "check", None):
         check(fields)
     return record
+
+
+def read_among(kind: type[T], fields: Fields, **known: object) -> T:
+    """Read a record whose fields stand among others, which are for somebody else to read."""
+    values = {name: reader(fields, name) for name, reader in _readers(cast("Any", kind)).items() if name not in known}
+    return kind(**known, **values)
 
 
 def written(record: Any, *known: str) -> dict[str, Any]:  # noqa: ANN401 - a dataclass of any kind
