@@ -127,6 +127,9 @@ def _functions(web: Web, asked: Asked, topics: set[str]) -> Generator[Finding, N
     if len(found) > 1:
         several = ", ".join(programs.short(each) for each in found)
         yield hint(min(topics), f"{several} hear of it: each commit is looked at as many times", "delete all but one")
+    for other in everything:
+        if programs.tells_people(other) and programs.reads(other, asked.bucket):
+            yield from programs.judge_state(other)
     for function in found:
         yield from programs.judge_function(function, asked.bucket, asked.environment)
         yield from _door(web, function)

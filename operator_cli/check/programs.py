@@ -74,22 +74,37 @@ def seconds_of(function: Resource) -> int:
     return int(function.get("serviceConfig", {}).get("timeoutSeconds", 60))
 
 
+def reads(function: Resource, bucket: str) -> bool:
+    """Whether it is told that the bucket is the Model Repository."""
+    return str(settings_of(function).get("MODEL_REPOSITORY")).removesuffix("/") == f"gs://{bucket}"
+
+
+def tells_people(function: Resource) -> bool:
+    """Whether it is functions/notify."""
+    return bool(function.get("buildConfig", {}).get("entryPoint") == "notify")
+
+
+def judge_state(function: Resource) -> Iterator[Finding]:
+    """Whether it runs."""
+    if (state := function.get("state")) != "ACTIVE":
+        said = "; ".join(str(each.get("message", "")) for each in function.get("stateMessages", []))
+        entry = function.get("buildConfig", {}).get("entryPoint", _ENTRY)
+        what = f"it is {state}{f' ({said})' if said else ''}"
+        yield wrong(short(function), what, f"deploy it again (functions/{entry}/README.md)")
+
+
 def judge_function(function: Resource, bucket: str, environment: str | None) -> Iterator[Finding]:
     """How it is set up."""
     name, settings = short(function), settings_of(function)
     trigger = function.get("eventTrigger", {})
-    if (state := function.get("state")) != "ACTIVE":
-        said = "; ".join(str(each.get("message", "")) for each in function.get("stateMessages", []))
-        yield wrong(
-            name, f"it is {state}{f' ({said})' if said else ''}", "deploy it again (functions/on_commit/README.md)"
-        )
+    yield from judge_state(function)
     if trigger and trigger.get("retryPolicy") != "RETRY_POLICY_RETRY":  # a subscription of its own always does
         yield wrong(
             name,
             "it isn't retried: a commit whose event met a hiccup is not deployed before the next sweep",
             "deploy it with --retry",
         )
-    if str(settings.get("MODEL_REPOSITORY")).removesuffix("/") != f"gs://{bucket}":
+    if not reads(function, bucket):
         yield wrong(
             name,
             f"its MODEL_REPOSITORY is {settings.get('MODEL_REPOSITORY')!r}: it passes over what is told of gs://{bucket}",

@@ -345,6 +345,14 @@ WRONG: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
     "a topic that the bucket may not publish to": (lambda it: it.update({PUBLISHERS: {}}), "may not publish"),
     "nobody listens": (lambda it: it.update({FUNCTIONS: {}, HEARD: {}}), "nobody hears of what is published"),
     "a function that failed to deploy": (lambda it: _function(it).update(state="FAILED"), "it is FAILED"),
+    "the function that tells people failed to deploy": (
+        lambda it: it[FUNCTIONS]["functions"].append(
+            copy.deepcopy(_function(it))
+            | {"name": "p/functions/notify", "buildConfig": {"entryPoint": "notify"}, "state": "FAILED"}
+            | {"stateMessages": [{"message": "no secret indexpush-slack-token"}]}
+        ),
+        "functions/notify: it is FAILED (no secret indexpush-slack-token)",
+    ),
     "no retry": (
         lambda it: _function(it)["eventTrigger"].update(retryPolicy="RETRY_POLICY_DO_NOT_RETRY"),
         "it isn't retried",
