@@ -15,10 +15,10 @@ from model_repository.bucket.gcs_store import GcsStore
 from model_repository.documents.files import check_files
 from model_repository.names import IndexPrefix, Target
 from model_repository.repository import read_build, read_live_commit
+from tests.embedding_batch.conftest import CHAIRS
 
 if TYPE_CHECKING:
-    from tests.embedding_batch.conftest import CHAIRS
-from tests.embedding_batch.conftest import Shop
+    from tests.embedding_batch.conftest import Shop
 
 TARGET = Target("production", "shop")
 ALONE = ("fetch --shard=0", "embed --shard=0", "collect", "build --part=0", "publish", "diff")
