@@ -141,8 +141,11 @@ def test_a_model_is_never_replaced(shop: Shop, new_bucket: Callable[[], str], tm
     path = cells(tmp_path / "cells.onnx")
     assert publish(shop, bucket, path, "--normalise") == 0
     before = read_model_manifest(GcsStore(bucket), ModelPrefix("cells", "1"))
+    assert publish(shop, bucket, path, "--normalise") == 0  # the same again
     other = cells(tmp_path / "other.onnx", layout=Layout.NHWC)
     assert publish(shop, bucket, other, "--layout", "nhwc", "--normalise") == 65
+    for more in (["--resize", "crop"], ["--mean", "9", "9", "9"], ["--least-cosine", "0.99"]):
+        assert publish(shop, bucket, path, "--normalise", *more) == 65
     assert read_model_manifest(GcsStore(bucket), ModelPrefix("cells", "1")) == before
 
 

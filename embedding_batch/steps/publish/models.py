@@ -197,6 +197,12 @@ def published_model(store: Store, model: LocalModel) -> ModelReference | None:
             f"{model.prefix}/{manifest.file} has {stated.size} bytes with crc32c {stated.crc32c}, the one made here "
             f"{local.size} with {local.crc32c}; models are immutable: delete that one if nothing uses it"
         )
+    how = manifest.input, manifest.normalised, manifest.least_cosine
+    if how != (model.takes, model.normalised, model.least_cosine):
+        raise NameTaken(
+            f"{model.prefix}: this file stands there with other options (input, normalised, least cosine: "
+            f"{', '.join(map(str, how))}); models are immutable: take a new version"
+        )
     reference = _reference(manifest, data)
     check_files(str(model.prefix), reference.files, store.listing(f"{model.prefix}/"))
     return reference
