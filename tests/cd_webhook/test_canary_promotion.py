@@ -126,6 +126,21 @@ def test_a_build_that_is_gone_from_the_bucket_can_still_be_compared_with(scene: 
     assert scene.receipt(2).outcome == "served"
 
 
+@pytest.mark.parametrize("reason", ["Terminated", "Evicted"])
+def test_a_pod_of_a_canary_that_its_node_ended_and_that_stays_counts_as_no_failure(
+    scene: CanaryScene, monkeypatch: pytest.MonkeyPatch, reason: str
+) -> None:
+    scene.commit(2)
+    scene.look(20)
+    (pod,) = scene.cluster.pods(NAME)
+    scene.cluster._pods[NAME] = []  # its ReplicaSet makes another one
+    ended = {**pod, "status": {"phase": "Failed", "reason": reason, "message": "by its node"}}
+    listed = scene.cluster.pods
+    monkeypatch.setattr(scene.cluster, "pods", lambda name: listed(name) + ([ended] if name == NAME else []))
+    scene.finish()
+    assert scene.receipt(2).outcome == "served"
+
+
 def test_a_canary_whose_node_is_drained_is_judged_by_the_pod_that_comes_in_its_place(scene: CanaryScene) -> None:
     scene.commit(2)
     scene.look(10)

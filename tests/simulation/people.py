@@ -15,7 +15,7 @@ from embedding_batch.steps.committing import look as batch_look
 from manifests.metadata import canary_name
 from model_repository.documents.commit import Commit
 from model_repository.errors import DeliveryError
-from model_repository.names import IndexPrefix, Target
+from model_repository.names import SHADOW, IndexPrefix, Target
 from model_repository.repository import write_filter
 from operator_cli.context import Context
 from operator_cli.main import main as command
@@ -135,7 +135,7 @@ class People:
         world = self._world
         world.cluster.room = len(world.cluster.all_pods()) + self._chance.randint(0, 1)
         world.after(self._while(), self._room)
-        for index in world.indexes:
+        for index in (*world.indexes, *(f"{index}{SHADOW}" for index in world.indexes)):
             world.excused[index] |= STARVED
 
     def _nodes(self, index: str) -> None:
