@@ -58,6 +58,7 @@ SMALL_PARTS = 64
 MOST_BYTES = 256 * 1024 * 1024
 
 _DOWNLOADS = 8
+"""Of all that read at once, and of their verifying."""
 _LOOKS = 3
 """At the list of parts: another run may merge some of them in between."""
 _STALE_SECONDS = 3600
@@ -131,6 +132,7 @@ class FeatureStore:
         self._dimensions, self._row_bytes = dimensions, 2 * dimensions
         self._prefix = f"features/{key}/"
         self._folder = cache / key
+        self._pool = ThreadPoolExecutor(_DOWNLOADS)
         self._looking = threading.Lock()
         self._loaded = False
         self._where = _Where()
@@ -201,8 +203,7 @@ class FeatureStore:
         """The parts that are listed, then those from before that aren't."""
         known = {part.name: part for part in before}
         names = [info.name.removeprefix(self._prefix) for info in infos]
-        with ThreadPoolExecutor(_DOWNLOADS) as pool:
-            parts = list(pool.map(lambda name: known.pop(name, None) or self._head(name), names))
+        parts = list(self._pool.map(lambda name: known.pop(name, None) or self._head(name), names))
         return parts + list(known.values())
 
     def _head(self, name: str) -> _Part:
@@ -283,9 +284,8 @@ class FeatureStore:
             found = self._blocks(where.parts[number], first, int(rows[asked[-1]]) // BLOCK_ROWS + 1)
             vectors[asked] = found[rows[asked] - first * BLOCK_ROWS]
 
-        with ThreadPoolExecutor(_DOWNLOADS) as pool:
-            for _ in pool.map(lambda stretch: fill(*stretch), _stretches(order, parts, rows // BLOCK_ROWS)):
-                pass
+        for _ in self._pool.map(lambda stretch: fill(*stretch), _stretches(order, parts, rows // BLOCK_ROWS)):
+            pass
 
     def _blocks(self, part: _Part, start: int, end: int) -> NDArray[np.float16]:
         """The rows of blocks that follow each other."""

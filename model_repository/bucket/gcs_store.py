@@ -98,9 +98,10 @@ class GcsStore:
         host = self._client._connection.API_BASE_URL  # noqa: SLF001 - honours STORAGE_EMULATOR_HOST
         url = f"{host}/download/storage/v1/b/{self.bucket}/o/{quote(name, safe='')}"
         with session.get(url, params={"alt": "media"}, headers=_AS_STORED | headers, **_STREAMED) as answer:
-            if answer.status_code != (HTTPStatus.PARTIAL_CONTENT if headers else HTTPStatus.OK):
+            if answer.status_code not in {HTTPStatus.OK, HTTPStatus.PARTIAL_CONTENT}:
                 raise api.from_http_status(answer.status_code, f"GET {name}")
-            if _GENERATION not in answer.headers:
+            of_a_bucket = HTTPStatus.PARTIAL_CONTENT if headers else HTTPStatus.OK
+            if answer.status_code != of_a_bucket or _GENERATION not in answer.headers:
                 raise requests.ConnectionError(
                     "what answered is no bucket, but a proxy or a page to log in", request=answer.request
                 )

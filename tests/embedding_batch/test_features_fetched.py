@@ -20,7 +20,7 @@ from embedding_batch.state.features import BLOCK_ROWS, Features, FeatureStore
 from model_repository.bucket.gcs_store import GcsStore
 from model_repository.bucket.store import ObjectInfo, Store
 from model_repository.errors import BucketUnavailable
-from tests.embedding_batch.faulty_bucket import faulty_bucket
+from tests.embedding_batch.faulty_bucket import Fault, faulty_bucket
 from tests.memory_store import MemoryStore
 
 D = 512
@@ -213,6 +213,51 @@ def test_what_is_deleted_before_it_was_fetched_is_said_and_what_was_merged_is_fo
     store.delete(store.listing("features/")[0].name)
     with pytest.raises(StateDamaged, match=r"lacks the embedding .* run the batch again"):
         other.read(array(some[0]))
+
+
+def test_a_part_that_is_replaced_after_it_was_listed_is_found_when_it_is_read(
+    store: MemoryStore, machine: Open, told: list[Event]
+) -> None:
+    one, other = features(0, ROWS), features(ROWS, ROWS)
+    name, another = (machine(store).write(each) for each in (one, other))
+    pod = refreshed(machine(store))
+    store.write(name, store.read(another, limit=2**30).data, if_generation_match=None)
+    with pytest.raises(StateDamaged, match=r"lacks the embedding .* run the batch again"):
+        pod.read(array(one))
+    assert [name in str(one) for one in told] == [True]
+    assert machine(store).write(one) == name
+    assert len(pod.read(array(other))) == len(refreshed(pod).read(array(one))) == ROWS
+
+
+def test_what_is_deleted_just_when_it_is_written_again_is_written(
+    store: MemoryStore, machine: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    machine(store).write(some := features(0, ROWS))
+    stat = store.stat
+
+    def merged_meanwhile(name: str) -> ObjectInfo | None:
+        del store._objects[name]
+        return stat(name)
+
+    monkeypatch.setattr(store, "stat", merged_meanwhile)
+    machine(store).write(some)
+    assert refreshed(machine(store)).has(array(some)).all()
+
+
+@pytest.mark.parametrize("fault", [503, 429, "cut", "reset", "lost"])
+def test_of_a_bucket_of_which_every_other_answer_is_a_fault_all_is_read(
+    bucket_server: str, new_bucket: Callable[[], str], machine: Open, monkeypatch: pytest.MonkeyPatch, fault: Fault
+) -> None:
+    bucket = new_bucket()
+    some = [features(number * ROWS, ROWS) for number in range(3)]
+    with faulty_bucket(bucket_server) as proxy:
+        monkeypatch.setenv("STORAGE_EMULATOR_HOST", proxy.url)
+        store = GcsStore(bucket)
+        for each in some:
+            machine(store).write(each)
+        proxy.begin(lambda asked: fault if asked.number % 2 else None)
+        found = refreshed(machine(store)).read(np.concatenate([array(each) for each in some]))
+        np.testing.assert_allclose(found, np.concatenate([each.vectors for each in some]), atol=2e-3)
 
 
 class Mortal(MemoryStore):

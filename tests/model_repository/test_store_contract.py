@@ -398,7 +398,12 @@ def test_a_page_in_place_of_the_bucket_may_be_gone_later(monkeypatch: pytest.Mon
     page = requests.Response()
     page.status_code, page.raw, page.request = 200, BytesIO(b"<html>"), requests.Request("GET", "http://h/").prepare()
     monkeypatch.setattr(requests.Session, "request", lambda *_, **__: page)
-    for act in (lambda: store.read("c.json", limit=10), lambda: store.download("c.json", tmp_path / "c.json")):
+    acts: tuple[Callable[[], object], ...] = (
+        lambda: store.read("c.json", limit=10),
+        lambda: store.download("c.json", tmp_path / "c.json"),
+        lambda: store.read_range("c.json", 0, 3),
+    )
+    for act in acts:
         with pytest.raises(BucketUnavailable, match=r"c\.json: no answer from h \(.*a proxy"):
             act()
 
