@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 from http_limits.refusals import Response
 from search_server.http.requests import Request
-from search_server.http.responses import Headers, response
+from search_server.http.responses import Headers, matches, response
 
 _TYPES = {
     ".html": "text/html; charset=utf-8",
@@ -29,7 +29,7 @@ class PageFile:
 
     def answer(self, request: Request) -> Response:
         """The file, or 304 if the client has it."""
-        if request.header(b"if-none-match") == self.etag:
+        if matches(self.etag, request.header(b"if-none-match")):
             return Response(304, b"", self.headers)
         return response(200, self.body, *self.headers)
 

@@ -65,8 +65,8 @@ class Request:
         return gone
 
     def header(self, name: bytes) -> bytes:
-        """The first field of that name (in lower case), or nothing."""
-        return next((value for field, value in self._scope["headers"] if field == name), b"")
+        """The fields of that name (in lower case) as one, or nothing."""
+        return b", ".join([value for field, value in self._scope["headers"] if field == name])
 
     async def body(self) -> bytes:
         """The whole body, which the connection bounds. Raises `ClientGone`, and `MediaUnsupported` for a packed one."""

@@ -43,6 +43,11 @@ def json_body_response(body: bytes, status: int = 200, *headers: tuple[bytes, by
     return response(status, body, *_JSON, *headers)
 
 
+def matches(etag: bytes, if_none_match: bytes) -> bool:
+    """Whether a cache that sends this field has what `etag`, quoted, names: it may list several, and call them weak."""
+    return etag in if_none_match or if_none_match.strip() == b"*"
+
+
 class Validity:
     """Until when an answer about the index is the same: as long as commit and filter are, which its ETag names.
 
@@ -59,7 +64,7 @@ class Validity:
 
     def unchanged(self, if_none_match: bytes) -> Response | None:
         """The answer to a cache that has this one already: no search is needed. None: it hasn't."""
-        if if_none_match and (self._tag in if_none_match or if_none_match == b"*"):
+        if if_none_match and matches(self._tag, if_none_match):
             return Response(HTTPStatus.NOT_MODIFIED, b"", list(self._headers))
         return None
 

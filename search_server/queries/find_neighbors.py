@@ -179,7 +179,7 @@ def _parse_query(query: _Message, *, index: MappedIndex, limits: Limits, full: b
     datapoint.ignore("crowding_tag")
     datapoint.done()
     if values:
-        _, dimensions = check_one_space(partitions)
+        _, dimensions = check_one_space(partitions or index.blocks[:1])  # restricts may leave no category
         vector = parse_vector(values, dimensions, "featureVector")
     elif item:
         home, position = index.place(item)

@@ -277,13 +277,19 @@ def test_find_neighbors_looks_up_an_item_that_is_named_without_a_vector(client: 
         ([{"namespace": "category", "denyList": ["chairs"]}], {"lamps", "tables & desks"}),
         ([{"namespace": "category", "allow_list": ["lamps", "chairs"], "deny_list": ["lamps"]}], {"chairs"}),
         ([], {"chairs", "lamps", "tables & desks"}),
+        ([{"namespace": "category", "allowList": ["lamps"], "denyList": ["lamps"]}], set()),
+        (
+            [{"namespace": "category", "allowList": ["lamps"]}, {"namespace": "category", "allowList": ["chairs"]}],
+            set(),
+        ),
+        ([{"namespace": "category", "denyList": ["chairs", "lamps", "tables & desks"]}], set()),
     ],
 )
+@pytest.mark.parametrize("what", [{"datapointId": "chair-0"}, {"featureVector": [0.1] * 48}], ids=["item", "vector"])
 def test_find_neighbors_restricts_by_category(
-    client: httpx.Client, restricts: list[dict[str, Any]], expected: set[str]
+    client: httpx.Client, what: dict[str, Any], restricts: list[dict[str, Any]], expected: set[str]
 ) -> None:
-    datapoint = {"datapointId": "chair-0", "restricts": restricts}
-    body = {"queries": [{"datapoint": datapoint, "neighborCount": 1000}]}
+    body = {"queries": [{"datapoint": what | {"restricts": restricts}, "neighborCount": 1000}]}
     neighbors = ask(client, body).json()["nearestNeighbors"][0]["neighbors"]
     assert {neighbor["datapoint"]["crowdingTag"]["crowdingAttribute"] for neighbor in neighbors} == expected
 
