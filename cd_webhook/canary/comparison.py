@@ -129,9 +129,9 @@ class Comparison:
     def ask(self, canary: Sequence[Object], stable: Sequence[Object], now: datetime) -> CanaryFigures:
         """Ask every pod once more; gives all figures so far.
 
-        A canary's pod that isn't ready any more counts as if it had failed to answer. One that its node ended stays as it
-        was, and is passed over: of evictions the rollout's rules judge. So is one that gets ready in its place, as by the
-        Service, and a stable one.
+        A canary's pod that isn't ready any more counts as if it had failed to answer. One that its node ended stays as
+        it was, and is passed over: of evictions the rollout's rules judge. So is one that gets ready in its place, as
+        by the Service, and a stable one.
         """
         canary = [pod for pod in canary if (pod.get("status") or {}).get("phase") != "Failed"]
         scrape = self._scraped is None or now - self._scraped >= _SCRAPE_EVERY
