@@ -10,7 +10,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from embedding_batch.errors import CatalogueMalformed
 from embedding_batch.events import Warned
 from embedding_batch.run import Run
 from embedding_batch.state.items import KNOWN, mask
@@ -19,7 +18,7 @@ from embedding_batch.steps.build.indexing import said_of, widths_before
 from embedding_batch.steps.build.parts import plan_parts
 from embedding_batch.steps.committing import Serving
 from embedding_batch.steps.guards import Broken, guard_broken, guard_items
-from embedding_batch.steps.listing import MOST_PARTS, apply_fetched
+from embedding_batch.steps.listing import apply_fetched
 from embedding_batch.steps.unchanged import made_of
 
 _NAMED = 1000
@@ -120,10 +119,6 @@ def _parts(
     counts = np.bincount(codes, minlength=len(names))
     begins = dict(zip(names, np.cumsum(counts) - counts, strict=True))
     parts = plan_parts({name: int(size) for name, size in zip(names, counts, strict=True) if size}, places, run.config)
-    if (partitions := sum(len(part.pieces) for part in parts)) > MOST_PARTS:
-        raise CatalogueMalformed(
-            f"{partitions} parts, an index may have {MOST_PARTS}; allow more items in one: --part-items"
-        )
     widths = widths_before(run, serving)
     for part in parts:
         stretches = [(begins[piece.category] + piece.start, piece.items) for piece in part.pieces]

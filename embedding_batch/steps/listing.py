@@ -11,7 +11,7 @@ import re
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -24,13 +24,10 @@ from embedding_batch.sources import read_catalogue
 from embedding_batch.state.features import FeatureStore, fixed_bytes
 from embedding_batch.state.items import KNOWN, REMOTE, SHARD_SCHEMA, gather_items, mask
 from embedding_batch.state.tables import read_table, write_table
+from embedding_batch.steps.build.parts import MOST_PARTS, plan_parts
 from embedding_batch.steps.committing import look
 from embedding_batch.steps.publish.tagging import check_tags
 from model_repository.bucket.store import ObjectInfo
-from model_repository.documents.files import FILES_LIMIT
-
-MOST_PARTS: Final = (FILES_LIMIT - 1) // 2
-"""Partitions of an index, at least one for each category: each has two files in a build, beside the lookup."""
 
 _FETCHED = re.compile(r"/fetched-[0-9]+\.parquet$")
 
@@ -58,12 +55,14 @@ def list_items(run: Run) -> dict[str, Any]:
         batches = read_catalogue(config.catalogue, query=config.query, open_bucket=run.bucket, scratch=run.scratch)
         items = gather_items(map(_with_versions, batches), config.catalogue, MOST_PARTS)
         check_tags(items["tags"], config.catalogue)
-        warn_of_strangers(run, items["category"].unique().to_pylist())
+        sizes = {one["values"]: one["counts"] for one in items["category"].value_counts().to_pylist()}
+        plan_parts(sizes, dict.fromkeys(sizes), config)  # whether they are too many is known before the work
+        warn_of_strangers(run, sizes)
         items, changes = _with_yesterday(run, items)
         items = _with_fetched(run, items)
         details.append(f"{items.num_rows} items, {changes.came} came, {changes.went} went, {changes.changed} changed")
     with run.timed("model") as details:
-        models = _models(run, items["category"].unique().to_pylist())
+        models = _models(run, sizes)
         prefixes = dict.fromkeys(model["prefix"] for model in models)  # one may be given whole pictures, and parts
         details.append(", ".join(prefixes) + (f"; pictures cut by {config.detector}" if config.detector else ""))
     with run.timed("changes") as details:

@@ -24,7 +24,7 @@ from embedding_batch.errors import CatalogueMalformed, VectorsMalformed
 from embedding_batch.sources.files import find_files, reading
 from embedding_batch.sources.rows import ROWS_AT_ONCE, check_items, columns_of
 from embedding_batch.steps.build.building import Vectors
-from embedding_batch.steps.listing import MOST_PARTS
+from embedding_batch.steps.build.parts import MOST_PARTS
 from model_repository.bucket.store import Store
 from model_repository.errors import DeliveryError
 

@@ -17,15 +17,16 @@ if TYPE_CHECKING:
     from tests.embedding_batch.conftest import Shop
 
 
-def test_more_parts_than_an_index_may_have_are_refused_before_one_is_built(
+def test_more_parts_than_an_index_may_have_are_refused_before_a_picture_is_looked_at(
     shop: Shop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("embedding_batch.steps.collecting.MOST_PARTS", 14)
-    shop.batch("b1", part_items=2)
-    monkeypatch.setattr("embedding_batch.steps.collecting.MOST_PARTS", 7)
+    monkeypatch.setattr("embedding_batch.steps.build.parts.MOST_PARTS", 7)
     with pytest.raises(CatalogueMalformed, match=r"8 parts, an index may have 7; .*--part-items"):
-        shop.batch("b2", part_items=2)
-    assert not shop.store.listing("indexes/shop/b2/")
+        shop.batch("b1", part_items=2)
+    assert not [one.name for one in shop.store.listing("shards/shop/b1/") if "shard-" in one.name]
+    monkeypatch.setattr("embedding_batch.steps.build.parts.MOST_PARTS", 8)
+    shop.batch("b1", part_items=2)
+    assert len(shop.manifest("b1").partitions) == 8
 
 
 def test_the_list_of_a_run_holds_each_item_with_what_is_known_of_its_picture(shop: Shop, tmp_path: Path) -> None:

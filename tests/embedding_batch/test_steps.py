@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow.parquet as pq
 import pytest
 
-from embedding_batch.errors import CatalogueMalformed, NameTaken
+from embedding_batch.errors import NameTaken
 from embedding_batch.pictures.politeness import Politeness
 from embedding_batch.steps.build.building import Method
 from embedding_batch.steps.build.tuning import Tuned, tune
@@ -164,12 +164,6 @@ def test_the_width_is_looked_for_near_that_of_the_build_that_serves(
     near.clear()
     shop.batch("b3", method=Method(Engine.FAISS_HNSW))  # says nothing of another engine
     assert set(near) == {0}
-
-
-def test_more_parts_than_an_index_may_have_are_refused(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("embedding_batch.steps.collecting.MOST_PARTS", 10)
-    with pytest.raises(CatalogueMalformed, match=r"15 parts, an index may have 10.*--part-items"):
-        shop.batch(part_items=1)
 
 
 def test_the_report_is_a_document_and_a_page_without_anybody_s_markup(shop: Shop) -> None:

@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 
 import embedding_batch.steps.vectors
-from embedding_batch.errors import CatalogueUnavailable, ItemsDropped, VectorsMalformed
+from embedding_batch.errors import CatalogueMalformed, CatalogueUnavailable, ItemsDropped, VectorsMalformed
 from embedding_batch.events import Warned
 from embedding_batch.main import main
 from embedding_batch.method import Method
@@ -331,6 +331,15 @@ def test_vectors_of_a_large_category_become_several_partitions_that_a_server_ans
     pull(shop, shop.manifest(), tmp_path / "pod")
     index, _ = open_and_prove(tmp_path / "pod", B1, read_build(shop.store, B1).digest, embed_here, Log())
     assert len(index.listed("c1", None, 100)) == 30
+
+
+def test_more_parts_of_vectors_than_an_index_may_have_are_refused_before_one_is_built(
+    shop: Shop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("embedding_batch.steps.build.parts.MOST_PARTS", 8)
+    with pytest.raises(CatalogueMalformed, match=r"9 parts, an index may have 8; .*--part-items"):
+        shop.batch(vectors=products(tmp_path / "a.parquet", 90), part_items=12)
+    assert not shop.store.listing(f"{B1}/")
 
 
 @pytest.mark.parametrize("most", [1, 2])

@@ -4,10 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
+
+from embedding_batch.errors import CatalogueMalformed
+from model_repository.documents.files import FILES_LIMIT
 
 if TYPE_CHECKING:
     from embedding_batch.config import Config
+
+MOST_PARTS: Final = (FILES_LIMIT - 1) // 2
+"""Partitions of an index, at least one for each category: each has two files in a build, beside the lookup."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +43,8 @@ def plan_parts(sizes: Mapping[str, int], models: Mapping[str, int | None], confi
     """Cut the categories into parts of at most `config.part_items` items.
 
     sizes: items of each category. models: of each category its model's place. A large one has one or several parts of
-    its own, in the order of their names; after those the small ones of each model go together.
+    its own, in the order of their names; after those the small ones of each model go together. Raises
+    CatalogueMalformed for more than an index may have.
     """
     own, small = list[Part](), dict[int | None, list[Piece]]()
     for category, items in sorted(sizes.items()):
@@ -50,6 +57,10 @@ def plan_parts(sizes: Mapping[str, int], models: Mapping[str, int | None], confi
         for model, of_model in small.items()
         for pieces in _packed(of_model, config.part_items)
     ]
+    if (partitions := sum(len(part.pieces) for part in own + together)) > MOST_PARTS:
+        raise CatalogueMalformed(
+            f"{partitions} parts, an index may have {MOST_PARTS}; allow more items in one: --part-items"
+        )
     return own + together
 
 
