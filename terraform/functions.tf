@@ -22,7 +22,7 @@ locals {
             GOOGLE_CLOUD_PROJECT = var.project.id
           },
           { for each in local.environments : "CD_WEBHOOK_URL_${each.variable}" => each.url },
-          { for each in local.environments : "FRESHNESS_SECONDS_${each.variable}" => tostring(each.freshness_hours * 3600) if each.freshness_hours != null },
+          merge([for each in local.environments : { for name, seconds in each.freshness : "${name}_${each.variable}" => seconds }]...),
           local.traces,
           # Cloud Run marks few requests as to be kept, and commits are few.
           { for name in keys(local.traces) : "OTEL_TRACES_SAMPLER" => "always_on" },

@@ -4,6 +4,7 @@ locals {
   environments = {
     for name, environment in var.environments : name => merge(environment, {
       namespace = coalesce(environment.namespace, "indexpush-${name}")
+      freshness = environment.freshness_hours == null ? {} : { FRESHNESS_SECONDS = tostring(ceil(environment.freshness_hours * 3600)) }
       variable  = upper(replace(name, "-", "_")) # as the function writes an environment in names of its variables
       url       = coalesce(environment.webhook_url, try("http://${google_compute_address.webhook[name].address}/webhooks/webhook/indexpush", null))
     })

@@ -24,13 +24,14 @@ output "webhooks" {
     for name, each in local.environments : name => {
       namespace = each.namespace
       address   = try(google_compute_address.webhook[name].address, null)
-      variables = merge(local.traces, contains(local.asked_by_board, name) ? { WEBHOOK_READERS = local.accounts.board } : {}, {
-        ENVIRONMENT      = name
-        MODEL_REPOSITORY = "gs://${var.bucket}"
-        NOTIFY_TOPIC     = "projects/${var.project.id}/topics/indexpush-reports"
-        WEBHOOK_AUTH     = "google-id-token"
-        WEBHOOK_AUDIENCE = regex("^https?://[^/]+", each.url)
-        WEBHOOK_CALLERS  = local.accounts.on-commit
+      variables = merge(local.traces, contains(local.asked_by_board, name) ? { WEBHOOK_READERS = local.accounts.board } : {}, each.freshness, {
+        ENVIRONMENT          = name
+        GOOGLE_CLOUD_PROJECT = var.project.id
+        MODEL_REPOSITORY     = "gs://${var.bucket}"
+        NOTIFY_TOPIC         = "projects/${var.project.id}/topics/indexpush-reports"
+        WEBHOOK_AUTH         = "google-id-token"
+        WEBHOOK_AUDIENCE     = regex("^https?://[^/]+", each.url)
+        WEBHOOK_CALLERS      = local.accounts.on-commit
       })
     }
   }

@@ -23,7 +23,7 @@ variable "environments" {
     What is deployed to, by name: a folder below commits/ and deployments/, a namespace and a webhook each.
     namespace: of its webhook and pods; indexpush-<environment> unless stated.
     webhook_url: where deployments are asked for; unless stated, an internal address is reserved, and named in the outputs.
-    freshness_hours: people are told of an index that gets no new commit for so long.
+    freshness_hours: people are told of an index that gets no new commit for so long, and alerts of one that serves what is older.
     batch_commits: whether the batch may commit here; where not, people promote.
   EOT
   type = map(object({

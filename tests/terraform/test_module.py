@@ -92,13 +92,13 @@ def test_the_sweeps_message_is_one_that_the_function_understands(smallest: dict[
 
 def test_function_and_webhook_take_the_variables_that_they_are_given(terraform: Terraform) -> None:
     url = "https://cd.example/webhooks/webhook/indexpush"
-    environments = {"production-eu": {"webhook_url": url, "freshness_hours": 6}}
+    environments = {"production-eu": {"webhook_url": url, "freshness_hours": 6.3333}}
     plan = terraform.plan(".", SMALLEST | {"environments": environments})
     (made,) = resources(plan, "google_cloudfunctions2_function").values()
     function = FunctionConfig.from_environment(made["service_config"][0]["environment_variables"])
     assert (function.bucket, function.webhook_auth) == ("acme-models", AuthKind.GOOGLE_ID_TOKEN)
     assert function.webhook_for("production-eu") == url
-    assert function.limits.freshness["production-eu"].total_seconds() == 6 * 3600
+    assert function.limits.freshness["production-eu"].total_seconds() == 22_800  # whole ones, from hours that aren't
     variables = plan["planned_values"]["outputs"]["webhooks"]["value"]["production-eu"]["variables"]
     webhook = WebhookConfig.from_environment(variables)
     assert (webhook.environment, webhook.bucket, webhook.audience) == (
@@ -106,8 +106,9 @@ def test_function_and_webhook_take_the_variables_that_they_are_given(terraform: 
         "acme-models",
         "https://cd.example",
     )
+    assert webhook.freshness == function.limits.freshness["production-eu"]  # alerts and people go by the same
     assert webhook.callers == {made["service_config"][0]["service_account_email"]}
-    assert webhook.notify_topic == function.notify_topic
+    assert (webhook.notify_topic, webhook.project) == (function.notify_topic, function.project)
     assert resources(plan, "google_compute_address") == {}  # it is elsewhere
 
 
