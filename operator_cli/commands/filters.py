@@ -86,7 +86,8 @@ def for_people(status: FilterStatus) -> str:
     if status.receipt is not None:
         detail = f": {status.receipt.detail}" if status.receipt.detail else ""
         said = f"{status.receipt.outcome} on {status.receipt.pods} pod{'' if status.receipt.pods == 1 else 's'}{detail}"
-    return f"{status.target}: {found.hidden} items are hidden, generation {status.live.generation}\n{who}  {said}"
+    hidden = f"{found.hidden} item{' is' if found.hidden == 1 else 's are'} hidden"
+    return f"{status.target}: {hidden}, generation {status.live.generation}\n{who}  {said}"
 
 
 def for_programs(status: FilterStatus) -> dict[str, Any]:

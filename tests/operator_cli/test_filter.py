@@ -51,6 +51,8 @@ def test_exactly_what_a_file_lists_is_hidden(operator: Operator, tmp_path: Path)
     ended(operator, FilterOutcome.APPLIED)
     found = operator("filter", "clothing", "--output", "json").value
     assert (found["hidden"], found["by"], found["outcome"], found["pods"]) == (3, "stock", "applied", 3)
+    file.write_text("a")
+    assert "1 item is hidden" in operator("filter", "clothing", "--hide", str(file)).out
     file.write_text("")
     assert "0 items are hidden" in operator("filter", "clothing", "--hide", str(file)).out
 
