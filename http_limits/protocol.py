@@ -280,7 +280,9 @@ class BoundedProtocol(HttpToolsProtocol):
         """Begin with the next request, or wait for one; the client's time begins anew."""
         self.server_state.total_requests += 1
         self._finished = True
-        self._forget_request(self._answered)
+        if self._answered in self._requests:
+            self._forget_head(self._answered)
+            self._forget_request(self._answered)
         self._half_closing.flush()
         self._note_time()
         if not self.transport.is_closing():
@@ -335,6 +337,13 @@ class BoundedProtocol(HttpToolsProtocol):
     def _forget_request(self, cycle: RequestResponseCycle | None) -> None:
         if self._requests and cycle is not None:
             self._held.used -= self._requests.pop(cycle, 0)
+
+    def _forget_head(self, cycle: RequestResponseCycle) -> None:
+        """Keep nothing of what was asked at length: the connection may be idle for ten minutes."""
+        if cycle.scope is self.scope:  # the next head hasn't begun
+            self.headers, self.url = [], b""
+        cycle.scope["headers"] = []
+        cycle.scope["path"], cycle.scope["raw_path"], cycle.scope["query_string"] = "", b"", b""
 
     def _hold(self, count: int) -> None:
         """So many bytes more of the request that was begun last, until it is answered."""

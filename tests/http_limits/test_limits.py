@@ -322,6 +322,22 @@ def test_what_many_short_fields_take_is_held_until_its_client_goes(end: bytes) -
     run(scenario)
 
 
+def test_of_a_large_head_that_was_answered_an_idle_connection_keeps_nothing() -> None:
+    async def scenario(server: Server) -> None:
+        wire = await server.connect()
+        await wire.send(get("/e" + "x" * 190, *[f"a: {n}" for n in range(90)]))
+        assert (await wire.answer())[0] == 200
+        (connection,) = server.connections
+        await server.until(lambda: server.echo.held.used == 0)
+        assert not connection.headers
+        assert not connection.url
+        assert not any(connection.scope[part] for part in ("headers", "path", "raw_path", "query_string"))
+        await wire.send(get("/again"))
+        assert (await wire.answer())[1] == b"/again "
+
+    run(scenario)
+
+
 def test_heads_beyond_the_budget_are_refused_and_those_of_most_clients_are_not() -> None:
     async def scenario(server: Server) -> None:
         server.echo.held.most = 15_000
