@@ -12,6 +12,9 @@ from model_repository.fields import format_document, format_moment, parse_docume
 INCIDENTS_LIMIT = 64 * 1024
 """Most bytes of a record."""
 
+CLAIM = timedelta(minutes=1)
+"""Longer than it takes to tell of one: then whoever began with that was killed."""
+
 _SCHEMA = 1
 
 
@@ -20,13 +23,14 @@ class Incident:
     """Something that is wrong now.
 
     code: stable (docs/errors.md). detail: what is wrong and the mend, as it was said last. since: when it was met
-    first. told: people know.
+    first. told: people know. telling: since when somebody tells them; None: nobody does.
     """
 
     code: str
     detail: str
     since: datetime
     told: bool = False
+    telling: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,11 +61,14 @@ def observe(
         incident = replace(known.get(code, Incident(code, "", now)), detail=printable(detail)[:1000])
         if not incident.told:
             # not later than now: a clock that was ahead when it was met must not keep people from being told
-            since = min(incident.since, now)
-            incident = replace(incident, since=since, told=now - since >= patience)
-            lasting += [incident] if incident.told else []
+            incident = replace(incident, since=min(incident.since, now))
+            claimed = incident.telling is not None and abs(now - incident.telling) < CLAIM
+            if not claimed and now - incident.since >= patience:
+                incident = replace(incident, telling=now)
+                lasting.append(incident)
         after.append(incident)
-    over = [each for each in before if looked_for(each.code) and each.code not in found and each.told]
+    gone = [each for each in before if looked_for(each.code) and each.code not in found]
+    over = [each for each in gone if each.told or each.telling]  # perhaps people hear of it just now
     return Observation(tuple(sorted(after, key=lambda each: each.code)), tuple(lasting), tuple(over))
 
 
@@ -71,9 +78,9 @@ def parse_incidents(data: bytes, name: str) -> tuple[Incident, ...]:
     fields.schema_version(_SCHEMA)
     found = []
     for each in fields.objects("incidents", most=100):
-        found.append(
-            Incident(each.text("code"), each.text("detail", default=""), each.moment("since"), each.flag("told"))
-        )
+        telling = each.moment("telling") if each.has("telling") else None
+        words = each.text("code"), each.text("detail", default="")
+        found.append(Incident(*words, each.moment("since"), each.flag("told"), telling))
         each.done()
     fields.done()
     return tuple(found)
@@ -83,6 +90,7 @@ def format_incidents(incidents: tuple[Incident, ...]) -> bytes:
     """Write a record: parse(format(x)) == x."""
     values = [
         {"code": each.code, "detail": each.detail, "since": format_moment(each.since), "told": each.told}
+        | ({"telling": format_moment(each.telling)} if each.telling else {})
         for each in incidents
     ]
     return format_document({"schema_version": _SCHEMA, "incidents": values})

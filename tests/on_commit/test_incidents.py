@@ -231,3 +231,54 @@ def test_a_fault_is_remembered_by_whoever_starts_next(scene: Scene) -> None:
     scene.clock.sleep(timedelta(minutes=6).total_seconds())
     look(scene)
     assert told(scene) == [("fault", "webhook-not-now", "home")]
+
+
+def test_a_function_that_is_killed_between_noting_and_telling_leaves_it_to_whoever_looks_a_minute_later(
+    scene: Scene,
+) -> None:
+    class Killed(BaseException):
+        pass
+
+    scene.publish()
+    scene.commit()
+    scene.webhook.failure = WebhookNotNow("503")
+    look(scene)
+    scene.clock.sleep(400)
+    publish = scene.notifier.publish
+
+    def killed(_: object) -> None:
+        raise Killed
+
+    scene.notifier.publish = killed  # type: ignore[method-assign,assignment]
+    with pytest.raises(Killed):
+        scene.look()
+    scene.notifier.publish = publish  # type: ignore[method-assign]
+    look(scene)  # perhaps it isn't dead
+    assert told(scene) == []
+    scene.clock.sleep(60)
+    look(scene)
+    look(scene)
+    assert told(scene) == [("fault", "webhook-not-now", "home")]
+
+
+def test_what_others_find_while_somebody_tells_has_nobody_told_twice(scene: Scene) -> None:
+    scene.publish()
+    scene.commit()
+    scene.webhook.failure = WebhookNotNow("503")
+    look(scene)
+    scene.clock.sleep(400)
+    publish = scene.notifier.publish
+
+    def others_look_meanwhile(notice: object) -> None:
+        scene.notifier.publish = publish  # type: ignore[method-assign]
+        for number in range(3):
+            scene.webhook.failure = WebhookNotNow(f"503, in other words {number}")
+            look(scene)
+        publish(notice)  # type: ignore[arg-type]
+
+    scene.notifier.publish = others_look_meanwhile  # type: ignore[method-assign,assignment]
+    look(scene)
+    for _ in range(3):
+        scene.clock.sleep(60)
+        look(scene)
+    assert told(scene) == [("fault", "webhook-not-now", "home")]

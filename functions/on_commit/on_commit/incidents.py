@@ -11,6 +11,7 @@ from model_repository.clock import Clock
 from model_repository.documents.incidents import (
     INCIDENTS_LIMIT,
     Incident,
+    Observation,
     format_incidents,
     observe,
     parse_incidents,
@@ -19,6 +20,9 @@ from model_repository.errors import DeliveryError, DocumentMalformed, Generation
 from model_repository.names import Target, environment_incidents_name
 from model_repository.notify import Event, Notice, Notifier, NotifyRefused
 from model_repository.telemetry.log import Log
+
+_TRIES = 10
+"""To write that people were told, while others write to the record."""
 
 
 class Incidents:
@@ -86,8 +90,9 @@ class Incidents:
             log.warning(f"{name}: not written: {error}", code=error.code)
         for each in seen.over:  # that isn't kept until it could be told: the record says what is wrong now
             self._tell(subject, Event.OVER, each, log)
-        if untold := [each for each in seen.lasting if not self._tell(subject, Event.FAULT, each, log)]:
-            self._leave_to_tell(name, generation, seen.after, untold, log)
+        if seen.lasting:
+            told = {each.code for each in seen.lasting if self._tell(subject, Event.FAULT, each, log)}
+            self._note_told(name, generation, seen, told, log)
 
     def _tell(self, subject: Notice, event: Event, incident: Incident, log: Log) -> bool:
         """Publish; False: the topic didn't answer, so it is still to be told. One that refuses isn't asked again."""
@@ -102,18 +107,28 @@ class Incidents:
             return False
         return True
 
-    def _leave_to_tell(
-        self, name: str, generation: int, known: tuple[Incident, ...], untold: list[Incident], log: Log
-    ) -> None:
-        """Write the record so that whoever looks next tells what could not be told."""
-        after = tuple(replace(each, told=each.told and each not in untold) for each in known)
-        if name in self._unwritten:
-            self._unwritten[name] = after
+    def _note_told(self, name: str, generation: int, seen: Observation, told: set[str], log: Log) -> None:
+        """End the claims: what could not be told is told by whoever looks next, as after a minute what nobody ended is.
+
+        Others may write meanwhile, what they found; whoever told is the only one to say so.
+        """
+        mine, known = {each.code for each in seen.lasting}, seen.after
+        for _ in range(_TRIES):
+            after = tuple(
+                replace(each, told=each.told or each.code in told, telling=None) if each.code in mine else each
+                for each in known
+            )
+            if name in self._unwritten:
+                self._unwritten[name] = after
+                return
+            try:
+                self._store.write(name, format_incidents(after), if_generation_match=generation)
+            except GenerationConflict:
+                known, generation = self._read(name, log)
+                continue
+            except DeliveryError as error:
+                log.warning(f"{name}: not written: {error}", code=error.code)
             return
-        try:
-            self._store.write(name, format_incidents(after), if_generation_match=generation)
-        except DeliveryError as error:
-            log.warning(f"{name}: not written: {error}", code=error.code)
 
     def _read(self, name: str, log: Log) -> tuple[tuple[Incident, ...], int]:
         """What is known, and the generation of the record, 0 if there is none."""
