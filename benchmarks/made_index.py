@@ -14,7 +14,8 @@ from pathlib import Path
 
 from benchmarks.bench_engines import embeddings
 from embedding_batch.config import PART_ITEMS
-from embedding_batch.steps.build.building import Method, Vectors, build
+from embedding_batch.method import Method
+from embedding_batch.steps.build.building import Vectors, build
 from embedding_batch.steps.build.checking import Checked, check, share
 from embedding_batch.steps.publish.uploading import describe
 from model_repository.documents.index_manifest import (

@@ -15,7 +15,7 @@ import pytest
 from embedding_batch.batch import run
 from embedding_batch.config import Config
 from embedding_batch.events import Event, StepEnded
-from embedding_batch.steps.build.building import Method
+from embedding_batch.method import Method
 from model_repository.bucket.store import ObjectInfo
 from model_repository.documents.index_manifest import IndexManifest
 from model_repository.documents.items.item_ids import ItemIds

@@ -10,7 +10,8 @@ import pytest
 from numpy.typing import NDArray
 
 from embedding_batch.errors import IndexUnsound
-from embedding_batch.steps.build.building import BuiltPartition, Method, Vectors, build
+from embedding_batch.method import Method
+from embedding_batch.steps.build.building import BuiltPartition, Vectors, build
 from embedding_batch.steps.build.checking import Checked, share
 from embedding_batch.steps.build.checking import check as check_for
 from embedding_batch.steps.build.tuning import spread, tune

@@ -12,8 +12,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from embedding_batch.errors import NameTaken
+from embedding_batch.method import Method
 from embedding_batch.pictures.politeness import Politeness
-from embedding_batch.steps.build.building import Method
 from embedding_batch.steps.build.tuning import Tuned, tune
 from embedding_batch.steps.guards import Limits
 from model_repository.documents.index_manifest import Engine
