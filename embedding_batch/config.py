@@ -66,7 +66,7 @@ class Config:
     catalogue: str = ""
     query: str = ""
     vectors: str = ""
-    ids: Path | None = None
+    ids: str = ""
     model: Model = DEFAULT_MODEL
     models: Mapping[str, Model] = field(default_factory=dict)
     detector: ModelPrefix | None = None

@@ -108,7 +108,7 @@ def _add_vectors(parser: Parser) -> None:
         required=True,
         help="Parquet of id, category, vector: a file or pattern, here or gs://; or .npy",
     )
-    add("--ids", help="beside an .npy: a line for each row, id, tab, category")
+    add("--ids", help="beside an .npy, here or gs://: a line for each row, id, tab, category")
 
 
 def _add_pictures(parser: Parser) -> None:

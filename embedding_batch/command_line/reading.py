@@ -136,7 +136,7 @@ def _config(options: argparse.Namespace, environment: Mapping[str, str]) -> Conf
         check=options.check,
     )
     if options.word == "index":
-        config = replace(config, vectors=options.vectors, ids=None if options.ids is None else Path(options.ids))
+        config = replace(config, vectors=options.vectors, ids=options.ids or "")
     else:
         model, models = _by_category("--model", options.model, read_model, read_model(DEFAULT_MODEL))
         config = replace(

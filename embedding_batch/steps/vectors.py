@@ -58,10 +58,11 @@ class Spooled:
         return pa.chunked_array([[self.tags[row] for row in rows]], pa.list_(pa.string()))
 
 
-def spool_vectors(where: str, ids: Path | None, open_bucket: Callable[[str], Store], folder: Path) -> list[Spooled]:
+def spool_vectors(where: str, ids: str, open_bucket: Callable[[str], Store], folder: Path) -> list[Spooled]:
     """Write all vectors into files below `folder`, one for each category, in order of their names; of length 1 each.
 
-    where: a file or a pattern (`*`, `?`, `[...]`), on this machine or ``gs://bucket/...``. ids: beside an `.npy` file.
+    where: a file or a pattern (`*`, `?`, `[...]`), on this machine or ``gs://bucket/...``. ids: the file
+    beside an `.npy`, likewise, or empty.
     Raises VectorsMalformed, which names the file and the row, and what the store raises.
     """
     seen: set[str] = set()
@@ -104,13 +105,17 @@ class _Part:
     vectors: NDArray[np.float32]
 
 
-def _read(where: str, ids: Path | None, open_bucket: Callable[[str], Store], scratch: Path) -> Iterator[_Part]:
+def _read(where: str, ids: str, open_bucket: Callable[[str], Store], scratch: Path) -> Iterator[_Part]:
     found = False
     for file in find_files(where, open_bucket, scratch):
         found = True
         try:
             if file.name.endswith(".npy"):
-                yield from _read_array(file.name, file.path, ids)
+                if not ids:
+                    raise VectorsMalformed(
+                        f"{file.name}: --ids: an array has no ids; name a file of lines: id, tab, category"
+                    )
+                yield from _read_array(file.name, file.path, *_read_ids(ids, open_bucket, scratch))
             else:
                 yield from _read_parquet(file.name, file.path)
         except CatalogueMalformed as error:  # what its rows say of items is a catalogue's
@@ -153,12 +158,7 @@ def _matrix(name: str, first: int, column: pa.Array) -> NDArray[np.float32]:
     raise VectorsMalformed(f"{name}: row {row}: the vectors aren't all of one length, or numbers are missing")
 
 
-def _read_array(name: str, source: Path, ids: Path | None) -> Iterator[_Part]:
-    if ids is None:
-        raise VectorsMalformed(f"{name}: --ids: an array has no ids; name a file of lines: id, tab, category")
-    items, categories = _read_ids(ids)
-    columns = {"id": pa.array(items, pa.string()), "category": pa.array(categories, pa.string())}
-    check_items(columns, str(ids), lambda row: f"{ids}:{row + 1}")
+def _read_array(name: str, source: Path, items: list[str], categories: list[str]) -> Iterator[_Part]:
     array = _array(name, source)
     if len(items) != len(array):
         raise VectorsMalformed(f"{name}: has {len(array)} rows, --ids has {len(items)} lines")
@@ -183,14 +183,23 @@ def _array(name: str, source: Path) -> NDArray[Any]:
     return array
 
 
-def _read_ids(path: Path) -> tuple[list[str], list[str]]:
-    with reading(str(path)):
-        lines = path.read_text(encoding="utf-8-sig").removesuffix("\n").split("\n")
-    pairs = [line.removesuffix("\r").split("\t") for line in lines]
-    for number, pair in enumerate(pairs, start=1):
-        if len(pair) != 2:  # noqa: PLR2004 - id and category
-            raise VectorsMalformed(f"{path}:{number}: expected an id, a tab and a category")
-    return [pair[0] for pair in pairs], [pair[1] for pair in pairs]
+def _read_ids(where: str, open_bucket: Callable[[str], Store], scratch: Path) -> tuple[list[str], list[str]]:
+    pairs: list[list[str]] = []
+    for file in find_files(where, open_bucket, scratch):
+        if pairs:
+            raise VectorsMalformed(f"--ids: {where}: several files; name one")
+        with reading(file.name):
+            lines = file.path.read_text(encoding="utf-8-sig").removesuffix("\n").split("\n")
+        pairs = [line.removesuffix("\r").split("\t") for line in lines]
+        for number, pair in enumerate(pairs, start=1):
+            if len(pair) != 2:  # noqa: PLR2004 - id and category
+                raise VectorsMalformed(f"{file.name}:{number}: expected an id, a tab and a category")
+    if not pairs:
+        raise VectorsMalformed(f"--ids: {where}: no such file")
+    items, categories = [pair[0] for pair in pairs], [pair[1] for pair in pairs]
+    columns = {"id": pa.array(items, pa.string()), "category": pa.array(categories, pa.string())}
+    check_items(columns, where, lambda row: f"{where}:{row + 1}")
+    return items, categories
 
 
 def _units(part: _Part) -> NDArray[np.float32]:

@@ -84,7 +84,7 @@ def test_more_tags_than_an_index_may_have_are_refused(monkeypatch: pytest.Monkey
 
 def test_somebodys_own_vectors_have_tags_too(tmp_path: Path) -> None:
     path = parquet(tmp_path / "v.parquet", tags=[["brand=acme"], None, ["sale"]])
-    chairs, lamps = spool_vectors(str(path), None, nowhere, tmp_path)
+    chairs, lamps = spool_vectors(str(path), "", nowhere, tmp_path)
     assert chairs.tags_of(0, 2).to_pylist() == [None, ["brand=acme"]]  # by id
     assert lamps.tags_of(0, 1).to_pylist() == [["sale"]]
 
@@ -92,4 +92,4 @@ def test_somebodys_own_vectors_have_tags_too(tmp_path: Path) -> None:
 def test_tags_of_vectors_that_are_no_lists_of_texts_are_refused(tmp_path: Path) -> None:
     path = parquet(tmp_path / "v.parquet", tags=[1, 2, 3])
     with pytest.raises(VectorsMalformed, match=r"v\.parquet"):
-        spool_vectors(str(path), None, nowhere, tmp_path)
+        spool_vectors(str(path), "", nowhere, tmp_path)

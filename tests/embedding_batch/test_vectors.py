@@ -53,16 +53,14 @@ def parquet(path: Path, *arguments: Any, **extra: Any) -> Path:
     return path
 
 
-def contents(
-    where: object, ids: Path | None = None, open_bucket: Callable[[str], MemoryStore] = nowhere
-) -> list[Vectors]:
+def contents(where: object, ids: object = "", open_bucket: Callable[[str], MemoryStore] = nowhere) -> list[Vectors]:
     """What there is of each category."""
     with tempfile.TemporaryDirectory() as folder:
-        spooled = spool_vectors(str(where), ids, open_bucket, Path(folder))
+        spooled = spool_vectors(str(where), str(ids), open_bucket, Path(folder))
         return [one.content(0, len(one.ids)) for one in spooled]
 
 
-def read(where: object, ids: Path | None = None) -> list[tuple[str, tuple[str, ...], list[list[float]]]]:
+def read(where: object, ids: object = "") -> list[tuple[str, tuple[str, ...], list[list[float]]]]:
     return [(one.category, one.ids, one.vectors.round(6).tolist()) for one in contents(where, ids)]
 
 
@@ -120,8 +118,24 @@ def test_files_in_a_bucket_are_found_by_a_pattern(tmp_path: Path) -> None:
         data = parquet(tmp_path / "one", [row]).read_bytes()
         stores["features"].write(f"out/part-{number}.parquet", data, if_generation_match=0)
     stores["features"].write("out/_SUCCESS", b"", if_generation_match=0)
-    found = contents("gs://features/out/*.parquet", None, stores.__getitem__)
+    found = contents("gs://features/out/*.parquet", "", stores.__getitem__)
     assert [one.ids for one in found] == [("a", "b"), ("c",)]
+
+
+def test_an_array_in_a_bucket_has_its_ids_there_or_here(tmp_path: Path) -> None:
+    store = MemoryStore()
+    np.save(tmp_path / "a.npy", np.array([vector for *_, vector in ROWS]))
+    (tmp_path / "ids.tsv").write_text("".join(f"{item}\t{category}\n" for item, category, _ in ROWS))
+    for name in ("a.npy", "ids.tsv"):
+        store.write(f"out/{name}", (tmp_path / name).read_bytes(), if_generation_match=0)
+    for ids in (tmp_path / "ids.tsv", "gs://features/out/ids.tsv"):
+        found = contents("gs://features/out/a.npy", ids, {"features": store}.__getitem__)
+        assert [(one.category, one.ids) for one in found] == [("chairs", ("a", "b")), ("lamps", ("c",))]
+    with pytest.raises(VectorsMalformed, match=r"--ids: gs://features/out/ids\.txt: no such file"):
+        contents("gs://features/out/a.npy", "gs://features/out/ids.txt", {"features": store}.__getitem__)
+    store.write("out/b.tsv", (tmp_path / "ids.tsv").read_bytes(), if_generation_match=0)
+    with pytest.raises(VectorsMalformed, match=r"--ids: gs://features/out/\*\.tsv: several files; name one"):
+        contents("gs://features/out/a.npy", "gs://features/out/*.tsv", {"features": store}.__getitem__)
 
 
 def test_an_array_and_its_ids(tmp_path: Path) -> None:
@@ -256,7 +270,7 @@ def test_of_an_array_a_part_of_its_rows_is_in_memory(tmp_path: Path, monkeypatch
     np.save(tmp_path / "a.npy", np.ones((rows, dimensions), np.float32))
     (tmp_path / "ids.tsv").write_text("".join(f"{row:04}\tchairs\n" for row in range(rows)))
     tracemalloc.start()
-    (chairs,) = spool_vectors(str(tmp_path / "a.npy"), tmp_path / "ids.tsv", nowhere, tmp_path)
+    (chairs,) = spool_vectors(str(tmp_path / "a.npy"), str(tmp_path / "ids.tsv"), nowhere, tmp_path)
     most = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert most < rows * dimensions * 4 / 2
@@ -344,7 +358,7 @@ def test_more_parts_of_vectors_than_an_index_may_have_are_refused_before_one_is_
 
 @pytest.mark.parametrize("most", [1, 2])
 def test_items_of_a_category_are_given_in_pieces_by_id(tmp_path: Path, most: int) -> None:
-    chairs, _ = spool_vectors(str(parquet(tmp_path / "a.parquet")), None, nowhere, tmp_path)
+    chairs, _ = spool_vectors(str(parquet(tmp_path / "a.parquet")), "", nowhere, tmp_path)
     pieces = [chairs.content(start, most) for start in range(0, 2, most)]
     assert [item for piece in pieces for item in piece.ids] == ["a", "b"]
     assert np.concatenate([piece.vectors for piece in pieces]) == pytest.approx(np.array([[0.6, 0.8], [0, 1]]))
