@@ -62,7 +62,8 @@ def _pictures(folder: Path) -> Iterator[Path]:
 
 def _holds(here: str, name: str) -> bool:
     """Whether what a link in a folder leads to has that folder in it, which would be found in it again for ever."""
-    return Path(here).resolve().is_relative_to(Path(here, name).resolve())
+    path = Path(here, name)
+    return path.is_symlink() and Path(here).resolve().is_relative_to(path.resolve())
 
 
 def _raise(error: OSError) -> NoReturn:
