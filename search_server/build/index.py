@@ -195,9 +195,10 @@ def _seen(partition: Partition, visible: Sequence[Visible | None]) -> Visible | 
 
 def _walk(partitions: Sequence[Partition], start: int) -> Iterator[tuple[str, str]]:
     for partition in partitions:
-        seen = range(start, len(partition.ids)) if partition.visible is None else partition.visible.after(start)
-        for position in seen:
-            yield partition.ids[position], partition.category
+        visible = partition.visible
+        if visible is None or visible.count:  # of thousands, those in which all is hidden take no time
+            for position in range(start, len(partition.ids)) if visible is None else visible.after(start):
+                yield partition.ids[position], partition.category
         start = 0
 
 

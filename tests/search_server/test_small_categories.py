@@ -168,6 +168,23 @@ def test_a_list_of_what_is_left_passes_over_what_is_hidden(index: MappedIndex) -
     assert index.listed(None, ITEMS[hidden][1], 5) == after[:5]
 
 
+def test_a_list_looks_at_no_category_in_which_all_is_hidden(
+    index: MappedIndex, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hide(index, {item for _, item in ITEMS[:-1]})
+    looked_at: list[int] = []
+    after = Visible.after
+
+    def noted(self: Visible, start: int) -> Iterator[int]:
+        looked_at.append(self.size)
+        return after(self, start)
+
+    monkeypatch.setattr(Visible, "after", noted)
+    assert index.listed(None, None, 10) == [(ITEMS[-1][1], ITEMS[-1][0])]
+    assert looked_at == [SIZES["d8"]]
+    assert index.listed(None, "c0-0", 10) == [(ITEMS[-1][1], ITEMS[-1][0])]
+
+
 def test_thousands_of_categories_are_asked_in_few_turns_whatever_is_denied(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
