@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+from hashlib import sha256
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -116,6 +118,15 @@ def test_shards_have_no_more_pictures_than_allowed_and_each_picture_once(shop: S
     assert sorted(picture for one in pictures for picture in one) == sorted(
         str(shop.folder / f"{product}.jpg") for product in PRODUCTS
     )
+
+
+def test_embeddings_of_a_category_stand_together_for_whoever_builds_it(shop: Shop) -> None:
+    shop.batch("b1")
+    (part,) = shop.store.listing("features/")
+    head = shop.store.read_range(part.name, 0, 32 * len(PRODUCTS))
+    rows = [head[start : start + 32] for start in range(0, len(head), 32)]
+    of = {sha256((shop.folder / f"{one}.jpg").read_bytes()).digest(): category(shop, one) for one in PRODUCTS}
+    assert [name for name, _ in groupby(of[row] for row in rows)] == sorted(set(of.values()))
 
 
 def test_a_shard_has_pictures_of_one_model_and_a_picture_of_two_is_in_a_shard_of_each(
