@@ -68,7 +68,7 @@ class Metrics:
     def ended(self, receipt: Receipt) -> None:
         """Count a receipt that this process wrote."""
         self._rollouts.labels(receipt.target.index, receipt.outcome.value).inc()
-        self._seconds.labels(receipt.outcome.value).observe(_between(receipt.started, receipt.finished))
+        self._seconds.labels(receipt.outcome.value).observe(receipt.seconds)
 
     def ready(self, committed: datetime, served: datetime) -> None:
         """Count the time that a commit took from its upload on."""

@@ -32,7 +32,7 @@ def details(store: Store, builds: Builds, target: Target) -> dict[str, Any]:
     for row, receipt in zip(value["receipts"], found, strict=True):
         figures = None
         if isinstance(receipt, Receipt):
-            row["seconds"] = round((receipt.finished - receipt.started).total_seconds(), 1)
+            row["seconds"] = round(receipt.seconds, 1)
             figures = builds.figures(receipt.index_prefix) if receipt.index_prefix else None
         row["build"] = figures.value() if figures else None
         shadow = target.index.endswith(SHADOW)

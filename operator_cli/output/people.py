@@ -214,7 +214,7 @@ def _receipt(receipt: Receipt | UnreadableReceipt, *, held: bool = False) -> str
 
 def took(receipt: Receipt) -> str:
     """From the beginning to the verdict."""
-    return f"{(receipt.finished - receipt.started) / timedelta(seconds=1):.1f} s"
+    return f"{receipt.seconds:.1f} s"
 
 
 def notes_of_receipt(receipt: Receipt) -> list[str]:

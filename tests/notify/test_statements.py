@@ -16,6 +16,7 @@ from notify.state import TEXT_LIMIT, Stage, State, Told
 from notify.statements import Facts, LiveCommitFacts, Report, statements
 from notify.subject import Subject
 from operator_cli.arguments import parse_arguments
+from operator_cli.output.people import took
 from tests import builds
 from tests.builds import NOW
 
@@ -84,3 +85,9 @@ def test_a_commit_without_a_receipt_that_somebody_replaced_is_done() -> None:
     told = Told("commit 4", "m", "No receipt", Stage.BAD, NOW, NOW, 0, NOW)
     found = {each.key: each for each in statements(Facts("b", HOME, LIVE), State((told,)), NOW, timedelta(minutes=30))}
     assert (found["commit 4"].stage, found["commit 4"].text) == (Stage.DONE, "No receipt\nNo longer live.")
+
+
+def test_no_commit_took_less_than_no_time_where_two_webhooks_clocks_differ() -> None:
+    served = builds.receipt(5, TARGET, started=NOW, finished=NOW - timedelta(minutes=5))
+    assert texts(Facts("a-bucket", HOME, LIVE, {5: served}))[0].endswith("Served after 0 s.")
+    assert "-" not in took(served)

@@ -165,11 +165,10 @@ def _waiting(
 def _ended(words: _Words, receipt: Receipt, *, replaced: bool = False) -> Statement:
     """What is said of a commit that has its receipt. replaced: another one is live by now."""
     who = f"{_build(receipt.index_prefix)}, committed{_by(receipt.by, receipt.reason)}"
-    seconds = round((receipt.finished - receipt.started).total_seconds())
     stage, detail = Stage.DONE, escaped(receipt.detail)
     match receipt.outcome:
         case Outcome.SERVED:
-            text = words.line("white_check_mark", who, f"Served after {seconds} s.")
+            text = words.line("white_check_mark", who, f"Served after {receipt.seconds:.0f} s.")
         case Outcome.SUPERSEDED:
             text = words.line("fast_forward", who, f"Superseded: {detail}")
         case _:

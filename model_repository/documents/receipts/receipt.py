@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any
 
@@ -53,6 +53,11 @@ class Receipt:
     by: str = ""
     reason: str = ""
     canary: CanaryFigures | None = None
+
+    @property
+    def seconds(self) -> float:
+        """How long it took; nothing where two clocks, or one that was set back, say that it ended first."""
+        return max((self.finished - self.started) / timedelta(seconds=1), 0.0)
 
 
 def parse_receipt(data: bytes, target: Target, generation: int) -> Receipt:
