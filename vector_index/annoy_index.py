@@ -29,6 +29,7 @@ _SPARE = 8
 """Neighbours that are asked for beyond what is likely to do."""
 _AT_ONCE = 4096
 """Vectors that are compared at once."""
+_CHUNK = 1024 * 1024
 _LEAF_SPARE = 2
 """A leaf names as many vectors as its node has room for numbers: its two children, and a vector's."""
 
@@ -157,7 +158,7 @@ def build_annoy(path: Path, vectors: NDArray[np.float32], *, trees: int, seed: i
     """Write the index of float32[N,D] to `path`; the same vectors give the same bytes. Uses one core, not the GIL.
 
     trees: at most; vectors that all fit into one leaf have one, whose search is exact. Raises `IndexFileUnsound` if
-    Annoy doesn't do as asked, `EngineUnfit`.
+    Annoy doesn't do as asked, `EngineUnfit`, and OSError, as of a full disk.
     """
     check_annoy()
     if len(vectors) <= vectors.shape[1] + _LEAF_SPARE:
@@ -175,7 +176,8 @@ def build_annoy(path: Path, vectors: NDArray[np.float32], *, trees: int, seed: i
         if not index.build(trees, n_jobs=1):
             raise IndexFileUnsound(f"{path.name}: Annoy could not build it")
         index.unload()
-        shutil.copyfile(name, path)
+        with Path(name).open("rb") as built, path.open("wb") as file:
+            shutil.copyfileobj(built, file, _CHUNK)
     finally:
         os.close(memory)
 

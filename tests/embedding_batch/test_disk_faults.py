@@ -82,7 +82,7 @@ def environment(bucket: str) -> dict[str, str]:
 
 
 def check_said(status: int, out: str, err: str, expected: tuple[int, str]) -> str:
-    """That it is one line of this code, and no traceback; returns its message. (Annoy writes a line of its own.)"""
+    """That it is one line of this code, and no traceback; returns its message."""
     last: dict[str, Any] = json.loads(err.splitlines()[-1])
     assert (status, last["code"]) == expected, err
     assert err.count('"ERROR"') == 1

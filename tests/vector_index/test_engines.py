@@ -64,6 +64,25 @@ except OSError:
     assert done.stdout == "an error of files\n", done.stderr
 
 
+def test_what_is_said_of_a_full_disk_names_no_other_file(tmp_path: Path, kind: tuple[Engine, Storage]) -> None:
+    if subprocess.run(["unshare", "-m", "true"], check=False, capture_output=True).returncode:
+        pytest.skip("needs the right to mount")
+    program = f"""
+from pathlib import Path
+from tests.vector_index.test_engines import build_index, units, Engine, Storage
+
+path, kind = Path({str(tmp_path / "a.index")!r}), (Engine({kind[0].value!r}), Storage({kind[1].value!r}))
+try:
+    build_index(path, units(400), *kind, trees=10, seed=1)
+except OSError as error:
+    print(error.filename in (None, str(path)), error)
+"""
+    script = 'mount -t tmpfs -o size=8k tmpfs "$0" && exec "$@"'
+    command = ["unshare", "-m", "sh", "-c", script, str(tmp_path), sys.executable, "-c", program]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert done.stdout.startswith("True "), done.stdout + done.stderr
+
+
 def test_the_nearest_come_first_with_their_angular_distances(index: VectorIndex, kind: tuple[Engine, Storage]) -> None:
     query = units(1, seed=2)[0]
     similarities = units(ITEMS) @ query
