@@ -191,7 +191,9 @@ class Delivery:
             self.receipts.write(receipt, live)
         elif self.store.stat(receipt.target.receipt_name(receipt.generation)) is None:
             owed = marks(live, {RECEIPTS_OWED: format_receipts((*before.owed, receipt))})
-            self.receipts.settle(self.cluster.mark(name_of(live), owed, resource_version=version_of(live)))
+            written = self.cluster.mark(name_of(live), owed, resource_version=version_of(live))
+            with suppress(Conflict):  # it is written by then: who watches crosses it off
+                self.receipts.settle(written)
 
     def _roll_out(
         self, request: DeploymentRequest, live: Object | None, before: Deployed, situation: Situation

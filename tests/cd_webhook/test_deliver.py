@@ -76,6 +76,26 @@ def test_a_stalled_delivery_does_not_call_superseded_what_another_webhook_took_u
     assert scene.outcomes() == {1: "served", 2: "served"}
 
 
+def test_what_is_superseded_has_its_receipt_whoever_writes_to_the_deployment_meanwhile(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scene.serve(1)
+    scene.store.commit(scenes.TARGET, 3)
+    mark = scene.cluster.mark
+
+    def others_write(name: str, metadata: dict[str, dict[str, str]], *, resource_version: str) -> Object:
+        if 2 in scene.outcomes():
+            scene.cluster.by_hand(name, lambda live: live["metadata"]["labels"].update(theirs="x"))
+        return mark(name, metadata, resource_version=resource_version)
+
+    with monkeypatch.context() as meanwhile:
+        meanwhile.setattr(scene.cluster, "mark", others_write)
+        assert scene.delivery.deliver(request(2)).outcome is AnswerOutcome.SUPERSEDED
+    assert scene.outcomes() == {1: "served", 2: "superseded"}
+    scene.look_until_finished()
+    assert scene.deployed().owed == ()
+
+
 def test_what_was_superseded_is_not_taken_up_by_whoever_read_the_live_commit_before(scene: Scene) -> None:
     scene.serve(1)
     scene.store.commit(scenes.TARGET, 2)
