@@ -27,7 +27,7 @@ FOUND_AT = {
     "a scale by hand is lost": 4,
     "a conflict counts as done": 3,
     "what somebody restarts is given up": 18,
-    "a sweep passes over filters": 16,
+    "a sweep passes over filters": 79,
     "a shadow stays when its commit is gone": 23,
 }
 """Where the search for a bug begins: what the seeds mean changes with the code, and it goes on from there."""
