@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TypeVar
 
+from model_repository.bucket.checksums import with_checksums
 from model_repository.bucket.store import Store
 from model_repository.documents.commit import Commit, LiveCommit
 from model_repository.documents.files import check_files
@@ -42,7 +43,7 @@ def check_build(store: Store, prefix: IndexPrefix) -> Build:
         raise ObjectMissing(prefix.manifest, hint) from None
     except DocumentMalformed as error:
         raise error.mended_by("publish the build again under a new name, and commit that") from None
-    check_files(str(prefix), build.manifest.files, store.listing(f"{prefix}/"))
+    check_files(str(prefix), build.manifest.files, with_checksums(store, store.listing(f"{prefix}/")))
     for model in build.manifest.models:
         _check_model(store, build.manifest, model)
     if build.manifest.detector is not None:
@@ -79,7 +80,7 @@ def _check_model(store: Store, manifest: IndexManifest, reference: ModelReferenc
             f"{manifest.prefix.manifest}: says that {reference.prefix} makes vectors of {reference.dimensions} "
             f"dimensions, but it makes {model.dimensions}; build the index again"
         )
-    check_files(str(reference.prefix), reference.files, store.listing(f"{reference.prefix}/"))
+    check_files(str(reference.prefix), reference.files, with_checksums(store, store.listing(f"{reference.prefix}/")))
 
 
 def _check_detector(store: Store, manifest: IndexManifest, reference: DetectorReference) -> None:
@@ -89,7 +90,7 @@ def _check_detector(store: Store, manifest: IndexManifest, reference: DetectorRe
             f"{manifest.prefix.manifest}: says that {reference.prefix} finds {min(strangers)!r}, which is none of its "
             "classes; build the index again"
         )
-    check_files(str(reference.prefix), reference.files, store.listing(f"{reference.prefix}/"))
+    check_files(str(reference.prefix), reference.files, with_checksums(store, store.listing(f"{reference.prefix}/")))
 
 
 def _read_stated(

@@ -36,6 +36,7 @@ from numpy.typing import NDArray
 
 from embedding_batch.errors import StateDamaged
 from embedding_batch.events import Listener, Warned
+from model_repository.bucket.checksums import with_checksums
 from model_repository.bucket.store import ObjectInfo, Store
 from model_repository.digests import format_crc32c
 from model_repository.errors import BucketUnavailable, GenerationConflict, ObjectMissing
@@ -171,6 +172,7 @@ class FeatureStore:
                     self._rewrite(name)
             infos = self._store.listing(self._prefix)
         parts = [info for info in infos if _PART.fullmatch(info.name.removeprefix(self._prefix))]
+        parts = with_checksums(self._store, parts)
         for info in parts:
             if not self._is_as_named(info):
                 self._warn_of(info.name)

@@ -308,7 +308,7 @@ def _unpacked(name: str, data: bytes, limit: int, generation: int) -> bytes:
 
 
 def _info(blob: Any) -> ObjectInfo:  # noqa: ANN401 - the client is untyped
-    return ObjectInfo(blob.name, int(blob.size), blob.crc32c, int(blob.generation), blob.updated)
+    return ObjectInfo(blob.name, int(blob.size), blob.crc32c or "", int(blob.generation), blob.updated)
 
 
 @contextmanager

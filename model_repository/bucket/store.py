@@ -15,8 +15,9 @@ from typing import Protocol
 class ObjectInfo:
     """What the bucket says of an object without its bytes.
 
-    size: bytes. crc32c: as GCS writes it. generation: another one for every write of this name, and no promise
-    that it grows; generations of different names are not comparable. updated: when it was written, in UTC.
+    size: bytes. crc32c: as GCS writes it; "" in a listing that doesn't say it (see `checksums`). generation: another
+    one for every write of this name, and no promise that it grows; generations of different names are not comparable.
+    updated: when it was written, in UTC.
     """
 
     name: str

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import re
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -11,9 +12,12 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Literal
 from urllib.parse import urlsplit
 
-Fault = int | Literal["silent", "reset", "cut", "lost", "page"]
+Fault = int | Literal["silent", "reset", "cut", "lost", "page", "keyed"]
 """A status; no answer; a connection that is closed at once; half of the answer's body; an answer that is lost after
-the bucket did what was asked; 200 with a page that no bucket sends."""
+the bucket did what was asked; 200 with a page that no bucket sends; an answer without checksums, as listings are of
+objects that a customer's key encrypts."""
+
+_CHECKSUM = re.compile(rb'"crc32c":\s*"[^"]*",?')
 
 _OF_A_CONNECTION = ("transfer-encoding", "content-length", "connection", "date", "server")
 
@@ -108,6 +112,8 @@ class _Handler(BaseHTTPRequestHandler):
         answer = connection.getresponse()
         data = answer.read()
         connection.close()
+        if fault == "keyed":
+            data = _CHECKSUM.sub(b"", data)
         self.server.bucket.answered.append((self.path, len(data)))
         if fault == "lost":
             self.close_connection = True

@@ -13,6 +13,7 @@ from embedding_batch.errors import ModelUnsound
 from embedding_batch.steps.publish.models import MODEL_FILE, RUNTIME, fetched_file, opened_alone
 from embedding_batch.steps.publish.uploading import Content, describe, upload_files, upload_manifest
 from image_embedder import CROPPING, Detector, InputRefused, open_picture
+from model_repository.bucket.checksums import with_checksums
 from model_repository.bucket.store import Store
 from model_repository.digests import sha256_digest
 from model_repository.documents.detector_manifest import (
@@ -81,7 +82,7 @@ def fetched_detector(
         categories=categories,
         least_score=least_score,
     )
-    check_files(str(prefix), reference.files, store.listing(f"{prefix}/"))
+    check_files(str(prefix), reference.files, with_checksums(store, store.listing(f"{prefix}/")))
     path = fetched_file(store, manifest, data, cache)
     _opened(path, manifest.input, manifest.classes)
     return LocalDetector(

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from embedding_batch.errors import ModelUnsound, NameTaken
 from embedding_batch.steps.publish.uploading import Content, describe, upload_files, upload_manifest
 from image_embedder import PREPROCESSING, Embedder, InputRefused
+from model_repository.bucket.checksums import with_checksums
 from model_repository.bucket.store import Store
 from model_repository.digests import sha256_digest
 from model_repository.documents.detector_manifest import DetectorManifest
@@ -127,7 +128,7 @@ def fetched_model(store: Store, prefix: ModelPrefix, cache: Path) -> tuple[Local
     data = store.read(prefix.manifest, limit=MODEL_MANIFEST_LIMIT).data
     manifest = parse_model_manifest(data, prefix)
     reference = _reference(manifest, data)
-    check_files(str(prefix), reference.files, store.listing(f"{prefix}/"))
+    check_files(str(prefix), reference.files, with_checksums(store, store.listing(f"{prefix}/")))
     path = fetched_file(store, manifest, data, cache)
     model = LocalModel(
         prefix=prefix,
@@ -204,7 +205,7 @@ def published_model(store: Store, model: LocalModel) -> ModelReference | None:
             f"{', '.join(map(str, how))}); models are immutable: take a new version"
         )
     reference = _reference(manifest, data)
-    check_files(str(model.prefix), reference.files, store.listing(f"{model.prefix}/"))
+    check_files(str(model.prefix), reference.files, with_checksums(store, store.listing(f"{model.prefix}/")))
     return reference
 
 
