@@ -17,6 +17,8 @@ from model_repository.errors import Misconfigured, NameRefused
 from model_repository.names import ModelPrefix, parse_bucket_url
 
 _CHANNELS = 3
+_MOST_COSINE = 0.999999
+"""Of 1, nothing that is computed in float32 can be sure."""
 
 
 def publish_own_model(arguments: Sequence[str], environment: Mapping[str, str], now: datetime) -> dict[str, object]:
@@ -108,7 +110,7 @@ def _parser(environment: Mapping[str, str]) -> argparse.ArgumentParser:
     add("--normalise", action="store_true", help="the model's vectors aren't of length 1: make them so")
     add(
         "--least-cosine",
-        type=bounded(float, 0, 1),
+        type=bounded(float, 0, _MOST_COSINE),
         default=LEAST_COSINE,
         help="to golden pictures' vectors, on a pod (%(default)s)",
     )

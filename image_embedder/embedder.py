@@ -46,8 +46,9 @@ class InputRefused(Exception):
 def open_session(model: Path | bytes, *, threads: int, device: Device = Device.CPU) -> onnxruntime.InferenceSession:
     """Open an ONNX file, or what is in one. threads: cores that one call may use.
 
-    Raises Misconfigured where the device can't be had: no other is taken in its place. Raises whatever onnxruntime does
-    for a file that it can't load; its exceptions have no common base.
+    Raises Misconfigured where the device can't be had: no other is taken in its place; InputRefused for a graph
+    without inputs or outputs. Raises whatever onnxruntime does for a file that it can't load; its exceptions have no
+    common base.
     """
     provider = _PROVIDERS[device]
     if provider[0] not in onnxruntime.get_available_providers():
@@ -64,6 +65,8 @@ def open_session(model: Path | bytes, *, threads: int, device: Device = Device.C
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     source = model if isinstance(model, bytes) else str(model)
     session = onnxruntime.InferenceSession(source, options, providers=[provider])
+    if not session.get_inputs() or not session.get_outputs():
+        raise InputRefused("the model takes nothing, or gives nothing")
     # onnxruntime goes on with the CPU where it can't load CUDA's libraries, and says so only in its own log.
     if provider[0] not in session.get_providers():
         raise Misconfigured(

@@ -170,6 +170,17 @@ def test_a_file_that_is_no_model_is_refused(tmp_path: Path) -> None:
         own(tmp_path / "x.onnx", ModelInput(SIZE))
 
 
+def test_a_graph_without_inputs_is_refused(tmp_path: Path) -> None:
+    always = helper.make_node("Constant", [], ["embedding"], value_floats=[1.0])
+    gives = helper.make_tensor_value_info("embedding", TensorProto.FLOAT, [1])
+    model = helper.make_model(
+        helper.make_graph([always], "always", [], [gives]), opset_imports=[helper.make_opsetid("", 17)], ir_version=8
+    )
+    onnx.save(model, tmp_path / "x.onnx")
+    with pytest.raises(ModelUnsound, match="the model takes nothing, or gives nothing"):
+        own(tmp_path / "x.onnx", ModelInput(SIZE))
+
+
 def changed(path: Path, *nodes: onnx.NodeProto) -> Path:
     """`cells` with more nodes, from `embedding` to `changed`, which it gives."""
     model = onnx.load(cells(path))
@@ -260,6 +271,7 @@ def test_means_that_are_meant_for_values_up_to_1_are_refused(
         ("--golden", "gone"),
         ("--least-cosine", "nan"),
         ("--least-cosine", "1.5"),
+        ("--least-cosine", "1"),
         ("--input-size", "0"),
         ("--std", "nan"),
     ],
