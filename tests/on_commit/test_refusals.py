@@ -13,7 +13,7 @@ from model_repository.notify import NotifyRefused, NotifyUnavailable
 from model_repository.repository import list_receipts, read_receipt, write_receipt
 from on_commit.compare import IndexStatus
 from on_commit.event import read_event
-from on_commit.webhook import WebhookRefused
+from on_commit.webhook import EnvironmentUnknown, WebhookRefused
 from tests import builds
 from tests.on_commit.scene import HOME, Scene
 
@@ -117,6 +117,13 @@ def test_a_build_that_loses_a_file_while_it_rolls_out_is_the_webhooks_to_judge(s
     scene.webhook.states = {}
     scene.look()
     assert scene.refusal(generation).code == "build-incomplete"
+
+
+def test_where_no_webhook_is_nothing_rolls_out_and_a_build_that_is_not_there_is_refused(scene: Scene) -> None:
+    generation = scene.commit()
+    scene.webhook.failure = EnvironmentUnknown("no CD webhook is configured")
+    scene.look()
+    assert scene.refusal(generation).code == "object-missing"
 
 
 def test_a_build_whose_model_lost_a_file_is_refused_at_once(scene: Scene) -> None:

@@ -26,7 +26,7 @@ from model_repository.telemetry.spans import note, note_failure, span
 from on_commit.compare import COMMIT_LOST, FINDINGS, Compared
 from on_commit.filters import FILTER_WAITS
 from on_commit.incidents import Incidents
-from on_commit.webhook import Webhook, WebhookAnswer, WebhookFault, WebhookNotNow, WebhookRefused
+from on_commit.webhook import EnvironmentUnknown, Webhook, WebhookAnswer, WebhookFault, WebhookNotNow, WebhookRefused
 
 DEPLOYMENT_GONE = "deployment-gone"
 
@@ -153,7 +153,10 @@ class Deployer:
 
     def _rolls_out(self, target: Target, generation: int) -> bool:
         """Whether the cluster was asked for that commit, when its build was whole: it may serve yet."""
-        status = (self._webhook.statuses(target.environment) or {}).get(target.index)
+        try:
+            status = (self._webhook.statuses(target.environment) or {}).get(target.index)
+        except EnvironmentUnknown:  # nobody was
+            return False
         return status is not None and status.generation == generation
 
     def _replaced(self, live: LiveCommit, started: datetime, log: Log) -> bool:
