@@ -91,13 +91,10 @@ def test_while_the_bucket_is_down_a_pull_waits_and_goes_on_by_itself(scene: Scen
 
 SLOW: dict[str, tuple[dict[str, Any], dict[str, int]]] = {
     "no-memory": ({}, {"memory_mib": 4_000_000, "deadline_seconds": 15}),
-    "no-image": ({"image": "localhost/nowhere:1", "image_pull_policy": "Never"}, {"deadline_seconds": 600}),
-    "crashes": ({"env": {"PYTHONHASHSEED": "nonsense"}}, {"deadline_seconds": 600}),
+    "no-image": ({"image": "localhost/nowhere:1", "image_pull_policy": "Never"}, {"deadline_seconds": 20}),
+    "crashes": ({"env": {"PYTHONHASHSEED": "nonsense"}}, {"deadline_seconds": 90}),
 }
-"""Index: values that somebody broke (a second webhook has them), and what the request says otherwise.
-
-A deadline of 600 s is none here: whatever a busy node takes, it isn't Kubernetes that ends those rollouts.
-"""
+"""Index: values that somebody broke (a second webhook has them), and what the request says otherwise."""
 
 
 @pytest.fixture(scope="module")
@@ -128,14 +125,15 @@ class TestOnlyTimeTells:
     ) -> None:
         receipt = failing["no-memory"].untouched(scene)
         undone(receipt, "deadline-exceeded", "Insufficient memory", "15 s")
-        assert (receipt.finished - receipt.started).total_seconds() >= 14
+        assert 14 <= (receipt.finished - receipt.started).total_seconds() <= 35
 
     def test_an_image_that_is_nowhere_is_undone(self, scene: Scene, failing: dict[str, Failing]) -> None:
-        undone(failing["no-image"].untouched(scene), "image-unavailable", "localhost/nowhere:1")
+        undone(failing["no-image"].untouched(scene), "deadline-exceeded", "localhost/nowhere:1")
 
     def test_a_pod_that_crashes_again_and_again_is_undone(self, scene: Scene, failing: dict[str, Failing]) -> None:
         receipt = failing["crashes"].untouched(scene)
         undone(receipt, "crash-loop", "PYTHONHASHSEED", "ended with 1 for the 3rd time")
+        assert (receipt.finished - receipt.started).total_seconds() < 45  # long before its deadline
 
 
 @dataclass(frozen=True)
@@ -150,7 +148,7 @@ class Failing:
 
     def untouched(self, scene: Scene) -> Receipt:
         """The receipt; what served before did so all the time, in the same pods, and the next commit goes live."""
-        receipt = scene.receipt(self.index, self.bad, within=240)
+        receipt = scene.receipt(self.index, self.bad)
         until(lambda: restarts(scene.pods(self.index)) == self.pods, "the failed pods to leave")
         traffic = self.client.traffic
         unbroken(traffic)
