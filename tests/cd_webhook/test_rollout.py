@@ -145,6 +145,21 @@ def test_a_deadline_that_an_earlier_rollout_missed_does_not_count() -> None:
     assert isinstance(verdict(deployment(conditions=late, observedGeneration=1)), Progressing)
 
 
+def test_a_deadline_that_kubernetes_does_not_count_is_counted() -> None:
+    last = [{"type": "Progressing", "status": "True", "reason": "NewReplicaSetAvailable"}]
+    missing = pod(pods.waiting("ErrImagePull", "not found"))
+    assert isinstance(verdict(deployment(conditions=last), missing, seconds=60), Progressing)
+    late = "not ready within 60 s: pod p1 has no node: 0/1 nodes are available"
+    pending = pod(pods.unschedulable("0/1 nodes are available"))
+    assert verdict(deployment(conditions=last), pending, seconds=61) == Failed("deadline-exceeded", late)
+
+
+def test_what_got_a_pod_ready_is_left_to_kubernetes_which_counts_from_there() -> None:
+    last = [{"type": "Progressing", "status": "True", "reason": "NewReplicaSetAvailable"}]
+    found = [pod(pods.ready), pod(pods.starting, name="p2")]
+    assert isinstance(verdict(deployment(2, conditions=last), *found, seconds=61), Progressing)
+
+
 def test_a_rollout_ends_even_if_the_cluster_never_says_that_it_is_late() -> None:
     assert isinstance(verdict(deployment(), pod(pods.starting), seconds=149), Progressing)
     assert isinstance(verdict(deployment(), pod(pods.starting), seconds=151), Failed)
