@@ -60,7 +60,10 @@ def _on_node(state: Path, tests: list[str], *, argo: bool) -> int:
     start_node(state, IMAGES)
     if argo:
         start_argo(state)
-    return subprocess.run([LAB / "enter.sh", state, *tests], cwd=ROOT, check=False).returncode
+    ended = subprocess.run([LAB / "enter.sh", state, *tests], cwd=ROOT, check=False).returncode
+    if ended:  # if a part of the node ended, and the node with it, it says so there
+        sys.stdout.write((state / "logs" / "node.log").read_text())
+    return ended
 
 
 def start_node(state: Path, images: Iterable[tuple[str, str]]) -> None:
