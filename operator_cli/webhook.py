@@ -189,6 +189,19 @@ def _seconds(fields: Fields, field: str) -> float:
     return fields.number(field, least=0, most=_MOST_SECONDS)
 
 
+def progress_of(said: Sequence[Said], target: Target, generation: int) -> Progress | None:
+    """The rollout of a commit, as the webhook of its environment says; None: nobody says that it is taken up."""
+    here = (each.of(target, generation) for each in said if each.environment == target.environment)
+    return next((found for found in here if found), None)
+
+
+def going(progress: Progress | None) -> str:
+    """In a word or two how it goes with a commit that has no receipt: in `indexpush status` as on the board."""
+    if progress is None:
+        return "waiting"
+    return "trying out" if progress.canary else "rolling out"
+
+
 def ask_all(webhooks: Sequence[Webhook]) -> tuple[list[Said], list[str]]:
     """What each said, and why those that said nothing didn't."""
     said, silent = [], []

@@ -13,7 +13,7 @@ from model_repository.fields import format_moment
 from model_repository.names import Target
 from operator_cli.board.overview import Row
 from operator_cli.output.programs import comparison
-from operator_cli.webhook import Progress, Webhook, WebhookSilent
+from operator_cli.webhook import Progress, Webhook, WebhookSilent, going
 
 _UNASKED = "no webhook is asked: start the board with --webhook URL"
 _JITTER = timedelta(seconds=3)
@@ -78,14 +78,15 @@ class Rollouts:
     def of(self, row: Row) -> dict[str, Any] | None:
         """How the rollout of a row goes: None where none can go on: an end is known, or nobody can read the commit.
 
-        pods: `ready` of `wanted`, or None where that isn't known, and `unknown` says why; or where the webhook hasn't
-        taken the commit up yet. since: when it began, or was committed. ends: when it is undone at the latest, if it is
-        known. comparison: what its canary shows, as `indexpush status` tells it.
+        word: how it goes, as `indexpush status` says. pods: `ready` of `wanted`, or None where that isn't known, and
+        `unknown` says why; or where the webhook hasn't taken the commit up yet. since: when it began, or was committed.
+        ends: when it is undone at the latest, if it is known. comparison: what its canary shows, as `indexpush status`
+        tells it.
         """
         if row.get("state") != "waiting" or row["commit"]["malformed"]:
             return None
-        value = {"pods": None, "canary": False, "since": row["commit"]["updated"], "detail": "", "unknown": None}
-        value |= {"ends": None, "comparison": None}
+        value = {"word": going(None), "pods": None, "canary": False, "since": row["commit"]["updated"], "detail": ""}
+        value |= {"unknown": None, "ends": None, "comparison": None}
         said = self._said.get(row["environment"])
         if said is None:
             elsewhere = "no webhook that is asked deploys to this environment" if self._webhooks else _UNASKED
@@ -95,6 +96,7 @@ class Rollouts:
             return value | {"detail": "not taken up yet"}
         it = seen.progress
         return value | {
+            "word": going(it),
             "pods": {"ready": it.ready, "wanted": it.wanted},
             "canary": it.canary,
             "since": format_moment(seen.since),

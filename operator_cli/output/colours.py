@@ -23,7 +23,7 @@ class _Verdicts(RegexHighlighter):
     highlights: ClassVar[list[str]] = [
         rf"(?m){_BEGINS}(?P<good>served|applied|ok){_ENDS}",
         rf"(?m){_BEGINS}(?P<bad>undone|rejected|DENIED|MALFORMED|UNREADABLE|IGNORED|INCIDENT|WRONG|worse){_ENDS}",
-        rf"(?m){_BEGINS}(?P<wait>waiting|superseded|hint|unknown|ON HOLD){_ENDS}",
+        rf"(?m){_BEGINS}(?P<wait>waiting|rolling out|trying out|superseded|hint|unknown|ON HOLD){_ENDS}",
         r"(?m)^(?P<title>[a-z0-9-]+/[a-z0-9-]+)$",
     ]
 

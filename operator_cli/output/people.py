@@ -17,7 +17,7 @@ from operator_cli.commands.changes import Change
 from operator_cli.commands.status import TargetStatus
 from operator_cli.commands.waiting import Verdict
 from operator_cli.live import UnreadableReceipt
-from operator_cli.webhook import Comparison, Said
+from operator_cli.webhook import Comparison, Said, going, progress_of
 
 WHY_IGNORED = "its name isn't commits/<environment>/<index>.json, so nobody acts on it: move it, or delete it"
 
@@ -81,7 +81,7 @@ def rows_of_target(status: TargetStatus, now: datetime, said: Sequence[Said]) ->
         ("commit", f"{what}{hold}  generation {live.generation}  {aged(status.seconds(now))} ago"),
         ("", _joined(signed(live.commit.by), live.commit.reason) if live.commit else ""),
         ("mend", status.mend),
-        ("outcome", _outcome(receipt, status.seconds(now))),
+        ("outcome", _outcome(status, now, said)),
         *(row for each in said if each.environment == live.target.environment for row in _rollout(status, each)),
         ("stopped", _stopped(status)),
         ("canary", _canary(receipt.canary) if isinstance(receipt, Receipt) else ""),
@@ -152,9 +152,11 @@ def _incident(incident: Incident, now: datetime) -> str:
     return f"{incident.code} for {aged((now - incident.since) / timedelta(seconds=1))}: {incident.detail}"
 
 
-def _outcome(receipt: Receipt | UnreadableReceipt | None, seconds: float) -> str:
+def _outcome(status: TargetStatus, now: datetime, said: Sequence[Said]) -> str:
+    receipt, live = status.receipt, status.live
     if receipt is None:
-        return f"waiting: no receipt yet ({seconds:.0f} s)"
+        word = going(progress_of(said, live.target, live.generation))
+        return f"{word}: no receipt yet ({status.seconds(now):.0f} s)"
     if isinstance(receipt, UnreadableReceipt):
         return f"UNREADABLE: {receipt.why}"
     return _joined(receipt.outcome.value, receipt.detail)

@@ -17,7 +17,7 @@ from operator_cli.commands.changes import Change
 from operator_cli.commands.status import TargetStatus
 from operator_cli.commands.waiting import Verdict
 from operator_cli.live import UnreadableReceipt
-from operator_cli.webhook import Comparison, Progress, Said
+from operator_cli.webhook import Comparison, Progress, Said, progress_of
 
 
 def change(change: Change, verdict: Verdict | None) -> dict[str, Any]:
@@ -90,9 +90,8 @@ def _target(status: TargetStatus, now: datetime) -> dict[str, Any]:
 def _rollout(status: TargetStatus, said: Sequence[Said]) -> dict[str, Any] | None:
     if not status.waits:
         return None
-    live = status.live
-    found = (each.of(live.target, live.generation) for each in said if each.environment == live.target.environment)
-    return next((rollout(each) for each in found if each), None)
+    found = progress_of(said, status.live.target, status.live.generation)
+    return rollout(found) if found else None
 
 
 def rollout(progress: Progress) -> dict[str, Any]:

@@ -235,7 +235,7 @@ def test_rolling_back_takes_three_clicks_says_first_what_it_does_and_stands_in_t
     dialog.get_by_label("Why?").fill("b2 is worse")
     dialog.get_by_role("button", name="Roll back").click()
     expect(dialog).to_be_hidden()
-    expect(row(page, "production", "clothing")).to_contain_text("rolling out")  # type: ignore[arg-type]
+    expect(row(page, "production", "clothing")).to_contain_text("waiting")  # type: ignore[arg-type]
     live = operator.live()
     assert (live["index_prefix"], live["by"], live["reason"]) == (
         "indexes/clothing/b1",

@@ -214,8 +214,8 @@ def test_a_row_that_rolls_out_has_its_pods_and_since_when(operator: Operator, we
     webhook.rollouts = [rollout("clothing", 7)]
     assert rollouts.look()
     began = format_moment(operator.clock.moment - timedelta(seconds=42))
-    expected = {"canary": False, "since": began, "detail": "2 of 3 pods are new", "unknown": None}
-    expected |= {"ends": None, "comparison": None}
+    expected = {"word": "rolling out", "canary": False, "since": began, "detail": "2 of 3 pods are new"}
+    expected |= {"unknown": None, "ends": None, "comparison": None}
     assert rollouts.of(row(operator, 7)) == expected | {"pods": {"ready": 1, "wanted": 3}}
     assert rollouts.of(row(operator, 7, state="served")) is None
     unreadable = row(operator, 7)
@@ -249,8 +249,27 @@ def test_a_commit_that_is_not_taken_up_is_told_since_it_was_made(operator: Opera
     rollouts.look()
     found = rollouts.of(row(operator, 7))
     assert found
-    assert (found["pods"], found["detail"], found["unknown"]) == (None, "not taken up yet", None)
+    assert (found["word"], found["pods"], found["detail"]) == ("waiting", None, "not taken up yet")
+    assert found["unknown"] is None
     assert found["since"] == format_moment(operator.clock.moment)
+
+
+@pytest.mark.parametrize(
+    ("more", "word"),
+    [(None, "waiting"), ({"generation": "1"}, "waiting"), ({}, "rolling out"), ({"canary": True}, "trying out")],
+)
+def test_the_command_and_the_board_say_the_same_word_of_a_commit_without_a_receipt(
+    operator: Operator, webhook: Answers, more: dict[str, Any] | None, word: str
+) -> None:
+    operator.environ["CD_WEBHOOK_TOKEN"] = TOKEN
+    generation = operator.commit(operator.build("b1"))
+    webhook.rollouts = [] if more is None else [rollout("clothing", generation) | more]
+    rollouts = Rollouts([Webhook(webhook.url, TOKEN)], operator.clock)
+    rollouts.look()
+    found = rollouts.of(row(operator, generation))
+    assert found
+    assert found["word"] == word
+    assert f"outcome     {word}: no receipt yet" in operator("status", "--webhook", webhook.url).out
 
 
 def test_what_no_webhook_says_is_unknown_with_the_reason(operator: Operator, webhook: Answers) -> None:

@@ -28,14 +28,9 @@ export const bytes = (count) => (count >= 1e9 ? `${(count / 1e9).toFixed(1)} GB`
 
 export const buildOf = (prefix) => prefix?.split("/").at(-1) ?? "nothing";
 
-const WORDS = {
-  served: "serving", waiting: "rolling out", undone: "undone", rejected: "rejected", superseded: "superseded",
-  unreadable: "unreadable", denied: "denied",
-};
-
 export function state(row) {
   const bad = row.attention.length > 0;
-  const word = row.name ? "ignored" : row.commit.malformed ? "malformed" : row.rollout?.canary ? "trying out" : WORDS[row.state] ?? row.state;
+  const word = row.name ? "ignored" : row.commit.malformed ? "malformed" : row.rollout?.word ?? (row.state === "served" ? "serving" : row.state);
   return element("span", { className: `state ${bad ? "bad" : row.state}` }, word);
 }
 
