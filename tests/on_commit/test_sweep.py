@@ -16,7 +16,7 @@ from model_repository.programs.function_config import Limits
 from model_repository.repository import write_commit, write_receipt
 from on_commit.compare import IndexStatus
 from on_commit.sweep import BREAKER
-from on_commit.webhook import WebhookAnswer, WebhookRefused, WebhookUnavailable
+from on_commit.webhook import EnvironmentUnknown, WebhookAnswer, WebhookRefused, WebhookUnavailable
 from tests import builds
 from tests.on_commit.scene import HOME, Scene
 
@@ -229,6 +229,33 @@ def test_an_index_without_a_commit_that_serves_on_is_told_of(scene: Scene) -> No
         scene.sweep()
     (notice,) = scene.notifier.notices
     assert notice.detail.startswith("garden serves on without a commit")
+
+
+def test_what_was_wrong_with_a_commit_that_was_deleted_is_over(scene: Scene) -> None:
+    """A slip, in a folder of no environment: nothing there is looked at any more, and nobody is to be told for ever."""
+    slip = Target("productoin", "home")
+    scene.publish()
+    scene.commit(target=slip)
+    scene.webhook.failure = EnvironmentUnknown("no CD webhook is configured for the environment 'productoin'")
+    for _ in range(2):
+        scene.sweep()
+        scene.clock.sleep(600)
+    scene.webhook.failure = None
+    scene.store.delete(slip.commit_name)
+    for _ in range(2):
+        scene.sweep()
+    told = [notice.event.value for notice in scene.notifier.notices if notice.environment == "productoin"]
+    assert told == ["fault", "over"]
+
+
+def test_what_was_wrong_with_an_index_that_is_gone_is_over(scene: Scene) -> None:
+    scene.publish(index="garden")
+    scene.webhook.states = {GARDEN: state("garden", 5)}
+    scene.sweep()
+    scene.webhook.states = {}
+    for _ in range(2):
+        scene.sweep()
+    assert [notice.event.value for notice in scene.notifier.notices] == ["fault", "over"]
 
 
 def test_a_build_that_serves_and_can_no_longer_be_pulled_is_told_of(scene: Scene) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections import Counter
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
@@ -12,13 +13,13 @@ from model_repository.bucket.store import Store
 from model_repository.builds import check_build
 from model_repository.clock import Clock
 from model_repository.documents.commit import LONGEST_HOLD
-from model_repository.errors import DeliveryError, PermanentError, TransientError
+from model_repository.errors import DeliveryError, NameRefused, PermanentError, TransientError
 from model_repository.names import SHADOW, Target
-from model_repository.repository import CommitObject, list_commits, read_live_commit
+from model_repository.repository import FILTERS, CommitObject, list_commits, read_live_commit
 from model_repository.telemetry.log import Log
 from on_commit.compare import BUILD_GONE, COMMIT_LOST, FINDINGS, INDEX_STALE, Compared, IndexStatus, compare
 from on_commit.deploy import Deployer
-from on_commit.filters import FilterLooker
+from on_commit.filters import FILTER_WAITS, FilterLooker
 from on_commit.incidents import Incidents
 from on_commit.webhook import Webhook
 
@@ -55,7 +56,7 @@ class Sweeper:
     def sweep(self, log: Log) -> None:
         """Look at what differs. Never raises what may pass: the next sweep comes by itself, and this one is over.
 
-        Two listings of the bucket, one for each environment's filters and a read for each of those, a read of each
+        Three listings of the bucket, one for each environment's filters and a read for each of those, a read of each
         commit that is older than it should be, one request to each environment's webhook, a check of `SAMPLE` builds,
         and a look for each index whose cluster was last asked for another commit than the live one, and for each filter
         that has no receipt.
@@ -69,10 +70,13 @@ class Sweeper:
         targets = {found.target: found for found in commits if found.target}
         waiting: dict[Target, Compared] = {}
         serving: list[tuple[Target, IndexStatus]] = []
-        for environment in sorted({target.environment for target in targets} | set(self.environments)):
+        environments = {target.environment for target in targets} | set(self.environments)
+        there: dict[str, set[str] | None] = {}
+        for environment in sorted(environments):
             statuses = self._statuses(environment, log)
             mine = {target: found for target, found in targets.items() if target.environment == environment}
             compared = self._compare(environment, mine, statuses)
+            there[environment] = None if statuses is None else {target.index for target in compared}
             for target, seen in compared.items():
                 codes = COMPARED if seen.look or seen.pending else COMPARED | LOOKED_FOR
                 self._note(target, seen.findings, codes, noted, log)
@@ -81,8 +85,9 @@ class Sweeper:
             self._withdraw([target for target, seen in compared.items() if seen.withdraw], log)
         until = self.clock.now() + self.budget
         looked, failed = self._look_at(waiting, until, noted, log)
-        self._look_at_filters({target.environment for target in targets} | set(self.environments), until, log)
+        self._look_at_filters(environments, until, log)
         self._check_sample(serving, noted, log)
+        self._end_what_is_gone(noted, there, log)
         log.info(
             f"swept: {len(targets)} commits, looked at {looked}, {failed} to be tried again",
             looked=looked,
@@ -205,6 +210,27 @@ class Sweeper:
                 log.warning(f"not now: {error}", code=error.code, index=target.index)
                 continue
             self._note(target, found, frozenset({BUILD_GONE}), noted, log)
+
+    def _end_what_is_gone(self, noted: set[str], there: Mapping[str, set[str] | None], log: Log) -> None:
+        """What was wrong with what isn't there any more is over: nobody looks at it again.
+
+        there: by environment, the indexes that have a commit or a Deployment; None: nobody can say.
+        """
+        try:
+            filtered = {folder.split("/")[1] for folder in self.store.folders(FILTERS)}
+        except DeliveryError as error:
+            log.warning(f"not now: {error}", code=error.code)
+            return
+        for name in sorted(noted):
+            environment, _, index = name.removeprefix(INCIDENTS).removesuffix(".json").partition("/")
+            gone = environment not in there and environment not in filtered
+            indexes = there.get(environment)
+            with suppress(NameRefused):  # nothing of ours
+                if gone and not index:
+                    self.incidents.of_environment(environment, {}, log)
+                elif index and (gone or (indexes is not None and index not in indexes)):
+                    # a filter may stand there without a commit, and is looked at by itself
+                    self.incidents.of_index(Target(environment, index), {}, lambda code: code != FILTER_WAITS, log)
 
     def _note(self, target: Target, found: Mapping[str, str], codes: frozenset[str], noted: set[str], log: Log) -> None:
         """Note what was found, and what is no longer. noted: the records that are there, the only ones to close."""
