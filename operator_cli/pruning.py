@@ -41,11 +41,11 @@ class Folder:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """builds: to be deleted. waiting: indexes of which nothing is, as a rollout may be going on, with the commit."""
+    """builds: to be deleted. waiting: indexes of which nothing is, and whose commits may be rolling out."""
 
     builds: tuple[IndexPrefix, ...]
     kept: frozenset[IndexPrefix]
-    waiting: Mapping[str, str]
+    waiting: Mapping[str, tuple[Target, ...]]
 
 
 def served_builds(receipts: Iterable[Receipt], most: int) -> tuple[IndexPrefix, ...]:
@@ -70,14 +70,14 @@ def judge_builds(
     its receipt, too: the webhook writes them in their order.
     """
     kept: set[IndexPrefix] = set()
-    waiting: dict[str, str] = {}
+    waiting: dict[str, tuple[Target, ...]] = {}
     for each in commits:
         kept.update(each.served)
         if each.live is not None:
             kept.add(each.live)
         if not each.settled:
             names = {each.target.index, *(prefix.index for prefix in (each.live, *each.served) if prefix is not None)}
-            waiting.update(dict.fromkeys(names, each.target.commit_name))
+            waiting.update({name: (*waiting.get(name, ()), each.target) for name in names})
     kept.update(prefix for prefix, folder in builds.items() if now - folder.written < young)
     goes = (prefix for prefix in builds if prefix not in kept and prefix.index not in waiting)
     return Verdict(tuple(sorted(goes)), frozenset(kept), waiting)

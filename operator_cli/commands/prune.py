@@ -47,17 +47,18 @@ _RECORDS = ("shards/", "catalogues/", "reports/", "diffs/")
 class Pruned:
     """What goes, or would go, with the bytes of each: records, filters (lists of hidden items) and features by object.
 
-    waiting: indexes of which nothing goes, and the commit that neither serves nor was undone. overtaken: builds that
+    waiting: indexes of which nothing goes, and whose commits neither serve nor were undone. overtaken: builds that
     stay because somebody committed meanwhile. unsaid: why nothing goes of the features, or nothing more; empty: it did.
     applied: False: nothing was deleted.
     """
 
+    bucket: str
     builds: dict[IndexPrefix, int]
     models: dict[ModelPrefix, int]
     records: dict[str, int]
     filters: dict[str, int]
     features: dict[str, int]
-    waiting: dict[str, str]
+    waiting: dict[str, tuple[Target, ...]]
     overtaken: tuple[IndexPrefix, ...]
     unsaid: str
     applied: bool
@@ -98,6 +99,7 @@ def prune(store: Store, clock: Clock, *, keep: int, apply: bool, said: Callable[
         records = _delete_records(store, records, begun)
     features, unsaid = _features(store, records, now, apply=apply, said=said)
     return Pruned(
+        store.bucket,
         {prefix: builds[prefix].size for prefix in sorted(gone)},
         {model: models[model].size for model in unused},
         records,

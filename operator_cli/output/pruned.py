@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
+from model_repository.names import Target
 from operator_cli.commands.prune import Pruned
 from operator_cli.pruning import key_of
 from operator_cli.reach import FEATURES
@@ -32,7 +33,8 @@ def for_programs(found: Pruned) -> dict[str, Any]:
         "features": _of_keys(found.features),
         "bytes": sum(sizes.values()),
         "bytes_of": sizes,
-        "waiting": found.waiting,
+        "waiting": {index: targets[0].commit_name for index, targets in found.waiting.items()},
+        "waiting_for": {index: [each.commit_name for each in targets] for index, targets in found.waiting.items()},
         "overtaken": [str(prefix) for prefix in found.overtaken],
         "features_wait": found.unsaid,
     }
@@ -49,8 +51,8 @@ def for_people(found: Pruned) -> str:
 
 def _beside(found: Pruned) -> Iterator[str]:
     """What stays although it is old, how much goes, and how to have it go."""
-    for index, commit in found.waiting.items():
-        yield f"{index}: nothing goes, because {commit} neither serves nor was undone"
+    for index, targets in found.waiting.items():
+        yield from (f"{index}: nothing goes, because {_blocks(found.bucket, each)}" for each in targets)
     for prefix in found.overtaken:
         yield f"{prefix}: stays, because somebody committed it meanwhile"
     if found.unsaid:
@@ -65,6 +67,16 @@ def _beside(found: Pruned) -> Iterator[str]:
     yield f"{'deleted' if found.applied else 'would delete'} {', '.join(counted)}"
     if not found.applied:
         yield "nothing was deleted; say --apply"
+
+
+def _blocks(bucket: str, target: Target) -> str:
+    """Why a commit keeps builds, and what to do about one that will do so for ever."""
+    look = f"indexpush status {target.index} --environment {target.environment}"
+    slip = f"gcloud storage rm gs://{bucket}/{target.commit_name}"
+    return (
+        f"{target.commit_name} neither serves nor was undone, and what rolls out isn't known: {look} says why; "
+        f"if nothing is to serve there: {slip}"
+    )
 
 
 def _bytes(found: Pruned) -> dict[str, int]:

@@ -17,7 +17,7 @@ import pytest
 from rich.cells import cell_len
 
 from local_stack.processes import base_environment
-from model_repository.names import IndexPrefix
+from model_repository.names import IndexPrefix, Target
 from operator_cli.commands.prune import Pruned
 from operator_cli.live import UnreadableReceipt
 from operator_cli.output import lists, pruned
@@ -156,14 +156,18 @@ def test_spare_columns_go_below_the_last_first_and_empty_ones_are_not_there() ->
 def test_prune_lists_what_goes_and_how_large_it_is() -> None:
     gone = {IndexPrefix("shoes", "b1"): 1_234_500_000, IndexPrefix("shoes", "b2"): 100_000}
     features = {"features/0123/a.parquet": 2_000_000, "features/0123/b.parquet": 500_000}
-    hats = {"hats": "commits/production/hats.json"}
+    hats = {"hats": (Target("production", "hats"),)}
     records, filters = {"reports/a.json": 900_000}, {"filters/production/shoes/0.hidden": 8_000_000}
-    found = Pruned(gone, {}, records, filters, features, hats, (), unsaid="", applied=False)
+    found = Pruned("shop", gone, {}, records, filters, features, hats, (), unsaid="", applied=False)
     assert pruned.for_people(found).splitlines() == [
         "indexes/shoes/b1    1,234.5 MB",
         "indexes/shoes/b2        0.1 MB",
         "features/0123           2.5 MB, 2 parts",
-        "hats: nothing goes, because commits/production/hats.json neither serves nor was undone",
+        (
+            "hats: nothing goes, because commits/production/hats.json neither serves nor was undone, and what rolls out "
+            "isn't known: indexpush status hats --environment production says why; if nothing is to serve there: gcloud "
+            "storage rm gs://shop/commits/production/hats.json"
+        ),
         (
             "would delete 2 builds (1234.6 MB), 0 models (0.0 MB), 2 parts of the features (2.5 MB), 1 record "
             "(0.9 MB), 1 list of hidden items (8.0 MB)"

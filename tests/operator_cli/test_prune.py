@@ -78,6 +78,24 @@ def test_nothing_goes_of_an_index_while_a_commit_of_it_has_no_receipt(later: Ope
     assert len(names(later.store, "indexes/clothing/")) == 4
 
 
+def test_each_commit_that_keeps_an_index_from_being_pruned_is_named_with_its_mend(later: Operator) -> None:
+    """A slip, in a folder of no environment, keeps it so for ever: once it is deleted, all else is as before."""
+    later.build("b0")
+    later.deployed(later.build("b1"))
+    for slip in ("productoin", "satging"):
+        later.commit(later.build("b1"), target=Target(slip, "clothing"))
+    found = pruned(later)
+    names = ["commits/productoin/clothing.json", "commits/satging/clothing.json"]
+    assert (found["waiting"], found["waiting_for"]) == ({"clothing": names[0]}, {"clothing": names})
+    said = later("prune").out.splitlines()
+    for name, line in zip(names, said, strict=False):
+        assert line.startswith(f"clothing: nothing goes, because {name} neither serves nor was undone")
+        assert f"indexpush status clothing --environment {name.split('/')[1]} says why" in line
+        assert line.endswith(f": gcloud storage rm gs://{later.store.bucket}/{name}")
+        later.store.delete(name)
+    assert set(pruned(later, "--keep", "1", "--apply")["builds"]) == {"indexes/clothing/b0"}
+
+
 def test_nothing_goes_while_the_live_commit_is_a_rejected_one(later: Operator) -> None:
     """The rollout of the commit before it may be going on, of which nothing is known yet."""
     later.deployed(later.build("b1"))

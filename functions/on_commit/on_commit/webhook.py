@@ -153,7 +153,7 @@ class HttpWebhook:
             variable = f"CD_WEBHOOK_URL_{environment.upper().replace('-', '_')}"
             raise EnvironmentUnknown(
                 f"no CD webhook is configured for the environment {environment!r}; "
-                f"set {variable} on the function, or delete the commit if it is a slip"
+                f"set {variable} on the function, or delete what is below commits/{environment}/ if that is a slip"
             )
         return url
 
