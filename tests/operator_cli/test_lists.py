@@ -164,9 +164,9 @@ def test_prune_lists_what_goes_and_how_large_it_is() -> None:
         "indexes/shoes/b2        0.1 MB",
         "features/0123           2.5 MB, 2 parts",
         (
-            "hats: nothing goes, because commits/production/hats.json neither serves nor was undone, and what rolls out "
-            "isn't known: indexpush status hats --environment production says why; if nothing is to serve there: gcloud "
-            "storage rm gs://shop/commits/production/hats.json"
+            "hats: nothing goes, because commits/production/hats.json neither serves nor was undone, and what rolls "
+            "out isn't known: indexpush status hats --environment production says why; if nothing is to serve there: "
+            "gcloud storage rm gs://shop/commits/production/hats.json"
         ),
         (
             "would delete 2 builds (1234.6 MB), 0 models (0.0 MB), 2 parts of the features (2.5 MB), 1 record "
