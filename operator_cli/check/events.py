@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
+from operator_cli.check.access import PUBLISHES, allows
 from operator_cli.check.finding import Finding, Resource, hint, ok, wrong
 
 FINALIZE: Final = "OBJECT_FINALIZE"
@@ -16,7 +17,6 @@ _TOPIC: Final = "//pubsub.googleapis.com/"
 _TRIES: Final = 20
 """Of one message at least, before it is put aside: two hours."""
 _KEPT: Final = 24 * 3600
-_PUBLISHES: Final = ("roles/pubsub.publisher", "roles/pubsub.editor", "roles/pubsub.admin", "roles/owner")
 
 
 def topic_of(notification: Resource) -> str:
@@ -92,9 +92,7 @@ def _judge_form(notification: Resource) -> Iterator[Finding]:
 def judge_publisher(topic: str, policy: Resource, agent: str) -> Iterator[Finding]:
     """Whether Cloud Storage's own service account may publish there: without that nothing is told."""
     member = f"serviceAccount:{agent}"
-    if not any(
-        each.get("role") in _PUBLISHES and member in each.get("members", []) for each in policy.get("bindings", [])
-    ):
+    if not allows(policy, (member,), PUBLISHES):
         yield wrong(
             topic,
             f"Cloud Storage's service account {agent} may not publish there, as far as the topic's own grants say",

@@ -12,6 +12,8 @@ from operator_cli.check.finding import Resource
 STORAGE: Final = "https://storage.googleapis.com/storage/v1"
 PUBSUB: Final = "https://pubsub.googleapis.com/v1"
 FUNCTIONS: Final = "https://cloudfunctions.googleapis.com/v2"
+RUN: Final = "https://run.googleapis.com/v2"
+SECRETS: Final = "https://secretmanager.googleapis.com/v1"
 SCHEDULER: Final = "https://cloudscheduler.googleapis.com/v1"
 _SCOPE: Final = "https://www.googleapis.com/auth/cloud-platform"
 _SECONDS: Final = (5.0, 20.0)

@@ -10,10 +10,10 @@ from typing import TypeVar
 from urllib.parse import quote, urlsplit
 
 from model_repository.errors import AccessDenied, BucketMissing, BucketUnavailable, DeliveryError, ObjectMissing
+from operator_cli.check import access, events, programs
 from operator_cli.check import bucket as buckets
-from operator_cli.check import events, programs
 from operator_cli.check.finding import Finding, Resource, hint, unknown, wrong
-from operator_cli.check.google import FUNCTIONS, PUBSUB, SCHEDULER, STORAGE, Web, listed
+from operator_cli.check.google import FUNCTIONS, PUBSUB, RUN, SCHEDULER, SECRETS, STORAGE, Web, listed
 
 T = TypeVar("T")
 
@@ -68,7 +68,8 @@ def check(web: Web, asked: Asked) -> Iterator[Finding]:
         for topic in sorted(topics):
             yield from _topic(web, topic, bucket)
         if topics:
-            functions = yield from _functions(web, asked, topics)
+            others = {events.topic_of(each) for each in notifications} - topics
+            functions = yield from _functions(web, asked, topics, others, str(bucket.get("projectNumber")))
     except _Unseen as unseen:
         yield unseen.finding
     accounts = {programs.short(each): programs.account_of(each) for each in functions}
@@ -112,8 +113,13 @@ def _topic(web: Web, topic: str, bucket: Resource) -> Iterator[Finding]:
         yield from events.judge_publisher(topic, policy, agent)
 
 
-def _functions(web: Web, asked: Asked, topics: set[str]) -> Generator[Finding, None, list[Resource]]:
-    """Judge who hears, and when it is swept; returns the functions."""
+def _functions(
+    web: Web, asked: Asked, topics: set[str], others: set[str], number: str
+) -> Generator[Finding, None, list[Resource]]:
+    """Judge who hears, and when it is swept; returns the functions.
+
+    others: topics of what else the bucket tells. number: of the project.
+    """
     project = min(topics).split("/")[1]
     everything = _seen(
         f"functions of {project}",
@@ -130,15 +136,61 @@ def _functions(web: Web, asked: Asked, topics: set[str]) -> Generator[Finding, N
     for other in everything:
         if programs.tells_people(other) and programs.reads(other, asked.bucket):
             yield from programs.judge_state(other)
+            yield from _around(web, other, _pushing(web, others).get(programs.url_of(other), []), number)
     for function in found:
         yield from programs.judge_function(function, asked.bucket, asked.environment)
         yield from _door(web, function)
-        for subscription in pushed.get(programs.url_of(function), []):
-            urls = programs.url_of(function), str(function.get("url", "")).rstrip("/")
-            yield from events.judge_subscription(subscription, programs.seconds_of(function), urls)
+        yield from _around(web, function, pushed.get(programs.url_of(function), []), number)
         yield from _notified(web, function, topics)
         yield from _schedules(web, project, str(function.get("name")).split("/")[3], topics)
     return found
+
+
+def _around(web: Web, function: Resource, subscriptions: list[Resource], number: str) -> Iterator[Finding]:
+    """Judge what reaches a function, and what it is given. subscriptions: that push to it."""
+    urls = programs.url_of(function), str(function.get("url", "")).rstrip("/")
+    pushes = {str(function.get("eventTrigger", {}).get("serviceAccountEmail", ""))}
+    for subscription in subscriptions:
+        yield from events.judge_subscription(subscription, programs.seconds_of(function), urls)
+        if subscription.get("deadLetterPolicy", {}).get("deadLetterTopic"):
+            yield from _dead_letters(web, subscription, number)
+        pushes.add(str(subscription.get("pushConfig", {}).get("oidcToken", {}).get("serviceAccountEmail", "")))
+    for account in sorted(pushes - {""}):
+        service = access.service_of(function)
+        try:
+            policy = web.google(f"{RUN}/{service}:getIamPolicy?options.requestedPolicyVersion=3")
+        except DeliveryError as error:
+            yield unknown(service, str(error), "get run.services.getIamPolicy")
+        else:
+            yield from access.judge_invoker(function, policy, account)
+    for secret in access.secrets_of(function):
+        try:
+            version = _or_none(web, f"{SECRETS}/{secret.path}")
+        except DeliveryError as error:
+            yield unknown(secret.path, str(error), "get roles/secretmanager.viewer")
+        else:
+            yield from access.judge_secret(function, secret, version)
+
+
+def _dead_letters(web: Web, subscription: Resource, number: str) -> Iterator[Finding]:
+    name, topic = str(subscription["name"]), str(subscription["deadLetterPolicy"]["deadLetterTopic"])
+    try:
+        granted = _or_none(web, f"{PUBSUB}/{topic}:getIamPolicy?options.requestedPolicyVersion=3")
+        policy = web.google(f"{PUBSUB}/{name}:getIamPolicy?options.requestedPolicyVersion=3")
+        heard = granted is not None and bool(listed(web, f"{PUBSUB}/{topic}/subscriptions", "subscriptions"))
+    except DeliveryError as error:
+        yield unknown(topic, str(error), "get pubsub.topics.getIamPolicy and pubsub.subscriptions.getIamPolicy")
+    else:
+        agent = f"service-{number}@gcp-sa-pubsub.iam.gserviceaccount.com"
+        yield from access.judge_dead_letters(subscription, policy, granted, agent, heard=heard)
+
+
+def _or_none(web: Web, url: str) -> Resource | None:
+    """None: it isn't there. Raises as `Web.google` else."""
+    try:
+        return web.google(url)
+    except ObjectMissing:
+        return None
 
 
 def _schedules(web: Web, project: str, location: str, topics: set[str]) -> Iterator[Finding]:

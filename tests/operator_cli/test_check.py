@@ -32,6 +32,15 @@ FUNCTIONS = "https://cloudfunctions.googleapis.com/v2/projects/acme/locations/-/
 JOBS = "https://cloudscheduler.googleapis.com/v1/projects/acme/locations/europe-west4/jobs"
 DOOR = "https://on-commit-x.a.run.app"
 WEBHOOK = "https://cd.example/v1/check"
+SERVICE = (
+    "https://run.googleapis.com/v2/projects/acme/locations/europe-west4/services/on-commit:getIamPolicy"
+    "?options.requestedPolicyVersion=3"
+)
+SECRET = "https://secretmanager.googleapis.com/v1/projects/acme/secrets/token/versions/1"
+DEAD = "projects/acme/topics/indexpush-on-commit-dead"
+PUTS_ASIDE = f"https://pubsub.googleapis.com/v1/{DEAD}:getIamPolicy?options.requestedPolicyVersion=3"
+TAKES_OFF = f"{SUBSCRIPTION}:getIamPolicy?options.requestedPolicyVersion=3"
+DEAD_HEARD = f"https://pubsub.googleapis.com/v1/{DEAD}/subscriptions"
 PODS = (
     "principal://iam.googleapis.com/projects/42/locations/global/workloadIdentityPools/acme.svc.id.goog"
     "/subject/ns/search/sa/indexpush-search"
@@ -137,6 +146,7 @@ def _well() -> dict[str, Any]:
                 },
             ]
         },
+        SECRET: {"state": "ENABLED"},
         DOOR: (403, {}),
         WEBHOOK: (
             200,
@@ -256,8 +266,13 @@ def _pushed(table: dict[str, Any], endpoint: str = DOOR) -> None:
         "name": "projects/acme/subscriptions/indexpush-on-commit",
         "pushConfig": {"pushEndpoint": endpoint, "oidcToken": {"serviceAccountEmail": "push@acme.example"}},
         "ackDeadlineSeconds": 600,
-        "deadLetterPolicy": {},
+        "deadLetterPolicy": {"deadLetterTopic": DEAD},
     }
+    agent = "serviceAccount:service-42@gcp-sa-pubsub.iam.gserviceaccount.com"
+    table[SERVICE] = {"bindings": [{"role": "roles/run.invoker", "members": ["serviceAccount:push@acme.example"]}]}
+    table[PUTS_ASIDE] = {"bindings": [{"role": "roles/pubsub.publisher", "members": [agent]}]}
+    table[TAKES_OFF] = {"bindings": [{"role": "roles/pubsub.subscriber", "members": [agent]}]}
+    table[DEAD_HEARD] = {"subscriptions": ["projects/acme/subscriptions/indexpush-on-commit-dead"]}
 
 
 def _subscription(**more: Any) -> Callable[[dict[str, Any]], object]:
@@ -297,12 +312,42 @@ def test_another_function_that_hears_of_commits_is_not_taken_for_the_one_that_de
     assert {each["level"] for each in said.value["findings"]} == {"ok"}
 
 
+def _after(*plants: Callable[[dict[str, Any]], object]) -> Callable[[dict[str, Any]], object]:
+    def plant(table: dict[str, Any]) -> None:
+        for each in plants:
+            each(table)
+
+    return plant
+
+
 def _rules(*rules: dict[str, Any]) -> Callable[[dict[str, Any]], None]:
     return lambda it: it[BUCKET].update(lifecycle={"rule": list(rules)})
 
 
 def _rule(condition: dict[str, Any], **action: str) -> dict[str, Any]:
     return {"action": {"type": "Delete"} | action, "condition": condition}
+
+
+def _tells_people(table: dict[str, Any]) -> None:
+    """functions/notify, of a topic of its own, whose service lets nobody in."""
+    topic, subscription = "projects/acme/topics/notices", "projects/acme/subscriptions/notify"
+    table[NOTIFICATIONS]["items"].append(
+        _notification("9", "incidents/") | {"topic": f"//pubsub.googleapis.com/{topic}"}
+    )
+    function = copy.deepcopy(_function(table)) | {"name": "projects/acme/locations/europe-west4/functions/notify"}
+    del function["eventTrigger"]
+    function["serviceConfig"] |= {"uri": "https://notify-x.a.run.app", "secretEnvironmentVariables": []}
+    table[FUNCTIONS]["functions"].append(function | {"buildConfig": {"entryPoint": "notify"}})
+    table[f"https://pubsub.googleapis.com/v1/{topic}/subscriptions"] = {"subscriptions": [subscription]}
+    table[f"https://pubsub.googleapis.com/v1/{subscription}"] = {
+        "name": subscription,
+        "pushConfig": {
+            "pushEndpoint": "https://notify-x.a.run.app/",
+            "oidcToken": {"serviceAccountEmail": "push@acme.example"},
+        },
+        "ackDeadlineSeconds": 600,
+    }
+    table[SERVICE.replace("on-commit", "notify")] = {}
 
 
 WRONG: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
@@ -348,7 +393,11 @@ WRONG: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
     "the function that tells people failed to deploy": (
         lambda it: it[FUNCTIONS]["functions"].append(
             copy.deepcopy(_function(it))
-            | {"name": "p/functions/notify", "buildConfig": {"entryPoint": "notify"}, "state": "FAILED"}
+            | {
+                "name": "projects/acme/locations/europe-west4/functions/notify",
+                "buildConfig": {"entryPoint": "notify"},
+                "state": "FAILED",
+            }
             | {"stateMessages": [{"message": "no secret indexpush-slack-token"}]}
         ),
         "functions/notify: it is FAILED (no secret indexpush-slack-token)",
@@ -491,6 +540,46 @@ WRONG: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
         ),
         "may not patch deployments.apps",
     ),
+    "a push by an account that may not call the function": (
+        _after(_pushed, lambda it: it.update({SERVICE: {"bindings": []}})),
+        "push@acme.example, as which messages are pushed to it, may not call it",
+    ),
+    "a trigger by an account that may not call the function": (
+        lambda it: (
+            _function(it)["eventTrigger"].update(serviceAccountEmail="eventarc@acme.example"),
+            it.update(
+                {
+                    SERVICE: {
+                        "bindings": [{"role": "roles/run.viewer", "members": ["serviceAccount:eventarc@acme.example"]}]
+                    }
+                }
+            ),
+        ),
+        "eventarc@acme.example, as which messages are pushed to it, may not call it",
+    ),
+    "a secret that is disabled": (
+        lambda it: it[SECRET].update(state="DISABLED"),
+        "projects/acme/secrets/token/versions/1 is disabled",
+    ),
+    "a secret that is destroyed": (
+        lambda it: it[SECRET].update(state="DESTROYED"),
+        "projects/acme/secrets/token/versions/1 is destroyed",
+    ),
+    "a secret of a project that hasn't it": (
+        lambda it: _function(it)["serviceConfig"]["secretEnvironmentVariables"][0].update(projectId="acme-security"),
+        "projects/acme-security/secrets/token/versions/1 is not there",
+    ),
+    "a secret in a file whose newest version is disabled": (
+        lambda it: (
+            _function(it)["serviceConfig"].update(secretVolumes=[{"mountPath": "/s", "secret": "slack"}]),
+            it.update({SECRET.replace("token/versions/1", "slack/versions/latest"): {"state": "DISABLED"}}),
+        ),
+        "projects/acme/secrets/slack/versions/latest is disabled",
+    ),
+    "the function that tells people is pushed to by one who may not call it": (
+        _tells_people,
+        "push@acme.example, as which messages are pushed to it, may not call it",
+    ),
     "a webhook that fails": (lambda it: it.update({WEBHOOK: (502, {})}), "it answers 502"),
 }
 
@@ -548,6 +637,19 @@ HINTS: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
         lambda it: it[GRANTS]["bindings"][0]["members"].__setitem__(1, PODS.replace("/ns/search", "/ns/research")),
         "lets the pods read it",
     ),
+    "a dead-letter topic that isn't there": (_after(_pushed, lambda it: it.pop(PUTS_ASIDE)), "which isn't there"),
+    "a dead-letter topic that Pub/Sub may not publish to": (
+        _after(_pushed, lambda it: it.update({PUTS_ASIDE: {}})),
+        "may not publish to its dead-letter topic",
+    ),
+    "a subscription that Pub/Sub may take nothing off": (
+        _after(_pushed, lambda it: it.update({TAKES_OFF: {}})),
+        "may not take messages off it",
+    ),
+    "dead letters that nobody keeps": (
+        _after(_pushed, lambda it: it.update({DEAD_HEARD: {}})),
+        "nobody hears of what is put aside",
+    ),
     "no soft delete": (lambda it: it[BUCKET].pop("softDeletePolicy"), "soft delete is off"),
     "a cold bucket": (lambda it: it[BUCKET].update(storageClass="COLDLINE"), "its class is COLDLINE"),
     "builds that grow cold": (
@@ -600,7 +702,7 @@ def test_what_is_more_or_less_than_it_should_be_is_named_and_no_failure(name: st
     assert said.code == 0
 
 
-@pytest.mark.parametrize("url", [NOTIFICATIONS, GRANTS, PUBLISHERS, FUNCTIONS, JOBS, REPORTS_HEARD])
+@pytest.mark.parametrize("url", [NOTIFICATIONS, GRANTS, PUBLISHERS, FUNCTIONS, JOBS, REPORTS_HEARD, SECRET])
 def test_what_nobody_may_look_at_is_said_and_the_rest_is_looked_at(url: str) -> None:
     table = _well() | {url: AccessDenied("denied for you")}
     said = _check(table, "--output", "json")
