@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
-from redis.exceptions import RedisError
+from redis.exceptions import ResponseError
 
 from model_repository.telemetry.log import Log
 from search_server.pictures.messages import LONGEST_ANSWER
@@ -24,10 +24,14 @@ _PATIENCE_SECONDS: Final = 0.04
 _LOOK_SECONDS: Final = 5.0
 """Until Redis is asked again how it is, off everybody's path."""
 _CONNECTIONS: Final = 8
-_WRITES: Final = 64
-"""Most answers under way to Redis; what comes above that isn't kept."""
+_WRITES: Final = 16
+"""Most answers under way to Redis, each on a connection; what comes above that isn't kept."""
 _KEPT_SECONDS: Final = 7 * 24 * 3600
-_TROUBLE: Final = (RedisError, OSError, TimeoutError)
+_TROUBLE: Final = Exception
+"""Besides RedisError, OSError and TimeoutError whatever redis-py raises where an answer makes no sense: it is read by
+int(), and by recursion."""
+_NOBODY: Final = "indexpush:nobody"
+"""A name under which nothing is ever kept."""
 
 
 class RedisCache:
@@ -41,12 +45,13 @@ class RedisCache:
         self._look_seconds = look_seconds
         self._redis = Redis.from_url(
             url,
-            max_connections=_CONNECTIONS + 1,
+            max_connections=_CONNECTIONS + _WRITES + 1,
             retry=Retry(NoBackoff(), 0),
             socket_connect_timeout=1,
             socket_timeout=1,
         )
         self._asking = 0
+        self._full = False
         self._writing: set[asyncio.Task[None]] = set()
         self._looking: asyncio.Task[None] | None = None
 
@@ -59,7 +64,7 @@ class RedisCache:
         for task in (*self._writing, self._looking):
             if task:
                 task.cancel()
-        with contextlib.suppress(*_TROUBLE):
+        with contextlib.suppress(_TROUBLE):
             await self._redis.aclose()
 
     async def get(self, name: bytes) -> bytes | None:
@@ -93,6 +98,12 @@ class RedisCache:
         try:
             async with asyncio.timeout(1):
                 await self._redis.set(_key(name), value, ex=_KEPT_SECONDS)
+            self._full = False
+        except ResponseError as error:  # it is full, or a replica: what it has is asked for all the same
+            self._pod.shared_failures += 1
+            if not self._full:
+                self._log.warning(f"CACHE_URL: {self._where}: {error}; what is new isn't kept there until it takes it")
+            self._full = True
         except _TROUBLE as error:
             self._part(error)
 
@@ -112,12 +123,13 @@ class RedisCache:
         while True:
             try:
                 async with asyncio.timeout(1):
-                    await self._redis.ping()  # connects, which may take longer than an answer may
+                    await self._redis.get(_NOBODY)  # connects, which may take longer than an answer may
                 async with asyncio.timeout(_PATIENCE_SECONDS):
-                    await self._redis.ping()
+                    await self._redis.get(_NOBODY)
             except _TROUBLE as error:
                 if not told:
-                    self._log.warning(f"CACHE_URL: {self._where}: {error}; photos are embedded without it")
+                    said = str(error) or "no answer in a second"
+                    self._log.warning(f"CACHE_URL: {self._where}: {said}; photos are embedded without it")
                 told = True
             else:
                 self._pod.shared_well = 1

@@ -7,10 +7,12 @@ import hashlib
 import io
 import math
 import os
+import re
 import signal
 import struct
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -49,6 +51,7 @@ from tests.search_server.redis_server import RedisServer
 from tests.search_server.test_pictures import GOOD, children, embedding, search, until, write_model
 
 PHOTO = hashlib.sha256(b"a photo").digest()
+ANOTHER_PHOTO = hashlib.sha256(b"another photo").digest()
 MODEL = ModelFile("/data/models/a/1/model.onnx", ModelInput(8), True, "a" * 64, 3)
 ANOTHER = replace(MODEL, digest="b" * 64, dimensions=2)
 DETECTOR = DetectorFile("/data/models/d/1/model.onnx", ModelInput(8), ("Chair", "Lamp", "Plant"), "d" * 64)
@@ -71,7 +74,7 @@ _HANG = 60.0
 def test_a_name_stands_for_the_photo_and_for_all_that_makes_its_answer() -> None:
     asked: list[tuple[Question, bytes]] = [
         (EMBED, PHOTO),
-        (EMBED, hashlib.sha256(b"another photo").digest()),
+        (EMBED, ANOTHER_PHOTO),
         (Embed(ANOTHER), PHOTO),
         (Embed(MODEL, (0, 0, 0.5, 0.5)), PHOTO),
         (Embed(MODEL, (0, 0, 0.5, 1.0)), PHOTO),
@@ -312,6 +315,112 @@ def test_a_redis_that_never_was_costs_nothing_and_its_password_is_not_said() -> 
     log = run(f"redis://:hunter2@127.0.0.1:{free_port()}/0", story)
     assert log.count("photos are embedded without it") == 1
     assert "hunter2" not in log
+
+
+@asynccontextmanager
+async def redis_that_says(answers: list[bytes]) -> AsyncIterator[str]:
+    """What answers any GET with the first of `answers`, and everything else as Redis does; gives its URL."""
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with suppress(OSError):
+            while asked := await reader.read(65536):
+                for command in re.findall(rb"\*\d+\r\n\$\d+\r\n(\w+)", asked):
+                    said = {b"GET": answers[0], b"PING": b"+PONG\r\n", b"HELLO": b"%1\r\n+proto\r\n:3\r\n"}
+                    writer.write(said.get(command, b"+OK\r\n"))
+                await writer.drain()
+        writer.close()
+
+    async with await asyncio.start_server(answer, "127.0.0.1", 0) as server:
+        yield f"redis://127.0.0.1:{server.sockets[0].getsockname()[1]}/0"
+
+
+@pytest.mark.parametrize(
+    "nonsense",
+    [
+        b"$abc\r\n",
+        b"$-5\r\n",
+        b":" + b"9" * 5000 + b"\r\n",
+        b"*1\r\n" * 5000,
+        b"x" * 100_000,
+        b"?\r\n",
+        b"HTTP/1.1 400\r\n",
+    ],
+)
+def test_a_redis_that_answers_nonsense_costs_no_photo_and_is_asked_again_when_it_makes_sense(nonsense: bytes) -> None:
+    answers = [b"_\r\n"]
+
+    async def story() -> None:
+        pod = PodState.create(1)
+        async with redis_that_says(answers) as url:
+            cache = RedisCache(url, pod, Log(stream=io.StringIO()), look_seconds=0.02)
+            cache.begin()
+            await until(lambda: bool(pod.shared_well))
+            answers[0] = nonsense
+            remembered = RememberedPictures(Embedder(), pod, cache)
+            assert await remembered.answer(EMBED, PHOTO, picture) == A_VECTOR
+            assert pod.shared_failures >= 1
+            assert not pod.shared_well  # also while it is looked at
+            await asyncio.sleep(0.2)
+            assert not pod.shared_well
+            answers[0] = b"_\r\n"
+            await until(lambda: bool(pod.shared_well))
+            await cache.close()
+
+    uvloop.run(asyncio.wait_for(story(), _HANG))
+
+
+@pytest.mark.parametrize("setting", ["maxmemory", "replicaof"])
+def test_of_a_redis_that_takes_nothing_more_what_it_has_is_asked_for_and_that_is_said_once(
+    redis_server: RedisServer, setting: str
+) -> None:
+    async def story(cache: RedisCache, pod: PodState) -> None:
+        await until(lambda: bool(pod.shared_well))
+        cache.put(PHOTO, b"kept")
+        await until(lambda: bool(redis_server.client.dbsize()))
+        if setting == "maxmemory":  # and its policy is to forget nothing
+            redis_server.client.config_set("maxmemory", "1")
+        else:  # what was the primary is a replica now, of one that can't be reached
+            redis_server.client.replicaof("127.0.0.1", 1)
+        for number in range(1, 6):
+            cache.put(ANOTHER_PHOTO, b"refused")
+            await until(lambda number=number: pod.shared_failures == number)
+            assert await cache.get(PHOTO) == b"kept"
+        if setting == "maxmemory":
+            redis_server.client.config_set("maxmemory", "0")
+        else:
+            redis_server.client.replicaof("NO", "ONE")
+        cache.put(ANOTHER_PHOTO, b"taken")
+        await until(lambda: redis_server.client.dbsize() == 2)
+        assert (pod.shared_well, pod.shared_failures) == (1, 5)
+
+    log = run(redis_server.url, story)
+    assert log.count("what is new isn't kept there") == 1
+    assert "photos are embedded without it" not in log
+
+
+def test_answers_that_come_at_once_are_kept_and_redis_is_asked_all_the_while(redis_server: RedisServer) -> None:
+    async def story(cache: RedisCache, pod: PodState) -> None:
+        await until(lambda: bool(pod.shared_well))
+        for number in range(redis_cache._WRITES):
+            cache.put(bytes([number]) * 32, b"kept")
+        asked = await asyncio.gather(*(cache.get(PHOTO) for _ in range(redis_cache._CONNECTIONS)))
+        assert asked == [None] * redis_cache._CONNECTIONS
+        await until(lambda: redis_server.client.dbsize() == redis_cache._WRITES)
+        assert (pod.shared_well, pod.shared_failures) == (1, 0)
+
+    run(redis_server.url, story)
+
+
+def test_a_redis_that_lets_nobody_read_is_not_asked_and_that_is_said_once(redis_server: RedisServer) -> None:
+    redis_server.client.acl_setuser("default", enabled=True, nopass=True, reset_keys=True, commands=["-get", "+ping"])
+
+    async def story(cache: RedisCache, pod: PodState) -> None:
+        await asyncio.sleep(0.5)
+        assert (pod.shared_well, pod.shared_failures) == (0, 0)
+        assert await cache.get(PHOTO) is None
+
+    log = run(redis_server.url, story)
+    assert log.count("photos are embedded without it") == 1
 
 
 # the real server
