@@ -6,7 +6,6 @@ asked (the probes' port, or any worker on the callers' port) answers for the pod
 
 from __future__ import annotations
 
-import json
 import mmap
 import os
 import struct
@@ -68,7 +67,7 @@ class ProcessState:
 
     def say_last(self, code: str, message: str, exit_code: int) -> None:
         """Leave word why this process ends."""
-        said = json.dumps([code, message[: _WORDS // 4], exit_code]).encode()[:_WORDS]
+        said = f"{exit_code} {code} {message}".encode(errors="replace")[:_WORDS]
         self._words[4 : 4 + len(said)] = said
         self._words[:4] = struct.pack("=i", len(said))
 
@@ -77,8 +76,8 @@ class ProcessState:
         (length,) = struct.unpack("=i", self._words[:4])
         if not length:
             return None
-        code, message, exit_code = json.loads(bytes(self._words[4 : 4 + length]))
-        return code, message, exit_code
+        exit_code, code, message = bytes(self._words[4 : 4 + length]).decode(errors="ignore").split(" ", 2)
+        return code, message, int(exit_code)
 
 
 class PodState:

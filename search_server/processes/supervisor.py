@@ -36,9 +36,13 @@ _WATCH_SECONDS = 1.0
 _SILENT = 15
 """Seconds without a sign of life after which a worker is taken for hung. Whoever connects to it waits so long, and is
 answered by the one that replaces it."""
+_STARTING = 60
+"""The same for one that has shown no sign yet: it loads its libraries, on a machine that may be busy."""
+_AGAIN_SECONDS = 5.0
+"""Until a worker that couldn't be started is tried again."""
 _MOST_DEATHS = 5
 _DEATHS_SECONDS = 60.0
-"""So many workers may die in so many seconds; with one more the pod fails, and Kubernetes waits longer each time."""
+"""So many may be lost in so many seconds; with one more the pod fails, and Kubernetes waits longer each time."""
 _TELL_SECONDS, _LEAVE_SECONDS = 30.0, 2.0
 """For a collector to take the spans of the pod's start: while it serves, and before it ends because it can't."""
 _ALLOCATOR = {"MALLOC_ARENA_MAX": "2", "MALLOC_TRIM_THRESHOLD_": str(2**20), "MALLOC_MMAP_THRESHOLD_": str(2**20)}
@@ -125,15 +129,21 @@ class Supervisor:
         while not self._pod.draining:
             own.begin()
             self._silent[number] = 0
-            process = self._processes[number] = await self._spawn(number)
+            try:
+                process = self._processes[number] = await self._spawn(number)
+            except OSError as error:  # memory, files or places for a process are used up
+                self._note_death(number, f"can't be started: {error}")
+                await asyncio.sleep(_AGAIN_SECONDS)
+                continue
             status = await process.wait()
-            own.ready = own.beats = 0  # it doesn't hang
+            own.ready = 0
             if self._pod.draining:
                 return
             if words := own.last_words():
                 self._fail(*words)
                 return
-            self._note_death(number, status)
+            how = signal.Signals(-status).name if status < 0 else f"exit status {status}"
+            self._note_death(number, f"ended by {how}")
 
     async def _spawn(self, number: int) -> Process:
         listener = self._listeners[number].fileno()
@@ -145,15 +155,14 @@ class Supervisor:
             pass_fds=inherited,
         )
 
-    def _note_death(self, number: int, status: int) -> None:
-        how = signal.Signals(-status).name if status < 0 else f"exit status {status}"
+    def _note_death(self, number: int, how: str) -> None:
         self._pod.deaths += 1
         self._deaths.append(now := time.monotonic())
-        self._log.error(f"worker {number} ended by {how}", worker=number, deaths=self._pod.deaths)
+        self._log.error(f"worker {number} {how}", worker=number, deaths=self._pod.deaths)
         if len(self._deaths) > _MOST_DEATHS and now - self._deaths[0] < _DEATHS_SECONDS:
             self._fail(
                 "workers-keep-dying",
-                f"{len(self._deaths)} workers ended within {_DEATHS_SECONDS:g} s, the last one by {how}; see the log",
+                f"{len(self._deaths)} workers were lost within {_DEATHS_SECONDS:g} s, the last one {how}; see the log",
                 ExitCode.SOFTWARE,
             )
 
@@ -163,7 +172,10 @@ class Supervisor:
             self._failure.set_exception(PodFailed(code, message, exit_code))
 
     def _alive(self) -> bool:
-        return all(silent <= 2 * _SILENT for silent in self._silent)
+        return all(silent <= 2 * self._patience(number) for number, silent in enumerate(self._silent))
+
+    def _patience(self, number: int) -> int:
+        return _SILENT if self._pod.workers[number].beats else _STARTING
 
     async def _watch(self) -> None:
         """Look for signs of life, and for the moment in which the pod is ready."""
@@ -182,9 +194,10 @@ class Supervisor:
                 continue  # Kubernetes has a deadline of its own for those that start
             for number, own in enumerate(pod.workers):
                 seen, beats[number] = beats[number], own.beats
-                self._silent[number] = self._silent[number] + 1 if own.beats and own.beats == seen else 0
-                if self._silent[number] == _SILENT:
-                    self._log.error(f"worker {number} hangs: ending it", worker=number, seconds=_SILENT)
+                runs = self._processes[number].returncode is None
+                self._silent[number] = self._silent[number] + 1 if runs and own.beats == seen else 0
+                if self._silent[number] == (seconds := self._patience(number)):
+                    self._log.error(f"worker {number} hangs: ending it", worker=number, seconds=seconds)
                     self._signal(signal.SIGKILL, number)
 
     def _signal(self, which: signal.Signals, number: int) -> None:

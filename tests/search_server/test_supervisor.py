@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import json
 import os
 import re
+import resource
 import signal
 import socket
 import time
@@ -20,6 +22,9 @@ import pytest
 from http_limits.listener import raise_open_files
 from model_repository.resources.serving import CONNECTIONS
 from model_repository.telemetry.log import Log
+from search_server.config import Config
+from search_server.processes import supervisor
+from search_server.processes.pod import PodState
 from search_server.processes.read_in import read_in
 from tests import plain_http
 from tests.search_server.vector_builds import make_vector_build
@@ -116,7 +121,53 @@ def test_a_pod_whose_workers_die_again_and_again_fails_and_says_so(good_build: A
     status, _ = server.wait()
     assert (status, len(seen)) == (70, 6)
     words = Path(good_build.environment()["TERMINATION_LOG"]).read_text()
-    assert words.startswith("workers-keep-dying: 6 workers ended within 60 s, the last one by SIGKILL")
+    assert words.startswith("workers-keep-dying: 6 workers were lost within 60 s, the last one ended by SIGKILL")
+
+
+def test_a_worker_that_can_not_be_started_is_started_when_it_can(good_build: Any, start: Start) -> None:
+    server = start(good_build.environment() | {"WORKERS": "2"})
+    pid = server.process.pid
+    limits = resource.prlimit(pid, resource.RLIMIT_NOFILE)
+    resource.prlimit(pid, resource.RLIMIT_NOFILE, (3, limits[1]))  # stands for memory, or processes, that are used up
+    os.kill(workers_of(server)[0], signal.SIGKILL)
+    until(lambda: len(workers_of(server)) == 1)
+    time.sleep(1.5)
+    resource.prlimit(pid, resource.RLIMIT_NOFILE, limits)
+    until(lambda: len(workers_of(server)) == 2 and probe(server, "/readyz").status_code == 200)
+    server.terminate()
+    status, log = server.wait()
+    assert status == 0
+    assert any(re.match("worker [01] can't be started: ", line["message"]) for line in log)
+
+
+def test_a_worker_that_hangs_before_it_shows_any_sign_of_life_is_ended(
+    good_build: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(supervisor, "_WATCH_SECONDS", 0.01)
+    config = Config.from_environment(good_build.environment() | {"PORT": "0", "PROBE_PORT": "0", "WORKERS": "1"})
+
+    async def story() -> None:
+        pod = supervisor.Supervisor(config, Log(stream=io.StringIO()))
+        pod._pod.was_ready = 1
+        hung = pod._processes[0] = await asyncio.create_subprocess_exec("sleep", "1000")
+        watching = asyncio.create_task(pod._watch())
+        assert await asyncio.wait_for(hung.wait(), GENEROUS) == -signal.SIGKILL
+        assert pod._alive()
+        watching.cancel()
+
+    asyncio.run(story())
+
+
+@pytest.mark.parametrize("letter", ["a", "椅", "\0", "\ud800", "🪑"])
+def test_last_words_are_kept_in_any_script(letter: str) -> None:
+    worker = PodState.create(1).workers[0]
+    assert worker.last_words() is None
+    worker.say_last("proof-failed", letter * 5000, 65)
+    words = worker.last_words()
+    assert words is not None
+    code, message, exit_code = words
+    assert (code, exit_code) == ("proof-failed", 65)
+    assert message == (letter.encode(errors="replace") * 5000)[: 4096 - len("65 proof-failed ")].decode(errors="ignore")
 
 
 def test_probes_are_answered_while_no_worker_runs(good_build: Any, start: Start) -> None:
