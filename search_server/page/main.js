@@ -93,10 +93,10 @@ function hideAnswer() {
   document.title = "Similar products";
 }
 
-async function showItem(id) {
+async function showItem(id, category) {
   fillPicture(at("asked-picture"), id);
-  const within = at("same-category-box").checked ? state.itemCategory : null;
-  const answer = await showAnswer("Similar to", itemName(id), api.similar(id, NEIGHBORS, within));
+  at("same-category-box").checked = category !== null;
+  const answer = await showAnswer("Similar to", itemName(id), api.similar(id, NEIGHBORS, category));
   if (answer) {
     state.itemCategory = answer.category;
     at("same-category-text").textContent = `Only ${answer.category}`;
@@ -104,22 +104,26 @@ async function showItem(id) {
   }
 }
 
-async function showPhoto(photo) {
+async function showPhoto(photo, chosen) {
   const image = element("img", { alt: "your photo", src: URL.createObjectURL(photo) });
   image.addEventListener("load", () => URL.revokeObjectURL(image.src), { once: true });
   at("asked-picture").replaceChildren(image);
   at("same-category").hidden = true;
   const answer = await showAnswer("Similar to", "Your photo", api.searchWithPhoto(photo, NEIGHBORS));
   await image.decode().catch(() => {}); // without its size nobody knows where the boxes are
-  if (answer?.regions?.length && image.isConnected && image.naturalWidth) showRegions(image, answer.regions);
+  if (answer?.regions?.length && image.isConnected && image.naturalWidth) showRegions(image, answer.regions, chosen);
 }
 
-function showRegions(image, regions) {
-  const choose = (number) => {
+function showRegions(image, regions, chosen) {
+  const show = (number) => {
     for (const buttons of [boxes, chips]) {
       buttons.forEach((button, each) => (button.ariaPressed = String(each === number)));
     }
     showNeighbors(regions[number].neighbors);
+  };
+  const choose = (number) => {
+    stay(`#photo=${number}`);
+    show(number);
   };
   const boxes = regions.map((region, number) => regionBox(image, region, () => choose(number)));
   const chips = regions.map((region, number) => chip(region.category, null, false, () => choose(number)));
@@ -128,25 +132,25 @@ function showRegions(image, regions) {
   at("asked-picture").classList.add("things");
   at("things").replaceChildren(...chips);
   at("things").hidden = false;
-  choose(0);
+  show(regions[chosen] ? chosen : 0);
 }
 
 // --- where one is ---------------------------------------------------------------------------------------------------
 
+const address = () => new URLSearchParams(location.hash.slice(1));
+const stay = (hash) => history.replaceState(history.state, "", hash); // what is chosen within an answer is no step to go back
+
 async function route(moves = true) {
   const place = history.state; // of an entry that was left: it is come back to, or loaded again
-  const asked = new URLSearchParams(location.hash.slice(1));
+  const asked = address();
   const id = asked.get("item");
   if (id !== null) {
-    if (state.item !== id) {
-      state.item = id;
-      at("same-category-box").checked = false;
-      at("same-category").hidden = true;
-    }
-    await showItem(id);
+    if (state.item !== id) at("same-category").hidden = true;
+    state.item = id;
+    await showItem(id, asked.get("category"));
   } else if (asked.has("photo") && (state.photo ??= keptPhoto())) {
     state.item = null;
-    await showPhoto(state.photo);
+    await showPhoto(state.photo, Number(asked.get("photo")));
   } else {
     const left = state.item;
     state.item = null;
@@ -170,8 +174,8 @@ async function take(file) {
   state.photo = await api.smaller(file);
   await keepPhoto(state.photo);
   rememberPlace(document.body);
-  if (location.hash === "#photo") {
-    history.replaceState(null, "");
+  if (address().has("photo")) {
+    history.replaceState(null, "", "#photo");
     await route();
   } else location.hash = "photo";
 }
@@ -240,7 +244,11 @@ document.addEventListener("click", (event) => {
   const link = event.target.closest("a[href^='#']");
   if (link && link !== at("skip") && !event.defaultPrevented) rememberPlace(link);
 });
-at("same-category-box").addEventListener("change", () => state.item && tell(showItem(state.item)));
+at("same-category-box").addEventListener("change", ({ target }) => {
+  const category = target.checked ? state.itemCategory : null;
+  stay(`#${new URLSearchParams({ item: state.item, ...(category !== null && { category }) })}`);
+  tell(showItem(state.item, category));
+});
 at("file").addEventListener("change", (event) => {
   tell(take(event.target.files[0]));
   event.target.value = "";

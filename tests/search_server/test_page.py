@@ -98,6 +98,9 @@ def test_a_click_on_a_product_shows_the_most_similar_ones_and_back_leads_back_to
     page.get_by_label("Only chairs").check()
     expect(page.locator("#neighbors .category", has_text=re.compile("^(?!chairs$)"))).to_have_count(0)
     expect(page.locator("#neighbors .card")).to_have_count(12)
+    page.reload()
+    expect(page.get_by_label("Only chairs")).to_be_checked()
+    expect(page.locator("#neighbors .category", has_text=re.compile("^(?!chairs$)"))).to_have_count(0)
     page.go_back()
     expect(page.locator("#answer")).to_be_hidden()
     expect(product).to_be_focused()
@@ -120,6 +123,19 @@ def test_who_leaves_an_answer_by_its_link_is_at_the_product_again(page: Page, ur
     page.get_by_role("link", name="Back to all products").click()
     expect(page.locator("#answer")).to_be_hidden()
     expect(page.locator("#products .card[data-id='chair-30']")).to_be_focused()
+
+
+def test_by_keyboard_the_first_product_is_in_sight_below_the_bar(page: Page, url: str) -> None:
+    page.goto(url)
+    expect(page.locator("#products .card")).to_have_count(60)
+    for key in ("Tab", "Enter", "Tab"):  # to the products, and to the first of them
+        page.keyboard.press(key)
+    first = page.locator("#products .card").first
+    expect(first).to_be_focused()
+    bar, card = page.locator(".bar").bounding_box(), first.bounding_box()
+    assert bar is not None
+    assert card is not None
+    assert card["y"] >= bar["y"] + bar["height"]
 
 
 def test_products_are_called_what_the_catalogue_calls_them_or_else_by_their_ids(page: Page, url: str) -> None:

@@ -290,6 +290,13 @@ def test_on_the_page_each_thing_in_a_photo_is_a_box_to_click(
         expect(page.locator("#neighbors .category", has_text="lamps")).to_have_count(0)
         in_words = page.get_by_role("group", name="Things in the photo")
         expect(in_words.get_by_role("button", name="chairs", pressed=True)).to_have_count(1)
+        first_card.click()
+        expect(first_card).not_to_have_attribute("data-id", "chair-3")
+        page.go_back()  # to the thing that was chosen
+        expect(first_card).to_have_attribute("data-id", "chair-3")
+        page.reload()
+        expect(in_words.get_by_role("button", name="chairs", pressed=True)).to_have_count(1)
+        expect(first_card).to_have_attribute("data-id", "chair-3")
         in_words.get_by_role("button", name="lamps").press("Enter")
         expect(first_card).to_have_attribute("data-id", "lamp-5")
         expect(page.get_by_role("button", name="lamps, in the photo", pressed=True)).to_have_count(1)
