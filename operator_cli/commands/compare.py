@@ -259,7 +259,11 @@ def for_people(stable: dict[str, Any], shadow: dict[str, Any], found: Sequence[C
             times = _latency(milliseconds)
             if times is not None:
                 lines.append(f"          {name}: {times.p50_ms} ms in the median, 95 % within {times.p95_ms} ms")
-        lines += [f"          least alike: {one.question} ({one.overlap:.2f})" for one in each.worst if one.overlap < 1]
+        lines += [
+            f"          least alike: {one.question} ({one.overlap:.2f}, {one.rank_biased_overlap:.2f})"
+            for one in each.worst
+            if one.overlap < 1
+        ]
     return "\n".join(lines)
 
 

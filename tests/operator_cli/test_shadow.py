@@ -11,10 +11,16 @@ import pytest
 from model_repository.documents.commit import Commit
 from model_repository.documents.receipts.address import Address
 from model_repository.documents.receipts.receipt import Outcome
-from model_repository.documents.receipts.shadow_comparison import describe_comparison, parse_shadow_comparison
+from model_repository.documents.receipts.shadow_comparison import (
+    Difference,
+    Questions,
+    describe_comparison,
+    parse_shadow_comparison,
+)
 from model_repository.errors import DocumentMalformed, ObjectMissing
 from model_repository.names import IndexPrefix, Target
 from model_repository.repository import read_shadow_comparison, write_address, write_commit, write_receipt
+from operator_cli.commands.compare import Compared, for_people
 from tests import builds
 from tests.memory_store import MemoryStore
 from tests.operator_cli.conftest import Operator
@@ -134,6 +140,12 @@ def test_answers_are_compared_item_by_item_and_the_least_alike_are_named(
     assert all(found["milliseconds"][of]["p50"] > 0 for of in ("stable", "shadow"))
     text = operator("compare", "clothing", *addresses, "--items", "20")
     assert "overlap@10" in text.out
+
+
+def test_the_least_alike_are_told_with_the_number_that_they_are_ordered_by() -> None:
+    differences = (Difference("a", 0.7, 0.8), Difference("b", 0.8, 0.6), Difference("c", 1.0, 0.9))
+    text = for_people({}, {}, [Compared(Questions.ITEMS, 10, differences, (), ((), ()))])
+    assert text.endswith("least alike: b (0.80, 0.60)\n          least alike: a (0.70, 0.80)")
 
 
 def test_an_overlap_that_is_too_low_ends_with_1(operator: Operator, two: tuple[str, str]) -> None:
