@@ -144,7 +144,7 @@ def _history(arguments: argparse.Namespace, context: Context, store: Store, show
         if arguments.at > context.clock.now():
             raise UsageRefused(f"--at: {people.dated(arguments.at)} hasn't come yet: nobody knows what will serve")
         then = served_at(store, target, arguments.at)
-        return show(programs.served_at(target, arguments.at, *then), people.served_at(target, arguments.at, *then))
+        return show(programs.served_at(target, arguments.at, then), people.served_at(target, arguments.at, then))
     receipts = history(store, target, arguments.limit)
     held = held_generation(store, target)
     text = people.history(receipts, held) or f"{target}: no receipts yet"
@@ -188,7 +188,7 @@ def _prune(arguments: argparse.Namespace, context: Context, store: Store, show: 
     found = prune.prune(store, context.clock, keep=arguments.keep, apply=arguments.apply, said=context.transient)
     context.clear_transient()
     show(pruned.for_programs(found), pruned.for_people(found))
-    return ExitCode.OK
+    return ExitCode.NOT_ALLOWED if found.denied else ExitCode.OK
 
 
 def _diff(arguments: argparse.Namespace, _: Context, store: Store, show: _Show) -> int:

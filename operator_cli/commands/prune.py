@@ -13,7 +13,7 @@ from typing import Any
 from model_repository.bucket.store import ObjectInfo, Store
 from model_repository.clock import Clock
 from model_repository.documents.receipts.receipt import Outcome, Receipt
-from model_repository.errors import DocumentMalformed, GenerationConflict, NameRefused, ObjectMissing
+from model_repository.errors import AccessDenied, DocumentMalformed, GenerationConflict, NameRefused, ObjectMissing
 from model_repository.names import IndexPrefix, ModelPrefix, Target, parse_generation
 from model_repository.repository import (
     FILTERS,
@@ -49,7 +49,7 @@ class Pruned:
 
     waiting: indexes of which nothing goes, and whose commits neither serve nor were undone. overtaken: builds that
     stay because somebody committed meanwhile. unsaid: why nothing goes of the features, or nothing more; empty: it did.
-    applied: False: nothing was deleted.
+    denied: objects that the bucket doesn't let go, and why. applied: False: nothing was deleted.
     """
 
     bucket: str
@@ -61,7 +61,31 @@ class Pruned:
     waiting: dict[str, tuple[Target, ...]]
     overtaken: tuple[IndexPrefix, ...]
     unsaid: str
+    denied: dict[str, str]
     applied: bool
+
+
+class _Deletions:
+    """Deletes, and goes on past what the bucket denies: an object on hold, or retained, keeps no other one."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self.denied: dict[str, str] = {}
+
+    def delete(self, name: str, *, if_generation_match: int | None = None) -> bool:
+        """Whether it is gone. Raises as the store does else."""
+        try:
+            self._store.delete(name, if_generation_match=if_generation_match)
+        except AccessDenied as error:
+            self.denied[name] = str(error)
+        return name not in self.denied
+
+    def folder(self, folder: str, manifest: str) -> bool:
+        """What names all else first; where that stays, all does. Whether that is gone."""
+        gone = self.delete(manifest)
+        for info in self._store.listing(folder) if gone else ():
+            self.delete(info.name)
+        return gone
 
 
 def prune(store: Store, clock: Clock, *, keep: int, apply: bool, said: Callable[[str], None]) -> Pruned:
@@ -75,6 +99,7 @@ def prune(store: Store, clock: Clock, *, keep: int, apply: bool, said: Callable[
     seen = _generations(store)
     verdict = judge_builds(builds, _commits(store, keep), now=now)
     overtaken: list[IndexPrefix] = []
+    deletions = _Deletions(store)
     still = set(verdict.builds)
     for prefix in verdict.builds if apply else ():
         if seen != (now_seen := _generations(store)):  # somebody committed while it was judged, or since
@@ -83,10 +108,11 @@ def prune(store: Store, clock: Clock, *, keep: int, apply: bool, said: Callable[
                 still.clear()  # they go on; the next run has more luck
         if prefix in still:
             said(str(prefix))
-            _delete(store, f"{prefix}/", prefix.manifest)
+            deletions.folder(f"{prefix}/", prefix.manifest)
         else:
             overtaken.append(prefix)
-    gone = set(verdict.builds) - set(overtaken)
+    kept = {prefix for prefix in verdict.builds if prefix.manifest in deletions.denied}
+    gone = set(verdict.builds) - set(overtaken) - kept
     staying = [prefix for prefix in builds if prefix not in gone]
     models = _folders(store, "models/", ModelPrefix)
     unused = judge_models(models, _used(store, staying), now=now)
@@ -95,19 +121,20 @@ def prune(store: Store, clock: Clock, *, keep: int, apply: bool, said: Callable[
     if apply:
         for model in unused:
             said(str(model))
-            _delete(store, f"{model}/", model.manifest)
-        records = _delete_records(store, records, begun)
-    features, unsaid = _features(store, records, now, apply=apply, said=said)
+            deletions.folder(f"{model}/", model.manifest)
+        records = _delete_records(store, records, begun, deletions)
+    features, unsaid = _features(store, records, now, deletions, apply=apply, said=said)
     return Pruned(
         store.bucket,
         {prefix: builds[prefix].size for prefix in sorted(gone)},
-        {model: models[model].size for model in unused},
+        {model: models[model].size for model in unused if model.manifest not in deletions.denied},
         records,
-        _filters(store, now, apply=apply, said=said),
+        _filters(store, now, deletions, apply=apply, said=said),
         features,
         dict(verdict.waiting),
         tuple(overtaken),
         unsaid,
+        deletions.denied,
         apply,
     )
 
@@ -190,7 +217,9 @@ def _comparisons(
                         yield info.name, info.size
 
 
-def _filters(store: Store, now: datetime, *, apply: bool, said: Callable[[str], None]) -> dict[str, int]:
+def _filters(
+    store: Store, now: datetime, deletions: _Deletions, *, apply: bool, said: Callable[[str], None]
+) -> dict[str, int]:
     """Lists of hidden items that go, with their bytes: what filters named once.
 
     What is live or was in force last names the others; of an index where either can't be read nothing goes. Who hides
@@ -207,9 +236,9 @@ def _filters(store: Store, now: datetime, *, apply: bool, said: Callable[[str], 
                     continue
                 with suppress(GenerationConflict):
                     if apply:
-                        store.delete(info.name, if_generation_match=info.generation)
                         said(info.name)
-                    gone[info.name] = info.size
+                    if not apply or deletions.delete(info.name, if_generation_match=info.generation):
+                        gone[info.name] = info.size
     return gone
 
 
@@ -223,7 +252,13 @@ def _named(store: Store, folder: str) -> set[str]:
 
 
 def _features(
-    store: Store, records: Mapping[str, int], now: datetime, *, apply: bool, said: Callable[[str], None]
+    store: Store,
+    records: Mapping[str, int],
+    now: datetime,
+    deletions: _Deletions,
+    *,
+    apply: bool,
+    said: Callable[[str], None],
 ) -> tuple[dict[str, int], str]:
     """What goes of the features, with its bytes; and why nothing does, or nothing more. records: that go."""
     begun = runs_begun(store)
@@ -240,21 +275,15 @@ def _features(
             if new := runs_begun(store) - begun:  # it may just now find what is about to go
                 return gone, f"{min(plan.name for plan in new)} began meanwhile"
             said(name)
-            store.delete(name)
-        gone[name] = parts[name].size
+        if not apply or deletions.delete(name):
+            gone[name] = parts[name].size
     return gone, ""
 
 
-def _delete_records(store: Store, records: Mapping[str, int], begun: Container[Begun]) -> dict[str, int]:
+def _delete_records(
+    store: Store, records: Mapping[str, int], begun: Container[Begun], deletions: _Deletions
+) -> dict[str, int]:
     """Delete these, but for those of runs that have begun anew meanwhile. begun: before it was judged what goes."""
     anew = {plan.name.rpartition("/")[0] for plan in runs_begun(store) if plan not in begun}
-    gone = {name: size for name, size in records.items() if name.rpartition("/")[0] not in anew}
-    for name in gone:
-        store.delete(name)
-    return gone
-
-
-def _delete(store: Store, folder: str, manifest: str) -> None:
-    store.delete(manifest)
-    for info in store.listing(folder):
-        store.delete(info.name)
+    going = {name: size for name, size in records.items() if name.rpartition("/")[0] not in anew}
+    return {name: size for name, size in going.items() if deletions.delete(name)}

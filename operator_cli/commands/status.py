@@ -154,20 +154,30 @@ def held_generation(store: Store, target: Target) -> int:
     return live.generation if live.commit.hold else 0
 
 
-def served_at(store: Store, target: Target, moment: datetime) -> tuple[Receipt | None, Receipt | None]:
+@dataclass(frozen=True, slots=True)
+class ServedThen:
     """What served at a moment, as far as receipts say, and what served after it; None: nothing that is known.
 
-    Reads receipts until it is found, however many came since. Raises `CommitMissing` as `history` does.
+    incidents: what was wrong then and still is: what was restored meanwhile gets no receipt, and may have served.
     """
+
+    receipt: Receipt | None
+    after: Receipt | None
+    incidents: tuple[Incident, ...]
+
+
+def served_at(store: Store, target: Target, moment: datetime) -> ServedThen:
+    """Reads receipts until it is found, however many came since. Raises `CommitMissing` as `history` does."""
     history(store, target, 1)
+    incidents = tuple(each for each in _incidents(store, target) if each.since <= moment)
     after: Receipt | None = None
     for receipt in receipts(store, target):
         if not isinstance(receipt, Receipt) or receipt.outcome is not Outcome.SERVED:
             continue
         if receipt.finished <= moment:
-            return receipt, after
+            return ServedThen(receipt, after, incidents)
         after = receipt
-    return None, after
+    return ServedThen(None, after, incidents)
 
 
 def history(store: Store, target: Target, limit: int) -> list[Receipt | UnreadableReceipt]:

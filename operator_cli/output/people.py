@@ -14,7 +14,7 @@ from model_repository.names import SHADOW, Target
 from model_repository.repository import CommitObject
 from operator_cli.commands.builds import BuildRow
 from operator_cli.commands.changes import Change
-from operator_cli.commands.status import TargetStatus
+from operator_cli.commands.status import ServedThen, TargetStatus
 from operator_cli.commands.waiting import Verdict
 from operator_cli.live import UnreadableReceipt
 from operator_cli.webhook import Comparison, Said, going, progress_of
@@ -176,8 +176,9 @@ def history(found: list[Receipt | UnreadableReceipt], held: int = 0) -> str:
     return "\n".join(_receipt(receipt, held=receipt.generation == held) for receipt in found)
 
 
-def served_at(target: Target, moment: datetime, found: Receipt | None, after: Receipt | None) -> str:
+def served_at(target: Target, moment: datetime, then: ServedThen) -> str:
     """What served then."""
+    found, after = then.receipt, then.after
     next_one = f"{after.index_prefix} from {dated(after.finished)} on" if after else ""
     if found is None:
         oldest = f"; as far back as they go, {next_one}" if next_one else ""
@@ -187,6 +188,7 @@ def served_at(target: Target, moment: datetime, found: Receipt | None, after: Re
         ("served", f"{found.index_prefix}  generation {found.generation}"),
         ("since", f"{dated(found.finished)}  {signed(found.by)}"),
         ("then", next_one),
+        *(("INCIDENT", f"{each.code} since {dated(each.since)}: {each.detail}") for each in then.incidents),
     )
 
 

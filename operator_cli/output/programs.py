@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
+from model_repository.documents.incidents import Incident
 from model_repository.documents.receipts.receipt import Receipt
 from model_repository.documents.receipts.shadow_comparison import describe_comparison
 from model_repository.fields import format_moment
@@ -14,7 +15,7 @@ from model_repository.records import written
 from model_repository.repository import CommitObject
 from operator_cli.commands.builds import BuildRow
 from operator_cli.commands.changes import Change
-from operator_cli.commands.status import TargetStatus
+from operator_cli.commands.status import ServedThen, TargetStatus
 from operator_cli.commands.waiting import Verdict
 from operator_cli.live import UnreadableReceipt
 from operator_cli.webhook import Comparison, Progress, Said, progress_of
@@ -81,10 +82,12 @@ def _target(status: TargetStatus, now: datetime) -> dict[str, Any]:
         "shadow": status.is_shadow,
         "compared": describe_comparison(status.comparison) if status.comparison else None,
         "stopped": {"build": status.stopped.prefix.build, "why": status.stopped.why} if status.stopped else None,
-        "incidents": [
-            {"code": each.code, "detail": each.detail, "since": format_moment(each.since)} for each in status.incidents
-        ],
+        "incidents": _incidents(status.incidents),
     }
+
+
+def _incidents(found: Sequence[Incident]) -> list[dict[str, Any]]:
+    return [{"code": each.code, "detail": each.detail, "since": format_moment(each.since)} for each in found]
 
 
 def _rollout(status: TargetStatus, said: Sequence[Said]) -> dict[str, Any] | None:
@@ -128,14 +131,15 @@ def history(target: Target, found: list[Receipt | UnreadableReceipt], held: int 
     return {"environment": target.environment, "index": target.index, "receipts": rows}
 
 
-def served_at(target: Target, moment: datetime, found: Receipt | None, after: Receipt | None) -> dict[str, Any]:
+def served_at(target: Target, moment: datetime, found: ServedThen) -> dict[str, Any]:
     """What served then, and what after it."""
     return {
         "environment": target.environment,
         "index": target.index,
         "at": format_moment(moment),
-        "served": _receipt(found) if found else None,
-        "next": _receipt(after) if after else None,
+        "served": _receipt(found.receipt) if found.receipt else None,
+        "next": _receipt(found.after) if found.after else None,
+        "incidents": _incidents(found.incidents),
     }
 
 

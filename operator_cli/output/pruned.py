@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
+from itertools import islice
 from typing import Any, Final
 
 from model_repository.names import Target
@@ -11,6 +12,9 @@ from operator_cli.commands.prune import Pruned
 from operator_cli.pruning import key_of
 from operator_cli.reach import FEATURES
 
+_SHOWN: Final = 5
+"""So many objects that stay are named: where the right is missing, it is all of them."""
+_NO_HOLDS: Final = "--no-temporary-hold --no-event-based-hold"
 _KINDS: Final = {
     "builds": "build",
     "models": "model",
@@ -37,6 +41,7 @@ def for_programs(found: Pruned) -> dict[str, Any]:
         "waiting_for": {index: [each.commit_name for each in targets] for index, targets in found.waiting.items()},
         "overtaken": [str(prefix) for prefix in found.overtaken],
         "features_wait": found.unsaid,
+        "denied": found.denied,
     }
 
 
@@ -57,6 +62,10 @@ def _beside(found: Pruned) -> Iterator[str]:
         yield f"{prefix}: stays, because somebody committed it meanwhile"
     if found.unsaid:
         yield f"{FEATURES}: nothing{' more' if found.features else ''} goes, because {found.unsaid}"
+    for name, why in islice(found.denied.items(), _SHOWN):
+        yield f"{why}, or end its hold: gcloud storage objects update gs://{found.bucket}/{name} {_NO_HOLDS}"
+    if (more := len(found.denied) - _SHOWN) > 0:
+        yield f"{more} more stay as well; --output json names all"
     if not any(getattr(found, kind) for kind in _KINDS):
         yield "nothing goes"
         return

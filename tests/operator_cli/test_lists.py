@@ -158,7 +158,7 @@ def test_prune_lists_what_goes_and_how_large_it_is() -> None:
     features = {"features/0123/a.parquet": 2_000_000, "features/0123/b.parquet": 500_000}
     hats = {"hats": (Target("production", "hats"),)}
     records, filters = {"reports/a.json": 900_000}, {"filters/production/shoes/0.hidden": 8_000_000}
-    found = Pruned("shop", gone, {}, records, filters, features, hats, (), unsaid="", applied=False)
+    found = Pruned("shop", gone, {}, records, filters, features, hats, (), unsaid="", denied={}, applied=False)
     assert pruned.for_people(found).splitlines() == [
         "indexes/shoes/b1    1,234.5 MB",
         "indexes/shoes/b2        0.1 MB",

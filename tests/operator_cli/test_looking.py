@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from model_repository.documents.incidents import Incident, format_incidents
 from model_repository.documents.receipts.receipt import Outcome
 from model_repository.names import Target
 from model_repository.repository import write_receipt
@@ -65,6 +66,18 @@ def test_what_served_at_a_moment_is_known_from_receipts(
     assert (build("served"), build("next")) == (expected, after)
     text = served("history", "clothing", "--at", moment).out
     assert (f"indexes/clothing/{expected}" if expected else "no receipt says what served") in text
+
+
+def test_what_was_wrong_then_and_still_is_stands_beside_what_receipts_say_served(served: Operator) -> None:
+    """Where a commit is lost another one is restored, which gets no receipt."""
+    lost = Incident("served-commit-lost", "commit 3 served once, and does no more", builds.NOW + timedelta(hours=3))
+    served.store.write(served.target.incidents_name, format_incidents((lost,)), if_generation_match=0)
+    for hours, told in ((2.5, False), (3.5, True)):
+        moment = (builds.NOW + timedelta(hours=hours)).isoformat()
+        found = served("history", "clothing", "--at", moment, "--output", "json").value
+        assert [each["code"] for each in found["incidents"]] == ["served-commit-lost"] * told
+        text = served("history", "clothing", "--at", moment).out
+        assert ("INCIDENT    served-commit-lost since" in text) is told
 
 
 def test_what_served_is_known_however_many_commits_came_since(served: Operator) -> None:

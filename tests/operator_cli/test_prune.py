@@ -13,6 +13,7 @@ import pytest
 from model_repository.documents.items.item_filter import format_item_filter
 from model_repository.documents.receipts.receipt import Outcome
 from model_repository.documents.receipts.shadow_comparison import ShadowComparison
+from model_repository.errors import AccessDenied
 from model_repository.names import IndexPrefix, ModelPrefix, Target
 from model_repository.repository import keep_last_good_filter, write_filter, write_shadow_comparison
 from operator_cli.pruning import Folder, judge_models
@@ -124,13 +125,40 @@ def test_what_names_a_build_goes_first_so_that_nobody_finds_half_of_one(later: O
     deleted: list[str] = []
     delete = later.store.delete
 
-    def noting(name: str) -> None:
+    def noting(name: str, **options: Any) -> None:
         deleted.append(name)
-        delete(name)
+        delete(name, **options)
 
     later.store.delete = noting  # type: ignore[method-assign]
     pruned(later, "--apply")
     assert deleted[0] == "indexes/clothing/b1/index.json"
+
+
+def test_what_the_bucket_does_not_let_go_stays_whole_and_keeps_nothing_else(later: Operator) -> None:
+    """An object on hold, or retained: Cloud Storage answers 403 to who would delete it."""
+    held = {"indexes/clothing/b0/index.json", "indexes/clothing/b1/0.ids", "reports/clothing/b1.json"}
+    for number in range(4):
+        later.build(f"b{number}")
+        later.store.write(f"reports/clothing/b{number}.json", b"x", if_generation_match=0)
+    later.deployed(IndexPrefix("clothing", "b3"))
+    delete = later.store.delete
+    whole = {info.name for info in later.store.listing("indexes/clothing/b0/")}
+
+    def denying(name: str, **options: Any) -> None:
+        if name in held:
+            raise AccessDenied(f"{name}: the bucket answered 403; grant the account that this runs as access")
+        delete(name, **options)
+
+    later.store.delete = denying  # type: ignore[method-assign]
+    said = later("prune", "--keep", "1", "--apply", "--output", "json")
+    assert (said.code, set(said.value["denied"])) == (77, held)
+    assert set(said.value["builds"]) == {"indexes/clothing/b1", "indexes/clothing/b2"}
+    left = {info.name for info in later.store.listing("indexes/clothing/") if "/b3/" not in info.name}
+    assert left == whole | {"indexes/clothing/b1/0.ids"}
+    text = later("prune", "--keep", "1", "--apply")
+    assert text.code == 77
+    assert "gcloud storage objects update gs://" in text.out
+    assert "--no-temporary-hold --no-event-based-hold" in text.out
 
 
 def test_models_go_when_no_build_that_stays_needs_them_and_the_newest_version_stays() -> None:
@@ -313,7 +341,7 @@ def test_a_run_that_begins_while_features_are_deleted_stops_that(later: Operator
         later.store.write(name, b"embeddings", if_generation_match=0)
     delete = later.store.delete
 
-    def begun_meanwhile(name: str) -> None:
+    def begun_meanwhile(name: str, **_: Any) -> None:
         delete(name)
         if name == A:
             later.store.write("shards/toys/t1/plan.json", b"{}", if_generation_match=0)
@@ -332,7 +360,7 @@ def test_a_run_that_is_begun_again_after_days_while_features_are_deleted_stops_t
         later.store.write(name, b"embeddings", if_generation_match=0)
     delete = later.store.delete
 
-    def begun_again(name: str) -> None:
+    def begun_again(name: str, **_: Any) -> None:
         delete(name)
         if name == A:
             later.store.write("shards/toys/t1/plan.json", b"{}", if_generation_match=None)
