@@ -47,7 +47,7 @@ class Console:
         """A progress bar for work that tells how far it is; it leaves no trace."""
         columns = (TextColumn("   {task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
         with Progress(*columns, console=self._out, transient=True, disable=not self._out.is_terminal) as progress:
-            task = progress.add_task("", total=None)
+            task = progress.add_task("list", total=None)
 
             def advance(what: str, done: int, total: int) -> None:
                 progress.update(task, description=what, completed=done, total=total)
