@@ -228,9 +228,31 @@ def test_a_message_that_somebody_deleted_is_left_alone(scene: Scene, slack: Slac
     generation = scene.commit()
     scene.look()
     slack.messages.clear()
-    scene.receipt(generation, Outcome.UNDONE, detail="no")
+    scene.receipt(generation)
     scene.look()
+    scene.after(hours=30)
+    scene.sweep()
+    assert slack.messages == []
+
+
+def test_what_becomes_bad_after_its_message_was_deleted_is_told_anew_and_deleted_again_left_alone(
+    scene: Scene, slack: SlackServer
+) -> None:
+    generation = scene.commit()
     scene.look()
+    slack.messages.clear()
+    scene.receipt(generation, Outcome.UNDONE, detail="no pod proved itself")
+    for _ in range(3):
+        scene.look()
+    (message,) = slack.messages
+    assert "no pod proved itself" in message.text
+    assert message.thread is None
+    scene.after(hours=2)
+    scene.sweep()
+    assert [each.thread for each in slack.messages] == [None, message.ts]
+    slack.messages.clear()
+    scene.after(hours=30)
+    scene.sweep()
     assert slack.messages == []
 
 

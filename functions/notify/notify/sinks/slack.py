@@ -74,7 +74,8 @@ class Slack:
     def tell(self, subject: Subject, step: Step, unsure_since: datetime | None) -> str:
         """See `Sink.tell`. A message is called ``<channel> <ts>``.
 
-        One in a channel that was given up, and is closed, isn't changed any more; what calls people is told anew.
+        One in a channel that was given up, and is closed, isn't changed any more; what calls people is told anew. So is
+        that something became bad whose message somebody deleted.
         """
         home = self._channel(subject.environment)
         if not step.after.message:
@@ -83,8 +84,8 @@ class Slack:
         try:
             if step.kind is Kind.UPDATE:
                 self._call("chat_update", gone=True, channel=channel, ts=thread, text=step.text)
-            else:
-                self._say(channel, thread, subject, step, unsure_since)
+            elif not self._say(channel, thread, subject, step, unsure_since) and step.kind is Kind.ALARM:
+                return self._say(home, None, subject, step, unsure_since)
         except _ChannelClosed:
             if channel == home:
                 raise
@@ -95,7 +96,7 @@ class Slack:
     def _say(
         self, channel: str, thread: str | None, subject: Subject, step: Step, unsure_since: datetime | None
     ) -> str:
-        """Post a message, or a line in a thread, unless that was done; returns its name."""
+        """Post a message, or a line in a thread, unless that was done; returns its name, empty: the thread is gone."""
         key = step_key(subject, step)
         found = self._find(channel, thread, key, unsure_since) if unsure_since else None
         if found is None:
@@ -110,6 +111,8 @@ class Slack:
                 unfurl_links=False,
                 unfurl_media=False,
             )
+            if thread and not answer:
+                return ""
             if not thread and not answer.get("ts"):
                 raise SinkUnavailable("Slack answered chat_postMessage without the message's ts; it may pass")
             return f"{answer.get('channel') or channel} {answer.get('ts') or ''}"
