@@ -58,14 +58,16 @@ def judge_bucket(bucket: Resource) -> Iterator[Finding]:
     if access.get("publicAccessPrevention") != "enforced":
         yield hint(
             name,
-            "nothing prevents that it is made public",
+            "its own setting doesn't prevent that it is made public; a policy of the organisation may",
             f"gcloud storage buckets update {name} --public-access-prevention",
         )
     if seconds := int(bucket.get("retentionPolicy", {}).get("retentionPeriod", 0)):
         yield wrong(
             name,
             f"its retention policy keeps every object for {seconds} s: no commit can be replaced before",
-            f"gcloud storage buckets update {name} --clear-retention-period",
+            "it is locked for ever: begin with another bucket"
+            if bucket["retentionPolicy"].get("isLocked")
+            else f"gcloud storage buckets update {name} --clear-retention-period",
         )
     if bucket.get("defaultEventBasedHold"):
         yield wrong(

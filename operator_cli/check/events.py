@@ -75,6 +75,12 @@ def _judge_form(notification: Resource) -> Iterator[Finding]:
             "its messages are empty (payload format none): pushed to a function, they are refused with 400",
             "make it anew with --payload-format=json",
         )
+    if str(notification.get("custom_attributes", {}).get("sweep", "")).lower() == "true":
+        yield wrong(
+            subject,
+            "its custom attribute sweep=true makes each upload a sweep: what was uploaded isn't looked at first",
+            "make it anew without custom attributes",
+        )
     if not notification.get("object_name_prefix"):
         yield hint(
             subject,

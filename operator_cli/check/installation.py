@@ -96,7 +96,8 @@ def _seen(what: str, right: str, look: Callable[[], T]) -> T:
     try:
         return look()
     except AccessDenied as error:
-        raise _Unseen(unknown(what, f"denied: {error}", f"get {right}")) from error
+        mend = f"get {right}, unless that names another reason: a perimeter of services, an API that isn't enabled"
+        raise _Unseen(unknown(what, f"denied: {error}", mend)) from error
     except (BucketUnavailable, ObjectMissing) as error:
         raise _Unseen(unknown(what, str(error), "try again")) from error
 
@@ -201,6 +202,14 @@ def _schedules(web: Web, project: str, location: str, topics: set[str]) -> Itera
         yield unseen.finding
     else:
         yield from programs.judge_schedules(jobs, topics, location)
+        for job in sorted({programs.job_of(each) for each in jobs} - {""}):
+            try:
+                found = _or_none(web, f"{RUN}/{job}")
+            except DeliveryError as error:
+                yield unknown(job, str(error), "get roles/run.viewer")
+            else:
+                missing = wrong(job, "a schedule starts it, and it isn't there", "make it, or delete the schedule")
+                yield from (missing,) if found is None else programs.judge_run(found)
 
 
 def _pushing(web: Web, topics: set[str]) -> dict[str, list[Resource]]:

@@ -22,6 +22,7 @@ _URL: Final = "CD_WEBHOOK_URL"
 _ENTRY: Final = "on_commit"
 _OFTEN: Final = re.compile(r"\S+ (\*|\*/1)( \*){3}|every (\d+ (minutes|mins)|1 hours)")
 """Schedules that begin at least once an hour."""
+_JOB: Final = re.compile(r"https://run\.googleapis\.com/v2/(projects/[^/]+/locations/[^/]+/jobs/[^/]+):run")
 _ITSELF: Final = ("localhost", "127.0.0.1", "::1")
 
 
@@ -209,6 +210,24 @@ def judge_schedules(jobs: list[Resource], topics: set[str], location: str) -> It
         )
 
 
+def job_of(schedule: Resource) -> str:
+    """The job of Cloud Run that it starts, as its API names it; empty: it starts something else."""
+    found = _JOB.fullmatch(str(schedule.get("httpTarget", {}).get("uri")))
+    return found[1] if found else ""
+
+
+def judge_run(job: Resource) -> Iterator[Finding]:
+    """How a job of Cloud Run ended last; that it was started is all that its schedule knows."""
+    last = job.get("latestCreatedExecution", {})
+    if last.get("completionStatus") == "EXECUTION_FAILED":
+        name, region = str(last.get("name", "")).rpartition("/")[2], "".join(str(job.get("name", "")).split("/")[3:4])
+        yield wrong(
+            short(job),
+            f"its last run {name} failed",
+            f"gcloud run jobs executions describe {name} --region={region}, and see its log",
+        )
+
+
 def _judge_job(job: Resource, does: str) -> Iterator[Finding]:
     name, location = short(job), str(job.get("name", "")).split("/")[3:4]
     if job.get("state") != "ENABLED":
@@ -266,6 +285,13 @@ def judge_refusal(url: str, status: int) -> Finding:
         return unknown(url, f"it refuses to say ({status})", "set CD_WEBHOOK_TOKEN to the webhook's token")
     if status == HTTPStatus.NOT_FOUND:
         return hint(url, "it can't say how it is (404): an older webhook, or a Spinnaker", "look at it by hand")
+    if status in range(300, 400):
+        return wrong(
+            url,
+            f"it leads elsewhere ({status}), as a sign-in of Identity-Aware Proxy or a redirect to https does: the "
+            "function follows nobody",
+            "let the function reach it as it is: it checks callers itself (WEBHOOK_AUTH)",
+        )
     return wrong(url, f"it answers {status}", "see its log")
 
 

@@ -41,6 +41,7 @@ DEAD = "projects/acme/topics/indexpush-on-commit-dead"
 PUTS_ASIDE = f"https://pubsub.googleapis.com/v1/{DEAD}:getIamPolicy?options.requestedPolicyVersion=3"
 TAKES_OFF = f"{SUBSCRIPTION}:getIamPolicy?options.requestedPolicyVersion=3"
 DEAD_HEARD = f"https://pubsub.googleapis.com/v1/{DEAD}/subscriptions"
+PRUNE = "https://run.googleapis.com/v2/projects/acme/locations/europe-west4/jobs/prune"
 PODS = (
     "principal://iam.googleapis.com/projects/42/locations/global/workloadIdentityPools/acme.svc.id.goog"
     "/subject/ns/search/sa/indexpush-search"
@@ -142,11 +143,15 @@ def _well() -> dict[str, Any]:
                 {
                     "name": "projects/acme/locations/europe-west4/jobs/prune",
                     "state": "ENABLED",
-                    "httpTarget": {"uri": "https://run.googleapis.com/v2/projects/acme/jobs/prune:run"},
+                    "httpTarget": {"uri": f"{PRUNE}:run"},
                 },
             ]
         },
         SECRET: {"state": "ENABLED"},
+        PRUNE: {
+            "name": "projects/acme/locations/europe-west4/jobs/prune",
+            "latestCreatedExecution": {"name": "prune-x"},
+        },
         DOOR: (403, {}),
         WEBHOOK: (
             200,
@@ -505,6 +510,16 @@ WRONG: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
         "may keep commits and sweeps back",
     ),
     "prune is paused": (lambda it: it[JOBS]["jobs"][1].update(state="PAUSED"), "it is PAUSED: nobody prunes"),
+    "prune runs and fails": (
+        lambda it: it[PRUNE]["latestCreatedExecution"].update(completionStatus="EXECUTION_FAILED"),
+        "jobs/prune: its last run prune-x failed",
+    ),
+    "a schedule of a job that isn't there": (lambda it: it.pop(PRUNE), "a schedule starts it, and it isn't there"),
+    "each upload is a sweep": (
+        lambda it: it[NOTIFICATIONS]["items"][0].update(custom_attributes={"sweep": "true"}),
+        "makes each upload a sweep",
+    ),
+    "a webhook behind a sign-in": (lambda it: it.update({WEBHOOK: (302, {})}), "it leads elsewhere (302)"),
     "prune fails": (lambda it: it[JOBS]["jobs"][1].update(status={"code": 7}), "its last attempt failed: code 7"),
     "a rule for versions that no newer one need follow": (_rules(_rule({"numNewerVersions": 0})), "below commits/"),
     "a secret for all to see": (lambda it: _settings(it).update(CD_WEBHOOK_TOKEN="s3cret"), "plain variable"),
