@@ -16,6 +16,7 @@ resource "google_cloud_run_v2_service" "board" {
 
   template {
     service_account = local.accounts.board
+    encryption_key  = var.project.key
     timeout         = "3600s" # what it sends by itself is one long answer
     scaling { max_instance_count = 2 }
     containers {

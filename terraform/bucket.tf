@@ -9,6 +9,11 @@ resource "google_storage_bucket" "repository" {
   uniform_bucket_level_access = true
   public_access_prevention    = "enforced"
 
+  dynamic "encryption" {
+    for_each = var.project.key[*]
+    content { default_kms_key_name = encryption.value }
+  }
+
   soft_delete_policy {
     retention_duration_seconds = 7 * 24 * 3600
   }
@@ -31,6 +36,11 @@ resource "google_storage_bucket" "repository" {
 
   lifecycle {
     prevent_destroy = true
+
+    precondition {
+      condition     = var.project.key == null || try(split("/", var.project.key)[3], "") == lower(var.region)
+      error_message = "project.key: a key encrypts what is in its own location alone, which must be region."
+    }
   }
 
   depends_on = [google_project_service.used]

@@ -5,6 +5,8 @@ resource "google_pubsub_topic" "uploads" {
   project  = var.project.id
   name     = "indexpush-${each.value.topic}"
 
+  kms_key_name = var.project.key
+
   depends_on = [google_project_service.used]
 }
 
@@ -33,6 +35,8 @@ resource "google_storage_notification" "uploaded" {
 resource "google_pubsub_topic" "reports" {
   project = var.project.id
   name    = "indexpush-reports"
+
+  kms_key_name = var.project.key
 
   depends_on = [google_project_service.used]
 }
@@ -89,6 +93,8 @@ resource "google_pubsub_topic" "dead" {
   for_each = local.functions
   project  = var.project.id
   name     = "indexpush-${each.key}-dead"
+
+  kms_key_name = var.project.key
 
   depends_on = [google_project_service.used]
 }

@@ -50,6 +50,11 @@ resource "google_storage_bucket" "source" {
   public_access_prevention    = "enforced"
   force_destroy               = true
 
+  dynamic "encryption" {
+    for_each = var.project.key[*]
+    content { default_kms_key_name = encryption.value }
+  }
+
   depends_on = [google_project_service.used]
 }
 
@@ -82,6 +87,7 @@ resource "google_artifact_registry_repository" "functions" {
   location      = var.region
   repository_id = "indexpush-functions"
   format        = "DOCKER"
+  kms_key_name  = var.project.key
 
   depends_on = [google_project_service.used]
 }
@@ -91,6 +97,8 @@ resource "google_cloudfunctions2_function" "function" {
   project  = var.project.id
   location = var.region
   name     = "indexpush-${each.key}"
+
+  kms_key_name = var.project.key
 
   build_config {
     runtime           = "python312"

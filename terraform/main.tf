@@ -43,6 +43,7 @@ resource "google_artifact_registry_repository" "images" {
   location      = var.region
   repository_id = "indexpush"
   format        = "DOCKER"
+  kms_key_name  = var.project.key
 
   depends_on = [google_project_service.used]
 }

@@ -25,6 +25,7 @@ resource "google_cloud_run_v2_job" "prune" {
   template {
     template {
       service_account = local.accounts.prune
+      encryption_key  = var.project.key
       timeout         = "3600s"
       max_retries     = 1
       containers {

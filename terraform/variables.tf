@@ -1,6 +1,15 @@
 variable "project" {
-  description = "The project: its id, and its number, by which Google names its own agents (gcloud projects describe ID)."
-  type        = object({ id = string, number = number })
+  description = <<-EOT
+    The project: its id, and its number, by which Google names its own agents (gcloud projects describe ID).
+    key: of Cloud KMS, in the same region and anybody's project (projects/P/locations/REGION/keyRings/R/cryptoKeys/K), by which
+    buckets, topics, images and what runs on Cloud Run are encrypted; docs/install.md says who must be allowed to use it. null: Google's own.
+  EOT
+  type        = object({ id = string, number = number, key = optional(string) })
+
+  validation {
+    condition     = var.project.key == null || can(regex("^projects/[^/]+/locations/[a-z0-9-]+/keyRings/[^/]+/cryptoKeys/[^/]+$", var.project.key))
+    error_message = "project.key: projects/<project>/locations/<region>/keyRings/<ring>/cryptoKeys/<key>, without a version."
+  }
 }
 
 variable "region" {

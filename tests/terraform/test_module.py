@@ -66,6 +66,35 @@ def test_the_bucket_is_private_and_what_is_deleted_can_be_had_back(smallest: dic
     assert bucket["soft_delete_policy"][0]["retention_duration_seconds"] == 7 * 86_400
 
 
+def test_a_customers_key_encrypts_all_that_takes_one(terraform: Terraform, smallest: dict[str, Any]) -> None:
+    key = "projects/acme-keys/locations/europe-west4/keyRings/search/cryptoKeys/models"
+    project = SMALLEST["project"] | {"key": key}
+    everything = {"operators": {"members": [], "image": "operator:0.1.0"}, "notify": {}}
+    plan = terraform.plan(".", SMALLEST | everything | {"project": project})
+    for kind in ("google_pubsub_topic", "google_artifact_registry_repository", "google_cloudfunctions2_function"):
+        made = resources(plan, kind)
+        assert made
+        assert {each["kms_key_name"] for each in made.values()} == {key}
+    buckets = resources(plan, "google_storage_bucket").values()
+    assert [each["encryption"][0]["default_kms_key_name"] for each in buckets] == [key] * 2
+    (board,) = resources(plan, "google_cloud_run_v2_service").values()
+    (prune,) = resources(plan, "google_cloud_run_v2_job").values()
+    assert board["template"][0]["encryption_key"] == prune["template"][0]["template"][0]["encryption_key"] == key
+    assert all(each["encryption"] == [] for each in resources(smallest, "google_storage_bucket").values())
+
+
+@pytest.mark.parametrize(
+    ("key", "words"),
+    [
+        ("projects/p/locations/us/keyRings/r/cryptoKeys/k", "a key encrypts what is in its own location alone"),
+        ("projects/p/locations/europe-west4/keyRings/r/cryptoKeys/k/cryptoKeyVersions/1", "without a version"),
+    ],
+)
+def test_a_key_that_cannot_encrypt_the_bucket_is_refused(terraform: Terraform, key: str, words: str) -> None:
+    with pytest.raises(AssertionError, match=words):
+        terraform.plan(".", SMALLEST | {"project": SMALLEST["project"] | {"key": key}})
+
+
 def test_commits_and_filters_wake_the_function_and_nothing_else_does(smallest: dict[str, Any]) -> None:
     notifications = resources(smallest, "google_storage_notification").values()
     assert sorted(each["object_name_prefix"] for each in notifications) == ["commits/", "filters/"]
