@@ -17,7 +17,7 @@ import httptools
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
-from http_limits.budget import ByteBudget
+from http_limits.budget import ByteBudget, Holdings
 from http_limits.limits import ConnectionLimits
 from http_limits.refusals import (
     BodyTooLarge,
@@ -89,12 +89,10 @@ class BoundedProtocol(HttpToolsProtocol):
         self._asked = self._finished = False
         self._refused = self._ended = False
         self._head_bytes = self._body_bytes = self._length = 0
-        self._head_held = 0
         self._progress = self._unfinished_bytes = 0
         self._answered: RequestResponseCycle | None = None
         self._held = self._application.held
-        self._requests: dict[RequestResponseCycle, int] = {}
-        self._unsent = 0
+        self._holds = Holdings(self._held)
         super().connection_made(cast("asyncio.Transport", self._half_closing))
         self.flow = Flow(self.transport, self.pipeline)
         if len(self.connections) > self._limits.connections:
@@ -103,10 +101,7 @@ class BoundedProtocol(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Forget the connection, and at once what it holds: cycles would keep it until a collection."""
         super().connection_lost(exc)
-        self._held.used -= sum(self._requests.values()) + self._unsent
-        self._requests.clear()
-        self._unsent = 0
-        self._hold_head(0)
+        self._holds.clear()
         self.pipeline.clear()
         self.cycle = self.scope = self._answered = None  # type: ignore[assignment]
 
@@ -125,7 +120,7 @@ class BoundedProtocol(HttpToolsProtocol):
                 count -= max(data.rfind(_HEAD_END) + len(_HEAD_END), self._read_bodies)
             self._bound_unfinished(count, progress)
         if self._refused:
-            self._hold_head(0)
+            self._holds.set_head(0)
             if self.headers:  # all that came is parsed
                 self.headers.clear()
 
@@ -135,10 +130,10 @@ class BoundedProtocol(HttpToolsProtocol):
         if self._stage is _Stage.HEAD:
             self._head_bytes += count
             if (size := self._head_bytes + len(self.headers) * _FIELD_BYTES) > _HEAD_BYTES:
-                self._hold_head(size)
+                self._holds.set_head(size)
             if self._head_bytes > limits.head_bytes or len(self.headers) > limits.fields:
                 self._refuse_head()
-            elif self._head_held and not self._held.fits(0):
+            elif self._holds.head and not self._held.fits(0):
                 self._refuse_for_now()
         elif self._stage is _Stage.BODY:  # neither a chunk's extension nor a trailer may go on for ever
             self._unfinished_bytes = count + (self._unfinished_bytes if progress == self._progress else 0)
@@ -181,8 +176,7 @@ class BoundedProtocol(HttpToolsProtocol):
     def pause_writing(self) -> None:
         """The client takes its answers too slowly."""
         self._blocked_since = self._application.now
-        self._unsent = self._half_closing.unsent()
-        self._held.used += self._unsent
+        self._holds.set_unsent(self._half_closing.unsent())
         super().pause_writing()
         if not self._held.fits(0):
             self._leave_slowest_reader()
@@ -190,7 +184,7 @@ class BoundedProtocol(HttpToolsProtocol):
     def resume_writing(self) -> None:
         """The client has taken what was waiting."""
         self._blocked_since = None
-        self._forget_unsent()
+        self._holds.set_unsent(0)
         super().resume_writing()
 
     # what the parser calls
@@ -218,8 +212,8 @@ class BoundedProtocol(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         """Refuse what can be refused before the body comes; let the application begin with the rest."""
         self._head_bytes = 0
-        if self._head_held:
-            self._hold_head(0)
+        if self._holds.head:
+            self._holds.set_head(0)
         if self._asks_for_another_protocol():
             return
         self._enter(_Stage.BODY)
@@ -242,7 +236,7 @@ class BoundedProtocol(HttpToolsProtocol):
         else:
             super().on_headers_complete()
             if size:
-                self._hold(size)
+                self._holds.add(self.cycle, size)
 
     def on_chunk_header(self) -> None:
         """Note that a chunk begins."""
@@ -259,7 +253,7 @@ class BoundedProtocol(HttpToolsProtocol):
             if not self._held.fits(len(body)):
                 self._refuse_for_now()
                 return
-            self._hold(len(body))
+            self._holds.add(self.cycle, len(body))
             super().on_body(body)
 
     def on_message_complete(self) -> None:
@@ -280,9 +274,9 @@ class BoundedProtocol(HttpToolsProtocol):
         """Begin with the next request, or wait for one; the client's time begins anew."""
         self.server_state.total_requests += 1
         self._finished = True
-        if self._answered in self._requests:
+        if self._answered is not None and self._answered in self._holds:
             self._forget_head(self._answered)
-            self._forget_request(self._answered)
+            self._holds.forget(self._answered)
         self._half_closing.flush()
         self._note_time()
         if not self.transport.is_closing():
@@ -322,7 +316,7 @@ class BoundedProtocol(HttpToolsProtocol):
             mine.disconnected = True  # nobody waits for what the application says now
             mine.message_event.set()
             mine.body = bytearray()
-            self._forget_request(mine)
+            self._holds.forget(mine)
             if mine.response_started:
                 self.transport.close()
                 return
@@ -332,12 +326,6 @@ class BoundedProtocol(HttpToolsProtocol):
         self.transport.write(b"%b%b\r\n%b" % (STATUS_LINE[response.status], head, response.body))
         self.transport.close()
 
-    # what it holds
-
-    def _forget_request(self, cycle: RequestResponseCycle | None) -> None:
-        if self._requests and cycle is not None:
-            self._held.used -= self._requests.pop(cycle, 0)
-
     def _forget_head(self, cycle: RequestResponseCycle) -> None:
         """Keep nothing of what was asked at length: the connection may be idle for ten minutes."""
         if cycle.scope is self.scope:  # the next head hasn't begun
@@ -345,25 +333,11 @@ class BoundedProtocol(HttpToolsProtocol):
         cycle.scope["headers"] = []
         cycle.scope["path"], cycle.scope["raw_path"], cycle.scope["query_string"] = "", b"", b""
 
-    def _hold(self, count: int) -> None:
-        """So many bytes more of the request that was begun last, until it is answered."""
-        self._held.used += count
-        self._requests[self.cycle] = self._requests.get(self.cycle, 0) + count
-
-    def _hold_head(self, count: int) -> None:
-        """So many bytes of a head that isn't whole yet."""
-        self._held.used += count - self._head_held
-        self._head_held = count
-
-    def _forget_unsent(self) -> None:
-        self._held.used -= self._unsent
-        self._unsent = 0
-
     def _leave_slowest_reader(self) -> None:
         """End the connection whose client has not read for the longest time; it may be this one."""
-        blocked = [one for one in connections_of(self.server_state) if one._unsent]  # noqa: SLF001 - ours
+        blocked = [one for one in connections_of(self.server_state) if one._holds.unsent]  # noqa: SLF001 - ours
         slowest = min(blocked, key=lambda one: one._blocked_since or 0.0)  # noqa: SLF001
-        slowest._forget_unsent()  # noqa: SLF001 - the event loop tells of its end only later
+        slowest._holds.set_unsent(0)  # noqa: SLF001 - the event loop tells of its end only later
         slowest.transport.abort()
 
     # the connection's life

@@ -38,6 +38,7 @@ from search_server.http.requests import (
 )
 from search_server.http.responses import (
     Validity,
+    error_response,
     json_response,
     json_stream_response,
     similar_json,
@@ -226,9 +227,9 @@ class SearchApplication:
             trace = request.header(b"x-cloud-trace-context") if request else b""
             fields = {"logging.googleapis.com/trace": trace.partition(b"/")[0].decode("latin-1")}
             self._log.error(f"request failed: {error!r}", route=route.name if route else None, **fields)
-        google = route is not None and route.name == _FIND_NEIGHBORS
-        body = format_error(status, message) if google else {"error": {"code": code, "message": message}}
-        return json_response(body, status, *headers)
+        if route is not None and route.name == _FIND_NEIGHBORS:
+            return json_response(format_error(status, message), status, *headers)
+        return error_response(status, code, message, *headers)
 
     # the routes
 

@@ -6,7 +6,6 @@ before anything is mapped, because an engine may load a shortened file without a
 
 from __future__ import annotations
 
-import math
 import mmap
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
@@ -22,7 +21,7 @@ from model_repository.documents.items.item_ids import ItemLookup
 from model_repository.documents.items.item_tags import ItemTags
 from model_repository.errors import DocumentMalformed, PermanentError
 from model_repository.names import IndexPrefix
-from search_server.build.partitions import Block, MappedIds, Neighbors, Partition, merged, parts_of, query_of
+from search_server.build.partitions import Block, MappedIds, Partition, parts_of
 from search_server.errors import ItemUnknown, ParameterRefused
 from search_server.filters.masks import NOTHING_HIDDEN, Masks
 from search_server.filters.restricts import Restricts
@@ -135,32 +134,10 @@ class MappedIndex:
         """What a search for `k` in all of them takes: see `Partition.cost`."""
         return self._cost_of_all(k) if partitions is self.blocks else _cost(partitions, k)
 
-    def similar(
-        self, home: Partition, position: int, k: int, partitions: Sequence[Partition], patience: float = math.inf
-    ) -> Neighbors:
-        """The `k` nearest in `partitions` to the item at `position` of `home`, without that item.
-
-        patience: see `Partition.nearest`.
-        """
-        here = [each.position_of(home, position) for each in partitions]
-        query = query_of(home.vectors.vector(position) if None in here else [], partitions)
-        asked = ((each, query if at is None else at) for each, at in zip(partitions, here, strict=True))
-        return merged([each.nearest(to, k, patience) for each, to in asked], k)
-
     def restricted(self, partitions: Sequence[Partition], visible: Sequence[Visible | None]) -> Sequence[Partition]:
         """Those of `partitions` of which anything is visible, and of them just that; visible: of all blocks."""
         of_each = ((each, _seen(each, visible)) for each in partitions)
         return [replace(each, visible=seen) for each, seen in of_each if seen is None or seen.count]
-
-    def nearest(
-        self, vector: Sequence[float], k: int, partitions: Sequence[Partition], patience: float = math.inf
-    ) -> Neighbors:
-        """The `k` nearest in `partitions` to `vector`, of their dimensions, finite, not all 0.
-
-        patience: see `Partition.nearest`.
-        """
-        query = query_of(vector, partitions)
-        return merged([each.nearest(query, k, patience) for each in partitions], k)
 
     def listed(self, category: str | None, after: str | None, limit: int) -> list[tuple[str, str]]:
         """Up to `limit` items as (id, category) in the order of the build, from the one that follows `after`.

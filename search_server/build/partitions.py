@@ -9,8 +9,9 @@ from __future__ import annotations
 import math
 import mmap
 from bisect import bisect_right
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from heapq import merge
 from itertools import islice
 from typing import NamedTuple
@@ -151,9 +152,41 @@ def parts_of(block: Partition) -> Sequence[Partition]:
     return block.parts if isinstance(block, Block) else (block,)
 
 
-def query_of(vector: Sequence[float], partitions: Sequence[Partition]) -> Vector:
+To = Callable[[Partition], int | Vector]
+"""What is searched for in a partition; see `Partition.nearest`."""
+
+
+def to_vector(vector: Sequence[float], partitions: Sequence[Partition]) -> To:
+    """What is near a vector: of their dimensions, finite, not all 0."""
+    query = _shared(vector, partitions)
+    return lambda _: query
+
+
+def to_item(home: Partition, position: int, partitions: Sequence[Partition]) -> To:
+    """What is near the item at a position of `home`, but for the item itself."""
+    query = cache(lambda: _shared(home.vectors.vector(position), partitions))
+
+    def to(each: Partition) -> int | Vector:
+        here = each.position_of(home, position)
+        return query() if here is None else here
+
+    return to
+
+
+def _shared(vector: Sequence[float], partitions: Sequence[Partition]) -> Vector:
     """The same, as many partitions take it: not each of them should make an array of it anew."""
     return np.asarray(vector, np.float32) if len(partitions) > 1 else vector
+
+
+def search(
+    partitions: Sequence[Partition],
+    to: To,
+    k: int,
+    patience: float = math.inf,
+    best: Neighbors = Neighbors([], [], []),  # noqa: B008 - nobody changes it
+) -> Neighbors:
+    """The `k` nearest of those in `partitions` and of the `best` of others. patience: see `Partition.nearest`."""
+    return merged([best, *(each.nearest(to(each), k, patience) for each in partitions)], k)
 
 
 def merged(found: Sequence[Neighbors], k: int) -> Neighbors:

@@ -176,14 +176,9 @@ def parse_listing(query: bytes, limits: Limits) -> Listing:
     return Listing(values.get("category"), values.get("after"), limit)
 
 
-def parse_query(query: bytes, known: Collection[str]) -> dict[str, str]:
+def parse_query(query: bytes, known: Sequence[str]) -> dict[str, str]:
     """Read a query string; raises `ParameterRefused` for names that are unknown or stand twice."""
-    values: dict[str, str] = {}
-    for name, value in _pairs(query, known):
-        if name in values:
-            raise ParameterRefused(f"parameter {name!r} stands twice")
-        values[name] = value
-    return values
+    return _with_tags(query, known, ())[0]
 
 
 def _pairs(query: bytes, known: Collection[str]) -> Iterator[tuple[str, str]]:

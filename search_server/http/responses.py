@@ -11,11 +11,14 @@ import re
 from collections.abc import AsyncGenerator, Sequence
 from functools import lru_cache
 from http import HTTPStatus
+from typing import TYPE_CHECKING
 
 import orjson
 
 from http_limits.refusals import Response
-from search_server.build.partitions import Neighbors
+
+if TYPE_CHECKING:
+    from search_server.build.partitions import Neighbors  # which loads numpy, and the supervisor has none
 
 Headers = list[tuple[bytes, bytes]]
 
@@ -24,7 +27,8 @@ _WHOLE_BYTES = 64 * 1024
 _NOT_PLAIN = re.compile(rb"[^ !#-\[\]-~]")
 """What can't stand in a JSON string as it is, or isn't ASCII."""
 _TYPE = (b"content-type", b"application/json")
-_JSON = (_TYPE, (b"cache-control", b"no-store"))
+NO_STORE = (b"cache-control", b"no-store")
+_JSON = (_TYPE, NO_STORE)
 """No cache keeps an answer, but for those that `Validity` is said of: the next generation may be a moment away."""
 
 
@@ -41,6 +45,11 @@ def json_response(value: object, status: int = 200, *headers: tuple[bytes, bytes
 def json_body_response(body: bytes, status: int = 200, *headers: tuple[bytes, bytes]) -> Response:
     """The same with a body that is JSON already."""
     return response(status, body, *_JSON, *headers)
+
+
+def error_response(status: int, code: str, message: str, *headers: tuple[bytes, bytes]) -> Response:
+    """An error. code: stable, for programs."""
+    return json_response({"error": {"code": code, "message": message}}, status, *headers)
 
 
 def matches(etag: bytes, if_none_match: bytes) -> bool:

@@ -15,13 +15,11 @@ from http_limits.refusals import RequestRefused, Response
 from search_server.config import Config
 from search_server.errors import NotReady
 from search_server.filters.keeper import FilterKeeper, FilterUnavailable
+from search_server.http.responses import NO_STORE, error_response, json_response, response
 from search_server.metrics import Serving, exposition, read_pull
 from search_server.processes.pod import PodState
 
 _LIMITS = ConnectionLimits(body_bytes=4096, held_bytes=2**20, connections=64, idle_seconds=75)
-_ROUTES = {b"/livez": "livez", b"/readyz": "readyz", b"/metrics": "metrics"}
-_JSON = (b"content-type", b"application/json")
-_NO_STORE = (b"cache-control", b"no-store")
 
 
 class Probes:
@@ -36,20 +34,20 @@ class Probes:
     def live(self) -> Response:
         """Whether a restart would help: no."""
         if self._alive():
-            return _json(HTTPStatus.OK, {"live": True})
-        return _json(HTTPStatus.SERVICE_UNAVAILABLE, _error("not-live", "a worker hangs, and can't be ended"))
+            return json_response({"live": True})
+        return error_response(HTTPStatus.SERVICE_UNAVAILABLE, "not-live", "a worker hangs, and can't be ended")
 
     def ready(self) -> Response:
         """Whether requests should be sent here, and if not, why."""
         because = self._pod.closed_because
         if because is None:
-            return _json(HTTPStatus.OK, {"ready": True, "generation": self._generation})
-        return _json(HTTPStatus.SERVICE_UNAVAILABLE, _error(NotReady.code, because), (b"retry-after", b"1"))
+            return json_response({"ready": True, "generation": self._generation})
+        return error_response(HTTPStatus.SERVICE_UNAVAILABLE, NotReady.code, because, (b"retry-after", b"1"))
 
     def metrics(self) -> Response:
         """The pod's metrics."""
         kind = (b"content-type", b"text/plain; version=0.0.4; charset=utf-8")
-        return _response(HTTPStatus.OK, exposition(self._pod, self._serving), kind, _NO_STORE)
+        return response(HTTPStatus.OK, exposition(self._pod, self._serving), kind, NO_STORE)
 
 
 class ProbeApplication:
@@ -62,7 +60,7 @@ class ProbeApplication:
         self.now = time.monotonic()
         self.held = ByteBudget(_LIMITS.held_bytes)
         self._counters = pod.supervisor.counters
-        self._answers = {"livez": probes.live, "readyz": probes.ready, "metrics": probes.metrics}
+        self._answers = {b"/livez": probes.live, b"/readyz": probes.ready, b"/metrics": probes.metrics}
 
     async def __call__(
         self,
@@ -72,20 +70,20 @@ class ProbeApplication:
     ) -> None:
         """Answer a request, as ASGI has it."""
         begun = time.perf_counter()
-        route = _ROUTES.get(scope["raw_path"])
-        if scope["raw_path"] == b"/v1/filter" and scope["method"] == "POST":
+        path: bytes = scope["raw_path"]
+        route = path.decode()[1:] if path in self._answers else "none"
+        if path == b"/v1/filter" and scope["method"] == "POST":
             route, answer = "filter", await self._look_at_filter(receive)
-        elif route is None:
-            answer = _json(
-                HTTPStatus.NOT_FOUND, _error("route-unknown", "here are /livez, /readyz, /metrics and /v1/filter")
-            )
+        elif path not in self._answers:
+            known = "here are /livez, /readyz, /metrics and /v1/filter"
+            answer = error_response(HTTPStatus.NOT_FOUND, "route-unknown", known)
         elif scope["method"] not in ("GET", "HEAD"):
-            answer = _json(HTTPStatus.METHOD_NOT_ALLOWED, _error("method-refused", "use GET"), (b"allow", b"GET"))
+            answer = error_response(HTTPStatus.METHOD_NOT_ALLOWED, "method-refused", "use GET", (b"allow", b"GET"))
         else:
-            answer = self._answers[route]()
+            answer = self._answers[path]()
         await send({"type": "http.response.start", "status": answer.status, "headers": answer.headers})
         await send({"type": "http.response.body", "body": answer.body})
-        self._counters.count(route or "none", answer.status, time.perf_counter() - begun)
+        self._counters.count(route, answer.status, time.perf_counter() - begun)
 
     async def _look_at_filter(self, receive: Callable[[], Awaitable[dict[str, Any]]]) -> Response:
         """Have the live filter in force: somebody says that there is another one."""
@@ -98,23 +96,11 @@ class ProbeApplication:
             told = orjson.loads(body)["generation"]
             generation = await self._filters.refresh(told if isinstance(told, int) else 0)
         except (ValueError, KeyError, TypeError):
-            return _json(HTTPStatus.BAD_REQUEST, _error("body-malformed", 'say {"generation": 5}'))
+            return error_response(HTTPStatus.BAD_REQUEST, "body-malformed", 'say {"generation": 5}')
         except FilterUnavailable as error:
-            return _json(HTTPStatus.SERVICE_UNAVAILABLE, _error(error.code, str(error)))
-        return _json(HTTPStatus.OK, {"generation": generation})
+            return error_response(HTTPStatus.SERVICE_UNAVAILABLE, error.code, str(error))
+        return json_response({"generation": generation})
 
     def refuse(self, refusal: RequestRefused) -> Response:
         """The answer to what was no whole request."""
-        return _json(refusal.status, _error(refusal.code, str(refusal)))
-
-
-def _error(code: str, message: str) -> dict[str, Any]:
-    return {"error": {"code": code, "message": message}}
-
-
-def _json(status: int, value: object, *headers: tuple[bytes, bytes]) -> Response:
-    return _response(status, orjson.dumps(value), _JSON, _NO_STORE, *headers)
-
-
-def _response(status: int, body: bytes, *headers: tuple[bytes, bytes]) -> Response:
-    return Response(status, body, [*headers, (b"content-length", b"%d" % len(body))])
+        return error_response(refusal.status, refusal.code, str(refusal))

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 
 from search_server.build.index import MappedIndex
-from search_server.build.partitions import Neighbors, Partition, merged, query_of
+from search_server.build.partitions import Neighbors, Partition, To, search, to_item, to_vector
 from search_server.config import Limits
 from search_server.filters.restricts import Restriction
 from search_server.queries.turns import LongWork, Turns
-from vector_index import TakesLonger, Vector
+from vector_index import TakesLonger
 
 SHORT = 2e6
 """Cost of what is done in one turn on the event loop: about a millisecond."""
@@ -57,52 +56,35 @@ class Searches:
     async def similar(
         self, home: Partition, position: int, k: int, partitions: Sequence[Partition], gone: Gone
     ) -> Neighbors:
-        """See `MappedIndex.similar`."""
-        index = self._index
-        cost = index.cost(partitions, k)
-        if cost <= SHORT:
-            try:
-                return await self.turns.take(lambda: index.similar(home, position, k, partitions, SHORT), gone)
-            except TakesLonger:
-                cost = SHORT  # and what is more is counted when it is done
-        self.long.check(cost)
-        with self.long.under_way(cost, begun=False):
-            query = query_of(home.vectors.vector(position), partitions)
-
-            def to(each: Partition) -> int | Vector:
-                here = each.position_of(home, position)
-                return query if here is None else here
-
-            return await self._in_pieces(to, k, partitions, gone, begun=False)
+        """The `k` nearest in `partitions` to the item at `position` of `home`, without that item."""
+        return await self._search(to_item(home, position, partitions), k, partitions, gone, begun=False)
 
     async def nearest(
         self, vector: Sequence[float], k: int, partitions: Sequence[Partition], gone: Gone, *, begun: bool = False
     ) -> Neighbors:
-        """See `MappedIndex.nearest`. begun: this is a part of a request of which another part has been done."""
-        index = self._index
-        cost = index.cost(partitions, k)
+        """The `k` nearest in `partitions` to a vector of their dimensions, finite, not all 0.
+
+        begun: this is a part of a request of which another part has been done.
+        """
+        return await self._search(to_vector(vector, partitions), k, partitions, gone, begun=begun)
+
+    async def _search(self, to: To, k: int, partitions: Sequence[Partition], gone: Gone, *, begun: bool) -> Neighbors:
+        cost = self._index.cost(partitions, k)
         if cost <= SHORT:
             try:
-                return await self.turns.take(lambda: index.nearest(vector, k, partitions, SHORT), gone)
+                return await self.turns.take(partial(search, partitions, to, k, SHORT), gone)
             except TakesLonger:
                 cost = SHORT  # and what is more is counted when it is done
         self.long.check(cost)
         with self.long.under_way(cost, begun=begun):
-            query = query_of(vector, partitions)
-            return await self._in_pieces(lambda _: query, k, partitions, gone, begun=begun)
+            return await self._in_pieces(to, k, partitions, gone, begun=begun)
 
     async def _in_pieces(
-        self,
-        to: Callable[[Partition], int | Vector],
-        k: int,
-        partitions: Sequence[Partition],
-        gone: Gone,
-        *,
-        begun: bool,
+        self, to: To, k: int, partitions: Sequence[Partition], gone: Gone, *, begun: bool
     ) -> Neighbors:
         best = Neighbors([], [], [])
         for piece in _pieces(partitions, k):
-            work = partial(_search, piece, to, k, best)
+            work = partial(search, piece, to, k, best=best)
             if len(piece) > 1 or piece[0].cost(k) <= _LONG:
                 try:
                     best = await self.turns.take(partial(work, SHORT), gone)
@@ -114,16 +96,6 @@ class Searches:
             with self.long.under_way(more, begun=begun or not more):
                 best = await self.long.do(work, gone)
         return best
-
-
-def _search(
-    piece: Sequence[Partition],
-    to: Callable[[Partition], int | Vector],
-    k: int,
-    best: Neighbors,
-    patience: float = math.inf,
-) -> Neighbors:
-    return merged([best, *(each.nearest(to(each), k, patience) for each in piece)], k)
 
 
 def _pieces(partitions: Sequence[Partition], k: int) -> Iterator[Sequence[Partition]]:

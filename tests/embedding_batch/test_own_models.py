@@ -23,6 +23,7 @@ from model_repository.names import IndexPrefix, ModelPrefix
 from model_repository.repository import read_build, read_model_manifest
 from model_repository.telemetry.log import Log
 from search_server.build import open_and_prove
+from search_server.build.partitions import search, to_vector
 from tests.embedding_batch.conftest import NOW, pull
 from tests.pictures import embed_here
 
@@ -95,7 +96,7 @@ def test_a_model_of_any_layout_and_type_is_published_used_and_proved_by_a_server
     index, (model,) = open_and_prove(tmp_path / "pod", build.manifest.prefix, build.digest, embed_here, Log())
     picture = embed_here(model, (shop.folder / "chair-2.jpg").read_bytes())
     assert np.linalg.norm(picture) == pytest.approx(1, abs=1e-5)
-    assert index.nearest(picture, 1, index.partitions).ids == [b"chair-2"]
+    assert search(index.partitions, to_vector(picture, index.partitions), 1).ids == [b"chair-2"]
 
 
 def test_categories_may_have_models_of_their_own(shop: Shop, new_bucket: Callable[[], str], tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from model_repository.names import IndexPrefix, ModelPrefix
 from model_repository.repository import read_build
 from model_repository.telemetry.log import Log
 from search_server.build import open_and_prove
+from search_server.build.partitions import search, to_vector
 from tests.embedding_batch.conftest import CHAIRS, NOW, PRODUCTS, pull
 from tests.embedding_batch.one_step import ANY, catalogue, category, do, shard
 from tests.embedding_batch.test_own_models import SIZE, cells
@@ -168,4 +169,4 @@ def test_a_large_category_is_built_in_parts_and_a_server_answers_for_the_whole_o
     assert sorted(item for item, _ in listed) == list(CHAIRS)
     for product in CHAIRS:
         vector = embed_here(model, (shop.folder / f"{product}.jpg").read_bytes())
-        assert index.nearest(vector, 1, index.partitions).ids == [product.encode()]
+        assert search(index.partitions, to_vector(vector, index.partitions), 1).ids == [product.encode()]

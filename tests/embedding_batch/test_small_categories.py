@@ -23,6 +23,7 @@ from model_repository.repository import read_build
 from model_repository.telemetry.log import Log
 from search_server.build import open_and_prove
 from search_server.build.index import MappedIndex
+from search_server.build.partitions import search, to_item
 from search_server.filters.restricts import Restriction
 from tests.embedding_batch.conftest import pull
 from tests.pictures import embed_here
@@ -99,7 +100,8 @@ def test_a_server_finds_what_comparing_all_finds_in_a_category_and_across_them(s
         for category in (None, "small-003", "large"):
             among = {other: units[other] for other in units if other != item and other.startswith(category or "")}
             right = sorted(among, key=lambda other: np.linalg.norm(among[other] - units[item]))[:10]
-            found = index.similar(home, position, 10, index.select(category))
+            partitions = index.select(category)
+            found = search(partitions, to_item(home, position, partitions), 10)
             assert [each.decode() for each in found.ids] == right
             assert found.categories == [other.partition(".")[0] for other in right]
     everything = [(item, item.partition(".")[0]) for item in units]
@@ -122,7 +124,8 @@ def test_pictures_of_small_categories_are_one_task(shop: Shop, tmp_path: Path) -
     assert {one.file for one in shop.manifest().partitions} == {"partitions/0000-small.exact"}
     index = served(shop, tmp_path / "pod")
     home, position = index.place("chair-1")
-    found = index.similar(home, position, 5, index.select(home.category))
+    partitions = index.select(home.category)
+    found = search(partitions, to_item(home, position, partitions), 5)
     assert sorted(each.decode() for each in found.ids) == [f"chair-{number}" for number in range(2, 7)]
 
 
@@ -181,5 +184,5 @@ def test_a_thousand_categories_of_one_item_are_two_files(shop: Shop, tmp_path: P
     assert len(shop.manifest().files) == 3
     index = served(shop, tmp_path / "pod")
     home, position = index.place("c0500.0")
-    assert len(index.similar(home, position, 100, index.partitions).ids) == 100
-    assert index.similar(home, position, 100, index.select("c0500")).ids == []
+    assert len(search(index.partitions, to_item(home, position, index.partitions), 100).ids) == 100
+    assert search(index.select("c0500"), to_item(home, position, ()), 100).ids == []

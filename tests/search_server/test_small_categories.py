@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from model_repository.documents.index_manifest import Engine, Storage
 from model_repository.names import IndexPrefix
 from search_server.build.index import MappedIndex, open_index
-from search_server.build.partitions import Block
+from search_server.build.partitions import Block, search, to_item
 from search_server.config import Limits
 from search_server.errors import ParameterRefused
 from search_server.filters.masks import NOTHING_HIDDEN, Masks
@@ -133,7 +133,8 @@ def test_an_item_is_no_neighbour_of_itself_wherever_it_stands(index: MappedIndex
         hide(index, hidden)
         vector = np.array(index.vector(item), np.float32)
         for category in (None, home.category, "c7"):
-            found = index.similar(home, position, 1000, index.comparable(home, category))
+            partitions = index.comparable(home, category)
+            found = search(partitions, to_item(home, position, partitions), 1000)
             everything = nearest(index, vector, 1000, lambda _, __: True)
             shown = [one for one in everything if one not in {item, *hidden}]
             right = [one for one in shown if category is None or one.startswith(f"{category}-")]
