@@ -36,7 +36,13 @@ from model_repository.documents.receipts.shadow_comparison import (
     format_shadow_comparison,
     parse_shadow_comparison,
 )
-from model_repository.errors import BucketUnavailable, GenerationConflict, NameRefused
+from model_repository.errors import (
+    BucketUnavailable,
+    DocumentMalformed,
+    GenerationConflict,
+    NameRefused,
+    ObjectMissing,
+)
 from model_repository.names import IndexPrefix, ModelPrefix, Target, parse_generation
 
 COMMITS = "commits/"
@@ -48,6 +54,34 @@ FILTERS = "filters/"
 def read_commit_object(store: Store, target: Target) -> StoredObject:
     """The live commit object of `target`, unparsed: its generation counts even if its bytes make no sense."""
     return store.read(target.commit_name, limit=COMMIT_LIMIT)
+
+
+@dataclass(frozen=True, slots=True)
+class Live:
+    """The commit object of a target as it was read.
+
+    generation: 0 if there is none: also the precondition for whoever replaces it.
+    commit: None if there is none, or it can't be understood; then `malformed` says why (without the object's name).
+    """
+
+    target: Target
+    generation: int
+    commit: Commit | None
+    malformed: str = ""
+
+
+def read_live(store: Store, target: Target) -> Live:
+    """The live commit of `target`: absent, malformed or fine. Raises what the store does for what may pass."""
+    try:
+        stored = read_commit_object(store, target)
+    except ObjectMissing:
+        return Live(target, 0, None)
+    except DocumentMalformed as error:  # too large to be one
+        return Live(target, error.generation, None, error.what)
+    try:
+        return Live(target, stored.generation, parse_commit(stored.data, target))
+    except DocumentMalformed as error:
+        return Live(target, stored.generation, None, error.what)
 
 
 def read_live_commit(store: Store, target: Target) -> LiveCommit:

@@ -45,7 +45,7 @@ def whole_build(store: Store, prefix: IndexPrefix) -> IndexManifest:
 
 def build_missing(store: Store, prefix: IndexPrefix) -> BuildMissing:
     """The error for a build that isn't there. Raises `BucketMissing`."""
-    builds = _folders(store, f"indexes/{prefix.index}/")
+    builds = build_names(store, prefix.index)
     if not builds:
         return index_missing(store, prefix.index)
     others = [build for build in builds if build != prefix.build]
@@ -57,7 +57,12 @@ def build_missing(store: Store, prefix: IndexPrefix) -> BuildMissing:
 
 def other_builds(store: Store, index: str, than: IndexPrefix | None) -> str:
     """The newest builds of an index but for one, in words; empty: there are none."""
-    return _newest([build for build in _folders(store, f"indexes/{index}/") if than is None or build != than.build])
+    return _newest([build for build in build_names(store, index) if than is None or build != than.build])
+
+
+def build_names(store: Store, index: str) -> list[str]:
+    """The folders of an index, the newest builds first: they are named for their time."""
+    return sorted(_folders(store, f"indexes/{index}/"), reverse=True)
 
 
 def index_missing(store: Store, index: str) -> BuildMissing:
@@ -72,5 +77,4 @@ def _folders(store: Store, prefix: str) -> list[str]:
 
 
 def _newest(builds: list[str]) -> str:
-    # builds are named for their time, so the last names are the newest
-    return f"newest by name: {', '.join(sorted(builds, reverse=True)[:_SUGGESTIONS])}" if builds else ""
+    return f"newest by name: {', '.join(builds[:_SUGGESTIONS])}" if builds else ""

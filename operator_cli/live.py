@@ -9,7 +9,6 @@ from itertools import islice
 
 from model_repository.bucket.store import ObjectInfo, Store
 from model_repository.documents.build_diff import DIFF_LIMIT, BuildDiff, parse_build_diff
-from model_repository.documents.commit import Commit, parse_commit
 from model_repository.documents.receipts.address import Address
 from model_repository.documents.receipts.receipt import Outcome, Receipt
 from model_repository.documents.receipts.shadow_comparison import ShadowComparison
@@ -19,10 +18,10 @@ from model_repository.names import IndexPrefix, Target
 from model_repository.repository import (
     COMMITS,
     CommitObject,
+    Live,
     list_commits,
     list_receipts,
     read_address,
-    read_commit_object,
     read_receipt,
     read_shadow_comparison,
 )
@@ -33,41 +32,11 @@ RECEIPTS_READ = 500
 
 
 @dataclass(frozen=True, slots=True)
-class Live:
-    """The commit object of a target as it was read.
-
-    generation: 0 if there is none: also the precondition for whoever replaces it.
-    commit: None if there is none, or it can't be understood; then `malformed` says why (without the object's name).
-    """
-
-    target: Target
-    generation: int
-    commit: Commit | None
-    malformed: str = ""
-
-
-@dataclass(frozen=True, slots=True)
 class UnreadableReceipt:
     """A receipt that isn't what the contract says."""
 
     generation: int
     why: str
-
-
-def read_live(store: Store, target: Target) -> Live:
-    """The live commit of `target`: absent, malformed or fine."""
-    generation = 0
-    try:
-        stored = read_commit_object(store, target)
-        generation = stored.generation
-        return Live(target, generation, parse_commit(stored.data, target))
-    except ObjectMissing:
-        return Live(target, 0, None)
-    except DocumentMalformed as error:
-        if not generation:  # too large to be read: its generation is all that is needed
-            info = store.stat(target.commit_name)
-            generation = info.generation if info else 0
-        return Live(target, generation, None, error.what)
 
 
 def commit_missing(store: Store, target: Target) -> CommitMissing:

@@ -15,7 +15,7 @@ from typing import Any
 from model_repository.bucket.store import ObjectInfo, Store
 from model_repository.clock import Clock
 from model_repository.documents.commit import LONGEST_HOLD
-from model_repository.documents.index_manifest import IndexManifest, mean_recall
+from model_repository.documents.index_manifest import IndexManifest
 from model_repository.documents.receipts.receipt import Outcome, Receipt
 from model_repository.errors import DeliveryError, PermanentError
 from model_repository.fields import format_moment
@@ -46,12 +46,7 @@ class BuildFigures:
     @classmethod
     def of(cls, manifest: IndexManifest) -> BuildFigures:
         """Those of a build."""
-        return cls(
-            manifest.created,
-            sum(partition.items for partition in manifest.partitions),
-            sum(file.size for file in manifest.files) + manifest.model_bytes,
-            mean_recall(manifest.partitions).value,
-        )
+        return cls(manifest.created, manifest.items, manifest.bytes_to_pull, manifest.recall.value)
 
     def value(self) -> dict[str, Any]:
         """As JSON."""

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from contextlib import suppress
 from dataclasses import dataclass
 
 from model_repository.bucket.store import Store
 from model_repository.documents.index_manifest import IndexManifest
 from model_repository.errors import NameRefused, ObjectMissing, PermanentError
 from model_repository.names import IndexPrefix
-from model_repository.repository import list_commits, read_build
-from operator_cli.builds import index_missing
-from operator_cli.live import read_live
+from model_repository.repository import list_commits, read_build, read_live
+from operator_cli.builds import build_names, index_missing
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,8 +26,7 @@ class BuildRow:
 
 def list_builds(store: Store, index: str, limit: int) -> list[BuildRow]:
     """The newest `limit` builds by name, which the batch makes of their time. Raises `BuildMissing` for no builds."""
-    root = f"indexes/{index}/"
-    names = sorted((folder.removeprefix(root).rstrip("/") for folder in store.folders(root)), reverse=True)
+    names = build_names(store, index)
     if not names:
         raise index_missing(store, index)
     live: dict[IndexPrefix, list[str]] = defaultdict(list)
@@ -36,15 +35,16 @@ def list_builds(store: Store, index: str, limit: int) -> list[BuildRow]:
             live[commit.index_prefix].append(str(found.target))
     rows = []
     for name in names[:limit]:
-        try:
+        with suppress(NameRefused):  # nothing of ours
             prefix = IndexPrefix(index, name)
-        except NameRefused:
-            continue
-        try:
-            rows.append(BuildRow(prefix, read_build(store, prefix).manifest, "", tuple(live[prefix])))
-        except ObjectMissing:
-            why = "has no index.json: it is being uploaded, or was given up"
-            rows.append(BuildRow(prefix, None, why, tuple(live[prefix])))
-        except PermanentError as error:
-            rows.append(BuildRow(prefix, None, str(error), tuple(live[prefix])))
+            rows.append(BuildRow(prefix, *_read(store, prefix), tuple(live[prefix])))
     return rows
+
+
+def _read(store: Store, prefix: IndexPrefix) -> tuple[IndexManifest | None, str]:
+    try:
+        return read_build(store, prefix).manifest, ""
+    except ObjectMissing:
+        return None, "has no index.json: it is being uploaded, or was given up"
+    except PermanentError as error:
+        return None, str(error)

@@ -12,14 +12,12 @@ from model_repository.documents.receipts.receipt import Outcome, Receipt
 from model_repository.errors import DocumentMalformed, GenerationConflict, NameRefused, PermanentError
 from model_repository.mistyped import new_environment
 from model_repository.names import IndexPrefix, Target
-from model_repository.repository import read_build, write_commit
+from model_repository.repository import Live, read_build, read_live, write_commit
 from operator_cli.builds import other_builds, parse_build, whole_build
 from operator_cli.commands.rollback import pick_rollback
 from operator_cli.errors import CommitOnHold, NothingServed
 from operator_cli.live import (
-    Live,
     commit_missing,
-    read_live,
     read_receipt_or_none,
     receipts,
     recent_receipts,

@@ -26,6 +26,7 @@ from model_repository.documents.receipts.shadow_comparison import (
 )
 from model_repository.errors import PermanentError, TransientError, reason_of
 from model_repository.names import IndexPrefix, ModelPrefix, Target
+from model_repository.records import written
 from model_repository.repository import write_shadow_comparison
 
 _SECONDS = 30.0
@@ -64,13 +65,9 @@ class Compared:
         """The mean."""
         return statistics.fmean(each.rank_biased_overlap for each in self.differences) if self.differences else 1.0
 
-    @property
-    def worst(self) -> list[Difference]:
-        """The least alike, those first."""
-        return sorted(self.differences, key=lambda each: (each.rank_biased_overlap, each.question))[:_WORST]
-
     def summary(self) -> AnswersCompared:
         """What is kept of it."""
+        worst = sorted(self.differences, key=lambda each: (each.rank_biased_overlap, each.question))[:_WORST]
         return AnswersCompared(
             self.kind,
             self.k,
@@ -81,8 +78,7 @@ class Compared:
             stable=_latency(self.milliseconds[0]),
             shadow=_latency(self.milliseconds[1]),
             worst=tuple(
-                Difference(each.question, round(each.overlap, 4), round(each.rank_biased_overlap, 4))
-                for each in self.worst
+                Difference(each.question, round(each.overlap, 4), round(each.rank_biased_overlap, 4)) for each in worst
             ),
         )
 
@@ -221,29 +217,20 @@ def for_programs(stable: dict[str, Any], shadow: dict[str, Any], found: Sequence
     return {
         "stable": {name: stable.get(name) for name in ("index_prefix", "generation")},
         "shadow": {name: shadow.get(name) for name in ("index_prefix", "generation")},
-        "compared": [
-            {
-                "kind": each.kind.value,
-                "asked": len(each.differences),
-                "missing": list(each.missing),
-                "k": each.k,
-                "overlap": round(each.overlap, 4),
-                "rank_biased_overlap": round(each.rank_biased_overlap, 4),
-                "milliseconds": {
-                    "stable": _percentiles(_latency(each.milliseconds[0])),
-                    "shadow": _percentiles(_latency(each.milliseconds[1])),
-                },
-                "worst": [
-                    {
-                        "question": one.question,
-                        "overlap": round(one.overlap, 4),
-                        "rank_biased_overlap": round(one.rank_biased_overlap, 4),
-                    }
-                    for one in each.worst
-                ],
-            }
-            for each in found
-        ],
+        "compared": [_for_programs(each.summary(), each.missing) for each in found],
+    }
+
+
+def _for_programs(found: AnswersCompared, missing: Sequence[str]) -> dict[str, Any]:
+    return {
+        "kind": found.questions.value,
+        "asked": found.asked,
+        "missing": list(missing),
+        "k": found.k,
+        "overlap": found.overlap,
+        "rank_biased_overlap": found.rank_biased_overlap,
+        "milliseconds": {"stable": _percentiles(found.stable), "shadow": _percentiles(found.shadow)},
+        "worst": [written(one) for one in found.worst],
     }
 
 
@@ -251,17 +238,17 @@ def for_people(stable: dict[str, Any], shadow: dict[str, Any], found: Sequence[C
     """As text."""
     lines = [f"stable    {stable.get('index_prefix')}", f"shadow    {shadow.get('index_prefix')}"]
     for each in found:
+        kept = each.summary()
         lines += [
-            f"{each.kind.value:<9} {len(each.differences)} asked, {len(each.missing)} that the shadow doesn't have",
+            f"{each.kind.value:<9} {kept.asked} asked, {kept.missing} that the shadow doesn't have",
             f"          overlap@{each.k} {each.overlap:.3f}, rank-biased overlap {each.rank_biased_overlap:.3f}",
         ]
-        for name, milliseconds in zip(("stable", "shadow"), each.milliseconds, strict=True):
-            times = _latency(milliseconds)
+        for name, times in (("stable", kept.stable), ("shadow", kept.shadow)):
             if times is not None:
                 lines.append(f"          {name}: {times.p50_ms} ms in the median, 95 % within {times.p95_ms} ms")
         lines += [
             f"          least alike: {one.question} ({one.overlap:.2f}, {one.rank_biased_overlap:.2f})"
-            for one in each.worst
+            for one in kept.worst
             if one.overlap < 1
         ]
     return "\n".join(lines)

@@ -20,10 +20,11 @@ from model_repository.repository import (
     list_commits,
     read_build,
     read_last_good_filter,
+    read_live,
     read_live_filter,
     read_shadow_comparison,
 )
-from operator_cli.live import RECEIPTS_READ, read_live, read_receipt_or_none, receipts
+from operator_cli.live import RECEIPTS_READ, read_receipt_or_none, receipts
 from operator_cli.live import UnreadableReceipt as Unreadable
 from operator_cli.pruning import (
     YOUNG,

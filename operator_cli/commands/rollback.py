@@ -11,8 +11,9 @@ from model_repository.documents.receipts.receipt import Outcome, Receipt
 from model_repository.errors import PermanentError
 from model_repository.mistyped import sentence
 from model_repository.names import IndexPrefix
+from model_repository.repository import Live
 from operator_cli.errors import NothingServed
-from operator_cli.live import RECEIPTS_READ, Live
+from operator_cli.live import RECEIPTS_READ
 
 _FAILED = (Outcome.UNDONE, Outcome.REJECTED)
 

@@ -18,16 +18,14 @@ from model_repository.documents.receipts.receipt import Outcome, Receipt
 from model_repository.documents.receipts.shadow_comparison import ShadowComparison
 from model_repository.errors import AccessDenied, DocumentMalformed, ObjectMissing
 from model_repository.names import SHADOW, Target, environment_incidents_name
-from model_repository.repository import COMMITS, CommitObject, list_commits, read_live_commit
+from model_repository.repository import COMMITS, CommitObject, Live, list_commits, read_live
 from operator_cli.live import (
-    Live,
     UnreadableReceipt,
     address_or_none,
     commit_missing,
     comparison_or_none,
     newest_diffs,
     nothing_committed,
-    read_live,
     read_receipt_or_none,
     receipts,
     served,
@@ -147,11 +145,11 @@ def _incidents(store: Store, target: Target) -> Iterator[Incident]:
 
 def held_generation(store: Store, target: Target) -> int:
     """The generation of the live commit, if that is on hold; else 0. A receipt doesn't say it."""
-    try:
-        live = read_live_commit(store, target)
-    except (AccessDenied, ObjectMissing, DocumentMalformed):
-        return 0
-    return live.generation if live.commit.hold else 0
+    with suppress(AccessDenied):
+        live = read_live(store, target)
+        if live.commit is not None and live.commit.hold:
+            return live.generation
+    return 0
 
 
 @dataclass(frozen=True, slots=True)

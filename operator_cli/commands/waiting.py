@@ -13,7 +13,8 @@ from model_repository.documents.receipts.receipt import Outcome, Receipt
 from model_repository.errors import DeliveryError, TransientError
 from model_repository.exit_codes import ExitCode
 from model_repository.names import Target
-from operator_cli.live import UnreadableReceipt, read_live, read_receipt_or_none
+from model_repository.repository import read_live
+from operator_cli.live import UnreadableReceipt, read_receipt_or_none
 
 _FIRST_PAUSE = 0.25
 _LONGEST_PAUSE = 3.0

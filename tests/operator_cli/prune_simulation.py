@@ -36,7 +36,6 @@ from model_repository.repository import (
     write_receipt,
     write_shadow_comparison,
 )
-from operator_cli import live
 from operator_cli.commands import prune as command
 from operator_cli.commands.prune import prune
 from operator_cli.pruning import Commits
@@ -299,7 +298,6 @@ def parsing_once() -> Iterator[None]:
         patch.object(repository, "parse_index_manifest", _parse_index),
         patch.object(repository, "parse_receipt", _parse_receipt),
         patch.object(repository, "parse_commit", _parse_commit),
-        patch.object(live, "parse_commit", _parse_commit),
     ):
         yield
 

@@ -21,12 +21,12 @@ from cd_webhook.rules.rollout import Failed, Verdict
 from cd_webhook.state import Deployed, changed, read_deployed
 from embedding_batch.steps import committing
 from manifests.metadata import build_annotations
-from model_repository.bucket.store import StoredObject
 from model_repository.deployment import AnswerOutcome, DeploymentRequest
 from model_repository.documents.receipts.receipt import Outcome, Receipt
 from model_repository.errors import DocumentMalformed
 from model_repository.names import Target
 from model_repository.notify import NoNotifier
+from model_repository.repository import Live
 from model_repository.telemetry.log import Log
 from on_commit import deploy, webhook
 from on_commit.deploy import Deployer
@@ -158,16 +158,16 @@ def _nothing_is_restored() -> Any:
 
 
 def _the_events_commit_in_place_of_the_live_one() -> Any:
-    inner, first = deploy.read_commit_object, {}
+    inner, first = deploy.read_live, {}
 
-    def read(store: Bucket, target: Target) -> StoredObject:
+    def read(store: Bucket, target: Target) -> Live:
         """What stood there when the function first heard of the index."""
         key = (store._world, target)
         if key not in first:
             first[key] = inner(store, target)
         return first[key]
 
-    return patch.object(deploy, "read_commit_object", read)
+    return patch.object(deploy, "read_live", read)
 
 
 def _builds_are_not_checked() -> Any:

@@ -5,13 +5,12 @@ from __future__ import annotations
 from datetime import datetime
 
 from model_repository.bucket.store import Store
-from model_repository.documents.commit import parse_commit
 from model_repository.documents.incidents import INCIDENTS_LIMIT, Incident, parse_incidents
 from model_repository.documents.receipts.receipt import Receipt
 from model_repository.errors import DocumentMalformed, ObjectMissing
 from model_repository.fields import Fields, parse_document
 from model_repository.names import IndexPrefix, Target
-from model_repository.repository import read_commit_object, read_receipt
+from model_repository.repository import read_live, read_receipt
 from notify.event import Reported
 from notify.state import Stage, State
 from notify.statements import Facts, LiveCommitFacts, Report
@@ -58,17 +57,11 @@ def _error(fields: Fields) -> tuple[str, str]:
 
 def _live(store: Store, target: Target, now: datetime) -> LiveCommitFacts | None:
     info = store.stat(target.commit_name)
-    try:
-        stored = read_commit_object(store, target)
-    except ObjectMissing:
+    live = read_live(store, target)
+    if not live.generation:
         return None
-    except DocumentMalformed as error:  # too large to be one
-        return LiveCommitFacts(error.generation, None, info.updated if info else now)
-    since = info.updated if info and info.generation == stored.generation else now
-    try:
-        return LiveCommitFacts(stored.generation, parse_commit(stored.data, target), since)
-    except DocumentMalformed:
-        return LiveCommitFacts(stored.generation, None, since)
+    since = info.updated if info and info.generation == live.generation else now
+    return LiveCommitFacts(live.generation, live.commit, since)
 
 
 def _receipt(store: Store, target: Target, generation: int) -> Receipt | None:

@@ -5,21 +5,17 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import datetime
 
-from model_repository.bucket.store import Store, StoredObject
+from model_repository.bucket.store import Store
 from model_repository.builds import check_build, served_last
 from model_repository.clock import Clock
 from model_repository.deployment import AnswerOutcome, DeploymentRequest
-from model_repository.documents.commit import Commit, LiveCommit, parse_commit
+from model_repository.documents.commit import Commit, LiveCommit
 from model_repository.documents.receipts.receipt import Outcome, Receipt
 from model_repository.errors import DocumentMalformed, ObjectMissing, PermanentError, TransientError
 from model_repository.names import Target
 from model_repository.notify import Event as Told
 from model_repository.notify import Notice, Notifier, NotifyRefused
-from model_repository.repository import (
-    read_commit_object,
-    read_receipt,
-    write_receipt,
-)
+from model_repository.repository import Live, read_live, read_receipt, write_receipt
 from model_repository.telemetry.log import Log
 from model_repository.telemetry.recorder import Kind
 from model_repository.telemetry.spans import note, note_failure, span
@@ -74,8 +70,8 @@ class Deployer:
         self._tell(Notice(Told.REJECTED, self._store.bucket, name, error.code, said), log)
 
     def _look(self, target: Target, log: Log, seen: Compared) -> dict[str, str]:
-        found = self._read(target)
-        if found is None:
+        found = read_live(self._store, target)
+        if not found.generation:
             log.info(f"{target.commit_name} is gone: nothing to deploy, and what serves goes on serving")
             return {}
         log = log.bind(generation=found.generation)
@@ -85,7 +81,7 @@ class Deployer:
         ended = before in {Outcome.REJECTED, Outcome.UNDONE}
         if ended:
             log.info(f"{target} commit {found.generation} was {before}: it is not tried again")
-        refused = None if ended else self._deploy(target, found, log)
+        refused = None if ended else self._deploy(found, log)
         if (seen.gone or seen.stopped) and (ended or refused is not None):
             if lost := self._restore(target, found.generation, seen, log):
                 return {COMMIT_LOST: lost}
@@ -99,23 +95,6 @@ class Deployer:
             return {COMMIT_LOST: f"commit {found.generation} served once, and does no more: {seen.taken_back}"}
         return {}
 
-    def _parse(self, target: Target, found: StoredObject | DocumentMalformed) -> Commit:
-        try:
-            if isinstance(found, DocumentMalformed):
-                raise found
-            return parse_commit(found.data, target)
-        except DocumentMalformed as error:
-            raise error.mended_by("correct it, and upload it again") from None
-
-    def _read(self, target: Target) -> StoredObject | DocumentMalformed | None:
-        """The live commit object; one that is too large is refused by the generation that it has."""
-        try:
-            return read_commit_object(self._store, target)
-        except DocumentMalformed as error:
-            return error
-        except ObjectMissing:
-            return None
-
     def _outcome(self, target: Target, generation: int, log: Log) -> Outcome | None:
         try:
             return read_receipt(self._store, target, generation).outcome
@@ -125,12 +104,12 @@ class Deployer:
             log.warning(f"a receipt can't be read: {error}", code=error.code)
             return None
 
-    def _deploy(self, target: Target, found: StoredObject | DocumentMalformed, log: Log) -> PermanentError | None:
+    def _deploy(self, found: Live, log: Log) -> PermanentError | None:
         """Ask for the deployment of the commit, or refuse it; returns why."""
-        started = self._clock.now()
-        commit: Commit | None = None
+        target, commit, started = found.target, found.commit, self._clock.now()
         try:
-            commit = self._parse(target, found)
+            if commit is None:
+                raise DocumentMalformed(target.commit_name, f"{found.malformed}; correct it, and upload it again")
             live = LiveCommit(target, found.generation, commit)
             with span("check build", build=str(commit.index_prefix)):
                 build = check_build(self._store, commit.index_prefix)
