@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import gzip
-import http.server
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -16,6 +15,8 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
 )
 from opentelemetry.proto.trace.v1.trace_pb2 import Span as WireSpan
 from opentelemetry.proto.trace.v1.trace_pb2 import Status
+
+from tests.answering import Answer, Asked, http_server
 
 
 @dataclass(frozen=True)
@@ -61,37 +62,24 @@ def collecting(**how: HTTPStatus) -> Iterator[Collector]:
     it = Collector(**how)
     it.going_on.set()
 
-    class Handler(http.server.BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            body = self.rfile.read(int(self.headers["Content-Length"]))
+    def answer(asked: Asked) -> Answer:
+        with it.arrived:
+            it.requests.append({"path": asked.path, **asked.headers})
+            it.arrived.notify_all()
+        it.going_on.wait()
+        if it.status is HTTPStatus.OK:
+            packed = asked.headers.get("content-encoding") == "gzip"
             with it.arrived:
-                it.requests.append({"path": self.path, **{k.lower(): v for k, v in self.headers.items()}})
+                it.spans += decoded(gzip.decompress(asked.body) if packed else asked.body)
                 it.arrived.notify_all()
-            it.going_on.wait()
-            if it.status is HTTPStatus.OK:
-                body = gzip.decompress(body) if self.headers["Content-Encoding"] == "gzip" else body
-                with it.arrived:
-                    it.spans += decoded(body)
-                    it.arrived.notify_all()
-            answer = ExportTraceServiceResponse().SerializeToString()
-            with contextlib.suppress(ConnectionError):  # who hung may find nobody there any more
-                self.send_response(it.status)
-                self.send_header("Content-Type", "application/x-protobuf")
-                self.send_header("Content-Length", str(len(answer)))
-                self.end_headers()
-                self.wfile.write(answer)
+        said = ExportTraceServiceResponse().SerializeToString()
+        return Answer(said, it.status, {"Content-Type": "application/x-protobuf"})
 
-        def log_message(self, *_: object) -> None:
-            pass
-
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        it.url = f"http://127.0.0.1:{server.server_port}"
-        threading.Thread(target=server.serve_forever, daemon=True).start()
+    with http_server(answer) as it.url:
         try:
             yield it
         finally:
             it.going_on.set()
-            server.shutdown()
 
 
 def decoded(body: bytes) -> list[Span]:

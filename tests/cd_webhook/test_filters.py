@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import http.server
 import json
 import re
 import socket
-import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import timedelta
 
@@ -23,6 +21,7 @@ from model_repository.errors import BucketUnavailable, ObjectMissing
 from model_repository.names import Target
 from model_repository.notify import NotifyUnavailable
 from model_repository.repository import read_filter_receipt, read_live_filter, write_filter
+from tests.answering import Answer, Asked, http_server
 from tests.cd_webhook import fake_cluster as fates
 from tests.cd_webhook.fake_cluster import FakeClock
 from tests.cd_webhook.webhook_scene import TARGET, Scene, request
@@ -314,26 +313,12 @@ def pod_answering(status: int, body: bytes) -> Iterator[tuple[str, list[bytes]]]
     """A pod over HTTP; its address, and what it was sent."""
     sent: list[bytes] = []
 
-    class Handler(http.server.BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            sent.append(self.path.encode() + b" " + self.rfile.read(int(self.headers["content-length"])))
-            self.send_response(status)
-            self.end_headers()
-            with suppress(OSError):
-                self.wfile.write(body)
+    def answer(asked: Asked) -> Answer:
+        sent.append(asked.path.encode() + b" " + asked.body)
+        return Answer(body, status)
 
-        def log_message(self, *_: object) -> None:
-            pass
-
-    server = http.server.HTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    try:
-        yield f"127.0.0.1:{server.server_address[1]}", sent
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
+    with http_server(answer) as url:
+        yield url.removeprefix("http://"), sent
 
 
 @pytest.mark.parametrize(

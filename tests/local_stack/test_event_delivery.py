@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import base64
-import http.server
 import json
 import os
 import signal
@@ -9,7 +8,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -22,6 +21,7 @@ from google.cloud import pubsub_v1, storage
 from local_stack import bucket_server, processes
 from local_stack.delivery import Attempt, DeliveryPolicy, PushDelivery, cloud_event, next_wait
 from local_stack.pubsub import Message, PubSubServer, Topics, topic_name
+from tests.answering import Answer, Asked, http_server
 
 TOPIC = topic_name("local", "commits")
 QUICK = DeliveryPolicy(first_wait=0.02, longest_wait=0.1, give_up_after=10)
@@ -33,10 +33,10 @@ class Receiver:
 
     url: str = ""
     statuses: list[int] = field(default_factory=list)
-    received: list[tuple[dict[str, str], bytes]] = field(default_factory=list)
+    received: list[tuple[Mapping[str, str], bytes]] = field(default_factory=list)
     arrived: threading.Condition = field(default_factory=threading.Condition)
 
-    def wait_for(self, count: int, timeout: float = 60.0) -> list[tuple[dict[str, str], bytes]]:
+    def wait_for(self, count: int, timeout: float = 60.0) -> list[tuple[Mapping[str, str], bytes]]:
         with self.arrived:
             assert self.arrived.wait_for(lambda: len(self.received) >= count, timeout), self.received
             return list(self.received)
@@ -46,27 +46,15 @@ class Receiver:
 def receiver() -> Iterator[Receiver]:
     it = Receiver()
 
-    class Handler(http.server.BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            body = self.rfile.read(int(self.headers["Content-Length"]))
-            with it.arrived:
-                it.received.append(({k.lower(): v for k, v in self.headers.items()}, body))
-                status = it.statuses.pop(0) if it.statuses else 204
-                it.arrived.notify_all()
-            self.send_response(status)
-            self.end_headers()
+    def answer(asked: Asked) -> Answer:
+        with it.arrived:
+            it.received.append((asked.headers, asked.body))
+            it.arrived.notify_all()
+            return Answer(status=it.statuses.pop(0) if it.statuses else 204)
 
-        def log_message(self, *_args: object) -> None:
-            pass
-
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    it.url = f"http://127.0.0.1:{server.server_address[1]}/"
-    thread = threading.Thread(target=server.serve_forever, args=(0.02,))
-    thread.start()
-    yield it
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    with http_server(answer) as url:
+        it.url = f"{url}/"
+        yield it
 
 
 def message(number: int = 1) -> Message:

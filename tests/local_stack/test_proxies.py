@@ -3,24 +3,14 @@
 from __future__ import annotations
 
 import os
-import threading
 import urllib.error
 import urllib.request
-from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
 import requests
 
 from local_stack.processes import spare_loopback
-
-
-class Answering(BaseHTTPRequestHandler):
-    def do_GET(self) -> None:
-        self.send_response(204)
-        self.end_headers()
-
-    def log_message(self, *_: object) -> None:
-        pass
+from tests.answering import Answer, http_server
 
 
 def test_what_is_on_this_machine_is_asked_without_the_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -28,11 +18,7 @@ def test_what_is_on_this_machine_is_asked_without_the_proxy(monkeypatch: pytest.
         monkeypatch.setenv(name, "http://127.0.0.1:9")
     for name in ("no_proxy", "NO_PROXY"):
         monkeypatch.setenv(name, "example.org")
-    server = HTTPServer(("127.0.0.1", 0), Answering)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    url = f"http://127.0.0.1:{server.server_port}/"
-    try:
+    with http_server(lambda _: Answer(status=204)) as url:
         with pytest.raises(urllib.error.URLError):
             urllib.request.build_opener().open(url, timeout=10)
         spare_loopback()
@@ -40,8 +26,4 @@ def test_what_is_on_this_machine_is_asked_without_the_proxy(monkeypatch: pytest.
         with urllib.request.build_opener().open(url, timeout=10) as answer:
             assert answer.status == 204
         assert requests.get(url, timeout=10).status_code == 204
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
     assert os.environ["no_proxy"] == os.environ["NO_PROXY"] == "example.org,127.0.0.1,localhost,::1"

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import json
-import threading
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import pytest
@@ -15,6 +13,7 @@ import pytest
 from model_repository.documents.receipts.receipt import Outcome
 from notify.sinks.sink import SinkBusy, SinkUnavailable
 from notify.sinks.webhook import HttpWebhook
+from tests.answering import Answer, Asked, http_server
 from tests.notify.scene import Scene
 from tests.notify.slack_server import SlackServer
 
@@ -24,32 +23,20 @@ class Receiver:
     url: str = ""
     status: int = 200
     retry_after: str = ""
-    got: list[tuple[dict[str, str], dict[str, Any]]] = field(default_factory=list)
+    got: list[tuple[Mapping[str, str], dict[str, Any]]] = field(default_factory=list)
 
 
 @pytest.fixture
 def receiver() -> Iterator[Receiver]:
     found = Receiver()
 
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            body = self.rfile.read(int(self.headers["Content-Length"]))
-            found.got.append((dict(self.headers), json.loads(body)))
-            self.send_response(found.status)
-            if found.retry_after:
-                self.send_header("Retry-After", found.retry_after)
-            self.send_header("Content-Length", "0")
-            self.end_headers()
+    def answer(asked: Asked) -> Answer:
+        found.got.append((asked.headers, json.loads(asked.body)))
+        return Answer(status=found.status, headers={"Retry-After": found.retry_after} if found.retry_after else {})
 
-        def log_message(self, *_args: object) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
-    found.url = f"http://127.0.0.1:{server.server_address[1]}/told"
-    yield found
-    server.shutdown()
-    server.server_close()
+    with http_server(answer) as url:
+        found.url = f"{url}/told"
+        yield found
 
 
 @pytest.fixture
@@ -70,8 +57,8 @@ def test_a_webhook_gets_each_thing_that_is_told(both: Scene, receiver: Receiver)
         ("update", "bad"),
     ]
     headers, said = receiver.got[0]
-    assert headers["Authorization"] == "Bearer a-secret"
-    assert headers["Idempotency-Key"] == said["id"] == f"staging/home commit {generation}"
+    assert headers["authorization"] == "Bearer a-secret"
+    assert headers["idempotency-key"] == said["id"] == f"staging/home commit {generation}"
     assert (said["environment"], said["index"], said["about"]) == ("staging", "home", f"commit {generation}")
 
 
@@ -97,7 +84,7 @@ def test_what_was_not_answered_comes_again_with_its_key(both: Scene, receiver: R
     both.after(minutes=1)
     both.look()
     (first, _), (second, said) = receiver.got
-    assert first["Idempotency-Key"] == second["Idempotency-Key"]
+    assert first["idempotency-key"] == second["idempotency-key"]
     assert said["retry"]
 
 

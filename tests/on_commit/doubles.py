@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import json
-import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 from local_stack.pubsub import PubSubServer, Topics
 from model_repository.bucket.store import ObjectInfo, StoredObject
@@ -15,6 +13,7 @@ from model_repository.deployment import AnswerOutcome, DeploymentRequest
 from model_repository.names import Target
 from on_commit.compare import IndexStatus
 from on_commit.webhook import FilterAnswer, WebhookAnswer
+from tests.answering import Answer, Asked, http_server
 from tests.memory_store import MemoryStore
 
 
@@ -106,42 +105,26 @@ class WebhookServer:
     status: int = 200
     body: bytes = b'{"eventProcessed": true, "eventId": "an-event-id"}'
     headers: dict[str, str] = field(default_factory=dict)
-    requests: list[tuple[str, str, dict[str, str], bytes]] = field(default_factory=list)
+    requests: list[Asked] = field(default_factory=list)
 
     def parameters(self) -> list[dict[str, str]]:
         """The parameters of every POST."""
-        return [json.loads(body)["parameters"] for method, _, _, body in self.requests if method == "POST"]
+        return [json.loads(asked.body)["parameters"] for asked in self.requests if asked.method == "POST"]
 
 
 @contextmanager
 def serve_webhook() -> Iterator[WebhookServer]:
     """A CD webhook behind HTTP, for as long as the context lasts."""
 
-    class Answering(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-            found.requests.append((self.command, self.path, dict(self.headers), body))
-            self.send_response(found.status)
-            for name, value in found.headers.items():
-                self.send_header(name, value)
-            self.send_header("Content-Length", str(len(found.body)))
-            self.end_headers()
-            with suppress(ConnectionError):  # who has read enough hangs up
-                self.wfile.write(found.body)
+    found = WebhookServer("")
 
-        do_GET = do_POST  # noqa: N815
+    def answer(asked: Asked) -> Answer:
+        found.requests.append(asked)
+        return Answer(found.body, found.status, found.headers)
 
-        def log_message(self, *_arguments: object) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Answering)
-    found = WebhookServer(f"http://127.0.0.1:{server.server_port}/webhooks/webhook/indexpush")
-    thread = threading.Thread(target=server.serve_forever, args=(0.02,))
-    thread.start()
-    yield found
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    with http_server(answer) as url:
+        found.url = f"{url}/webhooks/webhook/indexpush"
+        yield found
 
 
 @contextmanager

@@ -73,7 +73,7 @@ def test_the_event_of_cloud_storage_deploys_the_live_commit(function: RunningOnC
     (parameters,) = function.webhook.parameters()
     assert parameters["generation"] == str(generation)
     assert parameters["index_prefix"] == "indexes/chairs/b1"
-    assert function.webhook.requests[0][2]["traceparent"] == parent
+    assert function.webhook.requests[0].headers["traceparent"] == parent
     mine = [line for line in function.lines() if line.get("index") == "chairs"]
     assert {line["logging.googleapis.com/trace"] for line in mine} == {f"projects/a-project/traces/{TRACE}"}
     assert mine[-1]["outcome"] == "accepted"

@@ -43,9 +43,9 @@ def test_the_request_arrives_whole_and_in_its_trace(webhook_server: WebhookServe
     assert answer == WebhookAnswer(AnswerOutcome.ACCEPTED, event_id="an-event-id")
     ((method, path, headers, body),) = webhook_server.requests
     assert (method, path) == ("POST", "/webhooks/webhook/indexpush")
-    assert headers["Content-Type"] == "application/json"
+    assert headers["content-type"] == "application/json"
     assert headers["traceparent"] == trace
-    assert "Authorization" not in headers
+    assert "authorization" not in headers
     assert json.loads(body) == REQUEST.to_payload()
 
 
@@ -162,7 +162,7 @@ def test_each_environment_reaches_its_own_webhook(webhook_server: WebhookServer)
 
 def test_a_bearer_secret_goes_along(webhook_server: WebhookServer) -> None:
     HttpWebhook(config(webhook_server.url, webhook_auth=AuthKind.BEARER, webhook_token="s3cret")).send(REQUEST)
-    assert webhook_server.requests[0][2]["Authorization"] == "Bearer s3cret"
+    assert webhook_server.requests[0].headers["authorization"] == "Bearer s3cret"
 
 
 def test_an_identity_token_is_for_the_webhooks_origin(webhook_server: WebhookServer) -> None:
@@ -173,7 +173,7 @@ def test_an_identity_token_is_for_the_webhooks_origin(webhook_server: WebhookSer
         return "a-token"
 
     HttpWebhook(config(webhook_server.url, webhook_auth=AuthKind.GOOGLE_ID_TOKEN), tokens).send(REQUEST)
-    assert webhook_server.requests[0][2]["Authorization"] == "Bearer a-token"
+    assert webhook_server.requests[0].headers["authorization"] == "Bearer a-token"
     assert audiences == [webhook_server.url.removesuffix("/webhooks/webhook/indexpush")]
 
 

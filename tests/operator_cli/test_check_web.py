@@ -2,49 +2,31 @@
 
 from __future__ import annotations
 
-import json
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
 from model_repository.errors import AccessDenied, BucketUnavailable, ObjectMissing
 from operator_cli.check.google import RealWeb, listed
+from tests.answering import Answer, Asked, as_json, http_server
 
 
 @pytest.fixture
 def server() -> Iterator[str]:
     """Answers with the status that the path names, and pages for /pages."""
 
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            status, said = 200, b"{}"
-            if self.path.startswith("/pages"):
-                token = self.path.partition("pageToken=")[2]
-                page = {"items": [token or "first"]} | ({} if token else {"nextPageToken": "a b"})
-                said = json.dumps(page).encode()
-            elif self.path == "/authorization":
-                said = json.dumps({"said": self.headers.get("Authorization")}).encode()
-            elif self.path == "/text":
-                said = b"no JSON"
-            else:
-                status, said = int(self.path[1:]), b'{"error": {"message": "it is so"}}'
-            self.send_response(status)
-            self.send_header("Content-Length", str(len(said)))
-            self.end_headers()
-            self.wfile.write(said)
+    def answer(asked: Asked) -> Answer:
+        if asked.path.startswith("/pages"):
+            token = asked.path.partition("pageToken=")[2]
+            return as_json({"items": [token or "first"]} | ({} if token else {"nextPageToken": "a b"}))
+        if asked.path == "/authorization":
+            return as_json({"said": asked.headers.get("authorization")})
+        if asked.path == "/text":
+            return Answer(b"no JSON")
+        return as_json({"error": {"message": "it is so"}}, int(asked.path[1:]))
 
-        def log_message(self, *_: object) -> None:
-            pass
-
-    httpd = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=httpd.serve_forever)
-    thread.start()
-    yield f"http://127.0.0.1:{httpd.server_port}"
-    httpd.shutdown()
-    thread.join()
-    httpd.server_close()
+    with http_server(answer) as url:
+        yield url
 
 
 @pytest.fixture

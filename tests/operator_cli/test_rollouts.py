@@ -6,11 +6,9 @@ import json
 import os
 import subprocess
 import sys
-import threading
 from base64 import urlsafe_b64encode
 from collections.abc import Iterator
 from datetime import timedelta
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
@@ -24,6 +22,7 @@ from operator_cli.board.overview import Row
 from operator_cli.board.rollouts import Rollouts
 from operator_cli.webhook import Webhook, WebhookSilent
 from tests import builds
+from tests.answering import Answer, Asked, http_server
 from tests.operator_cli.board_scene import events, running
 from tests.operator_cli.conftest import Operator
 from tests.operator_cli.webhook_server import TOKEN, Answers, answering, comparison, rollout
@@ -138,22 +137,12 @@ def test_an_answer_that_makes_no_sense_says_which(webhook: Answers, status: int,
         Webhook(webhook.url, TOKEN).ask()
 
 
-class _Metadata(BaseHTTPRequestHandler):
+def _metadata(asked: Asked) -> Answer:
     """Google's metadata server: an identity token, which says whom it is for."""
-
-    def do_GET(self) -> None:
-        asked = parse_qs(urlsplit(self.path).query)
-        told = ("application/json", '{"email": "board@acme"}')
-        if "audience" in asked:
-            told = ("text/plain", identity_token(asked["audience"][0]))
-        self.send_response(200)
-        self.send_header("metadata-flavor", "Google")
-        self.send_header("content-type", told[0])
-        self.end_headers()
-        self.wfile.write(told[1].encode())
-
-    def log_message(self, *_: Any) -> None:
-        pass
+    told = ("application/json", '{"email": "board@acme"}')
+    if audiences := parse_qs(urlsplit(asked.path).query).get("audience"):
+        told = ("text/plain", identity_token(audiences[0]))
+    return Answer(told[1].encode(), headers={"metadata-flavor": "Google", "content-type": told[0]})
 
 
 def identity_token(audience: str) -> str:
@@ -166,21 +155,17 @@ def test_a_board_that_runs_as_a_service_account_shows_its_identity_token(webhook
     webhook.token = identity_token(webhook.url)
     asked = "import sys; from operator_cli.webhook import Webhook; print(Webhook.named(sys.argv[1], os.environ).ask())"
     command = [sys.executable, "-c", f"import os; {asked}", f"{webhook.url}/webhooks/webhook/indexpush"]
-    with ThreadingHTTPServer(("127.0.0.1", 0), _Metadata) as server:
-        threading.Thread(target=server.serve_forever).start()
-        here = f"127.0.0.1:{server.server_address[1]}"
+    with http_server(_metadata) as url:
+        here = url.removeprefix("http://")
         # google-auth reads where the metadata server is when it is imported, hence the process
         metadata = {"GCE_METADATA_HOST": here, "GCE_METADATA_IP": here, "CLOUDSDK_CONFIG": "/nonexistent"}
-        try:
-            said = subprocess.run(
-                command,
-                env=os.environ | metadata | {"CD_WEBHOOK_AUTH": "google-id-token", "CD_WEBHOOK_TOKEN": "unused"},
-                capture_output=True,
-                text=True,
-                check=True,
-            )
-        finally:
-            server.shutdown()
+        said = subprocess.run(
+            command,
+            env=os.environ | metadata | {"CD_WEBHOOK_AUTH": "google-id-token", "CD_WEBHOOK_TOKEN": "unused"},
+            capture_output=True,
+            text=True,
+            check=True,
+        )
     assert "wanted=3" in said.stdout
 
 

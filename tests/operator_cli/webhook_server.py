@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
+
+from tests.answering import Answer, Asked, as_json, http_server
 
 TOKEN = "s3cret"
 
@@ -46,38 +46,21 @@ class Answers:
     def __post_init__(self) -> None:
         self.open.set()
 
-    def answer(self) -> bytes:
-        said = {"environment": self.environment, "rollouts": self.rollouts, "new": "in a later release"}
-        return json.dumps(said if self.body is None else self.body).encode()
-
 
 @contextmanager
 def answering() -> Iterator[Answers]:
     """Serve until the block ends."""
     it = Answers()
 
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            it.asked.set()
-            it.open.wait()
-            known = self.headers.get("authorization") == f"Bearer {it.token}" and self.path == "/v1/rollouts"
-            body = it.answer()
-            self.send_response(it.status if known else 401)
-            self.send_header("content-length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
+    def answer(asked: Asked) -> Answer:
+        it.asked.set()
+        it.open.wait()
+        known = asked.headers.get("authorization") == f"Bearer {it.token}" and asked.path == "/v1/rollouts"
+        said = {"environment": it.environment, "rollouts": it.rollouts, "new": "in a later release"}
+        return as_json(said if it.body is None else it.body, it.status if known else 401)
 
-        def log_message(self, *_: Any) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    it.url = f"http://127.0.0.1:{server.server_address[1]}"
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    try:
-        yield it
-    finally:
-        it.open.set()
-        server.shutdown()
-        thread.join()
-        server.server_close()
+    with http_server(answer) as it.url:
+        try:
+            yield it
+        finally:
+            it.open.set()

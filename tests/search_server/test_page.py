@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import http.server
 import json
 import re
-import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
@@ -13,6 +11,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, FilePayload, Page, expect
 
+from tests.answering import Answer, Asked, http_server
 from tests.chromium import chromium, faultless_page
 
 
@@ -35,28 +34,16 @@ def pictures(good_build: Any) -> Iterator[str]:
     shots = {item: n for n, item in enumerate(i for ids in good_build.ids.values() for i in ids)}
     draw = good_build.picture
 
-    class Handler(http.server.BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            if self.path == "/names.json":
-                self.send_response(200)
-                self.send_header("access-control-allow-origin", "*")
-                self.end_headers()
-                self.wfile.write(json.dumps(names).encode())
-                return
-            item = self.path.removeprefix("/").removesuffix(".jpg")
-            self.send_response(200 if item in shots else 404)
-            self.send_header("content-type", "image/jpeg")
-            self.end_headers()
-            if item in shots:
-                self.wfile.write(draw(shots[item]))
+    def answer(asked: Asked) -> Answer:
+        if asked.path == "/names.json":
+            return Answer(json.dumps(names).encode(), headers={"access-control-allow-origin": "*"})
+        item = asked.path.removeprefix("/").removesuffix(".jpg")
+        if item not in shots:
+            return Answer(status=404)
+        return Answer(draw(shots[item]), headers={"content-type": "image/jpeg"})
 
-        def log_message(self, *_: object) -> None:
-            pass
-
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield f"http://127.0.0.1:{server.server_port}/{{id}}.jpg"
-    server.shutdown()
+    with http_server(answer) as url:
+        yield f"{url}/{{id}}.jpg"
 
 
 @pytest.fixture(scope="module")

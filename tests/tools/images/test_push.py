@@ -5,15 +5,14 @@ from __future__ import annotations
 import base64
 import json
 import shutil
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 import requests
 
 from local_stack.processes import Program, RunningProgram, base_environment, free_port
+from tests.answering import Answer, Asked, http_server
 from tests.tools.images.small_images import PARENT, builder_of, tar_of, write_layout
 from tools.images.__main__ import main
 from tools.images.errors import PushFailed
@@ -122,12 +121,19 @@ def test_the_bill_is_found_by_the_image_s_digest_in_a_registry_that_knows_no_ref
 
 
 def test_a_registry_that_knows_referrers_gets_no_tag_for_them(layout: Layout) -> None:
-    with ThreadingHTTPServer(("127.0.0.1", 0), KnowsReferrers) as server:
-        KnowsReferrers.put = []
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        push(layout, f"127.0.0.1:{server.server_port}/acme/search", TAG)
-        server.shutdown()
-    assert KnowsReferrers.put == [TAG, *layout.referrers]
+    put: list[str] = []
+
+    def answer(asked: Asked) -> Answer:
+        """Of a registry that has every blob, and notices that a manifest refers to another."""
+        if asked.method != "PUT":
+            return Answer(status=200 if asked.method == "HEAD" else 501)
+        put.append(asked.path.rpartition("/")[2])
+        subject = json.loads(asked.body).get("subject")
+        return Answer(status=201, headers={"OCI-Subject": subject["digest"]} if subject else {})
+
+    with http_server(answer) as url:
+        push(layout, f"{url.removeprefix('http://')}/acme/search", TAG)
+    assert put == [TAG, *layout.referrers]
 
 
 def test_who_is_not_signed_in_is_told_to(layout: Layout, guarded_registry: str, home: Path) -> None:
@@ -158,24 +164,3 @@ def get(address: str, what: str, accept: str = "*/*") -> requests.Response:
     answer = requests.get(f"http://{address}/v2/acme/search/{what}", headers={"Accept": accept}, timeout=20)
     answer.raise_for_status()
     return answer
-
-
-class KnowsReferrers(BaseHTTPRequestHandler):
-    """A registry that has every blob, and notices that a manifest refers to another."""
-
-    put: list[str]
-
-    def do_HEAD(self) -> None:
-        self.send_response(200)
-        self.end_headers()
-
-    def do_PUT(self) -> None:
-        document = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        self.put.append(self.path.rpartition("/")[2])
-        self.send_response(201)
-        if "subject" in document:
-            self.send_header("OCI-Subject", document["subject"]["digest"])
-        self.end_headers()
-
-    def log_message(self, *_: object) -> None:
-        """Nothing."""
