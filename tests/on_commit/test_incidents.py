@@ -25,6 +25,16 @@ def look(scene: Scene) -> None:
         scene.look()
 
 
+@pytest.fixture
+def refused(scene: Scene) -> Scene:
+    """A commit that was looked at once, and that the webhook can't take up now."""
+    scene.publish()
+    scene.commit()
+    scene.webhook.failure = WebhookNotNow("503")
+    look(scene)
+    return scene
+
+
 def told(scene: Scene) -> list[tuple[str, str, str]]:
     return [(notice.event.value, notice.code, notice.index) for notice in scene.notifier.notices]
 
@@ -85,34 +95,26 @@ def test_a_fault_of_the_bucket_is_over_once_a_look_gets_past_it_whatever_is_wron
     assert told(scene) == [("fault", "access-denied", "home"), ("over", "access-denied", "home")]
 
 
-def test_a_fault_of_the_webhook_is_not_over_because_the_bucket_does_not_answer(scene: Scene) -> None:
-    scene.publish()
-    scene.commit()
-    scene.webhook.failure = WebhookNotNow("503")
-    look(scene)
-    scene.clock.sleep(300)
-    look(scene)
-    scene.store.fail = lambda _, name: BucketUnavailable("503") if name.startswith("indexes/") else None
-    look(scene)
-    assert told(scene) == [("fault", "webhook-not-now", "home")]
-    scene.store.fail = lambda _kind, _name: None
-    scene.webhook.failure = None
-    scene.look()
-    assert told(scene)[1:] == [("over", "webhook-not-now", "home")]
+def test_a_fault_of_the_webhook_is_not_over_because_the_bucket_does_not_answer(refused: Scene) -> None:
+    refused.clock.sleep(300)
+    look(refused)
+    refused.store.fail = lambda _, name: BucketUnavailable("503") if name.startswith("indexes/") else None
+    look(refused)
+    assert told(refused) == [("fault", "webhook-not-now", "home")]
+    refused.store.fail = lambda _kind, _name: None
+    refused.webhook.failure = None
+    refused.look()
+    assert told(refused)[1:] == [("over", "webhook-not-now", "home")]
 
 
-def test_what_could_not_be_told_is_told_by_the_next_look(scene: Scene) -> None:
-    scene.publish()
-    scene.commit()
-    scene.webhook.failure = WebhookNotNow("503")
-    look(scene)
-    scene.clock.sleep(400)
-    scene.notifier.failure = NotifyUnavailable("down as well")
-    look(scene)
-    scene.notifier.failure = None
-    look(scene)
-    look(scene)
-    assert told(scene) == [("fault", "webhook-not-now", "home")]
+def test_what_could_not_be_told_is_told_by_the_next_look(refused: Scene) -> None:
+    refused.clock.sleep(400)
+    refused.notifier.failure = NotifyUnavailable("down as well")
+    look(refused)
+    refused.notifier.failure = None
+    look(refused)
+    look(refused)
+    assert told(refused) == [("fault", "webhook-not-now", "home")]
 
 
 def test_a_fault_that_passes_soon_is_told_to_nobody(scene: Scene) -> None:
@@ -234,51 +236,43 @@ def test_a_fault_is_remembered_by_whoever_starts_next(scene: Scene) -> None:
 
 
 def test_a_function_that_is_killed_between_noting_and_telling_leaves_it_to_whoever_looks_a_minute_later(
-    scene: Scene,
+    refused: Scene,
 ) -> None:
     class Killed(BaseException):
         pass
 
-    scene.publish()
-    scene.commit()
-    scene.webhook.failure = WebhookNotNow("503")
-    look(scene)
-    scene.clock.sleep(400)
-    publish = scene.notifier.publish
+    refused.clock.sleep(400)
+    publish = refused.notifier.publish
 
     def killed(_: object) -> None:
         raise Killed
 
-    scene.notifier.publish = killed  # type: ignore[method-assign,assignment]
+    refused.notifier.publish = killed  # type: ignore[method-assign,assignment]
     with pytest.raises(Killed):
-        scene.look()
-    scene.notifier.publish = publish  # type: ignore[method-assign]
-    look(scene)  # perhaps it isn't dead
-    assert told(scene) == []
-    scene.clock.sleep(60)
-    look(scene)
-    look(scene)
-    assert told(scene) == [("fault", "webhook-not-now", "home")]
+        refused.look()
+    refused.notifier.publish = publish  # type: ignore[method-assign]
+    look(refused)  # perhaps it isn't dead
+    assert told(refused) == []
+    refused.clock.sleep(60)
+    look(refused)
+    look(refused)
+    assert told(refused) == [("fault", "webhook-not-now", "home")]
 
 
-def test_what_others_find_while_somebody_tells_has_nobody_told_twice(scene: Scene) -> None:
-    scene.publish()
-    scene.commit()
-    scene.webhook.failure = WebhookNotNow("503")
-    look(scene)
-    scene.clock.sleep(400)
-    publish = scene.notifier.publish
+def test_what_others_find_while_somebody_tells_has_nobody_told_twice(refused: Scene) -> None:
+    refused.clock.sleep(400)
+    publish = refused.notifier.publish
 
     def others_look_meanwhile(notice: object) -> None:
-        scene.notifier.publish = publish  # type: ignore[method-assign]
+        refused.notifier.publish = publish  # type: ignore[method-assign]
         for number in range(3):
-            scene.webhook.failure = WebhookNotNow(f"503, in other words {number}")
-            look(scene)
+            refused.webhook.failure = WebhookNotNow(f"503, in other words {number}")
+            look(refused)
         publish(notice)  # type: ignore[arg-type]
 
-    scene.notifier.publish = others_look_meanwhile  # type: ignore[method-assign,assignment]
-    look(scene)
+    refused.notifier.publish = others_look_meanwhile  # type: ignore[method-assign,assignment]
+    look(refused)
     for _ in range(3):
-        scene.clock.sleep(60)
-        look(scene)
-    assert told(scene) == [("fault", "webhook-not-now", "home")]
+        refused.clock.sleep(60)
+        look(refused)
+    assert told(refused) == [("fault", "webhook-not-now", "home")]
