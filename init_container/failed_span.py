@@ -15,8 +15,14 @@ from init_container.progress import Counts
 from init_container.pull import Stopped
 from model_repository.errors import DeliveryError
 from model_repository.telemetry.log import Log, parse_traceparent
-from model_repository.telemetry.recorder import Beginning
-from model_repository.telemetry.spans import TRACEPARENT, attributes_of, close_spans, record_spans, span_of_past
+from model_repository.telemetry.spans import (
+    TRACEPARENT,
+    Beginning,
+    attributes_of,
+    close_spans,
+    record_spans,
+    span_of_past,
+)
 
 SERVICE = "indexpush-search"
 """As the pod's server is called, which tells of the pulls that succeed."""

@@ -48,8 +48,7 @@ from model_repository.documents.receipts.receipt import Receipt
 from model_repository.errors import DeliveryError, DocumentMalformed, PermanentError, SetupFault, TransientError
 from model_repository.names import Target
 from model_repository.telemetry.log import Log
-from model_repository.telemetry.recorder import Kind
-from model_repository.telemetry.spans import note, span, traceparent
+from model_repository.telemetry.spans import Kind, note, span, traceparent
 
 _TRIES = 25
 """How often a decision is made anew when others write meanwhile; a busy rollout changes its status often."""

@@ -9,8 +9,7 @@ from __future__ import annotations
 from model_repository.deployment import DeploymentRequest
 from model_repository.documents.receipts.receipt import Outcome, Receipt
 from model_repository.telemetry.log import parse_traceparent
-from model_repository.telemetry.recorder import Attribute, Beginning
-from model_repository.telemetry.spans import attributes_of, span_of_past
+from model_repository.telemetry.spans import Attribute, Beginning, attributes_of, span_of_past
 
 
 def about(it: DeploymentRequest | Receipt) -> dict[str, Attribute]:

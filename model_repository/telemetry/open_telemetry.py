@@ -24,7 +24,7 @@ from opentelemetry.trace.status import Status, StatusCode
 from model_repository import __version__
 from model_repository.errors import Misconfigured
 from model_repository.telemetry.log import Log, Trace
-from model_repository.telemetry.recorder import Attribute, Beginning, Kind
+from model_repository.telemetry.spans import Attribute, Beginning
 
 _PROTOCOL = "http/protobuf"
 _READS_HEADERS = "opentelemetry.util.re"
@@ -36,16 +36,10 @@ _NO_PAIRS = (
 _LONGEST = 1000
 """Characters of a reason."""
 _BEGINNING: ContextVar[Beginning | None] = ContextVar("beginning", default=None)
-_KINDS = {
-    Kind.INTERNAL: SpanKind.INTERNAL,
-    Kind.SERVER: SpanKind.SERVER,
-    Kind.CLIENT: SpanKind.CLIENT,
-    Kind.CONSUMER: SpanKind.CONSUMER,
-}
 
 
 class SdkRecorder:
-    """Implements `recorder.Recorder`."""
+    """Records spans, and exports them in the background."""
 
     def __init__(self, service: str, log: Log, exporter: SpanExporter | None = None) -> None:
         """Begin to export. service: the name unless the variables say one. exporter: None: as the variables say.
@@ -65,14 +59,14 @@ class SdkRecorder:
         self._waiting: threading.Thread | None = None
 
     def begin(self, beginning: Beginning) -> SdkSpan:
-        """See `recorder.Recorder.begin`."""
+        """Begin a span."""
         token = _BEGINNING.set(beginning)
         parent = beginning.parent
         try:
             opened = self._tracer.start_span(
                 beginning.name,
                 context=set_span_in_context(NonRecordingSpan(_context(parent))) if parent else None,
-                kind=_KINDS[beginning.kind],
+                kind=SpanKind[beginning.kind.name],
                 attributes=beginning.attributes,
                 start_time=_nanoseconds(beginning.started),
             )
@@ -81,7 +75,10 @@ class SdkRecorder:
         return SdkSpan(opened)
 
     def flush(self, seconds: float) -> None:
-        """See `recorder.Recorder.flush`. While an earlier one still waits for the collector, this one doesn't wait."""
+        """Wait until all that ended is exported, for so many seconds at most.
+
+        While an earlier one still waits for the collector, this one doesn't wait.
+        """
         if self._waiting is not None and self._waiting.is_alive():
             return
         # the SDK's own takes no time limit
@@ -90,35 +87,35 @@ class SdkRecorder:
         self._waiting.join(seconds)
 
     def close(self, seconds: float) -> None:
-        """See `recorder.Recorder.close`."""
+        """Likewise, for good."""
         closing = threading.Thread(target=self._provider.shutdown, name="close spans", daemon=True)
         closing.start()
         closing.join(seconds)
 
 
 class SdkSpan:
-    """Implements `recorder.OpenSpan`."""
+    """A span that hasn't ended."""
 
     def __init__(self, opened: Span) -> None:
         self._opened = opened
 
     @property
     def trace(self) -> Trace:
-        """See `recorder.OpenSpan.trace`."""
+        """Its own place in the trace."""
         it = self._opened.get_span_context()
         return Trace(f"{it.trace_id:032x}", f"{it.span_id:016x}", sampled=it.trace_flags.sampled)
 
     def note(self, attributes: Mapping[str, Attribute]) -> None:
-        """See `recorder.OpenSpan.note`."""
+        """Add to it."""
         self._opened.set_attributes(attributes)
 
     def fail(self, code: str, reason: str) -> None:
-        """See `recorder.OpenSpan.fail`."""
+        """Note that what it stands for failed. code: as in docs/errors.md."""
         self._opened.set_attributes({"error.type": code, "indexpush.reason": reason[:_LONGEST]})
         self._opened.set_status(Status(StatusCode.ERROR, reason[:_LONGEST]))
 
     def end(self, finished: datetime | None = None) -> None:
-        """See `recorder.OpenSpan.end`."""
+        """End it, and have it exported. finished: None: now."""
         self._opened.end(_nanoseconds(finished))
 
 

@@ -9,20 +9,51 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator, Mapping
 from contextvars import ContextVar
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
+from enum import StrEnum
+from typing import TYPE_CHECKING
 
 from model_repository.errors import DeliveryError
-from model_repository.telemetry.log import Log, current_trace, parse_traceparent, within
-from model_repository.telemetry.recorder import Attribute, Beginning, Kind, OpenSpan, Recorder
+from model_repository.telemetry.log import Log, Trace, current_trace, parse_traceparent, within
+
+if TYPE_CHECKING:
+    from model_repository.telemetry.open_telemetry import SdkRecorder, SdkSpan
 
 COLLECTOR = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
 """The variables that name a collector: with either one, spans are recorded."""
 TRACEPARENT = "TRACEPARENT"
 """The variable that gives a program its place in a trace."""
 
-_recorder: Recorder | None = None
-_OPEN: ContextVar[OpenSpan | None] = ContextVar("span", default=None)
+_recorder: SdkRecorder | None = None
+_OPEN: ContextVar[SdkSpan | None] = ContextVar("span", default=None)
+
+Attribute = str | int | float | bool
+
+
+class Kind(StrEnum):
+    """What a span is towards others, in OpenTelemetry's words."""
+
+    INTERNAL = "internal"
+    SERVER = "server"
+    CLIENT = "client"
+    CONSUMER = "consumer"
+
+
+@dataclass(frozen=True, slots=True)
+class Beginning:
+    """A span as it begins.
+
+    parent: None: it begins a trace. started: None: now. span: its 16 hex digits, where somebody knows them already;
+    empty: any. attributes: as `attributes_of` names them.
+    """
+
+    name: str
+    parent: Trace | None
+    kind: Kind = Kind.INTERNAL
+    attributes: Mapping[str, Attribute] = field(default_factory=dict)
+    started: datetime | None = None
+    span: str = ""
 
 
 def spans_wanted(variables: Mapping[str, str]) -> bool:
@@ -48,7 +79,7 @@ def record_spans(variables: Mapping[str, str], service: str, log: Log) -> None:
         log.error(f"no traces: {error}; see OTEL_* in docs/traces.md", code="misconfigured")
 
 
-def record_with(recorder: Recorder | None) -> None:
+def record_with(recorder: SdkRecorder | None) -> None:
     """Record with that one from now on; None: not at all."""
     global _recorder  # noqa: PLW0603 - one for the process, like where its log goes
     _recorder = recorder

@@ -13,8 +13,14 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from model_repository.telemetry.log import Log, Trace, parse_traceparent
-from model_repository.telemetry.recorder import Attribute, Beginning
-from model_repository.telemetry.spans import attributes_of, close_spans, record_spans, span_of_past
+from model_repository.telemetry.spans import (
+    Attribute,
+    Beginning,
+    attributes_of,
+    close_spans,
+    record_spans,
+    span_of_past,
+)
 from search_server.config import Config
 from search_server.metrics import Pull
 from search_server.processes.pod import ProcessState, microseconds

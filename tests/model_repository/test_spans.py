@@ -19,8 +19,16 @@ from model_repository.errors import Misconfigured
 from model_repository.telemetry import spans
 from model_repository.telemetry.log import Log, Trace, parse_traceparent, trace_headers, tracing
 from model_repository.telemetry.open_telemetry import SdkRecorder
-from model_repository.telemetry.recorder import Beginning, Kind
-from model_repository.telemetry.spans import attributes_of, note, note_failure, span, span_of_past, traceparent
+from model_repository.telemetry.spans import (
+    Beginning,
+    Kind,
+    attributes_of,
+    note,
+    note_failure,
+    span,
+    span_of_past,
+    traceparent,
+)
 from tests.collector import collecting
 
 TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"

@@ -17,8 +17,7 @@ from model_repository.notify import Event as Told
 from model_repository.notify import Notice, Notifier, NotifyRefused
 from model_repository.repository import Live, read_live, read_receipt, write_receipt
 from model_repository.telemetry.log import Log
-from model_repository.telemetry.recorder import Kind
-from model_repository.telemetry.spans import note, note_failure, span
+from model_repository.telemetry.spans import Kind, note, note_failure, span
 from on_commit.compare import COMMIT_LOST, FINDINGS, Compared
 from on_commit.filters import FILTER_WAITS
 from on_commit.incidents import Incidents

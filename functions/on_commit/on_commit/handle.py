@@ -10,8 +10,7 @@ from model_repository.clock import Clock
 from model_repository.notify import Notifier
 from model_repository.programs.function_config import DEFAULTS, Limits
 from model_repository.telemetry.log import Log
-from model_repository.telemetry.recorder import Kind
-from model_repository.telemetry.spans import span
+from model_repository.telemetry.spans import Kind, span
 from on_commit.deploy import Deployer
 from on_commit.event import CommitUploaded, Event, FilterUploaded, Misnamed
 from on_commit.filters import FilterLooker

@@ -16,8 +16,7 @@ from model_repository.names import Target
 from model_repository.programs.function_config import Config
 from model_repository.programs.identity_tokens import IdentityTokens, NoIdentityToken, audience_of
 from model_repository.telemetry.log import trace_headers
-from model_repository.telemetry.recorder import Kind
-from model_repository.telemetry.spans import note, span, traceparent
+from model_repository.telemetry.spans import Kind, note, span, traceparent
 from on_commit.compare import IndexStatus, read_statuses
 
 _CONNECT_AND_READ_SECONDS = (5.0, 30.0)
