@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TypeVar
 
 from model_repository.bucket.checksums import with_checksums
 from model_repository.bucket.store import Store
 from model_repository.documents.commit import Commit, LiveCommit
-from model_repository.documents.files import check_files
+from model_repository.documents.files import File, check_files
 from model_repository.documents.index_manifest import Build, IndexManifest
 from model_repository.documents.receipts.receipt import Outcome
 from model_repository.documents.references import DetectorReference, ModelReference
@@ -43,12 +43,17 @@ def check_build(store: Store, prefix: IndexPrefix) -> Build:
         raise ObjectMissing(prefix.manifest, hint) from None
     except DocumentMalformed as error:
         raise error.mended_by("publish the build again under a new name, and commit that") from None
-    check_files(str(prefix), build.manifest.files, with_checksums(store, store.listing(f"{prefix}/")))
+    check_folder(store, prefix, build.manifest.files)
     for model in build.manifest.models:
         _check_model(store, build.manifest, model)
     if build.manifest.detector is not None:
         _check_detector(store, build.manifest, build.manifest.detector)
     return build
+
+
+def check_folder(store: Store, prefix: IndexPrefix | ModelPrefix, files: Iterable[File]) -> None:
+    """Raise `BuildIncomplete` for the first of these files that isn't in the bucket as promised; one listing."""
+    check_files(str(prefix), files, with_checksums(store, store.listing(f"{prefix}/")))
 
 
 def served_last(
@@ -80,7 +85,7 @@ def _check_model(store: Store, manifest: IndexManifest, reference: ModelReferenc
             f"{manifest.prefix.manifest}: says that {reference.prefix} makes vectors of {reference.dimensions} "
             f"dimensions, but it makes {model.dimensions}; build the index again"
         )
-    check_files(str(reference.prefix), reference.files, with_checksums(store, store.listing(f"{reference.prefix}/")))
+    check_folder(store, reference.prefix, reference.files)
 
 
 def _check_detector(store: Store, manifest: IndexManifest, reference: DetectorReference) -> None:
@@ -90,7 +95,7 @@ def _check_detector(store: Store, manifest: IndexManifest, reference: DetectorRe
             f"{manifest.prefix.manifest}: says that {reference.prefix} finds {min(strangers)!r}, which is none of its "
             "classes; build the index again"
         )
-    check_files(str(reference.prefix), reference.files, with_checksums(store, store.listing(f"{reference.prefix}/")))
+    check_folder(store, reference.prefix, reference.files)
 
 
 def _read_stated(

@@ -207,11 +207,14 @@ class Fields:
             self.refuse(f"expected at most {most} fields, all strings", field)
         return values
 
-    def schema_version(self, expected: int) -> None:
-        """Read `schema_version` and refuse any but the expected one."""
+    def schema_version(self, *known: int) -> int:
+        """Read `schema_version` and refuse any but the known ones."""
         found = self.whole("schema_version")
-        if found != expected:
-            self.refuse(f"schema_version {found}; this release reads {expected}: use a matching release")
+        if found not in known:
+            self.refuse(
+                f"schema_version {found}; this release reads {' and '.join(map(str, known))}: use a matching release"
+            )
+        return found
 
     def ignore(self, *fields: str) -> None:
         """Fields that are understood and change nothing here."""

@@ -6,7 +6,7 @@ import json
 import os
 import uuid
 import zlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import datetime
 from functools import partial
@@ -80,14 +80,11 @@ class GcsStore:
 
     def _read(self, name: str, limit: int) -> StoredObject:
         with self._get(name) as answer:
-            generation = int(answer.headers[_GENERATION])
-            data, checksum = bytearray(), google_crc32c.Checksum()
-            for chunk in answer.raw.stream(_CHUNK, decode_content=False):
+            generation, data = int(answer.headers[_GENERATION]), bytearray()
+            for chunk in _chunks(name, answer):
                 data += chunk
-                checksum.update(chunk)
                 if len(data) > limit:
                     raise _too_large(name, limit, generation)
-            _check_intact(name, checksum, answer.headers)
             return StoredObject(name, generation, _unpacked(name, bytes(data), limit, generation))
 
     @contextmanager
@@ -114,11 +111,7 @@ class GcsStore:
 
     def _download(self, name: str, path: Path) -> None:
         with self._get(name) as answer, path.open("wb") as file:
-            checksum = google_crc32c.Checksum()
-            for chunk in answer.raw.stream(_CHUNK, decode_content=False):
-                file.write(chunk)
-                checksum.update(chunk)
-            _check_intact(name, checksum, answer.headers)
+            file.writelines(_chunks(name, answer))
 
     def read_range(self, name: str, start: int, size: int) -> bytes:
         """See `store.Store.read_range`."""
@@ -142,30 +135,20 @@ class GcsStore:
     def listing(self, prefix: str, *, deep: bool = True) -> list[ObjectInfo]:
         """See `store.Store.listing`."""
         with _errors(prefix, whole=self.bucket):
-            blobs = self._client.list_blobs(
-                self._bucket,
-                prefix=prefix,
-                delimiter=None if deep else "/",
-                fields=_FIELDS,
-                retry=self._retry,
-                timeout=_CONNECT_AND_READ_SECONDS,
-            )
+            blobs = self._listed(prefix, None if deep else "/", _FIELDS)
             return sorted((_info(blob) for blob in blobs), key=lambda info: info.name)
 
     def folders(self, prefix: str) -> list[str]:
         """See `store.Store.folders`."""
         with _errors(prefix, whole=self.bucket):
-            blobs = self._client.list_blobs(
-                self._bucket,
-                prefix=prefix,
-                delimiter="/",
-                fields="prefixes,nextPageToken",
-                retry=self._retry,
-                timeout=_CONNECT_AND_READ_SECONDS,
-            )
+            blobs = self._listed(prefix, "/", "prefixes,nextPageToken")
             for _ in blobs:  # the folders are known when every page has come
                 pass
             return sorted(blobs.prefixes)
+
+    def _listed(self, prefix: str, delimiter: str | None, fields: str) -> Any:  # noqa: ANN401 - the client is untyped
+        asked = {"retry": self._retry, "timeout": _CONNECT_AND_READ_SECONDS}
+        return self._client.list_blobs(self._bucket, prefix=prefix, delimiter=delimiter, fields=fields, **asked)
 
     def write(self, name: str, data: bytes, *, if_generation_match: int | None) -> ObjectInfo:
         """See `store.Store.write`."""
@@ -226,13 +209,8 @@ class GcsStore:
         if answer.status_code != HTTPStatus.OK:
             raise api.from_http_status(answer.status_code, f"POST {name}")
         stands = answer.json()
-        return ObjectInfo(
-            name,
-            int(stands["size"]),
-            stands["crc32c"],
-            int(stands["generation"]),
-            datetime.fromisoformat(stands["updated"]),
-        )
+        updated = datetime.fromisoformat(stands["updated"])
+        return ObjectInfo(name, int(stands["size"]), stands["crc32c"], int(stands["generation"]), updated)
 
     def delete(self, name: str, *, if_generation_match: int | None = None) -> None:
         """See `store.Store.delete`."""
@@ -280,8 +258,13 @@ def _crc32c_of(path: Path) -> str:
     return format_crc32c(_number(checksum))
 
 
-def _check_intact(name: str, checksum: google_crc32c.Checksum, headers: Mapping[str, str]) -> None:
-    stated = headers.get("x-goog-hash", "")
+def _chunks(name: str, answer: requests.Response) -> Iterator[bytes]:
+    """All bytes of an object; behind the last ones an error that may pass, unless they are those of its crc32c."""
+    checksum = google_crc32c.Checksum()
+    for chunk in answer.raw.stream(_CHUNK, decode_content=False):
+        checksum.update(chunk)
+        yield chunk
+    stated = answer.headers.get("x-goog-hash", "")
     if "crc32c=" in stated and f"crc32c={format_crc32c(_number(checksum))}" not in stated:
         raise requests.ConnectionError(f"{name}: the bytes that came don't have the object's crc32c")
 

@@ -194,9 +194,7 @@ class Build:
 def parse_index_manifest(data: bytes, prefix: IndexPrefix) -> IndexManifest:
     """Read the index.json that stands below `prefix`; raises `DocumentMalformed`."""
     fields = parse_document(data, prefix.manifest, limit=INDEX_MANIFEST_LIMIT)
-    schema = fields.whole("schema_version")
-    if schema not in (_EARLIER, _SCHEMA):
-        fields.refuse(f"schema_version {schema}; this release reads {_EARLIER} and {_SCHEMA}: use a matching release")
+    schema = fields.schema_version(_EARLIER, _SCHEMA)
     stated = IndexPrefix(
         fields.parsed("index", partial(check_label, "index")),
         fields.parsed("build", partial(check_name, "build")),

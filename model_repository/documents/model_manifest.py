@@ -132,9 +132,7 @@ def parse_model_manifest(data: bytes, prefix: ModelPrefix) -> ModelManifest:
 def open_model_document(data: bytes, prefix: ModelPrefix) -> tuple[Fields, int]:
     """Read what every model.json has first, and return the rest and its schema; raises `DocumentMalformed`."""
     fields = parse_document(data, prefix.manifest, limit=MODEL_MANIFEST_LIMIT)
-    schema = fields.whole("schema_version")
-    if schema not in (EARLIER, _SCHEMA):
-        fields.refuse(f"schema_version {schema}; this release reads {EARLIER} and {_SCHEMA}: use a matching release")
+    schema = fields.schema_version(EARLIER, _SCHEMA)
     stated = ModelPrefix(
         fields.parsed("model", partial(check_name, "model")),
         fields.parsed("version", partial(check_name, "version")),

@@ -16,7 +16,6 @@ items and as many hidden ones some other item shares a hash with chance 5e-7, an
 
 from __future__ import annotations
 
-import sys
 from array import array
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -108,8 +107,6 @@ def make_filter(items: Iterable[str], *, by: str = "", reason: str = "") -> tupl
     """A filter that hides items with these ids, in any order, and its data."""
     hashes = array("Q", sorted({hash_item(item) for item in items}))
     count = len(hashes)
-    if sys.byteorder == "big":
-        hashes.byteswap()
     data = _MAGIC + count.to_bytes(_WORD, "little") + hashes.tobytes()
     return ItemFilter(count, sha256_digest(data), by, reason), data
 
@@ -132,6 +129,4 @@ def read_hashes(data: bytes) -> array[int]:
     """Return the hashes in a filter's data, which were verified before."""
     hashes = array("Q")
     hashes.frombytes(data[_HEAD_BYTES:])
-    if sys.byteorder == "big":
-        hashes.byteswap()
     return hashes

@@ -40,6 +40,9 @@ _HALF, _WHOLE = 2**32 - 1, 2**64 - 1
 
 Buffer = bytes | memoryview | mmap.mmap
 
+if sys.byteorder != "little":
+    raise ImportError("files of items are mapped and written as they stand in memory: use a little-endian machine")
+
 
 def encode_item_ids(ids: Sequence[str]) -> bytes:
     """The bytes of `<partition>.ids` for ids in the order of their positions."""
@@ -47,7 +50,7 @@ def encode_item_ids(ids: Sequence[str]) -> bytes:
     offsets = array("Q", [0])
     for text in texts:
         offsets.append(offsets[-1] + len(text))
-    return _HEAD.pack(_IDS_MAGIC, len(texts)) + _little_endian(offsets) + b"".join(texts)
+    return _HEAD.pack(_IDS_MAGIC, len(texts)) + offsets.tobytes() + b"".join(texts)
 
 
 def encode_item_lookup(partitions: Sequence[Sequence[str]]) -> bytes:
@@ -70,7 +73,7 @@ def encode_item_lookup(partitions: Sequence[Sequence[str]]) -> bytes:
             raise ValueError(f"item {item_at(one)!r} stands twice; an item belongs to exactly one category")
     hashes = array("Q", (entry >> 64 for entry in entries))
     places = array("Q", (entry & _WHOLE for entry in entries))
-    return _HEAD.pack(_LOOKUP_MAGIC, len(entries)) + _little_endian(hashes) + _little_endian(places)
+    return _HEAD.pack(_LOOKUP_MAGIC, len(entries)) + hashes.tobytes() + places.tobytes()
 
 
 class ItemIds(Sequence[str]):
@@ -131,12 +134,6 @@ def hash_item(item: str) -> int:
     return int.from_bytes(hashlib.blake2b(item.encode(errors="surrogatepass"), digest_size=_WORD).digest(), "little")
 
 
-def _little_endian(words: array[int]) -> bytes:
-    if sys.byteorder == "big":
-        words.byteswap()
-    return words.tobytes()
-
-
 def _open(buffer: Buffer, magic: bytes, name: str) -> tuple[int, memoryview[int]]:
     view = memoryview(buffer).cast("B")
     if len(view) < _HEAD.size:
@@ -144,7 +141,5 @@ def _open(buffer: Buffer, magic: bytes, name: str) -> tuple[int, memoryview[int]
     found, count = _HEAD.unpack_from(view)
     if found != magic:
         raise DocumentMalformed(name, f"expected the magic {magic!r}, found {found!r}")
-    if sys.byteorder == "big":
-        raise DocumentMalformed(name, "this machine is big-endian; the file is mapped, not parsed")
     words = min(len(view) - _HEAD.size, _WORD * 2 * max(count, 1)) // _WORD
     return count, view[_HEAD.size : _HEAD.size + _WORD * words].cast("Q")

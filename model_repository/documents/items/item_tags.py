@@ -15,11 +15,10 @@ from __future__ import annotations
 
 import re
 import struct
-import sys
 from array import array
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 from model_repository.documents.items.item_ids import Buffer
 from model_repository.errors import DocumentMalformed, NameRefused
@@ -66,9 +65,6 @@ def encode_item_tags(places: Mapping[str, bytes]) -> bytes:
     for text, its in tags:
         starts.append(starts[-1] + len(text))
         of_places.append(of_places[-1] + len(its) // _PLACE)
-    if sys.byteorder == "big":
-        starts.byteswap()
-        of_places.byteswap()
     head = _HEAD.pack(_MAGIC, len(tags)) + starts.tobytes() + of_places.tobytes()
     return b"".join([head, *(its for _, its in tags), *(text for text, _ in tags)])
 
@@ -85,8 +81,6 @@ class ItemTags:
         magic, count = _HEAD.unpack_from(view) if len(view) >= _HEAD.size else (b"", 0)
         if magic != _MAGIC:
             raise DocumentMalformed(name, f"expected the magic {_MAGIC!r}, found {bytes(view[:8])!r}")
-        if sys.byteorder == "big":
-            raise DocumentMalformed(name, "this machine is big-endian; the file is mapped, not parsed")
         words = 2 * (count + 1)
         if count > TAGS_LIMIT or len(view) < _HEAD.size + _WORD * words:
             raise DocumentMalformed(name, "the tags are cut short")
@@ -119,23 +113,10 @@ class ItemTags:
         Raises `DocumentMalformed` if there can be no such places.
         """
         wanted = tag.encode()
-        number = bisect_left(_Texts(self), wanted)
+        number = bisect_left(range(len(self)), wanted, key=self._tag)
         if number == len(self) or self._tag(number) != wanted:
             return self._places[:0]
         found = self._places[self._of_places[number] : self._of_places[number + 1]]
         if len(found) and found[-1] >= self._items:
             raise DocumentMalformed(self._name, f"{tag!r}: has places beyond the index's {self._items} items")
         return found
-
-
-class _Texts(Sequence[bytes]):
-    """The tags in their order, for `bisect`."""
-
-    def __init__(self, tags: ItemTags) -> None:
-        self._tags = tags
-
-    def __len__(self) -> int:
-        return len(self._tags)
-
-    def __getitem__(self, number: int) -> bytes:  # type: ignore[override] # no slices: nobody needs them
-        return self._tags._tag(number)  # noqa: SLF001 - ours
