@@ -153,7 +153,7 @@ def _contestants(device: str, photos: list[bytes], model: LocalModel, folder: Pa
     if device == "cuda":
         pixels = [preprocess(data, model.takes) for data in photos[: 4 * BATCH]]
         batches = [np.stack(pixels[start : start + BATCH]) for start in range(0, len(pixels), BATCH)]
-        embedder = Embedder(model.path, threads=1, device=Device.CUDA)
+        embedder = Embedder(model.path, device=Device.CUDA)
         embedder.embed(batches[0])
         network = Contestant("network", lambda: _timed(lambda: _embed_batches(embedder, batches, len(photos))))
         return [Contestant("ours", ours), decoding, network]
@@ -164,7 +164,7 @@ def _contestants(device: str, photos: list[bytes], model: LocalModel, folder: Pa
 
 def _decoded_there(device: str, photos: list[bytes], model: LocalModel, workers: int) -> list[Contestant]:
     there = Device.CUDA if device == "cuda" else Device.CPU
-    embedder = StandIn() if device == "stand-in" else Embedder(model.path, threads=1, device=there)
+    embedder = StandIn() if device == "stand-in" else Embedder(model.path, device=there)
     decoder = DeviceDecoder(model.takes, there, threads=workers)
     memory, _ = decoder.decode(photos[:BATCH])
     embedder.embed_there(memory, BATCH)

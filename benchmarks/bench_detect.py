@@ -128,7 +128,7 @@ def main(arguments: Sequence[str]) -> None:
     options = parser.parse_args(arguments)
     with tempfile.TemporaryDirectory() as folder:
         made = make_detector(Path(folder), options.package)
-        detector = Detector(made.path, ModelInput(made.input_size, resize=Resize.SQUARE), made.classes, threads=1)
+        detector = Detector(made.path, ModelInput(made.input_size, resize=Resize.SQUARE), made.classes)
         ways = embedders(local_model("efficientnet-lite0", Path(folder)), detector)
         catalogue = products()
         print(f"{len(catalogue)} products, {sum(product.kind in CLASSES for product in catalogue)} asked for")

@@ -67,9 +67,9 @@ class Detector:
     `classes` in their order. Safe to use from several threads at once.
     """
 
-    def __init__(self, path: Path, takes: ModelInput, classes: Sequence[str], *, threads: int) -> None:
-        """Open the file. threads: cores that one call may use. Raises what onnxruntime does for one it can't load."""
-        self._session = open_session(path, threads=threads)
+    def __init__(self, path: Path, takes: ModelInput, classes: Sequence[str]) -> None:
+        """Open the file. Raises what onnxruntime does for one it can't load."""
+        self._session = open_session(path)
         self.takes, self.classes = takes, tuple(classes)
         self._input: str = self._session.get_inputs()[0].name
 

@@ -43,8 +43,8 @@ class InputRefused(Exception):
     """A model takes, or gives, something else than is said of it."""
 
 
-def open_session(model: Path | bytes, *, threads: int, device: Device = Device.CPU) -> onnxruntime.InferenceSession:
-    """Open an ONNX file, or what is in one. threads: cores that one call may use.
+def open_session(model: Path | bytes, *, device: Device = Device.CPU) -> onnxruntime.InferenceSession:
+    """Open an ONNX file, or what is in one; each call uses one core.
 
     Raises Misconfigured where the device can't be had: no other is taken in its place; InputRefused for a graph
     without inputs or outputs. Raises whatever onnxruntime does for a file that it can't load; its exceptions have no
@@ -59,10 +59,7 @@ def open_session(model: Path | bytes, *, threads: int, device: Device = Device.C
     if device is Device.CUDA:
         onnxruntime.preload_dlls(directory="")  # those of the nvidia packages, which nothing else finds
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.inter_op_num_threads = 1
-    # Threads that spin while they wait take the cores from whoever else is on the machine.
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.intra_op_num_threads = options.inter_op_num_threads = 1  # callers bring processes, or threads, of their own
     source = model if isinstance(model, bytes) else str(model)
     session = onnxruntime.InferenceSession(source, options, providers=[provider])
     if not session.get_inputs() or not session.get_outputs():
@@ -84,17 +81,13 @@ class Embedder:
     bits may follow its neighbours. Safe to use from several threads at once: onnxruntime releases the GIL while it
     computes.
 
-    device: what it runs on. precision: of the network's numbers.
+    device: what it runs on.
     """
 
-    def __init__(self, path: Path, *, threads: int, normalised: bool = True, device: Device = Device.CPU) -> None:
-        """Open the model file at `path`. threads: cores that one call may use. normalised: whether it does that itself.
-
-        Raises what `open_session` does.
-        """
-        self._session = open_session(path, threads=threads, device=device)
+    def __init__(self, path: Path, *, normalised: bool = True, device: Device = Device.CPU) -> None:
+        """Open the model file at `path`. normalised: whether it does that itself. Raises what `open_session` does."""
+        self._session = open_session(path, device=device)
         self.device = device
-        self.precision = "fp32"
         self._normalised = normalised
         self._input: str = self._session.get_inputs()[0].name
         self._output: str = self._session.get_outputs()[0].name

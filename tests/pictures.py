@@ -62,6 +62,6 @@ def gif_of_comments(megabytes: int) -> bytes:
 
 def embed_here(model: Model, picture: bytes) -> list[float]:
     """What a server's process makes of a picture."""
-    embedder = Embedder(model.path, threads=1, normalised=model.normalised)
+    embedder = Embedder(model.path, normalised=model.normalised)
     vector: list[float] = embedder.embed_picture(picture, model.takes).tolist()
     return vector

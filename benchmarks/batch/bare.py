@@ -24,7 +24,7 @@ def main(arguments: list[str]) -> None:
     what, model, takes, folder, share, of = arguments
     wanted = pickle.loads(bytes.fromhex(takes))  # noqa: S301 - from bench_batch
     photos = [path.read_bytes() for path in sorted(Path(folder).iterdir())[int(share) :: int(of)]]
-    embedder = Embedder(Path(model), threads=1)
+    embedder = Embedder(Path(model))
     decoded = [preprocess(data, wanted)[np.newaxis] for data in photos[:_DECODED]]
     embedder.embed(decoded[0])
     print("ready", flush=True)

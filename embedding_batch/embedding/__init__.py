@@ -55,7 +55,7 @@ def embed_pictures(
     """
     if device is Device.CPU:
         return embed_one_by_one(pictures, model, workers=workers, cutting=cutting)
-    embedder = Embedder(model.path, threads=1, normalised=model.normalised, device=device)
+    embedder = Embedder(model.path, normalised=model.normalised, device=device)
     if not decodes:
         return embed_in_batches(pictures, model.takes, embedder, workers=workers, cutting=cutting)
     from embedding_batch.embedding.on_device import DeviceDecoder, embed_decoded_there  # noqa: PLC0415 - it has nvimgcodec

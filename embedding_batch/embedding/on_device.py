@@ -66,7 +66,7 @@ class DeviceDecoder:
         Raises Misconfigured where the codec can't be had, and what `open_session` does.
         """
         self._takes, self._device = takes, device
-        self._graph = open_session(_resizing(takes), threads=1, device=device)
+        self._graph = open_session(_resizing(takes), device=device)
         self._binding = self._graph.io_binding()
         self._options = onnxruntime.RunOptions()
         # A batch is waited for as a whole.

@@ -51,14 +51,9 @@ class Cutting:
     wanted: frozenset[str]
     least_score: float
 
-    @property
-    def model_bytes(self) -> int:
-        """Of the file."""
-        return self.path.stat().st_size
-
     def open(self, takes: ModelInput) -> Callable[[bytes], Pixels]:
         """Open the detector; the function gives what an embedder takes of an encoded picture."""
-        detector = Detector(self.path, self.takes, self.classes, threads=1)
+        detector = Detector(self.path, self.takes, self.classes)
         return lambda data: crop_pixels(data, takes, detector, self.wanted, self.least_score)
 
 
@@ -78,7 +73,7 @@ class EmbedWork:
     def open(self) -> Callable[[bytes], NDArray[np.float32] | str]:
         """Open the model; the function gives float32[D], or why there is none."""
         confine(self.path.stat().st_size + _bytes(self.cutting))
-        embedder = Embedder(self.path, threads=1, normalised=self.normalised)
+        embedder = Embedder(self.path, normalised=self.normalised)
         read = _reading(self.takes, self.cutting)
 
         def embed(data: bytes) -> NDArray[np.float32] | str:
@@ -122,7 +117,7 @@ class DecodeWork:
 
 
 def _bytes(cutting: Cutting | None) -> int:
-    return 0 if cutting is None else cutting.model_bytes
+    return 0 if cutting is None else cutting.path.stat().st_size
 
 
 def picture_bytes(takes: ModelInput) -> int:

@@ -73,9 +73,9 @@ class Opened:
             return
         confine(sum(Path(path).stat().st_size for path in (*opened, file.path)))
         if isinstance(file, ModelFile):
-            self._embedders[file.path] = Embedder(Path(file.path), threads=1, normalised=file.normalised)
+            self._embedders[file.path] = Embedder(Path(file.path), normalised=file.normalised)
         else:
-            detector = Detector(Path(file.path), file.takes, file.classes, threads=1)
+            detector = Detector(Path(file.path), file.takes, file.classes)
             detector.probe()
             self._detectors[file.path] = detector
 

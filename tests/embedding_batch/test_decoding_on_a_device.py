@@ -201,7 +201,7 @@ def a_device(monkeypatch: pytest.MonkeyPatch) -> None:
     def embed(pictures: Any, model: Model, *, workers: int, decodes: bool = False, **how: Any) -> Any:
         if not decodes:
             return embed_pictures(pictures, model, workers=workers, cutting=how.get("cutting"))
-        embedder = Embedder(model.path, threads=1, normalised=model.normalised)
+        embedder = Embedder(model.path, normalised=model.normalised)
         decoder = DeviceDecoder(model.takes, Device.CPU, threads=1)
         return embed_decoded_there(pictures, model.takes, embedder, decoder, workers=workers)
 

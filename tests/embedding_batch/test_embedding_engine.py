@@ -86,7 +86,7 @@ def photos(count: int) -> list[tuple[str, bytes]]:
 
 
 def in_this_process(model: AModel, pictures: list[tuple[str, bytes]]) -> Vectors:
-    embedder = Embedder(model.path, threads=1)
+    embedder = Embedder(model.path)
     return {key: embedder.embed_picture(data, model.takes) for key, data in pictures}
 
 
@@ -142,7 +142,7 @@ def test_no_numbers_are_no_vector(model: AModel) -> None:
     pictures = photos(2)
     for found in (
         dict(embed_pictures(pictures, endless, workers=1)),
-        dict(embed_in_batches(pictures, endless.takes, Embedder(endless.path, threads=1), workers=1)),
+        dict(embed_in_batches(pictures, endless.takes, Embedder(endless.path), workers=1)),
     ):
         assert set(found.values()) == {"the model gave no finite numbers for the picture"}
 
@@ -338,7 +338,7 @@ def small_batches(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("small_batches")
 def test_in_batches_the_vectors_are_the_same_to_their_last_bits(model: AModel, count: int) -> None:
     pictures = photos(count)
-    found = dict(embed_in_batches(pictures, model.takes, Embedder(model.path, threads=1), workers=2))
+    found = dict(embed_in_batches(pictures, model.takes, Embedder(model.path), workers=2))
     expected = in_this_process(model, pictures)
     assert found.keys() == expected.keys()
     for key, vector in expected.items():
@@ -353,7 +353,7 @@ def test_in_batches_a_bad_picture_leaves_its_neighbours_theirs(
     monkeypatch.setattr(batches, "DecodeWork", KillingDecodeWork)
     pictures = photos(50)
     mixed = [*pictures[:5], ("bad", deadly), *pictures[5:]]
-    found = dict(embed_in_batches(mixed, model.takes, Embedder(model.path, threads=1), workers=2))
+    found = dict(embed_in_batches(mixed, model.takes, Embedder(model.path), workers=2))
     assert isinstance(found.pop("bad"), str)
     expected = in_this_process(model, pictures)
     assert found.keys() == expected.keys()
@@ -363,7 +363,7 @@ def test_in_batches_a_bad_picture_leaves_its_neighbours_theirs(
 @pytest.mark.usefixtures("small_batches")
 def test_a_batch_of_nothing_but_bad_pictures_is_only_reasons(model: AModel) -> None:
     bad = [(f"bad-{number}", b"no picture") for number in range(20)]
-    found = dict(embed_in_batches(bad, model.takes, Embedder(model.path, threads=1), workers=1))
+    found = dict(embed_in_batches(bad, model.takes, Embedder(model.path), workers=1))
     assert len(found) == 20
     assert all(isinstance(reason, str) for reason in found.values())
 
@@ -379,7 +379,7 @@ def test_in_batches_no_more_pictures_are_under_way_than_there_are_rows(model: AM
             assert pulled - done <= batches.BATCHES * 16
             yield picture
 
-    for _ in embed_in_batches(source(), model.takes, Embedder(model.path, threads=1), workers=4):
+    for _ in embed_in_batches(source(), model.takes, Embedder(model.path), workers=4):
         done += 1
     assert done == 300
 

@@ -80,7 +80,7 @@ def test_a_published_model_is_whole_and_says_what_a_server_must_reproduce(
     assert digest == reference.digest
     listed = {info.name.removeprefix(f"{model.prefix}/"): (info.size, info.crc32c) for info in store.listing("models/")}
     assert listed == {file.name: (file.size, file.crc32c) for file in reference.files}
-    embedder = Embedder(model.path, threads=2)
+    embedder = Embedder(model.path)
     for recorded, golden in zip(pictures, manifest.golden_images, strict=True):
         picture = store.read(f"{model.prefix}/{golden.image}", limit=2**20).data
         vector = np.frombuffer(store.read(f"{model.prefix}/{golden.embedding}", limit=2**20).data, "<f4")

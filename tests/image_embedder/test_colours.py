@@ -1,4 +1,4 @@
-"""A picture of any mode looks to a model as it does to a person."""
+"""A picture of any mode that is read looks to a model as it does to a person."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import zlib
 
 import numpy as np
 import pytest
-from PIL import Image, ImageCms
+from PIL import Image
 
 from image_embedder.colours import opaque_rgb
 from image_embedder.decoding import decode
@@ -36,47 +36,23 @@ def on_white(picture: Image.Image, alpha: Image.Image) -> Image.Image:
     return Image.fromarray(mixed.round().astype(np.uint8))
 
 
-def sixteen_bits(kind: str = "<u2") -> np.ndarray:
-    return (np.asarray(GREY).astype(np.uint16) * 257).astype(kind)
+SIXTEEN_BITS = np.asarray(GREY).astype(np.uint16) * 257
 
 
 def test_grey_of_16_bits_is_its_twin_of_8_bits() -> None:
-    data = encoded(Image.fromarray(sixteen_bits()))
+    data = encoded(Image.fromarray(SIXTEEN_BITS))
     assert Image.open(io.BytesIO(data)).mode == "I;16"
     assert same(decode(data, 96), GREY.convert("RGB"))
 
 
-@pytest.mark.parametrize(("mode", "kind"), [("I;16", "<u2"), ("I;16B", ">u2")])
-def test_grey_of_16_bits_is_read_in_either_order_of_its_bytes(mode: str, kind: str) -> None:
-    assert same(opaque_rgb(Image.frombytes(mode, GREY.size, sixteen_bits(kind).tobytes())), GREY.convert("RGB"))
-
-
 def test_grey_of_16_bits_may_have_a_transparent_level() -> None:
-    data = encoded(Image.fromarray(sixteen_bits()), transparency=100 * 257)
+    data = encoded(Image.fromarray(SIXTEEN_BITS), transparency=100 * 257)
     expected = np.asarray(GREY.convert("RGB")).copy()
     expected[np.asarray(GREY) == 100] = 255
     assert np.array_equal(np.asarray(decode(data, 96)), expected)
 
 
-@pytest.mark.parametrize("white", [255, 65535, 2**31 - 1])
-def test_grey_of_32_bits_is_scaled_by_the_white_that_holds_it(white: int) -> None:
-    wide = np.round(np.asarray(GREY, np.float64) / 255 * white).astype(np.int32)
-    assert same(opaque_rgb(Image.fromarray(wide)), GREY.convert("RGB"))
-
-
-@pytest.mark.parametrize("white", [1.0, 255.0, 65535.0])
-def test_grey_of_floats_is_scaled_by_the_white_that_holds_it(white: float) -> None:
-    floats = (np.asarray(GREY, np.float64) / 255 * white).astype(np.float32)
-    assert same(opaque_rgb(Image.fromarray(floats)), GREY.convert("RGB"))
-
-
-def test_floats_that_are_no_numbers_are_black() -> None:
-    assert opaque_rgb(Image.fromarray(np.full((4, 4), np.nan, np.float32))).getpixel((0, 0)) == (0, 0, 0)
-
-
-@pytest.mark.parametrize(
-    ("mode", "twin"), [("RGB", 1.0), ("RGBX", 1.0), ("CMYK", 1.0), ("YCbCr", 0.999), ("HSV", 0.999), ("P", 0.95)]
-)
+@pytest.mark.parametrize(("mode", "twin"), [("RGB", 1.0), ("CMYK", 1.0), ("P", 0.95)])
 def test_an_opaque_picture_is_its_twin_in_rgb(mode: str, twin: float) -> None:
     assert cosine(opaque_rgb(COLOURS.convert(mode)), COLOURS) > twin - 1e-9
 
@@ -87,32 +63,12 @@ def test_a_picture_without_colours_is_grey(mode: str) -> None:
     assert same(opaque_rgb(picture), Image.merge("RGB", [picture.convert("L")] * 3))
 
 
-def test_colours_as_lab_are_their_twins_in_rgb() -> None:
-    profiles = ImageCms.createProfile("sRGB"), ImageCms.createProfile("LAB")
-    lab = ImageCms.profileToProfile(COLOURS, *profiles, outputMode="LAB")
-    assert lab is not None
-    assert cosine(opaque_rgb(lab), COLOURS) > 0.99
-
-
-@pytest.mark.parametrize("mode", ["LA", "La", "RGBA", "RGBa"])
-def test_what_is_transparent_lies_on_white(mode: str) -> None:
-    base = GREY if mode.startswith("L") else COLOURS
+@pytest.mark.parametrize("base", [GREY, COLOURS], ids=["LA", "RGBA"])
+def test_what_is_transparent_lies_on_white(base: Image.Image) -> None:
     picture = base.copy()
     picture.putalpha(ALPHA)
-    if mode.endswith("a"):
-        picture = picture.convert(mode)
     found = np.asarray(opaque_rgb(picture), np.int16)
-    assert np.abs(found - np.asarray(on_white(base, ALPHA), np.int16)).max() <= 2  # premultiplied ones have lost bits
-
-
-def test_a_palette_with_alpha_lies_on_white() -> None:
-    palette = COLOURS.quantize(64)
-    picture = palette.convert("RGB").convert("P")
-    rgb = picture.convert("RGB")
-    picture = picture.convert("PA")
-    picture.putalpha(ALPHA)
-    found = np.asarray(opaque_rgb(picture), np.int16)
-    assert np.abs(found - np.asarray(on_white(rgb, ALPHA), np.int16)).max() <= 1
+    assert np.abs(found - np.asarray(on_white(base, ALPHA), np.int16)).max() <= 1
 
 
 @pytest.mark.parametrize("transparency", [7, bytes(range(0, 256, 4))])

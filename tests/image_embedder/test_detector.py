@@ -34,7 +34,7 @@ WHITE = Image.new("RGB", (64, 48), "white")
 
 
 def detector(path: Path, boxes: list[Box], scores: list[list[float]]) -> Detector:
-    return Detector(write_detector(path / "d.onnx", boxes, scores), TAKES, ("Chair", "Mug"), threads=1)
+    return Detector(write_detector(path / "d.onnx", boxes, scores), TAKES, ("Chair", "Mug"))
 
 
 def encoded(picture: Image.Image, orientation: int = 1) -> bytes:
@@ -96,10 +96,10 @@ def test_what_is_found_is_bounded_and_an_empty_box_is_none(tmp_path: Path) -> No
 def test_a_file_that_does_not_give_what_is_said_of_it_is_refused(tmp_path: Path) -> None:
     path = write_detector(tmp_path / "d.onnx", [LEFT], [[0.5, 0.5, 0.5]])
     with pytest.raises(InputRefused, match="a score for each class that is named"):
-        Detector(path, TAKES, ("Chair", "Mug"), threads=1).probe()
+        Detector(path, TAKES, ("Chair", "Mug")).probe()
     with pytest.raises(InputRefused, match="the detector doesn't take float32"):
-        Detector(path, ModelInput(16, resize=Resize.SQUARE), ("Chair", "Mug", "Cat"), threads=1).probe()
-    Detector(path, TAKES, ("Chair", "Mug", "Cat"), threads=1).probe()
+        Detector(path, ModelInput(16, resize=Resize.SQUARE), ("Chair", "Mug", "Cat")).probe()
+    Detector(path, TAKES, ("Chair", "Mug", "Cat")).probe()
 
 
 @pytest.mark.parametrize(

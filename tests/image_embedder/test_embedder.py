@@ -34,7 +34,7 @@ def mean_colour(tmp_path: Path) -> Path:
 
 
 def test_a_probe_says_how_many_numbers_it_gives_and_refuses_what_it_does_not_take(mean_colour: Path) -> None:
-    embedder = Embedder(mean_colour, threads=1)
+    embedder = Embedder(mean_colour)
     assert embedder.probe(ModelInput(8)) == 3
     with pytest.raises(InputRefused, match="not float32 of"):
         embedder.probe(ModelInput(9))
@@ -44,11 +44,11 @@ def test_a_batch_becomes_one_vector_a_picture(mean_colour: Path) -> None:
     batch = np.zeros((2, 3, 8, 8), np.float32)
     batch[0, 0] = 255
     batch[1, 2] = 7
-    assert Embedder(mean_colour, threads=1).embed(batch).tolist() == [[1, 0, 0], [0, 0, 1]]
+    assert Embedder(mean_colour).embed(batch).tolist() == [[1, 0, 0], [0, 0, 1]]
 
 
 def test_threads_may_share_one(mean_colour: Path) -> None:
-    embedder = Embedder(mean_colour, threads=1)
+    embedder = Embedder(mean_colour)
     batches = np.random.default_rng(1).uniform(1, 255, (50, 1, 3, 8, 8)).astype(np.float32)
     with ThreadPoolExecutor(4) as pool:
         found = np.stack(list(pool.map(embedder.embed, batches)))
@@ -59,26 +59,26 @@ def test_a_file_that_is_no_model_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "model.onnx"
     path.write_bytes(b"no model")
     with pytest.raises(Exception, match=r"model\.onnx"):
-        Embedder(path, threads=1)
+        Embedder(path)
 
 
 def test_it_says_what_it_runs_on(mean_colour: Path) -> None:
-    embedder = Embedder(mean_colour, threads=1)
-    assert (embedder.device, embedder.precision) == (Device.CPU, "fp32")
+    embedder = Embedder(mean_colour)
+    assert embedder.device is Device.CPU
 
 
 def test_a_device_is_never_replaced_by_the_cpu_in_silence(mean_colour: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(
         Misconfigured, match=r"no CUDAExecutionProvider; install requirements/embedding_batch_cuda\.txt"
     ):
-        Embedder(mean_colour, threads=1, device=Device.CUDA)
+        Embedder(mean_colour, device=Device.CUDA)
     # As with onnxruntime-gpu where CUDA's libraries can't be loaded: it warns, and takes the CPU.
     monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CUDAExecutionProvider"])
     with (
         pytest.warns(UserWarning, match="CUDAExecutionProvider"),
         pytest.raises(Misconfigured, match="can't use CUDAExecutionProvider, only CPUExecutionProvider"),
     ):
-        Embedder(mean_colour, threads=1, device=Device.CUDA)
+        Embedder(mean_colour, device=Device.CUDA)
 
 
 @pytest.mark.filterwarnings("ignore:overflow")
@@ -86,11 +86,11 @@ def test_a_picture_without_finite_numbers_has_no_vector(mean_colour: Path) -> No
     file = io.BytesIO()
     Image.new("RGB", (8, 8), "white").save(file, "PNG")
     with pytest.raises(PictureUnreadable, match="no finite numbers"):
-        Embedder(mean_colour, threads=1).embed_picture(file.getvalue(), ModelInput(8, std=(1e-38, 1e-38, 1e-38)))
+        Embedder(mean_colour).embed_picture(file.getvalue(), ModelInput(8, std=(1e-38, 1e-38, 1e-38)))
 
 
 def test_a_picture_for_which_a_model_gives_zeros_alone_has_no_vector(mean_colour: Path) -> None:
     file = io.BytesIO()
     Image.new("RGB", (8, 8), "black").save(file, "PNG")
     with pytest.raises(PictureUnreadable, match="nothing but zeros"):
-        Embedder(mean_colour, threads=1, normalised=False).embed_picture(file.getvalue(), ModelInput(8))
+        Embedder(mean_colour, normalised=False).embed_picture(file.getvalue(), ModelInput(8))

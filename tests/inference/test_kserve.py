@@ -269,7 +269,7 @@ def build_with_efficientnet(folder: Path) -> tuple[Build, bytes]:
     takes = ModelInput(224)
     shutil.copy(make_model("efficientnet-lite0", folder / "cache").path, path)
     network = path.read_bytes()
-    embedder = Embedder(path, threads=1)
+    embedder = Embedder(path)
 
     def embed(data: bytes) -> Any:
         return embedder.embed_picture(data, takes)

@@ -168,7 +168,7 @@ def make_build(data: Path) -> Build:
     model.mkdir(parents=True)
     (data / "index").mkdir()
     (model / "model.onnx").write_bytes(block_model())
-    embedder = Embedder(model / "model.onnx", threads=1)
+    embedder = Embedder(model / "model.onnx")
 
     def embed(data: bytes) -> Any:
         return embedder.embed(preprocess(data, ModelInput(SIZE))[np.newaxis])[0]

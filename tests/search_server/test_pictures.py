@@ -152,7 +152,7 @@ def status_mib(pid: int, field: str) -> int:
 def test_nothing_is_started_before_a_picture_comes_and_it_stays_for_the_next(model: Any) -> None:
     async def story(pod: Pod) -> None:
         assert pod.pids == []
-        expected = Embedder(model.path, threads=1).embed_picture(GOOD, model.takes)
+        expected = Embedder(model.path).embed_picture(GOOD, model.takes)
         assert np.array_equal(np.float32(await pod.embed(model, GOOD)), expected)
         (pid,) = pod.pids
         await pod.embed(model, GOOD)

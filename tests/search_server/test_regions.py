@@ -98,7 +98,7 @@ def add_model_of_lamps(build: Any) -> None:
     folder = build.data / "models/blocks/2"
     shutil.copytree(build.model_folder, folder)
     (folder / "model.onnx").write_bytes(block_model(2))
-    embedder = Embedder(folder / "model.onnx", threads=1)
+    embedder = Embedder(folder / "model.onnx")
 
     def embed(data: bytes) -> Any:
         return embedder.embed(preprocess(data, ModelInput(SIZE))[np.newaxis])[0]

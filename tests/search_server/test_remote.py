@@ -58,7 +58,7 @@ class Pool:
     """Runs a network as a pool would; `answer` may be changed to anything else."""
 
     def __init__(self, network: Path) -> None:
-        embedder = Embedder(network, threads=1)
+        embedder = Embedder(network)
         self.asked = 0
         self.closed = False
         self.described = Described((("in", "FP32"),), (("out", "FP32"),))
@@ -133,7 +133,7 @@ def pool(good_build: Build) -> Pool:
 
 
 def expected(build: Build, data: bytes) -> Any:
-    return Embedder(build.model_folder / "model.onnx", threads=1).embed_picture(data, build.model.input)
+    return Embedder(build.model_folder / "model.onnx").embed_picture(data, build.model.input)
 
 
 def test_a_photo_has_the_vector_that_it_has_here(good_build: Build, pool: Pool) -> None:

@@ -42,7 +42,7 @@ def weights() -> Mapping[str, NDArray[Any]]:
 
 @pytest.fixture(scope="module")
 def embedder(cache: Path) -> Embedder:
-    return Embedder(local_model(LITE0.name, cache / "models").path, threads=2)
+    return Embedder(local_model(LITE0.name, cache / "models").path)
 
 
 @pytest.mark.parametrize(

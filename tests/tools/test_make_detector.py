@@ -49,7 +49,7 @@ def made(package: Path, tmp_path_factory: pytest.TempPathFactory) -> MadeDetecto
 
 @pytest.fixture(scope="module")
 def detector(made: MadeDetector) -> Detector:
-    return Detector(made.path, ModelInput(made.input_size, resize=Resize.SQUARE), made.classes, threads=2)
+    return Detector(made.path, ModelInput(made.input_size, resize=Resize.SQUARE), made.classes)
 
 
 def pictures(count: int) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:

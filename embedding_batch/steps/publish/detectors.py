@@ -13,8 +13,8 @@ from embedding_batch.errors import ModelUnsound
 from embedding_batch.steps.publish.models import MODEL_FILE, RUNTIME, fetched_file, opened_alone
 from embedding_batch.steps.publish.uploading import Content, describe, upload_files, upload_manifest
 from image_embedder import CROPPING, Detector, InputRefused, open_picture
-from model_repository.bucket.checksums import with_checksums
 from model_repository.bucket.store import Store
+from model_repository.builds import check_folder
 from model_repository.digests import sha256_digest
 from model_repository.documents.detector_manifest import (
     DetectorManifest,
@@ -23,7 +23,6 @@ from model_repository.documents.detector_manifest import (
     format_detector_manifest,
     parse_detector_manifest,
 )
-from model_repository.documents.files import check_files
 from model_repository.documents.model_manifest import MODEL_MANIFEST_LIMIT, ModelInput
 from model_repository.documents.references import DetectorReference
 from model_repository.errors import Misconfigured
@@ -82,7 +81,7 @@ def fetched_detector(
         categories=categories,
         least_score=least_score,
     )
-    check_files(str(prefix), reference.files, with_checksums(store, store.listing(f"{prefix}/")))
+    check_folder(store, prefix, reference.files)
     path = fetched_file(store, manifest, data, cache)
     _opened(path, manifest.input, manifest.classes)
     return LocalDetector(
@@ -132,7 +131,7 @@ def publish_detector(
 
 def _opened(path: Path, takes: ModelInput, classes: Sequence[str]) -> Detector:
     try:
-        detector = Detector(path, takes, classes, threads=1)
+        detector = Detector(path, takes, classes)
     except Exception as error:  # onnxruntime has a dozen exceptions of its own, none with a common base
         raise ModelUnsound(f"{path}: onnxruntime can't load it: {error}") from error
     try:

@@ -20,11 +20,10 @@ from numpy.typing import NDArray
 from embedding_batch.errors import ModelUnsound, NameTaken
 from embedding_batch.steps.publish.uploading import Content, describe, upload_files, upload_manifest
 from image_embedder import PREPROCESSING, Embedder, InputRefused
-from model_repository.bucket.checksums import with_checksums
 from model_repository.bucket.store import Store
+from model_repository.builds import check_folder
 from model_repository.digests import sha256_digest
 from model_repository.documents.detector_manifest import DetectorManifest
-from model_repository.documents.files import check_files
 from model_repository.documents.model_manifest import (
     LEAST_COSINE,
     MODEL_MANIFEST_LIMIT,
@@ -99,7 +98,7 @@ def local_model(name: str, cache: Path) -> LocalModel:
     """
     made = make_model(name, cache)
     prefix = ModelPrefix(name, f"{made.weights_version}-{made.sha256[:12]}")
-    embedder = Embedder(made.path, threads=1)
+    embedder = Embedder(made.path)
     return LocalModel(prefix, made.path, made.sha256, embedder, ModelInput(made.input_size), made.dimensions)
 
 
@@ -128,7 +127,7 @@ def fetched_model(store: Store, prefix: ModelPrefix, cache: Path) -> tuple[Local
     data = store.read(prefix.manifest, limit=MODEL_MANIFEST_LIMIT).data
     manifest = parse_model_manifest(data, prefix)
     reference = _reference(manifest, data)
-    check_files(str(prefix), reference.files, with_checksums(store, store.listing(f"{prefix}/")))
+    check_folder(store, prefix, reference.files)
     path = fetched_file(store, manifest, data, cache)
     model = LocalModel(
         prefix=prefix,
@@ -171,7 +170,7 @@ def opened_alone(path: Path, opening: Callable[[Path], Opened]) -> Opened:
 
 def _opened(path: Path, *, normalised: bool) -> Embedder:
     try:
-        return Embedder(path, threads=1, normalised=normalised)
+        return Embedder(path, normalised=normalised)
     except Exception as error:  # onnxruntime has a dozen exceptions of its own, none with a common base
         raise ModelUnsound(f"{path}: onnxruntime can't load it: {error}") from error
 
@@ -205,7 +204,7 @@ def published_model(store: Store, model: LocalModel) -> ModelReference | None:
             f"{', '.join(map(str, how))}); models are immutable: take a new version"
         )
     reference = _reference(manifest, data)
-    check_files(str(model.prefix), reference.files, with_checksums(store, store.listing(f"{model.prefix}/")))
+    check_folder(store, model.prefix, reference.files)
     return reference
 
 
