@@ -32,7 +32,7 @@ def fetch(
 ) -> Generator[Fetched]:
     """Yield what became of each picture, once each, in any order; see `Fetched`.
 
-    The bytes of pictures that are on their way or wait to be taken are at most `politeness.bytes_in_flight`, besides
+    The bytes of pictures that are on their way or wait to be taken are at most `politeness.room`, besides
     the one that is being put together and the one that was yielded last: where the caller is slow, hosts are asked
     less. Everything happens in threads of its own, which end with the generator; close it to break off. `pictures` is
     read as they are needed, in the caller's thread.
@@ -91,7 +91,7 @@ class _Downloads:
         self._loop = asyncio.new_event_loop()
         self._end = asyncio.Event()
         self._politeness = politeness
-        self._room = Room(politeness.bytes_in_flight)
+        self._room = Room(politeness.room)
         self._stored = Stored(
             self._loop, politeness, self._room, open_bucket=open_bucket, deliver=self._deliver, crash=self.delivered.put
         )

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 class Picture:
     """A picture, and what is known of it from before.
 
-    uri: a path of this machine (or file://), gs://bucket/object, http:// or https://. version: what the catalogue says
-    of its state, if anything. etag, modified: the headers ETag and Last-Modified of the answer that brought its bytes.
-    sha256: of those bytes, 32 bytes; None: they were never seen.
+    uri: as `sources` has it: an absolute path, gs://bucket/object, http:// or https://. version: what the catalogue
+    says of its state, if anything. etag, modified: the headers ETag and Last-Modified of the answer that brought its
+    bytes. sha256: of those bytes, 32 bytes; None: they were never seen.
     """
 
     uri: str

@@ -11,8 +11,6 @@ from email.utils import parsedate_to_datetime
 from random import Random
 from typing import Final
 
-from model_repository.errors import Misconfigured
-
 MIB: Final = 1024 * 1024
 EXPECTED_BYTES: Final = MIB
 """Room that each connection has for the next picture before anybody knows its size."""
@@ -33,13 +31,11 @@ class Politeness:
     connections_a_host, connections: open at once, idle ones included. A NAT of Google Cloud gives a machine 64 ports by
     default, and some of those that were closed are still taken; the default stays below that. Raise both together.
     connect_seconds, whole_seconds: for one try: until it is connected, TLS included; until the last byte has come.
-    most_bytes: of a picture. bytes_in_flight: of all pictures on their way, those that wait to be taken included.
+    most_bytes: of a picture. bytes_in_flight: of all pictures on their way, those that wait to be taken included; where
+    that is less than 1 MiB a connection and one picture, so much.
     tries: requests for one picture that fail in a way that may pass. longest_pause: seconds; how long a host that asks
     for a pause is obeyed, and the most between two tries.
-    robots: obey robots.txt, except of the hosts robots_exempt. user_agent: who asks; robots.txt knows its part
-    before the slash.
-
-    Raises Misconfigured where a number makes no sense.
+    robots: obey robots.txt. user_agent: who asks; robots.txt knows its part before the slash.
     """
 
     requests_a_second: float = 10.0
@@ -53,43 +49,21 @@ class Politeness:
     tries: int = 5
     longest_pause: float = 120.0
     robots: bool = True
-    robots_exempt: frozenset[str] = frozenset()
     user_agent: str = "indexpush/0.1"
 
-    def __post_init__(self) -> None:
-        least = self.connections * EXPECTED_BYTES + self.most_bytes
-        wrong = {
-            "requests_a_second: more than 0": not 0 < self.requests_a_second < math.inf,
-            "rates: more than 0 for each host": not all(0 < rate < math.inf for rate in self.rates.values()),
-            "connections_a_host: at least 1": self.connections_a_host < 1,
-            "connections: at least 1": self.connections < 1,
-            "connect_seconds: more than 0": not self.connect_seconds > 0,
-            "whole_seconds: more than 0": not self.whole_seconds > 0,
-            "most_bytes: at least 1": self.most_bytes < 1,
-            f"bytes_in_flight: at least {least}, 1 MiB a connection and one picture": self.bytes_in_flight < least,
-            "tries: at least 1": self.tries < 1,
-            "longest_pause: more than 0": not self.longest_pause > 0,
-            "user_agent: a name, a slash and a version, in ASCII": not _is_header(self.user_agent),
-        }
-        if any(wrong.values()):
-            raise Misconfigured(*(problem for problem, is_wrong in wrong.items() if is_wrong))
+    @property
+    def room(self) -> int:
+        """Bytes in flight with which every connection goes on."""
+        return max(self.bytes_in_flight, self.connections * EXPECTED_BYTES + self.most_bytes)
 
     def rate(self, host: str) -> float:
         """Requests a second of this host."""
         return self.rates.get(host, self.requests_a_second)
 
-    def obeys_robots(self, host: str) -> bool:
-        """Whether the robots.txt of this host counts."""
-        return self.robots and host not in self.robots_exempt
-
     @property
     def product(self) -> str:
         """What robots.txt may call this program."""
         return self.user_agent.split("/", maxsplit=1)[0].strip()
-
-
-def _is_header(text: str) -> bool:
-    return bool(text.strip()) and text.isascii() and text.isprintable()
 
 
 @dataclass(frozen=True, slots=True)

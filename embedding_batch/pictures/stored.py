@@ -5,24 +5,20 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import os
-import re
 import stat
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from threading import Lock
 from typing import Final
-from urllib.parse import unquote, urlsplit
 
 from embedding_batch.pictures.picture import Fetched, Picture, missing
 from embedding_batch.pictures.politeness import Politeness
 from embedding_batch.pictures.room import Room, Share
 from model_repository.bucket.store import Store
-from model_repository.errors import AccessDenied, BucketRefused, DocumentMalformed, NameRefused, ObjectMissing
-from model_repository.names import check_bucket
+from model_repository.errors import AccessDenied, BucketRefused, DocumentMalformed, ObjectMissing
 
 THREADS: Final = 8
-_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 _DENIALS: Final = 20
 """A bucket that lets nobody read so many objects, and none, is meant as a whole."""
 
@@ -33,12 +29,6 @@ class _Access:
 
     readable: bool = False
     denied: list[tuple[Picture, AccessDenied | BucketRefused]] = field(default_factory=list)
-
-
-@dataclass(frozen=True, slots=True)
-class _Bytes:
-    data: bytes
-    sha256: bytes
 
 
 class Stored:
@@ -100,22 +90,22 @@ class Stored:
             picture = await self._waiting.get()
             share = await self._room.share(self._most)
             try:
-                found = await self._loop.run_in_executor(self._pool, self._read, picture.uri)
+                found = await self._loop.run_in_executor(self._pool, self._read, picture)
             except (AccessDenied, BucketRefused) as error:
                 share.free()
                 self._denied(picture, error)
             else:
-                await self._bring(picture, found, share)
+                await self._bring(found, share)
 
-    async def _bring(self, picture: Picture, found: _Bytes | str, share: Share) -> None:
-        if isinstance(found, str):
+    async def _bring(self, found: Fetched, share: Share) -> None:
+        if found.data is None:
             share.free()
-            self._settle(missing(picture, f"the picture can't be read: {found}"), None)
+            self._settle(found, None)
             return
         await share.resize(len(found.data))
-        if picture.uri.startswith("gs://"):
-            self._given(_bucket_of(picture.uri))
-        self._settle(Fetched(picture, found.sha256, found.data, None, None, None), share)
+        if found.picture.uri.startswith("gs://"):
+            self._given(_bucket_of(found.picture.uri))
+        self._settle(found, share)
 
     def _settle(self, fetched: Fetched, share: Share | None) -> None:
         self._unsettled -= 1
@@ -129,12 +119,12 @@ class Stored:
         access.readable = True
         denied, access.denied = access.denied, []
         for picture, error in denied:
-            self._settle(missing(picture, f"the picture can't be read: {error}"), None)
+            self._settle(_unread(picture, error), None)
 
     def _denied(self, picture: Picture, error: AccessDenied | BucketRefused) -> None:
         access = self._access.setdefault(_bucket_of(picture.uri), _Access())
         if access.readable:
-            self._settle(missing(picture, f"the picture can't be read: {error}"), None)
+            self._settle(_unread(picture, error), None)
         else:
             access.denied.append((picture, error))
             self._look_at_denials()
@@ -150,19 +140,17 @@ class Stored:
 
     # In a thread
 
-    def _read(self, uri: str) -> _Bytes | str:
-        """The bytes, or what is wrong."""
+    def _read(self, picture: Picture) -> Fetched:
+        uri = picture.uri
         data = self._read_object(uri) if uri.startswith("gs://") else read_file(uri, self._most)
-        return data if isinstance(data, str) else _Bytes(data, hashlib.sha256(data).digest())
+        if isinstance(data, str):
+            return _unread(picture, data)
+        return Fetched(picture, hashlib.sha256(data).digest(), data, None, None, None)
 
     def _read_object(self, uri: str) -> bytes | str:
         bucket, _, name = uri.removeprefix("gs://").partition("/")
         try:
-            if not name:
-                return "its URI should be gs://bucket/object"
-            return self._store(check_bucket(bucket)).read(name, limit=self._most).data
-        except NameRefused as error:
-            return str(error)
+            return self._store(bucket).read(name, limit=self._most).data
         except ObjectMissing:
             return f"gs://{bucket} has no such object"
         except DocumentMalformed:
@@ -175,11 +163,8 @@ class Stored:
             return self._buckets[bucket]
 
 
-def read_file(uri: str, most: int) -> bytes | str:
-    """The bytes of a file by its path or its file:// URL, or what is wrong; most: so many bytes."""
-    path = _path(uri)
-    if path is None:
-        return "only paths, file://, gs://, http:// and https:// are read"
+def read_file(path: str, most: int) -> bytes | str:
+    """The bytes of a file, or what is wrong; most: so many bytes."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # a pipe that nobody writes to would be waited for
         with os.fdopen(descriptor, "rb", buffering=0) as file:
@@ -192,11 +177,8 @@ def read_file(uri: str, most: int) -> bytes | str:
     return _too_large(most) if len(data) > most else data
 
 
-def _path(uri: str) -> str | None:
-    if uri.startswith("file://"):
-        parts = urlsplit(uri)
-        return unquote(parts.path) if parts.netloc in {"", "localhost"} else None
-    return None if _SCHEME.match(uri) else uri
+def _unread(picture: Picture, why: object) -> Fetched:
+    return missing(picture, f"the picture can't be read: {why}")
 
 
 def _too_large(most: int) -> str:

@@ -81,7 +81,7 @@ class Web:
         if host.given_up is not None:
             self._refuse(request, host.given_up, may_pass=True)
             return
-        if isinstance(request.wanted, Picture) and self._politeness.obeys_robots(host.name):
+        if isinstance(request.wanted, Picture) and self._politeness.robots:
             robots = self._robots(request, host)
             if robots is None:
                 return

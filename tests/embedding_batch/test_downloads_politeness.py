@@ -16,7 +16,6 @@ from embedding_batch.pictures.hosts import FAILURES, Host, Request
 from embedding_batch.pictures.picture import Picture
 from embedding_batch.pictures.politeness import MIB, Pace, Politeness, TokenBucket, backoff, retry_after
 from embedding_batch.pictures.robots import EVERYTHING, read_robots, unreachable
-from model_repository.errors import Misconfigured
 
 NOW = datetime(2026, 11, 27, 9, 0, tzinfo=UTC)
 
@@ -265,12 +264,9 @@ def test_any_bytes_are_a_robots_txt(body: bytes) -> None:
     read_robots(body, "indexpush", 120.0).refuses("https://shop.example/a.jpg", "indexpush")
 
 
-def test_what_makes_no_sense_is_refused_with_the_name_of_the_setting() -> None:
-    with pytest.raises(Misconfigured) as raised:
-        Politeness(requests_a_second=0, tries=0, connections=300, bytes_in_flight=256 * MIB, user_agent="a\r\nb")
-    assert [problem.split(":")[0] for problem in raised.value.problems] == [
-        "requests_a_second", "bytes_in_flight", "tries", "user_agent",
-    ]  # fmt: skip
+def test_every_connection_has_room_for_a_picture_however_many_there_are() -> None:
+    assert Politeness(connections=300, bytes_in_flight=256 * MIB).room == (300 + 32) * MIB
+    assert Politeness(connections=4).room == 256 * MIB
 
 
 def test_the_default_stays_below_the_ports_that_a_nat_gives_a_machine() -> None:

@@ -16,13 +16,10 @@ from tests.memory_store import MemoryStore
 
 
 def test_pictures_of_this_machine_are_read(tmp_path: Path) -> None:
-    plain, spaced = tmp_path / "a.jpg", tmp_path / "b c.jpg"
-    plain.write_bytes(b"plain")
-    spaced.write_bytes(b"spaced")
-    found = fetched(str(plain), spaced.as_uri(), str(spaced))
-    assert found[str(plain)].data == b"plain"
-    assert found[str(plain)].sha256 == hashlib.sha256(b"plain").digest()
-    assert found[spaced.as_uri()].data == found[str(spaced)].data == b"spaced"
+    for name in ("a.jpg", "b c?%20.jpg"):
+        (tmp_path / name).write_bytes(name.encode())
+        found = fetched(str(tmp_path / name))[str(tmp_path / name)]
+        assert (found.data, found.sha256) == (name.encode(), hashlib.sha256(name.encode()).digest())
 
 
 def test_a_file_that_can_not_be_read_is_a_reason(tmp_path: Path) -> None:
@@ -35,8 +32,6 @@ def test_a_file_that_can_not_be_read_is_a_reason(tmp_path: Path) -> None:
     assert reason(str(tmp_path / "pipe"), polite) == f"{read}it is no file"
     assert reason(str(tmp_path / "large"), polite) == f"{read}it has more than the 10 bytes allowed"
     assert "null" in reason("a\0b", polite)
-    assert reason("ftp://host/a", polite) == f"{read}only paths, file://, gs://, http:// and https:// are read"
-    assert reason("file://elsewhere/a", polite).startswith(f"{read}only paths")
 
 
 class Bucket(MemoryStore):
@@ -78,7 +73,7 @@ def test_an_object_that_can_not_be_had_is_a_reason() -> None:
     bucket = Bucket("one", {"denied": AccessDenied("gs://one/denied: 403")})
     bucket.write("large", b"x" * 11, if_generation_match=0)
     bucket.write("there", b"x", if_generation_match=0)
-    uris = ["gs://one/none", "gs://one/large", "gs://one/denied", "gs://one/there", "gs://one/", "gs://NO/a", "gs://"]
+    uris = ["gs://one/none", "gs://one/large", "gs://one/denied", "gs://one/there"]
     found = fetched(*uris, politeness=Politeness(most_bytes=10), open_bucket=lambda _: bucket)
     read = "the picture can't be read: "
     assert {uri: one.reason for uri, one in found.items()} == {
@@ -86,9 +81,6 @@ def test_an_object_that_can_not_be_had_is_a_reason() -> None:
         "gs://one/large": f"{read}it has more than the 10 bytes allowed",
         "gs://one/denied": f"{read}gs://one/denied: 403",
         "gs://one/there": None,
-        "gs://one/": f"{read}its URI should be gs://bucket/object",
-        "gs://NO/a": f"{read}bucket 'NO': expected a bucket's name, without gs://",
-        "gs://": f"{read}its URI should be gs://bucket/object",
     }
 
 
