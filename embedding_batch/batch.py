@@ -8,7 +8,6 @@ run goes on, with at most a shard's or a part's work done again.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -21,10 +20,9 @@ from embedding_batch.config import Config
 from embedding_batch.errors import NameTaken
 from embedding_batch.events import Listener
 from embedding_batch.run import OpenBucket, Run
-from embedding_batch.state.failures import noting
 from embedding_batch.state.plan import open_plan
 from embedding_batch.state.scratch import scratch
-from embedding_batch.step import do
+from embedding_batch.step import do, recording
 from embedding_batch.steps.build.indexing import index_part, said_of, shares_of, widths_before
 from embedding_batch.steps.build.parts import plan_parts
 from embedding_batch.steps.committing import Serving, look
@@ -33,7 +31,7 @@ from embedding_batch.steps.listing import warn_of_strangers
 from embedding_batch.steps.publish.publishing import publish_build, published
 from embedding_batch.steps.publish.tagging import check_tags, encode_tags
 from embedding_batch.steps.reporting import is_reported, report
-from embedding_batch.steps.unchanged import is_unchanged, unchanged
+from embedding_batch.steps.unchanged import unchanged
 from embedding_batch.steps.vectors import spool_vectors
 from model_repository.bucket.gcs_store import GcsStore
 from model_repository.bucket.store import Store
@@ -76,15 +74,13 @@ def _index_pictures(run: Run) -> None:
             do(run, name, number)
     collected = do(run, "collect")
     serving = Serving.of(listed["serving"], run.config.target)
-    if is_unchanged(run, serving, collected["made_of"]):
+    if (committed := unchanged(run, serving, collected["made_of"])) is not None:
         with run.timed("commit") as details:
             details.append(f"nothing to build: {run.config.target.index} serves just this already; --always builds it")
-        run.folder.write_record("commit", None, {**unchanged(serving), "seconds": 0.0})
+        run.folder.write_record("commit", None, {**committed, "seconds": 0.0})
         return
     for place in {part["model"] for part in collected["of_parts"]}:
-        how = listed["models"][place]
-        model, _ = run.model(run.config.model_named(how["name"]))
-        run.features(model, how["classes"]).refresh()
+        run.features(listed["models"][place]).refresh()
     _side_by_side(run, [part["items"] for part in collected["of_parts"]], lambda number: do(run, "build", number))
     for name in ("publish", "diff", "commit"):
         do(run, name)
@@ -112,11 +108,10 @@ def _side_by_side(run: Run, sizes: list[int], build: Callable[[int], dict[str, A
 
 def _index_vectors(run: Run) -> None:
     """Somebody's own vectors: nothing to resume but what is in the bucket already."""
-    config, folder = run.config, run.folder
-    began = time.perf_counter()
+    config = run.config
     spool = run.scratch / "vectors"
     spool.mkdir()
-    with noting(folder, "list"), run.timed("list") as details:
+    with recording(run, "list") as record, run.timed("list") as details:
         serving = look(run.store, config.target, run.listener)
         spooled = spool_vectors(config.vectors, config.ids, run.bucket, spool)
         items = sum(len(one.ids) for one in spooled)
@@ -129,8 +124,7 @@ def _index_vectors(run: Run) -> None:
         pieces = [piece for part in parts for piece in part.pieces]
         of_pieces = [by_category[one.category].tags_of(one.start, one.items) for one in pieces]
         check_tags(pa.chunked_array([chunk for tags in of_pieces for chunk in tags.chunks]), config.vectors)
-    said = {"items": items, "shards": 0, "models": [], "serving": serving.said()}
-    folder.write_record("list", None, {**said, "seconds": round(time.perf_counter() - began, 3)})
+        record.update(items=items, shards=0, models=[], serving=serving.said())
     widths = widths_before(run, serving)
     of_parts = [said_of(part, widths) for part in parts]
     collected = {"items": items, "parts": len(parts), "partitions": len(pieces), "of_parts": of_parts}
@@ -138,21 +132,20 @@ def _index_vectors(run: Run) -> None:
 
     def build(number: int) -> dict[str, Any]:
         # anew each time: the vectors may be others than those that a run before this one built from
-        began, part = time.perf_counter(), parts[number]
+        part = parts[number]
         contents = [by_category[one.category].content(one.start, one.items) for one in part.pieces]
         ids[number] = [content.ids for content in contents]
-        with noting(folder, "build", number):
+        with recording(run, "build", number) as record:
             said = index_part(run, number, contents, None, shares_of(collected, number), shared=part.shares)
-        folder.write_record("build", number, {**said, "seconds": round(time.perf_counter() - began, 3)})
+            record.update(said)
         return said
 
-    folder.write_record("collect", None, {**collected, "seconds": 0.0})
+    run.folder.write_record("collect", None, {**collected, "seconds": 0.0})
     records = _side_by_side(run, [part.items for part in parts], build)
-    began = time.perf_counter()
-    with noting(folder, "publish"), run.timed("publish") as details:
+    with recording(run, "publish") as record, run.timed("publish") as details:
         of_all = [of for number in range(len(parts)) for of in ids[number]]
         manifest = publish_build(run, records, of_all, [], encode_tags(of_pieces))
         details.append(f"{manifest.prefix}, {manifest.bytes_to_pull} bytes to pull")
-    folder.write_record("publish", None, {**published(manifest), "seconds": round(time.perf_counter() - began, 3)})
+        record.update(published(manifest))
     do(run, "diff")
     do(run, "commit")

@@ -103,10 +103,6 @@ class Config:
         """The detector's classes whose things are of a category."""
         return tuple(sorted(name for name, its in self.regions.items() if its == category))
 
-    def model_named(self, name: str) -> Model:
-        """A model as a record of the run names it."""
-        return read_model(name)
-
     def method_of(self, category: str) -> Method:
         """How the vectors of a category are indexed."""
         return self.methods.get(category, self.method)

@@ -96,7 +96,7 @@ def _run(arguments: Sequence[str], environment: Mapping[str, str], console: Cons
     if config.check:
         from embedding_batch.check import check  # noqa: PLC0415
 
-        return check(config, store, console)
+        return check(config, store, now, console)
     from embedding_batch.batch import run  # noqa: PLC0415
 
     return run(config, store, now, console)
@@ -108,14 +108,10 @@ def _beside_runs(arguments: Sequence[str], environment: Mapping[str, str], now: 
         from embedding_batch.catalogue import look_at_catalogue  # noqa: PLC0415
 
         return look_at_catalogue(arguments[1:])
-    if list(arguments[:2]) == ["model", "publish"]:
-        from embedding_batch.publish_model import publish_own_model  # noqa: PLC0415
+    if list(arguments[:2]) in (["model", "publish"], ["detector", "publish"]):
+        from embedding_batch.publish_model import publish_own  # noqa: PLC0415
 
-        return publish_own_model(arguments[2:], environment, now)
-    if list(arguments[:2]) == ["detector", "publish"]:
-        from embedding_batch.publish_model import publish_own_detector  # noqa: PLC0415
-
-        return publish_own_detector(arguments[2:], environment, now)
+        return publish_own(arguments[0], arguments[2:], environment, now)
     return None
 
 

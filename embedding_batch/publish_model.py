@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 
-from embedding_batch.command_line.parsers import Parser, bounded
+from embedding_batch.command_line.parsers import NO_REPOSITORY, Parser, add_repository, bounded
 from embedding_batch.steps.publish.detectors import publish_detector
 from embedding_batch.steps.publish.models import new_model, own_model, publish_model
 from image_embedder import PictureUnreadable, open_picture
@@ -21,15 +21,22 @@ _MOST_COSINE = 0.999999
 """Of 1, nothing that is computed in float32 can be sure."""
 
 
-def publish_own_model(arguments: Sequence[str], environment: Mapping[str, str], now: datetime) -> dict[str, object]:
-    """Publish a model; returns what it became.
+def publish_own(
+    kind: str, arguments: Sequence[str], environment: Mapping[str, str], now: datetime
+) -> dict[str, object]:
+    """Publish a model, or a detector, as `kind` says; returns what it became.
 
     Raises Misconfigured, ModelUnsound, PictureUnreadable for a golden picture, and what the store does.
     """
-    options = _parser(environment).parse_args(arguments)
+    parser, publish = {"model": (_parser, _publish_model), "detector": (_detector_parser, _publish_detector)}[kind]
+    options = parser(environment).parse_args(arguments)
     if not options.repository:
-        raise Misconfigured("--repository: name the bucket, gs://<bucket>, or set MODEL_REPOSITORY")
+        raise Misconfigured(NO_REPOSITORY)
     store = GcsStore(parse_bucket_url(options.repository))
+    return publish(store, options, now)
+
+
+def _publish_model(store: GcsStore, options: argparse.Namespace, now: datetime) -> dict[str, object]:
     _read("--onnx", options.onnx)
     try:
         how = {"normalised": not options.normalise, "least_cosine": options.least_cosine}
@@ -42,12 +49,7 @@ def publish_own_model(arguments: Sequence[str], environment: Mapping[str, str], 
     return {"model_prefix": str(reference.prefix), "dimensions": reference.dimensions, "bytes": size}
 
 
-def publish_own_detector(arguments: Sequence[str], environment: Mapping[str, str], now: datetime) -> dict[str, object]:
-    """Publish a detector; returns what it became. Raises as `publish_own_model`."""
-    options = _detector_parser(environment).parse_args(arguments)
-    if not options.repository:
-        raise Misconfigured("--repository: name the bucket, gs://<bucket>, or set MODEL_REPOSITORY")
-    store = GcsStore(parse_bucket_url(options.repository))
+def _publish_detector(store: GcsStore, options: argparse.Namespace, now: datetime) -> dict[str, object]:
     options.resize = Resize.SQUARE
     try:
         prefix = ModelPrefix.parse(f"models/{options.name}/{options.version}")
@@ -136,7 +138,7 @@ def _add_common(parser: argparse.ArgumentParser, environment: Mapping[str, str])
     add = parser.add_argument
     add("--name", required=True, help="of the model")
     add("--golden", type=Path, nargs="+", required=True, help="pictures of yours, by which every pod proves itself")
-    add("--repository", default=environment.get("MODEL_REPOSITORY", ""), help="gs://<bucket> (MODEL_REPOSITORY)")
+    add_repository(parser, environment)
     add("--input-size", type=bounded(int, 8, 4096), required=True, help="edge of the square picture, in pixels")
     add("--layout", choices=list(Layout), default=Layout.NCHW, help="(%(default)s)")
     add("--dtype", choices=list(PixelType), default=PixelType.FLOAT32, help="(%(default)s)")

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from embedding_batch.config import DECODES, Config, Model
+from embedding_batch.config import DECODES, Config, read_model
 from embedding_batch.events import Listener, Progress, StepEnded
 from embedding_batch.state.folder import RunFolder
 from model_repository.bucket.store import Store
@@ -35,7 +35,8 @@ OpenBucket = Callable[[str], Store]
 class Run:
     """One run, or one of its steps in a process of its own.
 
-    scratch: an empty folder on the disk of the cache. now: when it began. seconds: that steps took, in their order.
+    scratch: an empty folder on the disk of the cache. now: when it began. spans: of a step whose shards are done one
+    after another, what was done before this one, and what all of them have.
     """
 
     config: Config
@@ -44,11 +45,10 @@ class Run:
     scratch: Path
     now: datetime
     listener: Listener
-    seconds: dict[str, float] = field(default_factory=dict)
     spans: dict[str, tuple[int, int]] = field(default_factory=dict)
     _features: dict[str, FeatureStore] = field(default_factory=dict)
     _detector: LocalDetector | None = None
-    _models: dict[Model, tuple[LocalModel, ModelReference | None]] = field(default_factory=dict)
+    _models: dict[str, tuple[LocalModel, ModelReference | None]] = field(default_factory=dict)
 
     @property
     def folder(self) -> RunFolder:
@@ -61,9 +61,7 @@ class Run:
         started = time.perf_counter()
         details: list[str] = []
         yield details
-        seconds = time.perf_counter() - started
-        self.seconds[step] = self.seconds.get(step, 0.0) + seconds
-        self.listener(StepEnded(step, seconds, "; ".join(details)))
+        self.listener(StepEnded(step, time.perf_counter() - started, "; ".join(details)))
 
     @property
     def decode(self) -> str:
@@ -79,8 +77,11 @@ class Run:
         before, of_all = self.spans.get(step, (0, total))
         self.listener(Progress(step, before + done, of_all))
 
-    def model(self, name: Model) -> tuple[LocalModel, ModelReference | None]:
-        """A model on this machine, and what index.json says of it; None: it isn't in the bucket yet."""
+    def model(self, name: str) -> tuple[LocalModel, ModelReference | None]:
+        """A model on this machine, and what index.json says of it; None: it isn't in the bucket yet.
+
+        name: as `read_model` takes it.
+        """
         from embedding_batch.steps.publish.models import (  # noqa: PLC0415 - a commit needs none: docs/benchmarks/start-up.md
             fetched_model,
             local_model,
@@ -88,12 +89,12 @@ class Run:
         )
 
         if name not in self._models:
-            cache = self.config.model_cache
-            if isinstance(name, str):
-                local = local_model(name, cache)
+            model, cache = read_model(name), self.config.model_cache
+            if isinstance(model, str):
+                local = local_model(model, cache)
                 self._models[name] = local, published_model(self.store, local)
             else:
-                self._models[name] = fetched_model(self.store, name, cache)
+                self._models[name] = fetched_model(self.store, model, cache)
         return self._models[name]
 
     def detector(self) -> LocalDetector | None:
@@ -107,18 +108,20 @@ class Run:
             )
         return self._detector
 
-    def features(self, model: LocalModel, classes: Sequence[str] = ()) -> FeatureStore:
-        """The embeddings that a model made; classes: of what was cut out for it, none: of whole pictures."""
+    def features(self, how: Mapping[str, Any]) -> FeatureStore:
+        """The embeddings that were made so, as the record of `list` says it.
+
+        `name`: of the model. `classes`: of what was cut out for it; none: whole pictures.
+        """
         from embedding_batch.state.features import FeatureStore  # noqa: PLC0415 - likewise
 
+        model, _ = self.model(how["name"])
         key = f"{model.features_key}-{self.config.device}-{PRECISION}"
         if self.decode != BY_PILLOW:
             key += f"-{self.decode}"
-        if classes and (detector := self.detector()) is not None:
-            key += f"-cut-{detector.features_key(classes)}"
+        if how["classes"] and (detector := self.detector()) is not None:
+            key += f"-cut-{detector.features_key(how['classes'])}"
         if key not in self._features:
-            own = self.config.feature_cache
-            self._features[key] = FeatureStore(
-                self.store, key, model.dimensions, cache=own, scratch=self.scratch, listener=self.listener
-            )
+            where = {"cache": self.config.feature_cache, "scratch": self.scratch}
+            self._features[key] = FeatureStore(self.store, key, model.dimensions, **where, listener=self.listener)
         return self._features[key]

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pkgutil import resolve_name
 from typing import Any, Final
 
@@ -70,8 +71,21 @@ def do(run: Run, name: str, number: int | None = None) -> dict[str, Any]:
     """Do a step, unless it is done; returns its record. What stops it is left in the bucket, too."""
     if (done := run.folder.record(name, number)) is not None:
         return done
-    began = time.perf_counter()
-    with noting(run.folder, name, number):
+    with recording(run, name, number) as record:
         its = resolve_name(f"embedding_batch.steps.{DOES[name]}")
-        said = its(run) if number is None else its(run, number)
-        return run.folder.write_record(name, number, {**said, "seconds": round(time.perf_counter() - began, 3)})
+        record.update(its(run) if number is None else its(run, number))
+    return record
+
+
+@contextmanager
+def recording(run: Run, name: str, number: int | None = None) -> Iterator[dict[str, Any]]:
+    """Within this a step is done, and says what it did; at its end its record is left, and stands there as well.
+
+    That is the first one, if two did the same. What stops the step is left in the bucket, too.
+    """
+    began = time.perf_counter()
+    record: dict[str, Any] = {}
+    with noting(run.folder, name, number):
+        yield record
+        seconds = round(time.perf_counter() - began, 3)
+        record.update(run.folder.write_record(name, number, {**record, "seconds": seconds}))

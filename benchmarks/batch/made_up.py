@@ -75,10 +75,10 @@ def leave_known(store: GcsStore, folder: Path, model: Model, items: int, categor
     config = Config(f"gs://{BUCKET}", Target("production", INDEX), IndexPrefix(INDEX, "yesterday"), folder)
     config.model_cache.mkdir(parents=True, exist_ok=True)
     run = Run(config, store, GcsStore, scratch, datetime.now(UTC), lambda _: None)
-    local, published = run.model(model)
+    local, published = run.model(str(model))
     if published is None:
         publish(store, local)
-    features = run.features(local)
+    features = run.features({"name": str(model), "classes": []})
     random = np.random.default_rng(1)
     digests: list[bytes] = []
     for start in range(0, items, _AT_ONCE):

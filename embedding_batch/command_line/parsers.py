@@ -40,6 +40,7 @@ GATE_OPTIONS: Mapping[str, str] = {
 }
 """Bounds of `Gates`, and what they are of."""
 EVERYTHING = "everything"
+NO_REPOSITORY = "--repository: name the bucket, gs://<bucket>, or set MODEL_REPOSITORY"
 
 
 class Parser(argparse.ArgumentParser):
@@ -71,7 +72,7 @@ def run_parser(word: str, environment: Mapping[str, str]) -> Parser:
     add = parser.add_argument
     add("--index", required=True, help="name of the index")
     add("--environment", required=True, help="where the build is to serve")
-    _add_repository(parser, environment)
+    add_repository(parser, environment)
     add("--build", default="", help="name of the build (the time, as 20261121t120000.123456z)")
     _add_method(parser)
     _add_local(parser)
@@ -94,7 +95,7 @@ def step_parser(environment: Mapping[str, str]) -> Parser:
     add("step", choices=STEPS)
     add("--index", required=True, help="name of the index")
     add("--build", required=True, help="name of the build")
-    _add_repository(parser, environment)
+    add_repository(parser, environment)
     add("--shard", type=bounded(int, 0, 10**9), help="of fetch and embed, from 0")
     add("--part", type=bounded(int, 0, 10**9), help="of build, from 0")
     _add_local(parser)
@@ -221,7 +222,8 @@ def _add_bounds(parser: Parser) -> None:
     )
 
 
-def _add_repository(parser: argparse.ArgumentParser, environment: Mapping[str, str]) -> None:
+def add_repository(parser: argparse.ArgumentParser, environment: Mapping[str, str]) -> None:
+    """Add the option that names the bucket; without a value, `NO_REPOSITORY` is what is wrong."""
     given = environment.get("MODEL_REPOSITORY", "")
     parser.add_argument("--repository", default=given, help="gs://<bucket> (MODEL_REPOSITORY)")
 

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 from embedding_batch.command_line.parsers import (
     EVERYTHING,
     GATE_OPTIONS,
+    NO_REPOSITORY,
     OTHER_WORDS,
     WORDS,
     bounded,
@@ -20,7 +21,7 @@ from embedding_batch.command_line.parsers import (
 )
 from embedding_batch.config import DECODES, DEFAULT_MODEL, DEFAULT_POLITENESS, DEVICES, Config, read_model
 from embedding_batch.method import Method
-from embedding_batch.pictures.politeness import EXPECTED_BYTES, Politeness
+from embedding_batch.pictures.politeness import Politeness
 from embedding_batch.steps.diff.gates import DEFAULT_GATES, Gates
 from embedding_batch.steps.guards import Limits
 from model_repository.documents.build_diff import Gate
@@ -33,8 +34,6 @@ NUMBERED = {"fetch": "shard", "embed": "shard", "build": "part"}
 """Which number a step takes."""
 LOCAL = ("repository", "cache", "workers", "check", "always")
 """Options of a machine, not of a run."""
-
-_NO_REPOSITORY = "--repository: name the bucket, gs://<bucket>, or set MODEL_REPOSITORY"
 
 T = TypeVar("T")
 
@@ -82,7 +81,7 @@ def read_step(
     """
     options = step_parser(environment).parse_args(arguments)
     if not options.repository:
-        raise Misconfigured(_NO_REPOSITORY)
+        raise Misconfigured(NO_REPOSITORY)
     needed = NUMBERED.get(options.step)
     for name in ("shard", "part"):
         if (getattr(options, name) is not None) != (name == needed):
@@ -109,7 +108,7 @@ def _read_query(path: Path) -> str:
 
 def _config(options: argparse.Namespace, environment: Mapping[str, str]) -> Config:
     if not options.repository:
-        raise Misconfigured(_NO_REPOSITORY)
+        raise Misconfigured(NO_REPOSITORY)
     try:
         target = Target(options.environment, options.index)
         prefix = IndexPrefix(options.index, options.build)
@@ -213,7 +212,6 @@ def _politeness(options: argparse.Namespace) -> Politeness:
         rates=rates,
         connections_a_host=options.host_connections,
         connections=options.connections,
-        bytes_in_flight=max(own.bytes_in_flight, options.connections * EXPECTED_BYTES + own.most_bytes),
         robots=not options.ignore_robots,
     )
 

@@ -15,7 +15,6 @@ import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
 from http import HTTPStatus
 from typing import Any, Final
 
@@ -27,7 +26,7 @@ from google.auth import exceptions as auth
 from google.auth.credentials import AnonymousCredentials
 
 from embedding_batch.errors import CatalogueMalformed, CatalogueUnavailable
-from embedding_batch.sources.rows import Origin, check_rows, wanted
+from embedding_batch.sources.rows import check_batches, wanted
 from model_repository.bucket.gcs_store import may_pass
 from model_repository.errors import AccessDenied, DeliveryError, Misconfigured, reason_of
 
@@ -86,16 +85,7 @@ def read_bigquery(source: BigQuerySource, *, patience: float = 30.0) -> Iterator
     with _errors(source.name):
         clients = _Clients(source, patience)
         table, columns = clients.queried() if source.query else clients.looked_up()
-        first = 0
-        for batch in clients.rows(table, columns):
-            if batch.num_rows:
-                found = dict(zip(batch.schema.names, batch.columns, strict=True))
-                yield check_rows(found, Origin(source.name, None, partial(_row, source.name, first)))
-                first += batch.num_rows
-
-
-def _row(name: str, first: int, row: int) -> str:
-    return f"{name}: row {first + row}"
+        yield from check_batches(clients.rows(table, columns), source.name, None)
 
 
 class _Clients:

@@ -6,8 +6,9 @@ Whole columns are checked; only where one is found wrong is each of its cells lo
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 import pyarrow as pa
@@ -115,6 +116,25 @@ def check_rows(columns: Mapping[str, pa.Array], origin: Origin) -> pa.RecordBatc
         faults.append(_Fault(refused.row, "picture", refused.what))
     _refuse(faults, ids, origin.row)
     return pa.RecordBatch.from_arrays([ids, categories, pictures, versions, tags], schema=CATALOGUE_SCHEMA)
+
+
+def check_batches(
+    batches: Iterable[pa.RecordBatch], name: str, folder: str | None, first: int = 0
+) -> Iterator[pa.RecordBatch]:
+    """Make batches of a source, of the columns of `wanted`, ones of `CATALOGUE_SCHEMA`; as `check_rows`.
+
+    name, folder: as `Origin` has them. first: what its first row is called.
+    """
+    for batch in batches:
+        if batch.num_rows:
+            columns = dict(zip(batch.schema.names, batch.columns, strict=True))
+            yield check_rows(columns, Origin(name, folder, partial(counted, name, first)))
+            first += batch.num_rows
+
+
+def counted(name: str, first: int, row: int) -> str:
+    """What a row is called whose batch begins with the row `first` of what is called `name`."""
+    return f"{name}: row {first + row}"
 
 
 def check_items(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import re
 from collections.abc import Iterator
-from functools import partial
 from typing import Final
 
 import pyarrow as pa
@@ -14,7 +13,7 @@ import pyarrow.parquet as pq
 
 from embedding_batch.errors import CatalogueMalformed
 from embedding_batch.sources.files import SourceFile, reading
-from embedding_batch.sources.rows import ROWS_AT_ONCE, Origin, check_rows, wanted
+from embedding_batch.sources.rows import ROWS_AT_ONCE, check_batches, wanted
 
 _BLOCK: Final = 4 << 20
 """Bytes of CSV that become a batch."""
@@ -32,7 +31,8 @@ def read_parquet(file: SourceFile) -> Iterator[pa.RecordBatch]:
     with reading(file.name):
         parquet = pq.ParquetFile(file.path)
         columns = wanted(file.name, parquet.schema_arrow.names)
-        yield from _checked(file, parquet.iter_batches(batch_size=ROWS_AT_ONCE, columns=columns), first=0)
+        batches = parquet.iter_batches(batch_size=ROWS_AT_ONCE, columns=columns)
+        yield from check_batches(batches, file.name, file.folder)
 
 
 def read_csv(file: SourceFile) -> Iterator[pa.RecordBatch]:
@@ -52,7 +52,7 @@ def read_csv(file: SourceFile) -> Iterator[pa.RecordBatch]:
                 column_types=dict.fromkeys(columns, pa.string()), include_columns=columns, strings_can_be_null=False
             ),
         )
-        yield from _checked(file, reader, first=_FIRST_ROW_OF_CSV)
+        yield from check_batches(reader, file.name, file.folder, _FIRST_ROW_OF_CSV)
 
 
 def _check_quotes(file: SourceFile) -> None:
@@ -80,18 +80,6 @@ def _check_quotes(file: SourceFile) -> None:
 
 def _misquoted(file: SourceFile, what: str, cell: bytes) -> CatalogueMalformed:
     return CatalogueMalformed(f"{file.name}: {what}: {cell[:40].decode(errors='replace')!r}")
-
-
-def _checked(file: SourceFile, batches: Iterator[pa.RecordBatch], first: int) -> Iterator[pa.RecordBatch]:
-    for batch in batches:
-        if batch.num_rows:
-            columns = dict(zip(batch.schema.names, batch.columns, strict=True))
-            yield check_rows(columns, Origin(file.name, file.folder, partial(_row, file.name, first)))
-            first += batch.num_rows
-
-
-def _row(name: str, first: int, row: int) -> str:
-    return f"{name}: row {first + row}"
 
 
 def _names(file: SourceFile) -> list[str]:

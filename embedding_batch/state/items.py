@@ -45,7 +45,8 @@ KNOWN: Final = pa.schema(
 """Of a picture's bytes, from run to run."""
 SHARD_SCHEMA: Final = pa.schema([SAID.field("picture"), SAID.field("version"), *KNOWN])
 """Of a shard: pictures, each once."""
-REMOTE: Final = ("http://", "https://", "gs://")
+WEB: Final = ("http://", "https://")
+REMOTE: Final = (*WEB, "gs://")
 """How URIs begin of pictures that aren't on this machine."""
 
 
@@ -73,6 +74,12 @@ def gather_items(batches: Iterable[pa.RecordBatch], where: str, most_categories:
     if twice >= 0:
         raise CatalogueMalformed(f"{where}: the id {ids[twice].as_py()!r} stands twice")
     return table
+
+
+def with_cells(table: pa.Table, field: pa.Field, where: NDArray[np.bool_], values: pa.Array | pa.Scalar) -> pa.Table:
+    """Return the table with other cells in a column, where bool[N] says so; values: those, or one for all of them."""
+    column = pc.replace_with_mask(table[field.name].combine_chunks(), pa.array(where), values)
+    return table.set_column(table.schema.get_field_index(field.name), field, column)
 
 
 def mask(values: pa.ChunkedArray | pa.Array) -> NDArray[np.bool_]:

@@ -8,11 +8,10 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from numpy.typing import NDArray
 
 from embedding_batch.events import Warned
 from embedding_batch.run import Run
-from embedding_batch.state.items import KNOWN, mask
+from embedding_batch.state.items import KNOWN, mask, with_cells
 from embedding_batch.state.tables import read_table, write_table
 from embedding_batch.steps.build.indexing import said_of, widths_before
 from embedding_batch.steps.build.parts import plan_parts
@@ -48,7 +47,7 @@ def collect(run: Run) -> dict[str, Any]:
             write_table(run.store, folder.table("part", len(parts)), table, run.scratch)
             parts.append(said)
         for model in listed["models"]:
-            run.features(run.model(run.config.model_named(model["name"]))[0], model["classes"]).merge()
+            run.features(model).merge()
         details.append(f"{items.num_rows - len(broken)} items in {len(parts)} parts, {len(broken)} skipped")
     return {
         "items": items.num_rows - len(broken),
@@ -78,9 +77,11 @@ def _with_reasons(run: Run, items: pa.Table, listed: Mapping[str, Any]) -> pa.Ta
         items = apply_fetched(items, fetched)
         lost = fetched.filter(pc.is_valid(fetched["reason"]))
         places = pc.index_in(items["picture"], value_set=lost["picture"].combine_chunks())
-        rows = np.flatnonzero(mask(pc.is_valid(places)))
+        is_lost = mask(pc.is_valid(places))
+        rows = np.flatnonzero(is_lost)
         reasons[rows] = lost["reason"].take(places.take(pa.array(rows))).to_pylist()
-        items = _without_what_was_known(items, rows)
+        for field in KNOWN:  # one that is gone isn't taken for fresh by the next run: it is asked for again
+            items = with_cells(items, field, is_lost, pa.scalar(None, field.type))
     for place, model in enumerate(listed["models"]):
         if bad := faults.get(place):
             of_model = pc.is_in(items["category"].cast(pa.string()), value_set=pa.array(model["categories"]))
@@ -88,16 +89,6 @@ def _with_reasons(run: Run, items: pa.Table, listed: Mapping[str, Any]) -> pa.Ta
             rows = np.flatnonzero(mask(pc.and_(of_model, pc.is_in(items["sha256"], value_set=digests))))
             reasons[rows] = [bad[digest] for digest in items["sha256"].take(pa.array(rows)).to_pylist()]
     return items.append_column("reason", pa.array(reasons, pa.string()))
-
-
-def _without_what_was_known(items: pa.Table, rows: NDArray[np.intp]) -> pa.Table:
-    """A picture that is gone isn't taken for fresh by the next run: it is asked for again."""
-    is_gone = np.zeros(items.num_rows, bool)
-    is_gone[rows] = True
-    for field in KNOWN:
-        column = pc.if_else(pa.array(is_gone), pa.scalar(None, field.type), items[field.name])
-        items = items.set_column(items.schema.get_field_index(field.name), field, column)
-    return items
 
 
 def _broken(items: pa.Table) -> list[Broken]:

@@ -14,6 +14,7 @@ from embedding_batch.errors import DecodeDiffers, StepMissing
 from embedding_batch.pictures import Picture, fetch
 from embedding_batch.run import Run
 from embedding_batch.state.features import Features, FeatureStore
+from embedding_batch.state.items import WEB
 from embedding_batch.state.tables import read_table
 from embedding_batch.steps.fetching import kept
 from embedding_batch.steps.publish.models import LocalModel
@@ -21,7 +22,6 @@ from model_repository.documents.model_manifest import BY_PILLOW
 from model_repository.errors import ObjectMissing
 
 _CHANGED = "the picture was changed while the batch ran"
-_WEB = ("http://", "https://")
 _PROOFS = 8
 """Pictures of a shard that are embedded both ways where the device decodes."""
 _LEAST_COSINE = 0.997
@@ -36,8 +36,8 @@ def embed_shard(run: Run, number: int) -> dict[str, Any]:
     folder = run.folder
     listed = folder.recorded("list")
     how = listed["models"][listed["shard_models"][number]]
-    model, _ = run.model(run.config.model_named(how["name"]))
-    features, detector = run.features(model, how["classes"]), run.detector()
+    model, _ = run.model(how["name"])
+    features, detector = run.features(how), run.detector()
     cutting = detector.cutting(how["classes"]) if detector is not None and how["classes"] else None
     wanted, parts, of_shard = _wanted(run, number, features)
     faults: dict[str, str] = {}
@@ -123,7 +123,7 @@ def read_pictures(run: Run, wanted: dict[bytes, str], faults: dict[str, str]) ->
     """
     reasons: dict[bytes, str] = {}
     yield from _read(run, {_place(run, uri, digest): digest for digest, uri in wanted.items()}, reasons)
-    deleted = {wanted[digest]: digest for digest in reasons if wanted[digest].startswith(_WEB)}
+    deleted = {wanted[digest]: digest for digest in reasons if wanted[digest].startswith(WEB)}
     for digest in deleted.values():
         del reasons[digest]
     yield from _read(run, deleted, reasons)
@@ -146,4 +146,4 @@ def _read(run: Run, places: dict[str, bytes], reasons: dict[bytes, str]) -> Gene
 
 def _place(run: Run, uri: str, digest: bytes) -> str:
     """Where the bytes are: those of a picture from the web in the bucket."""
-    return f"gs://{run.store.bucket}/{kept(digest)}" if uri.startswith(_WEB) else uri
+    return f"gs://{run.store.bucket}/{kept(digest)}" if uri.startswith(WEB) else uri

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import threading
 import time
+from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, suppress
 from typing import Any, Final, Self
@@ -12,14 +12,13 @@ import pyarrow as pa
 
 from embedding_batch.pictures import Fetched, Picture, fetch
 from embedding_batch.run import Run
-from embedding_batch.state.items import KNOWN, REMOTE, SHARD_SCHEMA
+from embedding_batch.state.items import KNOWN, REMOTE, SHARD_SCHEMA, WEB
 from embedding_batch.state.tables import read_table, write_table
 from model_repository.errors import GenerationConflict
 
 FETCHED: Final = SHARD_SCHEMA.append(pa.field("reason", pa.string()))
 """reason: why a picture's bytes can't be had."""
 _KEPT_AT_ONCE = 16
-_WEB = ("http://", "https://")
 
 
 def kept(sha256: bytes) -> str:
@@ -70,7 +69,7 @@ def _is_to_fetch(row: dict[str, Any], now: int, fresh_seconds: float) -> bool:
 
 def _forget_deleted(run: Run, rows: list[dict[str, Any]]) -> None:
     """Pictures from the web that were kept, and deleted since, count as never seen: a model needs their bytes now."""
-    kept_once = [row for row in rows if row["picture"].startswith(_WEB)]
+    kept_once = [row for row in rows if row["picture"].startswith(WEB)]
     with ThreadPoolExecutor(_KEPT_AT_ONCE) as pool:
         there = pool.map(lambda row: run.store.stat(kept(row["sha256"])), kept_once)
         for row, info in zip(kept_once, there, strict=True):
@@ -84,30 +83,24 @@ class _Keeper:
     def __init__(self, run: Run) -> None:
         self._run = run
         self._pool = ThreadPoolExecutor(_KEPT_AT_ONCE)
-        self._room = threading.BoundedSemaphore(2 * _KEPT_AT_ONCE)
-        self._failed: list[BaseException] = []
+        self._writing: deque[Future[None]] = deque()
 
     def keep(self, fetched: Fetched) -> None:
         """Keep one, if it is from the web and new; raises what kept an earlier one from it."""
-        if self._failed:
-            raise self._failed[0]
-        if fetched.data is not None and fetched.sha256 is not None and fetched.picture.uri.startswith(_WEB):
-            self._room.acquire()
-            self._pool.submit(self._write, kept(fetched.sha256), fetched.data).add_done_callback(self._done)
+        while self._writing and (self._writing[0].done() or len(self._writing) >= 2 * _KEPT_AT_ONCE):
+            self._writing.popleft().result()
+        if fetched.data is not None and fetched.sha256 is not None and fetched.picture.uri.startswith(WEB):
+            self._writing.append(self._pool.submit(self._write, kept(fetched.sha256), fetched.data))
 
     def _write(self, name: str, data: bytes) -> None:
         with suppress(GenerationConflict):
             self._run.store.write(name, data, if_generation_match=0)
-
-    def _done(self, future: Future[None]) -> None:
-        self._room.release()
-        if error := future.exception():
-            self._failed.append(error)
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         self._pool.shutdown(cancel_futures=kind is not None)
-        if kind is None and self._failed:
-            raise self._failed[0]
+        if kind is None:
+            for writing in self._writing:
+                writing.result()

@@ -10,7 +10,6 @@ import os
 import re
 import time
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -21,8 +20,8 @@ from numpy.typing import NDArray
 from embedding_batch.events import Warned
 from embedding_batch.run import Run
 from embedding_batch.sources import read_catalogue
-from embedding_batch.state.features import FeatureStore, fixed_bytes
-from embedding_batch.state.items import KNOWN, REMOTE, SHARD_SCHEMA, gather_items, mask
+from embedding_batch.state.features import fixed_bytes
+from embedding_batch.state.items import KNOWN, REMOTE, SHARD_SCHEMA, gather_items, mask, with_cells
 from embedding_batch.state.tables import read_table, write_table
 from embedding_batch.steps.build.parts import MOST_PARTS, plan_parts
 from embedding_batch.steps.committing import look
@@ -33,15 +32,6 @@ _FETCHED = re.compile(r"/fetched-[0-9]+\.parquet$")
 
 _AT_ONCE = 256 * 1024
 """Rows that are compared at once."""
-
-
-@dataclass(frozen=True, slots=True)
-class Changes:
-    """From the list of the run before to today's. changed: another picture, version or category."""
-
-    came: int
-    went: int
-    changed: int
 
 
 def list_items(run: Run) -> dict[str, Any]:
@@ -60,7 +50,7 @@ def list_items(run: Run) -> dict[str, Any]:
         warn_of_strangers(run, sizes)
         items, changes = _with_yesterday(run, items)
         items = _with_fetched(run, items)
-        details.append(f"{items.num_rows} items, {changes.came} came, {changes.went} went, {changes.changed} changed")
+        details.append(", ".join(f"{count} {what}" for what, count in {"items": items.num_rows, **changes}.items()))
     with run.timed("model") as details:
         models = _models(run, sizes)
         prefixes = dict.fromkeys(model["prefix"] for model in models)  # one may be given whole pictures, and parts
@@ -73,16 +63,14 @@ def list_items(run: Run) -> dict[str, Any]:
             for number, (_, shard) in enumerate(shards):
                 write_table(run.store, folder.table("shard", number), shard, run.scratch)
             # prune's last look may have been before this run began, and its deletion after; and others merge parts
-            if all(_features(run, model).are_there(parts) for model in models):
+            if all(run.features(model).are_there(parts) for model in models):
                 break
             parts.clear()
         pictures = sum(shard.num_rows for _, shard in shards)
         details.append(f"{pictures} pictures to look at, in {len(shards)} shards")
     return {
         "items": items.num_rows,
-        "came": changes.came,
-        "went": changes.went,
-        "changed": changes.changed,
+        **changes,
         "pictures": pictures,
         "shards": len(shards),
         "shard_models": [place for place, _ in shards],
@@ -124,12 +112,15 @@ def _state(picture: str) -> str | None:
     return f"{found.st_size}-{found.st_mtime_ns}"
 
 
-def _with_yesterday(run: Run, items: pa.Table) -> tuple[pa.Table, Changes]:
-    """Add the columns KNOWN: of the run before, where item, picture and version are the same."""
+def _with_yesterday(run: Run, items: pa.Table) -> tuple[pa.Table, dict[str, int]]:
+    """Add the columns KNOWN: of the run before, where item, picture and version are the same.
+
+    Returns, too, how many items `came` and `went` since, and of how many picture, version or category `changed`.
+    """
     newest = max(_catalogues(run), key=lambda info: info.updated, default=None)
     if newest is None:
         nothing = [pa.nulls(items.num_rows, field.type) for field in KNOWN]
-        return _with_columns(items, nothing), Changes(items.num_rows, 0, 0)
+        return _with_columns(items, nothing), {"came": items.num_rows, "went": 0, "changed": 0}
     columns = ("id", "category", "picture", "version", *KNOWN.names)
     before = read_table(run.store, newest.name, run.scratch, columns)
     places = pc.index_in(items["id"], value_set=before["id"].combine_chunks())
@@ -146,8 +137,8 @@ def _with_yesterday(run: Run, items: pa.Table) -> tuple[pa.Table, Changes]:
         known.append(pa.table([pc.if_else(nothing, pa.scalar(None, field.type), was[field.name]) for field in KNOWN],
                               schema=KNOWN))  # fmt: skip
     carried = pa.concat_tables(known).combine_chunks()
-    changes = Changes(items.num_rows - matched, before.num_rows - matched, changed)
-    return _with_columns(items, carried.columns), changes
+    came, went = items.num_rows - matched, before.num_rows - matched
+    return _with_columns(items, carried.columns), {"came": came, "went": went, "changed": changed}
 
 
 def _catalogues(run: Run) -> list[ObjectInfo]:
@@ -191,10 +182,7 @@ def apply_fetched(items: pa.Table, fetched: pa.Table) -> pa.Table:
     is_new = np.zeros(items.num_rows, bool)
     is_new[rows] = True
     for field in KNOWN:
-        column = pc.replace_with_mask(
-            items[field.name].combine_chunks(), pa.array(is_new), found[field.name].combine_chunks()
-        )
-        items = items.set_column(items.schema.get_field_index(field.name), field, column)
+        items = with_cells(items, field, is_new, found[field.name].combine_chunks())
     return items
 
 
@@ -207,17 +195,13 @@ def _models(run: Run, categories: Iterable[str]) -> list[dict[str, Any]]:
     places: dict[str, int] = {}
     run.detector()  # what is wrong with it is told now
     for category in sorted(categories):
-        name, classes = run.config.model_of(category), run.config.classes_of(category)
+        name, classes = str(run.config.model_of(category)), run.config.classes_of(category)
         local, _ = run.model(name)
         prefix = str(local.prefix)  # a built-in model may be named by its prefix, too
         place = places.setdefault(prefix, len(places))
-        one = {"name": str(name), "prefix": prefix, "place": place, "classes": list(classes), "categories": []}
+        one = {"name": name, "prefix": prefix, "place": place, "classes": list(classes), "categories": []}
         found.setdefault((prefix, classes), one)["categories"].append(category)
     return list(found.values())
-
-
-def _features(run: Run, model: dict[str, Any]) -> FeatureStore:
-    return run.features(run.model(run.config.model_named(model["name"]))[0], model["classes"])
 
 
 def _shards(
@@ -231,7 +215,7 @@ def _shards(
     stale = _is_stale(items, run.config.fresh_seconds)
     to_look = mask(pc.is_null(sha256)) | stale
     for place, model in enumerate(models):
-        features = _features(run, model)
+        features = run.features(model)
         features.refresh(anew=True)
         of_model = mask(pc.is_in(items["category"].cast(pa.string()), value_set=pa.array(model["categories"])))
         rows = np.flatnonzero(of_model)
@@ -240,21 +224,15 @@ def _shards(
         parts |= features.parts_of(digests)
         missing = to_look[rows] | ~has
         wanted = items.take(pa.array(rows[missing])).select(["category", *SHARD_SCHEMA.names])
-        wanted = _asked_for_whole(wanted, (stale[rows] & ~has)[missing])
+        for name in ("etag", "modified"):  # of one to be embedded: "it is unchanged" would bring no bytes
+            field = wanted.schema.field(name)
+            wanted = with_cells(wanted, field, (stale[rows] & ~has)[missing], pa.scalar(None, field.type))
         wanted = wanted.take(pc.sort_indices(pc.cast(wanted["category"], pa.string())))
         codes = wanted["picture"].combine_chunks().dictionary_encode().indices.to_numpy()
         first = np.sort(np.unique(codes, return_index=True)[1])
         wanted = wanted.take(pa.array(first)).select(SHARD_SCHEMA.names).combine_chunks()
         for start in range(0, wanted.num_rows, run.config.shard_pictures):
             yield place, wanted.slice(start, run.config.shard_pictures)
-
-
-def _asked_for_whole(wanted: pa.Table, which: NDArray[np.bool_]) -> pa.Table:
-    """Pictures that are to be embedded: an answer that they are unchanged would bring no bytes."""
-    for name in ("etag", "modified"):
-        column = pc.if_else(pa.array(which), pa.scalar(None, pa.string()), wanted[name])
-        wanted = wanted.set_column(wanted.schema.get_field_index(name), wanted.schema.field(name), column)
-    return wanted
 
 
 def _is_stale(items: pa.Table, fresh_seconds: float) -> NDArray[np.bool_]:

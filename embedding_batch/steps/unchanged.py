@@ -42,25 +42,21 @@ def made_of(options: Mapping[str, Any], models: Iterable[Mapping[str, Any]], ite
     return digest.hexdigest()
 
 
-def is_unchanged(run: Run, serving: Serving, made: str) -> bool:
-    """Whether the committed build follows from the same, as far as its run's own record still says, and serves.
+def unchanged(run: Run, serving: Serving, made: str) -> dict[str, Any] | None:
+    """What becomes of the commit where its build follows from the same, and serves: it stands. None: that isn't so.
 
-    One that was undone or refused is no reason to build nothing: another try may go live.
+    It follows from the same as far as its run's own record still says. One that was undone or refused is no reason to
+    build nothing: another try may go live.
     """
     live = serving.live
     if live is None or not run.config.commits or run.config.unchanged_too:
-        return False
+        return None
     before = RunFolder(run.store, live.commit.index_prefix).record("collect")
     if before is None or before.get("made_of") != made:
-        return False
+        return None
     try:
-        return read_receipt(run.store, run.config.target, live.generation).outcome is Outcome.SERVED
+        if read_receipt(run.store, run.config.target, live.generation).outcome is not Outcome.SERVED:
+            return None
     except (ObjectMissing, DocumentMalformed):
-        return False
-
-
-def unchanged(serving: Serving) -> dict[str, Any]:
-    """What became of the commit: the one that stands, of the build that `serves`."""
-    live = serving.live
-    prefix = None if live is None else str(live.commit.index_prefix)
-    return {"outcome": "unchanged", "generation": serving.generation, "serves": prefix}
+        return None
+    return {"outcome": "unchanged", "generation": live.generation, "serves": str(live.commit.index_prefix)}

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from embedding_batch.errors import CatalogueMalformed, VectorsMalformed
 from embedding_batch.sources.files import find_files, reading
-from embedding_batch.sources.rows import ROWS_AT_ONCE, check_items, columns_of
+from embedding_batch.sources.rows import ROWS_AT_ONCE, check_items, columns_of, counted
 from embedding_batch.steps.build.building import Vectors
 from embedding_batch.steps.build.parts import MOST_PARTS
 from model_repository.bucket.store import Store
@@ -136,7 +136,7 @@ def _read_parquet(name: str, source: Path) -> Iterator[_Part]:
 
 
 def _part(name: str, first: int, columns: dict[str, pa.Array]) -> _Part:
-    texts = check_items(columns, name, lambda row: f"{name}: row {first + row}")
+    texts = check_items(columns, name, partial(counted, name, first))
     ids, categories, tags = (column.to_pylist() for column in texts)
     return _Part(name, first, ids, categories, tags, _matrix(name, first, columns[COLUMNS[2]]))
 

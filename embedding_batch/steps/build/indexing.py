@@ -31,8 +31,7 @@ def build_part(run: Run, number: int) -> dict[str, Any]:
     listed, collected = folder.recorded("list"), folder.recorded("collect")
     said = collected["of_parts"][number]
     how = listed["models"][said["model"]]
-    model, _ = run.model(run.config.model_named(how["name"]))
-    features = run.features(model, how["classes"])
+    features = run.features(how)
     if not features.is_loaded:
         features.refresh()
     table = read_table(run.store, folder.table("part", number), run.scratch)

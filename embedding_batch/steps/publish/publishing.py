@@ -91,7 +91,7 @@ def _publish_models(run: Run, models: Sequence[Mapping[str, Any]]) -> list[Model
     new: list[tuple[int, LocalModel, NewModel]] = []
     named = {model["place"]: model["name"] for model in models}
     for place, name in sorted(named.items()):
-        local, reference = run.model(run.config.model_named(name))
+        local, reference = run.model(name)
         if reference is None:
             its = [category for model in models if model["place"] == place for category in model["categories"]]
             one = new_model(local, _golden(run, its), run.now)
