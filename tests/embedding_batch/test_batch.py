@@ -6,14 +6,17 @@ import json
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from embedding_batch.errors import ItemsDropped, NameTaken, RecallTooLow, TooManyBroken
 from embedding_batch.events import Progress, StepEnded, Warned
+from embedding_batch.method import Method
+from embedding_batch.steps.build.tuning import Tuned, tune
 from embedding_batch.steps.guards import Limits
 from model_repository.documents.files import check_files
+from model_repository.documents.index_manifest import Engine
 from model_repository.documents.items.item_ids import ItemIds, ItemLookup
 from model_repository.errors import BuildIncomplete, DocumentMalformed
 from model_repository.names import IndexPrefix
@@ -280,3 +283,24 @@ def test_every_step_tells_how_far_it_is_and_when_it_ends(shop: Shop) -> None:
         told = [event for event in shop.events if isinstance(event, Progress) and event.step == step]
         assert (told[0].done, told[-1].done, {event.total for event in told}) == (0, total, {total})
         assert [event.done for event in told] == sorted(event.done for event in told)
+
+
+def test_the_width_is_looked_for_near_that_of_the_build_that_serves(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    near: list[int] = []
+
+    def spy(*given: Any, **asked: Any) -> Tuned:
+        near.append(asked["near"])
+        return tune(*given, **asked)
+
+    monkeypatch.setattr("embedding_batch.steps.build.checking.tune", spy)
+    shop.batch("b1")
+    first = {one.category: one.width for one in shop.manifest().partitions}
+    assert set(near) == {0}
+    near.clear()
+    shop.batch("b2")
+    assert sorted(near) == sorted(first.values())
+    near.clear()
+    shop.batch("b3", method=Method(Engine.FAISS_HNSW))  # says nothing of another engine
+    assert set(near) == {0}

@@ -169,14 +169,6 @@ def test_a_damaged_part_counts_as_absent_is_named_and_mended_by_the_next_embeddi
     assert len(told) == 1
 
 
-def test_a_damaged_copy_on_this_machine_is_fetched_again(machine: Open, tmp_path: Path, told: list[Event]) -> None:
-    machine().write(features("x"))
-    (copy,) = (tmp_path / "one" / "f" / KEY).iterdir()
-    copy.write_bytes(copy.read_bytes()[:-1] + b"?")
-    assert machine().read(array("x")) == pytest.approx(unit("x")[np.newaxis], abs=2e-3)
-    assert told == []
-
-
 def test_a_copy_is_fetched_once_for_all_runs_of_a_machine(machine: Open, store: MemoryStore) -> None:
     machine("elsewhere").write(features("x"))
     fetched = fetches(store)

@@ -57,6 +57,13 @@ def test_no_picture_is_opened_whose_size_and_time_are_unchanged(shop: Shop) -> N
     assert (report["items"], report["embedded"], report["broken"], report["changed"]) == (15, 0, [], 0)
 
 
+def test_a_picture_that_only_moved_is_looked_at_and_not_embedded_again(shop: Shop) -> None:
+    shop.batch("b1")
+    os.utime(shop.folder / "chair-1.jpg", ns=(1, 1))
+    assert shop.batch("b2")["embedded"] == 0
+    assert do(shop, "fetch", 0, build="b2")["fetched"] == 1  # as its record says
+
+
 def test_what_a_run_that_died_found_out_the_next_one_knows(shop: Shop) -> None:
     do(shop, "list", build="dead")
     do(shop, "fetch", 0, build="dead")
@@ -105,6 +112,7 @@ def test_what_a_run_that_died_did_not_get_to_is_left_to_the_next_one(shop: Shop)
     assert do(shop, "list", build="dead", shard_pictures=5)["shards"] == 3
     do(shop, "fetch", 1, build="dead", shard_pictures=5)
     do(shop, "embed", 1, build="dead", shard_pictures=5)
+    do(shop, "fetch", 2, build="dead", shard_pictures=5)
     assert do(shop, "list", build="b1")["pictures"] == 10
 
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from embedding_batch.config import EXACT_ITEMS
 from embedding_batch.errors import ChangeUnexpected
-from model_repository.documents.build_diff import BuildDiff, Gate, diff_name, parse_build_diff
+from model_repository.documents.build_diff import Gate
 from model_repository.documents.index_manifest import Engine
 from model_repository.documents.items.item_tags import parse_tag
 from model_repository.names import IndexPrefix
@@ -26,6 +26,7 @@ from search_server.build.index import MappedIndex
 from search_server.build.partitions import search, to_item
 from search_server.filters.restricts import Restriction
 from tests.embedding_batch.conftest import pull
+from tests.embedding_batch.test_diffing import diff_of
 from tests.pictures import embed_here
 
 if TYPE_CHECKING:
@@ -67,11 +68,6 @@ def record(shop: Shop, step: str, build: str = "b1") -> dict[str, object]:
     name = next(info.name for info in shop.store.listing(f"shards/shop/{build}/") if f"/{step}.json" in info.name)
     found: dict[str, object] = json.loads(shop.store.read(name, limit=2**24).data)
     return found
-
-
-def diff_of(shop: Shop, build: str = "b2") -> BuildDiff:
-    prefix = IndexPrefix("shop", build)
-    return parse_build_diff(shop.store.read(diff_name(prefix), limit=2**26).data, prefix)
 
 
 def test_small_categories_share_two_files_and_a_large_one_has_its_own(shop: Shop, tmp_path: Path) -> None:
