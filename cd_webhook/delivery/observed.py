@@ -1,8 +1,7 @@
 """For how long this process has watched a rollout: what a deadline is held against.
 
 Clocks of two machines differ by minutes, and webhooks are away for hours, or meet a cluster that is. So no machine's
-clock is held against another's, and time in which nobody could look counts for nothing; Kubernetes' own deadline goes
-on meanwhile.
+clock is held against another's, and time in which nobody could look counts for nothing.
 """
 
 from __future__ import annotations

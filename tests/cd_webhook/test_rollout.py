@@ -134,7 +134,7 @@ def test_a_pod_without_a_node_is_waited_for_until_the_deadline_that_kubernetes_c
         "pod p1 has no node: 0/1 nodes are available: 1 Insufficient memory."
     )
     late = [{"type": "Progressing", "status": "False", "reason": "ProgressDeadlineExceeded"}]
-    assert verdict(deployment(conditions=late), pending) == Failed(
+    assert verdict(deployment(conditions=late), pending, seconds=61) == Failed(
         "deadline-exceeded",
         "not ready within 60 s: pod p1 has no node: 0/1 nodes are available: 1 Insufficient memory.",
     )
@@ -142,7 +142,9 @@ def test_a_pod_without_a_node_is_waited_for_until_the_deadline_that_kubernetes_c
 
 def test_a_deadline_that_an_earlier_rollout_missed_does_not_count() -> None:
     late = [{"type": "Progressing", "status": "False", "reason": "ProgressDeadlineExceeded"}]
-    assert isinstance(verdict(deployment(conditions=late, observedGeneration=1)), Progressing)
+    assert isinstance(verdict(deployment(conditions=late, observedGeneration=1), seconds=61), Progressing)
+    # and where a write of ours kept Kubernetes from noting that there is a new one
+    assert isinstance(verdict(deployment(conditions=late), pod(pods.starting), seconds=59), Progressing)
 
 
 def test_a_deadline_that_kubernetes_does_not_count_is_counted() -> None:

@@ -90,6 +90,16 @@ def test_while_the_bucket_is_down_a_pull_waits_and_goes_on_by_itself(scene: Scen
     unbroken(client.traffic)
 
 
+def test_that_the_rollout_before_was_late_says_nothing_of_this_one(scene: Scene) -> None:
+    scene.settled(scene.build)
+    generation = scene.commit(scene.copy("after-a-late-one"))
+    until(lambda: scene.pods(INDEX, generation), "the new pod")
+    _as_after_a_lost_note(scene, INDEX, "False", "ProgressDeadlineExceeded")
+    receipt = scene.receipt(INDEX, generation)
+    assert receipt.outcome == "served", receipt.detail
+    scene.alone(INDEX)
+
+
 SLOW: dict[str, tuple[dict[str, Any], dict[str, int]]] = {
     "no-memory": ({}, {"memory_mib": 4_000_000, "deadline_seconds": 15}),
     "uncounted": ({}, {"memory_mib": 4_000_000, "deadline_seconds": 15}),
@@ -117,7 +127,7 @@ def failing(scene: Scene) -> Iterator[dict[str, Failing]]:
             request = scene.request(scene.copy("good", index), generation, **otherwise)
             assert scene.post(request, webhooks[index])["outcome"] == "accepted"
         until(lambda: scene.pods("uncounted", found["uncounted"].bad), "the new pod")
-        _as_after_a_lost_note(scene, "uncounted")
+        _as_after_a_lost_note(scene, "uncounted", "True", "NewReplicaSetAvailable")
         yield found
 
 
@@ -166,11 +176,11 @@ class Failing:
         return receipt
 
 
-def _as_after_a_lost_note(scene: Scene, index: str) -> None:
-    """The condition of the last rollout stands, as when somebody writes while Kubernetes notes the new ReplicaSet."""
+def _as_after_a_lost_note(scene: Scene, index: str, status: str, reason: str) -> None:
+    """The condition of the rollout before stands, as when somebody writes while Kubernetes notes the new ReplicaSet."""
     conditions = scene.deployment(index)["status"]["conditions"]
     progressing = next(each for each in conditions if each["type"] == "Progressing")
-    progressing |= {"status": "True", "reason": "NewReplicaSetAvailable"}
+    progressing |= {"status": status, "reason": reason}
     patch = json.dumps({"status": {"conditions": conditions}})
     where = ("-n", NAMESPACE, "patch", "deployment", index)
     scene.kube.kubectl(*where, "--subresource=status", "--type=merge", "-p", patch)
