@@ -210,6 +210,21 @@ def test_a_commit_waits_in_words_while_a_fault_is_known(scene: Scene, slack: Sla
     assert slack.posted[0].text.endswith("Waiting: it doesn't answer")
 
 
+def test_a_commit_of_an_environment_that_nobody_serves_is_not_said_to_roll_out(
+    scene: Scene, slack: SlackServer
+) -> None:
+    generation = scene.commit()
+    fault = Incident("environment-unknown", "no CD webhook is configured for it", scene.clock.now())
+    scene.incidents(fault, name="incidents/staging.json")
+    scene.after(minutes=2)
+    scene.sweep()
+    (message,) = slack.posted
+    assert message.text.endswith("Waiting: no CD webhook is configured for it")
+    scene.receipt(generation)
+    scene.look()
+    assert message.text.endswith("Served after 7 s.")
+
+
 def test_a_commit_that_another_one_overtook_is_told_of_to_its_end(scene: Scene, slack: SlackServer) -> None:
     first = scene.commit("b1")
     scene.look()

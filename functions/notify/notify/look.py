@@ -9,7 +9,7 @@ from model_repository.documents.incidents import INCIDENTS_LIMIT, Incident, pars
 from model_repository.documents.receipts.receipt import Receipt
 from model_repository.errors import DocumentMalformed, ObjectMissing
 from model_repository.fields import Fields, parse_document
-from model_repository.names import IndexPrefix, Target
+from model_repository.names import IndexPrefix, Target, environment_incidents_name
 from model_repository.repository import read_live, read_receipt
 from notify.event import Reported
 from notify.state import Stage, State
@@ -34,7 +34,9 @@ def look(store: Store, subject: Subject, state: State, now: datetime, report: Re
         generations.append(live.generation)
     found = ((generation, _receipt(store, target, generation)) for generation in sorted(generations))
     receipts = {generation: receipt for generation, receipt in found if receipt}
-    return Facts(store.bucket, subject, live, receipts, incidents, report)
+    waits = live is not None and live.generation not in receipts
+    around = _incidents(store, environment_incidents_name(target.environment)) if waits else ()
+    return Facts(store.bucket, subject, live, receipts, incidents, report, around or ())
 
 
 def read_report(store: Store, event: Reported) -> tuple[Subject, Report] | None:

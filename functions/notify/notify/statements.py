@@ -38,7 +38,10 @@ class Report:
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What a bucket says of a subject. receipts: by generation. incidents: all that are open; None: nobody knows."""
+    """What a bucket says of a subject. receipts: by generation. incidents: all that are open; None: nobody knows.
+
+    around: those of the whole environment, which keep a commit waiting and have a message of their own.
+    """
 
     bucket: str
     subject: Subject
@@ -46,6 +49,7 @@ class Facts:
     receipts: Mapping[int, Receipt] = field(default_factory=dict)
     incidents: tuple[Incident, ...] | None = ()
     report: Report | None = None
+    around: tuple[Incident, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +127,8 @@ def _of_commits(words: _Words, facts: Facts, state: State, now: datetime, patien
             yield _ended(words, receipt, replaced=True)
     if live is not None:
         ended = facts.receipts.get(live.generation)
-        yield _ended(words, ended) if ended else _waiting(words, live, facts.incidents or (), now, patience)
+        faults = (*(facts.incidents or ()), *facts.around)
+        yield _ended(words, ended) if ended else _waiting(words, live, faults, now, patience)
     known = {f"commit {generation}" for generation in (*facts.receipts, *((live.generation,) if live else ()))}
     for told in state.told:
         if told.key.startswith("commit ") and told.stage is not Stage.DONE and told.key not in known:
