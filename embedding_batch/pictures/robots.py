@@ -30,7 +30,8 @@ class Robots:
             return self.refusal
         if self.rules is None or self.rules.can_fetch(url, product):
             return None
-        return f"the host's robots.txt doesn't allow it to {product!r}; ask its owner, or exempt a host of your own"
+        mend = "ask its owner, or, where hosts are your own, leave it unread with --ignore-robots"
+        return f"the host's robots.txt doesn't allow it to {product!r}; {mend}"
 
 
 EVERYTHING: Final = Robots()
