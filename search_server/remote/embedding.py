@@ -19,6 +19,7 @@ from model_repository.resources.serving import PIXELS_BYTES
 from model_repository.telemetry.log import Log
 from search_server.pictures.messages import (
     AWAY,
+    OVERLOADED,
     PIXEL_REGIONS,
     PIXELS,
     REGION,
@@ -54,6 +55,8 @@ _PROOF_SECONDS: Final = 15.0
 """Between two proofs of a pool that is well."""
 _LOOK_SECONDS: Final = 2.0
 """Between two looks at one that isn't."""
+_PATIENCE_SECONDS: Final = 0.05
+"""Until a golden image is brought again to a queue that was full."""
 _FAILURES: Final = 3
 """In a row, after which no photo asks until the pool was proved again: one may be an accident."""
 _DEFAULT_INPUT: Final = "images"
@@ -280,7 +283,12 @@ class RemoteEmbedding:
         async def picture() -> bytes:
             return golden.picture
 
-        kind, said = await self._pictures.embed(Embed(_file(model)), picture)
+        question = Embed(_file(model))
+        while True:
+            kind, said = await self._pictures.embed(question, picture)
+            if kind != OVERLOADED:  # that photos wait here says nothing of the pool
+                break
+            await asyncio.sleep(_PATIENCE_SECONDS)
         if kind != PIXELS:
             raise RemoteAway(f"golden image {golden.name!r}: {said[:300].decode(errors='replace')}")
         return said

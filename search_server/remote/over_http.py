@@ -85,7 +85,7 @@ class OverHttp:
         length = answer.headers.get(_HEAD_LENGTH)
         if length is None:
             return None, said
-        if not length.isdecimal() or int(length) > len(said):
+        if not (length.isdecimal() and len(length) <= len(str(LONGEST_ANSWER)) and int(length) <= len(said)):
             raise RemoteUnfit(f"{_HEAD_LENGTH} is {length[:20]!r}, of {len(said)} bytes")
         return int(length), said
 

@@ -88,9 +88,10 @@ def away(_: Tensor) -> Sequence[float]:
 class Pod:
     """A pod whose models are elsewhere."""
 
-    def __init__(self, build: Build, remote: RemoteEmbedding, state: PodState) -> None:
+    def __init__(self, build: Build, remote: RemoteEmbedding, processes: PictureProcesses, state: PodState) -> None:
         (self.model,) = (_file(each) for each in provable_models(build.data, PREFIX, build.digest, "{model}/{version}"))
         self.remote = remote
+        self.processes = processes
         self.state = state
 
     async def embed(self, data: bytes, question: Question | None = None) -> tuple[int, bytes]:
@@ -118,7 +119,7 @@ def run(build: Build, ways: Sequence[Any], story: Callable[[Pod], Awaitable[None
         )
         remote.begin()
         try:
-            await asyncio.wait_for(story(Pod(build, remote, state)), _HANG)
+            await asyncio.wait_for(story(Pod(build, remote, processes, state)), _HANG)
         finally:
             await remote.close()
             processes.close()
@@ -332,6 +333,31 @@ def test_a_model_of_several_inputs_is_not_asked(good_build: Build, pool: Pool) -
     assert pool.asked == 0
 
 
+def test_a_queue_that_is_full_of_photos_says_nothing_of_the_pool(good_build: Build, pool: Pool) -> None:
+    async def story(pod: Pod) -> None:
+        await pod.proved()
+        gate = asyncio.Event()
+        queue, pod.processes._queue = pod.processes._queue, 1
+
+        async def slowly() -> bytes:
+            await gate.wait()
+            return picture(3)
+
+        here = Embed(replace(pod.model, elsewhere=False))
+        waiting = asyncio.ensure_future(pod.remote.embed(here, slowly))
+        await until(lambda: pod.processes.length == 1)
+        await asyncio.sleep(0.2)  # it is to be proved again ten times
+        assert pod.state.remote_proved
+        gate.set()
+        assert (await waiting)[0] == VECTOR
+        asked = pool.asked
+        await until(lambda: pool.asked > asked)  # its golden images' turn comes, too
+        pod.processes._queue = queue
+        assert pod.state.remote_proved
+
+    assert "no photo is sent there" not in run(good_build, [pool], story, proof_seconds=0.02)
+
+
 class Decoding:
     """Decodes nothing: says how many pictures are between their turn and the end."""
 
@@ -513,6 +539,15 @@ def test_an_answer_that_never_ends_or_never_comes_is_left() -> None:
         over(endless)
     with pytest.raises(RemoteAway, match="no answer in time"):
         over(never)
+
+
+@pytest.mark.parametrize("length", ["9" * 5000, "1048577", "-1", "three", ""])
+def test_a_head_of_a_length_that_can_not_be_is_unfit(length: str) -> None:
+    async def answer(_: web.Request) -> web.StreamResponse:
+        return web.json_response({"outputs": []}, headers={"Inference-Header-Content-Length": length})
+
+    with pytest.raises(RemoteUnfit, match="Inference-Header-Content-Length is"):
+        over(answer)
 
 
 def test_a_grpc_server_that_answers_nonsense_is_unfit_and_one_that_is_not_there_is_away() -> None:
