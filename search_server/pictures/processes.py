@@ -169,7 +169,12 @@ class PictureProcesses:
         self._idle.clear()
 
     async def _embed(self, question: Question, picture: bytes) -> Answer:
-        process = await self._take()
+        try:
+            process = await self._take()
+        except OSError as error:  # memory, files or places for a process are used up
+            words = f"no process to embed with can be started: {error}"
+            self._log.warning(words)
+            return LOST, f"{words}; try again".encode()
         self._busy.add(process)
         try:
             answer = await self._ask(process, question, picture)

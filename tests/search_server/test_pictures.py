@@ -10,6 +10,7 @@ import pickle
 import resource
 import signal
 import socket
+import sys
 import time
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -247,6 +248,22 @@ def test_a_process_that_dies_is_replaced(
             await late
         assert await pod.embed(model, GOOD)
         assert pod.pids != [pid]
+
+    run(story)
+
+
+def test_where_no_process_can_be_started_that_is_said_and_the_picture_may_come_again(
+    model: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def story(pod: Pod) -> None:
+        log = io.StringIO()
+        pod.processes._log = Log(stream=log)
+        with monkeypatch.context() as without:
+            without.setattr(sys, "executable", "/nonexistent/python")
+            with pytest.raises(PictureLost, match=r"no process to embed with can be started: .*; try again"):
+                await pod.embed(model, GOOD)
+        assert "no process to embed with can be started" in log.getvalue()
+        assert await pod.embed(model, GOOD)
 
     run(story)
 
