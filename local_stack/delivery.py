@@ -93,7 +93,6 @@ class PushDelivery:
     """Delivers what it is given to `url`; `deliver` is the subscriber.
 
     lose: messages for which it says True are dropped, as happens in the end to those that nobody acknowledges.
-    observe: called after every attempt, from the delivering thread.
     """
 
     def __init__(
@@ -103,13 +102,11 @@ class PushDelivery:
         policy: DeliveryPolicy,
         *,
         lose: Callable[[Message], bool] = lambda _message: False,
-        observe: Callable[[Attempt], None] = lambda _attempt: None,
     ) -> None:
         self.url = url
         self.lose = lose
         self._subscription = subscription
         self._policy = policy
-        self._observe = observe
         self._random = random.Random(policy.seed)  # noqa: S311 - jitter, no secret
         self._lock = threading.Condition()
         self._attempts: list[Attempt] = []
@@ -163,7 +160,6 @@ class PushDelivery:
                 self._attempts.append(attempt)
                 share = self._random.random()
                 self._lock.notify_all()
-            self._observe(attempt)
             if attempt.acknowledged:
                 return
             stopped.wait(next_wait(self._policy, number, share))

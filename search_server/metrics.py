@@ -25,15 +25,6 @@ class Pull:
     started: float | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Serving:
-    """What the pod serves. pull: None: not known."""
-
-    prefix: IndexPrefix
-    generation: int
-    pull: Pull | None = None
-
-
 def read_pull(file: Path | None) -> Pull | None:
     """What the puller left in `file`; None: nothing that can be read, which is no reason not to serve."""
     if file is None:
@@ -46,17 +37,17 @@ def read_pull(file: Path | None) -> Pull | None:
         return None
 
 
-def exposition(pod: PodState, serving: Serving) -> bytes:
-    """All metrics of the pod in Prometheus' text format."""
+def exposition(pod: PodState, prefix: IndexPrefix, generation: int, pull: Pull | None) -> bytes:
+    """All metrics of the pod, which serves that build, in Prometheus' text format. pull: None: not known."""
     registry = CollectorRegistry()
-    registry.register(_Pod(pod, serving))
+    registry.register(_Pod(pod, prefix, generation, pull))
     return generate_latest(registry)
 
 
 class _Pod(Collector):
-    def __init__(self, pod: PodState, serving: Serving) -> None:
+    def __init__(self, pod: PodState, prefix: IndexPrefix, generation: int, pull: Pull | None) -> None:
         self._pod = pod
-        self._serving = serving
+        self._prefix, self._generation, self._pull = prefix, generation, pull
 
     def describe(self) -> list[Metric]:
         """Nothing beforehand: the registry would otherwise scrape in order to find the names."""
@@ -124,15 +115,15 @@ class _Pod(Collector):
         yield from self._of_what_is_served()
 
     def _of_what_is_served(self) -> Iterator[Metric]:
-        serving, index = self._serving, self._serving.prefix.index
-        labels = {"index": index, "generation": str(serving.generation), "index_prefix": str(serving.prefix)}
+        pull, index = self._pull, self._prefix.index
+        labels = {"index": index, "generation": str(self._generation), "index_prefix": str(self._prefix)}
         what = GaugeMetricFamily("indexpush_search_serving", "What is served", labels=list(labels))
         what.add_metric(list(labels.values()), 1)
         yield what
-        if serving.pull is not None:
+        if pull is not None:
             for name, text, value in (
-                ("indexpush_pull_seconds", "That the pod's puller took", serving.pull.seconds),
-                ("indexpush_pull_bytes", "That the pod's puller fetched", float(serving.pull.bytes)),
+                ("indexpush_pull_seconds", "That the pod's puller took", pull.seconds),
+                ("indexpush_pull_bytes", "That the pod's puller fetched", float(pull.bytes)),
             ):
                 family = GaugeMetricFamily(name, text, labels=["index"])
                 family.add_metric([index], value)

@@ -17,6 +17,8 @@ from model_repository.errors import PermanentError
 
 NODE = "this-machine"
 _LAST = 254
+_LONGEST_RESTART_WAIT = 30.0
+"""Seconds; a kubelet's is 300."""
 
 
 class NoPodAddresses(PermanentError, code="no-pod-addresses"):
@@ -30,18 +32,11 @@ class Node:
     logs: where those of containers stay.
     """
 
-    def __init__(
-        self,
-        state: Path,
-        images: Mapping[str, str],
-        *,
-        first_restart_wait: float = 1.0,
-        longest_restart_wait: float = 30.0,
-    ) -> None:
-        """state: a folder that is ours. The waits are CrashLoopBackOff's, in seconds (a kubelet's: 10 and 300)."""
+    def __init__(self, state: Path, images: Mapping[str, str], *, first_restart_wait: float = 1.0) -> None:
+        """state: a folder that is ours. first_restart_wait: of CrashLoopBackOff, in seconds (a kubelet's: 10)."""
         self.images = images
         self.pods, self.logs = state / "pods", state / "logs"
-        self._restart_waits = first_restart_wait, longest_restart_wait
+        self._first_restart_wait = first_restart_wait
         self.events: deque[Json] = deque(maxlen=10_000)
         drawn = random.Random()  # noqa: S311 - keeps clusters apart, no secret
         self.network = f"127.{drawn.randint(16, 126)}.{drawn.randint(0, 255)}"
@@ -66,8 +61,8 @@ class Node:
 
     def restart_wait(self, restarts: int) -> float:
         """Seconds before restart number `restarts`: the first comes at once, then the wait doubles."""
-        first, longest = self._restart_waits
-        return 0.0 if restarts <= 1 else min(longest, first * 2.0 ** min(restarts - 2, 30))
+        waits = self._first_restart_wait * 2.0 ** min(restarts - 2, 30)
+        return 0.0 if restarts <= 1 else min(_LONGEST_RESTART_WAIT, waits)
 
     def next_version(self) -> str:
         """Something changed: its new resource version. Wakes whoever waits for a change."""

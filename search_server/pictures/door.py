@@ -10,26 +10,15 @@ import asyncio
 import contextlib
 import pickle
 import socket
-from collections.abc import Awaitable, Callable
-from typing import Protocol
 
-from search_server.pictures.messages import ANSWER, PHOTO, QUESTION, TURN, Answer, Question
-
-
-class Answers(Protocol):
-    """Whatever answers questions about pictures."""
-
-    async def answer(self, question: Question, photo: bytes, picture: Callable[[], Awaitable[bytes]]) -> Answer:
-        """Return the answer about a picture, which is asked for when its turn comes.
-
-        photo: its sha256; empty: not to be remembered. Raises what `picture` raises.
-        """
+from search_server.pictures.messages import ANSWER, PHOTO, QUESTION, TURN
+from search_server.pictures.remembered import RememberedPictures
 
 
 class PictureDoor:
     """Lets pictures in. file: the descriptor that a worker inherits."""
 
-    def __init__(self, pictures: Answers) -> None:
+    def __init__(self, pictures: RememberedPictures) -> None:
         self._pictures = pictures
         self._ours, self._theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
         self._ours.setblocking(False)  # noqa: FBT003 - its only argument

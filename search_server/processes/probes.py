@@ -16,7 +16,7 @@ from search_server.config import Config
 from search_server.errors import NotReady
 from search_server.filters.keeper import FilterKeeper, FilterUnavailable
 from search_server.http.responses import NO_STORE, error_response, json_response, response
-from search_server.metrics import Serving, exposition, read_pull
+from search_server.metrics import exposition, read_pull
 from search_server.processes.pod import PodState
 
 _LIMITS = ConnectionLimits(body_bytes=4096, held_bytes=2**20, connections=64, idle_seconds=75)
@@ -28,8 +28,8 @@ class Probes:
     def __init__(self, pod: PodState, config: Config, alive: Callable[[], bool] = lambda: True) -> None:
         self._pod = pod
         self._alive = alive
-        self._generation = config.generation
-        self._serving = Serving(config.prefix, config.generation, read_pull(config.pull_figures))
+        self._config = config
+        self._pull = read_pull(config.pull_figures)
 
     def live(self) -> Response:
         """Whether a restart would help: no."""
@@ -41,13 +41,14 @@ class Probes:
         """Whether requests should be sent here, and if not, why."""
         because = self._pod.closed_because
         if because is None:
-            return json_response({"ready": True, "generation": self._generation})
+            return json_response({"ready": True, "generation": self._config.generation})
         return error_response(HTTPStatus.SERVICE_UNAVAILABLE, NotReady.code, because, (b"retry-after", b"1"))
 
     def metrics(self) -> Response:
         """The pod's metrics."""
         kind = (b"content-type", b"text/plain; version=0.0.4; charset=utf-8")
-        return response(HTTPStatus.OK, exposition(self._pod, self._serving), kind, NO_STORE)
+        said = exposition(self._pod, self._config.prefix, self._config.generation, self._pull)
+        return response(HTTPStatus.OK, said, kind, NO_STORE)
 
 
 class ProbeApplication:

@@ -19,7 +19,7 @@ from google.auth.credentials import AnonymousCredentials
 from google.cloud import pubsub_v1, storage
 
 from local_stack import bucket_server, processes
-from local_stack.delivery import Attempt, DeliveryPolicy, PushDelivery, cloud_event, next_wait
+from local_stack.delivery import DeliveryPolicy, PushDelivery, cloud_event, next_wait
 from local_stack.pubsub import Message, PubSubServer, Topics, topic_name
 from tests.answering import Answer, Asked, http_server
 
@@ -164,13 +164,12 @@ def test_an_event_that_is_not_acknowledged_comes_again_until_it_is(receiver: Rec
 
 
 def test_an_event_for_a_receiver_that_is_not_there_yet_waits_for_it() -> None:
-    attempts: list[Attempt] = []
-    delivery = PushDelivery(f"http://127.0.0.1:{processes.free_port()}/", "s", QUICK, observe=attempts.append)
+    delivery = PushDelivery(f"http://127.0.0.1:{processes.free_port()}/", "s", QUICK)
 
     delivery.deliver(message())
 
     assert delivery.wait_for(lambda attempt: attempt.number == 3, 60) is not None
-    assert {attempt.status for attempt in attempts} == {0}
+    assert {attempt.status for attempt in delivery.attempts()} == {0}
     delivery.stop()
 
 

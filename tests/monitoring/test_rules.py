@@ -19,7 +19,7 @@ from cd_webhook.telemetry.metrics import Metrics
 from model_repository.documents.commit import LONGEST_HOLD
 from model_repository.documents.receipts.receipt import Outcome
 from model_repository.names import IndexPrefix, Target
-from search_server.metrics import Pull, Serving, exposition
+from search_server.metrics import Pull, exposition
 from search_server.processes.pod import PodState
 from tests import builds
 from tests.cd_webhook.fake_cluster import FakeClock
@@ -52,7 +52,7 @@ def exposed() -> dict[str, set[str]]:
     metrics.saw([IndexFigures("chairs", prefix, clock.now(), 1, 1, 0)], {prefix: clock.now()}, {"chairs": clock.now()})
     pod = PodState.create(1)
     pod.supervisor.counters.count("similar", 200, 0.01)
-    server = exposition(pod, Serving(prefix, 1, Pull(1000, 2.5)))
+    server = exposition(pod, prefix, 1, Pull(1000, 2.5))
     found: dict[str, set[str]] = {}
     for line in (metrics.text(0) + server).decode().splitlines():
         if not line.startswith("#"):
