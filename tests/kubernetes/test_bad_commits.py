@@ -126,8 +126,9 @@ def failing(scene: Scene) -> Iterator[dict[str, Failing]]:
             found[index] = Failing(index, good, generation, restarts(scene.pods(index)), client)
             request = scene.request(scene.copy("good", index), generation, **otherwise)
             assert scene.post(request, webhooks[index])["outcome"] == "accepted"
-        until(lambda: scene.pods("uncounted", found["uncounted"].bad), "the new pod")
-        _as_after_a_lost_note(scene, "uncounted", "True", "NewReplicaSetAvailable")
+            if index == "uncounted":
+                until(lambda: scene.pods("uncounted", found["uncounted"].bad), "the new pod")
+                _as_after_a_lost_note(scene, index, "True", "NewReplicaSetAvailable")
         yield found
 
 
