@@ -361,6 +361,19 @@ def test_the_keyboard_reaches_what_one_looks_for_first_and_then_row_after_row(pa
     assert order[5:] == ["toys in production", "clothing in production", "clothing in staging"]
 
 
+@pytest.mark.parametrize("width", [1280, 360])
+def test_by_keyboard_a_row_is_in_sight_below_the_bar(page: Page, width: int) -> None:
+    page.set_viewport_size({"width": width, "height": 260})
+    for key in ("Tab", "Enter", "Tab"):  # to the rows, and to the first of them
+        page.keyboard.press(key)
+    first = page.get_by_role("button", name="toys in production")
+    expect(first).to_be_focused()
+    bar, row = page.locator(".bar").bounding_box(), first.bounding_box()
+    assert bar is not None
+    assert row is not None
+    assert row["y"] >= bar["y"] + bar["height"]
+
+
 def test_a_server_that_is_gone_is_said(browser: Browser, operator: Operator) -> None:
     shop(operator)
     with faultless_page(browser) as page:
