@@ -42,7 +42,7 @@ def describe(environment: str, found: Found) -> dict[str, Any]:
     spec, status = live["spec"], live.get("status") or {}
     sentence = deployed.detail
     if deployed.rollout is Rollout.IN_PROGRESS:
-        sentence = judge(live, pods, watched=timedelta(0)).sentence
+        sentence = judge(live, pods).sentence
     elif deployed.rollout is Rollout.CANARY:
         sentence = _canary(canary, pods)
     return {
@@ -95,7 +95,7 @@ def _late_from(live: Object, deployed: Deployed) -> str | None:
 def _canary(canary: Object | None, pods: list[Object]) -> str:
     if canary is None:
         return "canary: not made yet"
-    verdict = judge(canary, pods, watched=timedelta(0))
+    verdict = judge(canary, pods)
     return f"canary: {'compared with the stable pods' if isinstance(verdict, Served) else verdict.sentence}"
 
 
@@ -180,7 +180,7 @@ def _describe_rollout(
     rolling_out = canary if deployed.trial else live
     mine = [] if rolling_out is None else _pods_of(rolling_out, pods)
     wanted = deployed.trial.rules.replicas if deployed.trial else live["spec"].get("replicas", 1)
-    detail = _canary(canary, mine) if deployed.trial else judge(live, mine, watched=timedelta(0)).sentence
+    detail = _canary(canary, mine) if deployed.trial else judge(live, mine).sentence
     since = max(deployed.started, deployed.promoted or NEVER)
     return {
         "index": name_of(live),

@@ -118,7 +118,8 @@ class Canaries:
             wanted = with_annotations(live, build_annotations(request), trial.spec)
             return self._make(canary_of(wanted, trial.rules.replicas), canary, live)
         pods = self._cluster.pods(name)
-        verdict = judge(canary, pods, watched=watched)
+        # what was ready once has met its deadline; a pod in the place of a drained one takes its time
+        verdict = judge(canary, pods) if comparison else judge(canary, pods, watched=watched, now=now)
         if isinstance(verdict, Failed):
             return Aborted(Failed(verdict.code, f"canary: {verdict.sentence}"), figures)
         if comparison is None:

@@ -138,11 +138,8 @@ class Delivery:
     def _staying(self, index: str) -> Object | None:
         """The Deployment; raises `BeingDeleted` where somebody deleted it and it isn't gone yet."""
         live = self.cluster.deployment(index)
-        if live is not None and live["metadata"].get("deletionTimestamp"):
-            held = ", ".join(live["metadata"].get("finalizers") or []) or "its pods"
-            raise BeingDeleted(
-                f"Deployment {index} is being deleted, and waits for {held}; it is made again after that"
-            )
+        if live is not None and (leaving := _leaving(live)):
+            raise BeingDeleted(f"{leaving}; it is made again after that")
         return live
 
     def _act(
@@ -284,11 +281,7 @@ class Delivery:
             live = self._mark(live, deployed)
         watched = self.observed.watched(name, deployed, now)
         try:
-            if deployed.rollout is Rollout.CANARY:
-                live, step = self.canaries.advance(live, deployed, watched, now)
-            else:
-                self.canaries.remove(name)
-                live, step = self._advance(live, deployed, watched, now)
+            live, step = self._advance(live, deployed, watched, now)
         except ClusterRefused as error:  # such as a policy: what it keeps from ending keeps nothing else waiting
             step = Step(finished=False, sentence=str(error))
         self.observed.looked(name)
@@ -305,13 +298,18 @@ class Delivery:
         return self._take_up(live) or step
 
     def _advance(self, live: Object, deployed: Deployed, watched: timedelta, now: datetime) -> tuple[Object, Step]:
+        if leaving := _leaving(live):  # its pods go, which says nothing of a build
+            return live, Step(finished=False, sentence=leaving, version=version_of(live))
+        if deployed.rollout is Rollout.CANARY:
+            return self.canaries.advance(live, deployed, watched, now)
+        self.canaries.remove(name_of(live))
         if deployed.rollout is Rollout.REWOUND:
             self.receipts.note_rewound(live, deployed, now)
         if deployed.rollout is not Rollout.IN_PROGRESS:
             return live, Step(finished=True, sentence=deployed.rollout.value)
         request = plan.newest_of(deployed)
         pods = self.cluster.pods(name_of(live))
-        verdict = judge(live, pods, watched=watched)
+        verdict = judge(live, pods, watched=watched, now=now)
         match verdict:
             case Progressing(sentence):
                 return live, Step(finished=False, sentence=sentence, version=version_of(live))
@@ -386,6 +384,15 @@ def _affordable(decision: Decision, before: Deployed, target: Target) -> Decisio
 
 def _is_late(live: Object, deployed: Deployed, now: datetime) -> bool:
     return deployed.pending and now > ends_by(live, deployed) + _LATE
+
+
+def _leaving(live: Object) -> str:
+    """What a Deployment that somebody deleted waits for, as a sentence; empty: nobody did."""
+    metadata = live["metadata"]
+    if not metadata.get("deletionTimestamp"):
+        return ""
+    held = ", ".join(metadata.get("finalizers") or []) or "its pods"
+    return f"Deployment {name_of(live)} is being deleted, and waits for {held}"
 
 
 def _existing(live: Object | None) -> Object:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import suppress
 
-from cd_webhook.cluster import Cluster, Conflict, Object, name_of, version_of
+from cd_webhook.cluster import BeingDeleted, Cluster, Conflict, Object, name_of, version_of
 from manifests.metadata import MANAGER, is_ours
 from model_repository.errors import DocumentMalformed
 
@@ -12,7 +12,7 @@ _TRIES = 10
 
 
 def ensure(cluster: Cluster, value: Object) -> None:
-    """Have the object as it is rendered; raises `DocumentMalformed` where somebody else's has its name.
+    """Have the object as it is rendered; raises `DocumentMalformed` where somebody else's has its name, `BeingDeleted`.
 
     Nothing is decided on what it was before, so whoever writes to it meanwhile (Kubernetes does, a new budget's status)
     is no reason to decide anything anew.
@@ -38,6 +38,8 @@ def _ensure_once(cluster: Cluster, value: Object) -> None:
     found = cluster.read(kind, name)
     if found is None:
         cluster.create(value)
+    elif found["metadata"].get("deletionTimestamp"):
+        raise BeingDeleted(f"{kind} {name} is being deleted; it is made again after that")
     elif is_ours(found):
         cluster.apply(value, resource_version=version_of(found))
     else:

@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from cd_webhook.cluster import Object
+from cd_webhook.state import NEVER
 from model_repository.exit_codes import ExitCode
 
 EVICTED = "pod-evicted"
@@ -48,12 +49,13 @@ def is_ready(pod: Object) -> bool:
     return bool(condition(pod.get("status") or {}, "Ready", "True"))
 
 
-def trouble_of(pod: Object, watched: timedelta) -> Trouble | None:
+def trouble_of(pod: Object, watched: timedelta, now: datetime) -> Trouble | None:
     """The trouble of a pod; None if it is ready or on its way without complaint.
 
-    watched: for how long whoever asks has watched its rollout.
+    watched: for how long whoever asks has watched its rollout. now: by its clock.
     """
     status = pod.get("status") or {}
+    stands = min(watched, _stands_for(status, now))
     name = f"pod {pod['metadata'].get('name', '?')}"
     if is_ready(pod):
         return None
@@ -62,13 +64,22 @@ def trouble_of(pod: Object, watched: timedelta) -> Trouble | None:
         code = EVICTED if reason == "Evicted" else "pod-trying-again"
         return Trouble(code, f"{name}: {reason}: {_short(status.get('message'))}")
     for container in _containers(status, ours=True):
-        trouble = _container_trouble(name, container, watched)
+        trouble = _container_trouble(name, container, stands)
         if trouble:
             return trouble
     unscheduled = condition(status, "PodScheduled", "False")
     if unscheduled:
         return Trouble("pod-unschedulable", f"{name} has no node: {_short(unscheduled.get('message'))}")
     return next(filter(None, (_trouble_beside(name, each) for each in _containers(status, ours=False))), None)
+
+
+def _stands_for(status: dict[str, Any], now: datetime) -> timedelta:
+    """Since when a pod stands as it does: it got its node, or the containers before are done; for ever, if nobody says.
+
+    Nodes are made for minutes, and their first pull fails easily; a container's image is asked for when it is its turn.
+    """
+    moments = (_moment(each.get("lastTransitionTime")) for each in status.get("conditions") or [])
+    return now - max(filter(None, moments), default=NEVER)
 
 
 def _containers(status: dict[str, Any], *, ours: bool) -> Iterator[dict[str, Any]]:
@@ -89,7 +100,7 @@ def _trouble_beside(name: str, container: dict[str, Any]) -> Trouble | None:
     return None
 
 
-def _container_trouble(name: str, container: dict[str, Any], watched: timedelta) -> Trouble | None:
+def _container_trouble(name: str, container: dict[str, Any], stands: timedelta) -> Trouble | None:
     state = container.get("state") or {}
     waiting = state.get("waiting") or {}
     reason = str(waiting.get("reason") or "")
@@ -98,7 +109,7 @@ def _container_trouble(name: str, container: dict[str, Any], watched: timedelta)
         return Trouble("image-unavailable", f"{who}: {reason}: {_short(waiting.get('message'))}", hopeless=True)
     if reason in _IMAGE or reason in _CONFIG:
         code = "image-unavailable" if reason in _IMAGE else "pod-misconfigured"
-        return Trouble(code, f"{who}: {reason}: {_short(waiting.get('message'))}", hopeless=watched > _PATIENCE)
+        return Trouble(code, f"{who}: {reason}: {_short(waiting.get('message'))}", hopeless=stands > _PATIENCE)
     ended = state.get("terminated") or (container.get("lastState") or {}).get("terminated")
     if not ended or int(ended.get("exitCode") or 0) == 0 or container.get("ready"):
         return None

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from cd_webhook.cluster import Object
 from cd_webhook.rules.pods import EVICTED, Trouble, condition, is_ready, trouble_of
+from cd_webhook.state import NEVER
 from manifests.metadata import COMMIT_GENERATION
 
 
@@ -43,10 +44,13 @@ _PAUSED = "somebody paused the Deployment; kubectl rollout resume lets it go on"
 _NOBODY = "replicas is 0, so no pod can prove the build: scale the Deployment up"
 
 
-def judge(deployment: Object, pods: Sequence[Object], *, watched: timedelta) -> Verdict:
+def judge(
+    deployment: Object, pods: Sequence[Object], *, watched: timedelta = timedelta(0), now: datetime = NEVER
+) -> Verdict:
     """Judge the rollout of the newest request.
 
-    deployment, pods: as the API gives them. watched: for how long whoever asks has watched this rollout.
+    deployment, pods: as the API gives them. watched: for how long whoever asks has watched this rollout, and now: by
+    its clock; without them no time is ever up.
 
     The deadline is the Deployment's own progressDeadlineSeconds without progress, by Kubernetes' word, as far as that
     is one on this rollout; a limit on the whole, for each pod one deadline, ends those that never stop making a little
@@ -54,13 +58,15 @@ def judge(deployment: Object, pods: Sequence[Object], *, watched: timedelta) -> 
     """
     spec, status = deployment["spec"], deployment.get("status") or {}
     if int(status.get("observedGeneration", 0)) < int(deployment["metadata"].get("generation", 0)):
-        late = _out_of_time(spec, watched)
-        return late or Progressing("waiting for the cluster to take note of the new Deployment")
+        progress = condition(status, "Progressing", "False")  # all that Kubernetes notes where it may not make one
+        why = str(progress.get("message")) if progress.get("reason") == "ReplicaSetCreateError" else ""
+        waits = "waiting for the cluster to take note of the new Deployment"
+        return _out_of_time(spec, watched, why) or Progressing(why or waits)
     if _wanted(spec) and _complete(spec, status):
         return Served(f"{status.get('availableReplicas', 0)} of {_wanted(spec)} pods serve")
     if held := _held_by_hand(spec):
         return _out_of_time(spec, watched, held) or Progressing(held)
-    troubles = _troubles(spec, pods, watched)
+    troubles = _troubles(spec, pods, watched, now)
     hopeless = next((trouble for trouble in troubles if trouble.hopeless), None)
     if hopeless:
         return Failed(hopeless.code, hopeless.sentence)
@@ -116,9 +122,9 @@ def _complete(spec: dict[str, Any], status: dict[str, Any]) -> bool:
     return counts == [wanted] * 3 and not status.get("unavailableReplicas")
 
 
-def _troubles(spec: dict[str, Any], pods: Sequence[Object], watched: timedelta) -> list[Trouble]:
+def _troubles(spec: dict[str, Any], pods: Sequence[Object], watched: timedelta, now: datetime) -> list[Trouble]:
     fresh = new_pods(spec, pods)
-    troubles = [trouble for pod in fresh if (trouble := trouble_of(pod, watched))]
+    troubles = [trouble for pod in fresh if (trouble := trouble_of(pod, watched, now))]
     evicted = [trouble for trouble in troubles if trouble.code == EVICTED]
     if len(evicted) >= _EVICTIONS:
         troubles.append(Trouble(evicted[0].code, f"{len(evicted)} pods: {evicted[0].sentence}", hopeless=True))

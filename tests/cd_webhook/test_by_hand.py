@@ -180,6 +180,37 @@ def test_a_deployment_that_is_being_deleted_is_waited_for(scene: Scene) -> None:
     assert scene.outcomes() == {1: "served", 2: "served"}
 
 
+def test_a_service_that_is_being_deleted_is_waited_for_so_that_no_deployment_lacks_one(scene: Scene) -> None:
+    scene.serve(1)
+    service = scene.cluster.others["Service", "home-store"]
+    service["metadata"]["deletionTimestamp"] = "2026-11-21T12:00:00Z"
+    with pytest.raises(BeingDeleted, match="Service home-store is being deleted; it is made again after that"):
+        scene.deliver(request(2))
+    del scene.cluster.others["Service", "home-store"]
+    scene.serve(2)
+    assert scene.outcomes() == {1: "served", 2: "served"}
+    assert scene.cluster.services() == ["home-store"]
+
+
+def test_nothing_is_said_of_a_rollout_whose_deployment_is_being_deleted(scene: Scene) -> None:
+    scene.serve(1)
+    scene.cluster.fates["2"] = pods.starting
+    scene.deliver(request(2))
+    scene.cluster.by_hand(
+        "home-store", lambda live: live["metadata"].update(deletionTimestamp="2026-11-21T12:00:00Z", finalizers=["f"])
+    )
+    for _ in range(10):
+        step = scene.delivery.advance("home-store")
+        assert not step.finished
+        assert step.sentence == "Deployment home-store is being deleted, and waits for f"
+        scene.clock.moment += timedelta(minutes=1)
+    scene.cluster.delete(live_of(scene))
+    assert scene.delivery.advance("home-store").finished
+    scene.cluster.fates.clear()
+    scene.serve(2)
+    assert scene.outcomes() == {1: "served", 2: "served"}
+
+
 def test_a_canary_that_nobody_can_reach_is_said_within_its_time_with_the_likely_cause() -> None:
     scene = serving()
     scene.pods.unreachable = True

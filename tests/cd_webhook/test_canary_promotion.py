@@ -10,6 +10,7 @@ from cd_webhook.cluster import ClusterRefused, Object
 from cd_webhook.state import Rollout
 from model_repository.repository import keep_last_good_filter, write_filter
 from tests.cd_webhook import fake_cluster as pods
+from tests.cd_webhook import webhook_scene as scenes
 from tests.cd_webhook.canary_scene import NAME, CanaryScene, serving
 from tests.cd_webhook.webhook_scene import TARGET
 
@@ -145,6 +146,20 @@ def test_a_canary_whose_node_is_drained_is_judged_by_the_pod_that_comes_in_its_p
     scene.commit(2)
     scene.look(10)
     scene.cluster._pods[NAME].clear()
+    scene.cluster.fates["2"] = pods.starting
+    scene.look(20)
+    scene.cluster.fates["2"] = pods.ready
+    scene.finish()
+    assert scene.outcomes() == {1: "served", 2: "served"}
+
+
+def test_a_canary_that_was_ready_has_no_deadline_to_get_ready_any_more(scene: CanaryScene) -> None:
+    scene.configure(scenes.values(scenes.VALUES + "canary: {seconds: 300}\n"))
+    scene.commit(2)
+    for _ in range(5):
+        scene.look(1)
+        scene.pass_seconds(50)
+    scene.cluster._pods[NAME].clear()  # its node is drained
     scene.cluster.fates["2"] = pods.starting
     scene.look(20)
     scene.cluster.fates["2"] = pods.ready

@@ -30,7 +30,8 @@ def pod(fate: pods.Fate, generation: int = 5, name: str = "p1") -> dict[str, Any
 
 
 def verdict(deployed: dict[str, Any], *found: dict[str, Any], seconds: float = 1) -> Verdict:
-    return judge(deployed, found, watched=timedelta(seconds=seconds))
+    watched = timedelta(seconds=seconds)
+    return judge(deployed, found, watched=watched, now=START + watched)
 
 
 def test_it_serves_when_every_pod_is_new_and_available() -> None:
@@ -124,6 +125,19 @@ def test_an_image_that_stays_missing_fails_the_rollout_and_a_hiccup_does_not() -
     )
 
 
+def test_an_image_has_its_time_from_when_the_pod_has_a_node_and_the_containers_before_are_done() -> None:
+    missing = pod(pods.waiting("ErrImagePull", "a hiccup"))
+    moments = ["2026-11-21T12:00:30Z", "2026-11-21T12:02:00Z", None]
+    missing["status"]["conditions"] = [
+        {"type": kind, "status": "True", "lastTransitionTime": moment}
+        for kind, moment in zip(("PodScheduled", "Initialized", "Other"), moments, strict=True)
+    ]
+    assert isinstance(verdict(deployment(), missing, seconds=125), Progressing)
+    assert verdict(deployment(3), missing, seconds=181) == Failed(
+        "image-unavailable", "pod p1: pull: ErrImagePull: a hiccup"
+    )
+
+
 def test_an_image_name_that_is_none_fails_at_once() -> None:
     assert isinstance(verdict(deployment(), pod(pods.waiting("InvalidImageName", "x"))), Failed)
 
@@ -143,7 +157,8 @@ def test_a_pod_without_a_node_is_waited_for_until_the_deadline_that_kubernetes_c
 def test_a_deadline_that_an_earlier_rollout_missed_does_not_count() -> None:
     late = [{"type": "Progressing", "status": "False", "reason": "ProgressDeadlineExceeded"}]
     assert isinstance(verdict(deployment(conditions=late, observedGeneration=1), seconds=61), Progressing)
-    # and where a write of ours kept Kubernetes from noting that there is a new one
+    # and where its number of pods changed, too, or a write of ours kept Kubernetes from noting that there is a new one
+    assert isinstance(verdict(deployment(conditions=late, updatedReplicas=0)), Progressing)
     assert isinstance(verdict(deployment(conditions=late), pod(pods.starting), seconds=59), Progressing)
 
 
@@ -170,6 +185,14 @@ def test_a_rollout_ends_even_if_the_cluster_never_says_that_it_is_late() -> None
 def test_a_quota_that_forbids_pods_is_told() -> None:
     full = [{"type": "ReplicaFailure", "status": "True", "reason": "FailedCreate", "message": "exceeded quota: memory"}]
     assert verdict(deployment(conditions=full)) == Progressing("exceeded quota: memory")
+
+
+def test_why_kubernetes_makes_no_new_replica_set_is_told_though_it_notes_nothing_else() -> None:
+    why = 'Failed to create new replica set "home-store-1": exceeded quota: replicasets'
+    failed = [{"type": "Progressing", "status": "False", "reason": "ReplicaSetCreateError", "message": why}]
+    unseen = deployment(conditions=failed, observedGeneration=1)
+    assert verdict(unseen) == Progressing(why)
+    assert verdict(unseen, seconds=151) == Failed("deadline-exceeded", f"not ready within 120 s: {why}")
 
 
 def test_the_troubles_of_old_pods_do_not_count() -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from cd_webhook.cluster import ClusterForbids, ClusterRefused, ClusterUnavailable, Conflict, Object
 from cd_webhook.pod_client import Told
 from cd_webhook.rules.pods import is_ready
+from cd_webhook.rules.rollout import new_pods
 from manifests import metadata as marks
 from model_repository.names import SHADOW
 from tests.cd_webhook import fake_cluster as pods
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 
 READS = Errors(ClusterUnavailable, ClusterForbids)
 WRITES = Errors(ClusterUnavailable, ClusterForbids, (Conflict,))
+_OF_THE_LAST = {"type": "Progressing", "status": "False", "reason": "ProgressDeadlineExceeded"}
+"""As a rollout before this one left it, until Kubernetes sees progress."""
 _FULL = {"type": "ReplicaFailure", "status": "True", "message": "pods is forbidden: exceeded quota: pods"}
 
 
@@ -121,6 +124,8 @@ class TrueCluster(FakeCluster):
         status = live["status"]
         status["readyReplicas"] = status["availableReplicas"] = sum(is_ready(pod) for pod in now)
         status["conditions"] = [_FULL] if len(now) < int(live["spec"]["replicas"]) else []
+        if not any(map(is_ready, new_pods(live["spec"], now))):
+            status["conditions"].append(_OF_THE_LAST)
 
     def _pod(self, name: str, template: Object) -> Object:
         made = super()._pod(name, template)
