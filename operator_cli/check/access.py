@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from operator_cli.check.finding import Finding, Resource, hint, wrong
-from operator_cli.check.programs import short
+from operator_cli.check.programs import DEFAULT_ACCOUNT, short
 
 _INVOKES: Final = ("roles/run.invoker", "roles/run.servicesInvoker", "roles/run.admin", "roles/owner")
 PUBLISHES: Final = ("roles/pubsub.publisher", "roles/pubsub.editor", "roles/pubsub.admin", "roles/owner")
@@ -70,7 +70,9 @@ def judge_invoker(function: Resource, policy: Resource, account: str) -> Iterato
     """Whether an account that pushes to it may call it. policy: of the service behind it."""
     if not allows(policy, ("allUsers", "allAuthenticatedUsers", f"serviceAccount:{account}"), _INVOKES):
         service = service_of(function).split("/")
-        yield wrong(
+        # that one is the project's Editor, unless the organisation forbids it
+        said = hint if account.endswith(DEFAULT_ACCOUNT) else wrong
+        yield said(
             short(function),
             f"{account}, as which messages are pushed to it, may not call it, as far as its own grants say: each push "
             "is refused with 403",

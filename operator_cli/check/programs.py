@@ -17,7 +17,7 @@ from model_repository.errors import Misconfigured
 from model_repository.programs.function_config import Config
 from operator_cli.check.finding import Finding, Resource, hint, ok, unknown, wrong
 
-_DEFAULT_ACCOUNT: Final = "-compute@developer.gserviceaccount.com"
+DEFAULT_ACCOUNT: Final = "-compute@developer.gserviceaccount.com"
 _URL: Final = "CD_WEBHOOK_URL"
 _ENTRY: Final = "on_commit"
 _OFTEN: Final = re.compile(r"\S+ (\*|\*/1)( \*){3}|every (\d+ (minutes|mins)|1 hours)")
@@ -126,7 +126,7 @@ def judge_function(function: Resource, bucket: str, environment: str | None) -> 
         )
     if not settings.get("NOTIFY_TOPIC"):
         yield hint(name, "it has no NOTIFY_TOPIC: refusals are told by log and receipt alone", "name a topic there")
-    if account_of(function).endswith(_DEFAULT_ACCOUNT):
+    if account_of(function).endswith(DEFAULT_ACCOUNT):
         yield hint(
             name,
             f"it runs as {account_of(function)}, which by default may change everything in the project",

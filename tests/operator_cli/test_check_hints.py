@@ -16,6 +16,7 @@ from tests.operator_cli.installation import (
     PODS,
     PUTS_ASIDE,
     REPORTS_HEARD,
+    SERVICE,
     TAKES_OFF,
     WEBHOOK,
     Plant,
@@ -118,6 +119,13 @@ HINTS: dict[str, tuple[Plant, str]] = {
     "no credentials": (lambda it: settings(it).pop("CD_WEBHOOK_AUTH"), "without credentials"),
     "no reports": (lambda it: settings(it).pop("NOTIFY_TOPIC"), "no NOTIFY_TOPIC"),
     "reports that nobody reads": (lambda it: it.update({REPORTS_HEARD: {}}), "nobody hears of refusals"),
+    "a trigger by an account that the project may let in": (
+        lambda it: (
+            function(it)["eventTrigger"].update(serviceAccountEmail="42-compute@developer.gserviceaccount.com"),
+            it.update({SERVICE: {}}),
+        ),
+        "42-compute@developer.gserviceaccount.com, as which messages are pushed to it, may not call it",
+    ),
     "nobody prunes": (lambda it: it[JOBS]["jobs"].pop(), "no job prunes"),
     "another release": (lambda it: it[WEBHOOK][1].update(version="0.0.9"), "release 0.0.9"),
     "a Spinnaker": (lambda it: it.update({WEBHOOK: (404, {})}), "or a Spinnaker"),
