@@ -57,13 +57,13 @@ class Compared:
 
     @property
     def overlap(self) -> float:
-        """The mean."""
-        return statistics.fmean(each.overlap for each in self.differences) if self.differences else 1.0
+        """The mean; 0 where there is no question that both answered."""
+        return statistics.fmean(each.overlap for each in self.differences) if self.differences else 0.0
 
     @property
     def rank_biased_overlap(self) -> float:
-        """The mean."""
-        return statistics.fmean(each.rank_biased_overlap for each in self.differences) if self.differences else 1.0
+        """The mean; 0 where there is no question that both answered."""
+        return statistics.fmean(each.rank_biased_overlap for each in self.differences) if self.differences else 0.0
 
     def summary(self) -> AnswersCompared:
         """What is kept of it."""
@@ -101,14 +101,17 @@ class _Server:
                 kind = {"content-type": "image/jpeg"}
                 answer = self.session.post(f"{self.url}{path}", data=picture, headers=kind, timeout=_SECONDS)
             said = answer.json()
+            if not isinstance(said, dict):
+                raise ValueError("what it says is no JSON object")  # noqa: TRY301, TRY004 - as what is no JSON
         except (requests.RequestException, ValueError) as error:
             raise ServerUnavailable(
                 f"{self.url}: doesn't answer as a search server does ({reason_of(error)})"
             ) from None
-        if answer.status_code == HTTPStatus.NOT_FOUND and said.get("error", {}).get("code") == "item-unknown":
+        refusal = said["error"] if isinstance(said.get("error"), dict) else {}
+        if answer.status_code == HTTPStatus.NOT_FOUND and refusal.get("code") == "item-unknown":
             return None
         if answer.status_code != HTTPStatus.OK:
-            message = said.get("error", {}).get("message", f"status {answer.status_code}")
+            message = refusal.get("message", f"status {answer.status_code}")
             raise ServerUnavailable(f"{self.url}{path}: {message}")
         self.seconds.append(time.perf_counter() - begun)
         found: dict[str, Any] = said

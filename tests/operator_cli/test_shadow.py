@@ -22,6 +22,7 @@ from model_repository.names import IndexPrefix, Target
 from model_repository.repository import read_shadow_comparison, write_address, write_commit, write_receipt
 from operator_cli.commands.compare import Compared, for_people
 from tests import builds
+from tests.answering import Answer, as_json, http_server
 from tests.memory_store import MemoryStore
 from tests.operator_cli.conftest import Operator
 from tests.search_server.conftest import PREFIX, make_build
@@ -155,6 +156,17 @@ def test_an_overlap_that_is_too_low_ends_with_1(operator: Operator, two: tuple[s
     assert operator("compare", "clothing", *other, "--least-overlap", "1").code == 1
 
 
+def test_a_shadow_that_has_none_of_the_items_is_not_alike(
+    operator: Operator, two: tuple[str, str], tmp_path: Path, start: Callable[..., Any]
+) -> None:
+    other = start(make_vector_build(tmp_path / "other", {"hats": 20}, 16, width=1000) | {"WORKERS": "1"})
+    both = ("--stable", two[0], "--shadow", other.url, "--items", "10", "--least-overlap", "0.5")
+    said = operator("compare", "clothing", *both, "--output", "json")
+    (found,) = said.value["compared"]
+    assert (said.code, found["asked"], len(found["missing"])) == (1, 0, 10)
+    assert (found["overlap"], found["rank_biased_overlap"]) == (0.0, 0.0)
+
+
 def test_golden_pictures_are_compared_where_the_index_has_one_model(
     operator: Operator, tmp_path: Path, start: Callable[..., Any]
 ) -> None:
@@ -234,6 +246,13 @@ def test_a_comparison_that_stands_elsewhere_or_is_of_another_index_is_refused(
 def test_a_server_that_does_not_answer_is_named(operator: Operator) -> None:
     said = operator("compare", "clothing", "--stable", "http://127.0.0.1:9", "--shadow", "http://127.0.0.1:9")
     assert (said.code, "http://127.0.0.1:9" in said.err) == (75, True)
+
+
+@pytest.mark.parametrize("answer", [as_json([]), as_json("hello"), as_json({"error": "not here"}, 404)])
+def test_what_does_not_answer_as_a_search_server_is_named(operator: Operator, answer: Answer) -> None:
+    with http_server(lambda _: answer) as url:
+        said = operator("compare", "clothing", "--stable", url, "--shadow", url)
+    assert (said.code, url in said.err) == (75, True)
 
 
 def test_nobody_is_asked_for_a_shadow_that_there_is_not(operator: Operator) -> None:

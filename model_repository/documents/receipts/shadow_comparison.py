@@ -51,7 +51,7 @@ class AnswersCompared:
     """Of many questions of one kind.
 
     k: neighbours asked for. asked: questions that both answered. missing: items that the shadow doesn't have.
-    overlap, rank_biased_overlap: the mean, 0 to 1; 1 where nothing was asked. worst: the least alike, those first.
+    overlap, rank_biased_overlap: the mean, 0 to 1; 0 where both answered nothing. worst: the least alike, those first.
     stable, shadow: how soon answers came; None: none did.
     """
 
