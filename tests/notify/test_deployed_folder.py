@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 import subprocess
 import threading
-import urllib.request
 import uuid
 from collections.abc import Iterator
 
 import pytest
 
+from local_stack.bucket_server import create_bucket
 from model_repository.bucket.gcs_store import GcsStore
 from model_repository.documents.commit import Commit
 from model_repository.documents.receipts.receipt import Outcome
@@ -38,10 +38,7 @@ def instances(
 ) -> Iterator[tuple[RunningFunction, RunningFunction]]:
     """Two processes of the function on one bucket."""
     bucket = f"tests-{uuid.uuid4().hex[:12]}"
-    body = json.dumps({"name": bucket}).encode()
-    urllib.request.urlopen(
-        urllib.request.Request(f"{bucket_server}/storage/v1/b?project=tests", body, method="POST"), timeout=10
-    ).close()
+    create_bucket(bucket_server, bucket)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("STORAGE_EMULATOR_HOST", bucket_server)
         store = GcsStore(bucket)

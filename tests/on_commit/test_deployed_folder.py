@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from local_stack.bucket_server import create_bucket
 from model_repository.bucket.gcs_store import GcsStore
 from model_repository.documents.receipts.receipt import Outcome
 from model_repository.names import Target
@@ -36,10 +37,7 @@ def function(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[RunningOnCommit]:
     bucket = f"tests-{uuid.uuid4().hex[:12]}"
-    body = json.dumps({"name": bucket}).encode()
-    urllib.request.urlopen(
-        urllib.request.Request(f"{bucket_server}/storage/v1/b?project=tests", body, method="POST"), timeout=10
-    ).close()
+    create_bucket(bucket_server, bucket)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("STORAGE_EMULATOR_HOST", bucket_server)
         store = GcsStore(bucket)
