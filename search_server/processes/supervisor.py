@@ -40,6 +40,8 @@ _STARTING = 60
 """The same for one that has shown no sign yet: it loads its libraries, on a machine that may be busy."""
 _AGAIN_SECONDS = 5.0
 """Until a worker that couldn't be started is tried again."""
+_READY_SECONDS = 0.05
+"""Between two looks whether a worker that replaces another is ready to leave."""
 _MOST_DEATHS = 5
 _DEATHS_SECONDS = 60.0
 """So many may be lost in so many seconds; with one more the pod fails, and Kubernetes waits longer each time."""
@@ -212,10 +214,15 @@ class Supervisor:
         seconds = self._config.drain_seconds
         self._log.info("leaving: answering on, each answer the last of its connection", seconds=seconds)
         self._close()
-        for number in self._processes:
-            self._signal(signal.SIGTERM, number)
+        await asyncio.gather(*(self._dismiss(number, time.monotonic() + seconds) for number in self._processes))
         await asyncio.wait(keeping)
         self._log.info("left")
+
+    async def _dismiss(self, number: int, latest: float) -> None:
+        """Tell a worker to leave; one that replaces another gets ready first, for whoever connected meanwhile."""
+        while not self._pod.workers[number].ready and time.monotonic() < latest:  # noqa: ASYNC110 - its own process says
+            await asyncio.sleep(_READY_SECONDS)
+        self._signal(signal.SIGTERM, number)
 
     async def _end(self, keeping: Sequence[asyncio.Task[None]]) -> None:
         """At once: nobody was promised anything."""

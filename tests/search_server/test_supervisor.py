@@ -90,6 +90,24 @@ def test_a_worker_that_dies_is_replaced_and_whoever_connects_meanwhile_is_answer
     assert sum(line["message"].endswith("ended by SIGKILL") for line in log) == 2
 
 
+def test_a_pod_that_leaves_just_after_a_worker_died_answers_whoever_connected_to_that_one(
+    good_build: Any, start: Start
+) -> None:
+    server = start(good_build.environment() | {"WORKERS": "2", "DRAIN_SECONDS": "20"})
+    os.kill(workers_of(server)[0], signal.SIGKILL)
+    until(lambda: metric(server, "indexpush_search_worker_deaths") == 1)
+    with ExitStack() as waiting:
+        # the kernel gives some of them to the socket whose worker is being replaced
+        asked = [
+            waiting.enter_context(socket.create_connection(("127.0.0.1", server.port), GENEROUS)) for _ in range(30)
+        ]
+        for connection in asked:
+            connection.sendall(b"GET /v1/items/chair-1/similar HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")
+        server.terminate()
+        assert [connection.recv(15) for connection in asked] == [b"HTTP/1.1 200 OK"] * len(asked)
+    assert server.wait()[0] == 0
+
+
 def test_a_worker_that_hangs_is_replaced_and_whoever_connected_to_it_is_answered(good_build: Any, start: Start) -> None:
     server = start(good_build.environment() | {"WORKERS": "2"})
     hung, other = workers_of(server)
