@@ -16,6 +16,7 @@ EVENTS = 100_000
 EACH = 800
 FOUND_AT = {
     "the live commit is not read": 8,
+    "the receipt comes before the report": 63,
     "a fault of the set-up is a verdict": 3,
     "an undo forgets what served": 13,
     "events pass over receipts": 6,
