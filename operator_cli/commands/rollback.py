@@ -87,7 +87,6 @@ def _nothing(live: Live, passed_over: list[str]) -> str:
     target = live.target
     found = f"passed over: {'; '.join(passed_over)}; " if passed_over else ""
     return (
-        f"{target.receipts_prefix}: none of the newest {RECEIPTS_READ} receipts says that a build served which could "
-        f"be taken instead of the live one; {found}name a build: indexpush rollback {target.index} --to <build> "
-        f"--environment {target.environment}"
+        f"{target.receipts_prefix}: by its newest receipts (at most {RECEIPTS_READ}) there is no build to go back to; "
+        f"{found}name a build: indexpush rollback {target.index} --to <build> --environment {target.environment}"
     )
