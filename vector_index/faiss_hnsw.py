@@ -84,9 +84,10 @@ class MappedHnsw:
             positions, distances = self._found(query, count, max(width, count))
             if positions[-1] >= 0:
                 return Neighbours(positions.tolist(), np.sqrt(distances).tolist())
-            if width >= _WIDEST:
-                found = positions >= 0  # -1, at the end: the graph led to no more
-                return Neighbours(positions[found].tolist(), np.sqrt(distances[found]).tolist())
+            if width >= min(_WIDEST, len(self)):  # the graph leads to no more
+                if len(self) > patience:
+                    raise TakesLonger
+                return self._compared(query, count, Visible.but_for(np.empty(0, np.int64), len(self)))
             width *= 4
 
     def _search_visible(

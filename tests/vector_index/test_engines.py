@@ -118,6 +118,18 @@ def test_fewer_are_given_only_where_there_are_fewer(index: VectorIndex) -> None:
     assert len(index.nearest(units(1, 3)[0], 50, 1).positions) == 50
 
 
+def test_all_are_found_that_are_equally_far_from_each_other(tmp_path: Path, kind: tuple[Engine, Storage]) -> None:
+    path, axes = tmp_path / "a.index", np.eye(128, dtype=np.float32)[np.arange(ITEMS) % 128]
+    build_index(path, axes, *kind, trees=10, seed=1)
+    index = open_index(path, *kind, dimensions=128, items=ITEMS)
+    # no graph of so few links leads from each to each
+    assert sorted(index.nearest_to(0, ITEMS, 10).positions) == list(range(ITEMS))
+    if kind[0] is Engine.FAISS_HNSW:
+        with pytest.raises(TakesLonger):
+            index.nearest_to(0, ITEMS, 10, patience=ITEMS - 1)
+    index.close()
+
+
 @pytest.mark.parametrize("same", [2, 40, 1000])
 def test_among_many_vectors_that_are_the_same_all_others_are_found(
     tmp_path: Path, kind: tuple[Engine, Storage], same: int
