@@ -35,4 +35,7 @@ def _main() -> int:
     return main(sys.argv[1:], os.environ, interrupted=lambda: bool(_signals))
 
 
-sys.exit(_main())
+try:
+    sys.exit(_main())
+except KeyboardInterrupt:  # it came where nothing else waits for it: as the program was ending, or saying why it did
+    sys.exit(130)

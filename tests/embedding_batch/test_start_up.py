@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
 from pkgutil import resolve_name
@@ -51,3 +52,18 @@ def test_every_step_is_there() -> None:
 
 def test_the_command_line_knows_the_devices_that_embed() -> None:
     assert list(Device) == list(DEVICES)
+
+
+@pytest.mark.parametrize("signal_number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("moment", ["Console.close", "Console.stopped", "Console.line"])
+def test_a_signal_that_comes_as_the_program_ends_is_an_interruption(moment: str, signal_number: signal.Signals) -> None:
+    program = f"""
+import runpy, signal
+from embedding_batch.command_line.console import Console
+def come(*_, **__):
+    signal.raise_signal({int(signal_number)})
+{moment} = come
+runpy.run_module("embedding_batch", run_name="__main__")
+"""
+    done = subprocess.run([sys.executable, "-c", program, "--no-such"], capture_output=True, timeout=60, check=False)
+    assert done.returncode == 130
