@@ -63,7 +63,7 @@ def fetch_shard(run: Run, number: int) -> dict[str, Any]:
 def _is_to_fetch(row: dict[str, Any], now: int, fresh_seconds: float) -> bool:
     """Whether its bytes aren't known, or may be others by now without its URI saying so; see `listing`."""
     return row["sha256"] is None or (
-        row["version"] is None and row["picture"].startswith(REMOTE) and row["looked"] < now - fresh_seconds
+        row["version"] is None and row["picture"].startswith(REMOTE) and abs(row["looked"] - now) > fresh_seconds
     )
 
 

@@ -236,7 +236,10 @@ def _shards(
 
 
 def _is_stale(items: pa.Table, fresh_seconds: float) -> NDArray[np.bool_]:
-    """Which pictures elsewhere may have changed unseen: those without a version that were looked at long ago."""
+    """Which pictures elsewhere may have changed unseen: those without a version that were looked at long ago.
+
+    Or long from now, by a clock that was wrong: until then they would never be looked at.
+    """
     remote = mask(pc.match_substring_regex(items["picture"], "^(https?|gs)://"))
-    old = mask(pc.less(items["looked"], int(time.time() - fresh_seconds)))
+    old = mask(pc.greater(pc.abs(pc.subtract(items["looked"], int(time.time()))), fresh_seconds))
     return remote & mask(pc.is_null(items["version"])) & old

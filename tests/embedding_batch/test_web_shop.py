@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import time
 from collections.abc import Iterator
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -12,6 +14,7 @@ from aiohttp import web
 
 from embedding_batch.errors import TooManyBroken
 from embedding_batch.pictures import Politeness
+from embedding_batch.steps import fetching
 from embedding_batch.steps.diff.gates import Gates
 from embedding_batch.steps.guards import Limits
 from image_embedder import PictureUnreadable
@@ -87,6 +90,18 @@ def test_a_picture_of_the_web_that_changed_is_seen_once_it_is_not_fresh(web_shop
     assert web_shop.batch("b2")["embedded"] == 0
     assert web_shop.batch("b3", fresh_seconds=STALE)["embedded"] == 1
     assert f"pictures/{hashlib.sha256(other).hexdigest()}" in kept(web_shop)
+
+
+def test_a_picture_that_was_looked_at_by_a_clock_years_ahead_is_looked_at_again(
+    web_shop: Shop, host: PictureHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as wrong:
+        wrong.setattr(fetching, "time", SimpleNamespace(time=lambda: time.time() + 10**8))
+        web_shop.batch("b1")
+    web_shop.batch("b2")
+    assert pictures_asked(host) == 12
+    web_shop.batch("b3")
+    assert pictures_asked(host) == 12
 
 
 def test_a_url_that_the_catalogue_gives_a_version_is_asked_for_once_a_version(
