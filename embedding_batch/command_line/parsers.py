@@ -165,6 +165,12 @@ def _add_pictures(parser: Parser) -> None:
         default=DEFAULT_POLITENESS.connections,
         help="to all hosts (%(default)s; a NAT of Google Cloud gives 64 ports)",
     )
+    add(
+        "--fetch-minutes",
+        type=bounded(float, 0.1, 10**6),
+        default=DEFAULT_POLITENESS.longest_fetch / 60,
+        help="for which hosts are asked for a shard: what is slower counts as busy (%(default)g)",
+    )
     add("--ignore-robots", action="store_true", help="of hosts that are one's own")
     add(
         "--always",

@@ -212,6 +212,7 @@ def _politeness(options: argparse.Namespace) -> Politeness:
         rates=rates,
         connections_a_host=options.host_connections,
         connections=options.connections,
+        longest_fetch=60 * getattr(options, "fetch_minutes", own.longest_fetch / 60),  # or an earlier release's plan
         robots=not options.ignore_robots,
     )
 

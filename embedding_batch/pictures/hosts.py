@@ -108,7 +108,7 @@ class Host:
         if rounds:
             pause = max(pause, backoff(rounds, longest, self._chance))
         self._closed_until = max(self._closed_until, now + pause)
-        if request.tries >= self._politeness.tries:
+        if request.tries >= self._politeness.tries or self.given_up is not None:
             return False
         due = now + max(backoff(request.tries, longest, self._chance), 0.0 if wait is None else min(wait, longest))
         heapq.heappush(self._later, (due, next(self._numbers), request))

@@ -35,6 +35,8 @@ class Politeness:
     that is less than 1 MiB a connection and one picture, so much.
     tries: requests for one picture that fail in a way that may pass. longest_pause: seconds; how long a host that asks
     for a pause is obeyed, and the most between two tries.
+    longest_fetch: seconds that one call of `fetch` asks hosts: what they haven't given then counts as for another time,
+    as of a host whose robots.txt asks for a minute between two of a thousand pictures.
     robots: obey robots.txt. user_agent: who asks; robots.txt knows its part before the slash.
     """
 
@@ -48,6 +50,7 @@ class Politeness:
     bytes_in_flight: int = 256 * MIB
     tries: int = 5
     longest_pause: float = 120.0
+    longest_fetch: float = 1800.0
     robots: bool = True
     user_agent: str = "indexpush/0.1"
 

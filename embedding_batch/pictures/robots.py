@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import zlib
 from dataclasses import dataclass
 from typing import Final
@@ -10,6 +11,10 @@ from protego import Protego
 
 ROBOTS_BYTES: Final = 512 * 1024
 """So much of it is read; the RFC asks for 500 KiB at least."""
+_AGENT: Final = re.compile(r"\s*user(?:-|\s*)agent(?:\s*:|\s)\s*(.*)", re.IGNORECASE)
+_ANYBODY: Final = "*"
+_OTHERS: Final = "/"
+"""No program is called that: a product has no slash."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +48,8 @@ def read_robots(body: bytes, product: str, longest_pause: float) -> Robots:
 
     body: may be gzip, which some hosts send whatever they are asked for.
     """
-    rules = Protego.parse(_unpacked(body).decode("utf-8", "replace"))
+    text = _unpacked(body).decode("utf-8", "replace")
+    rules = Protego.parse("\n".join(_without_others(line, product.lower()) for line in text.splitlines()))
     delay = rules.crawl_delay(product)
     if delay is None or not delay > 0:
         return Robots(rules)
@@ -53,6 +59,19 @@ def read_robots(body: bytes, product: str, longest_pause: float) -> Robots:
             f"of {longest_pause:g} s"
         )
     return Robots(rules, delay=delay)
+
+
+def _without_others(line: str, product: str) -> str:
+    """The line; if it names another program, one name for all: Protego keeps each rule for each that stands above it.
+
+    Thousands of names above thousands of rules would take gigabytes, and whoever has a host may write them.
+    """
+    agent = _AGENT.match(line.partition("#")[0])
+    if agent is None:
+        return line
+    name = agent[1].strip().lower()
+    name = name if name == _ANYBODY else name.replace("*", "")
+    return f"User-agent: {name if name == _ANYBODY or name in product else _OTHERS}"
 
 
 def _unpacked(body: bytes) -> bytes:

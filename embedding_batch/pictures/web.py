@@ -67,6 +67,8 @@ class Web:
         self._seats_wanted = 0
         self._lingering: set[_Crew] = set()
         self._tasks: set[asyncio.Task[None]] = set()
+        self._too_late: str | None = None
+        loop.call_later(politeness.longest_fetch, self._end)
 
     def add(self, picture: Picture) -> None:
         """Have a picture fetched."""
@@ -95,6 +97,7 @@ class Web:
     def _host(self, name: str) -> Host:
         if name not in self._hosts:
             self._hosts[name] = host = Host(name, self._politeness, self._loop.time(), self._chance)
+            host.given_up = self._too_late
             self._crews[host] = _Crew()
         return self._hosts[name]
 
@@ -245,9 +248,17 @@ class Web:
         times = "" if request.tries == 1 else f", {request.tries} times"
         self._refuse(request, reason + times, may_pass=True)
         if host.is_hopeless(request):
-            because = f"{host.name} was given up for this time: so many requests failed, the last: {reason}"
-            for waiting in host.give_up(because):
-                self._refuse(waiting, because, may_pass=True)
+            self._give_up(host, f"{host.name} was given up for this time: so many requests failed, the last: {reason}")
+
+    def _end(self) -> None:
+        minutes = f"{self._politeness.longest_fetch / 60:g} minutes"
+        self._too_late = f"it didn't come in the {minutes} that a shard has; its host is asked again next time"
+        for host in list(self._hosts.values()):
+            self._give_up(host, self._too_late)
+
+    def _give_up(self, host: Host, because: str) -> None:
+        for waiting in host.give_up(because):
+            self._refuse(waiting, because, may_pass=True)
 
     def _refuse(self, request: Request, reason: str, *, may_pass: bool = False, status: int = 0) -> None:
         """It can't be had. status: of the answer, if there was one."""

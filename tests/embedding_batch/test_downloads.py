@@ -219,6 +219,19 @@ def test_a_crawl_delay_is_kept(host: PictureHost) -> None:
     assert all(later - earlier >= 1 for earlier, later in itertools.pairwise(times))
 
 
+def test_a_host_that_is_slow_by_its_own_word_holds_nobody_up_for_longer_than_is_stated() -> None:
+    with hosting("127.0.0.1") as slow, hosting("127.0.0.2") as silent, hosting("127.0.0.3") as other:
+        slow.always["robots.txt"] = status(200, text="User-agent: *\nCrawl-delay: 100")
+        silent.always["robots.txt"] = silence
+        other.always = {"a": moved(silent.url("a")), "b": status(503, {"Retry-After": "100"})}
+        urls = [slow.url(str(number)) for number in range(9)] + [silent.url("b"), other.url("a"), other.url("b")]
+        polite = Politeness(requests_a_second=1000, longest_fetch=2.0, whole_seconds=4.0)
+        found = fetched(*urls, other.url("c"), politeness=polite)
+    for url in urls:
+        assert found[url].may_pass
+        assert "asked again next time" in str(found[url].reason) or "can't be read now" in str(found[url].reason)
+
+
 def test_each_host_has_a_pace_of_its_own() -> None:
     with hosting("127.0.0.1") as slow, hosting("127.0.0.2") as fast:
         slow_urls, fast_urls = ([host.url(str(number)) for number in range(8)] for host in (slow, fast))

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import bisect
 import itertools
+import tracemalloc
 from datetime import UTC, datetime
 from random import Random
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from protego import Protego
 from yarl import URL
 
 from embedding_batch.pictures.hosts import FAILURES, Host, Request
@@ -197,6 +199,16 @@ def test_a_host_where_nothing_works_is_given_up() -> None:
     assert not shop.waits
 
 
+def test_a_host_that_was_given_up_is_not_asked_again_for_what_was_on_its_way() -> None:
+    shop = host(tries=5)
+    for name in "ab":
+        shop.add(request(name))
+    on_its_way = shop.take(0.0)
+    shop.give_up("it is slow")
+    assert not shop.fails(on_its_way, 0.0, None)
+    assert not shop.waits
+
+
 def test_a_host_with_a_few_pictures_that_fail_is_not_given_up() -> None:
     shop = host(tries=5)
     assert not shop.is_hopeless(fail_all(shop, (FAILURES - 1) // 5))
@@ -257,6 +269,43 @@ def test_a_host_that_asks_for_longer_pauses_than_anybody_waits_is_left_alone() -
 def test_where_no_robots_txt_is_all_is_allowed_and_where_nobody_knows_nothing_is() -> None:
     assert EVERYTHING.refuses("https://a/b", "indexpush") is None
     assert "answered 503" in (unreachable("a answered 503").refuses("https://a/b", "indexpush") or "")
+
+
+@pytest.mark.parametrize(
+    "line", ["User-agent: bot-{}", "User agent bot-{}", "useragent : *{}*", "User-Agent:\tindexpush{}"]
+)
+def test_thousands_of_programs_above_thousands_of_rules_take_no_more_than_their_text(line: str) -> None:
+    agents = "\r".join(line.format("*" * (number % 100) + str(number)) for number in range(1000))
+    rules = "\n".join(f"Disallow: /{number}/" for number in range(1000))
+    tracemalloc.start()
+    try:
+        robots = read_robots(f"{agents}\n{rules}\n\nUser-agent: *\nDisallow: /a".encode(), "indexpush", 120.0)
+        _, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert most < 4 * MIB  # each rule for each program: 64 MiB
+    assert robots.refuses("https://shop.example/a.jpg", "indexpush")
+    assert robots.refuses("https://shop.example/7/b.jpg", "indexpush") is None
+
+
+@pytest.mark.parametrize(
+    ("text", "refused"),
+    [
+        ("User-agent: other\nUser-agent: IndexPush # ours\nUser-agent: third\nDisallow: /", True),
+        ("User-agent: indexpush*\nDisallow: /", True),
+        ("User-agent: index\nDisallow: /", True),
+        ("User-agent: other\nDisallow: /\n\nUser-agent: indexpush\nAllow: /", False),
+        ("User-agent: other\nUser-agent: *\nDisallow: /", True),
+        ("User-agent: indexpush2\nDisallow: /", False),
+        ("User-agent: indexpush\nDisallow: /b\nUser-agent: other\nDisallow: /a", False),
+        ("User-agent:\nDisallow: /", False),
+        ("User-agent: *\nDisallow: /user-agent", False),
+    ],
+)
+def test_a_robots_txt_that_names_others_says_the_same_to_this_program(text: str, refused: bool) -> None:
+    asked = ("https://shop.example/a.jpg", "indexpush")
+    assert (read_robots(text.encode(), "indexpush", 120.0).refuses(*asked) is not None) is refused
+    assert Protego.parse(text).can_fetch(*asked) is not refused
 
 
 @given(st.binary(max_size=2000))
