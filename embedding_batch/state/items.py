@@ -2,10 +2,10 @@
 
 id         string               unique; the order of the rows is theirs
 category   dictionary<string>
-picture    string               a URI; see `sources`
-version    string, or null      which bytes of that URI are meant: as the catalogue says, or size and time of a file
+picture    large_string         a URI; see `sources`
+version    large_string, or null   which bytes of that URI are meant: as the catalogue says, or size and time of a file
 tags       list<string>, or null
-etag, modified   string, or null   as the picture's server said
+etag, modified   large_string, or null   as the picture's server said
 looked     int64, or null       when its bytes were asked for last, seconds since 1970
 sha256     binary[32], or null  of its bytes
 reason     string, or null      why the item can't be indexed
@@ -25,19 +25,21 @@ from embedding_batch.errors import CatalogueMalformed
 from embedding_batch.state.features import DIGEST_BYTES
 
 CATEGORY: Final = pa.dictionary(pa.int32(), pa.string())
+LONG: Final = pa.large_string()
+"""Of texts that are more than 2 GiB in all, as signed URLs of millions of pictures are."""
 SAID: Final = pa.schema(
     [
         ("id", pa.string()),
         ("category", CATEGORY),
-        ("picture", pa.string()),
-        ("version", pa.string()),
+        ("picture", LONG),
+        ("version", LONG),
         ("tags", pa.list_(pa.string())),
     ]
 )
 KNOWN: Final = pa.schema(
     [
-        ("etag", pa.string()),
-        ("modified", pa.string()),
+        ("etag", LONG),
+        ("modified", LONG),
         ("looked", pa.int64()),
         ("sha256", pa.binary(DIGEST_BYTES)),
     ]
@@ -62,7 +64,7 @@ def gather_items(batches: Iterable[pa.RecordBatch], where: str, most_categories:
         categories.update(category.dictionary.to_pylist())
         if len(categories) > most_categories:
             raise CatalogueMalformed(f"{where}: more than the {most_categories} categories that an index may have")
-        columns = [category if name == "category" else batch.column(name) for name in SAID.names]
+        columns = [category if each.name == "category" else batch.column(each.name).cast(each.type) for each in SAID]
         held.append(pa.RecordBatch.from_arrays(columns, schema=SAID))
     table = pa.Table.from_batches(held, SAID).unify_dictionaries()
     held.clear()  # three million rows are held twice while they are sorted, and not a third time
@@ -74,6 +76,12 @@ def gather_items(batches: Iterable[pa.RecordBatch], where: str, most_categories:
     if twice >= 0:
         raise CatalogueMalformed(f"{where}: the id {ids[twice].as_py()!r} stands twice")
     return table
+
+
+def with_long_texts(table: pa.Table) -> pa.Table:
+    """Return a table of items, or of some columns, as this release has their texts; an earlier one had short ones."""
+    long = {field.name for field in (*SAID, *KNOWN) if field.type == LONG}
+    return table.cast(pa.schema([each.with_type(LONG) if each.name in long else each for each in table.schema]))
 
 
 def with_cells(table: pa.Table, field: pa.Field, where: NDArray[np.bool_], values: pa.Array | pa.Scalar) -> pa.Table:

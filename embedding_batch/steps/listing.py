@@ -21,7 +21,7 @@ from embedding_batch.events import Warned
 from embedding_batch.run import Run
 from embedding_batch.sources import read_catalogue
 from embedding_batch.state.features import fixed_bytes
-from embedding_batch.state.items import KNOWN, REMOTE, SHARD_SCHEMA, gather_items, mask, with_cells
+from embedding_batch.state.items import KNOWN, REMOTE, SHARD_SCHEMA, gather_items, mask, with_cells, with_long_texts
 from embedding_batch.state.tables import read_table, write_table
 from embedding_batch.steps.build.parts import MOST_PARTS, plan_parts
 from embedding_batch.steps.committing import look
@@ -122,7 +122,7 @@ def _with_yesterday(run: Run, items: pa.Table) -> tuple[pa.Table, dict[str, int]
         nothing = [pa.nulls(items.num_rows, field.type) for field in KNOWN]
         return _with_columns(items, nothing), {"came": items.num_rows, "went": 0, "changed": 0}
     columns = ("id", "category", "picture", "version", *KNOWN.names)
-    before = read_table(run.store, newest.name, run.scratch, columns)
+    before = with_long_texts(read_table(run.store, newest.name, run.scratch, columns))
     places = pc.index_in(items["id"], value_set=before["id"].combine_chunks())
     matched = items.num_rows - places.null_count
     changed, known = 0, []
@@ -166,7 +166,7 @@ def _with_fetched(run: Run, items: pa.Table) -> pa.Table:
         for info in run.store.listing(f"shards/{run.config.prefix.index}/")
         if _FETCHED.search(info.name) and (newest is None or info.updated > newest)
     ]
-    tables = [read_table(run.store, name, run.scratch) for name in names]
+    tables = [with_long_texts(read_table(run.store, name, run.scratch)) for name in names]
     return apply_fetched(items, pa.concat_tables(tables)) if tables else items
 
 

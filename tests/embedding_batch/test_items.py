@@ -37,6 +37,12 @@ def test_items_come_in_the_order_of_their_ids_whatever_the_order_of_the_source()
     assert items["picture"].to_pylist() == ["/Z.jpg", "/a.jpg", "/b.jpg", "/c.jpg", "/é.jpg"]
 
 
+def test_texts_that_are_more_than_2_gib_in_all_have_room() -> None:
+    assert {name: SAID.field(name).type for name in ("picture", "version")} == dict.fromkeys(
+        ("picture", "version"), pa.large_string()
+    )
+
+
 @pytest.mark.parametrize(
     "groups", [[[("a", "x"), ("b", "x"), ("a", "y")]], [[("a", "x")], [("b", "x")], [("a", "x")]]], ids=["one", "three"]
 )

@@ -9,9 +9,12 @@ from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import pyarrow as pa
 import pytest
 
 from embedding_batch.errors import StateDamaged
+from embedding_batch.state.items import LONG
+from embedding_batch.state.tables import read_table, write_table
 from embedding_batch.steps.publish.models import new_model, own_model, publish_model
 from model_repository.documents.model_manifest import ModelInput
 from model_repository.names import IndexPrefix, ModelPrefix
@@ -55,6 +58,18 @@ def test_no_picture_is_opened_whose_size_and_time_are_unchanged(shop: Shop) -> N
         os.utime(path, ns=(was.st_atime_ns, was.st_mtime_ns))
     report = shop.batch("b2")
     assert (report["items"], report["embedded"], report["broken"], report["changed"]) == (15, 0, [], 0)
+
+
+def test_a_list_of_a_release_that_kept_short_texts_is_known(shop: Shop, tmp_path: Path) -> None:
+    shop.batch("b1")
+    do(shop, "list", build="dead")
+    found = [info.name for info in shop.store.listing("shards/shop/dead/") if info.name.endswith(".parquet")]
+    for name in ("catalogues/shop/b1.parquet", *found):
+        table = read_table(shop.store, name, tmp_path)
+        short = [each.with_type(pa.string()) if each.type == LONG else each for each in table.schema]
+        write_table(shop.store, name, table.cast(pa.schema(short)), tmp_path)
+    listed = do(shop, "list", build="b2")
+    assert (listed["came"], listed["went"], listed["changed"], listed["pictures"]) == (0, 0, 0, 0)
 
 
 def test_a_picture_that_only_moved_is_looked_at_and_not_embedded_again(shop: Shop) -> None:
