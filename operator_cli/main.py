@@ -178,8 +178,7 @@ def _check(arguments: argparse.Namespace, context: Context, store: Store, show: 
 
     if emulator := context.environ.get("STORAGE_EMULATOR_HOST"):
         raise UsageRefused(f"STORAGE_EMULATOR_HOST is {emulator}: an emulator is no installation; unset it")
-    token = context.environ.get("CD_WEBHOOK_TOKEN", "")
-    found = check.look(context, store.bucket, _environment(arguments, context), arguments.webhook, token)
+    found = check.look(context, store.bucket, _environment(arguments, context), arguments.webhook)
     show(check.for_programs(found), check.for_people(found))
     return check.exit_code(found)
 

@@ -80,6 +80,19 @@ class Said:
         return next(found, None)
 
 
+def tokens_from(environ: Mapping[str, str]) -> Callable[[str], str]:
+    """What webhooks are shown, by their origin, as the function's CD_WEBHOOK_AUTH has it; empty: nothing.
+
+    Where Google makes the tokens, it raises `NoIdentityToken`.
+    """
+    if environ.get("CD_WEBHOOK_AUTH") == AuthKind.GOOGLE_ID_TOKEN:
+        # takes a while to import, and only those who ask by it pay for it (docs/operations.md)
+        from model_repository.programs.identity_tokens import IdentityTokens  # noqa: PLC0415
+
+        return IdentityTokens()
+    return lambda _: environ.get("CD_WEBHOOK_TOKEN", "")
+
+
 @dataclass(frozen=True, slots=True)
 class Webhook:
     """url: where it is reached from here, with any path. token: what it asks for; empty: nothing.
@@ -98,12 +111,7 @@ class Webhook:
             parse_url(url)
         except NameRefused as error:
             raise UsageRefused(f"--webhook {error}") from None
-        if environ.get("CD_WEBHOOK_AUTH") == AuthKind.GOOGLE_ID_TOKEN:
-            # takes a while to import, and only those who ask by it pay for it (docs/operations.md)
-            from model_repository.programs.identity_tokens import IdentityTokens  # noqa: PLC0415
-
-            return cls(url, tokens=IdentityTokens())
-        return cls(url, environ.get("CD_WEBHOOK_TOKEN", ""))
+        return cls(url, tokens=tokens_from(environ))
 
     def ask(self) -> Said:
         """Raises `WebhookSilent`."""

@@ -7,9 +7,10 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TypeVar
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote
 
 from model_repository.errors import AccessDenied, BucketMissing, BucketUnavailable, DeliveryError, ObjectMissing
+from model_repository.programs.identity_tokens import NoIdentityToken, audience_of
 from operator_cli.check import access, events, programs
 from operator_cli.check import bucket as buckets
 from operator_cli.check.finding import Finding, Resource, hint, unknown, wrong
@@ -23,14 +24,14 @@ class Asked:
     """What is to be looked at.
 
     environment: None: nothing that is of one alone. webhook: where it is reached from here; empty: where the function
-    reaches it. token: of the webhook; may be empty. version, contract: this command's.
+    reaches it. tokens: for the origin of a webhook; see `webhook.tokens_from`. version, contract: this command's.
     now: a grant may be over.
     """
 
     bucket: str
     environment: str | None
     webhook: str
-    token: str
+    tokens: Callable[[str], str]
     version: str
     contract: int
     now: datetime
@@ -271,10 +272,14 @@ def _webhook(web: Web, asked: Asked, functions: list[Resource]) -> Generator[Fin
     for function in () if asked.webhook else functions:
         named |= programs.webhooks_of(function, asked.environment)
     for url, environment in sorted(named.items()):
-        parts = urlsplit(url)
-        where = f"{parts.scheme}://{parts.netloc}/v1/check"
+        origin = audience_of(url)
+        where = f"{origin}/v1/check"
         try:
-            status, answer = web.other(where, f"Bearer {asked.token}" if asked.token else "")
+            token = asked.tokens(origin)
+            status, answer = web.other(where, f"Bearer {token}" if token else "")
+        except NoIdentityToken as error:
+            yield unknown(where, str(error), "CD_WEBHOOK_AUTH=bearer and CD_WEBHOOK_TOKEN show it a token of its own")
+            continue
         except BucketUnavailable as error:
             yield unknown(
                 where,

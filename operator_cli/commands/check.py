@@ -11,13 +11,16 @@ from model_repository.exit_codes import ExitCode
 from operator_cli.check.finding import Finding, Level
 from operator_cli.check.installation import Asked, check
 from operator_cli.context import Context
+from operator_cli.webhook import tokens_from
 
 _ORDER: Final = (Level.WRONG, Level.UNKNOWN, Level.HINT, Level.OK)
 
 
-def look(context: Context, bucket: str, environment: str | None, webhook: str, token: str) -> list[Finding]:
+def look(context: Context, bucket: str, environment: str | None, webhook: str) -> list[Finding]:
     """Look at everything; the worst comes first. Raises as `installation.check`."""
-    asked = Asked(bucket, environment, webhook, token, __version__, CONTRACT, context.clock.now())
+    asked = Asked(
+        bucket, environment, webhook, tokens_from(context.environ), __version__, CONTRACT, context.clock.now()
+    )
     found = list(check(context.web(), asked))
     return sorted(found, key=lambda each: _ORDER.index(each.level))
 

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 from model_repository.bucket.store import Store
 from model_repository.documents.items.item_filter import LiveFilter
 from model_repository.documents.receipts.filter_receipt import FilterOutcome, FilterReceipt
-from model_repository.errors import DocumentMalformed, ObjectMissing
+from model_repository.errors import DocumentMalformed, ObjectMissing, TransientError
 from model_repository.exit_codes import ExitCode
 from model_repository.names import Target
 from model_repository.repository import read_filter_receipt, read_live_filter, write_filter
@@ -62,18 +64,23 @@ def hide(store: Store, target: Target, file: str, *, by: str, reason: str) -> Fi
 
 
 def wait(store: Store, status: FilterStatus, context: Context, patience: float) -> FilterStatus:
-    """Wait for the receipt. patience: seconds, or 0 for a minute."""
+    """Wait for the receipt. patience: seconds, or 0 for a minute.
+
+    The list is written already, so a bucket that doesn't answer for a while is no reason to give up.
+    """
     if status.live is None:
         return status
-    generation, waited = status.live.generation, 0.0
+    generation, start = status.live.generation, context.clock.now()
     while True:
-        receipt = _receipt(store, status.target, generation)
+        receipt = None
+        with suppress(TransientError):
+            receipt = _receipt(store, status.target, generation)
+        waited = (context.clock.now() - start) / timedelta(seconds=1)
         if receipt is not None or waited >= (patience or _PATIENCE_SECONDS):
             context.clear_transient()
             return FilterStatus(status.target, status.live, receipt)
         context.transient(f"waiting for {status.target.filter_receipt_name(generation)} ({waited:.0f} s)")
         context.clock.sleep(_PAUSE_SECONDS)
-        waited += _PAUSE_SECONDS
 
 
 def for_people(status: FilterStatus) -> str:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import copy
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from google.auth.exceptions import DefaultCredentialsError
 
 from model_repository.errors import AccessDenied
 from operator_cli.check.finding import Level
@@ -21,6 +23,7 @@ from tests.operator_cli.installation import (
     REPORTS_HEARD,
     SECRET,
     WEBHOOK,
+    FakeWeb,
     Plant,
     check,
     findings,
@@ -145,6 +148,30 @@ def test_a_webhook_that_refuses_says_which_token_it_needs() -> None:
     said = check(well() | {WEBHOOK: (401, {})})
     assert said.code == 77
     assert "CD_WEBHOOK_TOKEN" in said.out
+
+
+def test_a_webhook_is_shown_what_the_environment_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    shown: list[tuple[str, str]] = []
+
+    def other(_web: FakeWeb, url: str, authorization: str = "") -> tuple[int, Any]:
+        if url.endswith("/v1/check"):
+            shown.append((url, authorization))
+        answer: tuple[int, Any] = well()[WEBHOOK if url.endswith("/v1/check") else url]
+        return answer
+
+    def fetch(audience: str, **_options: object) -> SimpleNamespace:
+        if "other" in audience:
+            raise DefaultCredentialsError("none")
+        return SimpleNamespace(valid=True, token=f"of {audience}")
+
+    monkeypatch.setattr(FakeWeb, "other", other)
+    monkeypatch.setattr("google.oauth2.id_token.fetch_id_token_credentials", fetch)
+    check(well(), CD_WEBHOOK_TOKEN="secret")
+    check(well(), CD_WEBHOOK_AUTH="google-id-token", CD_WEBHOOK_TOKEN="unused")
+    said = check(well(), "--webhook", "http://other:8080", CD_WEBHOOK_AUTH="google-id-token")
+    assert shown == [(WEBHOOK, "Bearer secret"), (WEBHOOK, f"Bearer of {WEBHOOK.removesuffix('/v1/check')}")]
+    assert said.code == 77
+    assert "no identity token (none)" in said.out
 
 
 def test_a_bucket_that_is_not_there_ends_it() -> None:

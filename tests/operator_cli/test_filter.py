@@ -6,9 +6,13 @@ from pathlib import Path
 
 import pytest
 
+from model_repository.bucket.store import Store
 from model_repository.documents.items.item_ids import hash_item
 from model_repository.documents.receipts.filter_receipt import FilterOutcome, FilterReceipt
-from model_repository.repository import read_hidden, read_live_filter, write_filter_receipt
+from model_repository.errors import BucketUnavailable
+from model_repository.names import Target
+from model_repository.repository import read_filter_receipt, read_hidden, read_live_filter, write_filter_receipt
+from operator_cli.commands import filters
 from tests.operator_cli.conftest import Operator
 
 
@@ -55,6 +59,26 @@ def test_exactly_what_a_file_lists_is_hidden(operator: Operator, tmp_path: Path)
     assert "1 item is hidden" in operator("filter", "clothing", "--hide", str(file)).out
     file.write_text("")
     assert "0 items are hidden" in operator("filter", "clothing", "--hide", str(file)).out
+
+
+def test_a_bucket_that_does_not_answer_for_a_while_ends_no_wait(
+    operator: Operator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (file := tmp_path / "sold-out").write_text("a\n")
+    looks = 0
+
+    def read(store: Store, target: Target, generation: int) -> FilterReceipt:
+        nonlocal looks
+        looks += 1
+        if looks < 3:
+            raise BucketUnavailable("503")
+        ended(operator, FilterOutcome.APPLIED)
+        return read_filter_receipt(store, target, generation)
+
+    monkeypatch.setattr(filters, "read_filter_receipt", read)
+    said = operator("filter", "clothing", "--hide", str(file), "--wait")
+    assert (said.code, looks) == (0, 3)
+    assert "applied on 3 pods" in said.out
 
 
 def test_whoever_waits_is_told_by_the_exit_code_what_became_of_it(operator: Operator, tmp_path: Path) -> None:
