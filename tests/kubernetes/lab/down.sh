@@ -10,7 +10,7 @@ if [ -e "$dir/processes" ]; then
   read -r pid started < <(tail -n 1 "$dir/processes")
   if is_running "$pid" "$started"; then kill -KILL "$pid"; fi
   while read -r pid started; do
-    for _ in $(seq 150); do is_running "$pid" "$started" || continue 2; sleep .1; done
+    for _ in $(seq 1200); do is_running "$pid" "$started" || continue 2; sleep .1; done
     fail "process $pid of the node in $dir does not end; try again"
   done <"$dir/processes"
 fi
