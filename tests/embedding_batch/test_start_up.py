@@ -60,6 +60,7 @@ def test_a_signal_that_comes_as_the_program_ends_is_an_interruption(moment: str,
     program = f"""
 import runpy, signal
 from embedding_batch.command_line.console import Console
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background of a script begins without
 def come(*_, **__):
     signal.raise_signal({int(signal_number)})
 {moment} = come
