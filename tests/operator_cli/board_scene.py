@@ -88,3 +88,13 @@ def events(answer: httpx.Response) -> Iterator[dict[str, Any]]:
     for line in answer.iter_lines():
         if line.startswith("data: "):
             yield json.loads(line.removeprefix("data: "))
+
+
+def rows(overview: Overview) -> dict[str, Any]:
+    return {f"{row['environment']}/{row['index']}": row for row in overview.rows}
+
+
+def looked(operator: Operator) -> Overview:
+    overview = Overview(operator.store, operator.clock, FRESHNESS)
+    overview.look()
+    return overview

@@ -20,7 +20,7 @@ from operator_cli.board.identity import OwnMachine, ReadOnly
 from operator_cli.board.overview import Overview
 from operator_cli.board.rollouts import Rollouts
 from tests import builds, plain_http
-from tests.operator_cli.board_scene import FRESHNESS, Running, events, running, shop
+from tests.operator_cli.board_scene import Running, events, looked, running, shop
 from tests.operator_cli.conftest import Operator
 
 
@@ -29,16 +29,6 @@ def board(operator: Operator) -> Iterator[Running]:
     shop(operator)
     with running(operator, OwnMachine("eve@example.com")) as found:
         yield found
-
-
-def rows(overview: Overview) -> dict[str, Any]:
-    return {f"{row['environment']}/{row['index']}": row for row in overview.rows}
-
-
-def looked(operator: Operator) -> Overview:
-    overview = Overview(operator.store, operator.clock, FRESHNESS)
-    overview.look()
-    return overview
 
 
 def change(board: Running, **asked: Any) -> httpx.Response:

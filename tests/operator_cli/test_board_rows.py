@@ -14,10 +14,9 @@ from model_repository.errors import BucketUnavailable
 from model_repository.fields import format_moment
 from model_repository.names import Target
 from operator_cli.board.identity import OwnMachine
-from operator_cli.board.overview import Overview
 from tests import builds
 from tests.memory_store import MemoryStore
-from tests.operator_cli.board_scene import FRESHNESS, Running, events, running, shop
+from tests.operator_cli.board_scene import Running, events, looked, rows, running, shop
 from tests.operator_cli.conftest import Operator
 
 
@@ -26,16 +25,6 @@ def board(operator: Operator) -> Iterator[Running]:
     shop(operator)
     with running(operator, OwnMachine("eve@example.com")) as found:
         yield found
-
-
-def rows(overview: Overview) -> dict[str, Any]:
-    return {f"{row['environment']}/{row['index']}": row for row in overview.rows}
-
-
-def looked(operator: Operator) -> Overview:
-    overview = Overview(operator.store, operator.clock, FRESHNESS)
-    overview.look()
-    return overview
 
 
 def test_a_row_says_what_serves_since_when_who_committed_it_and_what_its_build_is(operator: Operator) -> None:

@@ -146,10 +146,14 @@ def test_a_worker_that_can_not_be_started_is_started_when_it_can(good_build: Any
     server = start(good_build.environment() | {"WORKERS": "2"})
     pid = server.process.pid
     limits = resource.prlimit(pid, resource.RLIMIT_NOFILE)
-    resource.prlimit(pid, resource.RLIMIT_NOFILE, (3, limits[1]))  # stands for memory, or processes, that are used up
-    os.kill(workers_of(server)[0], signal.SIGKILL)
-    until(lambda: len(workers_of(server)) == 1)
-    time.sleep(1.5)
+    deaths = re.compile(r"indexpush_search_worker_deaths_total ([0-9.]+)")
+    with plain_http.Client(base_url=f"http://127.0.0.1:{server.probe_port}", timeout=GENEROUS) as connected:
+        assert deaths.search(connected.get("/metrics").text)
+        # stands for memory, or processes, that are used up; who is connected is answered
+        resource.prlimit(pid, resource.RLIMIT_NOFILE, (3, limits[1]))
+        os.kill(workers_of(server)[0], signal.SIGKILL)
+        # the one that was killed, and one that could not be started
+        until(lambda: (found := deaths.search(connected.get("/metrics").text)) and float(found[1]) >= 2)
     resource.prlimit(pid, resource.RLIMIT_NOFILE, limits)
     until(lambda: len(workers_of(server)) == 2 and probe(server, "/readyz").status_code == 200)
     server.terminate()
